@@ -1,0 +1,65 @@
+#include "autograd/gradcheck.h"
+
+#include <cmath>
+
+#include "tensor/random.h"
+
+namespace supra {
+
+using Function = std::function<std::vector<Var>(const std::vector<Var>&)>;
+
+// Fixed weights, one tensor an output, so that every output element matters and none cancels by symmetry.
+static std::vector<Tensor> weights_for(const std::vector<Var>& outputs) {
+  Philox random(7, 1);
+  std::vector<Tensor> weights;
+  for (const Var& y : outputs) {
+    Tensor w = Tensor::empty(y.shape(), Dtype::f64);
+    for (int64_t i = 0; i < w.numel(); i++) w.data<double>()[i] = 0.5 + random.uniform();
+    weights.push_back(w);
+  }
+  return weights;
+}
+
+static double weighted_sum(const std::vector<Var>& outputs, const std::vector<Tensor>& weights) {
+  double sum = 0;
+  for (size_t k = 0; k < outputs.size(); k++) {
+    const double *y = outputs[k].value().data<double>(), *w = weights[k].data<double>();
+    for (int64_t i = 0; i < weights[k].numel(); i++) sum += w[i] * y[i];
+  }
+  return sum;
+}
+
+std::string gradcheck(const Function& fn, const std::vector<Tensor>& inputs, const GradcheckOptions& options) {
+  std::vector<Var> vars;
+  for (const Tensor& input : inputs) vars.emplace_back(input.clone(), true);
+  const std::vector<Var> outputs = fn(vars);
+  const std::vector<Tensor> weights = weights_for(outputs);
+  backward(outputs, weights);
+
+  std::string report;
+  double worst = 1;
+  for (size_t k = 0; k < vars.size(); k++) {
+    const Tensor analytic = vars[k].grad();
+    if (!analytic.defined()) return format("input %zu got no gradient", k);
+    double* x = vars[k].value().data<double>();
+    for (int64_t i = 0; i < analytic.numel(); i++) {
+      NoGrad off;
+      const double before = x[i];
+      x[i] = before + options.step;
+      const double above = weighted_sum(fn(vars), weights);
+      x[i] = before - options.step;
+      const double below = weighted_sum(fn(vars), weights);
+      x[i] = before;
+      const double numeric = (above - below) / (2 * options.step), given = analytic.data<double>()[i];
+      const double excess = std::fabs(given - numeric) / (options.absolute + options.relative * std::fabs(numeric));
+      if (!(excess <= worst)) {
+        worst = std::isnan(excess) ? INFINITY : excess;
+        report = format("input %zu %s, element %ld: backward says %.9g, central difference %.9g", k,
+                        to_string(vars[k].shape()).c_str(), static_cast<long>(i), given, numeric);
+      }
+    }
+  }
+  return report;
+}
+
+}  // namespace supra

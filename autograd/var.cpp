@@ -1,0 +1,221 @@
+#include "autograd/var.h"
+
+#include <algorithm>
+#include <queue>
+#include <utility>
+
+namespace supra {
+
+static thread_local bool recording = true;
+static thread_local uint64_t next_sequence = 0;
+
+// The node that made a variable, and which of its outputs the variable is.
+struct Var::Body {
+  Tensor value, grad;
+  bool requires_grad = false;
+  std::shared_ptr<Node> maker;
+  size_t output = 0;
+
+  ~Body();
+};
+
+struct Node {
+  const char* name;
+  uint64_t sequence;  // recording order: a node's inputs were made by nodes of smaller numbers
+  std::vector<Var> inputs;
+  std::vector<Tensor> grads;  // of the outputs, gathered during backward
+  BackwardMany backward;
+};
+
+// A chain of a million nodes must not be released by a million nested destructors: the outermost one empties a list.
+Var::Body::~Body() {
+  static thread_local std::vector<std::shared_ptr<Node>>* doomed = nullptr;
+  if (!maker) return;
+  if (doomed) {
+    doomed->push_back(std::move(maker));
+    return;
+  }
+  std::vector<std::shared_ptr<Node>> list;
+  doomed = &list;
+  list.push_back(std::move(maker));
+  while (!list.empty()) {
+    std::shared_ptr<Node> node = std::move(list.back());
+    list.pop_back();
+    // the node dies here, and its inputs' bodies add their makers to the list
+    node.reset();
+  }
+  doomed = nullptr;
+}
+
+Var::Var(Tensor value, bool requires_grad) : body_(std::make_shared<Body>()) {
+  body_->value = std::move(value);
+  body_->requires_grad = requires_grad;
+}
+
+const Tensor& Var::value() const {
+  CHECK(defined(), "a variable without a value was used");
+  return body_->value;
+}
+
+Tensor Var::grad() const { return defined() ? body_->grad : Tensor(); }
+void Var::clear_grad() const { body_->grad = {}; }
+
+Tensor Var::grad_buffer() const {
+  if (!body_->grad.defined()) body_->grad = zeros_like(body_->value);
+  return body_->grad;
+}
+
+bool Var::requires_grad() const { return defined() && body_->requires_grad; }
+Var Var::detach() const { return Var(value()); }
+
+bool grad_enabled() { return recording; }
+NoGrad::NoGrad() : before_(recording) { recording = false; }
+NoGrad::~NoGrad() { recording = before_; }
+
+bool will_record(std::initializer_list<Var> inputs) {
+  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
+}
+
+void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
+  if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
+}
+
+static void add_into(const Tensor& sum, const Tensor& term) {
+  const int64_t n = sum.numel();
+  auto add = [n](auto* a, const auto* b) {
+    for (int64_t i = 0; i < n; i++) a[i] += b[i];
+  };
+  if (sum.dtype() == Dtype::f64) add(sum.data<double>(), term.data<double>());
+  else add(sum.data<float>(), term.data<float>());
+}
+
+struct Engine {
+  static const std::shared_ptr<Node>& maker(const Var& v) { return v.body_->maker; }
+
+  static Var wrap(Tensor value, const std::shared_ptr<Node>& node, size_t output) {
+    Var v(std::move(value), true);
+    v.body_->maker = node;
+    v.body_->output = output;
+    return v;
+  }
+
+  // Where the gradient of v is gathered: at the leaf itself, or at the output of the node that made it.
+  static Tensor& slot(const Var& v) {
+    Var::Body& body = *v.body_;
+    return body.maker ? body.maker->grads[body.output] : body.grad;
+  }
+
+  static void add(const Var& v, Tensor gradient) {
+    check_shape("backward", "gradient", gradient.shape(), v.shape());
+    Tensor& sum = slot(v);
+    if (!sum.defined()) {
+      sum = std::move(gradient);
+      return;
+    }
+    // an op may hand one tensor to two inputs
+    if (!sum.unique()) sum = sum.clone();
+    add_into(sum, gradient);
+  }
+
+  static void run(const std::vector<Var>& roots, const std::vector<Tensor>& seeds) {
+    using Shared = std::shared_ptr<Node>;
+    auto later = [](const Shared& a, const Shared& b) { return a->sequence < b->sequence; };
+    std::priority_queue<Shared, std::vector<Shared>, decltype(later)> ready(later);
+    for (size_t i = 0; i < roots.size(); i++) {
+      if (!seeds[i].defined()) continue;
+      CHECK(roots[i].requires_grad(), "backward: the root depends on nothing that requires a gradient");
+      // a copy, since gradients are summed in place
+      add(roots[i], seeds[i].clone());
+      if (maker(roots[i])) ready.push(maker(roots[i]));
+    }
+    while (!ready.empty()) {
+      const Shared node = ready.top();
+      // a node is pushed once a consumer
+      while (!ready.empty() && ready.top() == node) ready.pop();
+      CHECK(node->backward, "backward: the graph behind %s was already used (compute it again)", node->name);
+      Grads grads(*node);
+      node->backward(node->grads, grads);
+      // what was saved for this node goes now, not when the loss goes
+      node->backward = nullptr;
+      for (Tensor& grad : node->grads) grad = {};
+      for (const Var& input : std::exchange(node->inputs, {})) {
+        if (input.requires_grad() && maker(input)) ready.push(maker(input));
+      }
+    }
+  }
+};
+
+bool Grads::needs(size_t input) const { return node_.inputs[input].requires_grad(); }
+
+Tensor Grads::into(size_t input) {
+  const Var& v = node_.inputs[input];
+  Tensor& sum = Engine::slot(v);
+  if (!sum.defined()) sum = zeros_like(v.value());
+  else if (!sum.unique()) sum = sum.clone();
+  return sum;
+}
+
+void Grads::give(size_t input, Tensor gradient) {
+  if (needs(input)) Engine::add(node_.inputs[input], std::move(gradient));
+}
+
+std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward) {
+  const bool keep = recording && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
+  std::vector<Var> vars;
+  if (!keep) {
+    for (Tensor& output : outputs) vars.emplace_back(std::move(output));
+    return vars;
+  }
+  auto node = std::make_shared<Node>();
+  node->name = name;
+  node->sequence = next_sequence++;
+  node->inputs = std::move(inputs);
+  node->grads.resize(outputs.size());
+  node->backward = std::move(backward);
+  for (size_t i = 0; i < outputs.size(); i++) vars.push_back(Engine::wrap(std::move(outputs[i]), node, i));
+  return vars;
+}
+
+Var record(const char* name, std::vector<Var> inputs, Tensor output, Backward backward) {
+  std::vector<Tensor> outputs;
+  outputs.push_back(std::move(output));
+  return record_many(name, std::move(inputs), std::move(outputs),
+                     [f = std::move(backward)](std::span<const Tensor> dy, Grads& grads) { f(dy[0], grads); })[0];
+}
+
+void backward(const Var& root, Tensor seed) {
+  if (!seed.defined()) {
+    CHECK(root.numel() == 1, "backward: a root of shape %s needs a gradient to start from", to_string(root.shape()).c_str());
+    seed = Tensor::full(root.shape(), 1, root.dtype());
+  }
+  Engine::run({root}, {seed});
+}
+
+void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds) { Engine::run(roots, seeds); }
+
+Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
+  Tensor output;
+  {
+    NoGrad off;
+    output = fn(inputs).value();
+  }
+  // Parameters used inside fn get their gradients from the inner backward, so the node is kept even if no input asks.
+  Var anchor(Tensor::zeros({1}), true);
+  std::vector<Var> all = inputs;
+  all.push_back(anchor);
+  return record("checkpoint", all, output, [fn, inputs](const Tensor& dy, Grads& grads) {
+    std::vector<Var> again;
+    for (const Var& input : inputs) again.emplace_back(input.value(), input.requires_grad());
+    const bool before = recording;
+    recording = true;
+    Var y = fn(again);
+    recording = before;
+    if (!y.requires_grad()) return;
+    backward({y}, {dy});
+    for (size_t i = 0; i < inputs.size(); i++) {
+      if (again[i].grad().defined()) grads.give(i, again[i].grad());
+    }
+  });
+}
+
+}  // namespace supra

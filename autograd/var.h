@@ -1,0 +1,102 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+// Define-by-run automatic differentiation. A Var is a tensor that knows how it was made. An operation computes its
+// output and records, beside it, a closure that turns the output's gradient into gradients of its inputs:
+//
+//   return record("relu", {x}, y, [y](const Tensor& dy, Grads& grads) { grads.give(0, relu_bwd(dy, y)); });
+//
+// backward() runs the closures from the last recorded to the first, without recursion: a graph may be a million nodes
+// deep. Autograd knows no operation and no device.
+
+namespace supra {
+
+struct Node;
+
+class Var {
+ public:
+  Var() = default;
+  explicit Var(Tensor value, bool requires_grad = false);
+
+  bool defined() const { return body_ != nullptr; }
+  const Tensor& value() const;
+  Tensor grad() const;              // undefined before backward() reached this variable
+  void clear_grad() const;
+  // The gradient's buffer, made of zeros if there is none yet: backward() of the next batch adds to it.
+  Tensor grad_buffer() const;
+  bool requires_grad() const;       // a leaf that was asked for, or anything computed from one
+  Var detach() const;               // the same memory, with no history
+
+  const Shape& shape() const { return value().shape(); }
+  int64_t dim(int64_t i) const { return value().dim(i); }
+  int64_t numel() const { return value().numel(); }
+  Dtype dtype() const { return value().dtype(); }
+  bool same(const Var& other) const { return body_ == other.body_; }
+
+ private:
+  friend class Grads;
+  friend struct Engine;
+  struct Body;
+  std::shared_ptr<Body> body_;
+};
+
+// What a backward closure writes to. Parameters accumulate (+=), activations are handed over (=).
+class Grads {
+ public:
+  bool needs(size_t input) const;
+  // Parameters: the buffer to add to, of the input's shape; zeros when nothing was added before.
+  Tensor into(size_t input);
+  // Activations: takes the tensor over as the input's gradient, or adds it if there is one already.
+  void give(size_t input, Tensor gradient);
+
+ private:
+  friend struct Engine;
+  explicit Grads(Node& node) : node_(node) {}
+  Node& node_;
+};
+
+using Backward = std::function<void(const Tensor& dy, Grads& grads)>;
+// With several outputs; dy[i] is undefined where output i was not used.
+using BackwardMany = std::function<void(std::span<const Tensor> dy, Grads& grads)>;
+
+// Wraps an operation's output. Nothing is kept where gradients are off or no input requires one. `name` is a literal.
+Var record(const char* name, std::vector<Var> inputs, Tensor output, Backward backward);
+std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward);
+
+// True when record() of these inputs would keep the closure: lets an op skip what only its backward needs.
+bool will_record(std::initializer_list<Var> inputs);
+
+// For operations without a backward: throws Error by name when an input requires a gradient, so that none is dropped in silence.
+void refuse_gradient(const char* op, std::initializer_list<Var> inputs);
+
+// Adds d(root)/d(leaf) to the gradient of every leaf that requires one. `seed` is the gradient of root, 1 for a scalar.
+// Saved tensors are freed on the way, so a graph is good for one backward.
+void backward(const Var& root, Tensor seed = {});
+// Several roots at once (a loss and a state whose gradient came from the next segment).
+void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds);
+
+bool grad_enabled();
+
+// Turns recording off in this thread while it lives.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+// Runs fn without keeping what its backward needs, and runs it again in backward: memory for time. fn must be a pure
+// function of `inputs` and of parameters; random numbers it draws must come from a generator it seeds itself.
+Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
+
+}  // namespace supra

@@ -1,0 +1,105 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "autograd/var.h"
+
+// The operations: read this first. One op, one stem: foo.cpp holds the formula, the reference (a template over float and
+// double, the truth for gradient checks) and the Var op with its backward; foo.simd.cpp the fast CPU code.
+//
+// Shape letters, the same in the whole project: B batch, T time, C channels (model width), H query heads, G key/value
+// heads, K key dim of a head, V value dim of a head, N = B*T rows, O vocabulary, F MLP width, L layers.
+// Sequence-first: q (B,T,H,K). Where an op works on rows, all dimensions but the last are rows. f32 runs the fast path,
+// f64 the reference; other dtypes throw.
+
+namespace supra {
+
+// ---- matmul.cpp
+// y (..., O) = x (..., C) w(O,C)^T + bias (O); the bias may be left out
+Var linear(const Var& x, const Var& w, const Var& bias = {});
+// c (M,N) = a (M,K) b (K,N)
+Var matmul(const Var& a, const Var& b);
+
+// ---- embedding.cpp
+// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws.
+Var embedding(const Tensor& ids, const Var& w);
+
+// ---- elementwise.cpp. Shapes are equal, nothing is broadcast.
+Var add(const Var& a, const Var& b);
+Var mul(const Var& a, const Var& b);
+Var scale(const Var& x, double factor);
+Var relu(const Var& x);
+Var silu(const Var& x);      // x * sigmoid(x)
+enum class Gelu { erf, tanh };
+Var gelu(const Var& x, Gelu kind = Gelu::erf);
+
+// ---- gated.cpp. gate_up (..., 2F) = [gate; up] -> (..., F)
+Var swiglu(const Var& gate_up);                             // silu(gate) * up
+Var geglu(const Var& gate_up, Gelu kind = Gelu::erf);       // gelu(gate) * up
+
+// ---- rmsnorm.cpp, layernorm.cpp, groupnorm.cpp. Over the last dimension, rows apart.
+Var rmsnorm(const Var& x, const Var& w, double eps);                          // w x / sqrt(mean(x^2) + eps)
+Var layernorm(const Var& x, const Var& w, const Var& b, double eps);          // w and b may be left out
+// Each of the `groups` equal parts of a row is normalised to mean 0 and variance 1; no affine part.
+Var groupnorm(const Var& x, int64_t groups, double eps);
+
+// ---- layout.cpp
+Var reshape(const Var& x, Shape shape);
+Var columns(const Var& x, int64_t begin, int64_t end);      // [begin, end) of the last dimension, copied
+Var concat_columns(const std::vector<Var>& parts);          // along the last dimension
+Var repeat_heads(const Var& x, int64_t times);              // (B,T,G,K) -> (B,T,G*times,K), head g to g*times ...
+
+// ---- rope.cpp
+struct Rope {
+  // half: pairs (i, i + dims/2), as NeoX and Hugging Face; interleaved: pairs (2i, 2i+1), as Meta and llama2.c;
+  // by_head: OpenLM's historic bug kept for its checkpoints: half, but the angle follows the head, not the position.
+  enum class Layout { none, half, interleaved, by_head };
+  Layout layout = Layout::half;
+  double base = 10000;
+  double scale = 1;   // positions are divided by it
+  int64_t dims = 0;   // the first `dims` of each head are rotated; 0: all
+};
+// x (B,T,H,K); row b's first step stands at position first[b]
+Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first);
+
+// ---- softmax_attention.cpp
+// o (B,T,H,V): query t of row b stands at index first[b] + t of the keys and sees those up to itself.
+// q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V), S >= first[b] + T; query head h uses key head h / (H/G).
+Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first);
+
+// ---- linear_attention.cpp: the heart of SUPRA
+struct LinearAttention {
+  Var o;      // (B,T,H,V)
+  Var state;  // (B,H,K,V), after the last step
+};
+// S_t = g_t S_{t-1} + scale k_t v_t^T;  o_t = q_t S_t,  in chunks, forward and backward, never a loop over T.
+//   q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V); head h uses k head h / (H/Gk) and v head h / (H/Gv)
+//   log_decay = log g <= 0: (H) fixed per head, or (B,T,H) per head and token
+//   state (B,H,K,V), S before the first step; undefined: zeros
+//   lengths (B): row b ends after lengths[b] steps, what follows touches nothing and gives o = 0; empty: all T
+LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
+                                 const Var& state = {}, const std::vector<int64_t>& lengths = {});
+// One step (T = 1), in place: updates state, returns o. For inference; no gradient.
+Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
+                             const Tensor& log_decay, double scale);
+
+// ---- cross_entropy.cpp
+constexpr int32_t kIgnore = -100;
+// mean over the targets that are not kIgnore of  lse - x_target + z_loss * lse^2,  lse = log sum exp(x)
+//   logits (N,O)  targets (N) i32  ->  (1)
+Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss = 0);
+// -log p(target) of each row, f32 (N); 0 where the target is kIgnore. No gradient.
+Tensor token_nll(const Tensor& logits, const Tensor& targets);
+
+// ---- adamw.cpp (Loshchilov and Hutter, arXiv 1711.05101)
+struct AdamwStep {
+  double lr, beta1, beta2, eps, weight_decay;
+  int64_t step;       // 1 at the first update
+  double grad_scale;  // gradients are multiplied by it: clipping and accumulation, folded in
+};
+// g *= grad_scale; m, v: moving means of g, g^2; w -= lr (m^ / (sqrt(v^) + eps) + weight_decay w)
+void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& options);
+// Sum of squares in double, in a fixed order.
+double squared_norm(const Tensor& t);
+
+}  // namespace supra

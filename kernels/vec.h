@@ -1,0 +1,145 @@
+#pragma once
+
+// A vector of floats as wide as the level, for foo.simd.cpp. Those files are compiled once a level, each into the
+// namespace SUPRA_LEVEL, and include no header with inline code of the standard library: the linker keeps one copy of
+// such code for all levels, and it might be one that this processor cannot run.
+//
+// Vec is a GCC/Clang vector type: + - * / and comparisons work on it element by element.
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#ifndef SUPRA_LEVEL
+#error "compile foo.simd.cpp with -DSUPRA_LEVEL=baseline, avx2 or avx512 (the Makefile does)"
+#endif
+
+namespace supra::SUPRA_LEVEL {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t VecInt __attribute__((vector_size(kLanes * 4)));
+typedef float VecUnaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+inline Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<VecUnaligned*>(p) = v; }
+inline Vec broadcast(float x) { return x - Vec{}; }
+
+// The first n < kLanes elements; the others read as zero, or are left alone.
+inline Vec load_first(const float* p, int64_t n) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#else
+  Vec v = {};
+  for (int64_t i = 0; i < n; i++) v[i] = p[i];
+  return v;
+#endif
+}
+inline void store_first(float* p, Vec v, int64_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
+  for (int64_t i = 0; i < n; i++) p[i] = v[i];
+#endif
+}
+
+// a * b + c, in one rounding where the level has it
+inline Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+inline Vec select(VecInt condition, Vec yes, Vec no) {
+  return (Vec)((condition & (VecInt)yes) | (~condition & (VecInt)no));
+}
+// NaN in `a` stays NaN
+inline Vec max(Vec a, Vec b) { return select(a < b, b, a); }
+inline Vec min(Vec a, Vec b) { return select(a > b, b, a); }
+inline Vec abs(Vec a) { return (Vec)((VecInt)a & 0x7fffffff); }
+
+inline Vec sqrt(Vec a) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_maskz_sqrt_ps(0xffff, (__m512)a);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_sqrt_ps((__m256)a);
+#elif defined(__SSE2__)
+  return (Vec)_mm_sqrt_ps((__m128)a);
+#else
+  Vec r;
+  for (int i = 0; i < kLanes; i++) r[i] = __builtin_sqrtf(a[i]);
+  return r;
+#endif
+}
+
+// Sums and maxima over the lanes, in a fixed order: halves are folded together.
+inline float sum(Vec v) {
+  float part[kLanes];
+  store(part, v);
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; i++) part[i] += part[i + half];
+  }
+  return part[0];
+}
+inline float max(Vec v) {
+  float best = v[0];
+  for (int64_t i = 1; i < kLanes; i++) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
+// e^x within 2 ulp: x = n ln2 + r with |r| <= ln2/2 (Cody and Waite), then the degree-6 polynomial of Cephes' expf.
+// Results below 2^-126 are zero, above the largest float infinity; NaN stays NaN.
+inline Vec exp(Vec x) {
+  const Vec clamped = min(max(x, broadcast(-104.0f)), broadcast(89.0f));
+  // 1.5 * 2^23: adding it rounds to the nearest integer, which then stands in the low bits
+  const Vec shifter = broadcast(12582912.0f);
+  const Vec shifted = fma(clamped, broadcast(1.44269504f), shifter);
+  const Vec n = shifted - shifter;
+  Vec r = fma(n, broadcast(-0.693359375f), clamped);
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  Vec p = broadcast(1.9875691500e-4f);
+  p = fma(p, r, broadcast(1.3981999507e-3f));
+  p = fma(p, r, broadcast(8.3334519073e-3f));
+  p = fma(p, r, broadcast(4.1665795894e-2f));
+  p = fma(p, r, broadcast(1.6666665459e-1f));
+  p = fma(p, r, broadcast(5.0000001201e-1f));
+  p = fma(p, r * r, r) + 1.0f;
+  // 2^n in two factors, each a normal number for every n that the clamp lets through
+  const VecInt k = (VecInt)shifted - (VecInt)shifter;
+  const VecInt half = k >> 1;
+  const Vec low = (Vec)((half + 127) << 23), high = (Vec)((k - half + 127) << 23);
+  return p * low * high;
+}
+
+inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
+
+// tanh within 2 ulp: an odd polynomial (Cephes' tanhf) near zero, 1 - 2 / (e^2x + 1) elsewhere
+inline Vec tanh(Vec x) {
+  const Vec a = abs(x), z = x * x;
+  const Vec big = 1.0f - 2.0f / (exp(a + a) + 1.0f);
+  Vec p = broadcast(-5.70498872745e-3f);
+  p = fma(p, z, broadcast(2.06390887954e-2f));
+  p = fma(p, z, broadcast(-5.37397155531e-2f));
+  p = fma(p, z, broadcast(1.33314422036e-1f));
+  p = fma(p, z, broadcast(-3.33332819422e-1f));
+  const Vec small = fma(p * z, a, a);
+  const Vec magnitude = select(a < 0.625f, small, big);
+  return (Vec)((VecInt)magnitude | ((VecInt)x & (int32_t)0x80000000));
+}
+
+}  // namespace
+}  // namespace supra::SUPRA_LEVEL

@@ -1,0 +1,102 @@
+#include "tensor/dtype.h"
+
+#include <cstring>
+
+#include "tensor/error.h"
+
+namespace supra {
+
+const char* name(Dtype dtype) {
+  static const char* names[] = {"f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8"};
+  return names[static_cast<int>(dtype)];
+}
+
+size_t size_of(Dtype dtype) {
+  static const size_t sizes[] = {8, 4, 2, 2, 8, 4, 2, 1, 1};
+  return sizes[static_cast<int>(dtype)];
+}
+
+bool is_floating(Dtype dtype) { return dtype <= Dtype::bf16; }
+
+static uint32_t bits(float value) {
+  uint32_t u;
+  memcpy(&u, &value, 4);
+  return u;
+}
+
+static float from_bits(uint32_t u) {
+  float value;
+  memcpy(&value, &u, 4);
+  return value;
+}
+
+float bf16_to_f32(uint16_t brain) { return from_bits(static_cast<uint32_t>(brain) << 16); }
+
+uint16_t f32_to_bf16(float value) {
+  const uint32_t u = bits(value);
+  if ((u & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>((u >> 16) | 0x40);
+  return static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+float f16_to_f32(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+  const uint32_t exponent = (half >> 10) & 31, mantissa = half & 1023;
+  if (exponent == 31) return from_bits(sign | 0x7f800000 | (mantissa << 13));
+  if (exponent > 0) return from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  // 2^-24 steps below the smallest normal number
+  const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
+  return sign ? -magnitude : magnitude;
+}
+
+uint16_t f32_to_f16(float value) {
+  const uint32_t u = bits(value), sign = (u >> 16) & 0x8000, magnitude = u & 0x7fffffff;
+  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
+  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);
+  if (magnitude < 0x38800000) {
+    // adding 0.5 leaves the rounded number of 2^-24 steps in the low bits of the sum
+    return static_cast<uint16_t>(sign | (bits(from_bits(magnitude) + 0.5f) - 0x3f000000));
+  }
+  const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
+  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
+}
+
+// Calls f with a reader of element i as T; halves are read as float.
+template <class F>
+static void with_reader(const void* p, Dtype dtype, F f) {
+  switch (dtype) {
+    case Dtype::f64: return f([=](int64_t i) { return static_cast<const double*>(p)[i]; });
+    case Dtype::f32: return f([=](int64_t i) { return static_cast<const float*>(p)[i]; });
+    case Dtype::f16: return f([=](int64_t i) { return f16_to_f32(static_cast<const uint16_t*>(p)[i]); });
+    case Dtype::bf16: return f([=](int64_t i) { return bf16_to_f32(static_cast<const uint16_t*>(p)[i]); });
+    case Dtype::i64: return f([=](int64_t i) { return static_cast<const int64_t*>(p)[i]; });
+    case Dtype::i32: return f([=](int64_t i) { return static_cast<const int32_t*>(p)[i]; });
+    case Dtype::i16: return f([=](int64_t i) { return static_cast<const int16_t*>(p)[i]; });
+    case Dtype::i8: return f([=](int64_t i) { return static_cast<const int8_t*>(p)[i]; });
+    case Dtype::u8: return f([=](int64_t i) { return static_cast<const uint8_t*>(p)[i]; });
+  }
+}
+
+void convert(void* dst, Dtype to, const void* src, Dtype from, int64_t n) {
+  if (to == from) {
+    if (n > 0) memcpy(dst, src, n * size_of(to));
+    return;
+  }
+  with_reader(src, from, [&](auto read) {
+    auto store = [&](auto* out, auto encode) {
+      for (int64_t i = 0; i < n; i++) out[i] = encode(read(i));
+    };
+    switch (to) {
+      case Dtype::f64: return store(static_cast<double*>(dst), [](auto x) { return static_cast<double>(x); });
+      case Dtype::f32: return store(static_cast<float*>(dst), [](auto x) { return static_cast<float>(x); });
+      case Dtype::f16: return store(static_cast<uint16_t*>(dst), [](auto x) { return f32_to_f16(static_cast<float>(x)); });
+      case Dtype::bf16: return store(static_cast<uint16_t*>(dst), [](auto x) { return f32_to_bf16(static_cast<float>(x)); });
+      case Dtype::i64: return store(static_cast<int64_t*>(dst), [](auto x) { return static_cast<int64_t>(x); });
+      case Dtype::i32: return store(static_cast<int32_t*>(dst), [](auto x) { return static_cast<int32_t>(x); });
+      case Dtype::i16: return store(static_cast<int16_t*>(dst), [](auto x) { return static_cast<int16_t>(x); });
+      case Dtype::i8: return store(static_cast<int8_t*>(dst), [](auto x) { return static_cast<int8_t>(x); });
+      case Dtype::u8: return store(static_cast<uint8_t*>(dst), [](auto x) { return static_cast<uint8_t>(x); });
+    }
+  });
+}
+
+}  // namespace supra

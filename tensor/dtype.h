@@ -1,0 +1,39 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+// Element types and their conversions. Arithmetic is done in f32 (f64 in gradient checks); the others are storage.
+
+namespace supra {
+
+enum class Dtype : uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8 };
+
+const char* name(Dtype dtype);   // "f32", "bf16", ...
+size_t size_of(Dtype dtype);     // bytes an element
+bool is_floating(Dtype dtype);
+
+template <class T>
+constexpr Dtype dtype_of() {
+  if constexpr (std::is_same_v<T, double>) return Dtype::f64;
+  else if constexpr (std::is_same_v<T, float>) return Dtype::f32;
+  else if constexpr (std::is_same_v<T, int64_t>) return Dtype::i64;
+  else if constexpr (std::is_same_v<T, int32_t>) return Dtype::i32;
+  else if constexpr (std::is_same_v<T, int16_t>) return Dtype::i16;
+  else if constexpr (std::is_same_v<T, int8_t>) return Dtype::i8;
+  else {
+    static_assert(std::is_same_v<T, uint8_t>, "no dtype for this C++ type");
+    return Dtype::u8;
+  }
+}
+
+// IEEE half and bfloat16 as bit patterns; both directions round to nearest even and keep NaN and infinity.
+float f16_to_f32(uint16_t half);
+uint16_t f32_to_f16(float value);
+float bf16_to_f32(uint16_t brain);
+uint16_t f32_to_bf16(float value);
+
+// dst[i] = src[i] for n elements of any two dtypes. Floating to integer truncates.
+void convert(void* dst, Dtype to, const void* src, Dtype from, int64_t n);
+
+}  // namespace supra

@@ -1,0 +1,34 @@
+#include "tensor/error.h"
+
+#include <cstdarg>
+#include <cstdio>
+
+namespace supra {
+
+static std::string vformat(const char* fmt, va_list args) {
+  va_list again;
+  va_copy(again, args);
+  const int size = vsnprintf(nullptr, 0, fmt, args);
+  std::string text(size > 0 ? size : 0, '\0');
+  if (size > 0) vsnprintf(text.data(), text.size() + 1, fmt, again);
+  va_end(again);
+  return text;
+}
+
+std::string format(const char* fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  std::string text = vformat(fmt, args);
+  va_end(args);
+  return text;
+}
+
+void fail(const char* fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  std::string text = vformat(fmt, args);
+  va_end(args);
+  throw Error(text);
+}
+
+}  // namespace supra

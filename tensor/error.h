@@ -1,0 +1,26 @@
+#pragma once
+#include <stdexcept>
+#include <string>
+
+// Errors. Every failure a user can cause throws Error with one line that says where, what was given,
+// what was expected and what to do next. assert() is kept for bugs of our own.
+
+namespace supra {
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// printf into a string.
+std::string format(const char* fmt, ...) __attribute__((format(printf, 1, 2)));
+
+// Throws Error with the formatted message.
+[[noreturn]] void fail(const char* fmt, ...) __attribute__((format(printf, 1, 2)));
+
+}  // namespace supra
+
+// CHECK(condition, "linear: weight is %s, input needs (*, %d)", ...): throws Error when the condition is false.
+#define CHECK(condition, ...)                       \
+  do {                                              \
+    if (!(condition)) ::supra::fail(__VA_ARGS__);   \
+  } while (0)

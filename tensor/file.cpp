@@ -1,0 +1,147 @@
+#include "tensor/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "tensor/error.h"
+
+namespace supra {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] static void fail_errno(const char* action, const Path& path) {
+  const int reason = errno;
+  const char* hint = reason == ENOENT   ? " (check the spelling, or where you are)"
+                     : reason == ENOSPC ? " (free some space and run it again)"
+                     : reason == EACCES ? " (check its permissions)"
+                                        : "";
+  fail("%s: cannot %s: %s%s", path.c_str(), action, strerror(reason), hint);
+}
+
+MappedFile::MappedFile(const Path& path) : path_(path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) fail_errno("open", path);
+  struct stat info;
+  if (fstat(fd, &info) != 0) {
+    close(fd);
+    fail_errno("read", path);
+  }
+  if (!S_ISREG(info.st_mode)) {
+    close(fd);
+    fail("%s: is not a regular file", path.c_str());
+  }
+  size_ = static_cast<size_t>(info.st_size);
+  if (size_ == 0) {
+    close(fd);
+    return;
+  }
+  void* memory = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+  close(fd);
+  if (memory == MAP_FAILED) fail_errno("map", path);
+  data_ = static_cast<const uint8_t*>(memory);
+  owner_ = {memory, [size = size_](void* p) { munmap(p, size); }};
+}
+
+std::string read_file(const Path& path) { return std::string(MappedFile(path).text()); }
+
+FileWriter::FileWriter(const Path& path) : path_(path) {
+  fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd_ < 0) fail_errno("write", path);
+}
+
+FileWriter::~FileWriter() {
+  if (fd_ < 0) return;
+  close(fd_);
+  unlink(path_.c_str());
+}
+
+void FileWriter::write(const void* data, size_t bytes) {
+  buffer_.append(static_cast<const char*>(data), bytes);
+  if (buffer_.size() >= (1 << 20)) flush();
+}
+
+void FileWriter::flush() {
+  size_t done = 0;
+  while (done < buffer_.size()) {
+    const ssize_t n = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("write", path_);
+    done += static_cast<size_t>(n);
+  }
+  buffer_.clear();
+}
+
+void FileWriter::finish() {
+  flush();
+  if (fsync(fd_) != 0 && errno != EINVAL && errno != EROFS) fail_errno("flush", path_);
+  const int fd = fd_;
+  fd_ = -1;
+  if (close(fd) != 0) fail_errno("close", path_);
+}
+
+static void sync_directory(const Path& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) fail_errno("open", path);
+  fsync(fd);
+  close(fd);
+}
+
+static Path parent_of(const Path& path) { return path.has_parent_path() ? path.parent_path() : Path("."); }
+
+void write_file_atomically(const Path& path, std::string_view text) {
+  const Path beside = parent_of(path) / (".tmp-" + path.filename().string());
+  FileWriter out(beside);
+  out.write(text);
+  out.finish();
+  if (rename(beside.c_str(), path.c_str()) != 0) fail_errno("replace", path);
+  sync_directory(parent_of(path));
+}
+
+NewDirectory::NewDirectory(const Path& final_path) : final_(fs::absolute(final_path).lexically_normal()) {
+  // a trailing slash leaves an empty file name
+  if (!final_.has_filename()) final_ = final_.parent_path();
+  std::error_code error;
+  fs::create_directories(final_.parent_path(), error);
+  CHECK(!fs::exists(final_) || fs::is_directory(final_), "%s: is a file, a directory is to be written there (give another name)",
+        final_.c_str());
+  building_ = final_.parent_path() / (".tmp-" + final_.filename().string());
+  // left over by a run that was killed
+  fs::remove_all(building_, error);
+  if (mkdir(building_.c_str(), 0777) != 0) fail_errno("create a directory", building_);
+}
+
+NewDirectory::~NewDirectory() {
+  std::error_code error;
+  if (!committed_) fs::remove_all(building_, error);
+}
+
+void NewDirectory::commit() {
+  for (const auto& entry : fs::recursive_directory_iterator(building_)) {
+    if (entry.is_directory()) sync_directory(entry.path());
+  }
+  sync_directory(building_);
+  if (renameat2(AT_FDCWD, building_.c_str(), AT_FDCWD, final_.c_str(), RENAME_NOREPLACE) != 0) {
+    if (errno != EEXIST && errno != EINVAL) fail_errno("create", final_);
+    // swaps the two in one step; file systems without it (EINVAL) get the old one moved aside first
+    if (renameat2(AT_FDCWD, building_.c_str(), AT_FDCWD, final_.c_str(), RENAME_EXCHANGE) != 0) {
+      const Path old = building_.string() + ".old";
+      std::error_code error;
+      fs::remove_all(old, error);
+      if (fs::exists(final_) && rename(final_.c_str(), old.c_str()) != 0) fail_errno("move aside", final_);
+      if (rename(building_.c_str(), final_.c_str()) != 0) fail_errno("create", final_);
+      fs::remove_all(old, error);
+    }
+  }
+  committed_ = true;
+  sync_directory(final_.parent_path());
+  std::error_code error;
+  fs::remove_all(building_, error);
+}
+
+}  // namespace supra

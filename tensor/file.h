@@ -1,0 +1,76 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+// Files: mapped reading, checked writing, and directories that are complete or absent. Every error names the path, what
+// was tried and the system's reason.
+
+namespace supra {
+
+using Path = std::filesystem::path;
+
+// A whole file, mapped read-only. Copies share the mapping.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  explicit MappedFile(const Path& path);
+
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+  const Path& path() const { return path_; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  std::shared_ptr<void> owner() const { return owner_; }  // keeps the mapping alive
+
+ private:
+  std::shared_ptr<void> owner_;
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+  Path path_;
+};
+
+std::string read_file(const Path& path);
+
+// Sequential writing; finish() flushes to the disk. A file that was not finished is removed.
+class FileWriter {
+ public:
+  explicit FileWriter(const Path& path);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void write(const void* data, size_t bytes);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void finish();
+
+ private:
+  void flush();
+  Path path_;
+  int fd_ = -1;
+  std::string buffer_;
+};
+
+// Writes beside the final name, flushes to the disk and renames: the file is old or new, never half.
+void write_file_atomically(const Path& path, std::string_view text);
+
+// A directory built beside its final name. commit() flushes everything and swaps it in; before that, or if the program
+// dies at any instant, whatever stood under the final name stands untouched. Not committed: removed.
+class NewDirectory {
+ public:
+  explicit NewDirectory(const Path& final_path);
+  ~NewDirectory();
+  NewDirectory(const NewDirectory&) = delete;
+  NewDirectory& operator=(const NewDirectory&) = delete;
+
+  const Path& path() const { return building_; }  // write the files here
+  void commit();
+
+ private:
+  Path final_, building_;
+  bool committed_ = false;
+};
+
+}  // namespace supra

@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+// The thread pool. Work is cut into ranges that depend only on the sizes and the thread count, so the same run gives the
+// same bits. Denormals are flushed in every thread, the caller's included: powers of the decay are full of them.
+
+namespace supra {
+
+int hardware_threads();     // cores this process may use
+int threads();              // threads parallel_for uses, the caller included
+void set_threads(int n);    // n >= 1; call it outside of parallel_for
+
+// Flushes denormals to zero in the calling thread. set_threads() and the pool's own threads do it by themselves.
+void flush_denormals();
+
+// A reference to a callable, valid during the call it is passed to.
+template <class F>
+class FunctionRef;
+template <class R, class... Args>
+class FunctionRef<R(Args...)> {
+ public:
+  template <class F, class = std::enable_if_t<!std::is_same_v<std::decay_t<F>, FunctionRef>>>
+  FunctionRef(F&& f)
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
+        call_([](void* object, Args... args) -> R { return (*static_cast<std::remove_reference_t<F>*>(object))(args...); }) {}
+  R operator()(Args... args) const { return call_(object_, args...); }
+
+ private:
+  void* object_;
+  R (*call_)(void*, Args...);
+};
+
+// Calls f(begin, end) on ranges that cover [0, n) once, one range a thread, none shorter than `grain` if it can be
+// helped; returns when all are done. A call from inside f runs in the calling thread. The first exception is rethrown.
+void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> f);
+
+}  // namespace supra

@@ -1,0 +1,86 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/device.h"
+#include "tensor/dtype.h"
+#include "tensor/error.h"
+
+// Tensor: a handle to contiguous, row-major memory with a shape and a dtype. Copies share the memory; clone() does not.
+// Strides are no part of a tensor: kernels that work on columns of a wider matrix take a row stride as an argument.
+
+namespace supra {
+
+using Shape = std::vector<int64_t>;
+
+int64_t numel(const Shape& shape);           // 1 for the empty shape; throws Error on overflow or a negative size
+std::string to_string(const Shape& shape);   // "(2, 63, 64)"
+
+class Tensor {
+ public:
+  Tensor() = default;
+
+  static Tensor empty(Shape shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
+  static Tensor zeros(Shape shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
+  static Tensor full(Shape shape, double value, Dtype dtype = Dtype::f32, Device device = Device::cpu);
+  // Memory that somebody else made, a mapped file say; `owner` keeps it alive. Such memory is read-only by convention.
+  static Tensor wrap(void* memory, Shape shape, Dtype dtype, std::shared_ptr<void> owner);
+  template <class T>
+  static Tensor of(const std::vector<T>& values, Shape shape = {});  // copies; the shape defaults to (size)
+
+  bool defined() const { return memory_ != nullptr; }
+  const Shape& shape() const { return shape_; }
+  int64_t rank() const { return static_cast<int64_t>(shape_.size()); }
+  int64_t dim(int64_t i) const;  // negative i counts from the end
+  int64_t numel() const { return supra::numel(shape_); }
+  Dtype dtype() const { return dtype_; }
+  Device device() const { return Device::cpu; }
+  size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype_); }
+
+  bool unique() const { return owner_.use_count() == 1; }  // no other tensor shares the memory
+
+  void* raw() const { return memory_; }
+  template <class T>
+  T* data() const;       // throws Error if the dtype is another
+  double item() const;   // the one element of a tensor of one element
+
+  Tensor view(Shape shape) const;                      // same memory; one size may be -1
+  Tensor rows(int64_t begin, int64_t end) const;       // same memory, [begin, end) of the first dimension
+  Tensor clone() const;
+  Tensor to(Dtype dtype) const;                        // itself if nothing changes
+  void fill(double value) const;
+  void copy_from(const Tensor& source) const;          // same number of elements; converts dtypes
+
+ private:
+  std::shared_ptr<void> owner_;
+  void* memory_ = nullptr;
+  Shape shape_;
+  Dtype dtype_ = Dtype::f32;
+};
+
+Tensor empty_like(const Tensor& t);
+Tensor zeros_like(const Tensor& t);
+
+// Throws Error "op: what is (..), expected (..)" unless the shapes are equal.
+void check_shape(const char* op, const char* what, const Shape& given, const Shape& expected);
+
+template <class T>
+T* Tensor::data() const {
+  CHECK(dtype_ == dtype_of<T>(), "tensor %s holds %s, the operation needs %s (convert it with to())",
+        to_string(shape_).c_str(), name(dtype_), name(dtype_of<T>()));
+  return static_cast<T*>(memory_);
+}
+
+template <class T>
+Tensor Tensor::of(const std::vector<T>& values, Shape shape) {
+  if (shape.empty()) shape = {static_cast<int64_t>(values.size())};
+  Tensor t = empty(shape, dtype_of<T>());
+  CHECK(t.numel() == static_cast<int64_t>(values.size()), "tensor of shape %s from %zu values", to_string(shape).c_str(),
+        values.size());
+  std::copy(values.begin(), values.end(), t.data<T>());
+  return t;
+}
+
+}  // namespace supra

@@ -19,10 +19,8 @@ static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY)};
 
 const Simd& simd() {
 #if defined(__x86_64__)
-  static const Simd& chosen = cpu_level() == CpuLevel::avx512 ? avx512::table
-                              : cpu_level() == CpuLevel::avx2 ? avx2::table
-                                                              : baseline::table;
-  return chosen;
+  static const Simd* const tables[] = {&baseline::table, &avx2::table, &avx512::table};
+  return *tables[static_cast<int>(cpu_level())];
 #else
   return baseline::table;
 #endif

@@ -25,19 +25,28 @@ CpuLevel best_cpu_level() {
 #endif
 }
 
-CpuLevel cpu_level() {
-  static const CpuLevel level = [] {
-    const CpuLevel best = best_cpu_level();
-    const char* wanted = getenv("SUPRA_CPU");
-    if (!wanted || !*wanted) return best;
-    for (CpuLevel l : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512}) {
-      if (strcmp(wanted, name(l)) != 0) continue;
-      CHECK(l <= best, "SUPRA_CPU=%s: this processor has %s at most", wanted, name(best));
-      return l;
-    }
-    fail("SUPRA_CPU=%s: use baseline, avx2 or avx512", wanted);
-  }();
+static CpuLevel wanted_cpu_level() {
+  const CpuLevel best = best_cpu_level();
+  const char* wanted = getenv("SUPRA_CPU");
+  if (!wanted || !*wanted) return best;
+  for (CpuLevel level : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512}) {
+    if (strcmp(wanted, name(level)) != 0) continue;
+    CHECK(level <= best, "SUPRA_CPU=%s: this processor has %s at most", wanted, name(best));
+    return level;
+  }
+  fail("SUPRA_CPU=%s: use baseline, avx2 or avx512", wanted);
+}
+
+static CpuLevel& level_in_use() {
+  static CpuLevel level = wanted_cpu_level();
   return level;
+}
+
+CpuLevel cpu_level() { return level_in_use(); }
+
+void set_cpu_level(CpuLevel level) {
+  CHECK(level <= best_cpu_level(), "cpu level %s: this processor has %s at most", name(level), name(best_cpu_level()));
+  level_in_use() = level;
 }
 
 }  // namespace supra

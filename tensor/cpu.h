@@ -10,5 +10,6 @@ enum class CpuLevel { baseline, avx2, avx512 };
 const char* name(CpuLevel level);
 CpuLevel best_cpu_level();  // by cpuid and by what the operating system saves
 CpuLevel cpu_level();       // the one in use; throws Error when SUPRA_CPU names none or more than the machine has
+void set_cpu_level(CpuLevel level);  // tests run every level in one process
 
 }  // namespace supra

@@ -1,0 +1,63 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+
+// What a decoder looks like: one description for every family, softmax or recurrent. Readers of foreign formats fill it;
+// the decoder is built from it; checkpoints store it.
+
+namespace supra {
+
+enum class MixerKind { softmax, supra };
+
+struct NormConfig {
+  enum class Kind { rms, layer };
+  Kind kind = Kind::rms;
+  bool weight = true, bias = false;
+  double eps = 1e-5;
+};
+
+enum class MlpKind {
+  swiglu,  // silu(gate) * up, packed w12 = [gate; up]
+  gelu,    // two matrices
+  geglu    // gelu(gate) * up, separate matrices with biases (OpenLM's gemma_geglu)
+};
+
+// The decay of a SUPRA layer: g_h = exp(-slope_h).
+struct DecayConfig {
+  enum class Kind { none, lightning, retnet };
+  Kind kind = Kind::lightning;
+  std::optional<double> start;  // lightning: the first slope, where it is not the published one
+};
+
+struct Config {
+  std::string family = "openlm";  // where the weights came from: "llama", "openlm", "llama2.c"
+  int64_t vocab = 0;       // O
+  int64_t width = 0;       // C
+  int64_t layers = 0;      // L
+  int64_t heads = 0;       // H
+  int64_t kv_heads = 0;    // G
+  int64_t head_dim = 0;    // of q and k as in_proj makes them
+  int64_t key_dim = 0;     // K, of q and k as they are compared: after the feature map in a SUPRA layer, else head_dim
+  int64_t value_dim = 0;   // V
+  int64_t mlp_width = 0;   // F
+  int64_t context = 0;     // steps of a training sequence; a softmax model knows no positions beyond
+  bool tied = false;       // the output matrix is the embedding
+  bool post_embed_norm = false;
+  bool qk_norm = false;    // q and k are normalised over all heads together
+  MlpKind mlp = MlpKind::swiglu;
+  Gelu gelu = Gelu::erf;
+  NormConfig norm;
+  Rope rope;
+  DecayConfig decay;
+  bool per_head_feature_map = false;    // block-diagonal: the feature map does not mix heads
+  std::vector<MixerKind> mixers;        // one a layer
+};
+
+// Throws Error when the numbers contradict each other; `where` is the file that gave them.
+void check_config(const Config& config, const std::string& where);
+
+}  // namespace supra

@@ -45,7 +45,7 @@ Var groupnorm(const Var& x, int64_t groups, double eps);
 
 // ---- layout.cpp
 Var reshape(const Var& x, Shape shape);
-Var columns(const Var& x, int64_t begin, int64_t end);      // [begin, end) of the last dimension, copied
+std::vector<Var> split_columns(const Var& x, const std::vector<int64_t>& widths);  // of the last dimension, copied
 Var concat_columns(const std::vector<Var>& parts);          // along the last dimension
 Var repeat_heads(const Var& x, int64_t times);              // (B,T,G,K) -> (B,T,G*times,K), head g to g*times ...
 

@@ -1,0 +1,114 @@
+#include "nn/decoder.h"
+
+#include <cmath>
+
+#include "tensor/random.h"
+
+namespace supra {
+
+Decoder::Decoder(const Config& c, const MakeMixer& make_mixer) : config_(c) {
+  embedding_ = Var(Tensor::zeros({c.vocab, c.width}), true);
+  if (c.post_embed_norm) post_embed_norm_ = Norm(c.width, c.norm);
+  for (int64_t i = 0; i < c.layers; i++) {
+    layers_.push_back({Norm(c.width, c.norm), Norm(c.width, c.norm), make_mixer(c, i), Mlp(c)});
+  }
+  norm_ = Norm(c.width, c.norm);
+  if (!c.tied) output_ = Linear(c.vocab, c.width);
+}
+
+void Decoder::visit(const VisitParameters& f) {
+  f("tok_embeddings.weight", embedding_);
+  if (config_.post_embed_norm) post_embed_norm_.visit("post_embed_norm", f);
+  for (size_t i = 0; i < layers_.size(); i++) {
+    const std::string path = "layers." + std::to_string(i);
+    layers_[i].attention_norm.visit(path + ".attention_norm", f);
+    layers_[i].mixer->visit(path + ".attention", f);
+    layers_[i].mlp_norm.visit(path + ".ffn_norm", f);
+    layers_[i].mlp.visit(path, f);
+  }
+  norm_.visit("norm", f);
+  if (!config_.tied) output_.visit("output", f);
+}
+
+int64_t Decoder::parameter_count() {
+  int64_t n = 0;
+  visit([&](const std::string&, Var& parameter) { n += parameter.numel(); });
+  return n;
+}
+
+// Within three standard deviations, as OpenLM's trunc_normal_ does.
+static void fill_truncated_normal(const Tensor& t, double deviation, Philox& random) {
+  float* x = t.data<float>();
+  for (int64_t i = 0; i < t.numel(); i++) {
+    double z;
+    do z = random.normal();
+    while (std::fabs(z) > 3);
+    x[i] = static_cast<float>(deviation * z);
+  }
+}
+
+static void fill_uniform(const Tensor& t, double bound, Philox& random) {
+  float* x = t.data<float>();
+  for (int64_t i = 0; i < t.numel(); i++) x[i] = static_cast<float>(bound * (2 * random.uniform() - 1));
+}
+
+void Decoder::init_weights(uint64_t seed) {
+  Philox random(seed, 1);
+  int64_t map_width = 0;
+  visit([&](const std::string& name, Var& parameter) {
+    const Tensor& t = parameter.value();
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    const bool is_bias = name.ends_with(".bias");
+    if (has("norm")) {
+      t.fill(is_bias ? 0 : 1);
+    } else if (has("_totrain_embed")) {
+      // a bias follows its weight and takes its bound
+      if (!is_bias) map_width = t.dim(1);
+      fill_uniform(t, 1 / std::sqrt(static_cast<double>(map_width)), random);
+    } else if (is_bias) {
+      t.fill(0);
+    } else {
+      const bool residual = has("out_proj") || has(".w3.") || has("_ff_w2") || has("down_proj");
+      const int64_t layer = residual ? std::stoll(name.substr(7)) : 0;
+      const double shrink = residual ? std::sqrt(2.0 * static_cast<double>(layer + 1)) : 1;
+      const int64_t fan_in = has("tok_embeddings") ? config_.width : t.dim(1);
+      fill_truncated_normal(t, 1 / (std::sqrt(static_cast<double>(fan_in)) * shrink), random);
+    }
+  });
+}
+
+State Decoder::init_state(int64_t batch) const {
+  State state{std::vector<int64_t>(batch, 0), {}};
+  for (const Layer& layer : layers_) state.layers.push_back(layer.mixer->init_state(batch));
+  return state;
+}
+
+size_t Decoder::state_bytes(int64_t position) const {
+  size_t bytes = 0;
+  for (const Layer& layer : layers_) bytes += layer.mixer->state_bytes(position);
+  return bytes;
+}
+
+Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_t>& lengths) const {
+  CHECK(tokens.rank() == 2, "decoder: tokens are %s, expected (B, T)", to_string(tokens.shape()).c_str());
+  const int64_t B = tokens.dim(0), T = tokens.dim(1);
+  CHECK(!state || state->batch() == B, "decoder: %ld rows of tokens, %ld rows of state", static_cast<long>(B),
+        static_cast<long>(state ? state->batch() : 0));
+  CHECK(lengths.empty() || static_cast<int64_t>(lengths.size()) == B, "decoder: %zu lengths for %ld rows", lengths.size(),
+        static_cast<long>(B));
+  const Steps steps{state ? state->positions : std::vector<int64_t>(B, 0), lengths};
+
+  Var x = embedding(tokens, embedding_);
+  if (config_.post_embed_norm) x = post_embed_norm_(x);
+  for (size_t i = 0; i < layers_.size(); i++) {
+    const Layer& layer = layers_[i];
+    x = add(x, layer.mixer->forward(layer.attention_norm(x), steps, state ? &state->layers[i] : nullptr));
+    x = add(x, layer.mlp(layer.mlp_norm(x)));
+  }
+  for (int64_t b = 0; state && b < B; b++) state->positions[b] += lengths.empty() ? T : lengths[b];
+  return norm_(x);
+}
+
+Var Decoder::logits(const Var& hidden) const { return linear(hidden, config_.tied ? embedding_ : output_.weight); }
+
+}  // namespace supra

@@ -1,0 +1,49 @@
+#pragma once
+#include "nn/mixer.h"
+
+namespace supra {
+
+// A decoder-only language model: the one model of the project. A family of models is a Config, not a class.
+//
+//   x = embed(tokens);  for each layer:  x += mixer(norm(x));  x += mlp(norm(x));  logits = norm(x) W^T
+class Decoder {
+ public:
+  Decoder(const Config& config, const MakeMixer& make_mixer);
+
+  const Config& config() const { return config_; }
+  int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
+  const Mixer& mixer(int64_t layer) const { return *layers_[layer].mixer; }
+
+  void visit(const VisitParameters& f);
+  int64_t parameter_count();
+
+  // Random weights as OpenLM starts a training: truncated normals of variance 1/fan_in, residual branches smaller with
+  // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1.
+  void init_weights(uint64_t seed);
+
+  // The state of B sequences that have seen nothing.
+  State init_state(int64_t batch) const;
+  size_t state_bytes(int64_t position) const;  // of one sequence
+
+  // tokens (B,T) i32 -> (B,T,C) after the last norm. With a state: it holds the past and is advanced by lengths[b] steps
+  // a row (T where lengths is empty).
+  Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {}) const;
+  // hidden (..., C) -> logits (..., O)
+  Var logits(const Var& hidden) const;
+
+ private:
+  struct Layer {
+    Norm attention_norm, mlp_norm;
+    std::unique_ptr<Mixer> mixer;
+    Mlp mlp;
+  };
+
+  Config config_;
+  Var embedding_;  // (O,C)
+  Norm post_embed_norm_, norm_;
+  std::vector<Layer> layers_;
+  Linear output_;  // without a weight where it is tied to the embedding
+};
+
+
+}  // namespace supra

@@ -1,0 +1,55 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "nn/module.h"
+
+// What mixes a token with those before it: softmax attention, SUPRA, and every later mixer. A model is a list of layers
+// that may mix them. A mixer holds weights only; what it remembers of a sequence is a value, its state.
+
+namespace supra {
+
+// What one layer remembers of B sequences: tensors whose first dimension is B. Softmax attention keeps keys and values,
+// which grow; SUPRA keeps (B,H,K,V), always f32, which does not.
+struct LayerState {
+  std::vector<Var> parts;
+};
+
+// The state of a whole model: a value. Copies share memory until clone().
+struct State {
+  std::vector<int64_t> positions;  // (B) steps each row has seen
+  std::vector<LayerState> layers;
+
+  int64_t batch() const { return static_cast<int64_t>(positions.size()); }
+  State clone() const;
+  void reset_row(int64_t b);  // as if the row had seen nothing
+  State detach() const;       // the same values without their history: cuts back-propagation through time
+};
+
+// Which steps a call of forward() brings. Rows may be of different lengths: row b has lengths[b] real steps, the rest of
+// its T columns is padding that touches nothing. There is no left padding.
+struct Steps {
+  std::vector<int64_t> first;    // (B) position of column 0
+  std::vector<int64_t> lengths;  // (B), or empty: all T
+};
+
+class Mixer {
+ public:
+  virtual ~Mixer() = default;
+  virtual MixerKind kind() const = 0;
+  virtual void visit(const std::string& path, const VisitParameters& f) = 0;
+
+  // The state of B sequences that have seen nothing.
+  virtual LayerState init_state(int64_t batch) const = 0;
+  // Bytes one sequence's state takes after `position` steps.
+  virtual size_t state_bytes(int64_t position) const = 0;
+
+  // x (B,T,C) -> y (B,T,C), any T, any split: f(x1); f(x2) equals f(x1 x2). With a state, it is read as the past and
+  // replaced by the state after the last step; without one the sequence starts here and its state is dropped.
+  // A single step without gradients (decode) takes the recurrent form and updates the state in place.
+  virtual Var forward(const Var& x, const Steps& steps, LayerState* state) const = 0;
+};
+
+using MakeMixer = std::function<std::unique_ptr<Mixer>(const Config& config, int64_t layer)>;
+
+}  // namespace supra

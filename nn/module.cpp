@@ -1,0 +1,68 @@
+#include "nn/module.h"
+
+namespace supra {
+
+static Var parameter(Shape shape) { return Var(Tensor::zeros(std::move(shape)), true); }
+
+static void visit_if_defined(const std::string& name, Var& parameter, const VisitParameters& f) {
+  if (parameter.defined()) f(name, parameter);
+}
+
+Linear::Linear(int64_t out, int64_t in, bool has_bias) : weight(parameter({out, in})) {
+  if (has_bias) bias = parameter({out});
+}
+
+void Linear::visit(const std::string& path, const VisitParameters& f) {
+  f(path + ".weight", weight);
+  visit_if_defined(path + ".bias", bias, f);
+}
+
+Norm::Norm(int64_t width, const NormConfig& c) : config(c) {
+  if (c.weight) weight = parameter({width});
+  if (c.bias) bias = parameter({width});
+}
+
+Var Norm::operator()(const Var& x) const {
+  return config.kind == NormConfig::Kind::rms ? rmsnorm(x, weight, config.eps) : layernorm(x, weight, bias, config.eps);
+}
+
+void Norm::visit(const std::string& path, const VisitParameters& f) {
+  visit_if_defined(path + ".weight", weight, f);
+  visit_if_defined(path + ".bias", bias, f);
+}
+
+Mlp::Mlp(const Config& c) : kind_(c.mlp), gelu_(c.gelu) {
+  const bool biased = kind_ == MlpKind::geglu;
+  in_ = Linear(kind_ == MlpKind::swiglu ? 2 * c.mlp_width : c.mlp_width, c.width, biased);
+  if (kind_ == MlpKind::geglu) gate_ = Linear(c.mlp_width, c.width, biased);
+  out_ = Linear(c.width, c.mlp_width, biased);
+}
+
+Var Mlp::operator()(const Var& x) const {
+  switch (kind_) {
+    case MlpKind::swiglu: return out_(swiglu(in_(x)));
+    case MlpKind::gelu: return out_(gelu(in_(x), gelu_));
+    case MlpKind::geglu: return out_(mul(gelu(gate_(x), gelu_), in_(x)));
+  }
+  fail("mlp: unknown kind %d", static_cast<int>(kind_));
+}
+
+void Mlp::visit(const std::string& layer, const VisitParameters& f) {
+  switch (kind_) {
+    case MlpKind::swiglu:
+      in_.visit(layer + ".feed_forward.w12", f);
+      out_.visit(layer + ".feed_forward.w3", f);
+      return;
+    case MlpKind::gelu:
+      in_.visit(layer + "._ff_w1", f);
+      out_.visit(layer + "._ff_w2", f);
+      return;
+    case MlpKind::geglu:
+      gate_.visit(layer + ".feed_forward.gate_proj", f);
+      in_.visit(layer + ".feed_forward.up_proj", f);
+      out_.visit(layer + ".feed_forward.down_proj", f);
+      return;
+  }
+}
+
+}  // namespace supra

@@ -1,0 +1,73 @@
+#include "nn/softmax_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace supra {
+
+SoftmaxAttention::SoftmaxAttention(const Config& c)
+    : heads_(c.heads), kv_heads_(c.kv_heads), key_dim_(c.head_dim), value_dim_(c.value_dim), rope_(c.rope), qk_norm_(c.qk_norm) {
+  in_proj_ = Linear(heads_ * key_dim_ + kv_heads_ * (key_dim_ + value_dim_), c.width);
+  out_proj_ = Linear(c.width, heads_ * value_dim_);
+  if (qk_norm_) {
+    q_norm_ = Norm(heads_ * key_dim_, c.norm);
+    k_norm_ = Norm(kv_heads_ * key_dim_, c.norm);
+  }
+}
+
+void SoftmaxAttention::visit(const std::string& path, const VisitParameters& f) {
+  in_proj_.visit(path + ".in_proj", f);
+  out_proj_.visit(path + ".out_proj", f);
+  if (!qk_norm_) return;
+  q_norm_.visit(path + ".q_norm", f);
+  k_norm_.visit(path + ".k_norm", f);
+}
+
+LayerState SoftmaxAttention::init_state(int64_t batch) const {
+  return {{Var(Tensor::zeros({batch, 0, kv_heads_, key_dim_})), Var(Tensor::zeros({batch, 0, kv_heads_, value_dim_}))}};
+}
+
+size_t SoftmaxAttention::state_bytes(int64_t position) const {
+  return static_cast<size_t>(position * kv_heads_ * (key_dim_ + value_dim_)) * sizeof(float);
+}
+
+// Copies rows of `fresh` (B,T,...) behind the first[b] rows that `cache` (B,S,...) holds, in a larger cache if need be.
+static void append(Var& cache, const Tensor& fresh, const std::vector<int64_t>& first) {
+  const int64_t B = fresh.dim(0), T = fresh.dim(1), row = fresh.numel() / std::max<int64_t>(1, B * T);
+  const int64_t needed = *std::max_element(first.begin(), first.end()) + T, capacity = cache.dim(1);
+  if (needed > capacity) {
+    Tensor larger = Tensor::zeros({B, std::max<int64_t>({needed, 2 * capacity, 64}), fresh.dim(2), fresh.dim(3)});
+    for (int64_t b = 0; b < B; b++) larger.rows(b, b + 1).view({-1}).rows(0, capacity * row).copy_from(cache.value().rows(b, b + 1));
+    cache = Var(larger);
+  }
+  const int64_t S = cache.dim(1);
+  float* to = cache.value().data<float>();
+  for (int64_t b = 0; b < B; b++) {
+    memcpy(to + (b * S + first[b]) * row, fresh.data<float>() + b * T * row, static_cast<size_t>(T * row) * sizeof(float));
+  }
+}
+
+Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
+  const int64_t B = x.dim(0), T = x.dim(1);
+  std::vector<Var> qkv = split_columns(in_proj_(x), {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
+  Var q = qk_norm_ ? q_norm_(qkv[0]) : qkv[0];
+  Var k = qk_norm_ ? k_norm_(qkv[1]) : qkv[1];
+  Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
+  q = rope(reshape(q, {B, T, heads_, key_dim_}), rope_, steps.first);
+  k = rope(reshape(k, {B, T, kv_heads_, key_dim_}), rope_, steps.first);
+
+  std::vector<int64_t> first(B, 0);
+  if (state) {
+    refuse_gradient("softmax attention with a KV cache", {k, v});
+    append(state->parts[0], k.value(), steps.first);
+    append(state->parts[1], v.value(), steps.first);
+    k = state->parts[0];
+    v = state->parts[1];
+    first = steps.first;
+  }
+  const Var o = softmax_attention(q, k, v, 1 / std::sqrt(static_cast<double>(key_dim_)), first);
+  return out_proj_(reshape(o, {B, T, heads_ * value_dim_}));
+}
+
+}  // namespace supra

@@ -1,0 +1,26 @@
+#pragma once
+#include "nn/mixer.h"
+
+namespace supra {
+
+// Causal softmax attention with grouped queries: the teacher, and the baseline. Its state is the KV cache:
+// parts = { k (B,S,G,K), v (B,S,G,V) }, S the capacity, which doubles when it is full.
+class SoftmaxAttention : public Mixer {
+ public:
+  explicit SoftmaxAttention(const Config& config);
+  MixerKind kind() const override { return MixerKind::softmax; }
+  void visit(const std::string& path, const VisitParameters& f) override;
+  LayerState init_state(int64_t batch) const override;
+  size_t state_bytes(int64_t position) const override;
+  Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
+
+ private:
+  int64_t heads_, kv_heads_, key_dim_, value_dim_;
+  Rope rope_;
+  bool qk_norm_;
+  Linear in_proj_;   // rows: H*K of q, G*K of k, G*V of v
+  Linear out_proj_;  // (C, H*V)
+  Norm q_norm_, k_norm_;
+};
+
+}  // namespace supra

@@ -1,0 +1,99 @@
+#include "supra/supra_attention.h"
+
+#include <cmath>
+
+namespace supra {
+
+std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config) {
+  std::vector<double> slopes(heads, 0.0);
+  if (config.kind == DecayConfig::Kind::none) return slopes;
+  if (config.kind == DecayConfig::Kind::retnet) {
+    for (int64_t h = 0; h < heads; h++) slopes[h] = -std::log1p(-std::exp2(-5.0 - static_cast<double>(h)));
+    return slopes;
+  }
+  int64_t power = 1;
+  while (2 * power <= heads) power *= 2;
+  // slope h of a power of two of heads
+  const auto slope = [&](int64_t of, int64_t h) {
+    const double ratio = std::exp2(-8.0 / static_cast<double>(of));
+    return config.start.value_or(ratio) * std::pow(ratio, static_cast<double>(h));
+  };
+  for (int64_t h = 0; h < heads; h++) slopes[h] = h < power ? slope(power, h) : slope(2 * power, 2 * (h - power));
+  return slopes;
+}
+
+SupraAttention::SupraAttention(const Config& c)
+    : heads_(c.heads),
+      kv_heads_(c.kv_heads),
+      head_dim_(c.head_dim),
+      key_dim_(c.key_dim),
+      value_dim_(c.value_dim),
+      rope_(c.rope),
+      qk_norm_(c.qk_norm) {
+  in_proj_ = Linear(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width);
+  q_map_ = Linear(heads_ * key_dim_, heads_ * head_dim_, true);
+  if (kv_heads_ != heads_) k_map_ = Linear(kv_heads_ * key_dim_, kv_heads_ * head_dim_, true);
+  if (qk_norm_) {
+    q_norm_ = Norm(heads_ * key_dim_, c.norm);
+    k_norm_ = Norm(heads_ * key_dim_, c.norm);
+  }
+  out_proj_ = Linear(c.width, heads_ * value_dim_);
+
+  Tensor log_decay = Tensor::empty({heads_});
+  const std::vector<double> slopes = decay_slopes(heads_, c.decay);
+  for (int64_t h = 0; h < heads_; h++) log_decay.data<float>()[h] = static_cast<float>(-slopes[h]);
+  log_decay_ = Var(log_decay);
+}
+
+void SupraAttention::visit(const std::string& path, const VisitParameters& f) {
+  in_proj_.visit(path + ".in_proj", f);
+  q_map_.visit(path + "._totrain_embed", f);
+  if (k_map_.weight.defined()) k_map_.visit(path + "._totrain_embed_kv", f);
+  if (qk_norm_) {
+    q_norm_.visit(path + "._totrain_q_norm", f);
+    k_norm_.visit(path + "._totrain_k_norm", f);
+  }
+  out_proj_.visit(path + ".out_proj", f);
+}
+
+LayerState SupraAttention::init_state(int64_t batch) const {
+  return {{Var(Tensor::zeros({batch, heads_, key_dim_, value_dim_}))}};
+}
+
+size_t SupraAttention::state_bytes(int64_t) const {
+  return static_cast<size_t>(heads_ * key_dim_ * value_dim_) * sizeof(float);
+}
+
+Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
+  const int64_t B = x.dim(0), T = x.dim(1), repeat = heads_ / kv_heads_;
+  std::vector<Var> qkv =
+      split_columns(in_proj_(x), {heads_ * head_dim_, kv_heads_ * head_dim_, kv_heads_ * value_dim_});
+  const Linear& k_map = k_map_.weight.defined() ? k_map_ : q_map_;
+  Var q = reshape(relu(q_map_(qkv[0])), {B, T, heads_, key_dim_});
+  Var k = reshape(relu(k_map(qkv[1])), {B, T, kv_heads_, key_dim_});
+  const Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
+
+  // Both need every head's own k: the norm runs over all H*K columns, and an angle by head differs inside a group.
+  if (repeat > 1 && (qk_norm_ || rope_.layout == Rope::Layout::by_head)) k = repeat_heads(k, repeat);
+  if (qk_norm_) {
+    const Shape flat = {B, T, heads_ * key_dim_}, split = q.shape();
+    q = reshape(q_norm_(reshape(q, flat)), split);
+    k = reshape(k_norm_(reshape(k, flat)), split);
+  }
+  q = rope(q, rope_, steps.first);
+  k = rope(k, rope_, steps.first);
+
+  const double scale = 1 / std::sqrt(static_cast<double>(key_dim_));
+  Var o;
+  if (state && T == 1 && !grad_enabled() && steps.lengths.empty()) {
+    o = Var(linear_attention_step(state->parts[0].value(), q.value(), k.value(), v.value(), log_decay_.value(), scale));
+  } else {
+    const LinearAttention result =
+        linear_attention(q, k, v, log_decay_, scale, state ? state->parts[0] : Var(), steps.lengths);
+    o = result.o;
+    if (state) state->parts[0] = result.state;
+  }
+  return out_proj_(groupnorm(reshape(o, {B, T, heads_ * value_dim_}), heads_, 1e-5));
+}
+
+}  // namespace supra

@@ -1,0 +1,45 @@
+#pragma once
+#include "nn/mixer.h"
+
+namespace supra {
+
+// The SUPRA layer (arXiv 2405.06640, eq. 9 and 10) as linear_open_lm computes it. Everything of the transformer's
+// attention is kept; softmax is replaced by a learned feature map, a decay and a norm:
+//
+//   q, k = relu(E q + b)      E (H*K, H*head_dim) mixes heads; k has a map of its own where G != H
+//   q, k = norm(q), norm(k)   over all heads together, only with qk_norm
+//   q, k = rope(q), rope(k)
+//   o_i  = sum_{j<=i} g_h^(i-j) (q_i . k_j / sqrt(K)) v_j
+//   y    = out_proj(groupnorm(o))     a group a head, no affine part, eps 1e-5 whatever the model's norm says
+//
+// so the layer is an RNN: S <- g S + k v^T / sqrt(K), o = q S. parts = { S (B,H,K,V) }, the sum after the last step.
+// linear_open_lm stores g S instead; evaluation/verify.cpp converts where it compares.
+class SupraAttention : public Mixer {
+ public:
+  explicit SupraAttention(const Config& config);
+  MixerKind kind() const override { return MixerKind::supra; }
+  void visit(const std::string& path, const VisitParameters& f) override;
+  LayerState init_state(int64_t batch) const override;
+  size_t state_bytes(int64_t position) const override;
+  Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
+
+  const Tensor& log_decay() const { return log_decay_.value(); }  // (H) log g
+
+ private:
+  int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
+  Rope rope_;
+  bool qk_norm_;
+  Linear in_proj_;            // rows: H*head_dim of q, G*head_dim of k, G*V of v
+  Linear q_map_, k_map_;      // the feature maps; k_map_ only where G != H
+  Norm q_norm_, k_norm_;
+  Linear out_proj_;           // (C, H*V)
+  Var log_decay_;             // fixed, not a parameter
+};
+
+// s_h >= 0 of g_h = exp(-s_h), h = 0..H-1.
+//   lightning: 2^(-8 (h+1) / H), or start * ratio^h with the same ratio. Where H is no power of two: the slopes of the
+//   next lower power c, then every second slope of 2c (the published ALiBi rule; the original code raises there).
+//   retnet: -log(1 - 2^(-5-h)).   none: 0.
+std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config);
+
+}  // namespace supra

@@ -7,7 +7,10 @@
 
 #define SUPRA_SIMD_KERNELS(KERNEL)                                                                                    \
   /* exp.simd.cpp: y[i] = e^x[i] */                                                                                    \
-  KERNEL(exp_array, (float* y, const float* x, int64_t n))
+  KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                              \
+  /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                               \
+  KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,   \
+                     int64_t ldb, bool accumulate, float* c, int64_t ldc))
 
 namespace supra {
 

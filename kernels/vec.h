@@ -35,23 +35,29 @@ inline Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(
 inline void store(float* p, Vec v) { *reinterpret_cast<VecUnaligned*>(p) = v; }
 inline Vec broadcast(float x) { return x - Vec{}; }
 
-// The first n < kLanes elements; the others read as zero, or are left alone.
-inline Vec load_first(const float* p, int64_t n) {
+// The first n <= kLanes elements; the others are neither read nor written, and load as zero.
 #if defined(__AVX512F__)
-  return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+inline Vec load_first(const float* p, int64_t n) { return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+inline void store_first(float* p, Vec v, int64_t n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+#elif defined(__AVX2__)
+inline __m256i first_lanes(int64_t n) {
+  static constexpr int32_t kOnes[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kOnes + kLanes - n));
+}
+inline Vec load_first(const float* p, int64_t n) { return (Vec)_mm256_maskload_ps(p, first_lanes(n)); }
+inline void store_first(float* p, Vec v, int64_t n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
 #else
+inline Vec load_first(const float* p, int64_t n) {
   Vec v = {};
   for (int64_t i = 0; i < n; i++) v[i] = p[i];
   return v;
-#endif
 }
 inline void store_first(float* p, Vec v, int64_t n) {
-#if defined(__AVX512F__)
-  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-#else
   for (int64_t i = 0; i < n; i++) p[i] = v[i];
-#endif
 }
+#endif
 
 // a * b + c, in one rounding where the level has it
 inline Vec fma(Vec a, Vec b, Vec c) {
@@ -84,6 +90,34 @@ inline Vec sqrt(Vec a) {
   for (int i = 0; i < kLanes; i++) r[i] = __builtin_sqrtf(a[i]);
   return r;
 #endif
+}
+
+// a0 b0 a1 b1 ...: the first halves of a and b, or the second
+#if defined(__AVX512F__)
+inline Vec interleave_low(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+inline Vec interleave_high(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif defined(__AVX2__)
+inline Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+inline Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+inline Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+inline Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+
+// Transposes a square of kLanes rows: each round interleaves the two halves of the rows, log2(kLanes) rounds in all.
+inline void transpose(Vec (&rows)[kLanes]) {
+  for (int64_t round = 1; round < kLanes; round *= 2) {
+    Vec next[kLanes];
+    for (int64_t i = 0; i < kLanes / 2; i++) {
+      next[2 * i] = interleave_low(rows[i], rows[i + kLanes / 2]);
+      next[2 * i + 1] = interleave_high(rows[i], rows[i + kLanes / 2]);
+    }
+    for (int64_t i = 0; i < kLanes; i++) rows[i] = next[i];
+  }
 }
 
 // Sums and maxima over the lanes, in a fixed order: halves are folded together.

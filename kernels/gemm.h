@@ -1,0 +1,24 @@
+#pragma once
+#include <stdint.h>
+
+// Matrix products, the one loop that most of the time goes into. Everything is row-major; op(X) is X, or its
+// transpose where ta or tb is set; ld* is the distance between rows in memory, at least the width.
+//
+//   C (M,N) = op(A) (M,K) op(B) (K,N),  or += where `accumulate` is set.  K = 0 is a sum of nothing: zeros.
+//
+// The terms of one element are added in an order that depends on K and the CPU level alone: the same bits for
+// any number of threads. This header holds no inline code, so kernels compiled once a level may include it.
+
+namespace supra {
+
+void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
+          int64_t ldb, bool accumulate, float* c, int64_t ldc);
+// The reference: plain loops in double.
+void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const double* a, int64_t lda, const double* b,
+          int64_t ldb, bool accumulate, double* c, int64_t ldc);
+
+// This thread's buffer for packed panels, 64-byte aligned; one gemm_tile() at a time uses it.
+constexpr int64_t kGemmWorkspace = 1 << 16;  // floats
+float* gemm_workspace();
+
+}  // namespace supra

@@ -1,0 +1,170 @@
+#include "kernels/gemm.h"
+
+#include "kernels/simd.h"
+#include "kernels/vec.h"
+
+// C is computed in micro-tiles of kRows x (kVecs vectors) that stay in registers while k runs over a block of
+// kDepth. What the micro-kernel reads is laid out for it only where that pays: B in panels of kVecs vectors a
+// row, so that its loads are contiguous; A in panels of kRows, if it is transposed. A in its own layout is
+// read in place, row by row.
+
+namespace supra::SUPRA_LEVEL {
+namespace {
+
+// kRows * kVecs accumulators, kVecs of B and one of A fill the 16 or 32 registers.
+#if defined(__AVX512F__)
+constexpr int kRows = 8, kVecs = 3;
+#elif defined(__AVX2__)
+constexpr int kRows = 4, kVecs = 3;
+#else
+constexpr int kRows = 4, kVecs = 2;
+#endif
+constexpr int64_t kWidth = kVecs * kLanes;
+constexpr int64_t kDepth = 256, kBlockRows = 192;
+static_assert(kDepth * (kWidth + kBlockRows) <= kGemmWorkspace);
+
+// Element (i, k) of a block of A stands at data[i / kRows * group + i % kRows * row + k * step].
+struct Left {
+  const float* data;
+  int64_t group, row, step;
+};
+
+// Element (k, j) of a panel of B stands at data[k * step + j]; the panel is `width` wide, the vectors are
+// whole.
+struct Right {
+  const float* data;
+  int64_t step, width;
+};
+
+// c (R, b.width) (+)= a b. kUnit: a's rows are neighbours, so that their addresses cost nothing.
+template <int R, int V, bool kUnit>
+inline void micro(int64_t K, const float* a, int64_t row, int64_t step, Right b, bool accumulate, float* c,
+                  int64_t ldc) {
+  if constexpr (kUnit) row = 1;
+  Vec sums[R][V] = {};
+  const float* p = b.data;
+  for (int64_t k = 0; k < K; k++, a += step, p += b.step) {
+    Vec right[V];
+    for (int v = 0; v < V; v++) right[v] = load(p + v * kLanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; i++) {
+      const Vec left = broadcast(a[i * row]);
+      for (int v = 0; v < V; v++) sums[i][v] = fma(left, right[v], sums[i][v]);
+    }
+  }
+  const int64_t last = b.width - (V - 1) * kLanes;
+#pragma GCC unroll 8
+  for (int i = 0; i < R; i++, c += ldc) {
+    for (int v = 0; v < V; v++) {
+      float* out = c + v * kLanes;
+      if (v + 1 < V || last == kLanes) {
+        store(out, accumulate ? load(out) + sums[i][v] : sums[i][v]);
+      } else {
+        store_first(out, accumulate ? load_first(out, last) + sums[i][v] : sums[i][v], last);
+      }
+    }
+  }
+}
+
+// The rows of a group that is not whole: R at a time, then R/2, ... 1.
+template <int R, int V, bool kUnit>
+void rest(int64_t M, int64_t K, const float* a, int64_t row, int64_t step, Right b, bool accumulate, float* c,
+          int64_t ldc) {
+  if (M >= R) {
+    micro<R, V, kUnit>(K, a, row, step, b, accumulate, c, ldc);
+    M -= R, a += R * row, c += R * ldc;
+  }
+  if constexpr (R > 1) rest<R / 2, V, kUnit>(M, K, a, row, step, b, accumulate, c, ldc);
+}
+
+template <int V, bool kUnit>
+void panel(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c, int64_t ldc) {
+  for (; M >= kRows; M -= kRows, a.data += a.group, c += kRows * ldc) {
+    micro<kRows, V, kUnit>(K, a.data, a.row, a.step, b, accumulate, c, ldc);
+  }
+  if (M > 0) rest<kRows / 2, V, kUnit>(M, K, a.data, a.row, a.step, b, accumulate, c, ldc);
+}
+
+template <int V>
+void panel(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c, int64_t ldc) {
+  if constexpr (V > 1) {
+    if (b.width <= (V - 1) * kLanes) return panel<V - 1>(M, K, a, b, accumulate, c, ldc);
+  }
+  if (a.row == 1) return panel<V, true>(M, K, a, b, accumulate, c, ldc);
+  panel<V, false>(M, K, a, b, accumulate, c, ldc);
+}
+
+// Columns [0, width) of op(B), K rows, zeros up to whole vectors.
+Right pack_right(float* packed, bool tb, int64_t K, int64_t width, const float* b, int64_t ldb) {
+  const int64_t step = (width + kLanes - 1) / kLanes * kLanes;
+  for (int64_t j = 0; j < width; j += kLanes) {
+    const int64_t n = width - j < kLanes ? width - j : kLanes;
+    float* out = packed + j;
+    if (!tb) {
+      const float* in = b + j;
+      for (int64_t k = 0; k < K; k++, in += ldb, out += step)
+        store(out, n == kLanes ? load(in) : load_first(in, n));
+      continue;
+    }
+    for (int64_t k = 0; k < K; k += kLanes) {
+      const int64_t depth = K - k < kLanes ? K - k : kLanes;
+      Vec block[kLanes] = {};
+      const float* in = b + j * ldb + k;
+      for (int64_t i = 0; i < n; i++, in += ldb)
+        block[i] = depth == kLanes ? load(in) : load_first(in, depth);
+      transpose(block);
+      for (int64_t i = 0; i < depth; i++, out += step) store(out, block[i]);
+    }
+  }
+  return {packed, step, width};
+}
+
+// Rows [0, M) of op(A) where A is transposed: row k of A holds them side by side.
+Left pack_left(float* packed, int64_t M, int64_t K, const float* a, int64_t lda) {
+  for (int64_t i = 0; i < M; i += kRows) {
+    const int64_t n = M - i < kRows ? M - i : kRows;
+    float* out = packed + i * K;
+    const float* in = a + i;
+    for (int64_t k = 0; k < K; k++, in += lda, out += kRows) {
+      if (n == kRows)
+        __builtin_memcpy(out, in, sizeof(float) * kRows);
+      else
+        for (int64_t r = 0; r < n; r++) out[r] = in[r];
+    }
+  }
+  return {packed, kRows * K, 1, kRows};
+}
+
+int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+
+}  // namespace
+
+void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
+               int64_t ldb, bool accumulate, float* c, int64_t ldc) {
+  if (K == 0 && !accumulate) {
+    for (int64_t i = 0; i < M; i++) {
+      for (int64_t j = 0; j < N; j++) c[i * ldc + j] = 0;
+    }
+  }
+  float* const workspace = gemm_workspace();
+  for (int64_t i = 0; i < M; i += kBlockRows) {
+    const int64_t rows = at_most(M - i, kBlockRows);
+    for (int64_t k = 0; k < K; k += kDepth) {
+      const int64_t depth = at_most(K - k, kDepth);
+      Left left = {a + i * lda + k, kRows * lda, lda, 1};
+      if (ta) left = {a + k * lda + i, kRows, 1, lda};
+      if (ta && N > kWidth) left = pack_left(workspace + kDepth * kWidth, rows, depth, left.data, lda);
+      for (int64_t j = 0; j < N; j += kWidth) {
+        const int64_t width = at_most(N - j, kWidth);
+        Right right = {b + k * ldb + j, ldb, width};
+        if (tb)
+          right = pack_right(workspace, tb, depth, width, b + j * ldb + k, ldb);
+        else if (width % kLanes != 0 || rows > 4 * kRows)
+          right = pack_right(workspace, tb, depth, width, right.data, ldb);
+        panel<kVecs>(rows, depth, left, right, accumulate || k > 0, c + i * ldc + j, ldc);
+      }
+    }
+  }
+}
+
+}  // namespace supra::SUPRA_LEVEL

@@ -1,34 +1,43 @@
 # supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists what can be made.
 #
-# Overrides: CXX=clang++, BUILD=dir, OPENBLAS=no, STB=no, V=1 (show the commands)
+# Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  STB=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
 
-CXX      ?= g++
+ifeq ($(origin CXX),default)
+  CXX    := $(firstword $(foreach name,g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
+endif
 BUILD    ?= build
 CONFIG   ?= release
 OUT      := $(BUILD)/$(CONFIG)
 ARCH     := $(shell uname -m)
+WERROR   ?= -Werror
+quiet    := $(if $(V),,@)
 
-CXXFLAGS := -std=c++20 -O3 -g1 -Wall -Wextra -Werror -I. -MMD -MP -pthread
+# As many jobs as there are cores, unless -j says otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+  MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+
+CXXFLAGS := -std=c++20 -O3 -g1 -Wall -Wextra $(WERROR) -I. -MMD -MP -pthread
 LDFLAGS  := -pthread
-ifeq ($(CONFIG),asan)
-  CXXFLAGS += -fsanitize=address -fno-omit-frame-pointer -O1
-  LDFLAGS  += -fsanitize=address
-endif
-ifeq ($(CONFIG),ubsan)
-  CXXFLAGS += -fsanitize=undefined -fno-sanitize-recover=all -O1
-  LDFLAGS  += -fsanitize=undefined
-endif
-ifeq ($(CONFIG),tsan)
-  CXXFLAGS += -fsanitize=thread -O1
-  LDFLAGS  += -fsanitize=thread
+LDLIBS   := -ldl
+
+# Sanitized builds live beside the release, in build/<config>; `make asan` and its sisters run the tests in them.
+SANITIZE_asan  := -fsanitize=address -D_GLIBCXX_ASSERTIONS
+SANITIZE_ubsan := -fsanitize=undefined -fno-sanitize-recover=all
+SANITIZE_tsan  := -fsanitize=thread
+ifneq ($(CONFIG),release)
+  CXXFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE_$(CONFIG))
+  LDFLAGS  += $(SANITIZE_$(CONFIG))
 endif
 
-# What this machine has. A probe compiles one line; the answer is printed by `make`.
-probe     = $(shell printf '%s\n' '$(1)' 'int main() {}' | $(CXX) -x c++ - -o /dev/null $(2) >/dev/null 2>&1 && echo yes)
-OPENBLAS ?= $(call probe,\#include <openblas_config.h>,-lopenblas)
-STB      ?= $(call probe,\#include <stb/stb_image_write.h>,)
-GTEST     = $(call probe,\#include <gtest/gtest.h>,-lgtest)
-CUDA     ?= $(if $(shell command -v nvcc 2>/dev/null),yes)
+# What this machine has. A probe compiles one line against a header and a library.
+probe    = $(shell echo 'int main() {}' | $(CXX) -std=c++20 $(1) -x c++ - -o /dev/null $(2) >/dev/null 2>&1 && echo yes)
+OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
+OPENBLAS := $(OPENBLAS)
+STB      ?= $(call probe,-include stb/stb_image_write.h)
+STB      := $(STB)
+GTEST     = $(call probe,-include gtest/gtest.h,-lgtest)
+NVCC      = $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc))
 ifeq ($(OPENBLAS),yes)
   CXXFLAGS += -DSUPRA_OPENBLAS
   LDLIBS   += -lopenblas
@@ -38,49 +47,100 @@ ifeq ($(STB),yes)
 endif
 
 # foo.simd.cpp is compiled once a level, everything else once.
-LEVELS := baseline
-ifeq ($(ARCH),x86_64)
-  LEVELS += avx2 avx512
-endif
-flags_baseline :=
-flags_avx2     := -mavx2 -mfma -mf16c
-flags_avx512   := $(flags_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
+LEVELS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
+flags_avx2   := -mavx2 -mfma -mf16c
+flags_avx512 := $(flags_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
 
-SOURCES  := $(sort $(filter-out %.simd.cpp,$(wildcard tensor/*.cpp autograd/*.cpp kernels/*.cpp nn/*.cpp supra/*.cpp supra/*/*.cpp)))
-SIMD     := $(wildcard kernels/*.simd.cpp)
-LIBRARY  := $(SOURCES:%.cpp=$(OUT)/%.o) $(foreach level,$(LEVELS),$(SIMD:%.cpp=$(OUT)/%.$(level).o))
-PROGRAM  := $(sort $(wildcard tools/*.cpp))
-TESTS    := $(sort $(wildcard tests/*.cpp))
-quiet    := $(if $(V),,@)
+FOLDERS := tensor autograd kernels nn supra tools
+LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
+SOURCES := $(sort $(filter-out %.simd.cpp,$(wildcard $(LIBRARY))))
+SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
+objects  = $(patsubst %.cpp,$(OUT)/%.o,$(sort $(wildcard $(1))))
 
-.PHONY: all found test demo teacher asan ubsan tsan loc help clean
+.PHONY: all found gtest test demo teacher asan ubsan tsan loc format help clean FORCE
+.DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
 all: found $(OUT)/supra ## build the program, build/release/supra
 	@echo "built $(OUT)/supra   (next: make demo, or $(OUT)/supra --help)"
 
-$(OUT)/supra: $(PROGRAM:%.cpp=$(OUT)/%.o) $(OUT)/libsupra.a
+# ✓ what was found, ✗ what was not, what that means and how to get it.
+found:
+	@say() { if [ -n "$$1" ]; then echo "✓ $$2"; else echo "✗ $$2: $$3"; fi; }; \
+	say '$(call probe)' '$(CXX)' 'missing, or knows no C++20 (apt-get install g++)'; \
+	say '$(filter yes,$(OPENBLAS))' 'OpenBLAS' 'the built-in matrix product is used (apt-get install libopenblas-dev)'; \
+	say '$(filter yes,$(STB))' 'stb' 'supra plot cannot draw (apt-get install libstb-dev)'; \
+	say '$(NVCC)' 'CUDA, for the kernels to come' 'the CPU computes (apt-get install nvidia-cuda-toolkit)'; \
+	say '$(GTEST)' 'GoogleTest' 'only tests need it, make test fetches it (apt-get install libgtest-dev)'
+
+$(OUT)/supra: $(call objects,tools/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
 
-$(OUT)/libsupra.a: $(LIBRARY)
+$(OUT)/libsupra.a: $(SOURCES:%.cpp=$(OUT)/%.o) $(foreach level,$(LEVELS),$(SIMD:%.cpp=$(OUT)/%.$(level).o))
 	$(quiet)rm -f $@ && ar rcs $@ $^
 
-$(OUT)/%.o: %.cpp
+$(OUT)/%.o: %.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $<"
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) $(CXXFLAGS) -c $< -o $@
 
 define simd_rule
-$(OUT)/%.simd.$(1).o: %.simd.cpp
+$(OUT)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $$< ($(1))"
 	@mkdir -p $$(@D)
 	$(quiet)$(CXX) $(CXXFLAGS) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
 endef
 $(foreach level,$(LEVELS),$(eval $(call simd_rule,$(level))))
 
-$(OUT)/run_tests: $(TESTS:%.cpp=$(OUT)/%.o) $(filter-out $(OUT)/tools/main.o,$(PROGRAM:%.cpp=$(OUT)/%.o)) $(OUT)/libsupra.a
+# Holds the flags of the last build and changes only when they do, so that other flags rebuild without a clean.
+$(OUT)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
+
+$(OUT)/run_tests: $(call objects,tests/*.cpp) $(filter-out %/main.o,$(call objects,tools/*.cpp)) $(OUT)/libsupra.a
 	@echo "  link $@"
-	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -lgtest -lgtest_main -o $@
+	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
+
+$(call objects,tests/*.cpp): | gtest
+
+# GoogleTest by apt, where we may; else the command to type.
+gtest:
+	@[ '$(GTEST)' = yes ] && exit 0; \
+	sudo=$$([ $$(id -u) = 0 ] || echo 'sudo -n'); \
+	get="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get"; \
+	if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
+	  echo "  apt-get install libgtest-dev"; \
+	  $$get install -qq -y libgtest-dev >/dev/null 2>&1 && exit 0; \
+	  $$get update -qq && $$get install -qq -y libgtest-dev >/dev/null && exit 0; \
+	fi; \
+	echo "The tests need GoogleTest: sudo apt-get install libgtest-dev"; exit 1
+
+test: $(OUT)/run_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' runs a part)
+	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
+	  $(OUT)/run_tests $(if $(FILTER),--gtest_filter='$(FILTER)')
+
+demo: all ## the main job on what the repository ships, in under three minutes on two cores
+	$(quiet)$(OUT)/supra demo
+
+teacher: all ## train the demo's teacher anew into tools/teacher
+	$(quiet)$(OUT)/supra demo --make-teacher
+
+asan ubsan tsan: ## the tests under a sanitizer: addresses, undefined behaviour, threads
+	@$(MAKE) --no-print-directory CONFIG=$@ test
+
+loc: ## lines of code by folder, without tests
+	@for folder in $(FOLDERS); do \
+	  find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs cat | wc -l | xargs printf "%7d  $$folder\n"; \
+	done | awk '{ sum += $$1; print } END { printf "%7d  in all\n", sum }'
+
+format: ## lay out every source as .clang-format says
+	@find $(FOLDERS) tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z ]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

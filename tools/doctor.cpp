@@ -1,0 +1,150 @@
+#include <dlfcn.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "tensor/cpu.h"
+#include "tensor/parallel.h"
+#include "tools/command.h"
+#include "tools/human.h"
+
+// supra doctor: one line a fact about this machine and this build: what there is, what will be used, and why.
+
+namespace supra {
+namespace {
+
+enum class Verdict { good, absent, wrong };
+
+struct Finding {
+  const char* key;
+  Verdict verdict;
+  std::string found;  // what there is
+  std::string use;    // what follows from it
+};
+
+// The text after "name" and its separators on the first line of /proc/cpuinfo or /proc/meminfo that starts
+// with it.
+std::string proc_value(const char* path, const std::string& name) {
+  FILE* file = fopen(path, "r");
+  if (!file) return "";
+  char line[512];
+  std::string value;
+  while (value.empty() && fgets(line, sizeof line, file)) {
+    const std::string text = line;
+    if (text.rfind(name, 0) != 0) continue;
+    const size_t from = text.find_first_not_of(" \t:", name.size());
+    if (from != std::string::npos) value = text.substr(from, text.find('\n') - from);
+  }
+  fclose(file);
+  return value;
+}
+
+double meminfo_bytes(const char* name) { return 1024 * atof(proc_value("/proc/meminfo", name).c_str()); }
+
+Finding cores() {
+  const int online = int(sysconf(_SC_NPROCESSORS_ONLN));
+  std::string processor = proc_value("/proc/cpuinfo", "model name");
+  if (processor.empty()) {
+    utsname system = {};
+    processor = uname(&system) == 0 ? system.machine : "unknown processor";
+  }
+  return {"cores", Verdict::good,
+          format("%d online, %d for this process: %s", online, hardware_threads(), processor.c_str()),
+          format("%d threads (--threads N takes another number)", threads())};
+}
+
+Finding cpu() {
+  const std::string best = std::string("the best level it can run is ") + name(best_cpu_level());
+  const char* forced = getenv("SUPRA_CPU");
+  try {
+    const std::string used = name(cpu_level());
+    return {"cpu", Verdict::good, best,
+            used + " kernels, " +
+                (forced && *forced ? "because SUPRA_CPU says so" : "because they are the fastest here")};
+  } catch (const Error& error) {
+    return {"cpu", Verdict::wrong, best, error.what()};
+  }
+}
+
+Finding memory() {
+  return {"memory", Verdict::good, format_bytes(meminfo_bytes("MemTotal")) + " in all",
+          format_bytes(meminfo_bytes("MemAvailable")) + " free to use now"};
+}
+
+Finding png() {
+#if defined(SUPRA_STB)
+  return {"stb", Verdict::good, "built with stb_image_write", "supra plot writes PNG files"};
+#else
+  return {"stb", Verdict::absent, "built without stb",
+          "supra plot cannot write; apt-get install libstb-dev, then make"};
+#endif
+}
+
+// The compiler of CUDA on the PATH or where its installer puts it.
+std::string cuda_toolkit() {
+  std::string folders = getenv("PATH") ? getenv("PATH") : "";
+  folders += ":/usr/local/cuda/bin:/opt/cuda/bin";
+  for (size_t from = 0; from < folders.size();) {
+    const size_t colon = std::min(folders.find(':', from), folders.size());
+    const std::string nvcc = folders.substr(from, colon - from) + "/nvcc";
+    if (access(nvcc.c_str(), X_OK) == 0) return nvcc;
+    from = colon + 1;
+  }
+  return "";
+}
+
+Finding cuda() {
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver) dlclose(driver);
+  const std::string toolkit = cuda_toolkit();
+  const std::string found = (toolkit.empty() ? "no toolkit (nvcc)" : "toolkit " + toolkit) +
+                            std::string(", ") +
+                            (driver ? "a driver (libcuda.so.1)" : "no driver (libcuda.so.1)");
+  return {"cuda", Verdict::absent, found, "the processor computes: this build has no CUDA kernels"};
+}
+
+std::string json_text(const std::string& text) {
+  std::string quoted = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    if (static_cast<unsigned char>(c) >= 0x20) quoted += c;
+  }
+  return quoted + '"';
+}
+
+void print_json(const std::vector<Finding>& findings, bool healthy) {
+  printf("{\"ok\":%s", healthy ? "true" : "false");
+  for (const Finding& finding : findings)
+    printf(",\"%s\":{\"ok\":%s,\"found\":%s,\"use\":%s}", finding.key,
+           finding.verdict == Verdict::wrong ? "false" : "true", json_text(finding.found).c_str(),
+           json_text(finding.use).c_str());
+  printf("}\n");
+}
+
+void print_text(const std::vector<Finding>& findings) {
+  for (const Finding& finding : findings) {
+    const char* mark = finding.verdict == Verdict::good     ? "✓"
+                       : finding.verdict == Verdict::absent ? "-"
+                                                            : "✗";
+    printf("%s %-8s%s\n          %s\n", mark, finding.key, finding.found.c_str(), finding.use.c_str());
+  }
+}
+
+}  // namespace
+
+int run_doctor(Args& args) {
+  bool json = false;
+  common_flags(args, &json);
+  args.parse();
+
+  const std::vector<Finding> findings = {cores(), cpu(), memory(), png(), cuda()};
+  bool healthy = true;
+  for (const Finding& finding : findings) healthy &= finding.verdict != Verdict::wrong;
+  json ? print_json(findings, healthy) : print_text(findings);
+  return healthy ? 0 : 1;
+}
+
+}  // namespace supra

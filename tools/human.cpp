@@ -1,0 +1,38 @@
+#include "tools/human.h"
+
+#include <cmath>
+
+#include "tensor/error.h"
+
+namespace supra {
+namespace {
+
+// `value` with three digits and one of the suffixes, each a thousand times the one before.
+std::string scaled(double value, const char* const (&suffixes)[5]) {
+  int step = 0;
+  while (step < 4 && std::abs(value) >= 999.5) {
+    value /= 1000;
+    ++step;
+  }
+  const double size = std::abs(value);
+  const int decimals = size >= 99.95 || (step == 0 && value == std::floor(value)) ? 0 : size >= 9.995 ? 1 : 2;
+  return format("%.*f%s", decimals, value, suffixes[step]);
+}
+
+}  // namespace
+
+std::string format_count(double n) { return scaled(n, {"", "k", "M", "G", "T"}); }
+
+std::string format_bytes(double bytes) { return scaled(bytes, {" B", " kB", " MB", " GB", " TB"}); }
+
+std::string format_time(double seconds) {
+  if (!std::isfinite(seconds)) return "?";
+  if (seconds < 0.9995) return format("%.0fms", seconds * 1000);
+  if (seconds < 9.95) return format("%.1fs", seconds);
+  const auto whole = int64_t(std::llround(seconds));
+  if (whole < 60) return format("%ds", int(whole));
+  if (whole < 3600) return format("%dm %02ds", int(whole / 60), int(whole % 60));
+  return format("%lldh %02dm", static_cast<long long>(whole / 3600), int(whole % 3600 / 60));
+}
+
+}  // namespace supra

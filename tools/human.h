@@ -1,0 +1,13 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+// Numbers for people.
+
+namespace supra {
+
+std::string format_count(double n);       // 38.3k, 3.00M, 412
+std::string format_bytes(double bytes);   // 1.2 MB, powers of 1000
+std::string format_time(double seconds);  // 1m 20s, 2h 05m, 3.4s, 12ms
+
+}  // namespace supra

@@ -1,0 +1,90 @@
+#include <csignal>
+#include <cstdio>
+#include <exception>
+
+#include "tools/command.h"
+
+// The program: finds the command, hands it its words, and turns what it throws into one line and an exit
+// code.
+
+#ifndef SUPRA_VERSION
+#define SUPRA_VERSION "0.1"
+#endif
+
+namespace supra {
+namespace {
+
+constexpr Command kCommands[] = {
+#define SUPRA_ROW(name, summary) {#name, summary, run_##name},
+    SUPRA_COMMANDS(SUPRA_ROW)
+#undef SUPRA_ROW
+};
+
+std::string overview() {
+  std::string text =
+      "supra turns a transformer into a recurrent model, trains it and runs it.\n\n"
+      "usage: supra <command> [words]\n\n";
+  for (const Command& command : kCommands) text += format("  %-12s%s\n", command.name, command.summary);
+  return text + "\nsupra <command> --help tells more; supra --version tells which one this is.\n";
+}
+
+const Command& find_command(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) {
+    if (name == command.name) return command;
+    names.push_back(command.name);
+  }
+  throw UsageError("unknown command '" + name + "'" + nearest_hint(name, names));
+}
+
+// Runs one command and says on stderr what went wrong.
+int run(const Command& command, std::vector<std::string> words) {
+  Args args(command.name, command.summary, std::move(words));
+  try {
+    return command.run(args);
+  } catch (const HelpWanted&) {
+    fputs(args.help().c_str(), stdout);
+    return 0;
+  } catch (const UsageError& error) {
+    fprintf(stderr, "supra %s: %s\n%s   (supra %s --help tells more)\n", command.name, error.what(),
+            args.usage().c_str(), command.name);
+    return 2;
+  } catch (const std::exception& error) {
+    fprintf(stderr, "supra %s: %s\n", command.name, error.what());
+    return 1;
+  }
+}
+
+int run(std::vector<std::string> words) {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    fputs(overview().c_str(), stdout);
+    return 0;
+  }
+  if (words[0] == "--version") {
+    puts("supra " SUPRA_VERSION);
+    return 0;
+  }
+  try {
+    const Command& command = find_command(words[0]);
+    words.erase(words.begin());
+    return run(command, std::move(words));
+  } catch (const UsageError& error) {
+    fprintf(stderr, "supra: %s\n(supra --help lists the commands)\n", error.what());
+    return 2;
+  }
+}
+
+}  // namespace
+}  // namespace supra
+
+int main(int argc, char** argv) {
+  // A reader that went away (| head) ends the program without a word, whatever the parent has set.
+  std::signal(SIGPIPE, SIG_DFL);
+  const int code = supra::run(std::vector<std::string>(argv + 1, argv + argc));
+  // Results that could not be written, to a full disk say, are no success.
+  if (fflush(stdout) != 0 || ferror(stdout)) {
+    perror("supra: stdout");
+    return 1;
+  }
+  return code;
+}

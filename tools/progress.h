@@ -1,0 +1,47 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+// A line that tells how far a long job is and when it will be done. On a terminal it is rewritten in place,
+// ten times a second at most; into a pipe or a file go plain lines, one every ten seconds or twentieth of the
+// way.
+
+namespace supra {
+
+class Progress {
+ public:
+  // `total` in the units of update(); 0: not known, and no time left is shown.
+  Progress(std::string what, int64_t total, FILE* out = stderr);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  // Where a job begins that was resumed: the speed is measured from here.
+  void start_at(int64_t done);
+
+  // "what 120/1000 | details | eta 12m". Cheap when it is too early to show; the last one is always shown.
+  void update(int64_t done, const std::string& details = "");
+
+  // A line of its own that stays.
+  void say(const std::string& line);
+
+  // Ends the line with its last text on the screen. The destructor does so too.
+  void finish();
+
+  double seconds() const;  // since the construction
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool due(int64_t done) const;
+  void show(const std::string& line);
+
+  std::string what_, shown_;
+  int64_t total_, start_ = 0, shown_done_ = 0;
+  FILE* out_;
+  bool terminal_, any_ = false;
+  Clock::time_point began_ = Clock::now(), shown_at_ = began_;
+};
+
+}  // namespace supra

@@ -6,6 +6,10 @@
 // the work with parallel_for. To add one: a line here, a definition there.
 
 #define SUPRA_SIMD_KERNELS(KERNEL)                                                                                    \
+  /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \
+  KERNEL(rmsnorm_fwd, (float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, float eps))       \
+  KERNEL(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,      \
+                       int64_t N, int64_t C))                                                                         \
   /* exp.simd.cpp: y[i] = e^x[i] */                                                                                    \
   KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                              \
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                               \

@@ -1,0 +1,83 @@
+#pragma once
+#include "kernels/vec.h"
+
+// Loops over the columns of a row, for foo.simd.cpp. The body is written once, as a generic lambda f(i,
+// part): part loads and stores the columns from i on, a whole vector or, at the end of the row, the few that
+// are left.
+
+namespace supra::SUPRA_LEVEL {
+namespace {
+
+struct Whole {
+  static Vec load(const float* p) { return supra::SUPRA_LEVEL::load(p); }
+  static void store(float* p, Vec v) { supra::SUPRA_LEVEL::store(p, v); }
+  // zero in the lanes that stand for no column
+  static Vec mask(Vec v) { return v; }
+};
+
+struct Rest {
+  int64_t n;
+  Vec load(const float* p) const { return load_first(p, n); }
+  void store(float* p, Vec v) const { store_first(p, v, n); }
+  Vec mask(Vec v) const {
+    VecInt lane = {};
+    for (int32_t i = 0; i < kLanes; i++) lane[i] = i;
+    return select(lane < static_cast<int32_t>(n), v, Vec{});
+  }
+};
+
+template <class F>
+inline void for_columns(int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f(i, Whole());
+  if (i < n) f(i, Rest{n - i});
+}
+
+// The sum of f(i, part) over the columns, in four chains, so that an addition need not wait for the one
+// before.
+template <class F>
+inline float column_sum(int64_t n, F f) {
+  Vec a = {}, b = {}, c = {}, d = {};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    a += f(i, Whole());
+    b += f(i + kLanes, Whole());
+    c += f(i + 2 * kLanes, Whole());
+    d += f(i + 3 * kLanes, Whole());
+  }
+  for_columns(n - i, [&](int64_t j, auto part) { a += part.mask(f(i + j, part)); });
+  return sum((a + b) + (c + d));
+}
+
+struct Moments {
+  float mean, rstd;  // rstd = 1 / sqrt(variance + eps)
+};
+
+// Two passes: the variance is a sum of squared distances from the mean, with no cancellation.
+inline Moments moments(const float* x, int64_t n, float eps) {
+  const float mean = column_sum(n, [&](int64_t i, auto part) { return part.load(x + i); }) / n;
+  const float squares = column_sum(n, [&](int64_t i, auto part) {
+    const Vec d = part.load(x + i) - mean;
+    return d * d;
+  });
+  return {mean, 1 / __builtin_sqrtf(squares / n + eps)};
+}
+
+// Each lane takes the value of its partner, whose number differs in one bit.
+template <int bit>
+inline Vec swap_lanes(Vec v) {
+  static_assert(bit < kLanes);
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit, 7 ^ bit,
+                                 8 ^ bit, 9 ^ bit, 10 ^ bit, 11 ^ bit, 12 ^ bit, 13 ^ bit, 14 ^ bit,
+                                 15 ^ bit);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit,
+                                 7 ^ bit);
+#else
+  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit);
+#endif
+}
+
+}  // namespace
+}  // namespace supra::SUPRA_LEVEL

@@ -1,0 +1,33 @@
+#include "kernels/row_sums.h"
+
+#include <algorithm>
+
+#include "kernels/dispatch.h"
+
+namespace supra {
+
+constexpr int64_t kBlock = 64;
+
+void add_row_sums(std::initializer_list<float*> sums, int64_t N, int64_t C,
+                  FunctionRef<void(int64_t begin, int64_t end, float* partial)> f) {
+  const int64_t blocks = (N + kBlock - 1) / kBlock, width = static_cast<int64_t>(sums.size()) * C;
+  const Tensor partials = Tensor::empty({blocks, width});
+  parallel_for(blocks, row_grain(kBlock * C), [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; block++) {
+      float* partial = partials.data<float>() + block * width;
+      std::fill_n(partial, width, 0.0f);
+      f(block * kBlock, std::min(N, (block + 1) * kBlock), partial);
+    }
+  });
+  parallel_for(C, row_grain(blocks), [&](int64_t begin, int64_t end) {
+    const float* partial = partials.data<float>();
+    for (float* sum : sums) {
+      for (int64_t block = 0; sum && block < blocks; block++) {
+        for (int64_t i = begin; i < end; i++) sum[i] += partial[block * width + i];
+      }
+      partial += C;
+    }
+  });
+}
+
+}  // namespace supra

@@ -1,0 +1,51 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+
+// Every operation, one row a case. ops_test.cpp runs all its proofs from a row, the bench its timings: adding
+// an operation is adding a row to ops_table.cpp.
+
+namespace supra {
+
+using Vars = std::vector<Var>;
+
+enum class Fill {
+  normal,
+  positive,        // [0.5, 1.5)
+  away_from_zero,  // the same with a random sign: a step of gradcheck never crosses a kink at zero
+  log_decay        // [-1, 0)
+};
+
+struct OpInput {
+  const char* name;
+  Shape small;  // gradcheck takes two runs an element: a few dozen elements in all
+  Shape large;  // odd sizes beyond a vector, a block and a thread's share
+  Fill fill = Fill::normal;
+  bool constant = false;  // no gradient is asked for
+};
+
+struct OpCase {
+  std::string name;                     // letters, digits and _, unique
+  std::function<Vars(const Vars&)> fn;  // in f64 and f32, for any shapes that fit together
+  std::vector<OpInput> inputs;
+  double tolerance =
+      1;  // multiplies what f32 may differ from f64: only for long sums and cancellation, say why beside it
+};
+
+const std::vector<OpCase>& ops_table();
+
+enum class Size { small, large };
+// The same numbers at every call, exact in f32 in either dtype.
+std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype);
+
+struct OpRun {
+  std::vector<Tensor> outputs;
+  std::vector<Tensor> grads;  // one an input, undefined for constants
+};
+// Forward, then `passes` times backward, from fixed random gradients of the outputs; the gradients add up.
+OpRun run_op(const OpCase& op, const std::vector<Tensor>& inputs, int passes = 1);
+
+}  // namespace supra

@@ -1,0 +1,104 @@
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <string>
+
+#include "tensor/parallel.h"
+#include "tensor/random.h"
+#include "tensor/tensor.h"
+
+// What several tests need: real data that may be absent, tensors of random numbers, and how far two tensors
+// differ.
+
+namespace supra {
+
+// Models, corpora and golden files that the repository does not hold.
+inline std::filesystem::path shared_dir() {
+  const char* given = std::getenv("SUPRA_SHARED");
+  return given && *given ? given : "../shared";
+}
+
+// A test that needs a file of shared_dir() is skipped by name where the file is absent.
+#define SKIP_WITHOUT(path) \
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << (path) << " is not here (set SUPRA_SHARED)"
+
+// An empty directory that goes with the test.
+class TempDir {
+ public:
+  TempDir() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "supra-test-XXXXXX").string();
+    path_ = mkdtemp(pattern.data()) ? pattern : "";
+    CHECK(!path_.empty(), "cannot make the directory %s", pattern.c_str());
+  }
+  ~TempDir() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// Normal numbers, each exact in f32 whatever the dtype is, so that an f64 run can judge an f32 one.
+inline Tensor random_normal(const Shape& shape, uint64_t seed, Dtype dtype = Dtype::f32) {
+  Tensor t = Tensor::empty(shape);
+  Philox random(seed);
+  for (int64_t i = 0; i < t.numel(); i++) t.data<float>()[i] = static_cast<float>(random.normal());
+  return t.to(dtype);
+}
+
+struct Difference {
+  double normalised;  // root of the summed squared error over the summed squared reference
+  double largest;     // largest error over the largest magnitude of the reference
+};
+
+// Infinite where an element is NaN; not divided where the reference is all zeros.
+inline Difference difference(const Tensor& given, const Tensor& reference) {
+  check_shape("difference", "the tensor", given.shape(), reference.shape());
+  const Tensor a = given.to(Dtype::f64), b = reference.to(Dtype::f64);
+  double error2 = 0, sum2 = 0, error = 0, size = 0;
+  for (int64_t i = 0; i < a.numel(); i++) {
+    const double r = b.data<double>()[i], d = std::fabs(a.data<double>()[i] - r);
+    if (std::isnan(d)) return {INFINITY, INFINITY};
+    error2 += d * d;
+    sum2 += r * r;
+    error = std::fmax(error, d);
+    size = std::fmax(size, std::fabs(r));
+  }
+  if (size == 0) return {std::sqrt(error2), error};
+  return {std::sqrt(error2 / sum2), error / size};
+}
+
+// Rounding of f32, times what a chain of a few hundred operations may make of it. A test scales both, it does
+// not invent others.
+constexpr double kEps = std::numeric_limits<float>::epsilon();
+constexpr double kNormalisedError = 16 * kEps, kLargestError = 64 * kEps;
+
+inline void expect_close(const Tensor& given, const Tensor& reference, const std::string& what,
+                         double tolerance = 1) {
+  const Difference d = difference(given, reference);
+  EXPECT_LE(d.normalised, tolerance * kNormalisedError) << what << ": normalised error";
+  EXPECT_LE(d.largest, tolerance * kLargestError) << what << ": largest error";
+}
+
+inline bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && memcmp(a.raw(), b.raw(), a.bytes()) == 0;
+}
+
+inline bool all_finite(const Tensor& t) {
+  const Tensor wide = t.to(Dtype::f64);
+  for (int64_t i = 0; i < wide.numel(); i++) {
+    if (!std::isfinite(wide.data<double>()[i])) return false;
+  }
+  return true;
+}
+
+}  // namespace supra

@@ -1,0 +1,217 @@
+#include "supra/formats/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <unordered_set>
+
+#include "supra/formats/json.h"
+
+namespace supra {
+
+namespace {
+
+// The format's types, and ours where we have it. `bits` 0: of unknown size.
+struct StoredType {
+  const char* name;
+  uint64_t bits;
+  std::optional<Dtype> dtype;
+};
+
+const StoredType kTypes[] = {
+    {"F64", 64, Dtype::f64}, {"F32", 32, Dtype::f32}, {"F16", 16, Dtype::f16}, {"BF16", 16, Dtype::bf16},
+    {"I64", 64, Dtype::i64}, {"I32", 32, Dtype::i32}, {"I16", 16, Dtype::i16}, {"I8", 8, Dtype::i8},
+    {"U8", 8, Dtype::u8},    {"U64", 64, {}},         {"U32", 32, {}},         {"U16", 16, {}},
+    {"BOOL", 8, {}},         {"F8_E4M3", 8, {}},      {"F8_E5M2", 8, {}},      {"F8_E8M0", 8, {}},
+};
+
+StoredType stored_type(const std::string& name) {
+  for (const StoredType& type : kTypes) {
+    if (name == type.name) return type;
+  }
+  return {nullptr, 0, {}};
+}
+
+const char* stored_name(Dtype dtype) {
+  return std::find_if(std::begin(kTypes), std::end(kTypes),
+                      [=](const StoredType& t) { return t.dtype == dtype; })
+      ->name;
+}
+
+// One entry of the header, checked against itself and the size of the data.
+struct Entry {
+  TensorInfo info;
+  uint64_t begin, end;
+};
+
+uint64_t non_negative(const Json& json, const std::string& what) {
+  const int64_t value = json.as_integer(what);
+  CHECK(value >= 0, "%s: %s is %ld, it must not be negative", json.where().c_str(), what.c_str(),
+        static_cast<long>(value));
+  return static_cast<uint64_t>(value);
+}
+
+Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) {
+  Entry entry;
+  entry.info.name = name;
+  json.as_object("tensor " + name);
+  const std::string& type_name = json.text("dtype");
+  const StoredType type = stored_type(type_name);
+  if (type.dtype)
+    entry.info.dtype = *type.dtype;
+  else
+    entry.info.stored = type_name;
+
+  uint64_t count = 1, bytes = 0;
+  bool fits = true;
+  for (const Json& size : json.at("shape").as_array("shape of " + name)) {
+    const uint64_t n = non_negative(size, "shape of " + name);
+    fits = fits && !__builtin_mul_overflow(count, n, &count);
+    entry.info.shape.push_back(static_cast<int64_t>(n));
+  }
+  fits = fits && !__builtin_mul_overflow(count, type.bits / 8, &bytes) && bytes < uint64_t{1} << 62;
+
+  const Json::Array& offsets = json.at("data_offsets").as_array("data_offsets of " + name);
+  CHECK(offsets.size() == 2, "%s: data_offsets of %s has %zu numbers, begin and end are needed",
+        json.where().c_str(), name.c_str(), offsets.size());
+  entry.begin = non_negative(offsets[0], "data_offsets of " + name);
+  entry.end = non_negative(offsets[1], "data_offsets of " + name);
+  const unsigned long begin = entry.begin, end = entry.end;
+  CHECK(begin <= end && end <= data_size,
+        "%s: tensor %s lies at bytes %lu to %lu, the data has %lu (is the file cut short?)",
+        json.where().c_str(), name.c_str(), begin, end, static_cast<unsigned long>(data_size));
+  CHECK(type.bits == 0 || (fits && bytes == end - begin),
+        "%s: tensor %s of shape %s and type %s does not fill bytes %lu to %lu", json.where().c_str(),
+        name.c_str(), to_string(entry.info.shape).c_str(), type_name.c_str(), begin, end);
+  return entry;
+}
+
+}  // namespace
+
+Safetensors::Safetensors(const Path& path) : WeightReader(path), file_(path) {
+  uint64_t header = 0;
+  CHECK(file_.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path.c_str(),
+        file_.size());
+  memcpy(&header, file_.data(), sizeof header);
+  CHECK(header <= file_.size() - sizeof header,
+        "%s: a header of %lu bytes is announced, the file has %zu (it is cut short, or no safetensors file)",
+        path.c_str(), static_cast<unsigned long>(header), file_.size());
+  const uint8_t* data = file_.data() + sizeof header + header;
+  const uint64_t data_size = file_.size() - sizeof header - header;
+  const Json json = Json::parse(file_.text().substr(sizeof header, header), path.string() + " (header)");
+
+  std::vector<Entry> entries;
+  for (const auto& [name, value] : json.as_object("header")) {
+    if (name == "__metadata__") {
+      for (const auto& [key, text] : value.as_object(name)) metadata_.emplace_back(key, text.as_string(key));
+    } else {
+      entries.push_back(read_entry(name, value, data_size));
+    }
+  }
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  uint64_t at = 0;
+  for (const Entry& entry : entries) {
+    CHECK(entry.begin == at, "%s: tensor %s begins at byte %lu of the data, %s the one before ends at %lu",
+          path.c_str(), entry.info.name.c_str(), static_cast<unsigned long>(entry.begin),
+          entry.begin < at ? "overlaps:" : "leaves a hole:", static_cast<unsigned long>(at));
+    at = entry.end;
+    data_.push_back(data + entry.begin);
+    add(entry.info);
+  }
+  CHECK(at == data_size, "%s: %lu bytes follow the last tensor", path.c_str(),
+        static_cast<unsigned long>(data_size - at));
+}
+
+Tensor Safetensors::read(size_t index) const {
+  const TensorInfo& info = tensors()[index];
+  CHECK(info.stored.empty(),
+        "%s: tensor %s is of type %s, which this version does not read (convert it to F32, F16 or BF16)",
+        path().c_str(), info.name.c_str(), info.stored.c_str());
+  // MappedFile maps read-only; Tensor has no const memory, its users keep to the convention
+  uint8_t* data = const_cast<uint8_t*>(data_[index]);
+  const Tensor mapped = Tensor::wrap(data, info.shape, info.dtype, file_.owner());
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % size_of(info.dtype) == 0;
+  return aligned ? mapped : mapped.clone();
+}
+
+// A shard may stand in the index's folder or below it, nowhere else. (Symbolic links are followed: download
+// caches consist of them.)
+static void check_shard_name(const Path& index, const Path& file) {
+  const bool climbs = std::any_of(file.begin(), file.end(), [](const Path& part) { return part == ".."; });
+  CHECK(!file.empty() && !file.is_absolute() && !climbs, "%s: shard \"%s\" must stand in the same folder",
+        index.c_str(), file.c_str());
+}
+
+ShardedSafetensors::ShardedSafetensors(const Path& index) : WeightReader(index) {
+  const Json json = Json::load(index);
+  std::map<std::string, std::vector<std::string>> names_of_file;
+  for (const auto& [name, file] : json.at("weight_map").as_object("weight_map")) {
+    check_shard_name(index, file.as_string(name));
+    names_of_file[file.as_string(name)].push_back(name);
+  }
+  for (const auto& [file, names] : names_of_file) {
+    shards_.push_back(std::make_unique<Safetensors>(index.parent_path() / file));
+    const Safetensors& shard = *shards_.back();
+    for (const std::string& name : names) {
+      const TensorInfo* info = shard.find(name);
+      CHECK(info, "%s: tensor %s is missing, %s says it is here", shard.path().c_str(), name.c_str(),
+            index.c_str());
+      add(*info);
+      source_.push_back(&shard);
+    }
+  }
+}
+
+// Writes the elements as `dtype`, a piece at a time.
+static void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
+  constexpr int64_t kPiece = 1 << 16;
+  const char* bytes = static_cast<const char*>(tensor.raw());
+  const int64_t n = tensor.numel(), size = static_cast<int64_t>(size_of(tensor.dtype()));
+  std::vector<char> piece(kPiece * size_of(dtype));
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const int64_t count = std::min(kPiece, n - begin);
+    convert(piece.data(), dtype, bytes + begin * size, tensor.dtype(), count);
+    out.write(piece.data(), static_cast<size_t>(count) * size_of(dtype));
+  }
+}
+
+void write_safetensors(const Path& path, std::vector<NamedTensor> tensors, const Metadata& metadata,
+                       std::optional<Dtype> dtype) {
+  auto written_as = [&](const NamedTensor& t) { return dtype.value_or(t.tensor.dtype()); };
+  std::stable_sort(tensors.begin(), tensors.end(), [&](const NamedTensor& a, const NamedTensor& b) {
+    return size_of(written_as(a)) > size_of(written_as(b));
+  });
+
+  std::unordered_set<std::string> names = {"__metadata__"};
+  Json::Object header;
+  Json notes = Json::object();
+  for (const auto& [key, text] : metadata) notes.set(key, text);
+  if (!metadata.empty()) header.push_back({"__metadata__", std::move(notes)});
+  int64_t at = 0;
+  for (const NamedTensor& t : tensors) {
+    CHECK(names.insert(t.name).second, "%s: cannot write two tensors named %s", path.c_str(), t.name.c_str());
+    Json shape = Json::array();
+    for (const int64_t size : t.tensor.shape()) shape.push(size);
+    const int64_t end = at + t.tensor.numel() * static_cast<int64_t>(size_of(written_as(t)));
+    Json entry = Json::object();
+    entry.set("dtype", stored_name(written_as(t)));
+    entry.set("shape", std::move(shape));
+    entry.set("data_offsets", Json::array({at, end}));
+    header.push_back({t.name, std::move(entry)});
+    at = end;
+  }
+
+  std::string text = Json::object(std::move(header)).dump();
+  // spaces up to a multiple of 64, so that the data begins on a cache line
+  uint64_t length = (sizeof length + text.size() + 63) / 64 * 64 - sizeof length;
+  text.resize(length, ' ');
+  FileWriter out(path);
+  out.write(&length, sizeof length);
+  out.write(text);
+  for (const NamedTensor& t : tensors) write_elements(out, t.tensor, written_as(t));
+  out.finish();
+}
+
+}  // namespace supra

@@ -23,6 +23,8 @@ constexpr int64_t kWidth = kVecs * kLanes;
 constexpr int64_t kDepth = 256, kBlockRows = 192;
 static_assert(kDepth * (kWidth + kBlockRows) <= kGemmWorkspace);
 
+int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+
 // Element (i, k) of a block of A stands at data[i / kRows * group + i % kRows * row + k * step].
 struct Left {
   const float* data;
@@ -94,48 +96,80 @@ void panel(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c, int
   panel<V, false>(M, K, a, b, accumulate, c, ldc);
 }
 
-// Columns [0, width) of op(B), K rows, zeros up to whole vectors.
-Right pack_right(float* packed, bool tb, int64_t K, int64_t width, const float* b, int64_t ldb) {
-  const int64_t step = (width + kLanes - 1) / kLanes * kLanes;
-  for (int64_t j = 0; j < width; j += kLanes) {
-    const int64_t n = width - j < kLanes ? width - j : kLanes;
+// Copies K rows of a panel, filled up with zeros to whole vectors. With tb, `b` is transposed as it stands in
+// memory.
+Right pack_right(float* packed, bool tb, int64_t K, Right b) {
+  const int64_t step = (b.width + kLanes - 1) / kLanes * kLanes;
+  for (int64_t j = 0; j < b.width; j += kLanes) {
+    const int64_t n = at_most(b.width - j, kLanes);
     float* out = packed + j;
     if (!tb) {
-      const float* in = b + j;
-      for (int64_t k = 0; k < K; k++, in += ldb, out += step)
+      const float* in = b.data + j;
+      for (int64_t k = 0; k < K; k++, in += b.step, out += step) {
         store(out, n == kLanes ? load(in) : load_first(in, n));
+      }
       continue;
     }
     for (int64_t k = 0; k < K; k += kLanes) {
-      const int64_t depth = K - k < kLanes ? K - k : kLanes;
+      const int64_t depth = at_most(K - k, kLanes);
       Vec block[kLanes] = {};
-      const float* in = b + j * ldb + k;
-      for (int64_t i = 0; i < n; i++, in += ldb)
+      const float* in = b.data + j * b.step + k;
+      for (int64_t i = 0; i < n; i++, in += b.step)
         block[i] = depth == kLanes ? load(in) : load_first(in, depth);
       transpose(block);
       for (int64_t i = 0; i < depth; i++, out += step) store(out, block[i]);
     }
   }
-  return {packed, step, width};
+  return {packed, step, b.width};
 }
 
-// Rows [0, M) of op(A) where A is transposed: row k of A holds them side by side.
+// Copies M rows of op(A) where A is transposed: a row of A holds neighbours.
 Left pack_left(float* packed, int64_t M, int64_t K, const float* a, int64_t lda) {
   for (int64_t i = 0; i < M; i += kRows) {
-    const int64_t n = M - i < kRows ? M - i : kRows;
-    float* out = packed + i * K;
+    const int64_t n = at_most(M - i, kRows);
     const float* in = a + i;
+    float* out = packed + i * K;
     for (int64_t k = 0; k < K; k++, in += lda, out += kRows) {
-      if (n == kRows)
+      if (n == kRows) {
         __builtin_memcpy(out, in, sizeof(float) * kRows);
-      else
+      } else {
         for (int64_t r = 0; r < n; r++) out[r] = in[r];
+      }
     }
   }
   return {packed, kRows * K, 1, kRows};
 }
 
-int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+// c (M,J) (+)= a (M,K) b(J,K)^T. Each element has a vector of partial sums, so its neighbours change no bit
+// of it.
+template <int M, int J>
+inline void dots(int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb, bool accumulate,
+                 float* c, int64_t ldc) {
+  Vec sums[M][J] = {};
+  auto step = [&](int64_t k, auto read) {
+    Vec left[M];
+    for (int i = 0; i < M; i++) left[i] = read(a + i * lda + k);
+#pragma GCC unroll 8
+    for (int j = 0; j < J; j++) {
+      const Vec right = read(b + j * ldb + k);
+      for (int i = 0; i < M; i++) sums[i][j] = fma(left[i], right, sums[i][j]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + kLanes <= K; k += kLanes) step(k, [](const float* p) { return load(p); });
+  if (k < K) step(k, [n = K - k](const float* p) { return load_first(p, n); });
+  for (int i = 0; i < M; i++) {
+    for (int j = 0; j < J; j++) c[i * ldc + j] = sum(sums[i][j]) + (accumulate ? c[i * ldc + j] : 0);
+  }
+}
+
+template <int M, int J>
+void dot_rows(int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb, bool accumulate,
+              float* c, int64_t ldc) {
+  int64_t j = 0;
+  for (; j + J <= N; j += J) dots<M, J>(K, a, lda, b + j * ldb, ldb, accumulate, c + j, ldc);
+  for (; j < N; j++) dots<M, 1>(K, a, lda, b + j * ldb, ldb, accumulate, c + j, ldc);
+}
 
 }  // namespace
 
@@ -146,25 +180,35 @@ void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a
       for (int64_t j = 0; j < N; j++) c[i * ldc + j] = 0;
     }
   }
-  float* const workspace = gemm_workspace();
+  float* const packed_right = gemm_workspace();
+  float* const packed_left = packed_right + kDepth * kWidth;
   for (int64_t i = 0; i < M; i += kBlockRows) {
     const int64_t rows = at_most(M - i, kBlockRows);
     for (int64_t k = 0; k < K; k += kDepth) {
       const int64_t depth = at_most(K - k, kDepth);
-      Left left = {a + i * lda + k, kRows * lda, lda, 1};
-      if (ta) left = {a + k * lda + i, kRows, 1, lda};
-      if (ta && N > kWidth) left = pack_left(workspace + kDepth * kWidth, rows, depth, left.data, lda);
+      Left left = ta ? Left{a + k * lda + i, kRows, 1, lda} : Left{a + i * lda + k, kRows * lda, lda, 1};
+      if (ta && N > kWidth) left = pack_left(packed_left, rows, depth, left.data, lda);
       for (int64_t j = 0; j < N; j += kWidth) {
         const int64_t width = at_most(N - j, kWidth);
-        Right right = {b + k * ldb + j, ldb, width};
-        if (tb)
-          right = pack_right(workspace, tb, depth, width, b + j * ldb + k, ldb);
-        else if (width % kLanes != 0 || rows > 4 * kRows)
-          right = pack_right(workspace, tb, depth, width, right.data, ldb);
+        Right right = tb ? Right{b + j * ldb + k, ldb, width} : Right{b + k * ldb + j, ldb, width};
+        const bool whole = width % kLanes == 0, reused = rows > 4 * kRows;
+        if (tb || !whole || reused) right = pack_right(packed_right, tb, depth, right);
         panel<kVecs>(rows, depth, left, right, accumulate || k > 0, c + i * ldc + j, ldc);
       }
     }
   }
+}
+
+void gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,
+               bool accumulate, float* c, int64_t ldc) {
+  if (M == 1)
+    dot_rows<1, 8>(N, K, a, lda, b, ldb, accumulate, c, ldc);
+  else if (M == 2)
+    dot_rows<2, 4>(N, K, a, lda, b, ldb, accumulate, c, ldc);
+  else if (M == 3)
+    dot_rows<3, 2>(N, K, a, lda, b, ldb, accumulate, c, ldc);
+  else if (M == 4)
+    dot_rows<4, 2>(N, K, a, lda, b, ldb, accumulate, c, ldc);
 }
 
 }  // namespace supra::SUPRA_LEVEL

@@ -10,11 +10,14 @@
   KERNEL(rmsnorm_fwd, (float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, float eps))       \
   KERNEL(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,      \
                        int64_t N, int64_t C))                                                                         \
-  /* exp.simd.cpp: y[i] = e^x[i] */                                                                                    \
-  KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                              \
-  /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                               \
-  KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,   \
-                     int64_t ldb, bool accumulate, float* c, int64_t ldc))
+  /* exp.simd.cpp: y[i] = e^x[i] */                                                                                   \
+  KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                            \
+  /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
+  KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,  \
+                     int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \
+  /* gemm.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4; every row of b is read once, in place */                \
+  KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,       \
+                     bool accumulate, float* c, int64_t ldc))
 
 namespace supra {
 

@@ -442,7 +442,6 @@ void Json::write(std::string& out, int depth, bool indented) const {
 std::string Json::dump(bool indented) const {
   std::string out;
   write(out, 0, indented);
-  if (indented) out += '\n';
   return out;
 }
 

@@ -86,7 +86,30 @@ Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) 
   return entry;
 }
 
-}  // namespace
+class Safetensors : public WeightReader {
+ public:
+  explicit Safetensors(const Path& path);
+
+ protected:
+  Tensor read(size_t index) const override;
+
+ private:
+  MappedFile file_;
+  std::vector<const uint8_t*> data_;
+};
+
+// A model cut into several files.
+class ShardedSafetensors : public WeightReader {
+ public:
+  explicit ShardedSafetensors(const Path& index);
+
+ protected:
+  Tensor read(size_t i) const override { return source_[i]->get(tensors()[i].name); }
+
+ private:
+  std::vector<std::unique_ptr<Safetensors>> shards_;
+  std::vector<const Safetensors*> source_;
+};
 
 Safetensors::Safetensors(const Path& path) : WeightReader(path), file_(path) {
   uint64_t header = 0;
@@ -103,7 +126,7 @@ Safetensors::Safetensors(const Path& path) : WeightReader(path), file_(path) {
   std::vector<Entry> entries;
   for (const auto& [name, value] : json.as_object("header")) {
     if (name == "__metadata__") {
-      for (const auto& [key, text] : value.as_object(name)) metadata_.emplace_back(key, text.as_string(key));
+      for (const auto& [key, text] : value.as_object(name)) text.as_string(key);
     } else {
       entries.push_back(read_entry(name, value, data_size));
     }
@@ -138,7 +161,7 @@ Tensor Safetensors::read(size_t index) const {
 
 // A shard may stand in the index's folder or below it, nowhere else. (Symbolic links are followed: download
 // caches consist of them.)
-static void check_shard_name(const Path& index, const Path& file) {
+void check_shard_name(const Path& index, const Path& file) {
   const bool climbs = std::any_of(file.begin(), file.end(), [](const Path& part) { return part == ".."; });
   CHECK(!file.empty() && !file.is_absolute() && !climbs, "%s: shard \"%s\" must stand in the same folder",
         index.c_str(), file.c_str());
@@ -165,7 +188,7 @@ ShardedSafetensors::ShardedSafetensors(const Path& index) : WeightReader(index) 
 }
 
 // Writes the elements as `dtype`, a piece at a time.
-static void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
+void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
   constexpr int64_t kPiece = 1 << 16;
   const char* bytes = static_cast<const char*>(tensor.raw());
   const int64_t n = tensor.numel(), size = static_cast<int64_t>(size_of(tensor.dtype()));
@@ -177,40 +200,53 @@ static void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
   }
 }
 
-void write_safetensors(const Path& path, std::vector<NamedTensor> tensors, const Metadata& metadata,
+}  // namespace
+
+std::unique_ptr<WeightReader> open_safetensors(const Path& path) {
+  if (path.string().ends_with(".index.json")) return std::make_unique<ShardedSafetensors>(path);
+  return std::make_unique<Safetensors>(path);
+}
+
+void write_safetensors(const Path& path, const NamedTensors& tensors, const Metadata& metadata,
                        std::optional<Dtype> dtype) {
-  auto written_as = [&](const NamedTensor& t) { return dtype.value_or(t.tensor.dtype()); };
-  std::stable_sort(tensors.begin(), tensors.end(), [&](const NamedTensor& a, const NamedTensor& b) {
+  using Named = NamedTensors::value_type;
+  auto written_as = [&](const Named* t) { return dtype.value_or(t->second.dtype()); };
+  std::vector<const Named*> order;
+  for (const Named& t : tensors) order.push_back(&t);
+  std::stable_sort(order.begin(), order.end(), [&](const Named* a, const Named* b) {
     return size_of(written_as(a)) > size_of(written_as(b));
   });
 
-  std::unordered_set<std::string> names = {"__metadata__"};
   Json::Object header;
-  Json notes = Json::object();
-  for (const auto& [key, text] : metadata) notes.set(key, text);
-  if (!metadata.empty()) header.push_back({"__metadata__", std::move(notes)});
+  if (!metadata.empty()) {
+    Json notes = Json::object();
+    for (const auto& [key, text] : metadata) notes.set(key, text);
+    header.push_back({"__metadata__", std::move(notes)});
+  }
+  std::unordered_set<std::string> names = {"__metadata__"};
   int64_t at = 0;
-  for (const NamedTensor& t : tensors) {
-    CHECK(names.insert(t.name).second, "%s: cannot write two tensors named %s", path.c_str(), t.name.c_str());
+  for (const Named* t : order) {
+    const auto& [name, tensor] = *t;
+    CHECK(names.insert(name).second, "%s: cannot write two tensors named %s", path.c_str(), name.c_str());
     Json shape = Json::array();
-    for (const int64_t size : t.tensor.shape()) shape.push(size);
-    const int64_t end = at + t.tensor.numel() * static_cast<int64_t>(size_of(written_as(t)));
+    for (const int64_t size : tensor.shape()) shape.push(size);
+    const int64_t end = at + tensor.numel() * static_cast<int64_t>(size_of(written_as(t)));
     Json entry = Json::object();
     entry.set("dtype", stored_name(written_as(t)));
     entry.set("shape", std::move(shape));
     entry.set("data_offsets", Json::array({at, end}));
-    header.push_back({t.name, std::move(entry)});
+    header.push_back({name, std::move(entry)});
     at = end;
   }
 
   std::string text = Json::object(std::move(header)).dump();
   // spaces up to a multiple of 64, so that the data begins on a cache line
-  uint64_t length = (sizeof length + text.size() + 63) / 64 * 64 - sizeof length;
+  const uint64_t length = (sizeof length + text.size() + 63) / 64 * 64 - sizeof length;
   text.resize(length, ' ');
   FileWriter out(path);
   out.write(&length, sizeof length);
   out.write(text);
-  for (const NamedTensor& t : tensors) write_elements(out, t.tensor, written_as(t));
+  for (const Named* t : order) write_elements(out, t->second, written_as(t));
   out.finish();
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 #include <memory>
 #include <optional>
-#include <utility>
 
 #include "supra/formats/weights.h"
 
@@ -13,42 +12,18 @@
 
 namespace supra {
 
+// Maps a file and checks all of its header: sizes, offsets, overlaps. Tensors of types that the project has
+// not (BOOL, F8_*, ...) are listed, and refused by get().
+//   A path that ends in .index.json names a model cut into several files, which lie in the same folder:
+//   {"weight_map": {"tensor name": "file", ...}}
+// Throws Error naming the file, the tensor and what is wrong with it.
+std::unique_ptr<WeightReader> open_safetensors(const Path& path);
+
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
-class Safetensors : public WeightReader {
- public:
-  // Maps the file and checks all of its header: offsets, sizes, overlaps. Tensors of types that the project
-  // has not (BOOL, F8_*, ...) are listed, and refused by get().
-  explicit Safetensors(const Path& path);
-
-  const Metadata& metadata() const { return metadata_; }
-
- protected:
-  Tensor read(size_t index) const override;
-
- private:
-  MappedFile file_;
-  std::vector<const uint8_t*> data_;
-  Metadata metadata_;
-};
-
-// A model cut into several files, by its index: {"weight_map": {"tensor name": "file in the same folder",
-// ...}}.
-class ShardedSafetensors : public WeightReader {
- public:
-  explicit ShardedSafetensors(const Path& index);
-
- protected:
-  Tensor read(size_t i) const override { return source_[i]->get(tensors()[i].name); }
-
- private:
-  std::vector<std::unique_ptr<Safetensors>> shards_;
-  std::vector<const Safetensors*> source_;
-};
-
-// Writes the tensors, each as `dtype` (every one as it is where there is none), without a second copy in
-// memory. Larger elements come first, so that everything is aligned in a mapped file.
-void write_safetensors(const Path& path, std::vector<NamedTensor> tensors,
+// Writes the tensors, all converted to `dtype` where there is one, without a second copy in memory. Larger
+// elements come first, so that everything is aligned in a mapped file. Frameworks look for {"format", "pt"}.
+void write_safetensors(const Path& path, const NamedTensors& tensors,
                        const Metadata& metadata = {{"format", "pt"}}, std::optional<Dtype> dtype = {});
 
 }  // namespace supra

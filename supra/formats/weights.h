@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tensor/file.h"
@@ -17,10 +18,7 @@ struct TensorInfo {
   std::string stored;        // the type in the file where it is another one: "q80", "F8_E4M3"
 };
 
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;
-};
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 class WeightReader {
  public:

@@ -21,6 +21,12 @@ void by_dtype(const char* op, Dtype dtype, F f) {
   }
 }
 
+// For what may be left out: nullptr when the tensor is undefined.
+template <class T>
+T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
+
 // All dimensions but the last are rows.
 inline int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.numel() / t.dim(-1); }
 

@@ -31,7 +31,7 @@ static void rmsnorm_bwd(T* dx, T* dw, const T* dy, const T* x, const T* w, const
     for (int64_t i = 0; i < C; i++) dot += dy[i] * w[i] * x[i];
     for (int64_t i = 0; i < C; i++) {
       dx[i] = r * (dy[i] * w[i] - x[i] * r * r * dot / C);
-      dw[i] += dy[i] * x[i] * r;
+      if (dw) dw[i] += dy[i] * x[i] * r;
     }
   }
 }
@@ -62,10 +62,10 @@ Var rmsnorm(const Var& x, const Var& w, double eps) {
     cpu::rmsnorm_fwd(y.data<T>(), rstd.data<T>(), x.value().data<T>(), w.value().data<T>(), N, C, eps);
   });
   return record("rmsnorm", {x, w}, y, [=, x = x.value(), w = w.value()](const Tensor& dy, Grads& grads) {
-    const Tensor dx = empty_like(x), dw = grads.needs(1) ? grads.into(1) : zeros_like(w);
+    const Tensor dx = empty_like(x), dw = grads.needs(1) ? grads.into(1) : Tensor();
     by_dtype("rmsnorm", x.dtype(), [&]<class T>(T) {
-      cpu::rmsnorm_bwd(dx.data<T>(), dw.data<T>(), dy.data<T>(), x.data<T>(), w.data<T>(), rstd.data<T>(), N,
-                       C);
+      cpu::rmsnorm_bwd(dx.data<T>(), data_or_null<T>(dw), dy.data<T>(), x.data<T>(), w.data<T>(),
+                       rstd.data<T>(), N, C);
     });
     grads.give(0, dx);
   });

@@ -10,6 +10,25 @@
   KERNEL(rmsnorm_fwd, (float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, float eps))       \
   KERNEL(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,      \
                        int64_t N, int64_t C))                                                                         \
+  /* layernorm.simd.cpp: y, x, dx, dy (N,C)  mean, rstd (N)  w, b (C) or nullptr  dw, db (C) += */                    \
+  KERNEL(layernorm_fwd, (float* y, float* mean, float* rstd, const float* x, const float* w, const float* b,          \
+                         int64_t N, int64_t C, float eps))                                                            \
+  KERNEL(layernorm_bwd, (float* dx, float* dw, float* db, const float* dy, const float* x, const float* w,            \
+                         const float* mean, const float* rstd, int64_t N, int64_t C))                                 \
+  /* groupnorm.simd.cpp: N groups of D elements  y, x, dx, dy (N,D)  rstd (N) */                                      \
+  KERNEL(groupnorm_fwd, (float* y, float* rstd, const float* x, int64_t N, int64_t D, float eps))                     \
+  KERNEL(groupnorm_bwd, (float* dx, const float* dy, const float* y, const float* rstd, int64_t N, int64_t D))        \
+  /* rope.simd.cpp: y, x (H,K); head h takes its dims/2 (half) or dims (interleaved) angles from h * head_step on */  \
+  KERNEL(rope_half, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,          \
+                     int64_t dims, int64_t head_step, float direction))                                               \
+  KERNEL(rope_interleaved, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,   \
+                            int64_t dims, int64_t head_step, float direction))                                        \
+  /* cross_entropy.simd.cpp: largest = max x, total = sum e^(x - largest);  y = factor e^(x - shift) */               \
+  KERNEL(max_exp_sum, (float* largest, double* total, const float* x, int64_t n))                                     \
+  KERNEL(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n))                                \
+  /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
+  KERNEL(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))               \
+  KERNEL(sum_squares, (double* sum, const float* x, int64_t n))                                                       \
   /* exp.simd.cpp: y[i] = e^x[i] */                                                                                   \
   KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                            \
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
@@ -20,6 +39,11 @@
                      bool accumulate, float* c, int64_t ldc))
 
 namespace supra {
+
+// What adamw() multiplies with; keep = 1 - lr decay, rate = lr / (1 - beta1^step), v_scale = 1 / sqrt(1 - beta2^step).
+struct AdamwFactors {
+  float grad_scale, old_m, new_m, old_v, new_v, keep, rate, v_scale, eps;
+};
 
 #define SUPRA_DECLARE(name, args) void name args;
 namespace baseline { SUPRA_SIMD_KERNELS(SUPRA_DECLARE) }

@@ -4,19 +4,90 @@
 
 namespace supra {
 
-const std::vector<OpCase>& ops_table() {
-  static const std::vector<OpCase> table = {
-      // rmsnorm
-      {"rmsnorm",
-       [](const Vars& in) -> Vars { return {rmsnorm(in[0], in[1], 1e-5)}; },
-       {{"x", {2, 3, 5}, {3, 67, 263}}, {"w", {5}, {263}}}},
-      {"rmsnorm_narrow",
-       [](const Vars& in) -> Vars { return {rmsnorm(in[0], in[1], 1e-5)}; },
-       {{"x", {4, 3}, {517, 3}}, {"w", {3}, {3}}}},
-      {"rmsnorm_large_eps",
-       [](const Vars& in) -> Vars { return {rmsnorm(in[0], in[1], 0.5)}; },
-       {{"x", {4, 7}, {65, 768}}, {"w", {7}, {768}}}},
+// Targets 0, 3, 6, ... modulo O; every fourth row is left out.
+static Tensor some_targets(const Var& logits) {
+  const Tensor targets = Tensor::empty({logits.numel() / logits.dim(-1)}, Dtype::i32);
+  for (int64_t n = 0; n < targets.numel(); n++) {
+    targets.data<int32_t>()[n] = n % 4 == 3 ? kIgnore : static_cast<int32_t>(3 * n % logits.dim(-1));
+  }
+  return targets;
+}
+
+// A case of rope: x (B,T,H,K), row b starts at first + b * apart.
+static OpCase rope_case(const char* name, const Rope& r, int64_t first, int64_t apart, const Shape& small,
+                        const Shape& large) {
+  auto fn = [=](const Vars& in) -> Vars {
+    std::vector<int64_t> starts;
+    for (int64_t b = 0; b < in[0].dim(0); b++) starts.push_back(first + b * apart);
+    return {rope(in[0], r, starts)};
   };
+  return {name, fn, {{"x", small, large}}};
+}
+
+static void add_norms(std::vector<OpCase>& table) {
+  auto rms = [](double eps) {
+    return [eps](const Vars& in) -> Vars { return {rmsnorm(in[0], in[1], eps)}; };
+  };
+  table.push_back({"rmsnorm", rms(1e-5), {{"x", {2, 3, 5}, {3, 67, 263}}, {"w", {5}, {263}}}});
+  table.push_back({"rmsnorm_narrow", rms(1e-5), {{"x", {4, 3}, {517, 3}}, {"w", {3}, {3}}}});
+  table.push_back({"rmsnorm_large_eps", rms(0.5), {{"x", {4, 7}, {65, 768}}, {"w", {7}, {768}}}});
+
+  table.push_back({"layernorm",
+                   [](const Vars& in) -> Vars { return {layernorm(in[0], in[1], in[2], 1e-5)}; },
+                   {{"x", {2, 3, 5}, {3, 67, 263}}, {"w", {5}, {263}}, {"b", {5}, {263}}}});
+  table.push_back({"layernorm_gain_only",
+                   [](const Vars& in) -> Vars { return {layernorm(in[0], in[1], {}, 1e-5)}; },
+                   {{"x", {4, 5}, {129, 768}}, {"w", {5}, {768}}}});
+  table.push_back({"layernorm_bias_only",
+                   [](const Vars& in) -> Vars { return {layernorm(in[0], {}, in[1], 1e-5)}; },
+                   {{"x", {4, 7}, {257, 31}}, {"b", {7}, {31}}}});
+  table.push_back({"layernorm_plain",
+                   [](const Vars& in) -> Vars { return {layernorm(in[0], {}, {}, 1e-5)}; },
+                   {{"x", {4, 5}, {131, 65}}}});
+
+  auto groups = [](int64_t count) {
+    return [count](const Vars& in) -> Vars { return {groupnorm(in[0], count, 1e-5)}; };
+  };
+  table.push_back({"groupnorm", groups(3), {{"x", {2, 2, 15}, {5, 61, 201}}}});
+  // groups that divide a vector, those that fill it and those that do neither, with odd numbers of them
+  table.push_back({"groupnorm_of_4", groups(5), {{"x", {2, 20}, {611, 20}}}});
+  table.push_back({"groupnorm_of_8", groups(3), {{"x", {2, 24}, {611, 24}}}});
+  table.push_back({"groupnorm_of_16", groups(3), {{"x", {2, 48}, {611, 48}}}});
+  table.push_back({"groupnorm_of_6", groups(5), {{"x", {2, 30}, {611, 30}}}});
+  table.push_back({"groupnorm_of_64", groups(12), {{"x", {1, 48}, {67, 768}}}});
+}
+
+static void add_rope(std::vector<OpCase>& table) {
+  using enum Rope::Layout;
+  const Shape small = {2, 3, 2, 6}, large = {3, 37, 5, 46};
+  table.push_back(rope_case("rope_half", {.layout = half}, 0, 0, small, large));
+  table.push_back(rope_case("rope_interleaved", {.layout = interleaved}, 0, 0, small, large));
+  table.push_back(rope_case("rope_by_head", {.layout = by_head}, 0, 0, small, large));
+  table.push_back(rope_case("rope_none", {.layout = none}, 0, 0, small, large));
+  table.push_back(rope_case("rope_half_rows_apart", {.layout = half, .base = 500}, 60000, 7, small, large));
+  table.push_back(
+      rope_case("rope_half_partial", {.layout = half, .scale = 4, .dims = 4}, 11, 0, small, large));
+  table.push_back(
+      rope_case("rope_interleaved_partial", {.layout = interleaved, .dims = 4}, 11, 5, small, large));
+}
+
+static void add_cross_entropy(std::vector<OpCase>& table) {
+  auto loss = [](double z) {
+    return [z](const Vars& in) -> Vars { return {cross_entropy(in[0], some_targets(in[0]), z)}; };
+  };
+  table.push_back({"cross_entropy", loss(0), {{"logits", {6, 5}, {67, 517}}}});
+  table.push_back({"cross_entropy_z_loss", loss(0.1), {{"logits", {6, 7}, {67, 3001}}}});
+  table.push_back({"cross_entropy_narrow", loss(0), {{"logits", {5, 3}, {67, 3}}}});
+}
+
+const std::vector<OpCase>& ops_table() {
+  static const std::vector<OpCase> table = [] {
+    std::vector<OpCase> cases;
+    add_norms(cases);
+    add_rope(cases);
+    add_cross_entropy(cases);
+    return cases;
+  }();
   return table;
 }
 

@@ -1,0 +1,33 @@
+#include "kernels/columns.h"
+#include "kernels/simd.h"
+
+namespace supra::SUPRA_LEVEL {
+
+static float largest_of(const float* x, int64_t n) {
+  float best = x[0];
+  int64_t i = 0;
+  if (n >= kLanes) {
+    Vec lanes = load(x);
+    for (i = kLanes; i + kLanes <= n; i += kLanes) lanes = max(lanes, load(x + i));
+    best = max(lanes);
+  }
+  for (; i < n; i++) best = x[i] > best ? x[i] : best;
+  return best;
+}
+
+void max_exp_sum(float* largest, double* total, const float* x, int64_t n) {
+  const float shift = *largest = largest_of(x, n);
+  // a stretch is summed in float, the stretches in double: the error does not grow with the vocabulary
+  constexpr int64_t kStretch = 1024;
+  *total = 0;
+  for (int64_t begin = 0; begin < n; begin += kStretch) {
+    const int64_t length = n - begin < kStretch ? n - begin : kStretch;
+    *total += column_sum(length, [&](int64_t i, auto part) { return exp(part.load(x + begin + i) - shift); });
+  }
+}
+
+void exp_scaled(float* y, const float* x, float shift, float factor, int64_t n) {
+  for_columns(n, [&](int64_t i, auto part) { part.store(y + i, exp(part.load(x + i) - shift) * factor); });
+}
+
+}  // namespace supra::SUPRA_LEVEL

@@ -1,0 +1,145 @@
+#include <cmath>
+
+#include "kernels/dispatch.h"
+#include "kernels/ops.h"
+#include "kernels/simd.h"
+#include "tensor/parallel.h"
+
+// rope (Su et al., arXiv 2104.09864): pair i of a head is turned by the angle p / (scale base^(2i/dims)), p
+// its position
+//   y_a = x_a cos - x_b sin,  y_b = x_b cos + x_a sin;   (a,b) = (i, i + dims/2) or (2i, 2i+1)
+//   x, y (B,T,H,K)  nothing saved: backward turns dy by the opposite angle.   dx: =
+
+namespace supra {
+namespace {
+
+// cos and sin of all angles of a call, taken in double: one row a position, one column a pair (half) or an
+// element (interleaved, each value twice). Only the positions of the call are in it, however far the sequence
+// has come.
+template <class T>
+struct RopeTable {
+  Rope rope;
+  std::vector<int64_t> positions;
+  int64_t width = 0;
+  std::vector<T> cosine, sine;
+
+  RopeTable() = default;
+  RopeTable(const Rope& rope, std::vector<int64_t> positions) : rope(rope), positions(std::move(positions)) {
+    const int64_t repeat = rope.layout == Rope::Layout::interleaved ? 2 : 1;
+    width = rope.dims / 2 * repeat;
+    for (int64_t position : this->positions) {
+      for (int64_t i = 0; i < width; i++) {
+        const double exponent = static_cast<double>(i / repeat * 2) / static_cast<double>(rope.dims);
+        const double angle = static_cast<double>(position) / (rope.scale * std::pow(rope.base, exponent));
+        cosine.push_back(static_cast<T>(std::cos(angle)));
+        sine.push_back(static_cast<T>(std::sin(angle)));
+      }
+    }
+  }
+
+  bool serves(const Rope& r, const std::vector<int64_t>& p) const {
+    return rope.layout == r.layout && rope.base == r.base && rope.scale == r.scale && rope.dims == r.dims &&
+           positions == p;
+  }
+};
+
+// The table of the last call in this thread is kept: q, k and every layer of a step ask for the same.
+template <class T>
+const RopeTable<T>& table_for(const Rope& rope, std::vector<int64_t> positions) {
+  static thread_local RopeTable<T> last;
+  if (!last.serves(rope, positions)) last = RopeTable<T>(rope, std::move(positions));
+  return last;
+}
+
+struct Turn {
+  int64_t N, H, K, dims;  // x is (N,H,K)
+  bool interleaved;
+  int64_t period,
+      head_step;  // row n, head h takes the angles of row n % period of the table, h * head_step further on
+  int64_t width;  // of the table
+  int direction;  // 1: forward, -1: backward
+};
+
+}  // namespace
+
+namespace cpu {
+
+template <class T>
+static void rope(T* y, const T* x, const T* cosine, const T* sine, const Turn& turn) {
+  for (int64_t n = 0; n < turn.N; n++) {
+    for (int64_t h = 0; h < turn.H; h++, y += turn.K, x += turn.K) {
+      const int64_t angles = n % turn.period * turn.width + h * turn.head_step;
+      for (int64_t i = 0; i < turn.dims / 2; i++) {
+        const int64_t a = turn.interleaved ? 2 * i : i, b = turn.interleaved ? 2 * i + 1 : i + turn.dims / 2;
+        const T c = cosine[angles + a], s = sine[angles + a] * turn.direction;
+        y[a] = x[a] * c - x[b] * s;
+        y[b] = x[b] * c + x[a] * s;
+      }
+      for (int64_t i = turn.dims; i < turn.K; i++) y[i] = x[i];
+    }
+  }
+}
+
+static void rope(float* y, const float* x, const float* cosine, const float* sine, const Turn& turn) {
+  const auto rotate = turn.interleaved ? simd().rope_interleaved : simd().rope_half;
+  const int64_t row = turn.H * turn.K;
+  parallel_for(turn.N, row_grain(row), [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      const int64_t angles = n % turn.period * turn.width;
+      rotate(y + n * row, x + n * row, cosine + angles, sine + angles, turn.H, turn.K, turn.dims,
+             turn.head_step, static_cast<float>(turn.direction));
+    }
+  });
+}
+
+}  // namespace cpu
+
+static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, int direction) {
+  const int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), K = x.dim(3);
+  const bool by_head = rope.layout == Rope::Layout::by_head;
+  const bool together = std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
+  std::vector<int64_t> positions;
+  if (by_head) {
+    for (int64_t h = 0; h < H; h++) positions.push_back(h);
+  } else {
+    for (int64_t b = 0; b < (together ? std::min<int64_t>(B, 1) : B); b++) {
+      for (int64_t t = 0; t < T; t++) positions.push_back(first[b] + t);
+    }
+  }
+  const Tensor y = empty_like(x);
+  by_dtype("rope", x.dtype(), [&]<class Real>(Real) {
+    const RopeTable<Real>& table = table_for<Real>(rope, std::move(positions));
+    const Turn turn = {.N = B * T,
+                       .H = H,
+                       .K = K,
+                       .dims = rope.dims,
+                       .interleaved = rope.layout == Rope::Layout::interleaved,
+                       .period = by_head    ? 1
+                                 : together ? T
+                                            : B * T,
+                       .head_step = by_head ? table.width : 0,
+                       .width = table.width,
+                       .direction = direction};
+    cpu::rope(y.data<Real>(), x.data<Real>(), table.cosine.data(), table.sine.data(), turn);
+  });
+  return y;
+}
+
+Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first) {
+  if (given.layout == Rope::Layout::none) return x;
+  CHECK(x.value().rank() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x.shape()).c_str());
+  CHECK(static_cast<int64_t>(first.size()) == x.dim(0), "rope: %zu first positions for a batch of %ld",
+        first.size(), static_cast<long>(x.dim(0)));
+  Rope rope = given;
+  if (rope.dims == 0) rope.dims = x.dim(-1);
+  CHECK(rope.dims > 0 && rope.dims <= x.dim(-1) && rope.dims % 2 == 0,
+        "rope: %ld dimensions to rotate in heads of %ld, an even number up to that is needed",
+        static_cast<long>(rope.dims), static_cast<long>(x.dim(-1)));
+  // OpenLM's by_head rotation never saw the configured base and scale
+  if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;
+  return record(
+      "rope", {x}, turned(x.value(), rope, first, 1),
+      [rope, first](const Tensor& dy, Grads& grads) { grads.give(0, turned(dy, rope, first, -1)); });
+}
+
+}  // namespace supra

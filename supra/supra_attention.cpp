@@ -29,10 +29,12 @@ SupraAttention::SupraAttention(const Config& c)
       key_dim_(c.key_dim),
       value_dim_(c.value_dim),
       rope_(c.rope),
-      qk_norm_(c.qk_norm) {
+      qk_norm_(c.qk_norm),
+      per_head_map_(c.per_head_feature_map) {
   in_proj_ = Linear(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width);
-  q_map_ = Linear(heads_ * key_dim_, heads_ * head_dim_, true);
-  if (kv_heads_ != heads_) k_map_ = Linear(kv_heads_ * key_dim_, kv_heads_ * head_dim_, true);
+  const auto map = [&](int64_t heads) { return Linear(heads * key_dim_, per_head_map_ ? head_dim_ : heads * head_dim_, true); };
+  q_map_ = map(heads_);
+  if (kv_heads_ != heads_) k_map_ = map(kv_heads_);
   if (qk_norm_) {
     q_norm_ = Norm(heads_ * key_dim_, c.norm);
     k_norm_ = Norm(heads_ * key_dim_, c.norm);
@@ -68,9 +70,12 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
   const int64_t B = x.dim(0), T = x.dim(1), repeat = heads_ / kv_heads_;
   std::vector<Var> qkv =
       split_columns(in_proj_(x), {heads_ * head_dim_, kv_heads_ * head_dim_, kv_heads_ * value_dim_});
-  const Linear& k_map = k_map_.weight.defined() ? k_map_ : q_map_;
-  Var q = reshape(relu(q_map_(qkv[0])), {B, T, heads_, key_dim_});
-  Var k = reshape(relu(k_map(qkv[1])), {B, T, kv_heads_, key_dim_});
+  const auto feature_map = [&](const Linear& map, const Var& u, int64_t heads) {
+    const Var mapped = per_head_map_ ? headwise_linear(u, map.weight, map.bias, heads) : map(u);
+    return reshape(relu(mapped), {B, T, heads, key_dim_});
+  };
+  Var q = feature_map(q_map_, qkv[0], heads_);
+  Var k = feature_map(k_map_.weight.defined() ? k_map_ : q_map_, qkv[1], kv_heads_);
   const Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
 
   // Both need every head's own k: the norm runs over all H*K columns, and an angle by head differs inside a group.

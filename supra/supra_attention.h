@@ -7,6 +7,7 @@ namespace supra {
 // attention is kept; softmax is replaced by a learned feature map, a decay and a norm:
 //
 //   q, k = relu(E q + b)      E (H*K, H*head_dim) mixes heads; k has a map of its own where G != H
+//                             (per_head_feature_map: E (H*K, head_dim), each head by its own K rows)
 //   q, k = norm(q), norm(k)   over all heads together, only with qk_norm
 //   q, k = rope(q), rope(k)
 //   o_i  = sum_{j<=i} g_h^(i-j) (q_i . k_j / sqrt(K)) v_j
@@ -28,7 +29,7 @@ class SupraAttention : public Mixer {
  private:
   int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
   Rope rope_;
-  bool qk_norm_;
+  bool qk_norm_, per_head_map_;
   Linear in_proj_;            // rows: H*head_dim of q, G*head_dim of k, G*V of v
   Linear q_map_, k_map_;      // the feature maps; k_map_ only where G != H
   Norm q_norm_, k_norm_;

@@ -1,0 +1,130 @@
+#include "supra/evaluation/perplexity.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "supra/training/data.h"
+
+namespace supra {
+
+using Sequences = std::vector<std::vector<int32_t>>;
+
+Sequences scoring_sequences(const Tokenizer& tokenizer, std::string_view text, const TextOptions& options) {
+  CHECK(options.context >= 2, "context %ld: at least 2 tokens are needed, one to predict from and one to predict",
+        static_cast<long>(options.context));
+  const size_t context = static_cast<size_t>(options.context);
+  size_t left = options.max_tokens > 0 ? static_cast<size_t>(options.max_tokens) : std::string::npos;
+  Sequences sequences;
+  for (const std::string_view document : split_documents(text, options.separator)) {
+    if (options.max_documents > 0 && static_cast<int64_t>(sequences.size()) >= options.max_documents) break;
+    std::vector<int32_t> ids = encode_document(tokenizer, document, options.bos);
+    if (!options.separator.empty()) ids.resize(std::min(ids.size(), context));
+    ids.resize(std::min(ids.size(), left));
+    left -= ids.size();
+    for (size_t at = 0; at < ids.size(); at += context) {
+      sequences.emplace_back(ids.begin() + at, ids.begin() + std::min(ids.size(), at + context));
+    }
+  }
+  return sequences;
+}
+
+// Rows of about the same length, right-padded; padding is ignored by the loss and by the state.
+struct ScoringBatch {
+  Tensor tokens, targets;        // (B,T) i32
+  std::vector<int64_t> lengths;  // predictions a row
+};
+
+static ScoringBatch make_batch(const Sequences& sequences, const std::vector<size_t>& rows) {
+  ScoringBatch batch;
+  int64_t T = 1;
+  for (size_t r : rows) {
+    batch.lengths.push_back(static_cast<int64_t>(sequences[r].size()) - 1);
+    T = std::max(T, batch.lengths.back());
+  }
+  batch.tokens = Tensor::zeros({static_cast<int64_t>(rows.size()), T}, Dtype::i32);
+  batch.targets = Tensor::full(batch.tokens.shape(), kIgnore, Dtype::i32);
+  for (size_t i = 0; i < rows.size(); i++) {
+    const std::vector<int32_t>& ids = sequences[rows[i]];
+    std::copy(ids.begin(), ids.end() - 1, batch.tokens.data<int32_t>() + static_cast<int64_t>(i) * T);
+    std::copy(ids.begin() + 1, ids.end(), batch.targets.data<int32_t>() + static_cast<int64_t>(i) * T);
+  }
+  return batch;
+}
+
+// hidden (B,T,C) of all the batch's tokens, in one pass or step by step
+static Tensor hidden_of(const Decoder& decoder, const ScoringBatch& batch, bool recurrent) {
+  if (!recurrent) return decoder.hidden(batch.tokens, nullptr, batch.lengths).value();
+  const int64_t B = batch.tokens.dim(0), T = batch.tokens.dim(1), C = decoder.config().width;
+  State state = decoder.init_state(B);
+  const Tensor hidden = Tensor::empty({B, T, C}), column = Tensor::empty({B, 1}, Dtype::i32);
+  for (int64_t t = 0; t < T; t++) {
+    for (int64_t b = 0; b < B; b++) column.data<int32_t>()[b] = batch.tokens.data<int32_t>()[b * T + t];
+    const Tensor step = decoder.hidden(column, &state).value();
+    for (int64_t b = 0; b < B; b++) {
+      std::copy_n(step.data<float>() + b * C, C, hidden.data<float>() + (b * T + t) * C);
+    }
+  }
+  return hidden;
+}
+
+Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool recurrent, const OnScored& on_scored) {
+  // large enough to fill the kernels, small enough for the logits of a block of rows to stay in the cache
+  constexpr int64_t kBatchTokens = 8192, kLogitRows = 512;
+  NoGrad off;
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<size_t> order;
+  int64_t total = 0;
+  for (size_t i = 0; i < sequences.size(); i++) {
+    if (sequences[i].size() < 2) continue;
+    order.push_back(i);
+    total += static_cast<int64_t>(sequences[i].size()) - 1;
+  }
+  CHECK(total > 0, "evaluation: the text is too short, there is no token to predict");
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return sequences[a].size() > sequences[b].size(); });
+
+  Perplexity result;
+  double sum = 0, squares = 0;
+  for (size_t at = 0; at < order.size();) {
+    // the longest of the batch comes first
+    const size_t rows = std::max<size_t>(1, kBatchTokens / sequences[order[at]].size());
+    const size_t end = std::min(order.size(), at + rows);
+    const ScoringBatch batch = make_batch(sequences, {order.begin() + at, order.begin() + end});
+    const Tensor hidden = hidden_of(decoder, batch, recurrent).view({-1, decoder.config().width});
+    const Tensor targets = batch.targets.view({-1});
+    for (int64_t row = 0; row < targets.dim(0); row += kLogitRows) {
+      const int64_t last = std::min(targets.dim(0), row + kLogitRows);
+      const Tensor block = targets.rows(row, last);
+      const Tensor nll = token_nll(decoder.logits(Var(hidden.rows(row, last))).value(), block);
+      for (int64_t i = 0; i < last - row; i++) {
+        if (block.data<int32_t>()[i] == kIgnore) continue;
+        const double x = nll.data<float>()[i];
+        sum += x;
+        squares += x * x;
+        result.tokens++;
+      }
+    }
+    at = end;
+    if (on_scored) on_scored(result.tokens, total);
+  }
+  const double n = static_cast<double>(result.tokens);
+  result.nll = sum / n;
+  result.error = std::sqrt(std::max(0.0, squares / n - result.nll * result.nll) / n);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+int64_t predicted_bytes(const Tokenizer& tokenizer, const Sequences& sequences) {
+  int64_t bytes = 0;
+  for (const auto& ids : sequences) {
+    for (size_t i = 1; i < ids.size(); i++) bytes += static_cast<int64_t>(tokenizer.piece(ids[i]).size());
+  }
+  return bytes;
+}
+
+double bits_per_byte(double nll, int64_t tokens, int64_t bytes) {
+  return bytes > 0 ? nll * static_cast<double>(tokens) / M_LN2 / static_cast<double>(bytes) : 0;
+}
+
+}  // namespace supra

@@ -1,0 +1,172 @@
+#include "supra/evaluation/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <utility>
+
+#include "nn/optim.h"
+#include "supra/formats/safetensors.h"
+#include "supra/inference/session.h"
+#include "supra/supra_attention.h"
+
+namespace supra {
+
+using Parameters = std::map<std::string, Var>;
+
+static Parameters parameters_of(Decoder& decoder) {
+  Parameters parameters;
+  decoder.visit([&](const std::string& name, Var& parameter) { parameters[name] = parameter; });
+  return parameters;
+}
+
+// Everything the golden file can ask for, computed when it is first asked for.
+class Computed {
+ public:
+  Computed(Decoder& decoder, const WeightReader& golden) : decoder_(decoder), golden_(golden), parameters_(parameters_of(decoder)) {}
+
+  Tensor get(const std::string& key) {
+    if (key == "logits") return logits(decoder_.hidden(tokens())).value();
+    if (key == "loss") return loss(0).value();
+    if (key == "loss_z1e-4") return loss(1e-4).value();
+    if (key == "greedy.ids") return greedy();
+    if (key.starts_with("recurrent_")) run_recurrent();
+    if (key.starts_with("grad.")) run_backward();
+    if (key.starts_with("adamw.")) run_adamw();
+    const auto found = results_.find(key);
+    return found == results_.end() ? Tensor() : found->second;
+  }
+
+ private:
+  Tensor tokens() const { return golden_.get("tokens").to(Dtype::i32); }
+  Tensor targets() const { return golden_.get("targets").to(Dtype::i32).view({-1}); }
+  Var logits(const Var& hidden) const { return decoder_.logits(hidden); }
+
+  Var loss(double z_loss) const {
+    const Var x = logits(decoder_.hidden(tokens()));
+    return cross_entropy(reshape(x, {-1, x.dim(-1)}), targets(), z_loss);
+  }
+
+  void run_backward() {
+    if (std::exchange(backward_done_, true)) return;
+    backward(loss(0));
+    for (auto& [name, parameter] : parameters_) {
+      if (parameter.grad().defined()) results_["grad." + name] = parameter.grad();
+      parameter.clear_grad();
+    }
+  }
+
+  // Token by token through the recurrent form. linear_open_lm keeps g S, the state already decayed for the next step.
+  void run_recurrent() {
+    if (std::exchange(recurrent_done_, true)) return;
+    const Tensor ids = tokens();
+    const int64_t B = ids.dim(0), T = ids.dim(1), O = decoder_.config().vocab, L = decoder_.layers();
+    Session session(decoder_, B);
+    const Tensor all = Tensor::empty({B, T, O});
+    for (int64_t t = 0; t < T; t++) {
+      std::vector<int32_t> column(B);
+      for (int64_t b = 0; b < B; b++) column[b] = ids.data<int32_t>()[b * T + t];
+      const Tensor step = session.step(column);
+      for (int64_t b = 0; b < B; b++) std::copy_n(step.data<float>() + b * O, O, all.data<float>() + (b * T + t) * O);
+    }
+    results_["recurrent_logits"] = all;
+
+    std::vector<float> states;
+    Shape shape;
+    for (int64_t i = 0; i < L; i++) {
+      const auto* mixer = dynamic_cast<const SupraAttention*>(&decoder_.mixer(i));
+      if (!mixer) return;
+      const Tensor S = session.state().layers[i].parts[0].value();
+      const int64_t H = S.dim(1), size = S.dim(2) * S.dim(3);
+      for (int64_t at = 0; at < S.numel(); at++) {
+        states.push_back(std::exp(mixer->log_decay().data<float>()[at / size % H]) * S.data<float>()[at]);
+      }
+      shape = S.shape();
+    }
+    shape.insert(shape.begin(), L);
+    results_["recurrent_states"] = Tensor::of(states, shape);
+  }
+
+  Tensor greedy() const {
+    Session session(decoder_);
+    const Tensor prompt = golden_.get("greedy.prompt").to(Dtype::i32);
+    session.feed(std::span<const int32_t>(prompt.data<int32_t>(), static_cast<size_t>(prompt.numel())));
+    std::vector<int64_t> ids;
+    for (int64_t i = golden_.get("greedy.ids").numel(); i > 0; i--) {
+      const float* x = session.logits().data<float>();
+      const int32_t best = static_cast<int32_t>(std::max_element(x, x + session.logits().numel()) - x);
+      ids.push_back(best);
+      if (i > 1) session.step(std::span(&best, 1));
+    }
+    return Tensor::of(ids);
+  }
+
+  void run_adamw() {
+    if (std::exchange(adamw_done_, true)) return;
+    Parameters before;
+    for (const auto& [name, parameter] : parameters_) before[name] = Var(parameter.value().clone());
+    Adamw optimizer({parameters_.begin(), parameters_.end()}, {0.9, 0.95, 1e-8, 0.1});
+    std::vector<float> losses, norms;
+    for (int step = 0; step < 10; step++) {
+      const Var mean = loss(1e-4);
+      losses.push_back(static_cast<float>(mean.value().item()));
+      backward(mean);
+      norms.push_back(static_cast<float>(optimizer.step(3e-3, 1.0)));
+    }
+    results_["adamw.loss"] = Tensor::of(losses);
+    results_["adamw.grad_norm"] = Tensor::of(norms);
+    for (auto& [name, parameter] : parameters_) {
+      results_["adamw.final." + name] = parameter.value().clone();
+      parameter.value().copy_from(before[name].value());
+    }
+  }
+
+  Decoder& decoder_;
+  const WeightReader& golden_;
+  Parameters parameters_;
+  std::map<std::string, Tensor> results_;
+  bool backward_done_ = false, recurrent_done_ = false, adamw_done_ = false;
+};
+
+static void compare(VerifyRow& row, const Tensor& given, const Tensor& golden) {
+  if (!given.defined()) {
+    row.note = "the model has nothing of this name";
+    return;
+  }
+  if (given.numel() != golden.numel()) {
+    row.note = "shape " + to_string(given.shape()) + ", golden " + to_string(golden.shape());
+    return;
+  }
+  const Tensor a = given.to(Dtype::f64), b = golden.to(Dtype::f64);
+  double difference = 0, largest = 0;
+  int64_t unequal = 0;
+  for (int64_t i = 0; i < a.numel(); i++) {
+    const double x = a.data<double>()[i], y = b.data<double>()[i];
+    if (std::isnan(x)) row.note = "the result is no number";
+    difference = std::max(difference, std::fabs(x - y));
+    largest = std::max(largest, std::fabs(y));
+    unequal += x != y;
+  }
+  if (row.key == "greedy.ids") row.error = static_cast<double>(unequal);
+  else row.error = largest > 0 ? difference / largest : difference;
+}
+
+std::vector<VerifyRow> verify(const Model& model, const Path& path, const VerifyOptions& options) {
+  const Safetensors golden(path);
+  Computed computed(*model.decoder, golden);
+  std::vector<VerifyRow> rows;
+  for (const TensorInfo& info : golden.tensors()) {
+    const std::string& key = info.name;
+    // the inputs, and what only describes the golden run
+    if (key == "tokens" || key == "targets" || key == "greedy.prompt" || key == "greedy.margin") continue;
+    VerifyRow row{key, 0, options.tolerance, ""};
+    if (key == "greedy.ids") row.tolerance = 0;
+    if (key.starts_with("adamw.final.")) row.tolerance = options.adamw_tolerance;
+    compare(row, computed.get(key), golden.get(key));
+    rows.push_back(row);
+  }
+  CHECK(!rows.empty(), "%s: holds nothing to compare with", path.c_str());
+  return rows;
+}
+
+}  // namespace supra

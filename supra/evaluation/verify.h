@@ -1,0 +1,29 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "supra/model.h"
+
+namespace supra {
+
+// One key of a golden file against what this program computes.
+struct VerifyRow {
+  std::string key;
+  double error = 0;      // largest |difference| over the largest |golden| value; of ids: how many differ
+  double tolerance = 0;  // what `error` may be
+  std::string note;      // why it failed where a number does not tell
+
+  bool passed() const { return error <= tolerance && note.empty(); }
+};
+
+struct VerifyOptions {
+  double tolerance = 2e-4;
+  double adamw_tolerance = 2e-3;  // of adamw.final.*: weights after ten steps
+};
+
+// Runs the model on the golden file's `tokens` (and `targets`) and compares with every key the file holds: logits, loss,
+// loss_z1e-4, grad.<name>, recurrent_logits, recurrent_states, greedy.ids, adamw.loss, adamw.grad_norm,
+// adamw.final.<name>. A key it does not know is a failed row. The weights are those of before when it returns.
+std::vector<VerifyRow> verify(const Model& model, const Path& golden, const VerifyOptions& options = {});
+
+}  // namespace supra

@@ -1,0 +1,31 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "supra/inference/sampler.h"
+#include "supra/inference/session.h"
+
+namespace supra {
+
+struct GenerateOptions {
+  int64_t tokens = 256;             // at most
+  std::vector<std::string> stop;    // texts that end it; they are cut off
+  bool stop_at_mark = true;         // BOS and EOS end it
+  std::function<void(const std::string&)> on_text;  // whole characters, as they come
+  std::function<bool()> should_stop;
+};
+
+struct Generated {
+  std::vector<int32_t> ids;  // the new ones, without the mark that ended it
+  std::string text;
+  double seconds = 0;
+};
+
+// Writes on from where a session of one sequence stands. `history`: the ids read so far, for the repeat penalty; the new
+// ones are added to it. `tokenizer` may be null: then there is no text. The last token chosen is read by the session too,
+// so that its state stands behind everything written.
+Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sampler, std::vector<int32_t>& history,
+                   const GenerateOptions& options);
+
+}  // namespace supra

@@ -1,0 +1,103 @@
+#include "supra/inference/session.h"
+
+#include <algorithm>
+
+#include "supra/formats/safetensors.h"
+
+namespace supra {
+
+// Tokens of a prompt that go through the model at once: bounds the memory of a long one.
+static constexpr int64_t kPrefillTokens = 512;
+
+Session::Session(const Decoder& decoder, int64_t batch) : decoder_(decoder), state_(decoder.init_state(batch)) {}
+
+void Session::reset() {
+  state_ = decoder_.init_state(state_.batch());
+  logits_ = {};
+}
+
+size_t Session::state_bytes() const {
+  size_t bytes = 0;
+  for (int64_t position : state_.positions) bytes += decoder_.state_bytes(position);
+  return bytes;
+}
+
+Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids) {
+  NoGrad off;
+  const int64_t B = state_.batch(), C = decoder_.config().width, O = decoder_.config().vocab;
+  CHECK(static_cast<int64_t>(ids.size()) == B, "session: %zu rows of ids for %ld sequences", ids.size(), static_cast<long>(B));
+  int64_t longest = 0;
+  for (const auto& row : ids) longest = std::max(longest, static_cast<int64_t>(row.size()));
+  if (!logits_.defined()) logits_ = Tensor::zeros({B, O});
+
+  for (int64_t at = 0; at < longest; at += kPrefillTokens) {
+    const int64_t T = std::min(kPrefillTokens, longest - at);
+    Tensor tokens = Tensor::zeros({B, T}, Dtype::i32);
+    std::vector<int64_t> lengths(B), ending;
+    for (int64_t b = 0; b < B; b++) {
+      const int64_t size = static_cast<int64_t>(ids[b].size());
+      lengths[b] = std::clamp<int64_t>(size - at, 0, T);
+      std::copy_n(ids[b].begin() + std::min(at, size), lengths[b], tokens.data<int32_t>() + b * T);
+      if (lengths[b] > 0 && at + lengths[b] == size) ending.push_back(b);
+    }
+    const bool ragged = std::any_of(lengths.begin(), lengths.end(), [&](int64_t length) { return length != T; });
+    const Tensor hidden = decoder_.hidden(tokens, &state_, ragged ? lengths : std::vector<int64_t>()).value();
+    if (ending.empty()) continue;
+    // only the last hidden row of a prompt needs logits
+    Tensor last = Tensor::empty({static_cast<int64_t>(ending.size()), C});
+    for (size_t i = 0; i < ending.size(); i++) {
+      std::copy_n(hidden.data<float>() + (ending[i] * T + lengths[ending[i]] - 1) * C, C, last.data<float>() + static_cast<int64_t>(i) * C);
+    }
+    const Tensor logits = decoder_.logits(Var(last)).value();
+    Tensor fresh = logits_.clone();
+    for (size_t i = 0; i < ending.size(); i++) fresh.rows(ending[i], ending[i] + 1).copy_from(logits.rows(static_cast<int64_t>(i), static_cast<int64_t>(i) + 1));
+    logits_ = fresh;
+  }
+  return logits_;
+}
+
+Tensor Session::feed(std::span<const int32_t> ids) {
+  return feed(std::vector<std::vector<int32_t>>{{ids.begin(), ids.end()}});
+}
+
+Tensor Session::step(std::span<const int32_t> ids) {
+  NoGrad off;
+  const Tensor tokens = Tensor::of(std::vector<int32_t>(ids.begin(), ids.end()), {state_.batch(), 1});
+  logits_ = decoder_.logits(decoder_.hidden(tokens, &state_)).value().view({state_.batch(), decoder_.config().vocab});
+  return logits_;
+}
+
+static std::string part_name(size_t layer, size_t part) { return format("layers.%zu.state.%zu", layer, part); }
+
+void Session::save(const Path& path) const {
+  std::vector<NamedTensor> tensors = {{"positions", Tensor::of(state_.positions)}};
+  if (logits_.defined()) tensors.push_back({"logits", logits_});
+  for (size_t i = 0; i < state_.layers.size(); i++) {
+    const std::vector<Var>& parts = state_.layers[i].parts;
+    for (size_t k = 0; k < parts.size(); k++) tensors.push_back({part_name(i, k), parts[k].value()});
+  }
+  write_safetensors(path, tensors, {{"format", "supra state"}});
+}
+
+void Session::load(const Path& path) {
+  const Safetensors file(path);
+  State state = decoder_.init_state(state_.batch());
+  const Tensor positions = file.get("positions", {state.batch()}, Dtype::i64);
+  std::copy_n(positions.data<int64_t>(), positions.numel(), state.positions.begin());
+  for (size_t i = 0; i < state.layers.size(); i++) {
+    for (size_t k = 0; k < state.layers[i].parts.size(); k++) {
+      const Tensor part = file.get(part_name(i, k));
+      Shape expected = state.layers[i].parts[k].shape();
+      // a KV cache has as many rows as it needed
+      if (decoder_.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax && part.rank() == 4) expected[1] = part.dim(1);
+      CHECK(part.shape() == expected && part.dtype() == Dtype::f32,
+            "%s: %s is %s, this model needs %s (the state belongs to another model)", path.c_str(), part_name(i, k).c_str(),
+            to_string(part.shape()).c_str(), to_string(expected).c_str());
+      state.layers[i].parts[k] = Var(part.clone());
+    }
+  }
+  logits_ = file.find("logits") ? file.get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone() : Tensor();
+  state_ = std::move(state);
+}
+
+}  // namespace supra

@@ -1,0 +1,69 @@
+#include "supra/linearize.h"
+
+#include <algorithm>
+#include <map>
+
+#include "tensor/random.h"
+
+namespace supra {
+
+static Config linearized_config(const Config& teacher, const LinearizeOptions& options) {
+  Config config = teacher;
+  config.decay = options.decay;
+  config.per_head_feature_map = options.per_head;
+  for (int64_t i = 0; i < config.layers; i++) {
+    const bool keep = std::count(options.keep_softmax.begin(), options.keep_softmax.end(), i) > 0;
+    if (!keep) config.mixers[i] = MixerKind::supra;
+  }
+  for (int64_t layer : options.keep_softmax) {
+    CHECK(layer >= 0 && layer < config.layers, "linearize: layer %ld is to keep its softmax, the model has layers 0 to %ld",
+          static_cast<long>(layer), static_cast<long>(config.layers - 1));
+  }
+  CHECK(config.mixers != teacher.mixers, "linearize: no softmax layer is left to replace (%s)",
+        options.keep_softmax.empty() ? "the model is recurrent already" : "--keep-softmax names them all");
+  return config;
+}
+
+// q/k norms are called _totrain_q_norm in a SUPRA layer: OpenLM's names.
+static std::string teacher_name(std::string name) {
+  for (const char* part : {"_totrain_q_norm", "_totrain_k_norm"}) {
+    const size_t at = name.find(part);
+    if (at != std::string::npos) name.replace(at, 9, "");
+  }
+  return name;
+}
+
+Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
+  Linearized result;
+  Model& student = result.model;
+  student.tokenizer = teacher.tokenizer;
+  student.format = teacher.format;
+  student.decoder = make_decoder(linearized_config(teacher.config(), options));
+  // fills the new maps; everything else is overwritten below
+  student.decoder->init_weights(options.seed);
+
+  std::map<std::string, Tensor> weights;
+  teacher.decoder->visit([&](const std::string& name, Var& parameter) { weights[name] = parameter.value(); });
+  student.decoder->visit([&](const std::string& name, Var& parameter) {
+    const auto found = weights.find(teacher_name(name));
+    if (found != weights.end() && found->second.shape() == parameter.shape()) {
+      parameter.value().copy_from(found->second);
+      result.copied.push_back(name);
+      result.copied_parameters += parameter.numel();
+      return;
+    }
+    result.fresh.push_back(name);
+    result.fresh_parameters += parameter.numel();
+    if (options.init != LinearizeOptions::Init::identity || name.find("_totrain_embed") == std::string::npos) return;
+    parameter.value().fill(0);
+    if (name.ends_with(".bias")) return;
+    const int64_t rows = parameter.dim(0), width = parameter.dim(1);
+    // square, or one square a head below the other
+    CHECK(rows % width == 0, "linearize: %s is %s, an identity feature map has to be square", name.c_str(),
+          to_string(parameter.shape()).c_str());
+    for (int64_t i = 0; i < rows; i++) parameter.value().data<float>()[i * width + i % width] = 1;
+  });
+  return result;
+}
+
+}  // namespace supra

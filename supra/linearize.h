@@ -1,0 +1,28 @@
+#pragma once
+#include "supra/model.h"
+
+namespace supra {
+
+// Turning a softmax transformer into a SUPRA model, without training: every weight is kept, attention's softmax is
+// replaced layer by layer, and the feature maps are new.
+
+struct LinearizeOptions {
+  // standard: uniform in +-1/sqrt(fan_in), as torch.nn.Linear and the paper; identity: relu(q) at first.
+  enum class Init { standard, identity };
+  Init init = Init::standard;
+  DecayConfig decay;
+  bool per_head = false;              // a feature map per head, which does not mix them
+  std::vector<int64_t> keep_softmax;  // layers left as they are
+  uint64_t seed = 0;
+};
+
+struct Linearized {
+  Model model;
+  std::vector<std::string> copied, fresh;  // parameter names
+  int64_t copied_parameters = 0, fresh_parameters = 0;
+};
+
+// Throws Error when a layer named in keep_softmax does not exist, or when all are.
+Linearized linearize(const Model& teacher, const LinearizeOptions& options);
+
+}  // namespace supra

@@ -1,0 +1,43 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/decoder.h"
+#include "supra/tokenizers/tokenizer.h"
+#include "tensor/file.h"
+
+namespace supra {
+
+// A decoder with its weights, and the tokenizer that stood beside it.
+struct Model {
+  std::shared_ptr<Decoder> decoder;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null where none was found, or none that can be read
+  std::string tokenizer_problem;               // why, in the latter case
+  std::string format;                          // what it was read from: "safetensors (openlm)", "llama2.c v0", ...
+  std::vector<std::string> notes;              // what reading it converted or left aside
+
+  const Config& config() const { return decoder->config(); }
+};
+
+// An empty decoder of this shape, with the mixers its config names.
+std::shared_ptr<Decoder> make_decoder(const Config& config);
+
+// Reads a model from whatever holds it (formats/model_source.h). All weights become float32 in memory. Throws Error when
+// a tensor is missing, has another shape or holds a NaN. `tokenizer`: a file, a folder, "bytes", or "" for the one
+// beside the model, if there is one.
+Model load_model(const Path& path, const std::string& tokenizer = "");
+
+// Reads the weights of another model of the same shape into a decoder.
+void load_weights(const Path& path, Decoder& decoder);
+
+// The model's tokenizer; throws Error saying how to name one if there is none.
+const Tokenizer& tokenizer_of(const Model& model);
+
+// Writes config.json, model.safetensors and the tokenizer's files into a directory that exists.
+void write_model(const Model& model, const Path& directory, Dtype dtype = Dtype::f32);
+
+// The same into a directory that appears when it is complete.
+void save_model(const Model& model, const Path& directory, Dtype dtype = Dtype::f32);
+
+}  // namespace supra

@@ -1,0 +1,142 @@
+#include "supra/training/train.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "supra/training/checkpoint.h"
+
+namespace supra {
+
+double default_lr(int64_t parameters) {
+  if (parameters > 3'000'000'000) return 3e-5;
+  return std::clamp(3e-3 * std::sqrt(260e3 / static_cast<double>(parameters)), 3e-4, 3e-3);
+}
+
+TrainOptions resolve(TrainOptions o, Decoder& decoder) {
+  const Config& config = decoder.config();
+  if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
+  if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
+  if (o.lr == 0) o.lr = default_lr(decoder.parameter_count());
+  if (o.min_lr < 0) o.min_lr = o.lr / 10;
+  CHECK(o.tokens > 0, "training: tokens is %ld (say how many to train on, 3M for example)", static_cast<long>(o.tokens));
+  CHECK(o.sequence >= 2, "training: sequence length %ld, at least 2 is needed", static_cast<long>(o.sequence));
+  CHECK(o.accumulate >= 1 && o.batch_tokens % (o.sequence * o.accumulate) == 0 && o.batch_tokens > 0,
+        "training: a batch of %ld tokens does not divide into %ld parts of whole sequences of %ld (choose a multiple of %ld)",
+        static_cast<long>(o.batch_tokens), static_cast<long>(o.accumulate), static_cast<long>(o.sequence),
+        static_cast<long>(o.sequence * std::max<int64_t>(1, o.accumulate)));
+  const int64_t steps = std::max<int64_t>(1, o.tokens / o.batch_tokens);
+  if (o.warmup < 0) o.warmup = std::max<int64_t>(1, steps / 20);
+  if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
+  return o;
+}
+
+static double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Forward and backward of one batch; returns the mean loss. Gradients are left summed over the parts.
+static double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, const TrainOptions& o) {
+  double loss = 0;
+  for (int64_t part = 0; part < o.accumulate; part++) {
+    const Batch batch = loader.next();
+    const Var logits = decoder.logits(decoder.hidden(batch.tokens));
+    const Var mean = cross_entropy(reshape(logits, {-1, logits.dim(-1)}), batch.targets.view({-1}), o.z_loss);
+    loss += mean.value().item() / static_cast<double>(o.accumulate);
+    backward(mean);
+  }
+  return loss;
+}
+
+TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& options, const Path& directory,
+                  const TrainHooks& hooks) {
+  Decoder& decoder = *model.decoder;
+  const TrainOptions o = resolve(options, decoder);
+  const auto note = [&](const std::string& line) { if (hooks.on_note) hooks.on_note(line); };
+
+  std::vector<std::pair<std::string, Var>> parameters;
+  decoder.visit([&](const std::string& name, Var& parameter) { parameters.emplace_back(name, parameter); });
+  Adamw optimizer(parameters, o.adamw);
+  BatchLoader loader(corpus, o.batch_tokens / o.sequence / o.accumulate, o.sequence, o.seed);
+  const int64_t steps = std::max<int64_t>(1, o.tokens / o.batch_tokens);
+  const Schedule schedule{o.schedule, o.lr, o.min_lr, o.warmup, steps};
+
+  TrainResult result;
+  TrainingState state;
+  state.seed = o.seed;
+  if (o.resume) {
+    const std::optional<Path> last = latest_checkpoint(directory);
+    CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory.c_str());
+    state = load_checkpoint(*last, model, optimizer);
+    CHECK(state.seed == o.seed, "%s: was made with --seed %lu, this run has %lu", last->c_str(), state.seed, o.seed);
+    loader.seek(state.position);
+    result.checkpoint = *last;
+    note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(state.step), static_cast<long>(steps)));
+  }
+
+  const auto start = std::chrono::steady_clock::now();
+  const double spent_before = state.seconds;
+  const int64_t tokens_before = state.tokens;
+  double validation_seconds = 0, tail = 0;
+  int64_t tail_steps = 0;
+  const auto save = [&] {
+    state.seconds = spent_before + seconds_since(start);
+    result.checkpoint = save_checkpoint(directory, model, optimizer, state);
+    note("saved " + result.checkpoint.string());
+  };
+  const auto validate = [&] {
+    const auto before = std::chrono::steady_clock::now();
+    const double nll = hooks.validate();
+    validation_seconds += seconds_since(before);
+    return nll;
+  };
+  const auto crossed = [&](int64_t every) {
+    return every > 0 && state.tokens / every != (state.tokens - o.batch_tokens) / every;
+  };
+
+  while (state.step < steps) {
+    if (hooks.should_stop && hooks.should_stop()) {
+      result.interrupted = true;
+      save();
+      break;
+    }
+    TrainStep shown;
+    shown.lr = schedule.at(state.step);
+    shown.loss = accumulate_gradients(decoder, loader, o);
+    if (state.step == 0) result.without_gradient = optimizer.without_gradient();
+    shown.grad_norm = optimizer.step(shown.lr, o.clip, 1 / static_cast<double>(o.accumulate));
+    CHECK(std::isfinite(shown.loss) && std::isfinite(shown.grad_norm),
+          "training: step %ld has loss %g and gradient norm %g (%s; try a smaller --lr, it is %g)",
+          static_cast<long>(state.step + 1), shown.loss, shown.grad_norm,
+          result.checkpoint.empty() ? "nothing was saved yet" : ("last saved: " + result.checkpoint.string()).c_str(), shown.lr);
+    state.step++;
+    state.tokens += o.batch_tokens;
+    state.position = loader.position();
+
+    const bool done = state.step == steps;
+    if (hooks.validate && (done || crossed(o.validate_every))) shown.valid_nll = result.valid_nll = validate();
+    if (state.step > steps - std::max<int64_t>(1, steps / 20)) {
+      tail += shown.loss;
+      tail_steps++;
+    }
+    shown.step = state.step;
+    shown.steps = steps;
+    shown.tokens = state.tokens;
+    shown.seconds = spent_before + seconds_since(start);
+    shown.tokens_per_second = static_cast<double>(state.tokens - tokens_before) / (seconds_since(start) - validation_seconds);
+    if (hooks.on_step) hooks.on_step(shown);
+    result.tokens_per_second = shown.tokens_per_second;
+    if (!done && crossed(o.checkpoint_every)) save();
+  }
+  if (!result.interrupted) {
+    save();
+    publish_checkpoint(result.checkpoint, directory);
+  }
+  result.steps = state.step;
+  result.tokens = state.tokens;
+  result.loss = tail_steps > 0 ? tail / static_cast<double>(tail_steps) : 0;
+  result.seconds = spent_before + seconds_since(start);
+  return result;
+}
+
+}  // namespace supra

@@ -1,0 +1,109 @@
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+#include "supra/inference/generate.h"
+#include "tools/command.h"
+#include "tools/human.h"
+#include "tools/interrupt.h"
+#include "tools/sampling_flags.h"
+
+namespace supra {
+namespace {
+
+constexpr const char* kHelp =
+    "Type a line and the model goes on from it; the state is kept from line to line.\n"
+    "/save F  /load F  keep the state in a file, go on from one      /reset  forget everything\n"
+    "/state   its size                                               /quit   or Ctrl-D\n";
+
+class Chat {
+ public:
+  Chat(const Model& model, const SamplerOptions& sampling, GenerateOptions options)
+      : tokenizer_(tokenizer_of(model)), session_(*model.decoder), sampler_(sampling), options_(std::move(options)) {
+    options_.should_stop = interrupted;
+    options_.on_text = [](const std::string& text) {
+      fputs(text.c_str(), stdout);
+      fflush(stdout);
+    };
+  }
+
+  // False when the conversation is over.
+  bool turn(const std::string& line) {
+    if (line == "/quit" || line == "/exit") return false;
+    if (!line.empty() && line[0] == '/') {
+      try {
+        command(line);
+      } catch (const Error& error) {
+        printf("%s\n", error.what());
+      }
+      return true;
+    }
+    std::vector<int32_t> ids = tokenizer_.encode(line);
+    if (session_.position() == 0 && tokenizer_.adds_bos()) ids.insert(ids.begin(), tokenizer_.bos());
+    if (ids.empty() && !session_.logits().defined()) return true;
+    if (!ids.empty()) session_.feed(ids);
+    history_.insert(history_.end(), ids.begin(), ids.end());
+    // from now on Ctrl-C ends this answer, not the program
+    catch_interrupts();
+    generate(session_, &tokenizer_, sampler_, history_, options_);
+    printf("\n");
+    return true;
+  }
+
+ private:
+  void command(const std::string& line) {
+    const size_t blank = line.find(' ');
+    const std::string name = line.substr(0, blank);
+    const std::string file = blank == std::string::npos ? "" : line.substr(line.find_first_not_of(' ', blank));
+    if (name == "/reset") {
+      session_.reset();
+      history_.clear();
+      printf("the state is empty\n");
+    } else if (name == "/state") {
+      printf("%s at position %ld\n", format_bytes(static_cast<double>(session_.state_bytes())).c_str(),
+             static_cast<long>(session_.position()));
+    } else if (name == "/save" || name == "/load") {
+      CHECK(!file.empty(), "%s needs a file name", name.c_str());
+      if (name == "/save") session_.save(file);
+      else session_.load(file);
+      printf("%s %s, position %ld\n", name == "/save" ? "saved" : "loaded", file.c_str(), static_cast<long>(session_.position()));
+    } else {
+      fputs(kHelp, stdout);
+    }
+  }
+
+  const Tokenizer& tokenizer_;
+  Session session_;
+  Sampler sampler_;
+  GenerateOptions options_;
+  std::vector<int32_t> history_;
+};
+
+}  // namespace
+
+int run_chat(Args& args) {
+  Path input;
+  std::string tokenizer_file;
+  GenerateOptions options;
+  SamplingFlags sampling;
+  args.positional(&input, "MODEL", "a folder or a file");
+  args.flag(&options.tokens, "--tokens -n", "N", "tokens of an answer at most").at_least(1);
+  args.flag(&options.stop, "--stop", "S...", "texts that end an answer");
+  sampling.declare(args);
+  args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+  common_flags(args);
+  args.parse();
+
+  const Model model = load_model(input, tokenizer_file);
+  Chat chat(model, sampling.finish(), options);
+  fputs(kHelp, stdout);
+  std::string line;
+  while (true) {
+    printf("> ");
+    fflush(stdout);
+    if (!std::getline(std::cin, line) || !chat.turn(line)) break;
+  }
+  return 0;
+}
+
+}  // namespace supra

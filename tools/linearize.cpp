@@ -1,0 +1,56 @@
+#include "supra/linearize.h"
+
+#include <cstdio>
+
+#include "supra/formats/json.h"
+#include "tools/command.h"
+#include "tools/human.h"
+
+namespace supra {
+
+int run_linearize(Args& args) {
+  Path input, output;
+  std::string tokenizer;
+  LinearizeOptions options;
+  bool json = false;
+  args.positional(&input, "MODEL", "a softmax transformer: a folder or a file");
+  args.flag(&output, "--output -o", "DIR", "where the SUPRA model goes").required();
+  args.choice(&options.init, "--init",
+              {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},
+              "feature maps at first: random as torch.nn.Linear's, or relu(q)");
+  args.choice(&options.decay.kind, "--decay",
+              {{"lightning", DecayConfig::Kind::lightning}, {"retnet", DecayConfig::Kind::retnet}, {"none", DecayConfig::Kind::none}},
+              "slopes of the decay, fixed per head");
+  args.choice(&options.per_head, "--feature-map", {{"full", false}, {"per-head", true}}, "whether a feature map mixes the heads");
+  args.flag(&options.keep_softmax, "--keep-softmax", "0,5", "layers that keep their softmax attention");
+  args.flag(&options.seed, "--seed", "N", "of the random feature maps");
+  args.flag(&tokenizer, "--tokenizer", "FILE", "the tokenizer to put beside the model; else the one found beside MODEL");
+  common_flags(args, &json);
+  args.parse();
+
+  const Model teacher = load_model(input, tokenizer);
+  const Linearized result = linearize(teacher, options);
+  save_model(result.model, output);
+
+  const int64_t total = result.copied_parameters + result.fresh_parameters;
+  const size_t state = result.model.decoder->state_bytes(1), cache = teacher.decoder->state_bytes(1);
+  if (json) {
+    Json report = Json::object();
+    report.set("parameters", total);
+    report.set("copied", result.copied_parameters);
+    report.set("new", result.fresh_parameters);
+    report.set("state_bytes", static_cast<int64_t>(state));
+    report.set("output", output.string());
+    printf("%s\n", report.dump().c_str());
+    return 0;
+  }
+  printf("copied  %4zu tensors, %s parameters, unchanged\n", result.copied.size(), format_count(static_cast<double>(result.copied_parameters)).c_str());
+  printf("new     %4zu tensors, %s parameters: the feature maps\n", result.fresh.size(), format_count(static_cast<double>(result.fresh_parameters)).c_str());
+  printf("state   %s a sequence, at any length (the KV cache takes %s a token)\n", format_bytes(static_cast<double>(state)).c_str(),
+         format_bytes(static_cast<double>(cache)).c_str());
+  printf("wrote   %s   (it speaks nonsense until it is uptrained: supra uptrain %s -o DIR --data FILE --tokens 3M)\n",
+         output.c_str(), output.c_str());
+  return 0;
+}
+
+}  // namespace supra

@@ -1,0 +1,104 @@
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+
+#include "supra/formats/json.h"
+#include "supra/tokenizers/tokenizer.h"
+#include "tools/command.h"
+
+namespace supra {
+namespace {
+
+Json to_json(const std::vector<int32_t>& ids) {
+  Json list = Json::array();
+  for (int32_t id : ids) list.push(id);
+  return list;
+}
+
+void print_ids(const std::vector<int32_t>& ids, bool json) {
+  if (json) {
+    Json report = Json::object();
+    report.set("ids", to_json(ids));
+    printf("%s\n", report.dump().c_str());
+    return;
+  }
+  for (size_t i = 0; i < ids.size(); i++) printf("%s%d", i ? " " : "", ids[i]);
+  printf("\n");
+}
+
+// One object a line: {"text": ..., "parse_special": ..., "add_special": ...} -> {"ids": [...], "decoded": ...}
+void encode_lines(const Tokenizer& tokenizer, const Path& path, const EncodeOptions& options) {
+  std::istringstream lines(read_file(path));
+  std::string line;
+  for (int64_t number = 1; std::getline(lines, line); number++) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const Json row = Json::parse(line, path.string() + ":" + std::to_string(number));
+    const EncodeOptions own{row.flag("add_special", options.add_special), row.flag("parse_special", options.parse_special)};
+    const std::vector<int32_t> ids = tokenizer.encode(row.text("text"), own);
+    Json result = Json::object();
+    result.set("ids", to_json(ids));
+    result.set("decoded", tokenizer.decode(ids));
+    printf("%s\n", result.dump().c_str());
+  }
+}
+
+// Ids from the flag, or from stdin separated by blanks or commas.
+std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
+  if (!given.empty()) return {given.begin(), given.end()};
+  std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+  for (char& c : text) {
+    if (c == ',' || c == '\n') c = ' ';
+  }
+  std::istringstream words(text);
+  std::vector<int32_t> ids;
+  for (std::string word; words >> word;) {
+    int64_t id;
+    read_value(word, id);
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+}  // namespace
+
+int run_tokenize(Args& args) {
+  std::string what, tokenizer_file;
+  std::optional<std::string> text;
+  Path file, lines;
+  EncodeOptions options;
+  std::vector<int64_t> ids;
+  bool decode = false, json = false;
+  args.positional(&what, "MODEL|TOKENIZER", "a model, a tokenizer's file, or 'bytes'");
+  args.flag(&text, "--text", "S", "the text to encode");
+  args.flag(&file, "--file", "F", "a file to encode whole");
+  args.flag(&lines, "--lines", "F.jsonl", "an object a line with \"text\"; prints ids and the decoded text of each");
+  args.flag(&options.parse_special, "--parse-special", "special tokens in the text become their ids");
+  args.flag(&options.add_special, "--add-special", "put BOS and EOS around it where the tokenizer does");
+  args.flag(&decode, "--decode", "print the text of --ids, or of ids on stdin");
+  args.flag(&ids, "--ids", "1,2,3", "ids to decode");
+  args.flag(&tokenizer_file, "--tokenizer", "FILE", "this one instead");
+  common_flags(args, &json);
+  args.parse();
+  if (!decode && !text && file.empty() && lines.empty()) args.misused("give --text S, --file F, --lines F.jsonl or --decode");
+
+  const auto tokenizer = load_tokenizer(tokenizer_file.empty() ? what : tokenizer_file);
+  if (decode) {
+    const std::string decoded = tokenizer->decode(read_ids(ids));
+    if (json) {
+      Json report = Json::object();
+      report.set("text", decoded);
+      printf("%s\n", report.dump().c_str());
+    } else {
+      fwrite(decoded.data(), 1, decoded.size(), stdout);
+      printf("\n");
+    }
+  } else if (!lines.empty()) {
+    encode_lines(*tokenizer, lines, options);
+  } else {
+    print_ids(tokenizer->encode(text ? *text : read_file(file), options), json);
+  }
+  return 0;
+}
+
+}  // namespace supra

@@ -1,0 +1,181 @@
+#include <cstdio>
+#include <optional>
+
+#include "supra/evaluation/perplexity.h"
+#include "supra/formats/json.h"
+#include "supra/formats/model_source.h"
+#include "supra/training/train.h"
+#include "tools/command.h"
+#include "tools/human.h"
+#include "tools/interrupt.h"
+#include "tools/progress.h"
+
+// supra uptrain and supra train: one loop, from given or from random weights.
+
+namespace supra {
+namespace {
+
+struct TrainFlags {
+  Path input, output, log;
+  std::vector<Path> data, valid;
+  std::string tokenizer, separator;
+  TrainOptions options;
+  bool json = false, overwrite = false;
+};
+
+void declare(Args& args, TrainFlags& f) {
+  TrainOptions& o = f.options;
+  args.flag(&f.output, "--output -o", "DIR", "where the trained model goes, its checkpoints inside").required();
+  args.flag(&f.data, "--data", "FILE...", "text to train on").required();
+  args.flag(&f.valid, "--valid", "FILE...", "held-out text, measured five times on the way");
+  args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
+  args.tokens(&o.tokens, "--tokens", "how many to train on").required();
+  args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
+  args.flag(&o.lr, "--lr", "X", "peak learning rate; 0: by the model's size");
+  args.flag(&o.min_lr, "--min-lr", "X", "last learning rate; -1: a tenth of the peak");
+  args.choice(&o.schedule, "--schedule",
+              {{"cosine", Schedule::Kind::cosine}, {"linear", Schedule::Kind::linear}, {"constant", Schedule::Kind::constant}},
+              "of the learning rate");
+  args.flag(&o.warmup, "--warmup", "N", "steps of linear warmup; -1: a twentieth of all");
+  args.tokens(&o.batch_tokens, "--batch-tokens", "of an optimizer step; 0: four sequences");
+  args.tokens(&o.sequence, "--seq-len", "tokens of a sequence; 0: the model's context, at most 512");
+  args.flag(&o.accumulate, "--accumulate", "N", "parts in which a batch goes through the model").at_least(1);
+  args.flag(&o.adamw.weight_decay, "--weight-decay", "X", "AdamW's decoupled decay").at_least(0);
+  args.flag(&o.adamw.beta1, "--beta1", "X", "AdamW's mean of gradients");
+  args.flag(&o.adamw.beta2, "--beta2", "X", "AdamW's mean of squares");
+  args.flag(&o.clip, "--clip", "X", "largest norm of the gradient; 0: no limit").at_least(0);
+  args.flag(&o.z_loss, "--z-loss", "X", "weight of the squared log-partition in the loss").at_least(0);
+  args.flag(&o.seed, "--seed", "N", "of the order of the data, and of random weights");
+  args.tokens(&o.checkpoint_every, "--checkpoint-every", "tokens between checkpoints; 0: only at the end");
+  args.tokens(&o.validate_every, "--valid-every", "tokens between validations; 0: a fifth of all");
+  args.flag(&o.resume, "--resume", "go on from the last checkpoint in DIR");
+  args.flag(&f.overwrite, "--overwrite", "start anew where DIR already holds a run");
+  args.flag(&f.log, "--log", "run.csv", "one row a step, for supra plot");
+  common_flags(args, &f.json);
+}
+
+// The CSV of a run: what `supra plot` draws.
+class Log {
+ public:
+  Log(const Path& path, bool append) {
+    if (path.empty()) return;
+    file_ = fopen(path.c_str(), append ? "a" : "w");
+    CHECK(file_, "%s: cannot write the log (check the path)", path.c_str());
+    if (!append) fprintf(file_, "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n");
+  }
+  ~Log() {
+    if (file_) fclose(file_);
+  }
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  void write(const TrainStep& s) {
+    if (!file_) return;
+    fprintf(file_, "%ld,%ld,%.3f,%.6f,%.6f,%.4e,%.1f,", static_cast<long>(s.step), static_cast<long>(s.tokens), s.seconds,
+            s.loss, s.grad_norm, s.lr, s.tokens_per_second);
+    if (s.valid_nll >= 0) fprintf(file_, "%.6f", s.valid_nll);
+    fprintf(file_, "\n");
+    fflush(file_);
+  }
+
+ private:
+  FILE* file_ = nullptr;
+};
+
+int report(const TrainFlags& f, const TrainResult& result) {
+  if (f.json) {
+    Json report = Json::object();
+    report.set("tokens", result.tokens);
+    report.set("steps", result.steps);
+    report.set("loss", result.loss);
+    report.set("valid_nll", result.valid_nll >= 0 ? Json(result.valid_nll) : Json());
+    report.set("tokens_per_second", result.tokens_per_second);
+    report.set("seconds", result.seconds);
+    report.set("checkpoint", result.checkpoint.string());
+    report.set("interrupted", result.interrupted);
+    printf("%s\n", report.dump().c_str());
+  } else if (!result.interrupted) {
+    printf("trained on %s tokens in %s, loss %.4f", format_count(static_cast<double>(result.tokens)).c_str(),
+           format_time(result.seconds).c_str(), result.loss);
+    if (result.valid_nll >= 0) printf(", validation %.4f nats a token", result.valid_nll);
+    printf("\nwrote %s\n", f.output.c_str());
+  }
+  if (!result.interrupted) return 0;
+  fprintf(stderr, "interrupted at step %ld; the last checkpoint is %s (--resume goes on from it)\n",
+          static_cast<long>(result.steps), result.checkpoint.c_str());
+  return 1;
+}
+
+int run_training(TrainFlags& f, Model model) {
+  const Tokenizer& tokenizer = tokenizer_of(model);
+  CHECK(f.options.resume || f.overwrite || !latest_checkpoint(f.output),
+        "%s: already holds a run (--resume goes on with it, --overwrite starts anew)", f.output.c_str());
+  f.options = resolve(f.options, *model.decoder);
+  const TrainOptions& o = f.options;
+
+  const Corpus corpus = read_corpus(f.data, tokenizer, f.separator);
+  std::vector<std::vector<int32_t>> held_out;
+  for (const Path& path : f.valid) {
+    const MappedFile file(path);
+    const auto sequences = scoring_sequences(tokenizer, file.text(), {f.separator, 0, 0, o.sequence, true});
+    held_out.insert(held_out.end(), sequences.begin(), sequences.end());
+  }
+  fprintf(stderr, "%s parameters; %s tokens of text in %s documents, %.2f epochs; batches of %ld x %ld, lr %.2g\n",
+          format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
+          format_count(static_cast<double>(corpus.ids.size())).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
+          static_cast<double>(o.tokens) / static_cast<double>(corpus.ids.size()),
+          static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.lr);
+
+  catch_interrupts();
+  Log log(f.log, o.resume);
+  std::optional<Progress> progress;
+  double valid = -1;
+  TrainHooks hooks;
+  if (!held_out.empty()) hooks.validate = [&] { return evaluate(*model.decoder, held_out).nll; };
+  hooks.should_stop = interrupted;
+  hooks.on_note = [&](const std::string& line) {
+    if (progress) progress->say(line);
+    else fprintf(stderr, "%s\n", line.c_str());
+  };
+  hooks.on_step = [&](const TrainStep& s) {
+    if (!progress) progress.emplace("step", s.steps).start_at(s.step - 1);
+    if (s.valid_nll >= 0) valid = s.valid_nll;
+    std::string details = format("loss %.3f", s.loss);
+    if (valid >= 0) details += format(" | valid %.3f", valid);
+    details += format(" | norm %.2f | lr %.1e | %s tok/s", s.grad_norm, s.lr, format_count(s.tokens_per_second).c_str());
+    progress->update(s.step, details);
+    log.write(s);
+  };
+  const TrainResult result = train(model, corpus, o, f.output, hooks);
+  if (progress) progress->finish();
+  if (!result.without_gradient.empty()) {
+    fprintf(stderr, "%zu parameters received no gradient: %s, ...\n", result.without_gradient.size(), result.without_gradient[0].c_str());
+  }
+  return report(f, result);
+}
+
+}  // namespace
+
+int run_uptrain(Args& args) {
+  TrainFlags f;
+  enum class Recipe { supra } recipe = Recipe::supra;
+  args.positional(&f.input, "MODEL", "what supra linearize made (or any other model)");
+  args.choice(&recipe, "--recipe", {{"supra", Recipe::supra}}, "the paper's: language-model loss on all weights, one stage");
+  declare(args, f);
+  args.parse();
+  return run_training(f, load_model(f.input, f.tokenizer));
+}
+
+int run_train(Args& args) {
+  TrainFlags f;
+  args.positional(&f.input, "CONFIG.json", "the model's shape, in OpenLM's words");
+  declare(args, f);
+  args.parse();
+  Model model;
+  model.decoder = make_decoder(read_config(f.input));
+  model.tokenizer = load_tokenizer(f.tokenizer.empty() ? f.input.parent_path().string() : f.tokenizer);
+  model.decoder->init_weights(f.options.seed);
+  return run_training(f, std::move(model));
+}
+
+}  // namespace supra

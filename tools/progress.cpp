@@ -21,6 +21,9 @@ size_t columns(FILE* out) {
   return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
 }
 
+// Steps are shown to the last digit, tokens and bytes are not.
+std::string amount(int64_t n) { return n < 100000 ? std::to_string(n) : format_count(double(n)); }
+
 }  // namespace
 
 Progress::Progress(std::string what, int64_t total, FILE* out)
@@ -44,8 +47,8 @@ bool Progress::due(int64_t done) const {
 
 void Progress::update(int64_t done, const std::string& details) {
   if (!due(done)) return;
-  std::string line = what_ + " " + format_count(double(done));
-  if (total_ > 0) line += "/" + format_count(double(total_));
+  std::string line = what_ + " " + amount(done);
+  if (total_ > 0) line += "/" + amount(total_);
   if (!details.empty()) line += " | " + details;
   if (total_ > 0 && done > start_) {
     const double left = seconds() * double(std::max<int64_t>(0, total_ - done)) / double(done - start_);

@@ -132,6 +132,8 @@ struct Engine {
       const Shared node = ready.top();
       // a node is pushed once a consumer
       while (!ready.empty() && ready.top() == node) ready.pop();
+      // its consumers had no gradient to give
+      if (std::none_of(node->grads.begin(), node->grads.end(), [](const Tensor& g) { return g.defined(); })) continue;
       CHECK(node->backward, "backward: the graph behind %s was already used (compute it again)", node->name);
       Grads grads(*node);
       node->backward(node->grads, grads);

@@ -27,12 +27,15 @@ struct RopeTable {
   RopeTable(const Rope& rope, std::vector<int64_t> positions) : rope(rope), positions(std::move(positions)) {
     const int64_t repeat = rope.layout == Rope::Layout::interleaved ? 2 : 1;
     width = rope.dims / 2 * repeat;
+    std::vector<double> period;
+    for (int64_t i = 0; i < width; i++) {
+      const double exponent = static_cast<double>(i / repeat * 2) / static_cast<double>(rope.dims);
+      period.push_back(rope.scale * std::pow(rope.base, exponent));
+    }
     for (int64_t position : this->positions) {
-      for (int64_t i = 0; i < width; i++) {
-        const double exponent = static_cast<double>(i / repeat * 2) / static_cast<double>(rope.dims);
-        const double angle = static_cast<double>(position) / (rope.scale * std::pow(rope.base, exponent));
-        cosine.push_back(static_cast<T>(std::cos(angle)));
-        sine.push_back(static_cast<T>(std::sin(angle)));
+      for (double p : period) {
+        cosine.push_back(static_cast<T>(std::cos(static_cast<double>(position) / p)));
+        sine.push_back(static_cast<T>(std::sin(static_cast<double>(position) / p)));
       }
     }
   }
@@ -51,12 +54,12 @@ const RopeTable<T>& table_for(const Rope& rope, std::vector<int64_t> positions) 
   return last;
 }
 
+// How x (N,H,K) finds its angles: row n takes those of row n % period of the table, head h those h *
+// head_step on.
 struct Turn {
-  int64_t N, H, K, dims;  // x is (N,H,K)
+  int64_t N, H, K, dims;
   bool interleaved;
-  int64_t period,
-      head_step;  // row n, head h takes the angles of row n % period of the table, h * head_step further on
-  int64_t width;  // of the table
+  int64_t period, width, head_step;
   int direction;  // 1: forward, -1: backward
 };
 
@@ -117,8 +120,8 @@ static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_
                        .period = by_head    ? 1
                                  : together ? T
                                             : B * T,
-                       .head_step = by_head ? table.width : 0,
                        .width = table.width,
+                       .head_step = by_head ? table.width : 0,
                        .direction = direction};
     cpu::rope(y.data<Real>(), x.data<Real>(), table.cosine.data(), table.sine.data(), turn);
   });

@@ -99,7 +99,12 @@ void write_file_atomically(const Path& path, std::string_view text) {
   FileWriter out(beside);
   out.write(text);
   out.finish();
-  if (rename(beside.c_str(), path.c_str()) != 0) fail_errno("replace", path);
+  if (rename(beside.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    unlink(beside.c_str());
+    errno = error;
+    fail_errno("replace", path);
+  }
   sync_directory(parent_of(path));
 }
 

@@ -55,6 +55,9 @@ class Pool {
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   void run(int64_t n, int parts, Task task) {
+    // another thread of the program has the workers: this one does its work alone
+    const std::unique_lock alone(caller_, std::try_to_lock);
+    if (!alone) return task(0, n);
     job_ = &task;
     n_ = n;
     parts_ = parts;
@@ -118,7 +121,7 @@ class Pool {
   Task* job_ = nullptr;
   int64_t n_ = 0;
   int parts_ = 0;
-  std::mutex mutex_;
+  std::mutex mutex_, caller_;
   std::exception_ptr error_;
 };
 

@@ -4,7 +4,7 @@
 
 namespace supra {
 
-static void philox_block(uint32_t out[4], uint64_t counter, uint64_t stream, uint64_t seed) {
+void philox_block(uint32_t out[4], uint64_t counter, uint64_t stream, uint64_t seed) {
   uint32_t c[4] = {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), static_cast<uint32_t>(stream),
                    static_cast<uint32_t>(stream >> 32)};
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);

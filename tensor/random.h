@@ -6,6 +6,9 @@
 
 namespace supra {
 
+// The function itself: 128 bits from a counter and a stream (the 128-bit counter of the paper) and a seed (its key).
+void philox_block(uint32_t out[4], uint64_t counter, uint64_t stream, uint64_t seed);
+
 class Philox {
  public:
   // Streams of one seed are independent: one for the weights, one for the data order, and so on.

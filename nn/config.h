@@ -57,7 +57,9 @@ struct Config {
   std::vector<MixerKind> mixers;        // one a layer
 };
 
-// Throws Error when the numbers contradict each other; `where` is the file that gave them.
+constexpr int64_t kMostLayers = 1 << 16;
+
+// Throws Error when the numbers contradict each other or cannot be meant; `where` is the file that gave them.
 void check_config(const Config& config, const std::string& where);
 
 }  // namespace supra

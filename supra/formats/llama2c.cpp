@@ -66,7 +66,8 @@ void Llama2c::place(const std::string& name, Shape shape, bool quantised) {
   CHECK(!quantised || n % group == 0, "%s: tensor %s of shape %s is no multiple of the group size %lu",
         path().c_str(), name.c_str(), to_string(shape).c_str(), static_cast<unsigned long>(group));
   offsets_.push_back(end_);
-  skip(quantised ? n + n / group * sizeof(float) : n * sizeof(float), name.c_str());
+  skip(quantised ? n : n * sizeof(float), name.c_str());
+  if (quantised) skip(n / group * sizeof(float), name.c_str());
   add({name, std::move(shape), Dtype::f32, quantised ? "q80" : ""});
 }
 

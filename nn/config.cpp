@@ -1,0 +1,45 @@
+#include "nn/config.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace supra {
+
+void check_config(const Config& c, const std::string& where) {
+  const char* at = where.c_str();
+  const struct {
+    const char* name;
+    int64_t value, most;
+  } counts[] = {{"layers", c.layers, kMostLayers},   {"heads", c.heads, 1 << 20},
+                {"vocabulary", c.vocab, INT32_MAX},  {"width", c.width, 1 << 28},
+                {"kv heads", c.kv_heads, c.heads},   {"head dim", c.head_dim, 1 << 28},
+                {"key dim", c.key_dim, 1 << 28},     {"value dim", c.value_dim, 1 << 28},
+                {"MLP width", c.mlp_width, 1 << 28}, {"context", c.context, INT32_MAX}};
+  for (const auto& count : counts) {
+    CHECK(count.value >= 1 && count.value <= count.most, "%s: %s is %ld, expected 1 to %ld", at, count.name,
+          static_cast<long>(count.value), static_cast<long>(count.most));
+  }
+  CHECK(c.heads % c.kv_heads == 0, "%s: %ld heads do not share %ld kv heads evenly", at,
+        static_cast<long>(c.heads), static_cast<long>(c.kv_heads));
+  CHECK(static_cast<int64_t>(c.mixers.size()) == c.layers, "%s: %zu mixers for %ld layers", at,
+        c.mixers.size(), static_cast<long>(c.layers));
+  CHECK(c.norm.eps > 0 && std::isfinite(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
+        c.norm.eps);
+  const double start = c.decay.start.value_or(1);
+  CHECK(start > 0 && std::isfinite(start), "%s: the first decay slope is %g, it must be positive", at, start);
+  if (c.rope.layout == Rope::Layout::none) return;
+
+  const bool valid =
+      c.rope.base > 0 && c.rope.scale > 0 && std::isfinite(c.rope.base) && std::isfinite(c.rope.scale);
+  CHECK(valid, "%s: rotary base %g and scale %g must be positive", at, c.rope.base, c.rope.scale);
+  for (const auto& [kind, dim] :
+       {std::pair(MixerKind::softmax, c.head_dim), std::pair(MixerKind::supra, c.key_dim)}) {
+    if (std::count(c.mixers.begin(), c.mixers.end(), kind) == 0) continue;
+    const int64_t rotated = c.rope.dims == 0 ? dim : c.rope.dims;
+    CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0,
+          "%s: %ld of %ld dimensions of a head are to be rotated in pairs", at, static_cast<long>(rotated),
+          static_cast<long>(dim));
+  }
+}
+
+}  // namespace supra

@@ -1,0 +1,122 @@
+#include "supra/formats/config_json.h"
+
+#include <algorithm>
+
+namespace supra {
+
+namespace {
+
+using Words = std::vector<const char*>;
+
+// The word of each value of an enumeration, in the order of its values.
+Words words(MixerKind) { return {"softmax", "supra"}; }
+Words words(NormConfig::Kind) { return {"rms", "layer"}; }
+Words words(MlpKind) { return {"swiglu", "gelu", "geglu"}; }
+Words words(Gelu) { return {"erf", "tanh"}; }
+Words words(DecayConfig::Kind) { return {"none", "lightning", "retnet"}; }
+Words words(Rope::Layout) { return {"none", "half", "interleaved", "by_head"}; }
+
+Json write(int64_t value) { return value; }
+Json write(double value) { return value; }
+Json write(bool value) { return value; }
+Json write(const std::string& value) { return value; }
+Json write(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
+template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
+Json write(E value) {
+  return words(value)[static_cast<size_t>(value)];
+}
+Json write(const std::vector<MixerKind>& values) {
+  Json list = Json::array();
+  for (const MixerKind value : values) list.push(write(value));
+  return list;
+}
+
+void read(const Json& json, const std::string& key, int64_t& value) { value = json.as_integer(key); }
+void read(const Json& json, const std::string& key, double& value) { value = json.as_number(key); }
+void read(const Json& json, const std::string& key, bool& value) { value = json.as_bool(key); }
+void read(const Json& json, const std::string& key, std::string& value) { value = json.as_string(key); }
+void read(const Json& json, const std::string& key, std::optional<double>& value) {
+  if (json.is_null())
+    value.reset();
+  else
+    value = json.as_number(key);
+}
+template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
+void read(const Json& json, const std::string& key, E& value) {
+  const std::string& word = json.as_string(key);
+  const Words known = words(value);
+  const auto found = std::find(known.begin(), known.end(), word);
+  std::string list;
+  for (const char* w : known) list += (list.empty() ? "" : ", ") + std::string(w);
+  CHECK(found != known.end(), "%s: %s is \"%s\", expected one of: %s", json.where().c_str(), key.c_str(),
+        word.c_str(), list.c_str());
+  value = static_cast<E>(found - known.begin());
+}
+void read(const Json& json, const std::string& key, std::vector<MixerKind>& values) {
+  values.clear();
+  for (const Json& element : json.as_array(key)) read(element, key, values.emplace_back());
+}
+
+// The one list of the fields and their names.
+template <class F>
+void each_field(Config& c, F f) {
+  f("family", c.family);
+  f("vocab", c.vocab);
+  f("width", c.width);
+  f("layers", c.layers);
+  f("heads", c.heads);
+  f("kv_heads", c.kv_heads);
+  f("head_dim", c.head_dim);
+  f("key_dim", c.key_dim);
+  f("value_dim", c.value_dim);
+  f("mlp_width", c.mlp_width);
+  f("context", c.context);
+  f("tied", c.tied);
+  f("post_embed_norm", c.post_embed_norm);
+  f("qk_norm", c.qk_norm);
+  f("mlp", c.mlp);
+  f("gelu", c.gelu);
+  f("norm.kind", c.norm.kind);
+  f("norm.weight", c.norm.weight);
+  f("norm.bias", c.norm.bias);
+  f("norm.eps", c.norm.eps);
+  f("rope.layout", c.rope.layout);
+  f("rope.base", c.rope.base);
+  f("rope.scale", c.rope.scale);
+  f("rope.dims", c.rope.dims);
+  f("decay.kind", c.decay.kind);
+  f("decay.start", c.decay.start);
+  f("per_head_feature_map", c.per_head_feature_map);
+  f("mixers", c.mixers);
+}
+
+}  // namespace
+
+Json describe(const Config& config) {
+  Config c = config;
+  Json json = Json::object();
+  each_field(c, [&](const char* name, auto& field) { json.set(name, write(field)); });
+  return json;
+}
+
+void set_fields(Config& config, const Json& json) {
+  for (const Json::Member& member : json.as_object()) {
+    bool known = false;
+    each_field(config, [&](const char* name, auto& field) {
+      if (member.key != name) return;
+      known = true;
+      read(member.value, member.key, field);
+    });
+    CHECK(known, "%s: key %s is not known to this version", member.value.where().c_str(), member.key.c_str());
+  }
+}
+
+int64_t read_count(const Json& json, std::string_view key, std::optional<int64_t> otherwise, int64_t most) {
+  if (otherwise && !json.find(key)) return *otherwise;
+  const int64_t value = json.integer(key);
+  CHECK(value >= 1 && value <= most, "%s: key %s is %ld, expected 1 to %ld", json.at(key).where().c_str(),
+        std::string(key).c_str(), static_cast<long>(value), static_cast<long>(most));
+  return value;
+}
+
+}  // namespace supra

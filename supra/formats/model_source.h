@@ -1,0 +1,31 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/config.h"
+#include "supra/formats/weights.h"
+
+namespace supra {
+
+// A model somebody stored, whoever it was: what it looks like, and its weights under canonical names
+// (parameters.h).
+struct ModelSource {
+  Config config;
+  std::unique_ptr<WeightReader> weights;  // everything that parameters_of(config) asks for, in its shape
+  Path path;                              // of the weights
+  std::string format;                     // "safetensors (llama)", "llama2.c v0", ...
+  std::vector<std::string> notes;         // what was converted or left aside, and why that is right
+  std::vector<std::string> unexpected;    // tensors of the file that no rule knows
+};
+
+// Finds out what holds the model:
+//   a folder with config.json and model.safetensors, or a *.safetensors.index.json with its shards, or one
+//   other
+//   *.safetensors; config.json is OpenLM's, mistral-supra's, a Hugging Face Llama's or Mistral's, or our own
+//   a file of llama2.c
+// Throws Error for GGUF and PyTorch files, which this version does not read, and for weights that are missing
+// or of another shape than the config says. The weights' bytes are not looked at: check_finite() does that.
+ModelSource open_model(const Path& path);
+
+}  // namespace supra

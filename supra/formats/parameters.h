@@ -1,0 +1,22 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "nn/config.h"
+#include "tensor/tensor.h"
+
+namespace supra {
+
+// A tensor that a decoder needs, under its canonical name: OpenLM's, which checkpoints bear and nn's modules
+// give their parameters.
+struct Parameter {
+  std::string name;
+  Shape shape;
+  // Rows of the matrices that are stacked in it: q, k and v in in_proj, gate and up in w12. Empty: it is one
+  // matrix.
+  std::vector<int64_t> parts;
+};
+
+std::vector<Parameter> parameters_of(const Config& config);
+
+}  // namespace supra

@@ -17,6 +17,8 @@ namespace supra {
 // ---- matmul.cpp
 // y (..., O) = x (..., C) w(O,C)^T + bias (O); the bias may be left out
 Var linear(const Var& x, const Var& w, const Var& bias = {});
+// headwise_linear.cpp: each head by a matrix of its own: x (..., H*I), w (H*K, I), bias (H*K) -> (..., H*K)
+Var headwise_linear(const Var& x, const Var& w, const Var& bias, int64_t heads);
 // c (M,N) = a (M,K) b (K,N)
 Var matmul(const Var& a, const Var& b);
 

@@ -1,6 +1,8 @@
 #pragma once
 #include <stdint.h>
 
+#include "kernels/activation.h"
+
 // The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once a level into a namespace of its own
 // (see vec.h) and reached through simd(). They run in one thread on raw pointers, outputs first; the op beside them cuts
 // the work with parallel_for. To add one: a line here, a definition there.
@@ -29,14 +31,33 @@
   /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
   KERNEL(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))               \
   KERNEL(sum_squares, (double* sum, const float* x, int64_t n))                                                       \
-  /* exp.simd.cpp: y[i] = e^x[i] */                                                                                   \
+  /* elementwise.simd.cpp: n elements; y[i] = e^x[i]; y = f(x); dx = dy f'(x) */                                      \
   KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                            \
+  KERNEL(activation_fwd, (float* y, const float* x, int64_t n, Activation f))                                         \
+  KERNEL(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))                       \
+  /* gated.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = f(gate) up */                                         \
+  KERNEL(gated_fwd, (float* y, const float* gate_up, int64_t N, int64_t F, Activation f))                             \
+  KERNEL(gated_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f))     \
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
   KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,  \
                      int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \
   /* gemm.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4; every row of b is read once, in place */                \
   KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,       \
-                     bool accumulate, float* c, int64_t ldc))
+                     bool accumulate, float* c, int64_t ldc))                                                         \
+  /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
+  KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
+                                 float* memory))                                                                      \
+  KERNEL(softmax_attention_bwd, (const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,                \
+                                 const float* lse, const SoftmaxAttentionHead& head, float* memory))                  \
+  /* p = softmax(scale p), lse = log sum exp(scale p) */                                                              \
+  KERNEL(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                 \
+  /* linear_attention.simd.cpp: one head of one row; d_o: the gradient of o; memory: linear_attention_scratch() */    \
+  KERNEL(linear_attention_fwd, (float* o, float* last_state, float* states, const LinearAttentionHead& head,          \
+                                float* memory))                                                                       \
+  KERNEL(linear_attention_bwd, (const LinearAttentionGrads& grads, const float* d_o, const float* states,             \
+                                const LinearAttentionHead& head, float* memory))                                      \
+  KERNEL(linear_attention_step, (float* o, float* state, const float* q, const float* k, const float* v, float g,     \
+                                 float scale, int64_t K, int64_t V))
 
 namespace supra {
 
@@ -44,6 +65,11 @@ namespace supra {
 struct AdamwFactors {
   float grad_scale, old_m, new_m, old_v, new_v, keep, rate, v_scale, eps;
 };
+
+struct LinearAttentionHead;
+struct LinearAttentionGrads;
+struct SoftmaxAttentionHead;
+struct SoftmaxAttentionGrads;
 
 #define SUPRA_DECLARE(name, args) void name args;
 namespace baseline { SUPRA_SIMD_KERNELS(SUPRA_DECLARE) }

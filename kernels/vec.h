@@ -1,8 +1,8 @@
 #pragma once
 
-// A vector of floats as wide as the level, for foo.simd.cpp. Those files are compiled once a level, each into the
-// namespace SUPRA_LEVEL, and include no header with inline code of the standard library: the linker keeps one copy of
-// such code for all levels, and it might be one that this processor cannot run.
+// A vector of floats as wide as the level, for foo.simd.cpp. Those files are compiled once a level, each into
+// the namespace SUPRA_LEVEL, and include no header with inline code of the standard library: the linker keeps
+// one copy of such code for all levels, and it might be one that this processor cannot run.
 //
 // Vec is a GCC/Clang vector type: + - * / and comparisons work on it element by element.
 
@@ -37,7 +37,9 @@ inline Vec broadcast(float x) { return x - Vec{}; }
 
 // The first n <= kLanes elements; the others are neither read nor written, and load as zero.
 #if defined(__AVX512F__)
-inline Vec load_first(const float* p, int64_t n) { return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+inline Vec load_first(const float* p, int64_t n) {
+  return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
 inline void store_first(float* p, Vec v, int64_t n) {
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 }
@@ -77,6 +79,8 @@ inline Vec select(VecInt condition, Vec yes, Vec no) {
 inline Vec max(Vec a, Vec b) { return select(a < b, b, a); }
 inline Vec min(Vec a, Vec b) { return select(a > b, b, a); }
 inline Vec abs(Vec a) { return (Vec)((VecInt)a & 0x7fffffff); }
+// magnitude >= 0, with the sign of x
+inline Vec with_sign_of(Vec x, Vec magnitude) { return (Vec)((VecInt)magnitude | ((VecInt)x & INT32_MIN)); }
 
 inline Vec sqrt(Vec a) {
 #if defined(__AVX512F__)
@@ -108,7 +112,8 @@ inline Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0
 inline Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
 #endif
 
-// Transposes a square of kLanes rows: each round interleaves the two halves of the rows, log2(kLanes) rounds in all.
+// Transposes a square of kLanes rows: each round interleaves the two halves of the rows, log2(kLanes) rounds
+// in all.
 inline void transpose(Vec (&rows)[kLanes]) {
   for (int64_t round = 1; round < kLanes; round *= 2) {
     Vec next[kLanes];
@@ -135,8 +140,16 @@ inline float max(Vec v) {
   return best;
 }
 
-// e^x within 2 ulp: x = n ln2 + r with |r| <= ln2/2 (Cody and Waite), then the degree-6 polynomial of Cephes' expf.
-// Results below 2^-126 are zero, above the largest float infinity; NaN stays NaN.
+// c[0] + c[1] x + c[2] x^2 + ..., by Horner's rule
+template <int n>
+inline Vec polynomial(Vec x, const float (&c)[n]) {
+  Vec p = broadcast(c[n - 1]);
+  for (int i = n - 2; i >= 0; i--) p = fma(p, x, broadcast(c[i]));
+  return p;
+}
+
+// e^x within 2 ulp: x = n ln2 + r with |r| <= ln2/2 (Cody and Waite), then the degree-6 polynomial of Cephes'
+// expf. Results below 2^-126 are zero, above the largest float infinity; NaN stays NaN.
 inline Vec exp(Vec x) {
   const Vec clamped = min(max(x, broadcast(-104.0f)), broadcast(89.0f));
   // 1.5 * 2^23: adding it rounds to the nearest integer, which then stands in the low bits
@@ -145,12 +158,8 @@ inline Vec exp(Vec x) {
   const Vec n = shifted - shifter;
   Vec r = fma(n, broadcast(-0.693359375f), clamped);
   r = fma(n, broadcast(2.12194440e-4f), r);
-  Vec p = broadcast(1.9875691500e-4f);
-  p = fma(p, r, broadcast(1.3981999507e-3f));
-  p = fma(p, r, broadcast(8.3334519073e-3f));
-  p = fma(p, r, broadcast(4.1665795894e-2f));
-  p = fma(p, r, broadcast(1.6666665459e-1f));
-  p = fma(p, r, broadcast(5.0000001201e-1f));
+  Vec p = polynomial(r, {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f, 8.3334519073e-3f,
+                         1.3981999507e-3f, 1.9875691500e-4f});
   p = fma(p, r * r, r) + 1.0f;
   // 2^n in two factors, each a normal number for every n that the clamp lets through
   const VecInt k = (VecInt)shifted - (VecInt)shifter;
@@ -165,14 +174,22 @@ inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 inline Vec tanh(Vec x) {
   const Vec a = abs(x), z = x * x;
   const Vec big = 1.0f - 2.0f / (exp(a + a) + 1.0f);
-  Vec p = broadcast(-5.70498872745e-3f);
-  p = fma(p, z, broadcast(2.06390887954e-2f));
-  p = fma(p, z, broadcast(-5.37397155531e-2f));
-  p = fma(p, z, broadcast(1.33314422036e-1f));
-  p = fma(p, z, broadcast(-3.33332819422e-1f));
+  const Vec p = polynomial(
+      z, {-3.33332819422e-1f, 1.33314422036e-1f, -5.37397155531e-2f, 2.06390887954e-2f, -5.70498872745e-3f});
   const Vec small = fma(p * z, a, a);
   const Vec magnitude = select(a < 0.625f, small, big);
-  return (Vec)((VecInt)magnitude | ((VecInt)x & (int32_t)0x80000000));
+  return with_sign_of(x, magnitude);
+}
+
+// erf within 2 ulp: x p(x^2) below 1, 1 - e^-q(x) above, where q approximates -log(erfc(x)) up to 4 and
+// beyond that erf is 1. Both polynomials interpolate at Chebyshev nodes.
+inline Vec erf(Vec x) {
+  const Vec a = abs(x), b = min(a, broadcast(4.0f));
+  const Vec small = a * polynomial(x * x, {1.12837913f, -0.376123438f, 0.112803167f, -0.0267150542f,
+                                           4.92176203e-3f, -5.64805987e-4f});
+  const Vec q = polynomial(b, {7.6589778e-4f, 1.12589365f, 0.639141258f, 0.103281118f, -0.0226047722f,
+                               3.43235138e-3f, -3.16937022e-4f, 1.32723618e-5f});
+  return with_sign_of(x, select(a < 1.0f, small, 1.0f - exp(-q)));
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ const Tokenizer& tokenizer_of(const Model& model) {
 }
 
 void write_model(const Model& model, const Path& directory, Dtype dtype) {
-  std::vector<NamedTensor> weights;
+  NamedTensors weights;
   model.decoder->visit([&](const std::string& name, Var& parameter) { weights.push_back({name, parameter.value()}); });
   save_model(directory, model.config(), weights, dtype);
   if (model.tokenizer) copy_tokenizer(*model.tokenizer, directory);

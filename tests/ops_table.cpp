@@ -80,12 +80,108 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
   table.push_back({"cross_entropy_narrow", loss(0), {{"logits", {5, 3}, {67, 3}}}});
 }
 
+static void add_matmul(std::vector<OpCase>& table) {
+  auto affine = [](const Vars& in) -> Vars { return {linear(in[0], in[1], in.size() > 2 ? in[2] : Var())}; };
+  table.push_back(
+      {"linear", affine, {{"x", {2, 3, 5}, {3, 67, 131}}, {"w", {4, 5}, {93, 131}}, {"bias", {4}, {93}}}});
+  // few rows take another kernel; many are summed in blocks for dw
+  for (int64_t rows : {1, 2, 3, 4}) {
+    table.push_back({"linear_rows_" + std::to_string(rows),
+                     affine,
+                     {{"x", {rows, 7}, {rows, 517}}, {"w", {3, 7}, {519, 517}}, {"bias", {3}, {519}}}});
+  }
+  table.push_back({"linear_no_bias", affine, {{"x", {5, 3}, {1025, 65}}, {"w", {3, 3}, {50, 65}}}});
+  table.push_back({"matmul",
+                   [](const Vars& in) -> Vars { return {matmul(in[0], in[1])}; },
+                   {{"a", {3, 4}, {65, 259}}, {"b", {4, 5}, {259, 77}}}});
+}
+
+// Ids 0, 2, 4, ... modulo O, so that some come again and some not at all.
+static void add_embedding(std::vector<OpCase>& table) {
+  auto look_up = [](const Shape& ids) {
+    return [ids](const Vars& in) -> Vars {
+      const Tensor some = Tensor::empty(ids, Dtype::i32);
+      for (int64_t i = 0; i < some.numel(); i++)
+        some.data<int32_t>()[i] = static_cast<int32_t>(2 * i % in[0].dim(0));
+      return {embedding(some, in[0])};
+    };
+  };
+  table.push_back({"embedding", look_up({2, 5}), {{"w", {6, 3}, {6, 67}}}});
+  table.push_back({"embedding_many", look_up({3, 211}), {{"w", {4, 3}, {150, 131}}}});
+}
+
+static void add_elementwise(std::vector<OpCase>& table) {
+  const Shape small = {3, 5}, large = {3, 16411};
+  table.push_back({"add",
+                   [](const Vars& in) -> Vars { return {add(in[0], in[1])}; },
+                   {{"a", small, large}, {"b", small, large}}});
+  table.push_back({"mul",
+                   [](const Vars& in) -> Vars { return {mul(in[0], in[1])}; },
+                   {{"a", small, large}, {"b", small, large}}});
+  // both gradients come from one tensor and go to one variable
+  table.push_back(
+      {"add_to_itself", [](const Vars& in) -> Vars { return {add(in[0], in[0])}; }, {{"x", small, large}}});
+  table.push_back(
+      {"square", [](const Vars& in) -> Vars { return {mul(in[0], in[0])}; }, {{"x", small, large}}});
+  table.push_back(
+      {"scale", [](const Vars& in) -> Vars { return {scale(in[0], -0.3)}; }, {{"x", small, large}}});
+  table.push_back({"relu",
+                   [](const Vars& in) -> Vars { return {relu(in[0])}; },
+                   {{"x", small, large, Fill::away_from_zero}}});
+  table.push_back({"silu", [](const Vars& in) -> Vars { return {silu(in[0])}; }, {{"x", small, large}}});
+  for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
+    const std::string suffix = kind == Gelu::erf ? "" : "_tanh";
+    table.push_back({"gelu" + suffix,
+                     [kind](const Vars& in) -> Vars { return {gelu(in[0], kind)}; },
+                     {{"x", small, large}}});
+    table.push_back({"geglu" + suffix,
+                     [kind](const Vars& in) -> Vars { return {geglu(in[0], kind)}; },
+                     {{"gate_up", {2, 6}, {67, 2 * 517}}}});
+  }
+  table.push_back({"swiglu",
+                   [](const Vars& in) -> Vars { return {swiglu(in[0])}; },
+                   {{"gate_up", {2, 2, 6}, {3, 67, 2 * 517}}}});
+}
+
+static void add_layout(std::vector<OpCase>& table) {
+  table.push_back({"reshape",
+                   [](const Vars& in) -> Vars {
+                     return {reshape(in[0], {-1, in[0].dim(0)})};
+                   },
+                   {{"x", {2, 3, 2}, {3, 67, 129}}}});
+  auto thirds = [](const Var& x) {
+    const int64_t C = x.dim(-1);
+    return split_columns(x, {C / 3, C / 4, C - C / 3 - C / 4});
+  };
+  table.push_back({"split_columns",
+                   [=](const Vars& in) -> Vars { return thirds(in[0]); },
+                   {{"x", {2, 2, 7}, {3, 67, 259}}}});
+  table.push_back({"split_columns_one_unused",
+                   [=](const Vars& in) -> Vars {
+                     const Vars parts = thirds(in[0]);
+                     return {parts[2], parts[0]};
+                   },
+                   {{"x", {3, 7}, {201, 259}}}});
+  table.push_back({"concat_columns",
+                   [](const Vars& in) -> Vars {
+                     return {concat_columns({in[0], in[1], in[0]})};
+                   },
+                   {{"a", {2, 2, 3}, {3, 67, 65}}, {"b", {2, 2, 1}, {3, 67, 131}}}});
+  table.push_back({"repeat_heads",
+                   [](const Vars& in) -> Vars { return {repeat_heads(in[0], 3)}; },
+                   {{"x", {2, 2, 2, 3}, {3, 37, 5, 46}}}});
+}
+
 const std::vector<OpCase>& ops_table() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> cases;
     add_norms(cases);
     add_rope(cases);
     add_cross_entropy(cases);
+    add_matmul(cases);
+    add_embedding(cases);
+    add_elementwise(cases);
+    add_layout(cases);
     return cases;
   }();
   return table;

@@ -3,7 +3,19 @@
 
 // The sub-commands of `supra`. One is a function in a file of its own and one line in this table.
 
-#define SUPRA_COMMANDS(COMMAND) COMMAND(doctor, "what this machine has, what will be used, and why")
+#define SUPRA_COMMANDS(COMMAND)                                                   \
+  COMMAND(inspect, "what a model is: family, shape, tensors")                    \
+  COMMAND(tokenize, "text to token ids, and back")                               \
+  COMMAND(linearize, "a softmax transformer becomes a recurrent model, untrained") \
+  COMMAND(uptrain, "train a linearized model until it makes sense again")        \
+  COMMAND(train, "the same loop from random weights")                            \
+  COMMAND(eval, "how well a model predicts a text")                              \
+  COMMAND(generate, "write on from a prompt")                                    \
+  COMMAND(chat, "write in turns; the state is kept")                             \
+  COMMAND(verify, "compare a model with golden values")                          \
+  COMMAND(plot, "draw the curves of training runs")                              \
+  COMMAND(doctor, "what this machine has, what will be used, and why")           \
+  COMMAND(demo, "the main job, on what the repository ships")
 
 namespace supra {
 

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "kernels/blas.h"
+#include "supra/formats/json.h"
 #include "tensor/cpu.h"
 #include "tensor/parallel.h"
 #include "tools/command.h"
@@ -74,6 +76,19 @@ Finding memory() {
           format_bytes(meminfo_bytes("MemAvailable")) + " free to use now"};
 }
 
+Finding matrices() {
+#if defined(SUPRA_OPENBLAS)
+  const std::string found = "OpenBLAS is linked";
+#else
+  const std::string found = "OpenBLAS is not linked (apt-get install libopenblas-dev, then make)";
+#endif
+  try {
+    return {"blas", Verdict::good, found, blas_note()};
+  } catch (const Error& error) {
+    return {"blas", Verdict::wrong, found, error.what()};
+  }
+}
+
 Finding png() {
 #if defined(SUPRA_STB)
   return {"stb", Verdict::good, "built with stb_image_write", "supra plot writes PNG files"};
@@ -106,22 +121,17 @@ Finding cuda() {
   return {"cuda", Verdict::absent, found, "the processor computes: this build has no CUDA kernels"};
 }
 
-std::string json_text(const std::string& text) {
-  std::string quoted = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    if (static_cast<unsigned char>(c) >= 0x20) quoted += c;
-  }
-  return quoted + '"';
-}
-
 void print_json(const std::vector<Finding>& findings, bool healthy) {
-  printf("{\"ok\":%s", healthy ? "true" : "false");
-  for (const Finding& finding : findings)
-    printf(",\"%s\":{\"ok\":%s,\"found\":%s,\"use\":%s}", finding.key,
-           finding.verdict == Verdict::wrong ? "false" : "true", json_text(finding.found).c_str(),
-           json_text(finding.use).c_str());
-  printf("}\n");
+  Json report = Json::object();
+  report.set("ok", healthy);
+  for (const Finding& finding : findings) {
+    Json row = Json::object();
+    row.set("ok", finding.verdict != Verdict::wrong);
+    row.set("found", finding.found);
+    row.set("use", finding.use);
+    report.set(finding.key, row);
+  }
+  printf("%s\n", report.dump().c_str());
 }
 
 void print_text(const std::vector<Finding>& findings) {
@@ -140,7 +150,7 @@ int run_doctor(Args& args) {
   common_flags(args, &json);
   args.parse();
 
-  const std::vector<Finding> findings = {cores(), cpu(), memory(), png(), cuda()};
+  const std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), png(), cuda()};
   bool healthy = true;
   for (const Finding& finding : findings) healthy &= finding.verdict != Verdict::wrong;
   json ? print_json(findings, healthy) : print_text(findings);

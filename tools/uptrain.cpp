@@ -3,12 +3,14 @@
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
-#include "supra/formats/model_source.h"
+#include "supra/formats/openlm_config.h"
+#include "supra/training/checkpoint.h"
 #include "supra/training/train.h"
 #include "tools/command.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/progress.h"
+#include "tools/training_log.h"
 
 // supra uptrain and supra train: one loop, from given or from random weights.
 
@@ -53,34 +55,6 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&f.log, "--log", "run.csv", "one row a step, for supra plot");
   common_flags(args, &f.json);
 }
-
-// The CSV of a run: what `supra plot` draws.
-class Log {
- public:
-  Log(const Path& path, bool append) {
-    if (path.empty()) return;
-    file_ = fopen(path.c_str(), append ? "a" : "w");
-    CHECK(file_, "%s: cannot write the log (check the path)", path.c_str());
-    if (!append) fprintf(file_, "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n");
-  }
-  ~Log() {
-    if (file_) fclose(file_);
-  }
-  Log(const Log&) = delete;
-  Log& operator=(const Log&) = delete;
-
-  void write(const TrainStep& s) {
-    if (!file_) return;
-    fprintf(file_, "%ld,%ld,%.3f,%.6f,%.6f,%.4e,%.1f,", static_cast<long>(s.step), static_cast<long>(s.tokens), s.seconds,
-            s.loss, s.grad_norm, s.lr, s.tokens_per_second);
-    if (s.valid_nll >= 0) fprintf(file_, "%.6f", s.valid_nll);
-    fprintf(file_, "\n");
-    fflush(file_);
-  }
-
- private:
-  FILE* file_ = nullptr;
-};
 
 int report(const TrainFlags& f, const TrainResult& result) {
   if (f.json) {
@@ -127,7 +101,7 @@ int run_training(TrainFlags& f, Model model) {
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.lr);
 
   catch_interrupts();
-  Log log(f.log, o.resume);
+  TrainingLog log(f.log, o.resume);
   std::optional<Progress> progress;
   double valid = -1;
   TrainHooks hooks;
@@ -172,7 +146,7 @@ int run_train(Args& args) {
   declare(args, f);
   args.parse();
   Model model;
-  model.decoder = make_decoder(read_config(f.input));
+  model.decoder = make_decoder(read_openlm_config(Json::load(f.input)));
   model.tokenizer = load_tokenizer(f.tokenizer.empty() ? f.input.parent_path().string() : f.tokenizer);
   model.decoder->init_weights(f.options.seed);
   return run_training(f, std::move(model));

@@ -152,17 +152,17 @@ static void compare(VerifyRow& row, const Tensor& given, const Tensor& golden) {
 }
 
 std::vector<VerifyRow> verify(const Model& model, const Path& path, const VerifyOptions& options) {
-  const Safetensors golden(path);
-  Computed computed(*model.decoder, golden);
+  const auto golden = open_safetensors(path);
+  Computed computed(*model.decoder, *golden);
   std::vector<VerifyRow> rows;
-  for (const TensorInfo& info : golden.tensors()) {
+  for (const TensorInfo& info : golden->tensors()) {
     const std::string& key = info.name;
     // the inputs, and what only describes the golden run
     if (key == "tokens" || key == "targets" || key == "greedy.prompt" || key == "greedy.margin") continue;
     VerifyRow row{key, 0, options.tolerance, ""};
     if (key == "greedy.ids") row.tolerance = 0;
     if (key.starts_with("adamw.final.")) row.tolerance = options.adamw_tolerance;
-    compare(row, computed.get(key), golden.get(key));
+    compare(row, computed.get(key), golden->get(key));
     rows.push_back(row);
   }
   CHECK(!rows.empty(), "%s: holds nothing to compare with", path.c_str());

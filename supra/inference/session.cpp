@@ -70,7 +70,7 @@ Tensor Session::step(std::span<const int32_t> ids) {
 static std::string part_name(size_t layer, size_t part) { return format("layers.%zu.state.%zu", layer, part); }
 
 void Session::save(const Path& path) const {
-  std::vector<NamedTensor> tensors = {{"positions", Tensor::of(state_.positions)}};
+  NamedTensors tensors = {{"positions", Tensor::of(state_.positions)}};
   if (logits_.defined()) tensors.push_back({"logits", logits_});
   for (size_t i = 0; i < state_.layers.size(); i++) {
     const std::vector<Var>& parts = state_.layers[i].parts;
@@ -80,13 +80,13 @@ void Session::save(const Path& path) const {
 }
 
 void Session::load(const Path& path) {
-  const Safetensors file(path);
+  const auto file = open_safetensors(path);
   State state = decoder_.init_state(state_.batch());
-  const Tensor positions = file.get("positions", {state.batch()}, Dtype::i64);
+  const Tensor positions = file->get("positions", {state.batch()}, Dtype::i64);
   std::copy_n(positions.data<int64_t>(), positions.numel(), state.positions.begin());
   for (size_t i = 0; i < state.layers.size(); i++) {
     for (size_t k = 0; k < state.layers[i].parts.size(); k++) {
-      const Tensor part = file.get(part_name(i, k));
+      const Tensor part = file->get(part_name(i, k));
       Shape expected = state.layers[i].parts[k].shape();
       // a KV cache has as many rows as it needed
       if (decoder_.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax && part.rank() == 4) expected[1] = part.dim(1);
@@ -96,7 +96,7 @@ void Session::load(const Path& path) {
       state.layers[i].parts[k] = Var(part.clone());
     }
   }
-  logits_ = file.find("logits") ? file.get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone() : Tensor();
+  logits_ = file->find("logits") ? file->get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone() : Tensor();
   state_ = std::move(state);
 }
 

@@ -27,7 +27,7 @@ Path save_checkpoint(const Path& run, const Model& model, Adamw& optimizer, cons
   NewDirectory directory(path);
   write_model(model, directory.path());
 
-  std::vector<NamedTensor> moments;
+  NamedTensors moments;
   for (const Adamw::Slot& slot : optimizer.slots()) {
     if (!slot.m.defined()) continue;
     moments.push_back({"m." + slot.name, slot.m});
@@ -75,10 +75,10 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Adamw& optimizer) {
   load_weights(checkpoint, *model.decoder);
 
-  const Safetensors moments(checkpoint / "optimizer.safetensors");
+  const auto moments = open_safetensors(checkpoint / "optimizer.safetensors");
   for (Adamw::Slot& slot : optimizer.slots()) {
-    slot.m = moments.get("m." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
-    slot.v = moments.get("v." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
+    slot.m = moments->get("m." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
+    slot.v = moments->get("v." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
   }
 
   const Json json = Json::load(checkpoint / "training.json");

@@ -1,0 +1,57 @@
+#pragma once
+#include "kernels/activation.h"
+#include "kernels/vec.h"
+
+// The activations of activation.h on vectors, for foo.simd.cpp.
+
+namespace supra::SUPRA_LEVEL {
+namespace {
+
+struct Relu {
+  // NaN stays NaN
+  static Vec value(Vec x) { return max(x, Vec{}); }
+  static Vec slope(Vec x) { return select(x > 0.0f, broadcast(1.0f), Vec{}); }
+};
+
+struct Silu {
+  static Vec value(Vec x) { return x * sigmoid(x); }
+  static Vec slope(Vec x) {
+    const Vec s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+  }
+};
+
+struct GeluErf {
+  static Vec cdf(Vec x) { return 0.5f + 0.5f * erf(x * 0.707106781f); }
+  static Vec value(Vec x) { return x * cdf(x); }
+  // 0.39894228 = 1 / sqrt(2 pi)
+  static Vec slope(Vec x) { return cdf(x) + x * exp(x * x * -0.5f) * 0.39894228f; }
+};
+
+struct GeluTanh {
+  // 0.79788456 = sqrt(2 / pi)
+  static Vec bend(Vec x) { return tanh(0.797884561f * x * (1.0f + 0.044715f * x * x)); }
+  static Vec value(Vec x) { return 0.5f * x * (1.0f + bend(x)); }
+  static Vec slope(Vec x) {
+    const Vec t = bend(x), inner = 0.797884561f * (1.0f + 0.134145f * x * x);
+    return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
+  }
+};
+
+// Calls body(Relu()) and so on: one loop is compiled for each activation.
+template <class Body>
+void with_activation(Activation f, Body body) {
+  switch (f) {
+    case Activation::relu:
+      return body(Relu());
+    case Activation::silu:
+      return body(Silu());
+    case Activation::gelu_erf:
+      return body(GeluErf());
+    case Activation::gelu_tanh:
+      return body(GeluTanh());
+  }
+}
+
+}  // namespace
+}  // namespace supra::SUPRA_LEVEL

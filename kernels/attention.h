@@ -1,0 +1,57 @@
+#pragma once
+#include <stdint.h>
+
+// What linear_attention.cpp and softmax_attention.cpp say to their fast code: one head of one row. Pointers stand at the
+// first time step, *_step counts the floats from a step to the next.
+
+namespace supra {
+
+// Rows of scratch memory are whole vectors at every level.
+static constexpr int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+
+// Time steps a chunk. Work within a chunk grows with it, traffic of the state with its inverse.
+constexpr int64_t kLinearChunk = 64;
+
+struct LinearAttentionHead {
+  int64_t steps, K, V;
+  const float *q, *k, *v;
+  int64_t q_step, k_step, v_step, o_step;
+  float scale;
+  const float* powers;     // g^0 ... g^kLinearChunk of a fixed decay; null: log_decay tells
+  const float* log_decay;
+  int64_t log_decay_step;
+  const float* state;      // (K,V) before the first step; null: zeros
+};
+
+struct LinearAttentionGrads {
+  float *dq, *dk, *dv;  // steps of q, k, v.  dq: =   dk, dv: += (heads may share them)
+  float* dstate;        // (K,V): the gradient of the last state on entry, of the first on return
+  float* dlog_decay;    // of every step; may be null
+  int64_t dlog_decay_step;
+};
+
+// Floats of scratch memory that either direction needs.
+static constexpr int64_t linear_attention_scratch(int64_t steps, int64_t K, int64_t V) {
+  const int64_t n = padded(steps < kLinearChunk ? steps : kLinearChunk), k = padded(K), v = padded(V);
+  return 3 * n * n + 4 * n + 5 * n * k + 5 * n * v + 4 * k * v;
+}
+
+// Queries, and keys, that softmax attention takes at once.
+constexpr int64_t kSoftmaxBlock = 64;
+
+struct SoftmaxAttentionHead {
+  int64_t steps, first, K, V;  // query t stands at key first + t
+  const float *q, *k, *v;
+  int64_t q_step, k_step, v_step, o_step, lse_step;
+  float scale;
+};
+
+struct SoftmaxAttentionGrads {
+  float *dq, *dk, *dv;  // steps of q, k, v.  dq: =   dk, dv: += (heads may share them)
+};
+
+static constexpr int64_t softmax_attention_scratch(int64_t K, int64_t V) {
+  return kSoftmaxBlock * (2 * kSoftmaxBlock + 5 * padded(K) + 5 * padded(V) + 3);
+}
+
+}  // namespace supra

@@ -1,0 +1,42 @@
+#include "kernels/dispatch.h"
+#include "kernels/ops.h"
+#include "tensor/parallel.h"
+
+// embedding: y = w[ids]
+//   ids (N) i32  w (O,C)  y (N,C).   dw: +=, the rows of dy with the same id are added in order
+
+namespace supra {
+
+Var embedding(const Tensor& ids, const Var& w) {
+  CHECK(w.value().rank() == 2, "embedding: the table is %s, (O,C) is needed", to_string(w.shape()).c_str());
+  const int64_t O = w.dim(0), C = w.dim(1), N = ids.numel();
+  const int32_t* id = ids.data<int32_t>();
+  for (int64_t i = 0; i < N; i++) {
+    CHECK(id[i] >= 0 && id[i] < O, "embedding: id %d at position %ld, the vocabulary has %ld entries", id[i],
+          static_cast<long>(i), static_cast<long>(O));
+  }
+  Shape shape = ids.shape();
+  shape.push_back(C);
+  const Tensor y = Tensor::empty(shape, w.dtype());
+  by_dtype("embedding", w.dtype(), [&]<class T>(T) {
+    const T* table = w.value().data<T>();
+    parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) std::copy_n(table + id[i] * C, C, y.data<T>() + i * C);
+    });
+  });
+  return record("embedding", {w}, y, [=](const Tensor& dy, Grads& grads) {
+    const Tensor dw = grads.into(0);
+    by_dtype("embedding", dy.dtype(), [&]<class T>(T) {
+      // each thread owns some columns of all rows, so no two of them meet and the order stays
+      parallel_for(C, row_grain(N), [&](int64_t begin, int64_t end) {
+        for (int64_t i = 0; i < N; i++) {
+          T* sum = dw.data<T>() + ids.data<int32_t>()[i] * C;
+          const T* term = dy.data<T>() + i * C;
+          for (int64_t c = begin; c < end; c++) sum[c] += term[c];
+        }
+      });
+    });
+  });
+}
+
+}  // namespace supra

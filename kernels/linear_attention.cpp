@@ -1,0 +1,264 @@
+#include "kernels/attention.h"
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "kernels/dispatch.h"
+#include "kernels/ops.h"
+#include "kernels/simd.h"
+#include "tensor/parallel.h"
+
+// linear_attention (SUPRA, arXiv 2405.06640): S_t = g_t S_{t-1} + scale k_t v_t^T,  o_t = q_t S_t
+//   q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log g (H) or (B,T,H)  S (B,H,K,V)  ->  o (B,T,H,V), the last S
+// Backward, with dS_t the gradient of S_t, from the last step to the first:
+//   dS_t = g_{t+1} dS_{t+1} + q_t^T do_t
+//   dq_t = S_t do_t    dk_t = scale dS_t v_t    dv_t = scale dS_t^T k_t    d log g_t = g_t <S_{t-1}, dS_t>
+// The reference walks these lines as they stand. The fast code takes chunks of steps and saves the state that enters each.
+
+namespace supra {
+namespace {
+
+struct Sizes {
+  int64_t B, T, H, Gk, Gv, K, V;
+  bool decay_by_token;
+  double scale;
+  std::vector<int64_t> lengths;  // (B)
+
+  int64_t chunks() const { return (T + kLinearChunk - 1) / kLinearChunk; }
+  int64_t q_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * K; }
+  int64_t k_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gk + h / (H / Gk)) * K; }
+  int64_t v_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gv + h / (H / Gv)) * V; }
+  int64_t o_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * V; }
+  int64_t decay_at(int64_t b, int64_t t, int64_t h) const { return decay_by_token ? (b * T + t) * H + h : h; }
+  int64_t state_at(int64_t b, int64_t h) const { return (b * H + h) * K * V; }
+};
+
+template <class T>
+struct Inputs {
+  const T *q, *k, *v, *log_decay;
+  const T* state;  // null: zeros
+};
+
+template <class T>
+struct Gradients {
+  T *dq, *dk, *dv;
+  T* dstate;      // of the last state on entry, of the first on return
+  T* dlog_decay;  // (B,T,H) whatever log_decay is; may be null
+};
+
+void fwd(double* o, double* last_state, double*, const Inputs<double>& in, const Sizes& n) {
+  for (int64_t head = 0; head < n.B * n.H; head++) {
+    const int64_t b = head / n.H, h = head % n.H;
+    double* S = last_state + n.state_at(b, h);
+    for (int64_t i = 0; i < n.K * n.V; i++) S[i] = in.state ? in.state[n.state_at(b, h) + i] : 0;
+    for (int64_t t = 0; t < n.lengths[b]; t++) {
+      const double *q = in.q + n.q_at(b, t, h), *k = in.k + n.k_at(b, t, h), *v = in.v + n.v_at(b, t, h);
+      const double g = std::exp(in.log_decay[n.decay_at(b, t, h)]);
+      double* y = o + n.o_at(b, t, h);
+      for (int64_t i = 0; i < n.K; i++) {
+        for (int64_t j = 0; j < n.V; j++) {
+          S[i * n.V + j] = g * S[i * n.V + j] + n.scale * k[i] * v[j];
+          y[j] += q[i] * S[i * n.V + j];
+        }
+      }
+    }
+  }
+}
+
+void bwd(const Gradients<double>& grads, const double* d_o, const double*, const Inputs<double>& in, const Sizes& n) {
+  const int64_t KV = n.K * n.V;
+  std::vector<double> states((n.T + 1) * KV);
+  for (int64_t head = 0; head < n.B * n.H; head++) {
+    const int64_t b = head / n.H, h = head % n.H;
+    for (int64_t i = 0; i < KV; i++) states[i] = in.state ? in.state[n.state_at(b, h) + i] : 0;
+    for (int64_t t = 0; t < n.lengths[b]; t++) {
+      const double *k = in.k + n.k_at(b, t, h), *v = in.v + n.v_at(b, t, h);
+      const double g = std::exp(in.log_decay[n.decay_at(b, t, h)]);
+      const double* S = &states[t * KV];
+      for (int64_t i = 0; i < KV; i++) states[(t + 1) * KV + i] = g * S[i] + n.scale * k[i / n.V] * v[i % n.V];
+    }
+    double* dS = grads.dstate + n.state_at(b, h);
+    for (int64_t t = n.lengths[b] - 1; t >= 0; t--) {
+      const double *before = &states[t * KV], *S = before + KV;
+      const double g = std::exp(in.log_decay[n.decay_at(b, t, h)]);
+      double slope = 0;
+      for (int64_t i = 0; i < n.K; i++) {
+        for (int64_t j = 0; j < n.V; j++) {
+          const int64_t ij = i * n.V + j, v = n.v_at(b, t, h) + j;
+          const double dy = d_o[n.o_at(b, t, h) + j];
+          dS[ij] += in.q[n.q_at(b, t, h) + i] * dy;
+          grads.dq[n.q_at(b, t, h) + i] += S[ij] * dy;
+          grads.dk[n.k_at(b, t, h) + i] += n.scale * dS[ij] * in.v[v];
+          grads.dv[v] += n.scale * dS[ij] * in.k[n.k_at(b, t, h) + i];
+          slope += g * before[ij] * dS[ij];
+          dS[ij] *= g;
+        }
+      }
+      if (grads.dlog_decay) grads.dlog_decay[(b * n.T + t) * n.H + h] = slope;
+    }
+  }
+}
+
+// g^0 ... g^kLinearChunk of each head, from doubles; empty where the decay changes from step to step
+std::vector<float> decay_powers(const float* log_decay, const Sizes& n) {
+  std::vector<float> powers;
+  if (n.decay_by_token) return powers;
+  for (int64_t h = 0; h < n.H; h++) {
+    for (int64_t i = 0; i <= kLinearChunk; i++) {
+      // the power 0 of a decay of 0 is 1
+      powers.push_back(i == 0 ? 1 : static_cast<float>(std::exp(static_cast<double>(log_decay[h]) * i)));
+    }
+  }
+  return powers;
+}
+
+LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Sizes& n, int64_t b,
+                            int64_t h) {
+  LinearAttentionHead head = {};
+  head.steps = n.lengths[b], head.K = n.K, head.V = n.V;
+  head.q = in.q + n.q_at(b, 0, h), head.k = in.k + n.k_at(b, 0, h), head.v = in.v + n.v_at(b, 0, h);
+  head.q_step = n.H * n.K, head.k_step = n.Gk * n.K, head.v_step = n.Gv * n.V, head.o_step = n.H * n.V;
+  head.scale = static_cast<float>(n.scale);
+  if (n.decay_by_token) head.log_decay = in.log_decay + n.decay_at(b, 0, h), head.log_decay_step = n.H;
+  else head.powers = powers.data() + h * (kLinearChunk + 1);
+  if (in.state) head.state = in.state + n.state_at(b, h);
+  return head;
+}
+
+// Heads a thread takes at least: less work than that costs less than waking it.
+int64_t head_grain(const Sizes& n) { return 1 + 16384 / (1 + n.T * (n.K + n.V + n.K * n.V / 16)); }
+
+void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, const Sizes& n) {
+  const std::vector<float> powers = decay_powers(in.log_decay, n);
+  parallel_for(n.B * n.H, head_grain(n), [&](int64_t begin, int64_t end) {
+    const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t b = i / n.H, h = i % n.H;
+      simd().linear_attention_fwd(o + n.o_at(b, 0, h), last_state + n.state_at(b, h),
+                                  states ? states + n.state_at(b, h) * n.chunks() : nullptr,
+                                  head_of(in, powers, n, b, h), scratch.data<float>());
+    }
+  });
+}
+
+// Heads that share a key or value head add to one gradient: one thread takes them, in order.
+void bwd(const Gradients<float>& grads, const float* d_o, const float* states, const Inputs<float>& in, const Sizes& n) {
+  const std::vector<float> powers = decay_powers(in.log_decay, n);
+  const int64_t family = std::lcm(n.H / n.Gk, n.H / n.Gv);
+  parallel_for(n.B * n.H / family, 1 + head_grain(n) / family, [&](int64_t begin, int64_t end) {
+    const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
+    for (int64_t i = begin * family; i < end * family; i++) {
+      const int64_t b = i / n.H, h = i % n.H;
+      const LinearAttentionGrads head = {
+          grads.dq + n.q_at(b, 0, h),         grads.dk + n.k_at(b, 0, h),
+          grads.dv + n.v_at(b, 0, h),         grads.dstate + n.state_at(b, h),
+          grads.dlog_decay ? grads.dlog_decay + b * n.T * n.H + h : nullptr, n.H};
+      simd().linear_attention_bwd(head, d_o + n.o_at(b, 0, h), states + n.state_at(b, h) * n.chunks(),
+                                  head_of(in, powers, n, b, h), scratch.data<float>());
+    }
+  });
+}
+
+Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
+            const Tensor& state, double scale, std::vector<int64_t> lengths) {
+  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op,
+        to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
+  Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(2), v.dim(2), q.dim(3), v.dim(3), log_decay.rank() == 3, scale, {}};
+  check_shape(op, "k", k.shape(), {n.B, n.T, n.Gk, n.K});
+  check_shape(op, "v", v.shape(), {n.B, n.T, n.Gv, n.V});
+  CHECK(n.Gk > 0 && n.Gv > 0 && n.H % n.Gk == 0 && n.H % n.Gv == 0,
+        "%s: %ld query heads cannot share %ld key heads and %ld value heads evenly", op, static_cast<long>(n.H),
+        static_cast<long>(n.Gk), static_cast<long>(n.Gv));
+  if (n.decay_by_token) check_shape(op, "log_decay", log_decay.shape(), {n.B, n.T, n.H});
+  else check_shape(op, "log_decay", log_decay.shape(), {n.H});
+  if (state.defined()) check_shape(op, "state", state.shape(), {n.B, n.H, n.K, n.V});
+  if (lengths.empty()) lengths.assign(n.B, n.T);
+  CHECK(static_cast<int64_t>(lengths.size()) == n.B, "%s: %zu lengths for %ld rows", op, lengths.size(),
+        static_cast<long>(n.B));
+  for (int64_t length : lengths) {
+    CHECK(length >= 0 && length <= n.T, "%s: a row of length %ld, expected 0 to %ld", op, static_cast<long>(length),
+          static_cast<long>(n.T));
+  }
+  n.lengths = std::move(lengths);
+  return n;
+}
+
+template <class T>
+Inputs<T> inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay, const Tensor& state) {
+  return {q.data<T>(), k.data<T>(), v.data<T>(), log_decay.data<T>(), data_or_null<T>(state)};
+}
+
+// A decay that is the same for every row and step: the sum of what each would have got.
+template <class T>
+Tensor sum_of_steps(const Tensor& by_token) {
+  const int64_t H = by_token.dim(2);
+  const Tensor total = Tensor::empty({H}, by_token.dtype());
+  for (int64_t h = 0; h < H; h++) {
+    double sum = 0;
+    for (int64_t i = h; i < by_token.numel(); i += H) sum += by_token.data<T>()[i];
+    total.data<T>()[h] = static_cast<T>(sum);
+  }
+  return total;
+}
+
+}  // namespace
+
+LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
+                                 const Var& state, const std::vector<int64_t>& lengths) {
+  const Tensor first = state.defined() ? state.value() : Tensor();
+  const Sizes n = check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale, lengths);
+  const Dtype dtype = q.dtype();
+  const Tensor o = Tensor::zeros({n.B, n.T, n.H, n.V}, dtype), last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
+  Tensor states;
+  if (dtype == Dtype::f32 && will_record({q, k, v, log_decay, state})) {
+    states = Tensor::empty({n.B, n.H, n.chunks(), n.K, n.V});
+  }
+  by_dtype("linear_attention", dtype, [&]<class T>(T) {
+    fwd(o.data<T>(), last.data<T>(), data_or_null<T>(states),
+        inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first), n);
+  });
+
+  auto backward = [=, q = q.value(), k = k.value(), v = v.value(), log_decay = log_decay.value()](
+                      std::span<const Tensor> dy, Grads& grads) {
+    const Tensor d_o = dy[0].defined() ? dy[0] : Tensor::zeros({n.B, n.T, n.H, n.V}, dtype);
+    const Tensor dstate = dy[1].defined() ? dy[1].clone() : Tensor::zeros({n.B, n.H, n.K, n.V}, dtype);
+    const Tensor dq = zeros_like(q), dk = zeros_like(k), dv = zeros_like(v);
+    Tensor ddecay = grads.needs(3) ? Tensor::zeros({n.B, n.T, n.H}, dtype) : Tensor();
+    by_dtype("linear_attention", dtype, [&]<class T>(T) {
+      bwd({dq.data<T>(), dk.data<T>(), dv.data<T>(), dstate.data<T>(), data_or_null<T>(ddecay)},
+          d_o.data<T>(), data_or_null<T>(states), inputs<T>(q, k, v, log_decay, first), n);
+      if (ddecay.defined() && !n.decay_by_token) ddecay = sum_of_steps<T>(ddecay);
+    });
+    grads.give(0, dq);
+    grads.give(1, dk);
+    grads.give(2, dv);
+    grads.give(3, ddecay);
+    grads.give(4, dstate);
+  };
+  const std::vector<Var> outputs =
+      record_many("linear_attention", {q, k, v, log_decay, state}, {o, last}, backward);
+  return {outputs[0], outputs[1]};
+}
+
+Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
+                             const Tensor& log_decay, double scale) {
+  const Sizes n = check("linear_attention_step", q, k, v, log_decay, state, scale, {});
+  CHECK(n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
+        static_cast<long>(n.T));
+  const Inputs<float> in = inputs<float>(q, k, v, log_decay, state);
+  const Tensor o = Tensor::empty({n.B, 1, n.H, n.V});
+  float *y = o.data<float>(), *S = state.data<float>();
+  parallel_for(n.B * n.H, 1 + 16384 / (1 + n.K * n.V), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t b = i / n.H, h = i % n.H;
+      const float g = static_cast<float>(std::exp(static_cast<double>(in.log_decay[n.decay_at(b, 0, h)])));
+      simd().linear_attention_step(y + n.o_at(b, 0, h), S + n.state_at(b, h), in.q + n.q_at(b, 0, h),
+                                   in.k + n.k_at(b, 0, h), in.v + n.v_at(b, 0, h), g, static_cast<float>(n.scale), n.K,
+                                   n.V);
+    }
+  });
+  return o;
+}
+
+}  // namespace supra

@@ -1,0 +1,226 @@
+#include "kernels/attention.h"
+
+#include "kernels/simd.h"
+#include "kernels/tile.h"
+
+// Linear attention by chunks of n steps; i, j count the steps of a chunk, S is the state that enters it, c the scale:
+//
+//   lambda_i = g_1 ... g_i     rho_j = c g_{j+1} ... g_n     D_ji = c g_{j+1} ... g_i for j <= i, else 0
+//   P = (K Q^T) * D            O = P^T V + diag(lambda) Q S            S' = lambda_n S + K^T diag(rho) V
+//
+// and with dS', the gradient of S', on the way back
+//
+//   dP = (V dO^T) * D          dQ = dP^T K + diag(lambda) dO S^T       dK = dP Q + diag(rho) V dS'^T
+//   dV = P dO + diag(rho) K dS'                                        dS = lambda_n dS' + Q^T diag(lambda) dO
+//   d log g_t = <S, dS> - sum over u < t of (q_u dq_u - k_u dk_u)
+//
+// P and D stand on their side, a row a key: the products that make them then run along the queries, whatever K and V are.
+// Every factor of the decay is a product of g: none is above 1.
+
+namespace supra::SUPRA_LEVEL {
+namespace {
+
+// The decays of a chunk.
+struct Decay {
+  Tile between;   // D
+  float* lambda;
+  float* rho;
+};
+
+struct Chunk {
+  int64_t begin, steps;
+};
+
+Chunk chunk_at(const LinearAttentionHead& head, int64_t index) {
+  const int64_t begin = index * kLinearChunk, left = head.steps - begin;
+  return {begin, left < kLinearChunk ? left : kLinearChunk};
+}
+
+int64_t chunk_count(const LinearAttentionHead& head) { return (head.steps + kLinearChunk - 1) / kLinearChunk; }
+
+// A decay that is the same at every step: the first chunk's D serves all.
+void fixed_decay(const Decay& decay, const LinearAttentionHead& head) {
+  const int64_t n = chunk_at(head, 0).steps;
+  for (int64_t j = 0; j < n; j++) {
+    for (int64_t i = j; i < n; i++) decay.between.row(j)[i] = head.scale * head.powers[i - j];
+    decay.lambda[j] = head.powers[j + 1];
+  }
+}
+
+// D of one chunk, a row from the row below it: D_ji = g_{j+1} D_{j+1,i}. lambda comes from sums of logarithms in double,
+// for its error would grow from chunk to chunk.
+void token_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chunk) {
+  const float* log_decay = head.log_decay + chunk.begin * head.log_decay_step;
+  const int64_t n = chunk.steps, width = whole_vectors(n);
+  float g[kLinearChunk + kLanes] = {};
+  double total = 0;
+  for (int64_t i = 0; i < n; i++) {
+    // e^-200 is zero already, and sums of what is far below would lose the digits of the rest
+    const float x = log_decay[i * head.log_decay_step];
+    g[i] = x < -200 ? -200 : x;
+    total += g[i];
+    decay.lambda[i] = static_cast<float>(total);
+  }
+  for (int64_t i = 0; i < width; i += kLanes) {
+    store(g + i, exp(load(g + i)));
+    store(decay.lambda + i, exp(load(decay.lambda + i)));
+  }
+  for (int64_t j = n - 1; j >= 0; j--) {
+    float* row = decay.between.row(j);
+    for (int64_t i = j / kLanes * kLanes; i < width; i += kLanes) {
+      store(row + i, j + 1 < n ? load(row + decay.between.ld + i) * g[j + 1] : Vec{});
+    }
+    row[j] = head.scale;
+  }
+}
+
+Decay take_decay(Scratch& scratch, const LinearAttentionHead& head, int64_t N) {
+  const Decay decay = {scratch.tile(N, N), scratch.floats(N), scratch.floats(N)};
+  zero(decay.between, N, N);
+  if (head.powers) fixed_decay(decay, head);
+  return decay;
+}
+
+void chunk_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chunk) {
+  if (!head.powers) token_decay(decay, head, chunk);
+  for (int64_t j = 0; j < chunk.steps; j++) decay.rho[j] = decay.between.row(j)[chunk.steps - 1];
+}
+
+}  // namespace
+
+void linear_attention_fwd(float* o, float* last_state, float* states, const LinearAttentionHead& head, float* memory) {
+  const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V);
+  const int64_t N = padded(chunk_at(head, 0).steps);
+  Scratch scratch = {memory};
+  const Decay decay = take_decay(scratch, head, N);
+  const Tile p = scratch.tile(N, N), q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp);
+  const Tile q_t = scratch.tile(Kp, N), out = scratch.tile(N, Vp), s = scratch.tile(Kp, Vp);
+  zero(p, N, N);
+  if (head.state) gather(s, head.state, V, K, V);
+  else zero(s, K, V);
+
+  for (int64_t c = 0; c < chunk_count(head); c++) {
+    const Chunk chunk = chunk_at(head, c);
+    const int64_t n = chunk.steps;
+    if (states) scatter(states + c * K * V, V, s, K, V, false);
+    chunk_decay(decay, head, chunk);
+    gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
+    gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
+    gather(v, head.v + chunk.begin * head.v_step, head.v_step, n, V);
+
+    transpose(q_t, q, n, K);
+    multiply(p, plain(k), q_t, {n, n, K, Causal::upper, 0, decay.between});
+    multiply(out, transposed(p), v, {n, V, n, Causal::to_row});
+    scale_rows(q, decay.lambda, n, K);
+    multiply(out, plain(q), s, {n, V, K, Causal::none, 1});
+    scatter(o + chunk.begin * head.o_step, head.o_step, out, n, V, false);
+
+    scale_rows(v, decay.rho, n, V);
+    multiply(s, transposed(k), v, {K, V, n, Causal::none, decay.lambda[n - 1]});
+  }
+  scatter(last_state, V, s, K, V, false);
+}
+
+void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, const float* states,
+                          const LinearAttentionHead& head, float* memory) {
+  const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V);
+  const int64_t N = padded(chunk_at(head, 0).steps);
+  Scratch scratch = {memory};
+  const Decay decay = take_decay(scratch, head, N);
+  const Tile p = scratch.tile(N, N), dp = scratch.tile(N, N);
+  const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp), dout = scratch.tile(N, Vp);
+  const Tile q_t = scratch.tile(Kp, N), dout_t = scratch.tile(Vp, N);
+  const Tile dq = scratch.tile(N, Kp), dk = scratch.tile(N, Kp), dv = scratch.tile(N, Vp);
+  const Tile s = scratch.tile(Kp, Vp), s_t = scratch.tile(Vp, Kp), ds = scratch.tile(Kp, Vp), ds_t = scratch.tile(Vp, Kp);
+  zero(p, N, N);
+  zero(dp, N, N);
+  gather(ds, grads.dstate, V, K, V);
+
+  for (int64_t c = chunk_count(head) - 1; c >= 0; c--) {
+    const Chunk chunk = chunk_at(head, c);
+    const int64_t n = chunk.steps;
+    chunk_decay(decay, head, chunk);
+    gather(s, states + c * K * V, V, K, V);
+    gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
+    gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
+    gather(v, head.v + chunk.begin * head.v_step, head.v_step, n, V);
+    gather(dout, d_o + chunk.begin * head.o_step, head.o_step, n, V);
+    transpose(q_t, q, n, K);
+    transpose(dout_t, dout, n, V);
+    transpose(s_t, s, K, V);
+    transpose(ds_t, ds, K, V);
+
+    // within the chunk
+    multiply(p, plain(k), q_t, {n, n, K, Causal::upper, 0, decay.between});
+    multiply(dp, plain(v), dout_t, {n, n, V, Causal::upper, 0, decay.between});
+    multiply(dv, plain(p), dout, {n, V, n, Causal::from_row});
+    multiply(dk, plain(dp), q, {n, K, n, Causal::from_row});
+    multiply(dq, transposed(dp), k, {n, K, n, Causal::to_row});
+
+    // through the states; a factor is scaled once nothing needs it as it was
+    scale_rows(dout, decay.lambda, n, V);
+    multiply(dq, plain(dout), s_t, {n, K, V, Causal::none, 1});
+    scale_rows(v, decay.rho, n, V);
+    multiply(dk, plain(v), ds_t, {n, K, V, Causal::none, 1});
+    double change[kLinearChunk];
+    if (grads.dlog_decay) {
+      for (int64_t i = 0; i < n; i++) {
+        change[i] = double{dot_rows(q.row(i), dq.row(i), K)} - double{dot_rows(k.row(i), dk.row(i), K)};
+      }
+    }
+    scale_rows(k, decay.rho, n, K);
+    multiply(dv, plain(k), ds, {n, V, K, Causal::none, 1});
+    multiply(ds, transposed(q), dout, {K, V, n, Causal::none, decay.lambda[n - 1]});
+
+    scatter(grads.dq + chunk.begin * head.q_step, head.q_step, dq, n, K, false);
+    scatter(grads.dk + chunk.begin * head.k_step, head.k_step, dk, n, K, true);
+    scatter(grads.dv + chunk.begin * head.v_step, head.v_step, dv, n, V, true);
+    if (!grads.dlog_decay) continue;
+    double slope = 0;
+    for (int64_t i = 0; i < K; i++) slope += dot_rows(s.row(i), ds.row(i), V);
+    for (int64_t i = 0; i < n; i++) {
+      grads.dlog_decay[(chunk.begin + i) * grads.dlog_decay_step] = static_cast<float>(slope);
+      slope -= change[i];
+    }
+  }
+  scatter(grads.dstate, V, ds, K, V, false);
+}
+
+namespace {
+
+// C vectors of columns of one step: S = g S + k (scale v)^T and o = q S while a row of S is at hand.
+template <int C>
+inline void step_columns(float* o, float* state, const float* q, const float* k, const float* v, float g, float scale,
+                         int64_t K, int64_t V) {
+  Vec out[C] = {}, right[C];
+  for (int j = 0; j < C; j++) right[j] = load(v + j * kLanes) * scale;
+  for (int64_t i = 0; i < K; i++, state += V) {
+    for (int j = 0; j < C; j++) {
+      const Vec s = fma(broadcast(k[i]), right[j], load(state + j * kLanes) * g);
+      store(state + j * kLanes, s);
+      out[j] = fma(broadcast(q[i]), s, out[j]);
+    }
+  }
+  for (int j = 0; j < C; j++) store(o + j * kLanes, out[j]);
+}
+
+}  // namespace
+
+void linear_attention_step(float* o, float* state, const float* q, const float* k, const float* v, float g, float scale,
+                           int64_t K, int64_t V) {
+  int64_t j = 0;
+  for (; j + 4 * kLanes <= V; j += 4 * kLanes) step_columns<4>(o + j, state + j, q, k, v + j, g, scale, K, V);
+  for (; j + kLanes <= V; j += kLanes) step_columns<1>(o + j, state + j, q, k, v + j, g, scale, K, V);
+  const int64_t rest = V - j;
+  if (rest == 0) return;
+  const Vec right = load_first(v + j, rest) * scale;
+  Vec out = {};
+  for (int64_t i = 0; i < K; i++) {
+    const Vec s = fma(broadcast(k[i]), right, load_first(state + i * V + j, rest) * g);
+    store_first(state + i * V + j, s, rest);
+    out = fma(broadcast(q[i]), s, out);
+  }
+  store_first(o + j, out, rest);
+}
+
+}  // namespace supra::SUPRA_LEVEL

@@ -1,0 +1,140 @@
+#include "kernels/attention.h"
+#include "kernels/simd.h"
+#include "kernels/tile.h"
+
+// Softmax attention by blocks of queries i and keys s, with the running maximum and sum of Milakov and Gimelshein (arXiv
+// 1805.02867), as in FlashAttention (arXiv 2205.14135): no more than a block of scores exists at a time.
+// Scores stand on their side, a row a key, a lane a query: maxima and sums over the keys need no sums over lanes.
+
+namespace supra::SUPRA_LEVEL {
+namespace {
+
+int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+
+// Keys that none of the queries [begin, end) sees are not even read.
+int64_t visible_keys(const SoftmaxAttentionHead& head, int64_t end) { return head.first + end; }
+
+// The scores of keys [key, key + keys) and queries from `begin` on; -inf where the key is in the query's future.
+void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, int64_t key, int64_t keys, int64_t begin,
+           int64_t n) {
+  multiply(p, plain(k), q_t, {keys, n, head.K});
+  for (int64_t s = 0; s < keys; s++) {
+    const int64_t hidden = at_most(key + s - head.first - begin, n);
+    for (int64_t i = 0; i < hidden; i++) p.row(s)[i] = -__builtin_inff();
+  }
+}
+
+}  // namespace
+
+void softmax_attention_fwd(float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,
+                           float* memory) {
+  const int64_t K = head.K, V = head.V, n = end - begin, N = kSoftmaxBlock;
+  Scratch scratch = {memory};
+  const Tile q = scratch.tile(N, padded(K)), q_t = scratch.tile(padded(K), N), k = scratch.tile(N, padded(K));
+  const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)), p = scratch.tile(N, N);
+  float *top = scratch.floats(N), *sum = scratch.floats(N), *shrink = scratch.floats(N);
+  gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
+  transpose(q_t, q, n, K);
+  zero(out, n, V);
+  for (int64_t i = 0; i < N; i++) top[i] = -__builtin_inff(), sum[i] = 0;
+
+  for (int64_t key = 0; key < visible_keys(head, end); key += N) {
+    const int64_t keys = at_most(visible_keys(head, end) - key, N);
+    gather(k, head.k + key * head.k_step, head.k_step, keys, K);
+    gather(v, head.v + key * head.v_step, head.v_step, keys, V);
+    score(p, head, k, q_t, key, keys, begin, n);
+    for (int64_t i = 0; i < n; i += kLanes) {
+      // every query sees key 0, so that its maximum is finite from the first block on
+      Vec highest = load(top + i);
+      for (int64_t s = 0; s < keys; s++) highest = max(highest, load(p.row(s) + i));
+      const Vec factor = exp(load(top + i) - highest);
+      Vec total = load(sum + i) * factor;
+      for (int64_t s = 0; s < keys; s++) {
+        const Vec weight = exp(load(p.row(s) + i) - highest);
+        store(p.row(s) + i, weight);
+        total += weight;
+      }
+      store(top + i, highest);
+      store(sum + i, total);
+      store(shrink + i, factor);
+    }
+    scale_rows(out, shrink, n, V);
+    multiply(out, transposed(p), v, {n, V, keys, Causal::none, 1});
+  }
+
+  for (int64_t i = 0; i < n; i++) {
+    if (lse) lse[(begin + i) * head.lse_step] = top[i] + __builtin_logf(sum[i]);
+    sum[i] = 1 / sum[i];
+  }
+  scale_rows(out, sum, n, V);
+  scatter(o + begin * head.o_step, head.o_step, out, n, V, false);
+}
+
+void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o, const float* o, const float* lse,
+                           const SoftmaxAttentionHead& head, float* memory) {
+  const int64_t K = head.K, V = head.V, N = kSoftmaxBlock;
+  Scratch scratch = {memory};
+  const Tile q = scratch.tile(N, padded(K)), q_t = scratch.tile(padded(K), N), k = scratch.tile(N, padded(K));
+  const Tile dq = scratch.tile(N, padded(K)), dk = scratch.tile(N, padded(K));
+  const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)), dv = scratch.tile(N, padded(V));
+  const Tile dout = scratch.tile(N, padded(V)), dout_t = scratch.tile(padded(V), N);
+  const Tile p = scratch.tile(N, N), ds = scratch.tile(N, N);
+  float *norm = scratch.floats(N), *delta = scratch.floats(N);
+
+  for (int64_t begin = 0; begin < head.steps; begin += N) {
+    const int64_t n = at_most(head.steps - begin, N), visible = visible_keys(head, begin + n);
+    gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
+    gather(out, o + begin * head.o_step, head.o_step, n, V);
+    gather(dout, d_o + begin * head.o_step, head.o_step, n, V);
+    transpose(q_t, q, n, K);
+    transpose(dout_t, dout, n, V);
+    for (int64_t i = 0; i < N; i++) {
+      norm[i] = i < n ? lse[(begin + i) * head.lse_step] : 0;
+      delta[i] = i < n ? dot_rows(dout.row(i), out.row(i), V) : 0;
+    }
+    zero(dq, n, K);
+
+    for (int64_t key = 0; key < visible; key += N) {
+      const int64_t keys = at_most(visible - key, N);
+      gather(k, head.k + key * head.k_step, head.k_step, keys, K);
+      gather(v, head.v + key * head.v_step, head.v_step, keys, V);
+      score(p, head, k, q_t, key, keys, begin, n);
+      multiply(ds, plain(v), dout_t, {keys, n, V});
+      for (int64_t s = 0; s < keys; s++) {
+        for (int64_t i = 0; i < n; i += kLanes) {
+          const Vec weight = exp(load(p.row(s) + i) - load(norm + i));
+          store(p.row(s) + i, weight);
+          store(ds.row(s) + i, weight * (load(ds.row(s) + i) - load(delta + i)));
+        }
+      }
+      multiply(dv, plain(p), dout, {keys, V, n});
+      multiply(dk, plain(ds), q, {keys, K, n});
+      multiply(dq, transposed(ds), k, {n, K, keys, Causal::none, 1});
+      scatter(grads.dv + key * head.v_step, head.v_step, dv, keys, V, true);
+      // q carries the scale already
+      scatter(grads.dk + key * head.k_step, head.k_step, dk, keys, K, true);
+    }
+    scatter(grads.dq + begin * head.q_step, head.q_step, dq, n, K, false, head.scale);
+  }
+}
+
+void softmax_row(float* p, float* lse, int64_t n, float scale) {
+  const int64_t whole = n / kLanes * kLanes;
+  Vec highest = broadcast(-__builtin_inff());
+  for (int64_t i = 0; i < whole; i += kLanes) highest = max(highest, load(p + i) * scale);
+  float top = max(highest);
+  for (int64_t i = whole; i < n; i++) top = p[i] * scale > top ? p[i] * scale : top;
+  Vec total = {};
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    const Vec weight = exp(load(p + i) * scale - top);
+    store(p + i, weight);
+    total += weight;
+  }
+  float all = sum(total);
+  if (whole < n) store_first(p + whole, exp(load_first(p + whole, n - whole) * scale - top), n - whole);
+  for (int64_t i = whole; i < n; i++) all += p[i];
+  for (int64_t i = 0; i < n; i++) p[i] /= all;
+  *lse = top + __builtin_logf(all);
+}
+
+}  // namespace supra::SUPRA_LEVEL

@@ -1,0 +1,77 @@
+#pragma once
+#include <bitset>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+// Byte-pair encoding by score, the algorithm of SentencePiece's BPE and of llama2.c: of all adjacent symbols
+// that together are a piece, the two whose piece has the best score are merged, the leftmost of equals, until
+// none are left.
+
+namespace supra {
+
+// The pieces that merging may make. Views the texts: they must outlive it.
+class PieceTable {
+ public:
+  // False, and nothing is added, when the text is there already.
+  bool add(std::string_view text, int32_t id, float score);
+
+  struct Entry {
+    int32_t id;
+    float score;
+  };
+  // Null where the text is no piece.
+  const Entry* find(std::string_view text) const;
+
+  // Whether the two bytes stand side by side in any piece. Where they do not, no merge crosses, and a text
+  // falls into runs that can be merged one by one: mostly its words.
+  bool may_join(char left, char right) const { return joins_[index(left, right)]; }
+
+ private:
+  static size_t index(char left, char right) {
+    return size_t{static_cast<uint8_t>(left)} << 8 | static_cast<uint8_t>(right);
+  }
+  std::unordered_map<std::string_view, Entry> entries_;
+  std::bitset<65536> joins_;
+};
+
+// Takes the symbols of a text from left to right and hands out the pieces, in the same order. Time n log n
+// and memory n in the longest run.
+class PairMerger {
+ public:
+  // `emit` gets a symbol that can be merged no further and its id, -1 where it is no piece.
+  using Emit = std::function<void(std::string_view symbol, int32_t id)>;
+  PairMerger(const PieceTable& table, Emit emit) : table_(table), emit_(std::move(emit)) {}
+
+  // Throws Error where a run passes 2 GiB.
+  void add(std::string_view symbol);
+
+  // Merges what is there and hands it out: the end of the text, or a place that no merge may cross.
+  void finish();
+
+ private:
+  struct Symbol {
+    uint32_t begin, size;    // in run_; size 0: merged into its left neighbour
+    int32_t previous, next;  // -1 at the ends
+  };
+  struct Pair {
+    float score;
+    int32_t left, right;
+    uint32_t size;  // of both when the pair was found; another size now: the pair is no more
+  };
+  static bool is_worse(const Pair& a, const Pair& b);
+  std::string_view text_of(const Symbol& symbol) const;
+  void consider(int32_t left);
+  void merge(const Pair& pair);
+
+  const PieceTable& table_;
+  Emit emit_;
+  std::string run_;
+  std::vector<Symbol> symbols_;
+  std::vector<Pair> heap_;
+};
+
+}  // namespace supra

@@ -1,0 +1,110 @@
+#include "supra/tokenizers/tokenizer.h"
+
+#include <cstring>
+
+#include "tensor/error.h"
+
+namespace supra {
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  std::vector<int32_t> ids = encode_text(text, options.parse_special);
+  if (options.add_special && marks_.bos_in_front) ids.insert(ids.begin(), marks_.bos);
+  if (options.add_special && marks_.eos_behind) ids.push_back(marks_.eos);
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids) const {
+  std::string text;
+  bool first = true;
+  for (const int32_t id : ids) {
+    text += piece(id, first);
+    first = first && is_special(id);
+  }
+  return text;
+}
+
+std::string Tokenizer::piece(int32_t id, bool first) const {
+  return is_special(id) ? std::string() : piece_text(id, first);
+}
+
+bool Tokenizer::is_special(int32_t id) const {
+  CHECK(id >= 0 && id < size_,
+        "tokenizer: id %d is not in the vocabulary of %d (%s; is it the model's own tokenizer?)", id, size_,
+        kind_);
+  return is_mark(id);
+}
+
+namespace fs = std::filesystem;
+
+using Loaded = std::shared_ptr<const Tokenizer>;
+
+static constexpr const char* not_yet =
+    "tokenizer.json, vocab.json with merges.txt, and the vocabulary inside a GGUF are not read yet";
+
+// A llama2.c checkpoint has the same ending as its tokenizer. Its second number is a width or a version,
+// below 2^23: as the score it would be here, a denormal. A zip is PyTorch's.
+static bool is_checkpoint(std::string_view bytes) {
+  if (bytes.size() < 8) return false;
+  uint32_t second;
+  memcpy(&second, bytes.data() + 4, sizeof second);
+  return bytes.starts_with("PK") || (second != 0 && second < (1u << 23));
+}
+
+// The tokenizer that a file is; null for a file that holds something else, presumably a model.
+static Loaded read_tokenizer(const Path& path) {
+  const std::string name = path.filename().string(), where = path.string(),
+                    ending = path.extension().string();
+  if (ending == ".bytes") return make_byte_tokenizer();
+  CHECK(ending != ".json" && ending != ".txt", "%s: %s", where.c_str(), not_yet);
+  // tokenizer.model.v3
+  const bool versioned = name.find(".model.v") != name.npos;
+  if (ending != ".model" && ending != ".bin" && !versioned) return nullptr;
+  const MappedFile file(path);
+  if (ending != ".bin") return make_sentencepiece_tokenizer(file.text(), where);
+  return is_checkpoint(file.text()) ? nullptr : make_llama2c_tokenizer(file.text(), where);
+}
+
+Loaded load_tokenizer(const std::string& what) {
+  if (what == "bytes") return make_byte_tokenizer();
+  CHECK(what.find(',') == what.npos, "%s: %s", what.c_str(), not_yet);
+  CHECK(fs::exists(what),
+        "%s: there is no such tokenizer (give a file, a folder that holds one, or the word bytes)",
+        what.c_str());
+  Loaded tokenizer = fs::is_directory(what) ? nullptr : read_tokenizer(what);
+  if (!tokenizer) tokenizer = find_tokenizer(what);
+  CHECK(tokenizer,
+        "%s: no tok*.bin or tok*.model is there (name one with --tokenizer FILE, or --tokenizer bytes)",
+        what.c_str());
+  return tokenizer;
+}
+
+Loaded find_tokenizer(const Path& model) {
+  Path folder = fs::is_directory(model) ? model : model.parent_path();
+  if (folder.empty()) folder = ".";
+  CHECK(fs::is_directory(folder), "%s: there is no such folder", folder.c_str());
+  for (const char* ending : {".bytes", ".bin", ".model"}) {
+    Path found;
+    for (const Path& path : fs::directory_iterator(folder)) {
+      if (path.extension() != ending || !path.filename().string().starts_with("tok")) continue;
+      CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)",
+            found.c_str(), path.c_str());
+      found = path;
+    }
+    if (!found.empty()) return read_tokenizer(found);
+  }
+  for (const char* name : {"tokenizer.json", "vocab.json"}) {
+    CHECK(!fs::exists(folder / name), "%s: %s", (folder / name).c_str(), not_yet);
+  }
+  CHECK(model.extension() != ".gguf", "%s: %s", model.c_str(), not_yet);
+  return nullptr;
+}
+
+void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory) {
+  for (const auto& [name, bytes] : tokenizer.files_) {
+    FileWriter file(directory / name);
+    file.write(bytes);
+    file.finish();
+  }
+}
+
+}  // namespace supra

@@ -1,0 +1,96 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/file.h"
+
+// Tokenizers: text to ids and back. All kinds stand behind one class; a tokenizer is immutable, so any number
+// of threads may use one.
+
+namespace supra {
+
+struct EncodeOptions {
+  // Puts around the text what the tokenizer's own library puts there: SentencePiece BOS and EOS. (A prompt
+  // wants bos() alone, where adds_bos().)
+  bool add_special = false;
+  // The text of a special token becomes its id. SentencePiece and raw bytes have no such texts.
+  bool parse_special = false;
+};
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+
+  // The pieces in a row, without the space that encode() put in front of the text. Bytes that are no UTF-8
+  // come out as they are; TextStream makes text of them. Throws Error for an id that is not in the
+  // vocabulary.
+  std::string decode(std::span<const int32_t> ids) const;
+
+  // The bytes that one id contributes to decode(), empty where is_special(). `first`: no text stands before
+  // it.
+  std::string piece(int32_t id, bool first = false) const;
+
+  // A mark such as BOS, which is no text.
+  bool is_special(int32_t id) const;
+
+  int32_t size() const { return size_; }
+  int32_t bos() const { return marks_.bos; }             // -1 where there is none
+  int32_t eos() const { return marks_.eos; }             // -1 where there is none
+  bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
+  const char* kind() const { return kind_; }
+
+ protected:
+  struct Marks {
+    int32_t bos = -1, eos = -1;
+    bool bos_in_front = false, eos_behind = false;  // with add_special
+  };
+  Tokenizer(const char* kind, int32_t size, Marks marks) : kind_(kind), size_(size), marks_(marks) {}
+
+  struct File {
+    std::string name, bytes;
+  };
+  std::vector<File> files_;  // what copy_tokenizer() writes
+
+ private:
+  friend void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory);
+  virtual std::vector<int32_t> encode_text(std::string_view text, bool parse_special) const = 0;
+  // ids are in the vocabulary
+  virtual std::string piece_text(int32_t id, bool first) const = 0;
+  virtual bool is_mark(int32_t id) const = 0;
+
+  const char* kind_;
+  int32_t size_;
+  Marks marks_;
+};
+
+// Reads a tokenizer. `what` is its file, or a model's file or folder where it stands beside the weights, or
+// "bytes". Throws Error where there is none, and naming path and offset where it is damaged.
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& what);
+
+// The tokenizer that stands in a model's folder, or in the folder of a model's file; null if none does. The
+// first of these counts:
+//   tok*.bytes   raw bytes: the name says all
+//   tok*.bin     llama2.c
+//   tok*.model   SentencePiece
+// .bin before .model, for the two differ on runs of spaces and a llama2.c model is run with the former.
+// Throws Error where two files are equally good, and where only a kind is there that is not read.
+std::shared_ptr<const Tokenizer> find_tokenizer(const Path& model);
+
+// Writes the tokenizer's files into a directory that exists, under names that find_tokenizer() knows.
+void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory);
+
+// The kinds. Each is read from the bytes of its file; `where` names them in errors.
+std::shared_ptr<const Tokenizer> make_byte_tokenizer();
+std::shared_ptr<const Tokenizer> make_llama2c_tokenizer(std::string_view bytes, const std::string& where);
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
+                                                              const std::string& where);
+
+}  // namespace supra

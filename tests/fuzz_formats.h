@@ -1,0 +1,68 @@
+#pragma once
+#include <unistd.h>
+
+#include <string>
+#include <string_view>
+
+#include "supra/formats/hf_config.h"
+#include "supra/formats/json.h"
+#include "supra/formats/llama2c.h"
+#include "supra/formats/model_source.h"
+#include "supra/formats/openlm_config.h"
+#include "supra/formats/safetensors.h"
+
+// One entry point a parser: bytes go in; what comes back is "" where the parser took them, else its
+// complaint. Anything but an Error escapes. A libFuzzer target is one line around each of them.
+
+namespace supra {
+
+template <class F>
+std::string complaint_of(F f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+inline void write_bytes(const Path& path, std::string_view bytes) {
+  FileWriter out(path);
+  out.write(bytes);
+  out.finish();
+}
+
+// Reads every tensor that can be read.
+inline void read_all(const WeightReader& weights) {
+  for (const TensorInfo& info : weights.tensors()) {
+    complaint_of([&] { check_finite(weights.get(info.name), info.name, weights.path()); });
+  }
+}
+
+inline std::string fuzz_json(std::string_view bytes) {
+  return complaint_of([&] {
+    const Json json = Json::parse(bytes, "fuzz.json");
+    CHECK(Json::parse(json.dump(), "again") == json && Json::parse(json.dump(true), "again") == json,
+          "a value changes when it is written and read");
+  });
+}
+
+inline std::string fuzz_safetensors(std::string_view bytes, const Path& scratch) {
+  write_bytes(scratch, bytes);
+  return complaint_of([&] { read_all(*open_safetensors(scratch)); });
+}
+
+inline std::string fuzz_llama2c(std::string_view bytes, const Path& scratch) {
+  write_bytes(scratch, bytes);
+  return complaint_of([&] { read_all(Llama2c(scratch)); });
+}
+
+inline std::string fuzz_config(std::string_view bytes) {
+  return complaint_of([&] {
+    const Json json = Json::parse(bytes, "fuzz/config.json");
+    const Config config = json.find("model_type") ? read_hf_config(json) : read_openlm_config(json);
+    write_openlm_config(config);
+  });
+}
+
+}  // namespace supra

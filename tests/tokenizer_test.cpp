@@ -1,0 +1,543 @@
+#include "supra/tokenizers/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <sstream>
+
+#include "supra/formats/json.h"
+#include "supra/tokenizers/text_stream.h"
+#include "tensor/error.h"
+#include "tensor/random.h"
+#include "tests/support.h"
+
+namespace supra {
+namespace {
+
+using Ids = std::vector<int32_t>;
+using Loaded = std::shared_ptr<const Tokenizer>;
+
+// A vocabulary of our own, written as either kind of file.
+struct TestPiece {
+  std::string text;
+  float score = 0;
+  int type = 1;
+};
+
+enum { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
+
+template <class T>
+std::string raw(T value) {
+  return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+std::string bin_file(const std::vector<TestPiece>& pieces) {
+  size_t longest = 1;
+  for (const TestPiece& piece : pieces) longest = std::max(longest, piece.text.size());
+  std::string file = raw(static_cast<int32_t>(longest));
+  for (const TestPiece& piece : pieces) {
+    file += raw(piece.score) + raw(static_cast<int32_t>(piece.text.size())) + piece.text;
+  }
+  return file;
+}
+
+std::string varint(uint64_t value) {
+  std::string bytes;
+  for (; value >= 0x80; value >>= 7) bytes += static_cast<char>(value | 0x80);
+  return bytes + static_cast<char>(value);
+}
+
+std::string number_field(int field, uint64_t value) { return varint(field << 3) + varint(value); }
+
+std::string bytes_field(int field, const std::string& bytes) {
+  return varint(field << 3 | 2) + varint(bytes.size()) + bytes;
+}
+
+std::string float_field(int field, float value) { return varint(field << 3 | 5) + raw(value); }
+
+struct ModelOptions {
+  int type = 2;
+  bool byte_fallback = false, add_dummy_prefix = true, remove_extra_whitespaces = false;
+  std::string charsmap = "";
+};
+
+std::string model_file(const std::vector<TestPiece>& pieces, const ModelOptions& options = {}) {
+  std::string file;
+  for (const TestPiece& piece : pieces) {
+    file += bytes_field(
+        1, bytes_field(1, piece.text) + float_field(2, piece.score) + number_field(3, piece.type));
+  }
+  file += bytes_field(2, number_field(3, options.type) + number_field(35, options.byte_fallback));
+  file += bytes_field(3, bytes_field(1, options.charsmap.empty() ? "identity" : "nmt_nfkc") +
+                             bytes_field(2, options.charsmap) + number_field(3, options.add_dummy_prefix) +
+                             number_field(4, options.remove_extra_whitespaces));
+  return file;
+}
+
+std::vector<TestPiece> three_marks(bool bin) {
+  return {{"<unk>", 0, kUnknown},
+          {bin ? "\n<s>\n" : "<s>", 0, kControl},
+          {bin ? "\n</s>\n" : "</s>", 0, kControl}};
+}
+
+std::vector<TestPiece> with_bytes(bool bin) {
+  std::vector<TestPiece> pieces = three_marks(bin);
+  for (int byte = 0; byte < 256; byte++) pieces.push_back({format("<0x%02X>", byte), 0, kByte});
+  return pieces;
+}
+
+Loaded make_bin(std::vector<TestPiece> pieces) {
+  return make_llama2c_tokenizer(bin_file(pieces), "test.bin");
+}
+
+Loaded make_model(std::vector<TestPiece> pieces, const ModelOptions& options = {}) {
+  return make_sentencepiece_tokenizer(model_file(pieces, options), "test.model");
+}
+
+void append(std::vector<TestPiece>& pieces, std::vector<TestPiece> more) {
+  pieces.insert(pieces.end(), more.begin(), more.end());
+}
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Tokenizer, RawBytes) {
+  const Loaded bytes = load_tokenizer("bytes");
+  std::string all;
+  for (int byte = 0; byte < 256; byte++) all += static_cast<char>(byte);
+  EXPECT_EQ(bytes->encode("abc"), (Ids{97, 98, 99}));
+  EXPECT_EQ(bytes->encode("abc", {.add_special = true}), (Ids{0, 97, 98, 99}));
+  EXPECT_EQ(bytes->encode(""), Ids{});
+  EXPECT_EQ(bytes->decode(bytes->encode(all)), all);
+  EXPECT_EQ(bytes->size(), 256);
+  EXPECT_EQ(bytes->bos(), 0);
+  EXPECT_EQ(bytes->eos(), 0);
+  EXPECT_TRUE(bytes->adds_bos());
+  EXPECT_THROW(bytes->piece(256), Error);
+  EXPECT_THROW(bytes->decode(Ids{-1}), Error);
+}
+
+// ids: 259 space, 260 a, 261 b, 262 ab, 263 " a", 264 aa
+std::vector<TestPiece> small_vocabulary(bool bin) {
+  const std::string space = bin ? " " : "\u2581";
+  std::vector<TestPiece> pieces = with_bytes(bin);
+  append(pieces, {{space, -9}, {"a", -9}, {"b", -9}, {"ab", -1}, {space + "a", -2}, {"aa", -3}});
+  return pieces;
+}
+
+TEST(Tokenizer, MergesTheBestPairLeftmostFirst) {
+  for (const bool bin : {true, false}) {
+    const Loaded t =
+        bin ? make_bin(small_vocabulary(true)) : make_model(small_vocabulary(false), {.byte_fallback = true});
+    EXPECT_EQ(t->encode("ab"), (Ids{259, 262}));
+    EXPECT_EQ(t->encode("aab"), (Ids{263, 262}));
+    EXPECT_EQ(t->encode("aaa"), (Ids{263, 264}));
+    EXPECT_EQ(t->encode("baaa"), (Ids{259, 261, 264, 260}));
+    EXPECT_EQ(t->encode(""), Ids{});
+    EXPECT_EQ(t->encode("", {.add_special = true}), (Ids{1, 2}));
+    EXPECT_EQ(t->encode("b", {.add_special = true}), (Ids{1, 259, 261, 2}));
+    EXPECT_EQ(t->bos(), 1);
+    EXPECT_EQ(t->eos(), 2);
+    EXPECT_TRUE(t->adds_bos());
+  }
+}
+
+TEST(Tokenizer, UnknownCharactersAreBytesOrOneUnknown) {
+  const Ids euro = {259, 0xe2 + 3, 0x82 + 3, 0xac + 3};
+  EXPECT_EQ(make_bin(small_vocabulary(true))->encode("€"), euro);
+  EXPECT_EQ(make_model(small_vocabulary(false), {.byte_fallback = true})->encode("€"), euro);
+  for (const bool bin : {true, false}) {
+    std::vector<TestPiece> pieces = three_marks(bin);
+    append(pieces, {{bin ? " " : "\u2581"}, {"a"}});
+    const Loaded t = bin ? make_bin(pieces) : make_model(pieces);
+    EXPECT_EQ(t->encode("a€\n€a\nb"), (Ids{3, 4, 0, 4, 0}));
+    EXPECT_EQ(t->decode(Ids{3, 4, 0, 4}), "a \u2047 a");
+  }
+}
+
+TEST(Tokenizer, DecodingDropsTheSpaceInFront) {
+  for (const bool bin : {true, false}) {
+    const Loaded t =
+        bin ? make_bin(small_vocabulary(true)) : make_model(small_vocabulary(false), {.byte_fallback = true});
+    for (const char* text : {"", "a", " a", "  a b ", "\n", " ", "€ab", "<0x41>"}) {
+      EXPECT_EQ(t->decode(t->encode(text)), text);
+      EXPECT_EQ(t->decode(t->encode(text, {.add_special = true})), text);
+    }
+    EXPECT_EQ(t->piece(263), " a");
+    EXPECT_EQ(t->piece(263, true), "a");
+    EXPECT_EQ(t->piece(3 + 0x0a), "\n");
+    // a space as a byte was no dummy
+    EXPECT_EQ(t->piece(3 + 0x20, true), " ");
+    EXPECT_EQ(t->piece(1), "");
+    EXPECT_TRUE(t->is_special(2));
+    EXPECT_FALSE(t->is_special(0));
+  }
+}
+
+// llama2.c looks up the text of a byte's piece as any other.
+TEST(Tokenizer, Llama2cMergesTheTextOfAByte) {
+  std::vector<TestPiece> pieces = with_bytes(true);
+  append(pieces, {{" "}, {"<"}, {"0"}, {"x"}, {"A"}, {">"}, {"<0"}, {"<0x"}, {"<0x0"}, {"<0x0A"}});
+  EXPECT_EQ(make_bin(pieces)->encode("<0x0A>"), (Ids{259, 3 + 10}));
+  // a letter that a stray continuation follows is one character there, and unknown
+  EXPECT_EQ(make_bin(pieces)->encode("x\x80"), (Ids{259, 3 + 'x', 3 + 0x80}));
+}
+
+TEST(Tokenizer, SentencePieceReplacesWhatIsNoUtf8) {
+  const Loaded t = make_model(small_vocabulary(false), {.byte_fallback = true});
+  EXPECT_EQ(t->encode("a\xff\xe2\x82"), t->encode("a\ufffd\ufffd\ufffd"));
+  EXPECT_EQ(t->encode(std::string("a\0b", 3)), (Ids{263, 3, 261}));
+}
+
+TEST(Tokenizer, SentencePieceSwitches) {
+  const std::vector<TestPiece> pieces = small_vocabulary(false);
+  const Loaded plain = make_model(pieces, {.byte_fallback = true, .add_dummy_prefix = false});
+  EXPECT_EQ(plain->encode("ab a"), (Ids{262, 263}));
+  EXPECT_EQ(plain->decode(Ids{263}), " a");
+  const Loaded strip = make_model(pieces, {.byte_fallback = true, .remove_extra_whitespaces = true});
+  EXPECT_EQ(strip->encode("  b   b  "), strip->encode("b b"));
+  EXPECT_EQ(strip->encode("   "), Ids{});
+}
+
+TEST(Tokenizer, UserDefinedPiecesComeFirst) {
+  std::vector<TestPiece> pieces = small_vocabulary(false);
+  append(pieces, {{"ba", 0, kUserDefined}, {"bab", 0, kUserDefined}});
+  const Loaded t = make_model(pieces, {.byte_fallback = true});
+  EXPECT_EQ(t->encode("abab"), (Ids{263, 266}));
+  EXPECT_EQ(t->encode("baab"), (Ids{259, 265, 262}));
+}
+
+// The pieces of a text by the definition: the best pair again and again.
+Ids merge_slowly(const std::string& text, const std::vector<TestPiece>& pieces) {
+  std::vector<std::string> symbols;
+  for (const char c : text) symbols.push_back({c});
+  auto id_of = [&](const std::string& symbol) {
+    for (size_t id = 0; id < pieces.size(); id++) {
+      if (pieces[id].text == symbol) return static_cast<int32_t>(id);
+    }
+    return -1;
+  };
+  while (true) {
+    size_t best = symbols.size();
+    float best_score = -std::numeric_limits<float>::infinity();
+    for (size_t i = 0; i + 1 < symbols.size(); i++) {
+      const int32_t id = id_of(symbols[i] + symbols[i + 1]);
+      if (id < 0 || pieces[id].score <= best_score) continue;
+      best_score = pieces[id].score;
+      best = i;
+    }
+    if (best == symbols.size()) break;
+    symbols[best] += symbols[best + 1];
+    symbols.erase(symbols.begin() + static_cast<int64_t>(best) + 1);
+  }
+  Ids ids;
+  for (const std::string& symbol : symbols) ids.push_back(id_of(symbol));
+  return ids;
+}
+
+TEST(Tokenizer, MergingAgreesWithItsDefinition) {
+  Philox random(1);
+  for (int round = 0; round < 60; round++) {
+    std::vector<TestPiece> pieces = three_marks(true);
+    append(pieces, {{" "}, {"a"}, {"b"}, {"c"}});
+    for (int i = 0; i < 25; i++) {
+      std::string text;
+      const uint64_t size = 2 + random.below(4);
+      while (text.size() < size) text += " abc"[random.below(4)];
+      // few scores, so that many are equal
+      TestPiece piece{text, -static_cast<float>(random.below(4))};
+      const bool known = std::any_of(pieces.begin(), pieces.end(), [&](auto& p) { return p.text == text; });
+      if (!known) pieces.push_back(piece);
+    }
+    const Loaded t = make_bin(pieces);
+    for (int i = 0; i < 20; i++) {
+      std::string text = "a";
+      const uint64_t size = 1 + random.below(60);
+      while (text.size() < size) text += " abc"[random.below(4)];
+      ASSERT_EQ(t->encode(text), merge_slowly(" " + text, pieces)) << text;
+    }
+  }
+}
+
+TEST(Tokenizer, TextStreamNeverSplitsACharacter) {
+  const std::string text = "a\u00e9\u20ac\U0001f600 b";
+  TextStream stream;
+  std::string out;
+  for (const char c : text) {
+    const std::string piece = stream.push({&c, 1});
+    EXPECT_EQ(Json::parse(Json(piece).dump(), "test").as_string(), piece);
+    out += piece;
+  }
+  EXPECT_EQ(out + stream.flush(), text);
+  EXPECT_EQ(stream.push("\xf0\x9f\x98"), "");
+  EXPECT_EQ(stream.flush(), "\ufffd");
+  EXPECT_EQ(stream.flush(), "");
+  // one sign for each beginning of a character, one for each other byte
+  EXPECT_EQ(stream.push("\xf0\x9f\x98x\xe2\x82\xe2\x82\xac\x80\xff\xc0\xaf\xed\xa0\x80."),
+            "\ufffdx\ufffd\u20ac\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd.");
+}
+
+TEST(Tokenizer, RefusalsNameTheFeature) {
+  std::vector<TestPiece> pieces = three_marks(false);
+  pieces.push_back({"a"});
+  auto refusal = [&](const ModelOptions& options) {
+    return message_of([&] { make_model(pieces, options); });
+  };
+  EXPECT_NE(refusal({.type = 1}).find("test.model: SentencePiece unigram is not read yet"),
+            std::string::npos);
+  EXPECT_NE(refusal({.charsmap = "x"}).find("nmt_nfkc"), std::string::npos);
+  EXPECT_NE(refusal({.byte_fallback = true}).find("<0x00> is missing"), std::string::npos);
+  auto with = [&](const TestPiece& piece) {
+    std::vector<TestPiece> more = pieces;
+    more.push_back(piece);
+    return message_of([&] { make_model(more); });
+  };
+  EXPECT_NE(with({"b", 0, kUnused}).find("unused"), std::string::npos);
+  EXPECT_NE(with({"a"}).find("twice"), std::string::npos);
+  EXPECT_NE(with({""}).find("empty"), std::string::npos);
+  EXPECT_NE(with({"b", NAN}).find("score"), std::string::npos);
+  EXPECT_NE(with({"b", 0, 7}).find("type 7"), std::string::npos);
+  EXPECT_NE(with({"<0x41>", 0, kByte}).find("byte_fallback is off"), std::string::npos);
+  EXPECT_NE(with({"<pad>", 0, kUnknown}).find("both of type unknown"), std::string::npos);
+  EXPECT_NE(message_of([] { make_bin({{"a"}, {"b"}}); }).find("begins with <unk>"), std::string::npos);
+}
+
+TEST(Tokenizer, IsFoundBesideAModelAndCopied) {
+  TempDir dir;
+  const Path a = dir.path() / "a", b = dir.path() / "b";
+  for (const Path& path : {a, b}) std::filesystem::create_directory(path);
+  auto write = [](const Path& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary) << bytes;
+  };
+  // a v0 checkpoint begins with its width and its MLP's
+  write(a / "model.bin", raw<int32_t>(64) + raw<int32_t>(172) + std::string(100, '\0'));
+  EXPECT_EQ(find_tokenizer(a), nullptr);
+  EXPECT_EQ(find_tokenizer(a / "model.bin"), nullptr);
+  EXPECT_NE(message_of([&] { load_tokenizer((a / "model.bin").string()); }).find("--tokenizer"),
+            std::string::npos);
+  write(a / "tokenizer.json", "{}");
+  EXPECT_NE(message_of([&] { find_tokenizer(a); }).find("not read yet"), std::string::npos);
+  write(a / "tok6.model", model_file(small_vocabulary(false), {.byte_fallback = true}));
+  EXPECT_STREQ(find_tokenizer(a)->kind(), "SentencePiece BPE");
+  write(a / "tok6.bin", bin_file(small_vocabulary(true)));
+  EXPECT_STREQ(find_tokenizer(a / "model.bin")->kind(), "llama2.c");
+  EXPECT_STREQ(load_tokenizer((a / "tok6.model").string())->kind(), "SentencePiece BPE");
+  write(a / "tok7.bin", bin_file(small_vocabulary(true)));
+  EXPECT_NE(message_of([&] { find_tokenizer(a); }).find("which is the tokenizer"), std::string::npos);
+  EXPECT_THROW(load_tokenizer((a / "absent.bin").string()), Error);
+  EXPECT_THROW(load_tokenizer("vocab.json,merges.txt"), Error);
+  for (const std::string& what :
+       {(a / "tok6.model").string(), (a / "tok6.bin").string(), std::string("bytes")}) {
+    const Loaded t = load_tokenizer(what);
+    std::filesystem::remove_all(b);
+    std::filesystem::create_directory(b);
+    copy_tokenizer(*t, b);
+    const Loaded copy = find_tokenizer(b);
+    ASSERT_NE(copy, nullptr);
+    EXPECT_STREQ(copy->kind(), t->kind());
+    EXPECT_EQ(copy->encode("a  b"), t->encode("a  b"));
+  }
+}
+
+// Reads a damaged file: fine, or an Error that names it; then it must encode and decode.
+void read_damaged(bool bin, const std::string& bytes) {
+  try {
+    const Loaded t = bin ? make_llama2c_tokenizer(bytes, "damaged.file")
+                         : make_sentencepiece_tokenizer(bytes, "damaged.file");
+    const Ids ids = t->encode("a b  ab\xff€ the <0x0A>", {.add_special = true});
+    for (const int32_t id : ids) EXPECT_TRUE(id >= 0 && id < t->size());
+    t->decode(ids);
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("damaged.file: ", 0), 0u) << error.what();
+  }
+}
+
+TEST(Tokenizer, DamagedFilesGiveErrors) {
+  Philox random(2);
+  for (const bool bin : {true, false}) {
+    const std::string file =
+        bin ? bin_file(small_vocabulary(true)) : model_file(small_vocabulary(false), {.byte_fallback = true});
+    for (int i = 0; i < 100; i++) read_damaged(bin, file.substr(0, file.size() * i / 100));
+    for (int i = 0; i < 4000; i++) {
+      std::string damaged = file;
+      for (uint64_t n = 1 + random.below(4); n > 0; n--) {
+        damaged[random.below(damaged.size())] = static_cast<char>(random.below(256));
+      }
+      read_damaged(bin, damaged);
+    }
+    EXPECT_THROW(make_bin({}), Error);
+    EXPECT_THROW(make_sentencepiece_tokenizer("", "empty"), Error);
+  }
+}
+
+TEST(Tokenizer, AMillionLettersTakeLinearithmicTime) {
+  std::vector<TestPiece> pieces = with_bytes(true);
+  pieces.push_back({" ", -100});
+  std::string text = "a";
+  for (int i = 0; i < 16; i++, text += text) pieces.push_back({text, -static_cast<float>(i)});
+  const Loaded t = make_bin(pieces);
+  const std::string word(1000000, 'a');
+  const auto start = std::chrono::steady_clock::now();
+  const Ids ids = t->encode(word);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(t->decode(ids), word);
+  EXPECT_LT(ids.size(), 100u);
+  // 0.3 s, ten times that under a sanitizer; quadratic would be hours
+  EXPECT_LT(seconds.count(), 10);
+}
+
+// Golden rows: what sentencepiece itself gives.
+void expect_golden(const Path& file, const Path& rows) {
+  const Loaded t = load_tokenizer(file.string());
+  std::ifstream lines(rows);
+  std::string line;
+  int count = 0;
+  for (; std::getline(lines, line); count++) {
+    const Json row = Json::parse(line, rows.string());
+    const std::string& text = row.text("text");
+    Ids ids;
+    for (const Json& id : row.at("ids").as_array()) ids.push_back(static_cast<int32_t>(id.as_integer()));
+    EXPECT_EQ(t->encode(text, {row.flag("add_special"), row.flag("parse_special")}), ids) << text;
+    EXPECT_EQ(t->decode(ids), row.text("decoded", text)) << text;
+  }
+  EXPECT_GT(count, 200);
+}
+
+TEST(Tokenizer, GoldenLlama2) {
+  const Path dir = shared_dir() / "tokenizers";
+  SKIP_WITHOUT(dir / "llama2-tokenizer.model");
+  expect_golden(dir / "llama2-tokenizer.model", dir / "golden/llama2.jsonl");
+}
+
+TEST(Tokenizer, GoldenMistral) {
+  const Path dir = shared_dir() / "tokenizers";
+  SKIP_WITHOUT(dir / "mistral_tokenizer.model.v1");
+  expect_golden(dir / "mistral_tokenizer.model.v1", dir / "golden/mistral_v1.jsonl");
+}
+
+TEST(Tokenizer, UnigramModelsAreRefused) {
+  const Path dir = shared_dir() / "tokenizers/golden";
+  SKIP_WITHOUT(dir / "unigram_identity.model");
+  for (const char* name : {"unigram_identity.model", "unigram_nfkc.model"}) {
+    EXPECT_NE(message_of([&] { load_tokenizer((dir / name).string()); }).find("unigram is not read yet"),
+              std::string::npos);
+  }
+}
+
+TEST(Tokenizer, LlamaCppCases) {
+  const Path dir = shared_dir() / "tokenizers";
+  SKIP_WITHOUT(dir / "ggml-vocab-llama-spm.gguf.inp");
+  const Loaded t = load_tokenizer((dir / "llama2-tokenizer.model").string());
+  const std::string inputs = read_file(dir / "ggml-vocab-llama-spm.gguf.inp"),
+                    mark = "\n__ggml_vocab_test__\n";
+  std::ifstream outputs(dir / "ggml-vocab-llama-spm.gguf.out");
+  int count = 0;
+  for (size_t begin = 0, end; begin < inputs.size(); begin = end + mark.size(), count++) {
+    end = std::min(inputs.find(mark, begin), inputs.size());
+    std::string line;
+    ASSERT_TRUE(std::getline(outputs, line));
+    std::istringstream numbers(line);
+    const Ids ids{std::istream_iterator<int32_t>(numbers), {}};
+    EXPECT_EQ(t->encode(inputs.substr(begin, end - begin)), ids) << line;
+  }
+  EXPECT_GE(count, 45);
+}
+
+// Two files of one vocabulary.
+TEST(Tokenizer, Llama2BinAgreesWithModel) {
+  const Path dir = shared_dir() / "tokenizers";
+  SKIP_WITHOUT(dir / "llama2-tokenizer.bin");
+  const Loaded bin = load_tokenizer((dir / "llama2-tokenizer.bin").string());
+  const Loaded model = load_tokenizer((dir / "llama2-tokenizer.model").string());
+  ASSERT_EQ(bin->size(), model->size());
+  std::ifstream lines(dir / "golden/llama2.jsonl");
+  int count = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const std::string text = Json::parse(line, "llama2.jsonl").text("text");
+    if (!std::all_of(text.begin(), text.end(), [](char c) { return c > 0 && c < 127; })) continue;
+    EXPECT_EQ(bin->encode(text), model->encode(text)) << text;
+    EXPECT_EQ(bin->decode(bin->encode(text)), text);
+    count++;
+  }
+  EXPECT_GT(count, 50);
+}
+
+TEST(Tokenizer, ProbeTextGivesTheDocumentedIds) {
+  SKIP_WITHOUT(shared_dir() / "data/tinystories/probe.txt");
+  const std::string probe = read_file(shared_dir() / "data/tinystories/probe.txt");
+  auto with_bos = [](const Tokenizer& t, std::string_view text) {
+    Ids ids = t.encode(text);
+    ids.insert(ids.begin(), t.bos());
+    return ids;
+  };
+  const Path models = shared_dir() / "models";
+  const Loaded tok512 = find_tokenizer(models / "stories260K/stories260K.bin");
+  ASSERT_STREQ(tok512->kind(), "llama2.c");
+  EXPECT_EQ(tok512->size(), 512);
+  const Ids words = with_bos(*tok512, probe);
+  EXPECT_EQ(words.size(), 171u);
+  EXPECT_EQ(Ids(words.begin(), words.begin() + 12),
+            (Ids{1, 301, 427, 309, 426, 301, 427, 309, 394, 265, 262, 415}));
+  EXPECT_EQ(tok512->decode(words), probe);
+  EXPECT_EQ(tok512->decode(Ids{1, 403, 407, 261, 378, 432}), "Once upon a time,");
+  EXPECT_EQ(
+      load_tokenizer((models / "stories260K/tok512.model").string())->encode("Once upon a time, \u00e9"),
+      tok512->encode("Once upon a time, \u00e9"));
+  const Loaded tok105 = load_tokenizer((models / "babyllama-tok105").string());
+  EXPECT_EQ(tok105->size(), 105);
+  const std::string paragraph = probe.substr(0, probe.find('\n'));
+  const Ids letters = with_bos(*tok105, paragraph);
+  EXPECT_EQ(letters.size(), 155u);
+  EXPECT_EQ(Ids(letters.begin(), letters.begin() + 12), (Ids{1, 3, 30, 20, 7, 6, 19, 3, 30, 20, 7, 6}));
+  EXPECT_EQ(tok105->decode(letters), paragraph);
+  EXPECT_EQ(tok105->encode("a\nb").at(2), 0);
+}
+
+TEST(Tokenizer, DamagedRealFilesGiveErrors) {
+  Philox random(3);
+  int read = 0;
+  for (const char* name : {"models/stories260K/tok512.bin", "models/stories260K/tok512.model",
+                           "models/babyllama-tok105/tok105.model", "tokenizers/llama2-tokenizer.bin",
+                           "tokenizers/llama2-tokenizer.model", "tokenizers/mistral_tokenizer.model.v1"}) {
+    const Path path = shared_dir() / name;
+    if (!std::filesystem::exists(path)) continue;
+    const std::string file = read_file(path);
+    const bool bin = path.extension() == ".bin";
+    for (int i = 0; i < 100; i++) read_damaged(bin, file.substr(0, file.size() * i / 100));
+    for (int i = 0; i < (file.size() < 10000 ? 1000 : 10); i++) {
+      std::string damaged = file;
+      damaged[random.below(damaged.size())] ^= static_cast<char>(1 + random.below(255));
+      read_damaged(bin, damaged);
+    }
+    read++;
+  }
+  if (read == 0) GTEST_SKIP() << shared_dir() << " is not here (set SUPRA_SHARED)";
+}
+
+TEST(Tokenizer, AMillionLettersOfLlama2) {
+  const Path path = shared_dir() / "tokenizers/llama2-tokenizer.model";
+  SKIP_WITHOUT(path);
+  const Loaded t = load_tokenizer(path.string());
+  Philox random(4);
+  std::string word;
+  while (word.size() < 1000000) word += static_cast<char>('a' + random.below(26));
+  const auto start = std::chrono::steady_clock::now();
+  const Ids ids = t->encode(word);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(t->decode(ids), word);
+  EXPECT_LT(seconds.count(), 10);
+}
+
+}  // namespace
+}  // namespace supra

@@ -1,0 +1,232 @@
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include "supra/evaluation/perplexity.h"
+#include "supra/evaluation/recall.h"
+#include "supra/formats/openlm_config.h"
+#include "supra/inference/generate.h"
+#include "supra/linearize.h"
+#include "supra/training/train.h"
+#include "tools/command.h"
+#include "tools/human.h"
+#include "tools/interrupt.h"
+#include "tools/plot.h"
+#include "tools/progress.h"
+#include "tools/story_grammar.h"
+#include "tools/training_log.h"
+
+// supra demo: the main job, on what the repository ships. A transformer becomes an RNN, breaks, heals under uptraining and
+// writes text from a state whose size never grows. The texts come from a grammar of our own whose entropy is known.
+
+namespace supra {
+namespace {
+
+// Seeds of the grammar: the teacher, the student and the tests read different stories.
+enum : uint64_t { kTeacherStories = 1, kStudentStories = 2, kHeldOutStories = 3 };
+
+struct HeldOut {
+  std::vector<std::vector<int32_t>> sequences;
+  std::vector<RecallText> recall;
+  int64_t bytes = 0;
+  double floor = 0;  // bits a byte
+};
+
+HeldOut held_out_stories(const Tokenizer& tokenizer, int count, size_t context) {
+  StoryGrammar grammar(kHeldOutStories);
+  HeldOut held_out;
+  double bits = 0;
+  while (static_cast<int>(held_out.sequences.size()) < count) {
+    const Story story = grammar.next();
+    std::vector<int32_t> ids = encode_document(tokenizer, story.text, true);
+    if (ids.size() > context) continue;
+    RecallText text{ids, {}};
+    // BOS stands in front
+    for (const auto& [begin, end] : story.recall) text.spans.emplace_back(begin + 1, end + 1);
+    held_out.recall.push_back(std::move(text));
+    held_out.sequences.push_back(std::move(ids));
+    held_out.bytes += static_cast<int64_t>(story.text.size());
+    bits += story.bits;
+  }
+  held_out.floor = bits / static_cast<double>(held_out.bytes);
+  return held_out;
+}
+
+Path write_text(const Path& directory, const char* name, uint64_t seed, int64_t bytes) {
+  StoryGrammar grammar(seed);
+  const Path path = directory / name;
+  write_file_atomically(path, write_stories(grammar, bytes).text);
+  return path;
+}
+
+double bits_of(const Decoder& decoder, const HeldOut& held_out) {
+  const Perplexity score = evaluate(decoder, held_out.sequences);
+  return bits_per_byte(score.nll, score.tokens, held_out.bytes);
+}
+
+// One line: how well a model predicts stories it has never seen, and what it remembers of them.
+void show_score(const char* who, const Decoder& decoder, const HeldOut& held_out) {
+  printf("   %-26s %.3f bits a byte (floor %.3f), recalls %.0f %% of names, things and places\n", who, bits_of(decoder, held_out),
+         held_out.floor, 100 * recall(decoder, held_out.recall));
+  fflush(stdout);
+}
+
+void show_completion(const char* who, const Model& model, const std::string& prompt) {
+  Session session(*model.decoder);
+  std::vector<int32_t> history = encode_document(*model.tokenizer, prompt, true);
+  session.feed(history);
+  Sampler greedy(SamplerOptions{.temperature = 0});
+  GenerateOptions options;
+  options.tokens = 400;
+  const std::string text = generate(session, model.tokenizer.get(), greedy, history, options).text;
+  printf("   %s:\n", who);
+  // folded at blanks
+  std::string line = "     ";
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(' ', at + 1), text.size());
+    if (line.size() + end - at > 100) {
+      printf("%s\n", line.c_str());
+      line = "     ";
+      if (text[at] == ' ') at++;
+    }
+    line += text.substr(at, end - at);
+    at = end;
+  }
+  printf("%s\n", line.c_str());
+}
+
+// Tokens a second of decoding behind `position` tokens of context, the best of five runs.
+double decode_speed(const Model& model, Session& session, int64_t position) {
+  const std::vector<int32_t> filler(static_cast<size_t>(position - session.position()), 'a');
+  session.feed(filler);
+  double best = 0;
+  for (int run = 0; run < 5; run++) {
+    constexpr int kTokens = 50;
+    const auto start = std::chrono::steady_clock::now();
+    const int32_t id = 'a';
+    for (int i = 0; i < kTokens; i++) session.step(std::span(&id, 1));
+    best = std::max(best, kTokens / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  (void)model;
+  return best;
+}
+
+void show_memory_and_speed(const Model& teacher, const Model& student) {
+  printf("   %-26s %12s %12s %12s\n", "bytes a sequence at", "1k tokens", "16k", "256k");
+  for (const Model* model : {&teacher, &student}) {
+    const auto bytes = [&](int64_t position) { return format_bytes(static_cast<double>(model->decoder->state_bytes(position))); };
+    printf("   %-26s %12s %12s %12s\n", model == &teacher ? "teacher, KV cache" : "student, state", bytes(1000).c_str(),
+           bytes(16000).c_str(), bytes(256000).c_str());
+  }
+  printf("   %-26s %12s %12s\n", "decoded tokens a second at", "100", "8000");
+  for (const Model* model : {&teacher, &student}) {
+    Session session(*model->decoder);
+    const double early = decode_speed(*model, session, 100), late = decode_speed(*model, session, 8000);
+    printf("   %-26s %12s %12s\n", model == &teacher ? "teacher" : "student", format_count(early).c_str(), format_count(late).c_str());
+  }
+}
+
+TrainResult train_with_progress(Model& model, const Path& text, const TrainOptions& options, const Path& directory,
+                                const std::vector<std::vector<int32_t>>& valid, const Path& csv) {
+  const Corpus corpus = read_corpus({text}, *model.tokenizer, kStorySeparator);
+  TrainingLog log(csv, false);
+  Progress progress("   step", options.tokens / options.batch_tokens);
+  TrainHooks hooks;
+  hooks.validate = [&] { return evaluate(*model.decoder, valid).nll; };
+  hooks.should_stop = interrupted;
+  hooks.on_step = [&](const TrainStep& step) {
+    // a byte a token: nats a token over ln 2 are bits a byte
+    progress.update(step.step, format("%.3f bits a byte | %s tok/s", step.loss / M_LN2, format_count(step.tokens_per_second).c_str()));
+    log.write(step);
+  };
+  return train(model, corpus, options, directory, hooks);
+}
+
+// The teacher of the repository: tools/teacher, made by this and by nothing else.
+int make_teacher(const Path& teacher, const Path& output) {
+  Model model;
+  model.decoder = make_decoder(read_openlm_config(Json::load(teacher / "train.json")));
+  model.tokenizer = load_tokenizer("bytes");
+  model.decoder->init_weights(1);
+  std::filesystem::create_directories(output);
+  const Path text = write_text(output, "teacher.txt", kTeacherStories, 8'000'000);
+  const HeldOut held_out = held_out_stories(*model.tokenizer, 200, static_cast<size_t>(model.config().context));
+  TrainOptions options;
+  options.tokens = 8'000'000;
+  options.sequence = 512;
+  options.batch_tokens = 4096;
+  options.lr = 3e-3;
+  options.z_loss = 1e-4;
+  const TrainResult result = train_with_progress(model, text, options, output / "teacher-run", held_out.sequences, output / "teacher.csv");
+  if (result.interrupted) return 1;
+  NewDirectory directory(teacher);
+  std::filesystem::copy_file(teacher / "train.json", directory.path() / "train.json");
+  write_model(model, directory.path(), Dtype::bf16);
+  directory.commit();
+  show_score("teacher", *load_model(teacher).decoder, held_out);
+  return 0;
+}
+
+}  // namespace
+
+int run_demo(Args& args) {
+  Path teacher_path = "tools/teacher", output = "build/demo";
+  int64_t tokens = 1'200'000;
+  bool remake = false;
+  args.flag(&output, "--output -o", "DIR", "where the student, its log and its curve go");
+  args.flag(&teacher_path, "--teacher", "DIR", "the softmax model that comes with the source");
+  args.tokens(&tokens, "--tokens", "to uptrain on");
+  args.flag(&remake, "--make-teacher", "train that model again, from random weights");
+  common_flags(args);
+  args.parse();
+  catch_interrupts();
+  if (remake) return make_teacher(teacher_path, output);
+
+  const auto start = std::chrono::steady_clock::now();
+  const Model teacher = load_model(teacher_path);
+  const HeldOut held_out = held_out_stories(*teacher.tokenizer, 200, static_cast<size_t>(teacher.config().context));
+  printf("1  A transformer: %s parameters, %ld layers of softmax attention, trained on little stories\n",
+         format_count(static_cast<double>(teacher.decoder->parameter_count())).c_str(), static_cast<long>(teacher.config().layers));
+  show_score("teacher", *teacher.decoder, held_out);
+
+  Linearized linearized = linearize(teacher, {});
+  Model& student = linearized.model;
+  printf("\n2  Linearized: every weight kept, softmax replaced by a state of fixed size, %s new weights\n",
+         format_count(static_cast<double>(linearized.fresh_parameters)).c_str());
+  show_score("student, untrained", *student.decoder, held_out);
+
+  printf("\n3  Uptraining on %s tokens of other stories\n", format_count(static_cast<double>(tokens)).c_str());
+  fflush(stdout);
+  std::filesystem::create_directories(output);
+  const Path text = write_text(output, "stories.txt", kStudentStories, tokens);
+  TrainOptions options;
+  options.tokens = tokens;
+  options = resolve(options, *student.decoder);
+  const TrainResult result = train_with_progress(student, text, options, output / "student", held_out.sequences, output / "uptrain.csv");
+  if (result.interrupted) return 1;
+  show_score("student, uptrained", *student.decoder, held_out);
+
+  StoryGrammar grammar(kHeldOutStories);
+  const std::string story = grammar.next().text;
+  const std::string prompt = story.substr(0, story.find(' ', story.size() / 3));
+  printf("\n4  The same beginning, completed by both\n     %s ...\n", prompt.c_str());
+  show_completion("teacher", teacher, prompt);
+  show_completion("student", student, prompt);
+
+  printf("\n5  Memory and speed\n");
+  show_memory_and_speed(teacher, student);
+
+  printf("\n6  Written to %s: student/ (a model), uptrain.csv, stories.txt", output.c_str());
+  if (plot_available()) {
+    plot_runs({output / "uptrain.csv"}, output / "curve.png", {});
+    printf(", curve.png");
+  }
+  printf("\n   all in %s. Now with a real model:\n\n", format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str());
+  printf("     supra inspect MODEL                   what is in it (a folder with config.json and safetensors, or a llama2.c file)\n"
+         "     supra linearize MODEL -o student      softmax out, recurrent state in\n"
+         "     supra uptrain student -o healed --data text.txt --tokens 3M\n"
+         "     supra generate healed -p \"Once upon a time\"\n");
+  return 0;
+}
+
+}  // namespace supra

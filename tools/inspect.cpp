@@ -1,0 +1,97 @@
+#include <cstdio>
+
+#include "supra/formats/config_json.h"
+#include "supra/formats/model_source.h"
+#include "supra/model.h"
+#include "tools/command.h"
+#include "tools/human.h"
+
+namespace supra {
+namespace {
+
+// The layers of a kind, in ranges: "0-3, 5".
+std::string layers_with(const Config& config, MixerKind kind) {
+  std::string text;
+  for (int64_t i = 0; i < config.layers; i++) {
+    if (config.mixers[i] != kind) continue;
+    int64_t last = i;
+    while (last + 1 < config.layers && config.mixers[last + 1] == kind) last++;
+    text += (text.empty() ? "" : ", ") + std::to_string(i) + (last > i ? "-" + std::to_string(last) : "");
+    i = last;
+  }
+  return text;
+}
+
+void print_summary(const ModelSource& source, int64_t parameters, const std::string& dtypes, const std::string& tokenizer) {
+  const Config& c = source.config;
+  printf("%s\n", source.path.c_str());
+  printf("  format      %s, weights %s\n", source.format.c_str(), dtypes.c_str());
+  printf("  family      %s, %s parameters (%ld)\n", c.family.c_str(), format_count(static_cast<double>(parameters)).c_str(), static_cast<long>(parameters));
+  printf("  shape       %ld layers, width %ld, %ld heads of %ld (%ld for keys and values), MLP %ld, vocabulary %ld, context %ld\n",
+         static_cast<long>(c.layers), static_cast<long>(c.width), static_cast<long>(c.heads), static_cast<long>(c.key_dim),
+         static_cast<long>(c.kv_heads), static_cast<long>(c.mlp_width), static_cast<long>(c.vocab), static_cast<long>(c.context));
+  for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
+    const std::string layers = layers_with(c, kind);
+    if (!layers.empty()) printf("  %-10s  layers %s\n", kind == MixerKind::supra ? "supra" : "softmax", layers.c_str());
+  }
+  printf("  tokenizer   %s\n", tokenizer.c_str());
+  for (const std::string& note : source.notes) printf("  note        %s\n", note.c_str());
+  for (const std::string& name : source.unexpected) printf("  not used    %s\n", name.c_str());
+}
+
+std::string describe_tokenizer(const Path& path) {
+  try {
+    const auto tokenizer = find_tokenizer(path);
+    return tokenizer ? format("%s, %d pieces", tokenizer->kind(), tokenizer->size()) : "none beside the model";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+}  // namespace
+
+int run_inspect(Args& args) {
+  Path input;
+  bool tensors = false, json = false;
+  args.positional(&input, "MODEL", "a folder or a file");
+  args.flag(&tensors, "--tensors", "list every tensor");
+  common_flags(args, &json);
+  args.parse();
+
+  const ModelSource source = open_model(input);
+  int64_t parameters = 0;
+  std::string dtypes;
+  for (const TensorInfo& tensor : source.weights->tensors()) {
+    parameters += numel(tensor.shape);
+    const std::string stored = tensor.stored.empty() ? name(tensor.dtype) : tensor.stored;
+    if (dtypes.find(stored) == std::string::npos) dtypes += (dtypes.empty() ? "" : ", ") + stored;
+  }
+  if (json) {
+    Json report = Json::object(), list = Json::array();
+    for (const TensorInfo& tensor : source.weights->tensors()) {
+      Json row = Json::object(), shape = Json::array();
+      for (int64_t size : tensor.shape) shape.push(size);
+      row.set("name", tensor.name);
+      row.set("shape", std::move(shape));
+      row.set("dtype", tensor.stored.empty() ? name(tensor.dtype) : tensor.stored);
+      list.push(std::move(row));
+    }
+    report.set("family", source.config.family);
+    report.set("format", source.format);
+    report.set("parameters", parameters);
+    report.set("layers", source.config.layers);
+    report.set("config", describe(source.config));
+    report.set("tensors", std::move(list));
+    printf("%s\n", report.dump().c_str());
+    return 0;
+  }
+  print_summary(source, parameters, dtypes, describe_tokenizer(input));
+  for (const TensorInfo& tensor : source.weights->tensors()) {
+    if (!tensors) break;
+    printf("  %-56s %-16s %s\n", tensor.name.c_str(), to_string(tensor.shape).c_str(),
+           tensor.stored.empty() ? name(tensor.dtype) : tensor.stored.c_str());
+  }
+  return 0;
+}
+
+}  // namespace supra

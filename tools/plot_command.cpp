@@ -1,0 +1,32 @@
+#include <cstdio>
+
+#include "tools/command.h"
+#include "tools/plot.h"
+
+// supra plot: logs of training runs as one PNG.
+
+namespace supra {
+
+int run_plot(Args& args) {
+  PlotOptions options;
+  std::vector<Path> logs;
+  Path output;
+  args.positional(&logs, "run.csv", "logs that supra uptrain --log wrote");
+  args.flag(&output, "--output -o", "FILE.png", "the picture to write").required();
+  args.flag(&options.x, "--x", "COLUMN", "the horizontal axis: tokens, seconds or step");
+  args.flag(&options.y, "--y", "COLUMNS",
+            "a panel of columns, such as loss,valid_nll; several make several panels");
+  args.flag(&options.teacher, "--teacher", "NLL", "a dashed line: the loss of the model this one came from");
+  args.flag(&options.y_max, "--y-max", "X", "draw what is above X at X");
+  args.flag(&options.title, "--title", "TEXT", "a line above the picture");
+  args.flag(&options.width, "--width", "PIXELS", "of the picture").at_least(200);
+  args.flag(&options.height, "--height", "PIXELS", "of the picture").at_least(150);
+  common_flags(args);
+  args.parse();
+
+  plot_runs(logs, output, options);
+  fprintf(stderr, "wrote %s\n", output.c_str());
+  return 0;
+}
+
+}  // namespace supra

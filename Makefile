@@ -8,6 +8,7 @@ endif
 BUILD    ?= build
 CONFIG   ?= release
 OUT      := $(BUILD)/$(CONFIG)
+OBJ      := $(OUT)/objects
 ARCH     := $(shell uname -m)
 WERROR   ?= -Werror
 quiet    := $(if $(V),,@)
@@ -57,7 +58,7 @@ FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
 SOURCES := $(sort $(filter-out %.simd.cpp,$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
-objects  = $(patsubst %.cpp,$(OUT)/%.o,$(sort $(wildcard $(1))))
+objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 
 .PHONY: all found gtest test demo teacher asan ubsan tsan loc format help clean FORCE
 .DELETE_ON_ERROR:
@@ -79,16 +80,16 @@ $(OUT)/supra: $(call objects,tools/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
 
-$(OUT)/libsupra.a: $(SOURCES:%.cpp=$(OUT)/%.o) $(foreach level,$(LEVELS),$(SIMD:%.cpp=$(OUT)/%.$(level).o))
+$(OUT)/libsupra.a: $(SOURCES:%.cpp=$(OBJ)/%.o) $(foreach level,$(LEVELS),$(SIMD:%.cpp=$(OBJ)/%.$(level).o))
 	$(quiet)rm -f $@ && ar rcs $@ $^
 
-$(OUT)/%.o: %.cpp $(OUT)/flags
+$(OBJ)/%.o: %.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $<"
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) $(CXXFLAGS) -c $< -o $@
 
 define simd_rule
-$(OUT)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
+$(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $$< ($(1))"
 	@mkdir -p $$(@D)
 	$(quiet)$(CXX) $(CXXFLAGS) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
@@ -145,4 +146,4 @@ help: ## this list
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
--include $(shell find $(OUT) -name '*.d' 2>/dev/null)
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

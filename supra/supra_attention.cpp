@@ -41,10 +41,9 @@ SupraAttention::SupraAttention(const Config& c)
   }
   out_proj_ = Linear(c.width, heads_ * value_dim_);
 
-  Tensor log_decay = Tensor::empty({heads_});
-  const std::vector<double> slopes = decay_slopes(heads_, c.decay);
-  for (int64_t h = 0; h < heads_; h++) log_decay.data<float>()[h] = static_cast<float>(-slopes[h]);
-  log_decay_ = Var(log_decay);
+  std::vector<double> log_decay = decay_slopes(heads_, c.decay);
+  for (double& slope : log_decay) slope = -slope;
+  log_decay_ = Tensor::of(log_decay);
 }
 
 void SupraAttention::visit(const std::string& path, const VisitParameters& f) {
@@ -89,12 +88,13 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
   k = rope(k, rope_, steps.first);
 
   const double scale = 1 / std::sqrt(static_cast<double>(key_dim_));
+  const Tensor log_decay = log_decay_.to(x.dtype());
   Var o;
   if (state && T == 1 && !grad_enabled() && steps.lengths.empty()) {
-    o = Var(linear_attention_step(state->parts[0].value(), q.value(), k.value(), v.value(), log_decay_.value(), scale));
+    o = Var(linear_attention_step(state->parts[0].value(), q.value(), k.value(), v.value(), log_decay, scale));
   } else {
     const LinearAttention result =
-        linear_attention(q, k, v, log_decay_, scale, state ? state->parts[0] : Var(), steps.lengths);
+        linear_attention(q, k, v, Var(log_decay), scale, state ? state->parts[0] : Var(), steps.lengths);
     o = result.o;
     if (state) state->parts[0] = result.state;
   }

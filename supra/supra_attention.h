@@ -24,7 +24,7 @@ class SupraAttention : public Mixer {
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
 
-  const Tensor& log_decay() const { return log_decay_.value(); }  // (H) log g
+  const Tensor& log_decay() const { return log_decay_; }  // (H) log g, f64
 
  private:
   int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
@@ -34,7 +34,7 @@ class SupraAttention : public Mixer {
   Linear q_map_, k_map_;      // the feature maps; k_map_ only where G != H
   Norm q_norm_, k_norm_;
   Linear out_proj_;           // (C, H*V)
-  Var log_decay_;             // fixed, not a parameter
+  Tensor log_decay_;          // (H) f64, fixed
 };
 
 // s_h >= 0 of g_h = exp(-s_h), h = 0..H-1.

@@ -198,7 +198,7 @@ TEST(Json, SurvivesDamage) {
       damaged[random.below(damaged.size())] = "\"\\{}[],:019-.eEtfnu \x80\xff\n"[random.below(25)];
     }
     const std::string complaint = fuzz_json(damaged);
-    if (!complaint.empty()) EXPECT_TRUE(complaint.starts_with("fuzz.json:")) << complaint;
+    EXPECT_TRUE(complaint.empty() || complaint.starts_with("fuzz.json:")) << complaint;
   }
 }
 

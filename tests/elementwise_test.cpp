@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <cfloat>
+
 #include "kernels/activation.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"

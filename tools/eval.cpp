@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -35,7 +36,8 @@ int run_eval(Args& args) {
   options.bos = bos.value_or(tokenizer.adds_bos());
   const MappedFile file(text);
   const auto sequences = scoring_sequences(tokenizer, file.text(), options);
-  CHECK(!sequences.empty(), "%s: there is no text in it", text.c_str());
+  CHECK(std::any_of(sequences.begin(), sequences.end(), [](const auto& ids) { return ids.size() > 1; }),
+        "%s: is too short to score, there is no token to predict", text.c_str());
 
   Perplexity result;
   {

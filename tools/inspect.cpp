@@ -61,14 +61,14 @@ int run_inspect(Args& args) {
   const ModelSource source = open_model(input);
   int64_t parameters = 0;
   std::string dtypes;
-  for (const TensorInfo& tensor : source.weights->tensors()) {
-    parameters += numel(tensor.shape);
+  for (const TensorInfo& tensor : source.weights->tensors()) parameters += numel(tensor.shape);
+  for (const TensorInfo& tensor : source.stored) {
     const std::string stored = tensor.stored.empty() ? name(tensor.dtype) : tensor.stored;
     if (dtypes.find(stored) == std::string::npos) dtypes += (dtypes.empty() ? "" : ", ") + stored;
   }
   if (json) {
     Json report = Json::object(), list = Json::array();
-    for (const TensorInfo& tensor : source.weights->tensors()) {
+    for (const TensorInfo& tensor : source.stored) {
       Json row = Json::object(), shape = Json::array();
       for (int64_t size : tensor.shape) shape.push(size);
       row.set("name", tensor.name);
@@ -86,7 +86,7 @@ int run_inspect(Args& args) {
     return 0;
   }
   print_summary(source, parameters, dtypes, describe_tokenizer(input));
-  for (const TensorInfo& tensor : source.weights->tensors()) {
+  for (const TensorInfo& tensor : source.stored) {
     if (!tensors) break;
     printf("  %-56s %-16s %s\n", tensor.name.c_str(), to_string(tensor.shape).c_str(),
            tensor.stored.empty() ? name(tensor.dtype) : tensor.stored.c_str());

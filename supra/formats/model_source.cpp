@@ -71,7 +71,9 @@ ModelSource open_folder(const Path& folder) {
   source.format = std::string("safetensors (") + (openlm ? "openlm" : "llama") + ")";
 
   std::vector<std::string> unused;
-  source.weights = rename_weights(open_safetensors(source.path), openlm ? openlm_family() : llama_family(),
+  std::unique_ptr<WeightReader> file = open_safetensors(source.path);
+  source.stored = file->tensors();
+  source.weights = rename_weights(std::move(file), openlm ? openlm_family() : llama_family(),
                                   parameters_of(source.config), unused);
   size_t buffers = 0;
   for (const std::string& name : unused) {
@@ -92,6 +94,7 @@ ModelSource open_llama2c(const Path& path) {
   auto file = std::make_unique<Llama2c>(path);
   const Llama2cHeader header = file->header();
   ModelSource source;
+  source.stored = file->tensors();
   source.path = path;
   source.format = format("llama2.c v%d", header.version);
   Config& c = source.config;

@@ -17,6 +17,7 @@ struct ModelSource {
   std::string format;                     // "safetensors (llama)", "llama2.c v0", ...
   std::vector<std::string> notes;         // what was converted or left aside, and why that is right
   std::vector<std::string> unexpected;    // tensors of the file that no rule knows
+  std::vector<TensorInfo> stored;         // the tensors under the names of the file
 };
 
 // Finds out what holds the model:

@@ -25,8 +25,9 @@ std::vector<Parameter> parameters_of(const Config& c) {
     const int64_t q = H * c.head_dim, k = G * c.head_dim, v = G * c.value_dim;
     linear(attention + "in_proj", {q + k + v, c.width}, false, {q, k, v});
     if (supra) {
-      linear(attention + "_totrain_embed", {H * c.key_dim, q}, true);
-      if (G != H) linear(attention + "_totrain_embed_kv", {G * c.key_dim, k}, true);
+      const bool apart = c.per_head_feature_map;
+      linear(attention + "_totrain_embed", {H * c.key_dim, apart ? c.head_dim : q}, true);
+      if (G != H) linear(attention + "_totrain_embed_kv", {G * c.key_dim, apart ? c.head_dim : k}, true);
     }
     if (c.qk_norm) {
       // a SUPRA layer normalises k after it was repeated for every head

@@ -1,0 +1,222 @@
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <thread>
+
+#include "supra/formats/json.h"
+#include "tests/fuzz_formats.h"
+#include "tests/support.h"
+
+// The program as its user meets it: run as a process, judged by its exit code and by what it prints.
+
+namespace supra {
+namespace {
+
+Path program() { return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "supra"; }
+
+struct Outcome {
+  int code = -1;  // 128 + signal where it was killed
+  std::string out, err;
+};
+
+struct Run {
+  std::vector<std::string> words;
+  std::string input;
+  rlim_t file_limit = RLIM_INFINITY;  // bytes a file may have: a full disk
+  double interrupt_after = 0;         // seconds; 0: never
+};
+
+Outcome run(const Run& r) {
+  const TempDir scratch;
+  const Path in = scratch.path() / "in", out = scratch.path() / "out", err = scratch.path() / "err";
+  write_bytes(in, r.input);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(open(in.c_str(), O_RDONLY), 0);
+    dup2(open(out.c_str(), O_WRONLY | O_CREAT, 0600), 1);
+    dup2(open(err.c_str(), O_WRONLY | O_CREAT, 0600), 2);
+    if (r.file_limit != RLIM_INFINITY) {
+      const rlimit limit = {r.file_limit, r.file_limit};
+      setrlimit(RLIMIT_FSIZE, &limit);
+      signal(SIGXFSZ, SIG_IGN);
+    }
+    const std::string path = program().string();
+    std::vector<char*> argv = {const_cast<char*>(path.c_str())};
+    for (const std::string& word : r.words) argv.push_back(const_cast<char*>(word.c_str()));
+    argv.push_back(nullptr);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  if (r.interrupt_after > 0) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(r.interrupt_after));
+    kill(child, SIGINT);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out), read_file(err)};
+}
+
+Outcome supra_run(std::vector<std::string> words) { return run(Run{std::move(words), "", RLIM_INFINITY, 0}); }
+
+#define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+// A tiny model trained by the program itself, once for all tests.
+class CliTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    directory = new TempDir;
+    std::string text;
+    for (int i = 0; i < 300; i++) text += format("story %d has a beginning and an end\n<end>\n", i);
+    write_bytes(at("text.txt"), text);
+    write_bytes(at("config.json"), R"({"hidden_dim":32,"n_layers":2,"n_heads":4,"vocab_size":256,"seq_len":64,)"
+                                   R"("intermediate_dim_ffn":48,"model_norm":"rms_norm","weight_tying":true})");
+    trained = supra_run({"train", at("config.json"), "-o", at("teacher"), "--data", at("text.txt"), "--docs", "<end>",
+                         "--tokens", "5k", "--tokenizer", "bytes", "--json"});
+    linearized = supra_run({"linearize", at("teacher"), "-o", at("student"), "--json"});
+  }
+  static void TearDownTestSuite() { delete directory; }
+  static std::string at(const std::string& name) { return (directory->path() / name).string(); }
+
+  // Exit 1, one line on stderr, and each of these parts in it.
+  static void expect_error(const Outcome& outcome, std::initializer_list<std::string> parts) {
+    EXPECT_EQ(outcome.code, 1) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    for (const std::string& part : parts) EXPECT_SAYS(outcome.err, part);
+  }
+
+  // One JSON object and nothing else, with these keys.
+  static Json expect_json(const Outcome& outcome, std::initializer_list<const char*> keys) {
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    Json json = Json::parse(outcome.out, "stdout");
+    for (const char* key : keys) EXPECT_TRUE(json.find(key)) << key << " is not in " << outcome.out;
+    return json;
+  }
+
+  static inline TempDir* directory = nullptr;
+  static inline Outcome trained, linearized;
+};
+
+TEST_F(CliTest, JsonKeysAreThoseOfTheContract) {
+  expect_json(trained, {"tokens", "steps", "loss", "tokens_per_second", "seconds"});
+  expect_json(linearized, {"parameters", "state_bytes"});
+  expect_json(supra_run({"inspect", at("student"), "--json"}), {"family", "parameters", "layers", "config", "tensors"});
+  const Json ids = expect_json(supra_run({"tokenize", at("student"), "--text", "abc", "--json"}), {"ids"});
+  EXPECT_EQ(ids.at("ids").dump(), "[97, 98, 99]");
+  expect_json(supra_run({"eval", at("student"), "--text", at("text.txt"), "--docs", "<end>", "--json"}),
+              {"tokens", "nll", "stderr", "ppl", "bits_per_byte", "seconds", "tokens_per_second"});
+  const Outcome wrote = supra_run({"generate", at("student"), "-p", "story", "-n", "8", "--ignore-eos", "--json"});
+  const Json text = expect_json(wrote, {"ids", "text", "prompt_tokens", "prefill_tokens_per_second", "decode_tokens_per_second", "state_bytes"});
+  EXPECT_EQ(text.at("ids").as_array().size(), 8u);
+  expect_json(supra_run({"doctor", "--json"}), {});
+}
+
+TEST_F(CliTest, ChunkedAndRecurrentEvaluationAgree) {
+  std::vector<std::string> words = {"eval", at("student"), "--text", at("text.txt"), "--context", "64", "--max-tokens", "500", "--json"};
+  const double chunked = expect_json(supra_run(words), {}).number("nll");
+  words.push_back("--recurrent");
+  EXPECT_NEAR(expect_json(supra_run(words), {}).number("nll"), chunked, 1e-5);
+}
+
+TEST_F(CliTest, TheStateGoesOnWhereItStopped) {
+  const std::vector<std::string> common = {"generate", at("student"), "--greedy", "--ignore-eos", "--json"};
+  const auto generate = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return expect_json(supra_run(more), {}).at("ids").dump();
+  };
+  const std::string whole = generate({"-p", "story 7", "-n", "20"});
+  const std::string first = generate({"-p", "story 7", "-n", "12", "--state-out", at("state")});
+  const std::string rest = generate({"--state-in", at("state"), "-n", "8"});
+  EXPECT_EQ(first.substr(0, first.size() - 1) + ", " + rest.substr(1), whole);
+}
+
+TEST_F(CliTest, UsageErrorsExitWithTwoAndSuggest) {
+  for (const auto& [words, hint] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"evla"}, "eval"},
+           {{"eval", at("student"), "--txet", "x"}, "--text"},
+           {{"eval", at("student")}, "--text"},
+           {{"eval", at("student"), "--text"}, "--text"},
+           {{"eval", at("student"), "--text", "x", "--context", "many"}, "many"},
+           {{"linearize", at("teacher")}, "--output"},
+           {{"uptrain", at("student"), "-o", at("x"), "--data", at("text.txt"), "--tokens", "3Q"}, "3Q"}}) {
+    const Outcome outcome = supra_run(words);
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_SAYS(outcome.err, hint);
+    EXPECT_EQ(outcome.out, "");
+  }
+}
+
+TEST_F(CliTest, EveryCommandHasHelp) {
+  for (const char* command : {"inspect", "tokenize", "linearize", "uptrain", "train", "eval", "generate", "chat", "verify",
+                              "plot", "doctor", "demo"}) {
+    const Outcome outcome = supra_run({command, "--help"});
+    EXPECT_EQ(outcome.code, 0) << command;
+    EXPECT_SAYS(outcome.out, std::string("supra ") + command);
+    EXPECT_EQ(outcome.err, "");
+  }
+  EXPECT_SAYS(supra_run({}).out, "usage:");
+  EXPECT_EQ(supra_run({"--help"}).code, 0);
+}
+
+TEST_F(CliTest, BadInputIsNamed) {
+  write_bytes(at("empty"), "");
+  write_bytes(at("noise"), std::string(1000, '\x55'));
+  expect_error(supra_run({"inspect", at("nowhere")}), {"nowhere"});
+  expect_error(supra_run({"inspect", at("empty")}), {"empty"});
+  expect_error(supra_run({"inspect", at("noise")}), {"noise"});
+  expect_error(supra_run({"eval", at("student"), "--text", at("nowhere")}), {"nowhere", "No such file"});
+  expect_error(supra_run({"eval", at("student"), "--text", at("empty")}), {"empty"});
+  expect_error(supra_run({"uptrain", at("student"), "-o", at("x"), "--data", at("empty"), "--tokens", "1k"}), {"empty"});
+  expect_error(supra_run({"linearize", at("student"), "-o", at("x")}), {"recurrent already"});
+  expect_error(supra_run({"generate", at("student"), "--ids", "5,300"}), {"300"});
+  expect_error(supra_run({"verify", at("student"), at("noise")}), {"noise"});
+  expect_error(supra_run({"plot", at("text.txt"), "-o", at("x.png")}), {"text.txt"});
+  expect_error(supra_run({"generate", at("student"), "-p", "a", "--state-in", at("noise")}), {"noise"});
+}
+
+TEST_F(CliTest, ARunIsNotOverwrittenByMistake) {
+  expect_error(supra_run({"train", at("config.json"), "-o", at("teacher"), "--data", at("text.txt"), "--tokens", "1k", "--tokenizer", "bytes"}),
+               {"teacher", "--resume"});
+}
+
+TEST_F(CliTest, AFullDiskLeavesWhatStoodThere) {
+  const std::string before = read_file(directory->path() / "student/model.safetensors");
+  Outcome outcome = run({{"linearize", at("teacher"), "-o", at("student"), "--seed", "9"}, "", 20000, 0});
+  expect_error(outcome, {"cannot write", "model.safetensors"});
+  EXPECT_EQ(read_file(directory->path() / "student/model.safetensors"), before);
+  EXPECT_FALSE(std::filesystem::exists(directory->path() / ".tmp-student"));
+
+  // the first checkpoint fits, the moments of the second do not: the first one stands
+  outcome = run({{"uptrain", at("student"), "-o", at("full"), "--data", at("text.txt"), "--tokens", "1k"}, "", 100000, 0});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_SAYS(outcome.err, "cannot write");
+  EXPECT_FALSE(std::filesystem::exists(directory->path() / "full/model.safetensors"));
+}
+
+TEST_F(CliTest, CtrlCSavesACheckpointThatGoesOn) {
+  const std::vector<std::string> words = {"uptrain", at("student"), "-o", at("long"), "--data", at("text.txt"), "--docs", "<end>", "--tokens", "50M"};
+  const Outcome outcome = run({words, "", RLIM_INFINITY, 1.0});
+  EXPECT_EQ(outcome.code, 1) << outcome.err;
+  EXPECT_SAYS(outcome.err, "interrupted at step");
+  EXPECT_SAYS(outcome.err, "long/checkpoints/step-");
+  const size_t name = outcome.err.rfind("step-0");
+  ASSERT_NE(name, std::string::npos);
+  const std::string checkpoint = "long/checkpoints/" + outcome.err.substr(name, 11);
+  expect_json(supra_run({"inspect", at(checkpoint), "--json"}), {"parameters"});
+  std::vector<std::string> again = words;
+  again.push_back("--resume");
+  const Outcome resumed = run({again, "", RLIM_INFINITY, 1.0});
+  EXPECT_SAYS(resumed.err, "resumed from");
+}
+
+TEST_F(CliTest, ChatKeepsItsState) {
+  const Outcome outcome = run({{"chat", at("student"), "-n", "5"}, "story\n/state\n/save " + at("chat.state") + "\n/reset\n/load " + at("chat.state") + "\n/bogus\n/quit\n", RLIM_INFINITY, 0});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_SAYS(outcome.out, "the state is empty");
+  EXPECT_SAYS(outcome.out, "loaded " + at("chat.state") + ", position");
+}
+
+}  // namespace
+}  // namespace supra

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -32,6 +33,19 @@ struct HeldOut {
   double floor = 0;  // bits a byte
 };
 
+// The tokens that bytes [begin, end) of the text lie in.
+std::vector<std::pair<int64_t, int64_t>> token_spans(const Tokenizer& tokenizer, const std::vector<int32_t>& ids,
+                                                     const std::vector<std::pair<size_t, size_t>>& byte_spans) {
+  std::vector<size_t> ends;  // of each token, in bytes
+  for (size_t i = 0; i < ids.size(); i++) ends.push_back((i ? ends.back() : 0) + tokenizer.piece(ids[i], i <= 1).size());
+  std::vector<std::pair<int64_t, int64_t>> spans;
+  for (const auto& [begin, end] : byte_spans) {
+    const auto first = std::upper_bound(ends.begin(), ends.end(), begin), last = std::lower_bound(first, ends.end(), end);
+    spans.emplace_back(first - ends.begin(), last - ends.begin() + 1);
+  }
+  return spans;
+}
+
 HeldOut held_out_stories(const Tokenizer& tokenizer, int count, size_t context) {
   StoryGrammar grammar(kHeldOutStories);
   HeldOut held_out;
@@ -40,10 +54,7 @@ HeldOut held_out_stories(const Tokenizer& tokenizer, int count, size_t context) 
     const Story story = grammar.next();
     std::vector<int32_t> ids = encode_document(tokenizer, story.text, true);
     if (ids.size() > context) continue;
-    RecallText text{ids, {}};
-    // BOS stands in front
-    for (const auto& [begin, end] : story.recall) text.spans.emplace_back(begin + 1, end + 1);
-    held_out.recall.push_back(std::move(text));
+    held_out.recall.push_back({ids, token_spans(tokenizer, ids, story.recall)});
     held_out.sequences.push_back(std::move(ids));
     held_out.bytes += static_cast<int64_t>(story.text.size());
     bits += story.bits;
@@ -134,9 +145,10 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
   TrainHooks hooks;
   hooks.validate = [&] { return evaluate(*model.decoder, valid).nll; };
   hooks.should_stop = interrupted;
+  const double tokens_per_byte = static_cast<double>(corpus.ids.size()) / static_cast<double>(corpus.bytes);
   hooks.on_step = [&](const TrainStep& step) {
-    // a byte a token: nats a token over ln 2 are bits a byte
-    progress.update(step.step, format("%.3f bits a byte | %s tok/s", step.loss / M_LN2, format_count(step.tokens_per_second).c_str()));
+    progress.update(step.step, format("%.3f bits a byte | %s tok/s", step.loss / M_LN2 * tokens_per_byte,
+                                      format_count(step.tokens_per_second).c_str()));
     log.write(step);
   };
   return train(model, corpus, options, directory, hooks);
@@ -145,18 +157,20 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
 // The teacher of the repository: tools/teacher, made by this and by nothing else.
 int make_teacher(const Path& teacher, const Path& output) {
   Model model;
-  model.decoder = make_decoder(read_openlm_config(Json::load(teacher / "train.json")));
-  model.tokenizer = load_tokenizer("bytes");
-  model.decoder->init_weights(1);
   std::filesystem::create_directories(output);
-  const Path text = write_text(output, "teacher.txt", kTeacherStories, 8'000'000);
+  write_file_atomically(output / "tok_stories.bin", story_vocabulary());
+  model.tokenizer = load_tokenizer(output / "tok_stories.bin");
+  Config config = read_openlm_config(Json::load(teacher / "train.json"));
+  config.vocab = model.tokenizer->size();
+  model.decoder = make_decoder(config);
+  model.decoder->init_weights(1);
+  const Path text = write_text(output, "teacher.txt", kTeacherStories, 16'000'000);
   const HeldOut held_out = held_out_stories(*model.tokenizer, 200, static_cast<size_t>(model.config().context));
   TrainOptions options;
-  options.tokens = 8'000'000;
-  options.sequence = 512;
+  options.tokens = 4'000'000;
   options.batch_tokens = 4096;
-  options.lr = 3e-3;
-  options.z_loss = 1e-4;
+  options.lr = 2e-3;
+  options = resolve(options, *model.decoder);
   const TrainResult result = train_with_progress(model, text, options, output / "teacher-run", held_out.sequences, output / "teacher.csv");
   if (result.interrupted) return 1;
   NewDirectory directory(teacher);
@@ -171,7 +185,7 @@ int make_teacher(const Path& teacher, const Path& output) {
 
 int run_demo(Args& args) {
   Path teacher_path = "tools/teacher", output = "build/demo";
-  int64_t tokens = 1'200'000;
+  int64_t tokens = 800'000;
   bool remake = false;
   args.flag(&output, "--output -o", "DIR", "where the student, its log and its curve go");
   args.flag(&teacher_path, "--teacher", "DIR", "the softmax model that comes with the source");
@@ -198,7 +212,8 @@ int run_demo(Args& args) {
   printf("\n3  Uptraining on %s tokens of other stories\n", format_count(static_cast<double>(tokens)).c_str());
   fflush(stdout);
   std::filesystem::create_directories(output);
-  const Path text = write_text(output, "stories.txt", kStudentStories, tokens);
+  // a token is about four bytes
+  const Path text = write_text(output, "stories.txt", kStudentStories, 4 * tokens);
   TrainOptions options;
   options.tokens = tokens;
   options = resolve(options, *student.decoder);

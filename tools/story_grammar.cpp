@@ -199,4 +199,37 @@ StoryText write_stories(StoryGrammar& grammar, int64_t bytes) {
   return all;
 }
 
+std::string story_vocabulary() {
+  // every word of the rules comes up in this many stories
+  constexpr int kStories = 4000;
+  std::map<std::string, float> pieces;  // by score
+  StoryGrammar grammar(0);
+  for (int story = 0; story < kStories; story++) {
+    const std::string text = " " + grammar.next().text;
+    for (size_t at = 1; at < text.size(); at++) {
+      pieces[text.substr(at, 1)] = 0;
+      if (!isalpha(text[at]) || isalpha(text[at - 1])) continue;
+      size_t end = at;
+      while (end < text.size() && isalpha(text[end])) end++;
+      // a word behind a space takes the space along, and goes first
+      const bool spaced = text[at - 1] == ' ';
+      const std::string word = text.substr(spaced ? at - 1 : at, spaced ? end - at + 1 : end - at);
+      for (size_t size = 2; size <= word.size(); size++) pieces[word.substr(0, size)] = spaced ? 2 : 1;
+    }
+  }
+  std::string file;
+  const auto put = [&](const std::string& text, float score) {
+    const int32_t size = int32_t(text.size());
+    file.append(reinterpret_cast<const char*>(&score), 4);
+    file.append(reinterpret_cast<const char*>(&size), 4);
+    file += text;
+  };
+  const int32_t longest = 32;
+  file.append(reinterpret_cast<const char*>(&longest), 4);
+  for (const char* mark : {"<unk>", "<s>", "</s>"}) put(mark, 0);
+  for (int byte = 0; byte < 256; byte++) put(format("<0x%02X>", byte), 0);
+  for (const auto& [text, score] : pieces) put(text, score);
+  return file;
+}
+
 }  // namespace supra

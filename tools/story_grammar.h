@@ -65,4 +65,8 @@ struct StoryText {
 // Whole stories until there are `bytes` of text or a little more.
 StoryText write_stories(StoryGrammar& grammar, int64_t bytes);
 
+// A tokenizer file (llama2.c's format) whose pieces are the words of the grammar, with the space in front of them, and
+// their beginnings, so that merging letter by letter arrives at the word. A story is about 80 tokens.
+std::string story_vocabulary();
+
 }  // namespace supra

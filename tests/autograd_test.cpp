@@ -221,7 +221,7 @@ TEST(Autograd, what_gets_no_gradient_is_not_run) {
   expect_values(w.grad(), {1});
 }
 
-TEST(Checkpoint, gives_the_gradients_of_the_plain_graph) {
+TEST(ActivationCheckpoint, gives_the_gradients_of_the_plain_graph) {
   const Var w(values({0.5, -2}), true);
   auto block = [&](const Vars& in) { return plus(weighted(times(in[0], in[1]), w), in[0]); };
   std::vector<Tensor> grads[2];
@@ -236,14 +236,14 @@ TEST(Checkpoint, gives_the_gradients_of_the_plain_graph) {
   for (size_t i = 0; i < grads[0].size(); i++) EXPECT_TRUE(same_bits(grads[0][i], grads[1][i])) << i;
 }
 
-TEST(Checkpoint, reaches_parameters_when_no_input_asks) {
+TEST(ActivationCheckpoint, reaches_parameters_when_no_input_asks) {
   const Var w(values({2}), true);
   const Var y = checkpoint([&](const Vars& in) { return weighted(in[0], w); }, {Var(values({7}))});
   backward(y);
   expect_values(w.grad(), {7});
 }
 
-TEST(Checkpoint, nests_and_skips_unused_inputs) {
+TEST(ActivationCheckpoint, nests_and_skips_unused_inputs) {
   const Var a(values({3}), true), b(values({4}), true);
   auto square = [](const Vars& in) { return times(in[0], in[0]); };
   auto fourth = [&](const Vars& in) { return checkpoint(square, {checkpoint(square, {in[0]})}); };
@@ -252,7 +252,7 @@ TEST(Checkpoint, nests_and_skips_unused_inputs) {
   EXPECT_FALSE(b.grad().defined());
 }
 
-TEST(Checkpoint, keeps_less) {
+TEST(ActivationCheckpoint, keeps_less) {
   auto block = [](const Vars& in) {
     Var y = in[0];
     for (int i = 0; i < 20; i++) y = times(y, y);

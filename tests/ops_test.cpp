@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include "autograd/gradcheck.h"
-#include "tensor/cpu.h"
 #include "tests/ops_table.h"
 #include "tests/support.h"
 
@@ -9,22 +8,8 @@
 
 namespace supra {
 
-static std::vector<CpuLevel> levels() {
-  std::vector<CpuLevel> all;
-  for (CpuLevel level : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512}) {
-    if (level <= best_cpu_level()) all.push_back(level);
-  }
-  return all;
-}
-
 class Op : public testing::TestWithParam<OpCase> {
  protected:
-  ~Op() override {
-    set_cpu_level(level_);
-    set_threads(threads_);
-    set_poison(false);
-  }
-
   const OpCase& op() const { return GetParam(); }
 
   // Calls f(what, tensor, reference) for each output and gradient that both runs have.
@@ -43,8 +28,7 @@ class Op : public testing::TestWithParam<OpCase> {
   }
 
  private:
-  CpuLevel level_ = cpu_level();
-  int threads_ = threads();
+  RestoreMachine restore_;
 };
 
 // The same values, one element off the alignment that fresh tensors have.
@@ -79,7 +63,7 @@ TEST_P(Op, f32_agrees_with_f64_at_every_level) {
   for (Size size : {Size::small, Size::large}) {
     const OpRun reference = run_op(op(), make_inputs(op(), size, Dtype::f64));
     const std::vector<Tensor> inputs = make_inputs(op(), size, Dtype::f32);
-    for (CpuLevel level : levels()) {
+    for (CpuLevel level : cpu_levels()) {
       set_cpu_level(level);
       compare(run_op(op(), inputs), reference,
               format("%s, %s", name(level), size == Size::small ? "small" : "large"),
@@ -95,7 +79,7 @@ TEST_P(Op, nothing_uninitialised_is_read) {
   for (Dtype dtype : {Dtype::f32, Dtype::f64}) {
     for (Size size : {Size::small, Size::large}) {
       const std::vector<Tensor> inputs = make_inputs(op(), size, dtype);
-      for (CpuLevel level : levels()) {
+      for (CpuLevel level : cpu_levels()) {
         set_cpu_level(level);
         set_poison(false);
         const OpRun clean = run_op(op(), inputs);
@@ -114,7 +98,7 @@ TEST_P(Op, nothing_uninitialised_is_read) {
 TEST_P(Op, same_bits_again_and_at_any_thread_count) {
   for (Dtype dtype : {Dtype::f32, Dtype::f64}) {
     const std::vector<Tensor> inputs = make_inputs(op(), Size::large, dtype);
-    for (CpuLevel level : levels()) {
+    for (CpuLevel level : cpu_levels()) {
       set_cpu_level(level);
       set_threads(1);
       const OpRun first = run_op(op(), inputs);

@@ -7,7 +7,9 @@
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <vector>
 
+#include "tensor/cpu.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
@@ -45,6 +47,32 @@ class TempDir {
 
  private:
   std::filesystem::path path_;
+};
+
+// The levels of kernels that this machine can run.
+inline std::vector<CpuLevel> cpu_levels() {
+  std::vector<CpuLevel> levels;
+  for (CpuLevel level : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512}) {
+    if (level <= best_cpu_level()) levels.push_back(level);
+  }
+  return levels;
+}
+
+// Puts the level, the threads and the poisoning back when the test that changed them ends.
+class RestoreMachine {
+ public:
+  RestoreMachine() = default;
+  ~RestoreMachine() {
+    set_cpu_level(level_);
+    set_threads(threads_);
+    set_poison(false);
+  }
+  RestoreMachine(const RestoreMachine&) = delete;
+  RestoreMachine& operator=(const RestoreMachine&) = delete;
+
+ private:
+  CpuLevel level_ = cpu_level();
+  int threads_ = threads();
 };
 
 // Normal numbers, each exact in f32 whatever the dtype is, so that an f64 run can judge an f32 one.

@@ -62,9 +62,21 @@ void write_model(const Model& model, const Path& directory, Dtype dtype) {
   if (model.tokenizer) copy_tokenizer(*model.tokenizer, directory);
 }
 
+// The new directory takes the old one's place: refuse where that would lose more than a model's files.
+static void check_replaces(const Path& old, const Path& built) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(old, error)) {
+    const Path name = entry.path().filename();
+    const bool replaced = exists(built / name) || name.string().starts_with("tokenizer");
+    CHECK(replaced, "%s: holds %s, which writing a model there would remove (give another directory)", old.c_str(),
+          name.c_str());
+  }
+}
+
 void save_model(const Model& model, const Path& path, Dtype dtype) {
   NewDirectory directory(path);
   write_model(model, directory.path(), dtype);
+  check_replaces(path, directory.path());
   directory.commit();
 }
 

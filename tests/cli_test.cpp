@@ -3,7 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <csignal>
+#include <functional>
 #include <thread>
 
 #include "supra/formats/json.h"
@@ -26,13 +29,14 @@ struct Run {
   std::vector<std::string> words;
   std::string input;
   rlim_t file_limit = RLIM_INFINITY;  // bytes a file may have: a full disk
-  double interrupt_after = 0;         // seconds; 0: never
+  std::string interrupt_when;         // this is on stderr; empty: never
 };
 
 Outcome run(const Run& r) {
   const TempDir scratch;
   const Path in = scratch.path() / "in", out = scratch.path() / "out", err = scratch.path() / "err";
   write_bytes(in, r.input);
+  write_bytes(err, "");
   const pid_t child = fork();
   if (child == 0) {
     dup2(open(in.c_str(), O_RDONLY), 0);
@@ -50,31 +54,45 @@ Outcome run(const Run& r) {
     execv(argv[0], argv.data());
     _exit(127);
   }
-  if (r.interrupt_after > 0) {
-    std::this_thread::sleep_for(std::chrono::duration<double>(r.interrupt_after));
-    kill(child, SIGINT);
-  }
   int status = 0;
-  waitpid(child, &status, 0);
+  if (!r.interrupt_when.empty()) {
+    while (waitpid(child, &status, WNOHANG) == 0) {
+      if (read_file(err).find(r.interrupt_when) != std::string::npos) {
+        kill(child, SIGINT);
+        waitpid(child, &status, 0);
+        break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  } else {
+    waitpid(child, &status, 0);
+  }
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out), read_file(err)};
 }
 
-Outcome supra_run(std::vector<std::string> words) { return run(Run{std::move(words), "", RLIM_INFINITY, 0}); }
+Outcome supra_run(std::vector<std::string> words) {
+  return run(Run{std::move(words), "", RLIM_INFINITY, ""});
+}
 
 #define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 // A tiny model trained by the program itself, once for all tests.
 class CliTest : public testing::Test {
  protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(program())) GTEST_SKIP() << program() << " is not built";
+  }
   static void SetUpTestSuite() {
+    if (!std::filesystem::exists(program())) return;
     directory = new TempDir;
     std::string text;
     for (int i = 0; i < 300; i++) text += format("story %d has a beginning and an end\n<end>\n", i);
     write_bytes(at("text.txt"), text);
-    write_bytes(at("config.json"), R"({"hidden_dim":32,"n_layers":2,"n_heads":4,"vocab_size":256,"seq_len":64,)"
-                                   R"("intermediate_dim_ffn":48,"model_norm":"rms_norm","weight_tying":true})");
-    trained = supra_run({"train", at("config.json"), "-o", at("teacher"), "--data", at("text.txt"), "--docs", "<end>",
-                         "--tokens", "5k", "--tokenizer", "bytes", "--json"});
+    write_bytes(at("config.json"),
+                R"({"hidden_dim":32,"n_layers":2,"n_heads":4,"vocab_size":256,"seq_len":64,)"
+                R"("intermediate_dim_ffn":48,"model_norm":"rms_norm","weight_tying":true})");
+    trained = supra_run({"train", at("config.json"), "-o", at("teacher"), "--data", at("text.txt"), "--docs",
+                         "<end>", "--tokens", "5k", "--tokenizer", "bytes", "--json"});
     linearized = supra_run({"linearize", at("teacher"), "-o", at("student"), "--json"});
   }
   static void TearDownTestSuite() { delete directory; }
@@ -102,19 +120,23 @@ class CliTest : public testing::Test {
 TEST_F(CliTest, JsonKeysAreThoseOfTheContract) {
   expect_json(trained, {"tokens", "steps", "loss", "tokens_per_second", "seconds"});
   expect_json(linearized, {"parameters", "state_bytes"});
-  expect_json(supra_run({"inspect", at("student"), "--json"}), {"family", "parameters", "layers", "config", "tensors"});
+  expect_json(supra_run({"inspect", at("student"), "--json"}),
+              {"family", "parameters", "layers", "config", "tensors"});
   const Json ids = expect_json(supra_run({"tokenize", at("student"), "--text", "abc", "--json"}), {"ids"});
   EXPECT_EQ(ids.at("ids").dump(), "[97, 98, 99]");
   expect_json(supra_run({"eval", at("student"), "--text", at("text.txt"), "--docs", "<end>", "--json"}),
               {"tokens", "nll", "stderr", "ppl", "bits_per_byte", "seconds", "tokens_per_second"});
-  const Outcome wrote = supra_run({"generate", at("student"), "-p", "story", "-n", "8", "--ignore-eos", "--json"});
-  const Json text = expect_json(wrote, {"ids", "text", "prompt_tokens", "prefill_tokens_per_second", "decode_tokens_per_second", "state_bytes"});
+  const Outcome wrote =
+      supra_run({"generate", at("student"), "-p", "story", "-n", "8", "--ignore-eos", "--json"});
+  const Json text = expect_json(wrote, {"ids", "text", "prompt_tokens", "prefill_tokens_per_second",
+                                        "decode_tokens_per_second", "state_bytes"});
   EXPECT_EQ(text.at("ids").as_array().size(), 8u);
   expect_json(supra_run({"doctor", "--json"}), {});
 }
 
 TEST_F(CliTest, ChunkedAndRecurrentEvaluationAgree) {
-  std::vector<std::string> words = {"eval", at("student"), "--text", at("text.txt"), "--context", "64", "--max-tokens", "500", "--json"};
+  std::vector<std::string> words = {"eval", at("student"),  "--text", at("text.txt"), "--context",
+                                    "64",   "--max-tokens", "500",    "--json"};
   const double chunked = expect_json(supra_run(words), {}).number("nll");
   words.push_back("--recurrent");
   EXPECT_NEAR(expect_json(supra_run(words), {}).number("nll"), chunked, 1e-5);
@@ -149,8 +171,8 @@ TEST_F(CliTest, UsageErrorsExitWithTwoAndSuggest) {
 }
 
 TEST_F(CliTest, EveryCommandHasHelp) {
-  for (const char* command : {"inspect", "tokenize", "linearize", "uptrain", "train", "eval", "generate", "chat", "verify",
-                              "plot", "doctor", "demo"}) {
+  for (const char* command : {"inspect", "tokenize", "linearize", "uptrain", "train", "eval", "generate",
+                              "chat", "verify", "plot", "doctor", "demo"}) {
     const Outcome outcome = supra_run({command, "--help"});
     EXPECT_EQ(outcome.code, 0) << command;
     EXPECT_SAYS(outcome.out, std::string("supra ") + command);
@@ -168,7 +190,8 @@ TEST_F(CliTest, BadInputIsNamed) {
   expect_error(supra_run({"inspect", at("noise")}), {"noise"});
   expect_error(supra_run({"eval", at("student"), "--text", at("nowhere")}), {"nowhere", "No such file"});
   expect_error(supra_run({"eval", at("student"), "--text", at("empty")}), {"empty"});
-  expect_error(supra_run({"uptrain", at("student"), "-o", at("x"), "--data", at("empty"), "--tokens", "1k"}), {"empty"});
+  expect_error(supra_run({"uptrain", at("student"), "-o", at("x"), "--data", at("empty"), "--tokens", "1k"}),
+               {"empty"});
   expect_error(supra_run({"linearize", at("student"), "-o", at("x")}), {"recurrent already"});
   expect_error(supra_run({"generate", at("student"), "--ids", "5,300"}), {"300"});
   expect_error(supra_run({"verify", at("student"), at("noise")}), {"noise"});
@@ -176,43 +199,138 @@ TEST_F(CliTest, BadInputIsNamed) {
   expect_error(supra_run({"generate", at("student"), "-p", "a", "--state-in", at("noise")}), {"noise"});
 }
 
+TEST_F(CliTest, DamagedWeightsAreNamed) {
+  const auto damaged = [](const std::string& name, const std::function<void(NamedTensors&)>& damage) {
+    std::filesystem::copy(at("teacher"), at(name), std::filesystem::copy_options::recursive);
+    NamedTensors tensors;
+    const auto weights = open_safetensors(at("teacher/model.safetensors"));
+    for (const TensorInfo& info : weights->tensors())
+      tensors.push_back({info.name, weights->get(info.name).clone()});
+    damage(tensors);
+    write_safetensors(at(name + "/model.safetensors"), tensors);
+    return supra_run({"eval", at(name), "--text", at("text.txt")});
+  };
+  const std::string victim = open_safetensors(at("teacher/model.safetensors"))->tensors().back().name;
+  expect_error(damaged("missing", [](NamedTensors& t) { t.pop_back(); }), {"missing", victim});
+  expect_error(damaged("misshapen",
+                       [](NamedTensors& t) {
+                         t.back().second = Tensor::zeros({3, 5});
+                       }),
+               {"misshapen", victim, "(3, 5)"});
+  expect_error(damaged("nan", [](NamedTensors& t) { *t.back().second.data<float>() = NAN; }),
+               {"nan", victim});
+
+  const std::string bytes = read_file(at("teacher/model.safetensors"));
+  std::filesystem::copy(at("teacher"), at("cut"), std::filesystem::copy_options::recursive);
+  write_bytes(at("cut/model.safetensors"), bytes.substr(0, bytes.size() / 2));
+  expect_error(supra_run({"inspect", at("cut")}), {"cut"});
+}
+
+TEST_F(CliTest, VerifyReportsInJson) {
+  Tensor tokens = Tensor::zeros({1, 8}, Dtype::i32);
+  write_safetensors(at("golden.safetensors"), {{"tokens", tokens}, {"logits", Tensor::zeros({1, 8, 256})}});
+  const Outcome outcome = supra_run({"verify", at("student"), at("golden.safetensors"), "--json"});
+  EXPECT_EQ(outcome.code, 1) << outcome.err;
+  const Json json = Json::parse(outcome.out, "stdout");
+  EXPECT_EQ(json.integer("failed"), 1);
+  EXPECT_EQ(json.at("keys").as_array()[0].text("key"), "logits");
+}
+
+TEST_F(CliTest, IdsDecodeToTheirText) {
+  EXPECT_EQ(supra_run({"tokenize", "bytes", "--decode", "--ids", "104,195,169"}).out, "h\xc3\xa9\n");
+  const Outcome ids = supra_run({"tokenize", "bytes", "--text", "h\xc3\xa9 \n"});
+  EXPECT_EQ(run({{"tokenize", "bytes", "--decode"}, ids.out, RLIM_INFINITY, ""}).out, "h\xc3\xa9 \n\n");
+  // 2^32 + 97 is not 97
+  expect_error(supra_run({"tokenize", "bytes", "--decode", "--ids", "4294967393"}), {"4294967393"});
+}
+
+TEST_F(CliTest, AModelTakesNoOtherFilesPlace) {
+  std::filesystem::create_directory(at("mine"));
+  write_bytes(at("mine/notes.txt"), "keep");
+  expect_error(supra_run({"linearize", at("teacher"), "-o", at("mine")}), {"mine", "notes.txt"});
+  EXPECT_EQ(read_file(at("mine/notes.txt")), "keep");
+  const std::string before = read_file(at("teacher/model.safetensors"));
+  expect_error(supra_run({"linearize", at("teacher"), "-o", at("teacher")}), {"teacher", "--output"});
+  EXPECT_EQ(read_file(at("teacher/model.safetensors")), before);
+}
+
+TEST_F(CliTest, OverwritingForgetsTheOldRun) {
+  std::vector<std::string> words = {"train",        at("config.json"), "-o",    at("again"), "--data",
+                                    at("text.txt"), "--tokenizer",     "bytes", "--json",    "--tokens"};
+  const auto with = [&](std::initializer_list<std::string> more) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), more);
+    return supra_run(all);
+  };
+  expect_json(with({"2k"}), {});
+  EXPECT_EQ(expect_json(with({"1k", "--overwrite"}), {}).integer("steps"), 3);
+  EXPECT_TRUE(std::filesystem::exists(at("again/checkpoints/step-000003")));
+  EXPECT_FALSE(std::filesystem::exists(at("again/checkpoints/step-000007")));
+  // a resumed run that meets a full disk leaves both the model and its last checkpoint whole
+  const std::string before = read_file(at("again/model.safetensors"));
+  std::vector<std::string> longer = words;
+  longer.insert(longer.end(), {"2k", "--resume"});
+  const Outcome full = run({longer, "", 120000, ""});
+  EXPECT_EQ(full.code, 1) << full.err;
+  EXPECT_SAYS(full.err, "optimizer.safetensors");
+  EXPECT_SAYS(full.err, "File too large");
+  EXPECT_EQ(read_file(at("again/model.safetensors")), before);
+  EXPECT_EQ(expect_json(supra_run(longer), {}).integer("steps"), 7);
+  // a finished run has nothing left to do, and fewer tokens than it has seen are a mistake
+  EXPECT_SAYS(supra_run(longer).out, "\"loss\": null");
+  const Outcome shorter = with({"1k", "--resume"});
+  EXPECT_EQ(shorter.code, 1);
+  EXPECT_SAYS(shorter.err, "step-000007: is 7 steps in");
+}
+
 TEST_F(CliTest, ARunIsNotOverwrittenByMistake) {
-  expect_error(supra_run({"train", at("config.json"), "-o", at("teacher"), "--data", at("text.txt"), "--tokens", "1k", "--tokenizer", "bytes"}),
+  expect_error(supra_run({"train", at("config.json"), "-o", at("teacher"), "--data", at("text.txt"),
+                          "--tokens", "1k", "--tokenizer", "bytes"}),
                {"teacher", "--resume"});
 }
 
 TEST_F(CliTest, AFullDiskLeavesWhatStoodThere) {
   const std::string before = read_file(directory->path() / "student/model.safetensors");
-  Outcome outcome = run({{"linearize", at("teacher"), "-o", at("student"), "--seed", "9"}, "", 20000, 0});
+  Outcome outcome = run({{"linearize", at("teacher"), "-o", at("student"), "--seed", "9"}, "", 20000, ""});
   expect_error(outcome, {"cannot write", "model.safetensors"});
   EXPECT_EQ(read_file(directory->path() / "student/model.safetensors"), before);
   EXPECT_FALSE(std::filesystem::exists(directory->path() / ".tmp-student"));
 
   // the first checkpoint fits, the moments of the second do not: the first one stands
-  outcome = run({{"uptrain", at("student"), "-o", at("full"), "--data", at("text.txt"), "--tokens", "1k"}, "", 100000, 0});
+  outcome = run({{"uptrain", at("student"), "-o", at("full"), "--data", at("text.txt"), "--tokens", "1k"},
+                 "",
+                 100000,
+                 ""});
   EXPECT_EQ(outcome.code, 1);
   EXPECT_SAYS(outcome.err, "cannot write");
   EXPECT_FALSE(std::filesystem::exists(directory->path() / "full/model.safetensors"));
 }
 
 TEST_F(CliTest, CtrlCSavesACheckpointThatGoesOn) {
-  const std::vector<std::string> words = {"uptrain", at("student"), "-o", at("long"), "--data", at("text.txt"), "--docs", "<end>", "--tokens", "50M"};
-  const Outcome outcome = run({words, "", RLIM_INFINITY, 1.0});
+  const std::vector<std::string> words = {
+      "uptrain", at("student"), "-o",  at("long"),           "--data", at("text.txt"), "--docs",
+      "<end>",   "--tokens",    "50M", "--checkpoint-every", "1k"};
+  const Outcome outcome = run({words, "", RLIM_INFINITY, "saved "});
   EXPECT_EQ(outcome.code, 1) << outcome.err;
   EXPECT_SAYS(outcome.err, "interrupted at step");
   EXPECT_SAYS(outcome.err, "long/checkpoints/step-");
   const size_t name = outcome.err.rfind("step-0");
   ASSERT_NE(name, std::string::npos);
   const std::string checkpoint = "long/checkpoints/" + outcome.err.substr(name, 11);
-  expect_json(supra_run({"inspect", at(checkpoint), "--json"}), {"parameters"});
+  expect_json(supra_run({"eval", at(checkpoint), "--text", at("text.txt"), "--max-tokens", "200", "--json"}),
+              {"nll"});
   std::vector<std::string> again = words;
   again.push_back("--resume");
-  const Outcome resumed = run({again, "", RLIM_INFINITY, 1.0});
-  EXPECT_SAYS(resumed.err, "resumed from");
+  const Outcome resumed = run({again, "", RLIM_INFINITY, "resumed from"});
+  EXPECT_SAYS(resumed.err, "resumed from " + at(checkpoint));
 }
 
 TEST_F(CliTest, ChatKeepsItsState) {
-  const Outcome outcome = run({{"chat", at("student"), "-n", "5"}, "story\n/state\n/save " + at("chat.state") + "\n/reset\n/load " + at("chat.state") + "\n/bogus\n/quit\n", RLIM_INFINITY, 0});
+  const Outcome outcome = run({{"chat", at("student"), "-n", "5"},
+                               "story\n/state\n/save " + at("chat.state") + "\n/reset\n/load " +
+                                   at("chat.state") + "\n/bogus\n/quit\n",
+                               RLIM_INFINITY,
+                               ""});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_SAYS(outcome.out, "the state is empty");
   EXPECT_SAYS(outcome.out, "loaded " + at("chat.state") + ", position");

@@ -88,7 +88,7 @@ int run_chat(Args& args) {
   SamplingFlags sampling;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&options.tokens, "--tokens -n", "N", "tokens of an answer at most").at_least(1);
-  args.flag(&options.stop, "--stop", "S...", "texts that end an answer");
+  args.flag(&options.stop, "--stop", "S", "texts that end an answer");
   sampling.declare(args);
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
   common_flags(args);

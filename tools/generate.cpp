@@ -42,7 +42,7 @@ int run_generate(Args& args) {
   args.flag(&ids, "--ids", "1,2,3", "the prompt as token ids, taken as they are");
   args.flag(&options.tokens, "--tokens -n", "N", "new tokens at most").at_least(0);
   sampling.declare(args);
-  args.flag(&options.stop, "--stop", "S...", "texts that end it");
+  args.flag(&options.stop, "--stop", "S", "texts that end it");
   args.flag(&ignore_marks, "--ignore-eos", "write on behind the end of a text");
   args.flag(&state_in, "--state-in", "F", "go on from a saved state");
   args.flag(&state_out, "--state-out", "F", "save the state at the end");

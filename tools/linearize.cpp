@@ -28,6 +28,9 @@ int run_linearize(Args& args) {
   common_flags(args, &json);
   args.parse();
 
+  std::error_code absent;
+  CHECK(!std::filesystem::equivalent(input, output, absent),
+        "%s: is the model itself, which would be overwritten (give another --output)", output.c_str());
   const Model teacher = load_model(input, tokenizer);
   const Linearized result = linearize(teacher, options);
   save_model(result.model, output);

@@ -2,6 +2,7 @@
 #include <iostream>
 #include <iterator>
 #include <sstream>
+#include <utility>
 
 #include "supra/formats/json.h"
 #include "supra/tokenizers/tokenizer.h"
@@ -45,17 +46,22 @@ void encode_lines(const Tokenizer& tokenizer, const Path& path, const EncodeOpti
 
 // Ids from the flag, or from stdin separated by blanks or commas.
 std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
-  if (!given.empty()) return {given.begin(), given.end()};
+  const auto checked = [](int64_t id) {
+    CHECK(std::in_range<int32_t>(id), "--decode: %ld is no token id (ids are whole numbers below 2^31)", static_cast<long>(id));
+    return static_cast<int32_t>(id);
+  };
+  std::vector<int32_t> ids;
+  for (int64_t id : given) ids.push_back(checked(id));
+  if (!ids.empty()) return ids;
   std::string text{std::istreambuf_iterator<char>(std::cin), {}};
   for (char& c : text) {
     if (c == ',' || c == '\n') c = ' ';
   }
   std::istringstream words(text);
-  std::vector<int32_t> ids;
   for (std::string word; words >> word;) {
     int64_t id;
     read_value(word, id);
-    ids.push_back(static_cast<int32_t>(id));
+    ids.push_back(checked(id));
   }
   return ids;
 }

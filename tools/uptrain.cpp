@@ -28,8 +28,8 @@ struct TrainFlags {
 void declare(Args& args, TrainFlags& f) {
   TrainOptions& o = f.options;
   args.flag(&f.output, "--output -o", "DIR", "where the trained model goes, its checkpoints inside").required();
-  args.flag(&f.data, "--data", "FILE...", "text to train on").required();
-  args.flag(&f.valid, "--valid", "FILE...", "held-out text, measured five times on the way");
+  args.flag(&f.data, "--data", "FILE", "text to train on").required();
+  args.flag(&f.valid, "--valid", "FILE", "held-out text, measured five times on the way");
   args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
   args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
@@ -61,7 +61,7 @@ int report(const TrainFlags& f, const TrainResult& result) {
     Json report = Json::object();
     report.set("tokens", result.tokens);
     report.set("steps", result.steps);
-    report.set("loss", result.loss);
+    report.set("loss", result.loss >= 0 ? Json(result.loss) : Json());
     report.set("valid_nll", result.valid_nll >= 0 ? Json(result.valid_nll) : Json());
     report.set("tokens_per_second", result.tokens_per_second);
     report.set("seconds", result.seconds);
@@ -69,8 +69,9 @@ int report(const TrainFlags& f, const TrainResult& result) {
     report.set("interrupted", result.interrupted);
     printf("%s\n", report.dump().c_str());
   } else if (!result.interrupted) {
-    printf("trained on %s tokens in %s, loss %.4f", format_count(static_cast<double>(result.tokens)).c_str(),
-           format_time(result.seconds).c_str(), result.loss);
+    printf("trained on %s tokens in %s", format_count(static_cast<double>(result.tokens)).c_str(),
+           format_time(result.seconds).c_str());
+    if (result.loss >= 0) printf(", loss %.4f", result.loss);
     if (result.valid_nll >= 0) printf(", validation %.4f nats a token", result.valid_nll);
     printf("\nwrote %s\n", f.output.c_str());
   }
@@ -100,6 +101,8 @@ int run_training(TrainFlags& f, Model model) {
           static_cast<double>(o.tokens) / static_cast<double>(corpus.ids.size()),
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.lr);
 
+  // the old run's checkpoints may have higher steps: they would pass for the newest of this one
+  if (f.overwrite && !o.resume) std::filesystem::remove_all(f.output / "checkpoints");
   catch_interrupts();
   TrainingLog log(f.log, o.resume);
   std::optional<Progress> progress;
@@ -147,7 +150,7 @@ int run_train(Args& args) {
   args.parse();
   Model model;
   model.decoder = make_decoder(read_openlm_config(Json::load(f.input)));
-  model.tokenizer = load_tokenizer(f.tokenizer.empty() ? f.input.parent_path().string() : f.tokenizer);
+  model.tokenizer = load_tokenizer(f.tokenizer.empty() ? std::filesystem::absolute(f.input).parent_path().string() : f.tokenizer);
   model.decoder->init_weights(f.options.seed);
   return run_training(f, std::move(model));
 }

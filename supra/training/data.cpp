@@ -54,7 +54,7 @@ Corpus read_corpus(const std::vector<Path>& files, const Tokenizer& tokenizer, c
 
 BatchLoader::BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed)
     : corpus_(corpus), rows_(rows), T_(T), seed_(seed) {
-  CHECK(corpus.ids.size() >= 2, "training data: %zu tokens, at least 2 are needed", corpus.ids.size());
+  CHECK(corpus.ids.size() >= 2, "training data: %zu tokens, at least 2 are needed (give more text with --data)", corpus.ids.size());
 }
 
 void BatchLoader::load_epoch(int64_t epoch) {

@@ -68,7 +68,10 @@ TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& option
     const std::optional<Path> last = latest_checkpoint(directory);
     CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory.c_str());
     state = load_checkpoint(*last, model, optimizer);
-    CHECK(state.seed == o.seed, "%s: was made with --seed %lu, this run has %lu", last->c_str(), state.seed, o.seed);
+    CHECK(state.seed == o.seed, "%s: was made with --seed %lu, this run has %lu (give --seed %lu)", last->c_str(), state.seed, o.seed,
+          state.seed);
+    CHECK(state.step <= steps, "%s: is %ld steps in, these --tokens are only %ld steps (give more --tokens)", last->c_str(),
+          static_cast<long>(state.step), static_cast<long>(steps));
     loader.seek(state.position);
     result.checkpoint = *last;
     note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(state.step), static_cast<long>(steps)));
@@ -125,6 +128,7 @@ TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& option
     shown.seconds = spent_before + seconds_since(start);
     shown.tokens_per_second = static_cast<double>(state.tokens - tokens_before) / (seconds_since(start) - validation_seconds);
     if (hooks.on_step) hooks.on_step(shown);
+    result.loss = shown.loss;
     result.tokens_per_second = shown.tokens_per_second;
     if (!done && crossed(o.checkpoint_every)) save();
   }
@@ -134,7 +138,7 @@ TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& option
   }
   result.steps = state.step;
   result.tokens = state.tokens;
-  result.loss = tail_steps > 0 ? tail / static_cast<double>(tail_steps) : 0;
+  if (tail_steps > 0) result.loss = tail / static_cast<double>(tail_steps);
   result.seconds = spent_before + seconds_since(start);
   return result;
 }

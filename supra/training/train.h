@@ -37,7 +37,7 @@ struct TrainStep {
 
 struct TrainResult {
   int64_t tokens = 0, steps = 0;
-  double loss = 0;               // mean of the last twentieth of the steps
+  double loss = -1;              // mean of the last twentieth of the steps; -1 where no step was left to do
   double valid_nll = -1, seconds = 0, tokens_per_second = 0;
   bool interrupted = false;
   Path checkpoint;               // the last one written, empty if none

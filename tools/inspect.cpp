@@ -1,4 +1,6 @@
 #include <cstdio>
+#include <set>
+#include <string>
 
 #include "supra/formats/config_json.h"
 #include "supra/formats/model_source.h"
@@ -22,17 +24,35 @@ std::string layers_with(const Config& config, MixerKind kind) {
   return text;
 }
 
-void print_summary(const ModelSource& source, int64_t parameters, const std::string& dtypes, const std::string& tokenizer) {
+std::string stored_type(const TensorInfo& tensor) {
+  return tensor.stored.empty() ? name(tensor.dtype) : tensor.stored;
+}
+
+// Every type that the file holds: "bf16, f32".
+std::string stored_types(const ModelSource& source) {
+  std::set<std::string> types;
+  for (const TensorInfo& tensor : source.stored) types.insert(stored_type(tensor));
+  std::string text;
+  for (const std::string& type : types) text += (text.empty() ? "" : ", ") + type;
+  return text;
+}
+
+void print_summary(const ModelSource& source, int64_t parameters, const std::string& tokenizer) {
   const Config& c = source.config;
   printf("%s\n", source.path.c_str());
-  printf("  format      %s, weights %s\n", source.format.c_str(), dtypes.c_str());
-  printf("  family      %s, %s parameters (%ld)\n", c.family.c_str(), format_count(static_cast<double>(parameters)).c_str(), static_cast<long>(parameters));
-  printf("  shape       %ld layers, width %ld, %ld heads of %ld (%ld for keys and values), MLP %ld, vocabulary %ld, context %ld\n",
-         static_cast<long>(c.layers), static_cast<long>(c.width), static_cast<long>(c.heads), static_cast<long>(c.key_dim),
-         static_cast<long>(c.kv_heads), static_cast<long>(c.mlp_width), static_cast<long>(c.vocab), static_cast<long>(c.context));
+  printf("  format      %s, weights %s\n", source.format.c_str(), stored_types(source).c_str());
+  printf("  family      %s, %s parameters (%ld)\n", c.family.c_str(),
+         format_count(static_cast<double>(parameters)).c_str(), static_cast<long>(parameters));
+  printf(
+      "  shape       %ld layers, width %ld, %ld heads of %ld (%ld for keys and values), MLP %ld, vocabulary "
+      "%ld, context %ld\n",
+      static_cast<long>(c.layers), static_cast<long>(c.width), static_cast<long>(c.heads),
+      static_cast<long>(c.key_dim), static_cast<long>(c.kv_heads), static_cast<long>(c.mlp_width),
+      static_cast<long>(c.vocab), static_cast<long>(c.context));
   for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
     const std::string layers = layers_with(c, kind);
-    if (!layers.empty()) printf("  %-10s  layers %s\n", kind == MixerKind::supra ? "supra" : "softmax", layers.c_str());
+    if (!layers.empty())
+      printf("  %-10s  layers %s\n", kind == MixerKind::supra ? "supra" : "softmax", layers.c_str());
   }
   printf("  tokenizer   %s\n", tokenizer.c_str());
   for (const std::string& note : source.notes) printf("  note        %s\n", note.c_str());
@@ -42,7 +62,8 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
 std::string describe_tokenizer(const Path& path) {
   try {
     const auto tokenizer = find_tokenizer(path);
-    return tokenizer ? format("%s, %d pieces", tokenizer->kind(), tokenizer->size()) : "none beside the model";
+    return tokenizer ? format("%s, %d pieces", tokenizer->kind(), tokenizer->size())
+                     : "none beside the model";
   } catch (const Error& error) {
     return error.what();
   }
@@ -60,12 +81,7 @@ int run_inspect(Args& args) {
 
   const ModelSource source = open_model(input);
   int64_t parameters = 0;
-  std::string dtypes;
   for (const TensorInfo& tensor : source.weights->tensors()) parameters += numel(tensor.shape);
-  for (const TensorInfo& tensor : source.stored) {
-    const std::string stored = tensor.stored.empty() ? name(tensor.dtype) : tensor.stored;
-    if (dtypes.find(stored) == std::string::npos) dtypes += (dtypes.empty() ? "" : ", ") + stored;
-  }
   if (json) {
     Json report = Json::object(), list = Json::array();
     for (const TensorInfo& tensor : source.stored) {
@@ -73,7 +89,7 @@ int run_inspect(Args& args) {
       for (int64_t size : tensor.shape) shape.push(size);
       row.set("name", tensor.name);
       row.set("shape", std::move(shape));
-      row.set("dtype", tensor.stored.empty() ? name(tensor.dtype) : tensor.stored);
+      row.set("dtype", stored_type(tensor));
       list.push(std::move(row));
     }
     report.set("family", source.config.family);
@@ -85,11 +101,11 @@ int run_inspect(Args& args) {
     printf("%s\n", report.dump().c_str());
     return 0;
   }
-  print_summary(source, parameters, dtypes, describe_tokenizer(input));
+  print_summary(source, parameters, describe_tokenizer(input));
   for (const TensorInfo& tensor : source.stored) {
     if (!tensors) break;
     printf("  %-56s %-16s %s\n", tensor.name.c_str(), to_string(tensor.shape).c_str(),
-           tensor.stored.empty() ? name(tensor.dtype) : tensor.stored.c_str());
+           stored_type(tensor).c_str());
   }
   return 0;
 }

@@ -21,9 +21,8 @@ struct ModelSource {
 };
 
 // Finds out what holds the model:
-//   a folder with config.json and model.safetensors, or a *.safetensors.index.json with its shards, or one
-//   other
-//   *.safetensors; config.json is OpenLM's, mistral-supra's, a Hugging Face Llama's or Mistral's, or our own
+//   a folder with config.json (OpenLM's, mistral-supra's, a Hugging Face Llama's or Mistral's, or our own)
+//   and model.safetensors, or a *.safetensors.index.json with its shards, or one other *.safetensors
 //   a file of llama2.c
 // Throws Error for GGUF and PyTorch files, which this version does not read, and for weights that are missing
 // or of another shape than the config says. The weights' bytes are not looked at: check_finite() does that.

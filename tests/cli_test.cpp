@@ -30,6 +30,7 @@ struct Run {
   std::string input;
   rlim_t file_limit = RLIM_INFINITY;  // bytes a file may have: a full disk
   std::string interrupt_when;         // this is on stderr; empty: never
+  std::string folder = ".";           // where it runs
 };
 
 Outcome run(const Run& r) {
@@ -42,6 +43,7 @@ Outcome run(const Run& r) {
     dup2(open(in.c_str(), O_RDONLY), 0);
     dup2(open(out.c_str(), O_WRONLY | O_CREAT, 0600), 1);
     dup2(open(err.c_str(), O_WRONLY | O_CREAT, 0600), 2);
+    if (chdir(r.folder.c_str()) != 0) _exit(126);
     if (r.file_limit != RLIM_INFINITY) {
       const rlimit limit = {r.file_limit, r.file_limit};
       setrlimit(RLIMIT_FSIZE, &limit);
@@ -281,6 +283,12 @@ TEST_F(CliTest, OverwritingForgetsTheOldRun) {
   const Outcome shorter = with({"1k", "--resume"});
   EXPECT_EQ(shorter.code, 1);
   EXPECT_SAYS(shorter.err, "step-000007: is 7 steps in");
+}
+
+TEST_F(CliTest, TheTokenizerBesideAConfigIsFoundFromItsFolder) {
+  const std::vector<std::string> words = {"train",  "config.json", "-o",       "../relative",
+                                          "--data", "../text.txt", "--tokens", "1k"};
+  EXPECT_EQ(run({words, "", RLIM_INFINITY, "", at("teacher")}).code, 0);
 }
 
 TEST_F(CliTest, ARunIsNotOverwrittenByMistake) {

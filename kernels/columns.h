@@ -63,21 +63,5 @@ inline Moments moments(const float* x, int64_t n, float eps) {
   return {mean, 1 / __builtin_sqrtf(squares / n + eps)};
 }
 
-// Each lane takes the value of its partner, whose number differs in one bit.
-template <int bit>
-inline Vec swap_lanes(Vec v) {
-  static_assert(bit < kLanes);
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit, 7 ^ bit,
-                                 8 ^ bit, 9 ^ bit, 10 ^ bit, 11 ^ bit, 12 ^ bit, 13 ^ bit, 14 ^ bit,
-                                 15 ^ bit);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit,
-                                 7 ^ bit);
-#else
-  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit);
-#endif
-}
-
 }  // namespace
 }  // namespace supra::SUPRA_LEVEL

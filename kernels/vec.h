@@ -125,19 +125,36 @@ inline void transpose(Vec (&rows)[kLanes]) {
   }
 }
 
+// Each lane takes the value of its partner, whose number differs in one bit.
+template <int bit>
+inline Vec swap_lanes(Vec v) {
+  static_assert(bit < kLanes);
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit, 7 ^ bit,
+                                 8 ^ bit, 9 ^ bit, 10 ^ bit, 11 ^ bit, 12 ^ bit, 13 ^ bit, 14 ^ bit,
+                                 15 ^ bit);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit,
+                                 7 ^ bit);
+#else
+  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit);
+#endif
+}
+
 // Sums and maxima over the lanes, in a fixed order: halves are folded together.
+template <class F>
+inline float fold(Vec v, F f) {
+  if constexpr (kLanes > 8) v = f(v, swap_lanes<8>(v));
+  if constexpr (kLanes > 4) v = f(v, swap_lanes<4>(v));
+  v = f(v, swap_lanes<2>(v));
+  v = f(v, swap_lanes<1>(v));
+  return v[0];
+}
 inline float sum(Vec v) {
-  float part[kLanes];
-  store(part, v);
-  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (int64_t i = 0; i < half; i++) part[i] += part[i + half];
-  }
-  return part[0];
+  return fold(v, [](Vec a, Vec b) { return a + b; });
 }
 inline float max(Vec v) {
-  float best = v[0];
-  for (int64_t i = 1; i < kLanes; i++) best = v[i] > best ? v[i] : best;
-  return best;
+  return fold(v, [](Vec a, Vec b) { return max(a, b); });
 }
 
 // c[0] + c[1] x + c[2] x^2 + ..., by Horner's rule

@@ -31,7 +31,10 @@ void refuse_known_formats(const Path& path) {
 
 std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
   std::vector<Path> found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  std::error_code error;
+  const fs::directory_iterator entries(folder, error);
+  CHECK(!error, "%s: cannot list the folder: %s", folder.c_str(), error.message().c_str());
+  for (const auto& entry : entries) {
     if (entry.path().filename().string().ends_with(ending)) found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end());
@@ -40,7 +43,8 @@ std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
 
 // The weights of a model folder: model.safetensors, an index of shards, or the one file that can be meant.
 Path find_weights(const Path& folder) {
-  if (fs::exists(folder / "model.safetensors")) return folder / "model.safetensors";
+  std::error_code error;
+  if (fs::exists(folder / "model.safetensors", error)) return folder / "model.safetensors";
   std::vector<Path> found = files_ending(folder, ".safetensors.index.json");
   if (found.empty()) {
     found = files_ending(folder, ".safetensors");
@@ -62,7 +66,8 @@ Path find_weights(const Path& folder) {
 ModelSource open_folder(const Path& folder) {
   const Path config = folder / "config.json";
   // without a config, one file of another format may still be all there is
-  if (!fs::exists(config)) find_weights(folder);
+  std::error_code error;
+  if (!fs::exists(config, error)) find_weights(folder);
   const Json json = Json::load(config);
   const bool openlm = json.text("model_type", "openlm") == "openlm";
   ModelSource source;
@@ -119,7 +124,8 @@ ModelSource open_llama2c(const Path& path) {
 }  // namespace
 
 ModelSource open_model(const Path& path) {
-  if (fs::is_directory(path)) return open_folder(path);
+  std::error_code error;
+  if (fs::is_directory(path, error)) return open_folder(path);
   refuse_known_formats(path);
   return open_llama2c(path);
 }

@@ -16,8 +16,9 @@ struct Relu {
 struct Silu {
   static Vec value(Vec x) { return x * sigmoid(x); }
   static Vec slope(Vec x) {
-    const Vec s = sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+    // 1 - s cancels where s is near 1, e s is infinity times zero at the other end
+    const Vec e = exp(-x), s = 1.0f / (1.0f + e), complement = select(x > 0.0f, e * s, 1.0f - s);
+    return s * (1.0f + x * complement);
   }
 };
 

@@ -35,8 +35,9 @@ Var linear(const Var& x, const Var& w, const Var& bias) {
   CHECK(w.value().rank() == 2 && x.value().rank() >= 1 && w.dim(1) == x.dim(-1),
         "linear: weight is %s, input %s; (O,C) and (*,C) are needed", weight.c_str(),
         to_string(x.shape()).c_str());
-  const int64_t O = w.dim(0), C = w.dim(1), N = row_count(x.value());
+  const int64_t O = w.dim(0), C = w.dim(1);
   if (bias.defined()) check_shape("linear", "bias", bias.shape(), {O});
+  const int64_t N = numel(Shape(x.shape().begin(), x.shape().end() - 1));
   Shape shape = x.shape();
   shape.back() = O;
   const Tensor y = Tensor::empty(shape, x.dtype());

@@ -25,8 +25,10 @@ std::string complaint_of(F f) {
   return "";
 }
 
-// Not a FileWriter: that waits for the disk, which thousands of damaged files need not.
+// Not a FileWriter: that waits for the disk, which thousands of damaged files need not. Removed first, for
+// ext4 waits for it too where a file is cut to nothing and written again.
 inline void write_bytes(const Path& path, std::string_view bytes) {
+  std::filesystem::remove(path);
   std::ofstream out(path, std::ios::binary);
   out << bytes;
   out.close();

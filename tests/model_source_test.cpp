@@ -406,6 +406,35 @@ TEST_F(ModelFolder, TheOneFileThatCanBeMeantIsTaken) {
       contains(complaint_of([&] { open_model(directory.path() / "model.safetensors"); }), "name the folder"));
 }
 
+// A folder with one of its files cut or damaged: opened all the same, or refused by the name of a file in it.
+TEST_F(ModelFolder, SurvivesAbuse) {
+  const NamedTensors weights = tiny();
+  Json map = Json::object();
+  for (const auto& [name, tensor] : weights) map.set(name, "part.safetensors");
+  const Path index = directory.path() / "model.safetensors.index.json";
+  write_bytes(index, "{\"weight_map\": " + map.dump(true) + "}");
+  write_safetensors(directory.path() / "part.safetensors", weights);
+  const auto abused = [&] { return complaint_of([&] { read_all(*open_model(directory.path()).weights); }); };
+  Philox random(5);
+  for (const char* name : {"config.json", "model.safetensors.index.json", "part.safetensors"}) {
+    const Path file = directory.path() / name;
+    const std::string text = read_file(file);
+    for (size_t i = 0; i < 100; i++) {
+      write_bytes(file, text.substr(0, text.size() * i / 100));
+      EXPECT_TRUE(contains(abused(), directory.path())) << name << " cut at " << i << "%: " << abused();
+    }
+    for (int i = 0; i < 1000; i++) {
+      std::string damaged = text;
+      damaged[random.below(text.size())] = static_cast<char>(random.below(256));
+      write_bytes(file, damaged);
+      const std::string complaint = abused();
+      EXPECT_TRUE(complaint.empty() || contains(complaint, directory.path())) << complaint;
+    }
+    write_bytes(file, text);
+    EXPECT_EQ(abused(), "");
+  }
+}
+
 TEST_F(ModelFolder, SavingChecksWhatItIsGiven) {
   const NamedTensors weights = tiny();
   const Config config = read_openlm_config(Json::load(directory.path() / "config.json"));

@@ -1,8 +1,8 @@
 #pragma once
 #include <stdint.h>
 
-// What linear_attention.cpp and softmax_attention.cpp say to their fast code: one head of one row. Pointers stand at the
-// first time step, *_step counts the floats from a step to the next.
+// What linear_attention.cpp and softmax_attention.cpp say to their fast code: one head of one row. Pointers
+// stand at the first time step, *_step counts the floats from a step to the next.
 
 namespace supra {
 
@@ -10,17 +10,19 @@ namespace supra {
 static constexpr int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
 
 // Time steps a chunk. Work within a chunk grows with it, traffic of the state with its inverse.
-constexpr int64_t kLinearChunk = 64;
+constexpr int64_t kLargestChunk = 64;
+static constexpr int64_t linear_chunk(int64_t K, int64_t V) { return K * V <= 32 * 32 ? 32 : kLargestChunk; }
 
 struct LinearAttentionHead {
   int64_t steps, K, V;
+  int64_t chunk;  // linear_chunk(K, V)
   const float *q, *k, *v;
   int64_t q_step, k_step, v_step, o_step;
   float scale;
-  const float* powers;     // g^0 ... g^kLinearChunk of a fixed decay; null: log_decay tells
+  const float* powers;  // g^0 ... g^chunk of a fixed decay; null: log_decay tells
   const float* log_decay;
   int64_t log_decay_step;
-  const float* state;      // (K,V) before the first step; null: zeros
+  const float* state;  // (K,V) before the first step; null: zeros
 };
 
 struct LinearAttentionGrads {
@@ -32,7 +34,8 @@ struct LinearAttentionGrads {
 
 // Floats of scratch memory that either direction needs.
 static constexpr int64_t linear_attention_scratch(int64_t steps, int64_t K, int64_t V) {
-  const int64_t n = padded(steps < kLinearChunk ? steps : kLinearChunk), k = padded(K), v = padded(V);
+  const int64_t chunk = linear_chunk(K, V), n = padded(steps < chunk ? steps : chunk);
+  const int64_t k = padded(K), v = padded(V);
   return 3 * n * n + 4 * n + 5 * n * k + 5 * n * v + 4 * k * v;
 }
 

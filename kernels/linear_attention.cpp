@@ -14,7 +14,8 @@
 // Backward, with dS_t the gradient of S_t, from the last step to the first:
 //   dS_t = g_{t+1} dS_{t+1} + q_t^T do_t
 //   dq_t = S_t do_t    dk_t = scale dS_t v_t    dv_t = scale dS_t^T k_t    d log g_t = g_t <S_{t-1}, dS_t>
-// The reference walks these lines as they stand. The fast code takes chunks of steps and saves the state that enters each.
+// The reference walks these lines as they stand. The fast code takes chunks of steps and saves the state that
+// enters each.
 
 namespace supra {
 namespace {
@@ -25,7 +26,7 @@ struct Sizes {
   double scale;
   std::vector<int64_t> lengths;  // (B)
 
-  int64_t chunks() const { return (T + kLinearChunk - 1) / kLinearChunk; }
+  int64_t chunks() const { return (T + linear_chunk(K, V) - 1) / linear_chunk(K, V); }
   int64_t q_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * K; }
   int64_t k_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gk + h / (H / Gk)) * K; }
   int64_t v_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gv + h / (H / Gv)) * V; }
@@ -66,7 +67,8 @@ void fwd(double* o, double* last_state, double*, const Inputs<double>& in, const
   }
 }
 
-void bwd(const Gradients<double>& grads, const double* d_o, const double*, const Inputs<double>& in, const Sizes& n) {
+void bwd(const Gradients<double>& grads, const double* d_o, const double*, const Inputs<double>& in,
+         const Sizes& n) {
   const int64_t KV = n.K * n.V;
   std::vector<double> states((n.T + 1) * KV);
   for (int64_t head = 0; head < n.B * n.H; head++) {
@@ -76,7 +78,8 @@ void bwd(const Gradients<double>& grads, const double* d_o, const double*, const
       const double *k = in.k + n.k_at(b, t, h), *v = in.v + n.v_at(b, t, h);
       const double g = std::exp(in.log_decay[n.decay_at(b, t, h)]);
       const double* S = &states[t * KV];
-      for (int64_t i = 0; i < KV; i++) states[(t + 1) * KV + i] = g * S[i] + n.scale * k[i / n.V] * v[i % n.V];
+      for (int64_t i = 0; i < KV; i++)
+        states[(t + 1) * KV + i] = g * S[i] + n.scale * k[i / n.V] * v[i % n.V];
     }
     double* dS = grads.dstate + n.state_at(b, h);
     for (int64_t t = n.lengths[b] - 1; t >= 0; t--) {
@@ -100,12 +103,12 @@ void bwd(const Gradients<double>& grads, const double* d_o, const double*, const
   }
 }
 
-// g^0 ... g^kLinearChunk of each head, from doubles; empty where the decay changes from step to step
+// g^0 ... g^chunk of each head, from doubles; empty where the decay changes from step to step
 std::vector<float> decay_powers(const float* log_decay, const Sizes& n) {
   std::vector<float> powers;
   if (n.decay_by_token) return powers;
   for (int64_t h = 0; h < n.H; h++) {
-    for (int64_t i = 0; i <= kLinearChunk; i++) {
+    for (int64_t i = 0; i <= linear_chunk(n.K, n.V); i++) {
       // the power 0 of a decay of 0 is 1
       powers.push_back(i == 0 ? 1 : static_cast<float>(std::exp(static_cast<double>(log_decay[h]) * i)));
     }
@@ -113,15 +116,17 @@ std::vector<float> decay_powers(const float* log_decay, const Sizes& n) {
   return powers;
 }
 
-LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Sizes& n, int64_t b,
-                            int64_t h) {
+LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Sizes& n,
+                            int64_t b, int64_t h) {
   LinearAttentionHead head = {};
-  head.steps = n.lengths[b], head.K = n.K, head.V = n.V;
+  head.steps = n.lengths[b], head.K = n.K, head.V = n.V, head.chunk = linear_chunk(n.K, n.V);
   head.q = in.q + n.q_at(b, 0, h), head.k = in.k + n.k_at(b, 0, h), head.v = in.v + n.v_at(b, 0, h);
   head.q_step = n.H * n.K, head.k_step = n.Gk * n.K, head.v_step = n.Gv * n.V, head.o_step = n.H * n.V;
   head.scale = static_cast<float>(n.scale);
-  if (n.decay_by_token) head.log_decay = in.log_decay + n.decay_at(b, 0, h), head.log_decay_step = n.H;
-  else head.powers = powers.data() + h * (kLinearChunk + 1);
+  if (n.decay_by_token)
+    head.log_decay = in.log_decay + n.decay_at(b, 0, h), head.log_decay_step = n.H;
+  else
+    head.powers = powers.data() + h * (head.chunk + 1);
   if (in.state) head.state = in.state + n.state_at(b, h);
   return head;
 }
@@ -143,17 +148,20 @@ void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, co
 }
 
 // Heads that share a key or value head add to one gradient: one thread takes them, in order.
-void bwd(const Gradients<float>& grads, const float* d_o, const float* states, const Inputs<float>& in, const Sizes& n) {
+void bwd(const Gradients<float>& grads, const float* d_o, const float* states, const Inputs<float>& in,
+         const Sizes& n) {
   const std::vector<float> powers = decay_powers(in.log_decay, n);
   const int64_t family = std::lcm(n.H / n.Gk, n.H / n.Gv);
   parallel_for(n.B * n.H / family, 1 + head_grain(n) / family, [&](int64_t begin, int64_t end) {
     const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
     for (int64_t i = begin * family; i < end * family; i++) {
       const int64_t b = i / n.H, h = i % n.H;
-      const LinearAttentionGrads head = {
-          grads.dq + n.q_at(b, 0, h),         grads.dk + n.k_at(b, 0, h),
-          grads.dv + n.v_at(b, 0, h),         grads.dstate + n.state_at(b, h),
-          grads.dlog_decay ? grads.dlog_decay + b * n.T * n.H + h : nullptr, n.H};
+      const LinearAttentionGrads head = {grads.dq + n.q_at(b, 0, h),
+                                         grads.dk + n.k_at(b, 0, h),
+                                         grads.dv + n.v_at(b, 0, h),
+                                         grads.dstate + n.state_at(b, h),
+                                         grads.dlog_decay ? grads.dlog_decay + b * n.T * n.H + h : nullptr,
+                                         n.H};
       simd().linear_attention_bwd(head, d_o + n.o_at(b, 0, h), states + n.state_at(b, h) * n.chunks(),
                                   head_of(in, powers, n, b, h), scratch.data<float>());
     }
@@ -162,30 +170,35 @@ void bwd(const Gradients<float>& grads, const float* d_o, const float* states, c
 
 Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
             const Tensor& state, double scale, std::vector<int64_t> lengths) {
-  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op,
-        to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
-  Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(2), v.dim(2), q.dim(3), v.dim(3), log_decay.rank() == 3, scale, {}};
+  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
+        "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op, to_string(q.shape()).c_str(),
+        to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
+  Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(2), v.dim(2), q.dim(3), v.dim(3), log_decay.rank() == 3,
+             scale,    {}};
   check_shape(op, "k", k.shape(), {n.B, n.T, n.Gk, n.K});
   check_shape(op, "v", v.shape(), {n.B, n.T, n.Gv, n.V});
   CHECK(n.Gk > 0 && n.Gv > 0 && n.H % n.Gk == 0 && n.H % n.Gv == 0,
-        "%s: %ld query heads cannot share %ld key heads and %ld value heads evenly", op, static_cast<long>(n.H),
-        static_cast<long>(n.Gk), static_cast<long>(n.Gv));
-  if (n.decay_by_token) check_shape(op, "log_decay", log_decay.shape(), {n.B, n.T, n.H});
-  else check_shape(op, "log_decay", log_decay.shape(), {n.H});
+        "%s: %ld query heads cannot share %ld key heads and %ld value heads evenly", op,
+        static_cast<long>(n.H), static_cast<long>(n.Gk), static_cast<long>(n.Gv));
+  if (n.decay_by_token)
+    check_shape(op, "log_decay", log_decay.shape(), {n.B, n.T, n.H});
+  else
+    check_shape(op, "log_decay", log_decay.shape(), {n.H});
   if (state.defined()) check_shape(op, "state", state.shape(), {n.B, n.H, n.K, n.V});
   if (lengths.empty()) lengths.assign(n.B, n.T);
   CHECK(static_cast<int64_t>(lengths.size()) == n.B, "%s: %zu lengths for %ld rows", op, lengths.size(),
         static_cast<long>(n.B));
   for (int64_t length : lengths) {
-    CHECK(length >= 0 && length <= n.T, "%s: a row of length %ld, expected 0 to %ld", op, static_cast<long>(length),
-          static_cast<long>(n.T));
+    CHECK(length >= 0 && length <= n.T, "%s: a row of length %ld, expected 0 to %ld", op,
+          static_cast<long>(length), static_cast<long>(n.T));
   }
   n.lengths = std::move(lengths);
   return n;
 }
 
 template <class T>
-Inputs<T> inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay, const Tensor& state) {
+Inputs<T> inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
+                 const Tensor& state) {
   return {q.data<T>(), k.data<T>(), v.data<T>(), log_decay.data<T>(), data_or_null<T>(state)};
 }
 
@@ -207,9 +220,11 @@ Tensor sum_of_steps(const Tensor& by_token) {
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state, const std::vector<int64_t>& lengths) {
   const Tensor first = state.defined() ? state.value() : Tensor();
-  const Sizes n = check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale, lengths);
+  const Sizes n =
+      check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale, lengths);
   const Dtype dtype = q.dtype();
-  const Tensor o = Tensor::zeros({n.B, n.T, n.H, n.V}, dtype), last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
+  const Tensor o = Tensor::zeros({n.B, n.T, n.H, n.V}, dtype),
+               last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
   Tensor states;
   if (dtype == Dtype::f32 && will_record({q, k, v, log_decay, state})) {
     states = Tensor::empty({n.B, n.H, n.chunks(), n.K, n.V});
@@ -254,8 +269,8 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
       const int64_t b = i / n.H, h = i % n.H;
       const float g = static_cast<float>(std::exp(static_cast<double>(in.log_decay[n.decay_at(b, 0, h)])));
       simd().linear_attention_step(y + n.o_at(b, 0, h), S + n.state_at(b, h), in.q + n.q_at(b, 0, h),
-                                   in.k + n.k_at(b, 0, h), in.v + n.v_at(b, 0, h), g, static_cast<float>(n.scale), n.K,
-                                   n.V);
+                                   in.k + n.k_at(b, 0, h), in.v + n.v_at(b, 0, h), g,
+                                   static_cast<float>(n.scale), n.K, n.V);
     }
   });
   return o;

@@ -3,26 +3,30 @@
 #include "kernels/simd.h"
 #include "kernels/tile.h"
 
-// Linear attention by chunks of n steps; i, j count the steps of a chunk, S is the state that enters it, c the scale:
+// Linear attention by chunks of n steps; i, j count the steps of a chunk, S is the state that enters it and c
+// the scale:
 //
-//   lambda_i = g_1 ... g_i     rho_j = c g_{j+1} ... g_n     D_ji = c g_{j+1} ... g_i for j <= i, else 0
-//   P = (K Q^T) * D            O = P^T V + diag(lambda) Q S            S' = lambda_n S + K^T diag(rho) V
+//   lambda_i = g_1 ... g_i    rho_j = c g_{j+1} ... g_n    D_ji = c g_{j+1} ... g_i for j <= i, else 0
+//   P = (K Q^T) * D           O = P^T V + diag(lambda) Q S           S' = lambda_n S + K^T diag(rho) V
 //
 // and with dS', the gradient of S', on the way back
 //
-//   dP = (V dO^T) * D          dQ = dP^T K + diag(lambda) dO S^T       dK = dP Q + diag(rho) V dS'^T
-//   dV = P dO + diag(rho) K dS'                                        dS = lambda_n dS' + Q^T diag(lambda) dO
+//   dP = (V dO^T) * D
+//   dQ = dP^T K + diag(lambda) dO S^T
+//   dK = dP Q + diag(rho) V dS'^T
+//   dV = P dO + diag(rho) K dS'
+//   dS = lambda_n dS' + Q^T diag(lambda) dO
 //   d log g_t = <S, dS> - sum over u < t of (q_u dq_u - k_u dk_u)
 //
-// P and D stand on their side, a row a key: the products that make them then run along the queries, whatever K and V are.
-// Every factor of the decay is a product of g: none is above 1.
+// P and D stand on their side, a row a key: the products that make them then run along the queries, whatever
+// K and V are. Every factor of the decay is a product of g: none is above 1.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
 
 // The decays of a chunk.
 struct Decay {
-  Tile between;   // D
+  Tile between;  // D
   float* lambda;
   float* rho;
 };
@@ -32,11 +36,11 @@ struct Chunk {
 };
 
 Chunk chunk_at(const LinearAttentionHead& head, int64_t index) {
-  const int64_t begin = index * kLinearChunk, left = head.steps - begin;
-  return {begin, left < kLinearChunk ? left : kLinearChunk};
+  const int64_t begin = index * head.chunk, left = head.steps - begin;
+  return {begin, left < head.chunk ? left : head.chunk};
 }
 
-int64_t chunk_count(const LinearAttentionHead& head) { return (head.steps + kLinearChunk - 1) / kLinearChunk; }
+int64_t chunk_count(const LinearAttentionHead& head) { return (head.steps + head.chunk - 1) / head.chunk; }
 
 // A decay that is the same at every step: the first chunk's D serves all.
 void fixed_decay(const Decay& decay, const LinearAttentionHead& head) {
@@ -47,12 +51,12 @@ void fixed_decay(const Decay& decay, const LinearAttentionHead& head) {
   }
 }
 
-// D of one chunk, a row from the row below it: D_ji = g_{j+1} D_{j+1,i}. lambda comes from sums of logarithms in double,
-// for its error would grow from chunk to chunk.
+// D of one chunk, a row from the row below it: D_ji = g_{j+1} D_{j+1,i}. lambda comes from sums of logarithms
+// in double, for its error would grow from chunk to chunk.
 void token_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chunk) {
   const float* log_decay = head.log_decay + chunk.begin * head.log_decay_step;
   const int64_t n = chunk.steps, width = whole_vectors(n);
-  float g[kLinearChunk + kLanes] = {};
+  float g[kLargestChunk + kLanes] = {};
   double total = 0;
   for (int64_t i = 0; i < n; i++) {
     // e^-200 is zero already, and sums of what is far below would lose the digits of the rest
@@ -88,16 +92,20 @@ void chunk_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chun
 
 }  // namespace
 
-void linear_attention_fwd(float* o, float* last_state, float* states, const LinearAttentionHead& head, float* memory) {
+void linear_attention_fwd(float* o, float* last_state, float* states, const LinearAttentionHead& head,
+                          float* memory) {
   const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V);
   const int64_t N = padded(chunk_at(head, 0).steps);
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
-  const Tile p = scratch.tile(N, N), q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp);
+  const Tile p = scratch.tile(N, N), q = scratch.tile(N, Kp), k = scratch.tile(N, Kp),
+             v = scratch.tile(N, Vp);
   const Tile q_t = scratch.tile(Kp, N), out = scratch.tile(N, Vp), s = scratch.tile(Kp, Vp);
   zero(p, N, N);
-  if (head.state) gather(s, head.state, V, K, V);
-  else zero(s, K, V);
+  if (head.state)
+    gather(s, head.state, V, K, V);
+  else
+    zero(s, K, V);
 
   for (int64_t c = 0; c < chunk_count(head); c++) {
     const Chunk chunk = chunk_at(head, c);
@@ -128,10 +136,12 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
   const Tile p = scratch.tile(N, N), dp = scratch.tile(N, N);
-  const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp), dout = scratch.tile(N, Vp);
+  const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp),
+             dout = scratch.tile(N, Vp);
   const Tile q_t = scratch.tile(Kp, N), dout_t = scratch.tile(Vp, N);
   const Tile dq = scratch.tile(N, Kp), dk = scratch.tile(N, Kp), dv = scratch.tile(N, Vp);
-  const Tile s = scratch.tile(Kp, Vp), s_t = scratch.tile(Vp, Kp), ds = scratch.tile(Kp, Vp), ds_t = scratch.tile(Vp, Kp);
+  const Tile s = scratch.tile(Kp, Vp), s_t = scratch.tile(Vp, Kp), ds = scratch.tile(Kp, Vp),
+             ds_t = scratch.tile(Vp, Kp);
   zero(p, N, N);
   zero(dp, N, N);
   gather(ds, grads.dstate, V, K, V);
@@ -162,7 +172,7 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     multiply(dq, plain(dout), s_t, {n, K, V, Causal::none, 1});
     scale_rows(v, decay.rho, n, V);
     multiply(dk, plain(v), ds_t, {n, K, V, Causal::none, 1});
-    double change[kLinearChunk];
+    double change[kLargestChunk];
     if (grads.dlog_decay) {
       for (int64_t i = 0; i < n; i++) {
         change[i] = double{dot_rows(q.row(i), dq.row(i), K)} - double{dot_rows(k.row(i), dk.row(i), K)};
@@ -190,8 +200,8 @@ namespace {
 
 // C vectors of columns of one step: S = g S + k (scale v)^T and o = q S while a row of S is at hand.
 template <int C>
-inline void step_columns(float* o, float* state, const float* q, const float* k, const float* v, float g, float scale,
-                         int64_t K, int64_t V) {
+inline void step_columns(float* o, float* state, const float* q, const float* k, const float* v, float g,
+                         float scale, int64_t K, int64_t V) {
   Vec out[C] = {}, right[C];
   for (int j = 0; j < C; j++) right[j] = load(v + j * kLanes) * scale;
   for (int64_t i = 0; i < K; i++, state += V) {
@@ -206,8 +216,8 @@ inline void step_columns(float* o, float* state, const float* q, const float* k,
 
 }  // namespace
 
-void linear_attention_step(float* o, float* state, const float* q, const float* k, const float* v, float g, float scale,
-                           int64_t K, int64_t V) {
+void linear_attention_step(float* o, float* state, const float* q, const float* k, const float* v, float g,
+                           float scale, int64_t K, int64_t V) {
   int64_t j = 0;
   for (; j + 4 * kLanes <= V; j += 4 * kLanes) step_columns<4>(o + j, state + j, q, k, v + j, g, scale, K, V);
   for (; j + kLanes <= V; j += kLanes) step_columns<1>(o + j, state + j, q, k, v + j, g, scale, K, V);

@@ -7,10 +7,11 @@
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
-// softmax_attention: p_ts = exp(scale q_t k_s - lse_t) for s <= first + t, lse_t = log sum_s exp(scale q_t k_s),
-//   o_t = sum_s p_ts v_s.   q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  ->  o (B,T,H,V);  lse (B,T,H) saved for backward
-// Backward, from the probabilities computed again:
-//   ds_ts = p_ts (do_t v_s - do_t o_t)   dq_t = scale sum_s ds_ts k_s   dk_s = scale sum_t ds_ts q_t   dv_s = sum_t p_ts do_t
+// softmax_attention: query t, at key first + t, sees the keys s up to there
+//   p_ts = exp(scale q_t k_s - lse_t),  lse_t = log sum_s exp(scale q_t k_s),  o_t = sum_s p_ts v_s
+//   q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H) saved for backward
+// Backward, from the probabilities computed again, with ds_ts = p_ts (do_t v_s - do_t o_t):
+//   dq_t = scale sum_s ds_ts k_s    dk_s = scale sum_t ds_ts q_t    dv_s = sum_t p_ts do_t
 
 namespace supra {
 namespace {
@@ -79,8 +80,8 @@ void fwd(const Outputs<double>& out, const Inputs<double>& in, const Sizes& n) {
   });
 }
 
-void bwd(const Gradients<double>& grads, const double* d_o, const Outputs<double>& out, const Inputs<double>& in,
-         const Sizes& n) {
+void bwd(const Gradients<double>& grads, const double* d_o, const Outputs<double>& out,
+         const Inputs<double>& in, const Sizes& n) {
   for_queries(n, [&](int64_t b, int64_t t, int64_t h, int64_t keys) {
     const double *q = in.q + n.q_at(b, t, h), *dy = d_o + n.o_at(b, t, h);
     const double delta = dot(dy, out.o + n.o_at(b, t, h), n.V);
@@ -115,13 +116,14 @@ void decode(const Outputs<float>& out, const Inputs<float>& in, const Sizes& n) 
       const int64_t b = i / n.G, keys = n.first[b] + 1;
       for (int64_t j = 0; j < family; j += 4) {
         const int64_t h = i % n.G * family + j, heads = std::min<int64_t>(4, family - j);
-        simd().gemm_dots(heads, keys, n.K, in.q + n.q_at(b, 0, h), n.K, in.k + n.k_at(b, 0, h), n.G * n.K, false, scores,
-                         keys);
+        simd().gemm_dots(heads, keys, n.K, in.q + n.q_at(b, 0, h), n.K, in.k + n.k_at(b, 0, h), n.G * n.K,
+                         false, scores, keys);
         for (int64_t row = 0; row < heads; row++) {
-          simd().softmax_row(scores + row * keys, out.lse + n.lse_at(b, 0, h + row), keys, static_cast<float>(n.scale));
+          simd().softmax_row(scores + row * keys, out.lse + n.lse_at(b, 0, h + row), keys,
+                             static_cast<float>(n.scale));
         }
-        simd().gemm_tile(false, false, heads, n.V, keys, scores, keys, in.v + n.v_at(b, 0, h), n.G * n.V, false,
-                         out.o + n.o_at(b, 0, h), n.V);
+        simd().gemm_tile(false, false, heads, n.V, keys, scores, keys, in.v + n.v_at(b, 0, h), n.G * n.V,
+                         false, out.o + n.o_at(b, 0, h), n.V);
       }
     }
   });
@@ -133,8 +135,8 @@ void fwd(const Outputs<float>& out, const Inputs<float>& in, const Sizes& n) {
     const Tensor memory = Tensor::empty({softmax_attention_scratch(n.K, n.V)});
     for (int64_t i = begin; i < end; i++) {
       const int64_t head = i / n.blocks(), b = head / n.H, h = head % n.H, t = i % n.blocks() * kSoftmaxBlock;
-      simd().softmax_attention_fwd(out.o + n.o_at(b, 0, h), out.lse + n.lse_at(b, 0, h), head_of(in, n, b, h), t,
-                                   std::min(t + kSoftmaxBlock, n.T), memory.data<float>());
+      simd().softmax_attention_fwd(out.o + n.o_at(b, 0, h), out.lse + n.lse_at(b, 0, h), head_of(in, n, b, h),
+                                   t, std::min(t + kSoftmaxBlock, n.T), memory.data<float>());
     }
   });
 }
@@ -147,44 +149,50 @@ void bwd(const Gradients<float>& grads, const float* d_o, const Outputs<float>& 
     const Tensor memory = Tensor::empty({softmax_attention_scratch(n.K, n.V)});
     for (int64_t i = begin * family; i < end * family; i++) {
       const int64_t b = i / n.H, h = i % n.H;
-      simd().softmax_attention_bwd({grads.dq + n.q_at(b, 0, h), grads.dk + n.k_at(b, 0, h), grads.dv + n.v_at(b, 0, h)},
-                                   d_o + n.o_at(b, 0, h), out.o + n.o_at(b, 0, h), out.lse + n.lse_at(b, 0, h),
-                                   head_of(in, n, b, h), memory.data<float>());
+      simd().softmax_attention_bwd(
+          {grads.dq + n.q_at(b, 0, h), grads.dk + n.k_at(b, 0, h), grads.dv + n.v_at(b, 0, h)},
+          d_o + n.o_at(b, 0, h), out.o + n.o_at(b, 0, h), out.lse + n.lse_at(b, 0, h), head_of(in, n, b, h),
+          memory.data<float>());
     }
   });
 }
 
-Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale, const std::vector<int64_t>& first) {
+Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
+            const std::vector<int64_t>& first) {
   const char* op = "softmax_attention";
-  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op,
-        to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
+  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
+        "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op, to_string(q.shape()).c_str(),
+        to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
   const Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), scale, first};
   check_shape(op, "k", k.shape(), {n.B, n.S, n.G, n.K});
   check_shape(op, "v", v.shape(), {n.B, n.S, n.G, n.V});
-  CHECK(n.G > 0 && n.H % n.G == 0, "%s: %ld query heads cannot share %ld key heads evenly", op, static_cast<long>(n.H),
-        static_cast<long>(n.G));
+  CHECK(n.G > 0 && n.H % n.G == 0, "%s: %ld query heads cannot share %ld key heads evenly", op,
+        static_cast<long>(n.H), static_cast<long>(n.G));
   CHECK(static_cast<int64_t>(first.size()) == n.B, "%s: %zu positions for %ld rows", op, first.size(),
         static_cast<long>(n.B));
   for (int64_t position : first) {
-    CHECK(position >= 0 && position <= n.S - n.T, "%s: %ld queries from position %ld on, there are %ld keys", op,
-          static_cast<long>(n.T), static_cast<long>(position), static_cast<long>(n.S));
+    CHECK(position >= 0 && position <= n.S - n.T, "%s: %ld queries from position %ld on, there are %ld keys",
+          op, static_cast<long>(n.T), static_cast<long>(position), static_cast<long>(n.S));
   }
   return n;
 }
 
 }  // namespace
 
-Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first) {
+Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale,
+                      const std::vector<int64_t>& first) {
   const Sizes n = check(q.value(), k.value(), v.value(), scale, first);
-  const Tensor o = Tensor::empty({n.B, n.T, n.H, n.V}, q.dtype()), lse = Tensor::empty({n.B, n.T, n.H}, q.dtype());
+  const Tensor o = Tensor::empty({n.B, n.T, n.H, n.V}, q.dtype()),
+               lse = Tensor::empty({n.B, n.T, n.H}, q.dtype());
   by_dtype("softmax_attention", q.dtype(), [&]<class T>(T) {
-    fwd(Outputs<T>{o.data<T>(), lse.data<T>()}, Inputs<T>{q.value().data<T>(), k.value().data<T>(), v.value().data<T>()}, n);
+    fwd(Outputs<T>{o.data<T>(), lse.data<T>()},
+        Inputs<T>{q.value().data<T>(), k.value().data<T>(), v.value().data<T>()}, n);
   });
   auto backward = [=, q = q.value(), k = k.value(), v = v.value()](const Tensor& dy, Grads& grads) {
     const Tensor dq = zeros_like(q), dk = zeros_like(k), dv = zeros_like(v);
     by_dtype("softmax_attention", q.dtype(), [&]<class T>(T) {
-      bwd(Gradients<T>{dq.data<T>(), dk.data<T>(), dv.data<T>()}, dy.data<T>(), Outputs<T>{o.data<T>(), lse.data<T>()},
-          Inputs<T>{q.data<T>(), k.data<T>(), v.data<T>()}, n);
+      bwd(Gradients<T>{dq.data<T>(), dk.data<T>(), dv.data<T>()}, dy.data<T>(),
+          Outputs<T>{o.data<T>(), lse.data<T>()}, Inputs<T>{q.data<T>(), k.data<T>(), v.data<T>()}, n);
     });
     grads.give(0, dq);
     grads.give(1, dk);

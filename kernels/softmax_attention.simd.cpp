@@ -2,9 +2,10 @@
 #include "kernels/simd.h"
 #include "kernels/tile.h"
 
-// Softmax attention by blocks of queries i and keys s, with the running maximum and sum of Milakov and Gimelshein (arXiv
-// 1805.02867), as in FlashAttention (arXiv 2205.14135): no more than a block of scores exists at a time.
-// Scores stand on their side, a row a key, a lane a query: maxima and sums over the keys need no sums over lanes.
+// Softmax attention by blocks of queries i and keys s, with the running maximum and sum of Milakov and
+// Gimelshein (arXiv 1805.02867), as in FlashAttention (arXiv 2205.14135): no more than a block of scores
+// exists at a time. Scores stand on their side, a row a key, a lane a query: maxima and sums over the keys
+// need no sums over lanes.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -14,9 +15,10 @@ int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 // Keys that none of the queries [begin, end) sees are not even read.
 int64_t visible_keys(const SoftmaxAttentionHead& head, int64_t end) { return head.first + end; }
 
-// The scores of keys [key, key + keys) and queries from `begin` on; -inf where the key is in the query's future.
-void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, int64_t key, int64_t keys, int64_t begin,
-           int64_t n) {
+// The scores of keys [key, key + keys) and queries from `begin` on; -inf where the key is in the query's
+// future.
+void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, int64_t key, int64_t keys,
+           int64_t begin, int64_t n) {
   multiply(p, plain(k), q_t, {keys, n, head.K});
   for (int64_t s = 0; s < keys; s++) {
     const int64_t hidden = at_most(key + s - head.first - begin, n);
@@ -70,13 +72,14 @@ void softmax_attention_fwd(float* o, float* lse, const SoftmaxAttentionHead& hea
   scatter(o + begin * head.o_step, head.o_step, out, n, V, false);
 }
 
-void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o, const float* o, const float* lse,
-                           const SoftmaxAttentionHead& head, float* memory) {
+void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,
+                           const float* lse, const SoftmaxAttentionHead& head, float* memory) {
   const int64_t K = head.K, V = head.V, N = kSoftmaxBlock;
   Scratch scratch = {memory};
   const Tile q = scratch.tile(N, padded(K)), q_t = scratch.tile(padded(K), N), k = scratch.tile(N, padded(K));
   const Tile dq = scratch.tile(N, padded(K)), dk = scratch.tile(N, padded(K));
-  const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)), dv = scratch.tile(N, padded(V));
+  const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)),
+             dv = scratch.tile(N, padded(V));
   const Tile dout = scratch.tile(N, padded(V)), dout_t = scratch.tile(padded(V), N);
   const Tile p = scratch.tile(N, N), ds = scratch.tile(N, N);
   float *norm = scratch.floats(N), *delta = scratch.floats(N);

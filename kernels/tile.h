@@ -1,9 +1,9 @@
 #pragma once
 #include "kernels/vec.h"
 
-// Small matrices in scratch memory, for the attention kernels: a chunk of time steps by a head. Rows start a multiple of
-// 16 floats apart, and what lies between the last column and the next whole vector is zero, so that no loop below
-// has a tail. One thread; fixed order.
+// Small matrices in scratch memory, for the attention kernels: a chunk of time steps by a head. Rows start a
+// multiple of 16 floats apart, and what lies between the last column and the next whole vector is zero, so
+// that no loop below has a tail. One thread; fixed order.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -41,8 +41,10 @@ inline void zero(Tile t, int64_t rows, int64_t columns) {
   }
 }
 
-// Copies `rows` rows that lie `step` floats apart, times `factor`; rows up to the next whole vector become zero.
-inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int64_t columns, float factor = 1) {
+// Copies `rows` rows that lie `step` floats apart, times `factor`; rows up to the next whole vector become
+// zero.
+inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int64_t columns,
+                   float factor = 1) {
   for (int64_t i = 0; i < rows; i++, source += step) {
     int64_t j = 0;
     for (; j + kLanes <= columns; j += kLanes) store(t.row(i) + j, load(source + j) * factor);
@@ -52,7 +54,8 @@ inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int6
 }
 
 // The way back: target = factor * tile, or target += factor * tile.
-inline void scatter(float* target, int64_t step, Tile t, int64_t rows, int64_t columns, bool add, float factor = 1) {
+inline void scatter(float* target, int64_t step, Tile t, int64_t rows, int64_t columns, bool add,
+                    float factor = 1) {
   for (int64_t i = 0; i < rows; i++, target += step) {
     int64_t j = 0;
     for (; j + kLanes <= columns; j += kLanes) {
@@ -89,7 +92,8 @@ inline void transpose(Tile to, Tile from, int64_t rows, int64_t columns) {
   }
 }
 
-// Which part of a product is wanted when one of its matrices is triangular. m counts rows, n columns, p what is summed.
+// Which part of a product is wanted when one of its matrices is triangular. m counts rows, n columns, p what
+// is summed.
 enum class Causal {
   none,
   upper,     // only c with n >= m; what lies further below the diagonal is left alone
@@ -135,7 +139,8 @@ inline void product_rows(Tile c, Factor a, Tile b, const Product& p, int64_t m, 
   const int64_t begin = p.causal == Causal::from_row ? m : 0;
   const int64_t end = p.causal == Causal::to_row && m + R < p.inner ? m + R : p.inner;
   const Tile times = {p.times.at ? p.times.row(m) + n : nullptr, p.times.ld};
-  product_block<R, C>({c.row(m) + n, c.ld}, {a.at + m * a.row, a.row, a.column}, {b.at + n, b.ld}, begin, end, p.keep, times);
+  product_block<R, C>({c.row(m) + n, c.ld}, {a.at + m * a.row, a.row, a.column}, {b.at + n, b.ld}, begin, end,
+                      p.keep, times);
 }
 
 template <int R, int C>

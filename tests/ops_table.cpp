@@ -172,6 +172,48 @@ static void add_layout(std::vector<OpCase>& table) {
                    {{"x", {2, 2, 2, 3}, {3, 37, 5, 46}}}});
 }
 
+// q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T.
+static OpCase linear_attention_case(const char* name, const Shape& log_decay_small,
+                                    const Shape& log_decay_large, int64_t Gk, int64_t Gv, int64_t shorter) {
+  auto fn = [=](const Vars& in) -> Vars {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
+    const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths);
+    return {y.o, y.state};
+  };
+  return {name,
+          fn,
+          {{"q", {2, 4, 4, 2}, {2, 131, 4, 17}},
+           {"k", {2, 4, Gk, 2}, {2, 131, Gk, 17}},
+           {"v", {2, 4, Gv, 3}, {2, 131, Gv, 35}},
+           {"log_decay", log_decay_small, log_decay_large, Fill::log_decay},
+           {"state", {2, 4, 2, 3}, {2, 4, 17, 35}}},
+          // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger
+          log_decay_large.size() == 1 ? 16.0 : 1.0};
+}
+
+static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G) {
+  auto fn = [=](const Vars& in) -> Vars {
+    std::vector<int64_t> first;
+    for (int64_t b = 0; b < in[0].dim(0); b++) first.push_back((in[1].dim(1) - in[0].dim(1)) / (b + 1));
+    return {softmax_attention(in[0], in[1], in[2], 0.4, first)};
+  };
+  return {name,
+          fn,
+          {{"q", {2, std::min<int64_t>(queries, 3), 4, 2}, {2, queries, 4, 17}},
+           {"k", {2, 5, G, 2}, {2, 150, G, 17}},
+           {"v", {2, 5, G, 3}, {2, 150, G, 35}}}};
+}
+
+static void add_attention(std::vector<OpCase>& table) {
+  table.push_back(linear_attention_case("linear_attention", {4}, {4}, 4, 4, 0));
+  table.push_back(linear_attention_case("linear_attention_gated", {2, 4, 4}, {2, 131, 4}, 4, 2, 0));
+  table.push_back(linear_attention_case("linear_attention_with_lengths", {2, 4, 4}, {2, 131, 4}, 1, 2, 3));
+  table.push_back(softmax_attention_case("softmax_attention", 131, 4));
+  table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2));
+  table.push_back(softmax_attention_case("softmax_attention_decode", 1, 1));
+}
+
 const std::vector<OpCase>& ops_table() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> cases;
@@ -182,6 +224,7 @@ const std::vector<OpCase>& ops_table() {
     add_embedding(cases);
     add_elementwise(cases);
     add_layout(cases);
+    add_attention(cases);
     return cases;
   }();
   return table;

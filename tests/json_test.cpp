@@ -128,7 +128,7 @@ TEST(Json, RefusesBrokenUtf8AndHalfSurrogates) {
   for (const char* bad : {"\x80", "\xc3", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe2\x82", "\xed\xa0\x80",
                           "\xed\xbf\xbf", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff",
                           "\\ud83d", "\\ud83dx", "\\ud83d\\n", "\\ud83d\\u0041", "\\ude00"}) {
-    EXPECT_NE(complaint("\"" + std::string(bad) + "\""), "") << bad;
+    EXPECT_NE(complaint(format("\"%s\"", bad)), "") << bad;
   }
 }
 

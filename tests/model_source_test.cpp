@@ -453,6 +453,38 @@ TEST_F(ModelFolder, SavingChecksWhatItIsGiven) {
   EXPECT_TRUE(contains(refusal(wrong), "(4, 5)"));
 }
 
+// Nothing is lost where a file keeps q, k and v in different types.
+TEST_F(ModelFolder, PartsOfSeveralTypesMeetInF32) {
+  write_bytes(directory.path() / "config.json",
+              R"({"model_type": "llama", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+                  "intermediate_size": 3, "vocab_size": 5})");
+  const std::string layer = "model.layers.0.";
+  const NamedTensors stored = {{layer + "self_attn.q_proj.weight", random_normal({4, 4}, 1).to(Dtype::bf16)},
+                               {layer + "self_attn.k_proj.weight", random_normal({4, 4}, 2).to(Dtype::f16)},
+                               {layer + "self_attn.v_proj.weight", random_normal({4, 4}, 3)},
+                               {layer + "self_attn.o_proj.weight", random_normal({4, 4}, 4).to(Dtype::bf16)},
+                               {layer + "mlp.gate_proj.weight", random_normal({3, 4}, 5).to(Dtype::bf16)},
+                               {layer + "mlp.up_proj.weight", random_normal({3, 4}, 6).to(Dtype::bf16)},
+                               {layer + "mlp.down_proj.weight", random_normal({4, 3}, 7)},
+                               {layer + "input_layernorm.weight", random_normal({4}, 8)},
+                               {layer + "post_attention_layernorm.weight", random_normal({4}, 9)},
+                               {"model.norm.weight", random_normal({4}, 10)},
+                               {"model.embed_tokens.weight", random_normal({5, 4}, 11)},
+                               {"lm_head.weight", random_normal({5, 4}, 12)}};
+  write_safetensors(directory.path() / "model.safetensors", stored);
+  const ModelSource source = open_model(directory.path());
+  expect_complete(source);
+  const Tensor in_proj = source.weights->get("layers.0.attention.in_proj.weight");
+  EXPECT_EQ(in_proj.dtype(), Dtype::f32);
+  EXPECT_EQ(source.weights->find("layers.0.attention.in_proj.weight")->dtype, Dtype::f32);
+  for (int64_t i = 0; i < 3; i++) {
+    const Tensor part = stored[static_cast<size_t>(i)].second.to(Dtype::f32);
+    EXPECT_TRUE(same_bits(in_proj.rows(4 * i, 4 * i + 4), part)) << i;
+  }
+  // parts of one type keep it
+  EXPECT_EQ(source.weights->get("layers.0.feed_forward.w12.weight").dtype(), Dtype::bf16);
+}
+
 TEST_F(ModelFolder, HalvesAreWrittenAndReadBack) {
   const NamedTensors weights = tiny();
   const Config config = read_openlm_config(Json::load(directory.path() / "config.json"));

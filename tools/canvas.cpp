@@ -74,10 +74,10 @@ void Canvas::polyline(std::span<const Point> points, double thickness, Color col
   std::vector<float> cover(size_t(stride) * size_t(y1 - y0));
   for (size_t i = 0; i < std::max<size_t>(1, points.size() - 1); ++i) {
     const Point a = points[i], b = points[std::min(i + 1, points.size() - 1)];
-    const int sx0 = std::max(x0, int(std::floor(std::min(a.x, b.x) - reach)));
-    const int sx1 = std::min(x1, int(std::ceil(std::max(a.x, b.x) + reach)) + 1);
-    const int sy0 = std::max(y0, int(std::floor(std::min(a.y, b.y) - reach)));
-    const int sy1 = std::min(y1, int(std::ceil(std::max(a.y, b.y) + reach)) + 1);
+    const int sx0 = int(std::clamp(std::min(a.x, b.x) - reach, double(x0), double(x1)));
+    const int sx1 = int(std::clamp(std::max(a.x, b.x) + reach + 1, double(x0), double(x1)));
+    const int sy0 = int(std::clamp(std::min(a.y, b.y) - reach, double(y0), double(y1)));
+    const int sy1 = int(std::clamp(std::max(a.y, b.y) + reach + 1, double(y0), double(y1)));
     for (int y = sy0; y < sy1; ++y) {
       for (int x = sx0; x < sx1; ++x) {
         const double near = thickness / 2 + 0.5 - distance_to_segment({x + 0.5, y + 0.5}, a, b);

@@ -184,7 +184,7 @@ std::vector<double> nice_ticks(double low, double high, int count) {
   const double power = std::pow(10, std::floor(std::log10(rough)));
   double step = 10 * power;
   for (double nice : {1.0, 2.0, 5.0}) {
-    if (nice * power < rough * 0.999) continue;
+    if (nice * power < rough * 0.7) continue;
     step = nice * power;
     break;
   }

@@ -20,9 +20,9 @@ struct Product {
 static const std::vector<Product>& products() {
   static const std::vector<Product> all = [] {
     std::vector<Product> list;
-    for (int64_t M : {0, 1, 2, 3, 4, 5, 23, 67, 203}) {
-      for (int64_t N : {0, 1, 3, 16, 47, 50, 131}) {
-        for (int64_t K : {0, 1, 7, 64, 257, 300}) {
+    for (int64_t M : {0, 1, 2, 3, 4, 23, 203}) {
+      for (int64_t N : {0, 1, 16, 47, 131}) {
+        for (int64_t K : {0, 1, 7, 64, 300}) {
           for (int flags = 0; flags < 8; flags++)
             list.push_back({!!(flags & 1), !!(flags & 2), !!(flags & 4), M, N, K});
         }
@@ -85,6 +85,7 @@ TEST(GemmTest, the_reference_is_right) {
 
 TEST(GemmTest, f32_agrees_with_f64_at_every_level) {
   const RestoreMachine restore;
+  set_threads(1);
   for (const Product& p : products()) {
     const std::vector<double> reference = multiply<double>(p), scale = multiply<double>(p, true);
     for (CpuLevel level : cpu_levels()) {
@@ -101,18 +102,20 @@ TEST(GemmTest, f32_agrees_with_f64_at_every_level) {
 
 TEST(GemmTest, same_bits_at_any_thread_count) {
   const RestoreMachine restore;
+  // smaller ones stay in one thread
+  std::vector<Product> large;
+  std::copy_if(products().begin(), products().end(), std::back_inserter(large),
+               [](const Product& p) { return p.M * p.N * p.K >= 1 << 18; });
+  for (int64_t M : {1, 4}) large.push_back({false, true, true, M, 3001, 300});
   for (CpuLevel level : cpu_levels()) {
     set_cpu_level(level);
     std::vector<std::vector<float>> first;
-    for (int count : {1, 2, 3, 7}) {
+    for (int count : {1, 2, 3}) {
       set_threads(count);
-      for (size_t i = 0; i < products().size(); i++) {
-        std::vector<float> c = multiply<float>(products()[i]);
-        if (count == 1)
-          first.push_back(std::move(c));
-        else
-          ASSERT_EQ(c, first[i]) << products()[i].text() << ", " << name(level) << ", " << count
-                                 << " threads";
+      for (size_t i = 0; i < large.size(); i++) {
+        if (count == 1) first.push_back(multiply<float>(large[i]));
+        ASSERT_EQ(multiply<float>(large[i]), first[i])
+            << large[i].text() << ", " << name(level) << ", " << count << " threads";
       }
     }
   }

@@ -214,7 +214,7 @@ TEST(Checkpoint, SurvivesBeingKilled) {
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the child ended by itself, status " << status;
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "the child ended by itself, status " << status;
     const auto last = latest_checkpoint(run);
     if (!last) continue;
     Model model = byte_model(MixerKind::supra);

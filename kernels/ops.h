@@ -74,14 +74,14 @@ struct LinearAttention {
   Var o;      // (B,T,H,V)
   Var state;  // (B,H,K,V), after the last step
 };
-// S_t = g_t S_{t-1} + scale k_t v_t^T;  o_t = q_t S_t,  in chunks, forward and backward, never a loop over T.
+// S_t = g_t S_{t-1} + scale k_t v_t^T;  o_t = q_t S_t,  f32 in chunks, forward and backward, never a loop over T.
 //   q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V); head h uses k head h / (H/Gk) and v head h / (H/Gv)
 //   log_decay = log g <= 0: (H) fixed per head, or (B,T,H) per head and token
 //   state (B,H,K,V), S before the first step; undefined: zeros
 //   lengths (B): row b ends after lengths[b] steps, what follows touches nothing and gives o = 0; empty: all T
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state = {}, const std::vector<int64_t>& lengths = {});
-// One step (T = 1), in place: updates state, returns o. For inference; no gradient.
+// One step (T = 1), in place: updates state, returns o. For inference: f32 only, no gradient.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);
 

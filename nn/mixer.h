@@ -46,7 +46,8 @@ class Mixer {
 
   // x (B,T,C) -> y (B,T,C), any T, any split: f(x1); f(x2) equals f(x1 x2). With a state, it is read as the past and
   // replaced by the state after the last step; without one the sequence starts here and its state is dropped.
-  // A single step without gradients (decode) takes the recurrent form and updates the state in place.
+  // A single step without gradients (decode) takes the recurrent form. The state's
+  // memory may be written to: clone() what is to be kept.
   virtual Var forward(const Var& x, const Steps& steps, LayerState* state) const = 0;
 };
 

@@ -26,7 +26,6 @@ class Adamw {
   double step(double lr, double clip, double grad_scale = 1);
 
   std::vector<Slot>& slots() { return slots_; }
-  int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
   std::vector<std::string> without_gradient() const;  // names of the parameters that have none now
 

@@ -9,8 +9,11 @@ namespace supra {
 
 static Config linearized_config(const Config& teacher, const LinearizeOptions& options) {
   Config config = teacher;
-  config.decay = options.decay;
-  config.per_head_feature_map = options.per_head;
+  // layers that are recurrent already keep what they were trained with, and the others follow them
+  if (std::count(teacher.mixers.begin(), teacher.mixers.end(), MixerKind::supra) == 0) {
+    config.decay = options.decay;
+    config.per_head_feature_map = options.per_head;
+  }
   for (int64_t i = 0; i < config.layers; i++) {
     const bool keep = std::count(options.keep_softmax.begin(), options.keep_softmax.end(), i) > 0;
     if (!keep) config.mixers[i] = MixerKind::supra;
@@ -33,28 +36,40 @@ static std::string teacher_name(std::string name) {
   return name;
 }
 
+// A SUPRA layer normalises k after its heads were repeated: the gain of a key head serves each of its query heads.
+static void copy_weight(const std::string& name, const Tensor& to, const Tensor& from, const Config& c) {
+  const int64_t repeat = to.numel() / from.numel();
+  CHECK(to.shape() == from.shape() || (name.find("_totrain_k_norm") != std::string::npos && repeat == c.heads / c.kv_heads),
+        "linearize: %s is %s, the teacher has %s", name.c_str(), to_string(to.shape()).c_str(), to_string(from.shape()).c_str());
+  const int64_t head = from.numel() / (repeat > 1 ? c.kv_heads : 1);
+  for (int64_t i = 0; i < to.numel() / head; i++) {
+    to.view({-1}).rows(i * head, (i + 1) * head).copy_from(from.view({-1}).rows(i / repeat * head, (i / repeat + 1) * head));
+  }
+}
+
 Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
   Linearized result;
   Model& student = result.model;
   student.tokenizer = teacher.tokenizer;
   student.format = teacher.format;
   student.decoder = make_decoder(linearized_config(teacher.config(), options));
-  // fills the new maps; everything else is overwritten below
+  // fills the new maps; everything else is copied below
   student.decoder->init_weights(options.seed);
 
   std::map<std::string, Tensor> weights;
   teacher.decoder->visit([&](const std::string& name, Var& parameter) { weights[name] = parameter.value(); });
   student.decoder->visit([&](const std::string& name, Var& parameter) {
-    const auto found = weights.find(teacher_name(name));
-    if (found != weights.end() && found->second.shape() == parameter.shape()) {
-      parameter.value().copy_from(found->second);
+    const auto found = weights.find(name) != weights.end() ? weights.find(name) : weights.find(teacher_name(name));
+    if (found != weights.end()) {
+      copy_weight(name, parameter.value(), found->second, teacher.config());
       result.copied.push_back(name);
       result.copied_parameters += parameter.numel();
       return;
     }
     result.fresh.push_back(name);
     result.fresh_parameters += parameter.numel();
-    if (options.init != LinearizeOptions::Init::identity || name.find("_totrain_embed") == std::string::npos) return;
+    CHECK(name.find("_totrain_embed") != std::string::npos, "linearize: the teacher has no %s", name.c_str());
+    if (options.init != LinearizeOptions::Init::identity) return;
     parameter.value().fill(0);
     if (name.ends_with(".bias")) return;
     const int64_t rows = parameter.dim(0), width = parameter.dim(1);

@@ -40,6 +40,7 @@ class SupraAttention : public Mixer {
 // s_h >= 0 of g_h = exp(-s_h), h = 0..H-1.
 //   lightning: 2^(-8 (h+1) / H), or start * ratio^h with the same ratio. Where H is no power of two: the slopes of the
 //   next lower power c, then every second slope of 2c (the published ALiBi rule; the original code raises there).
+//     With a start of its own those are the first slopes again: give a start only to a power of two of heads.
 //   retnet: -log(1 - 2^(-5-h)).   none: 0.
 std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config);
 

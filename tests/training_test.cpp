@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <csignal>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -158,8 +159,30 @@ TEST(Train, ResumesBitForBit) {
   EXPECT_EQ(rest.steps, 20);
   EXPECT_TRUE(same_weights(resumed, straight));
 
-  o.seed = 8;
-  EXPECT_THROW(train(resumed, corpus, o, directory.path() / "broken", {}), Error);
+  // what the steps are counted in may not change on the way
+  for (const auto& change : std::vector<std::function<void(TrainOptions&)>>{
+           [](TrainOptions& t) { t.seed = 8; }, [](TrainOptions& t) { t.batch_tokens = 128; },
+           [](TrainOptions& t) { t.sequence = 16; }, [](TrainOptions& t) { t.tokens = 64 * 3; }}) {
+    TrainOptions other = o;
+    change(other);
+    EXPECT_THROW(train(resumed, corpus, other, directory.path() / "broken", {}), Error);
+  }
+  Corpus shorter = corpus;
+  shorter.ids.resize(shorter.ids.size() - 40);
+  EXPECT_THROW(train(resumed, shorter, o, directory.path() / "broken", {}), Error);
+}
+
+TEST(Train, AShorterRunIsNotTakenForTheOldOne) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  for (int64_t steps : {20, 15, 5}) {
+    Model model = byte_model(MixerKind::supra);
+    TrainOptions o = small_run();
+    o.tokens = 64 * steps;
+    train(model, corpus, o, directory.path() / "run", {});
+    EXPECT_EQ(latest_checkpoint(directory.path() / "run")->filename(), format("step-%06ld", static_cast<long>(steps)));
+    EXPECT_TRUE(same_weights(load_model(directory.path() / "run"), model));
+  }
 }
 
 TEST(Train, NamesTheStepOfALossThatIsNoNumber) {
@@ -252,6 +275,39 @@ TEST(Linearize, KeepsSoftmaxWhereAsked) {
   EXPECT_THROW(linearize(teacher, options), Error);
   options.keep_softmax = {2};
   EXPECT_THROW(linearize(teacher, options), Error);
+}
+
+// The gain of a shared key head goes to each query head that uses it, block by block.
+TEST(Linearize, RepeatsTheGainsOfKeyHeads) {
+  Config config = tiny_config(MixerKind::softmax);
+  config.qk_norm = true;
+  Model teacher;
+  teacher.decoder = make_decoder(config);
+  teacher.decoder->init_weights(1);
+  teacher.decoder->visit([](const std::string& name, Var& parameter) {
+    for (int64_t i = 0; name.ends_with("k_norm.weight") && i < parameter.numel(); i++) parameter.value().data<float>()[i] = static_cast<float>(i);
+  });
+  const Linearized result = linearize(teacher, {});
+  int checked = 0;
+  result.model.decoder->visit([&](const std::string& name, Var& parameter) {
+    if (!name.ends_with("_totrain_k_norm.weight")) return;
+    ASSERT_EQ(parameter.numel(), 24);
+    for (int64_t i = 0; i < 24; i++) EXPECT_EQ(parameter.value().data<float>()[i], static_cast<float>(i / 12 * 6 + i % 6)) << i;
+    checked++;
+  });
+  EXPECT_EQ(checked, 2);
+}
+
+TEST(Linearize, LaterLayersFollowTheFirst) {
+  Model teacher;
+  teacher.decoder = tiny_decoder(MixerKind::softmax);
+  LinearizeOptions options;
+  options.keep_softmax = {1};
+  options.decay.kind = DecayConfig::Kind::retnet;
+  const Model half = linearize(teacher, options).model;
+  const Linearized whole = linearize(half, {});
+  EXPECT_EQ(whole.model.config().decay.kind, DecayConfig::Kind::retnet);
+  EXPECT_EQ(whole.fresh.size(), 4u);
 }
 
 TEST(Linearize, IdentityMapsAreTheIdentity) {

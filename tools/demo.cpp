@@ -47,6 +47,7 @@ std::vector<std::pair<int64_t, int64_t>> token_spans(const Tokenizer& tokenizer,
 }
 
 HeldOut held_out_stories(const Tokenizer& tokenizer, int count, size_t context) {
+  CHECK(context >= 200, "demo: the teacher's context of %zu tokens is too short for a story (give another --teacher)", context);
   StoryGrammar grammar(kHeldOutStories);
   HeldOut held_out;
   double bits = 0;
@@ -108,7 +109,8 @@ void show_completion(const char* who, const Model& model, const std::string& pro
 
 // Tokens a second of decoding behind `position` tokens of context, the best of five runs.
 double decode_speed(Session& session, int64_t position) {
-  const int32_t id = 300;
+  // any token will do
+  const int32_t id = 1;
   session.feed(std::vector<int32_t>(static_cast<size_t>(position - session.position()), id));
   double best = 0;
   for (int run = 0; run < 5; run++) {
@@ -139,7 +141,7 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
                                 const std::vector<std::vector<int32_t>>& valid, const Path& csv) {
   const Corpus corpus = read_corpus({text}, *model.tokenizer, kStorySeparator);
   TrainingLog log(csv, false);
-  Progress progress("   step", options.tokens / options.batch_tokens);
+  Progress progress("   step", step_count(options));
   TrainHooks hooks;
   hooks.validate = [&] { return evaluate(*model.decoder, valid).nll; };
   hooks.should_stop = interrupted;
@@ -183,7 +185,7 @@ int make_teacher(const Path& teacher, const Path& output) {
 
 int run_demo(Args& args) {
   Path teacher_path = "tools/teacher", output = "build/demo";
-  int64_t tokens = 800'000;
+  int64_t tokens = 1'600'000;
   bool remake = false;
   args.flag(&output, "--output -o", "DIR", "where the student, its log and its curve go");
   args.flag(&teacher_path, "--teacher", "DIR", "the softmax model that comes with the source");
@@ -196,7 +198,8 @@ int run_demo(Args& args) {
 
   const auto start = std::chrono::steady_clock::now();
   const Model teacher = load_model(teacher_path);
-  const HeldOut held_out = held_out_stories(*teacher.tokenizer, 200, static_cast<size_t>(teacher.config().context));
+  const Tokenizer& tokenizer = tokenizer_of(teacher);
+  const HeldOut held_out = held_out_stories(tokenizer, 200, static_cast<size_t>(teacher.config().context));
   printf("1  A transformer: %s parameters, %ld layers of softmax attention, trained on little stories\n",
          format_count(static_cast<double>(teacher.decoder->parameter_count())).c_str(), static_cast<long>(teacher.config().layers));
   show_score("teacher", *teacher.decoder, held_out);

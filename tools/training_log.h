@@ -1,5 +1,7 @@
 #pragma once
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "supra/training/train.h"
 
@@ -11,8 +13,9 @@ class TrainingLog {
   TrainingLog(const Path& path, bool append) {
     if (path.empty()) return;
     file_ = fopen(path.c_str(), append ? "a" : "w");
-    CHECK(file_, "%s: cannot write the log (check the path)", path.c_str());
-    if (!append) fprintf(file_, "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n");
+    CHECK(file_, "%s: cannot write the log: %s (check the path)", path.c_str(), strerror(errno));
+    // a run that resumes may begin a log
+    if (ftell(file_) == 0) fprintf(file_, "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n");
   }
   ~TrainingLog() {
     if (file_) fclose(file_);

@@ -83,8 +83,12 @@ int report(const TrainFlags& f, const TrainResult& result) {
 
 int run_training(TrainFlags& f, Model model) {
   const Tokenizer& tokenizer = tokenizer_of(model);
-  CHECK(f.options.resume || f.overwrite || !latest_checkpoint(f.output),
-        "%s: already holds a run (--resume goes on with it, --overwrite starts anew)", f.output.c_str());
+  std::error_code absent;
+  CHECK(f.options.resume || !std::filesystem::equivalent(f.input, f.output, absent),
+        "%s: is the model itself, which would be overwritten (give another --output)", f.output.c_str());
+  const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json");
+  CHECK(f.options.resume || f.overwrite || !taken,
+        "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
   f.options = resolve(f.options, *model.decoder);
   const TrainOptions& o = f.options;
 
@@ -101,8 +105,6 @@ int run_training(TrainFlags& f, Model model) {
           static_cast<double>(o.tokens) / static_cast<double>(corpus.ids.size()),
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.lr);
 
-  // the old run's checkpoints may have higher steps: they would pass for the newest of this one
-  if (f.overwrite && !o.resume) std::filesystem::remove_all(f.output / "checkpoints");
   catch_interrupts();
   TrainingLog log(f.log, o.resume);
   std::optional<Progress> progress;

@@ -146,7 +146,7 @@ static void compare(VerifyRow& row, const Tensor& given, const Tensor& golden, d
   int64_t unequal = 0;
   for (int64_t i = 0; i < a.numel(); i++) {
     const double x = a.data<double>()[i], y = b.data<double>()[i];
-    if (std::isnan(x)) row.note = "the result is no number";
+    if (std::isnan(x) || std::isnan(y)) row.note = "a value is no number";
     difference = std::max(difference, std::fabs(x - y));
     largest = std::max(largest, std::fabs(y));
     unequal += x != y;

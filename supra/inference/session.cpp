@@ -16,6 +16,11 @@ void Session::reset() {
   logits_ = {};
 }
 
+void Session::set_state(State state) {
+  state_ = std::move(state);
+  logits_ = {};
+}
+
 size_t Session::state_bytes() const {
   size_t bytes = 0;
   for (int64_t position : state_.positions) bytes += decoder_.state_bytes(position);
@@ -84,12 +89,16 @@ void Session::load(const Path& path) {
   State state = decoder_.init_state(state_.batch());
   const Tensor positions = file->get("positions", {state.batch()}, Dtype::i64);
   std::copy_n(positions.data<int64_t>(), positions.numel(), state.positions.begin());
+  const auto [least, most] = std::minmax_element(state.positions.begin(), state.positions.end());
+  CHECK(*least >= 0, "%s: holds the position %ld (the file is damaged)", path.c_str(), static_cast<long>(*least));
   for (size_t i = 0; i < state.layers.size(); i++) {
     for (size_t k = 0; k < state.layers[i].parts.size(); k++) {
       const Tensor part = file->get(part_name(i, k));
       Shape expected = state.layers[i].parts[k].shape();
-      // a KV cache has as many rows as it needed
-      if (decoder_.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax && part.rank() == 4) expected[1] = part.dim(1);
+      // a KV cache has at least the rows that were written
+      if (decoder_.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax && part.rank() == 4) {
+        expected[1] = std::max(part.dim(1), *most);
+      }
       CHECK(part.shape() == expected && part.dtype() == Dtype::f32,
             "%s: %s is %s, this model needs %s (the state belongs to another model)", path.c_str(), part_name(i, k).c_str(),
             to_string(part.shape()).c_str(), to_string(expected).c_str());

@@ -25,7 +25,8 @@ class Session {
   size_t state_bytes() const;                       // of all rows, now
 
   const State& state() const { return state_; }
-  void set_state(State state) { state_ = std::move(state); }
+  // The past becomes another one; feed or step before logits() are asked for.
+  void set_state(State state);
   void reset();
 
   // The state and the last logits in a file of their own (safetensors). Loading one that belongs to a model of another

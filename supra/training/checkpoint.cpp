@@ -41,6 +41,9 @@ Path save_checkpoint(const Path& run, const Model& model, Adamw& optimizer, cons
   json.set("position", state.position);
   json.set("seconds", state.seconds);
   json.set("seed", static_cast<int64_t>(state.seed));
+  json.set("batch_tokens", state.batch_tokens);
+  json.set("sequence", state.sequence);
+  json.set("corpus_tokens", state.corpus_tokens);
   FileWriter out(directory.path() / "training.json");
   out.write(json.dump(true) + "\n");
   out.finish();
@@ -77,6 +80,8 @@ TrainingState load_checkpoint(const Path& checkpoint, Model& model, Adamw& optim
 
   const auto moments = open_safetensors(checkpoint / "optimizer.safetensors");
   for (Adamw::Slot& slot : optimizer.slots()) {
+    // a parameter that no gradient has reached yet has none
+    if (!moments->find("m." + slot.name)) continue;
     slot.m = moments->get("m." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
     slot.v = moments->get("v." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
   }
@@ -88,6 +93,9 @@ TrainingState load_checkpoint(const Path& checkpoint, Model& model, Adamw& optim
   state.position = json.integer("position");
   state.seconds = json.number("seconds");
   state.seed = static_cast<uint64_t>(json.integer("seed"));
+  state.batch_tokens = json.integer("batch_tokens");
+  state.sequence = json.integer("sequence");
+  state.corpus_tokens = json.integer("corpus_tokens");
   optimizer.set_steps(state.step);
   return state;
 }

@@ -16,9 +16,11 @@ struct TrainingState {
   int64_t position = 0;  // of the data stream
   double seconds = 0;    // spent so far
   uint64_t seed = 0;
+  // What steps and position count in: a run that resumes must agree.
+  int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
 };
 
-// Writes <run>/checkpoints/step-<step>, then removes older checkpoints but the last `keep`. Returns its path.
+// Writes <run>/checkpoints/step-<step>, then removes the older ones but the last `keep`. Returns its path.
 Path save_checkpoint(const Path& run, const Model& model, Adamw& optimizer, const TrainingState& state, int keep = 2);
 
 // The newest complete checkpoint of a run, if there is one.

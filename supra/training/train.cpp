@@ -25,11 +25,12 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
         "training: a batch of %ld tokens does not divide into %ld parts of whole sequences of %ld (choose a multiple of %ld)",
         static_cast<long>(o.batch_tokens), static_cast<long>(o.accumulate), static_cast<long>(o.sequence),
         static_cast<long>(o.sequence * std::max<int64_t>(1, o.accumulate)));
-  const int64_t steps = std::max<int64_t>(1, o.tokens / o.batch_tokens);
-  if (o.warmup < 0) o.warmup = std::max<int64_t>(1, steps / 20);
+  if (o.warmup < 0) o.warmup = std::max<int64_t>(1, step_count(o) / 20);
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
 }
+
+int64_t step_count(const TrainOptions& o) { return std::max<int64_t>(1, o.tokens / o.batch_tokens); }
 
 static double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -48,6 +49,25 @@ static double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, 
   return loss;
 }
 
+// Reads the newest checkpoint; `state` says what this run is, and becomes what the checkpoint says.
+static Path resume(const Path& directory, Model& model, Adamw& optimizer, TrainingState& state, int64_t steps) {
+  const std::optional<Path> last = latest_checkpoint(directory);
+  CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory.c_str());
+  const TrainingState saved = load_checkpoint(*last, model, optimizer);
+  const auto agree = [&](const char* what, uint64_t then, uint64_t now, const char* advice) {
+    CHECK(then == now, "%s: was made with %s %lu, this run has %lu (%s)", last->c_str(), what, then, now, advice);
+  };
+  agree("--seed", saved.seed, state.seed, "give the same");
+  agree("--batch-tokens", static_cast<uint64_t>(saved.batch_tokens), static_cast<uint64_t>(state.batch_tokens), "give the same");
+  agree("--seq-len", static_cast<uint64_t>(saved.sequence), static_cast<uint64_t>(state.sequence), "give the same");
+  agree("tokens of text", static_cast<uint64_t>(saved.corpus_tokens), static_cast<uint64_t>(state.corpus_tokens),
+        "give the same --data and --docs");
+  CHECK(saved.step <= steps, "%s: is %ld steps in, these --tokens are only %ld steps (give more --tokens)", last->c_str(),
+        static_cast<long>(saved.step), static_cast<long>(steps));
+  state = saved;
+  return *last;
+}
+
 TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& options, const Path& directory,
                   const TrainHooks& hooks) {
   Decoder& decoder = *model.decoder;
@@ -58,23 +78,22 @@ TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& option
   decoder.visit([&](const std::string& name, Var& parameter) { parameters.emplace_back(name, parameter); });
   Adamw optimizer(parameters, o.adamw);
   BatchLoader loader(corpus, o.batch_tokens / o.sequence / o.accumulate, o.sequence, o.seed);
-  const int64_t steps = std::max<int64_t>(1, o.tokens / o.batch_tokens);
+  const int64_t steps = step_count(o);
   const Schedule schedule{o.schedule, o.lr, o.min_lr, o.warmup, steps};
 
   TrainResult result;
   TrainingState state;
   state.seed = o.seed;
+  state.batch_tokens = o.batch_tokens;
+  state.sequence = o.sequence;
+  state.corpus_tokens = static_cast<int64_t>(corpus.ids.size());
   if (o.resume) {
-    const std::optional<Path> last = latest_checkpoint(directory);
-    CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory.c_str());
-    state = load_checkpoint(*last, model, optimizer);
-    CHECK(state.seed == o.seed, "%s: was made with --seed %lu, this run has %lu (give --seed %lu)", last->c_str(), state.seed, o.seed,
-          state.seed);
-    CHECK(state.step <= steps, "%s: is %ld steps in, these --tokens are only %ld steps (give more --tokens)", last->c_str(),
-          static_cast<long>(state.step), static_cast<long>(steps));
+    result.checkpoint = resume(directory, model, optimizer, state, steps);
     loader.seek(state.position);
-    result.checkpoint = *last;
-    note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(state.step), static_cast<long>(steps)));
+    note(format("resumed from %s, step %ld of %ld", result.checkpoint.c_str(), static_cast<long>(state.step), static_cast<long>(steps)));
+  } else {
+    // higher steps of an older run would pass for the newest of this one
+    std::filesystem::remove_all(directory / "checkpoints");
   }
 
   const auto start = std::chrono::steady_clock::now();

@@ -55,11 +55,14 @@ struct TrainHooks {
 // with the square root of the size to the paper's 3e-4 (below 3 billion) and 3e-5 (above).
 double default_lr(int64_t parameters);
 
-// Fills in what was left to be decided; throws Error where the options contradict each other or the data.
+// Fills in what was left to be decided; throws Error where the options contradict each other.
 TrainOptions resolve(TrainOptions options, Decoder& decoder);
 
+// Optimizer steps of a run whose options are resolved.
+int64_t step_count(const TrainOptions& options);
+
 // Trains the model in place. `directory` takes the checkpoints (checkpoints/step-N, see checkpoint.h) and, at the end,
-// the model itself. A loss or gradient that is no number throws Error naming the step and what was saved last.
+// the model itself; unless the run resumes, checkpoints of an older run there go first. A loss or gradient that is no number throws Error naming the step and what was saved last.
 TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& options, const Path& directory,
                   const TrainHooks& hooks = {});
 

@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
 #include "autograd/gradcheck.h"
-#include "tests/ops_table.h"
 #include "tests/support.h"
+#include "tools/ops_table.h"
 
 // What every operation owes, for every row of the table.
 

@@ -1,4 +1,4 @@
-#include "tests/ops_table.h"
+#include "tools/ops_table.h"
 
 #include "tensor/random.h"
 

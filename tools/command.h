@@ -13,6 +13,7 @@
   COMMAND(generate, "write on from a prompt")                                    \
   COMMAND(chat, "write in turns; the state is kept")                             \
   COMMAND(verify, "compare a model with golden values")                          \
+  COMMAND(bench, "how fast it is, as a part of what this machine can do")        \
   COMMAND(plot, "draw the curves of training runs")                              \
   COMMAND(doctor, "what this machine has, what will be used, and why")           \
   COMMAND(demo, "the main job, on what the repository ships")

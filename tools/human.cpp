@@ -35,4 +35,6 @@ std::string format_time(double seconds) {
   return format("%lldh %02dm", static_cast<long long>(whole / 3600), int(whole % 3600 / 60));
 }
 
+std::string format_precise_time(double seconds) { return scaled(seconds * 1e9, {" ns", " us", " ms", " s", "k s"}); }
+
 }  // namespace supra

@@ -1,8 +1,33 @@
 #include "tools/ops_table.h"
 
+#include "kernels/attention.h"
+#include "kernels/simd.h"
 #include "tensor/random.h"
 
 namespace supra {
+
+// Forward does so much for each element of the first input, backward twice that.
+static OpWork each(double flop) {
+  return {
+      .flop = [flop](const std::vector<Tensor>& in) { return flop * static_cast<double>(in[0].numel()); }};
+}
+
+// Data is moved, both ways.
+static OpWork moved(double flop = 0) {
+  OpWork work = each(flop);
+  work.moves = OpWork::Moves::gradient;
+  return work;
+}
+
+// A product with `columns(inputs)` columns for each element of the first input.
+template <class F>
+static OpWork product(F columns) {
+  OpWork work;
+  work.flop = [columns](const std::vector<Tensor>& in) {
+    return 2.0 * static_cast<double>(in[0].numel()) * static_cast<double>(columns(in));
+  };
+  return work;
+}
 
 // Targets 0, 3, 6, ... modulo O; every fourth row is left out.
 static Tensor some_targets(const Var& logits) {
@@ -21,40 +46,54 @@ static OpCase rope_case(const char* name, const Rope& r, int64_t first, int64_t 
     for (int64_t b = 0; b < in[0].dim(0); b++) starts.push_back(first + b * apart);
     return {rope(in[0], r, starts)};
   };
-  return {name, fn, {{"x", small, large}}};
+  // without a layout it hands x on: there is nothing to time
+  const Shape bench = r.layout == Rope::Layout::none ? Shape() : Shape{8, 2048, 12, 64};
+  return {name, fn, {{"x", small, large, bench}}, moved(3)};
 }
 
 static void add_norms(std::vector<OpCase>& table) {
   auto rms = [](double eps) {
     return [eps](const Vars& in) -> Vars { return {rmsnorm(in[0], in[1], eps)}; };
   };
-  table.push_back({"rmsnorm", rms(1e-5), {{"x", {2, 3, 5}, {3, 67, 263}}, {"w", {5}, {263}}}});
-  table.push_back({"rmsnorm_narrow", rms(1e-5), {{"x", {4, 3}, {517, 3}}, {"w", {3}, {3}}}});
-  table.push_back({"rmsnorm_large_eps", rms(0.5), {{"x", {4, 7}, {65, 768}}, {"w", {7}, {768}}}});
+  table.push_back({"rmsnorm",
+                   rms(1e-5),
+                   {{"x", {2, 3, 5}, {3, 67, 263}, {16384, 768}}, {"w", {5}, {263}, {768}}},
+                   each(5)});
+  table.push_back(
+      {"rmsnorm_narrow", rms(1e-5), {{"x", {4, 3}, {517, 3}, {1 << 22, 3}}, {"w", {3}, {3}, {3}}}, each(5)});
+  table.push_back({"rmsnorm_large_eps",
+                   rms(0.5),
+                   {{"x", {4, 7}, {65, 768}, {6144, 2048}}, {"w", {7}, {768}, {2048}}},
+                   each(5)});
 
-  table.push_back({"layernorm",
-                   [](const Vars& in) -> Vars { return {layernorm(in[0], in[1], in[2], 1e-5)}; },
-                   {{"x", {2, 3, 5}, {3, 67, 263}}, {"w", {5}, {263}}, {"b", {5}, {263}}}});
+  table.push_back(
+      {"layernorm",
+       [](const Vars& in) -> Vars { return {layernorm(in[0], in[1], in[2], 1e-5)}; },
+       {{"x", {2, 3, 5}, {3, 67, 263}, {16384, 768}}, {"w", {5}, {263}, {768}}, {"b", {5}, {263}, {768}}},
+       each(7)});
   table.push_back({"layernorm_gain_only",
                    [](const Vars& in) -> Vars { return {layernorm(in[0], in[1], {}, 1e-5)}; },
-                   {{"x", {4, 5}, {129, 768}}, {"w", {5}, {768}}}});
+                   {{"x", {4, 5}, {129, 768}, {16384, 768}}, {"w", {5}, {768}, {768}}},
+                   each(7)});
   table.push_back({"layernorm_bias_only",
                    [](const Vars& in) -> Vars { return {layernorm(in[0], {}, in[1], 1e-5)}; },
-                   {{"x", {4, 7}, {257, 31}}, {"b", {7}, {31}}}});
+                   {{"x", {4, 7}, {257, 31}, {16384, 768}}, {"b", {7}, {31}, {768}}},
+                   each(7)});
   table.push_back({"layernorm_plain",
                    [](const Vars& in) -> Vars { return {layernorm(in[0], {}, {}, 1e-5)}; },
-                   {{"x", {4, 5}, {131, 65}}}});
+                   {{"x", {4, 5}, {131, 65}, {16384, 768}}},
+                   each(7)});
 
   auto groups = [](int64_t count) {
     return [count](const Vars& in) -> Vars { return {groupnorm(in[0], count, 1e-5)}; };
   };
-  table.push_back({"groupnorm", groups(3), {{"x", {2, 2, 15}, {5, 61, 201}}}});
+  table.push_back({"groupnorm", groups(3), {{"x", {2, 2, 15}, {5, 61, 201}, {16384, 768}}}, each(8)});
   // groups that divide a vector, those that fill it and those that do neither, with odd numbers of them
-  table.push_back({"groupnorm_of_4", groups(5), {{"x", {2, 20}, {611, 20}}}});
-  table.push_back({"groupnorm_of_8", groups(3), {{"x", {2, 24}, {611, 24}}}});
-  table.push_back({"groupnorm_of_16", groups(3), {{"x", {2, 48}, {611, 48}}}});
-  table.push_back({"groupnorm_of_6", groups(5), {{"x", {2, 30}, {611, 30}}}});
-  table.push_back({"groupnorm_of_64", groups(12), {{"x", {1, 48}, {67, 768}}}});
+  table.push_back({"groupnorm_of_4", groups(5), {{"x", {2, 20}, {611, 20}, {1 << 19, 20}}}, each(8)});
+  table.push_back({"groupnorm_of_8", groups(3), {{"x", {2, 24}, {611, 24}, {1 << 19, 24}}}, each(8)});
+  table.push_back({"groupnorm_of_16", groups(3), {{"x", {2, 48}, {611, 48}, {1 << 18, 48}}}, each(8)});
+  table.push_back({"groupnorm_of_6", groups(5), {{"x", {2, 30}, {611, 30}, {1 << 19, 30}}}, each(8)});
+  table.push_back({"groupnorm_of_64", groups(12), {{"x", {1, 48}, {67, 768}, {16384, 768}}}, each(8)});
 }
 
 static void add_rope(std::vector<OpCase>& table) {
@@ -75,143 +114,298 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
   auto loss = [](double z) {
     return [z](const Vars& in) -> Vars { return {cross_entropy(in[0], some_targets(in[0]), z)}; };
   };
-  table.push_back({"cross_entropy", loss(0), {{"logits", {6, 5}, {67, 517}}}});
-  table.push_back({"cross_entropy_z_loss", loss(0.1), {{"logits", {6, 7}, {67, 3001}}}});
-  table.push_back({"cross_entropy_narrow", loss(0), {{"logits", {5, 3}, {67, 3}}}});
+  table.push_back({"cross_entropy", loss(0), {{"logits", {6, 5}, {67, 517}, {512, 32000}}}, each(4)});
+  table.push_back(
+      {"cross_entropy_z_loss", loss(0.1), {{"logits", {6, 7}, {67, 3001}, {512, 32000}}}, each(4)});
+  table.push_back({"cross_entropy_narrow", loss(0), {{"logits", {5, 3}, {67, 3}, {1 << 22, 3}}}, each(4)});
 }
 
 static void add_matmul(std::vector<OpCase>& table) {
+  const OpWork by_rows_of_w = product([](const auto& in) { return in[1].dim(0); });
   auto affine = [](const Vars& in) -> Vars { return {linear(in[0], in[1], in.size() > 2 ? in[2] : Var())}; };
-  table.push_back(
-      {"linear", affine, {{"x", {2, 3, 5}, {3, 67, 131}}, {"w", {4, 5}, {93, 131}}, {"bias", {4}, {93}}}});
+  table.push_back({"linear",
+                   affine,
+                   {{"x", {2, 3, 5}, {3, 67, 131}, {512, 768}},
+                    {"w", {4, 5}, {93, 131}, {2048, 768}},
+                    {"bias", {4}, {93}, {2048}}},
+                   by_rows_of_w});
   // few rows take another kernel; many are summed in blocks for dw
   for (int64_t rows : {1, 2, 3, 4}) {
     table.push_back({"linear_rows_" + std::to_string(rows),
                      affine,
-                     {{"x", {rows, 7}, {rows, 517}}, {"w", {3, 7}, {519, 517}}, {"bias", {3}, {519}}}});
+                     {{"x", {rows, 7}, {rows, 517}, {rows, 2048}},
+                      {"w", {3, 7}, {519, 517}, {8192, 2048}},
+                      {"bias", {3}, {519}, {8192}}},
+                     by_rows_of_w});
   }
-  table.push_back({"linear_no_bias", affine, {{"x", {5, 3}, {1025, 65}}, {"w", {3, 3}, {50, 65}}}});
+  table.push_back({"linear_no_bias",
+                   affine,
+                   {{"x", {5, 3}, {1025, 65}, {1024, 768}}, {"w", {3, 3}, {50, 65}, {768, 768}}},
+                   by_rows_of_w});
+  table.push_back({"headwise_linear",
+                   [](const Vars& in) -> Vars {
+                     return {headwise_linear(in[0], in[1], in[2], in[0].dim(-1) / in[1].dim(1))};
+                   },
+                   {{"x", {2, 3, 6}, {3, 67, 129}, {1024, 768}},
+                    {"w", {12, 2}, {93, 43}, {768, 64}},
+                    {"bias", {12}, {93}, {768}}},
+                   product([](const auto& in) { return in[1].dim(0) * in[1].dim(1) / in[0].dim(-1); })});
   table.push_back({"matmul",
                    [](const Vars& in) -> Vars { return {matmul(in[0], in[1])}; },
-                   {{"a", {3, 4}, {65, 259}}, {"b", {4, 5}, {259, 77}}}});
+                   {{"a", {3, 4}, {65, 259}, {512, 768}}, {"b", {4, 5}, {259, 77}, {768, 2048}}},
+                   product([](const auto& in) { return in[1].dim(1); })});
 }
 
-// Ids 0, 2, 4, ... modulo O, so that some come again and some not at all.
+// `times` half as many ids as there are rows: 0, 2, 4, ... modulo O, so that some come again and some not at
+// all.
 static void add_embedding(std::vector<OpCase>& table) {
-  auto look_up = [](const Shape& ids) {
-    return [ids](const Vars& in) -> Vars {
-      const Tensor some = Tensor::empty(ids, Dtype::i32);
-      for (int64_t i = 0; i < some.numel(); i++)
-        some.data<int32_t>()[i] = static_cast<int32_t>(2 * i % in[0].dim(0));
-      return {embedding(some, in[0])};
+  auto look_up = [](int64_t times) {
+    return [times](const Vars& in) -> Vars {
+      const Tensor ids = Tensor::empty({times, in[0].dim(0) / 2}, Dtype::i32);
+      for (int64_t i = 0; i < ids.numel(); i++)
+        ids.data<int32_t>()[i] = static_cast<int32_t>(2 * i % in[0].dim(0));
+      return {embedding(ids, in[0])};
     };
   };
-  table.push_back({"embedding", look_up({2, 5}), {{"w", {6, 3}, {6, 67}}}});
-  table.push_back({"embedding_many", look_up({3, 211}), {{"w", {4, 3}, {150, 131}}}});
+  OpWork rows = each(0);
+  rows.moves = OpWork::Moves::rows;
+  table.push_back({"embedding", look_up(2), {{"w", {6, 3}, {6, 67}, {32000, 768}}}, rows});
+  table.push_back({"embedding_many", look_up(8), {{"w", {4, 3}, {150, 131}, {4000, 768}}}, rows});
 }
 
 static void add_elementwise(std::vector<OpCase>& table) {
-  const Shape small = {3, 5}, large = {3, 16411};
+  const Shape small = {3, 5}, large = {3, 16411}, bench = {4096, 4096};
+  OpWork passed_on = each(1);
+  passed_on.moves = OpWork::Moves::nothing_in_back;
   table.push_back({"add",
                    [](const Vars& in) -> Vars { return {add(in[0], in[1])}; },
-                   {{"a", small, large}, {"b", small, large}}});
+                   {{"a", small, large, bench}, {"b", small, large, bench}},
+                   passed_on});
   table.push_back({"mul",
                    [](const Vars& in) -> Vars { return {mul(in[0], in[1])}; },
-                   {{"a", small, large}, {"b", small, large}}});
+                   {{"a", small, large, bench}, {"b", small, large, bench}},
+                   each(1)});
   // both gradients come from one tensor and go to one variable
-  table.push_back(
-      {"add_to_itself", [](const Vars& in) -> Vars { return {add(in[0], in[0])}; }, {{"x", small, large}}});
-  table.push_back(
-      {"square", [](const Vars& in) -> Vars { return {mul(in[0], in[0])}; }, {{"x", small, large}}});
-  table.push_back(
-      {"scale", [](const Vars& in) -> Vars { return {scale(in[0], -0.3)}; }, {{"x", small, large}}});
+  table.push_back({"add_to_itself",
+                   [](const Vars& in) -> Vars { return {add(in[0], in[0])}; },
+                   {{"x", small, large, bench}},
+                   moved(1)});
+  table.push_back({"square",
+                   [](const Vars& in) -> Vars { return {mul(in[0], in[0])}; },
+                   {{"x", small, large, bench}},
+                   each(1)});
+  table.push_back({"scale",
+                   [](const Vars& in) -> Vars { return {scale(in[0], -0.3)}; },
+                   {{"x", small, large, bench}},
+                   moved(1)});
   table.push_back({"relu",
                    [](const Vars& in) -> Vars { return {relu(in[0])}; },
-                   {{"x", small, large, Fill::away_from_zero}}});
-  table.push_back({"silu", [](const Vars& in) -> Vars { return {silu(in[0])}; }, {{"x", small, large}}});
+                   {{"x", small, large, bench, Fill::away_from_zero}},
+                   each(1)});
+  table.push_back(
+      {"silu", [](const Vars& in) -> Vars { return {silu(in[0])}; }, {{"x", small, large, bench}}, each(8)});
   for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
     const std::string suffix = kind == Gelu::erf ? "" : "_tanh";
     table.push_back({"gelu" + suffix,
                      [kind](const Vars& in) -> Vars { return {gelu(in[0], kind)}; },
-                     {{"x", small, large}}});
+                     {{"x", small, large, bench}},
+                     each(10)});
     table.push_back({"geglu" + suffix,
                      [kind](const Vars& in) -> Vars { return {geglu(in[0], kind)}; },
-                     {{"gate_up", {2, 6}, {67, 2 * 517}}}});
+                     {{"gate_up", {2, 6}, {67, 2 * 517}, {4096, 2 * 2048}}},
+                     each(5)});
   }
   table.push_back({"swiglu",
                    [](const Vars& in) -> Vars { return {swiglu(in[0])}; },
-                   {{"gate_up", {2, 2, 6}, {3, 67, 2 * 517}}}});
+                   {{"gate_up", {2, 2, 6}, {3, 67, 2 * 517}, {4096, 2 * 2048}}},
+                   each(4)});
 }
 
 static void add_layout(std::vector<OpCase>& table) {
+  // moves nothing: not timed
   table.push_back({"reshape",
                    [](const Vars& in) -> Vars {
                      return {reshape(in[0], {-1, in[0].dim(0)})};
                    },
-                   {{"x", {2, 3, 2}, {3, 67, 129}}}});
+                   {{"x", {2, 3, 2}, {3, 67, 129}, {}}},
+                   {}});
   auto thirds = [](const Var& x) {
     const int64_t C = x.dim(-1);
     return split_columns(x, {C / 3, C / 4, C - C / 3 - C / 4});
   };
   table.push_back({"split_columns",
                    [=](const Vars& in) -> Vars { return thirds(in[0]); },
-                   {{"x", {2, 2, 7}, {3, 67, 259}}}});
+                   {{"x", {2, 2, 7}, {3, 67, 259}, {16384, 768}}},
+                   moved()});
   table.push_back({"split_columns_one_unused",
                    [=](const Vars& in) -> Vars {
                      const Vars parts = thirds(in[0]);
                      return {parts[2], parts[0]};
                    },
-                   {{"x", {3, 7}, {201, 259}}}});
+                   {{"x", {3, 7}, {201, 259}, {16384, 768}}},
+                   moved()});
   table.push_back({"concat_columns",
                    [](const Vars& in) -> Vars {
                      return {concat_columns({in[0], in[1], in[0]})};
                    },
-                   {{"a", {2, 2, 3}, {3, 67, 65}}, {"b", {2, 2, 1}, {3, 67, 131}}}});
+                   {{"a", {2, 2, 3}, {3, 67, 65}, {8192, 768}}, {"b", {2, 2, 1}, {3, 67, 131}, {8192, 768}}},
+                   moved()});
   table.push_back({"repeat_heads",
                    [](const Vars& in) -> Vars { return {repeat_heads(in[0], 3)}; },
-                   {{"x", {2, 2, 2, 3}, {3, 37, 5, 46}}}});
+                   {{"x", {2, 2, 2, 3}, {3, 37, 5, 46}, {4, 1024, 4, 256}}},
+                   moved()});
 }
 
-// q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T.
-static OpCase linear_attention_case(const char* name, const Shape& log_decay_small,
-                                    const Shape& log_decay_large, int64_t Gk, int64_t Gv, int64_t shorter) {
+// 4 C d + 4 d^2 for each query and head, d = K = V: scores and sums inside of a chunk of C steps, and the
+// state's share. Backward does 10 for 4.
+static OpWork linear_attention_work() {
+  OpWork work;
+  work.flop = [](const std::vector<Tensor>& in) {
+    const int64_t K = in[0].dim(3), V = in[2].dim(3), chunk = linear_chunk(K, V);
+    return static_cast<double>(in[0].numel() / K * (2 * chunk * (K + V) + 4 * K * V));
+  };
+  work.backward = 2.5;
+  return work;
+}
+
+// q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T. Key and
+// value heads are Gk and Gv where there are 4 query heads.
+static OpCase linear_attention_case(const char* name, bool decay_by_token, int64_t Gk, int64_t Gv,
+                                    int64_t shorter) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
     const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths);
     return {y.o, y.state};
   };
+  const auto decay = [=](int64_t T, int64_t H) { return decay_by_token ? Shape{2, T, H} : Shape{H}; };
   return {name,
           fn,
-          {{"q", {2, 4, 4, 2}, {2, 131, 4, 17}},
-           {"k", {2, 4, Gk, 2}, {2, 131, Gk, 17}},
-           {"v", {2, 4, Gv, 3}, {2, 131, Gv, 35}},
-           {"log_decay", log_decay_small, log_decay_large, Fill::log_decay},
-           {"state", {2, 4, 2, 3}, {2, 4, 17, 35}}},
+          {{"q", {2, 4, 4, 2}, {2, 131, 4, 17}, {2, 512, 12, 64}},
+           {"k", {2, 4, Gk, 2}, {2, 131, Gk, 17}, {2, 512, 3 * Gk, 64}},
+           {"v", {2, 4, Gv, 3}, {2, 131, Gv, 35}, {2, 512, 3 * Gv, 64}},
+           {"log_decay", decay(4, 4), decay(131, 4), decay(512, 12), Fill::log_decay},
+           {"state", {2, 4, 2, 3}, {2, 4, 17, 35}, {2, 12, 64, 64}}},
+          linear_attention_work(),
           // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger
-          log_decay_large.size() == 1 ? 16.0 : 1.0};
+          decay_by_token ? 1.0 : 16.0};
 }
 
-static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G) {
+static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,
+                                     const Shape& bench_kv) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> first;
     for (int64_t b = 0; b < in[0].dim(0); b++) first.push_back((in[1].dim(1) - in[0].dim(1)) / (b + 1));
     return {softmax_attention(in[0], in[1], in[2], 0.4, first)};
   };
+  OpWork work;
+  work.flop = [](const std::vector<Tensor>& in) {
+    const int64_t T = in[0].dim(1), S = in[1].dim(1), K = in[0].dim(3), V = in[2].dim(3);
+    // every query with the keys up to its own
+    const int64_t pairs = T * S - T * (T - 1) / 2;
+    return static_cast<double>(in[0].dim(0) * in[0].dim(2) * pairs * 2 * (K + V));
+  };
+  work.backward = 2.5;
+  // one query at a time is for inference
+  if (queries == 1) work.moves = OpWork::Moves::nothing_in_back;
   return {name,
           fn,
-          {{"q", {2, std::min<int64_t>(queries, 3), 4, 2}, {2, queries, 4, 17}},
-           {"k", {2, 5, G, 2}, {2, 150, G, 17}},
-           {"v", {2, 5, G, 3}, {2, 150, G, 35}}}};
+          {{"q", {2, std::min<int64_t>(queries, 3), 4, 2}, {2, queries, 4, 17}, bench_q},
+           {"k", {2, 5, G, 2}, {2, 150, G, 17}, bench_kv},
+           {"v", {2, 5, G, 3}, {2, 150, G, 35}, bench_kv}},
+          work};
 }
 
 static void add_attention(std::vector<OpCase>& table) {
-  table.push_back(linear_attention_case("linear_attention", {4}, {4}, 4, 4, 0));
-  table.push_back(linear_attention_case("linear_attention_gated", {2, 4, 4}, {2, 131, 4}, 4, 2, 0));
-  table.push_back(linear_attention_case("linear_attention_with_lengths", {2, 4, 4}, {2, 131, 4}, 1, 2, 3));
-  table.push_back(softmax_attention_case("softmax_attention", 131, 4));
-  table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2));
-  table.push_back(softmax_attention_case("softmax_attention_decode", 1, 1));
+  table.push_back(linear_attention_case("linear_attention", false, 4, 4, 0));
+  table.push_back(linear_attention_case("linear_attention_gated", true, 4, 2, 0));
+  table.push_back(linear_attention_case("linear_attention_with_lengths", true, 1, 2, 3));
+  const Shape q = {2, 512, 12, 64};
+  table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
+  table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2, q, {2, 512, 6, 64}));
+  table.push_back(
+      softmax_attention_case("softmax_attention_decode", 1, 1, {1, 1, 12, 64}, {1, 32768, 6, 64}));
+}
+
+// As a layer of SUPRA is trained: the decay is given, the sequence starts here.
+static OpCase trained_linear_attention(int64_t H, int64_t d) {
+  return {format("linear_attention_train_d%ld", static_cast<long>(d)),
+          [](const Vars& in) -> Vars { return {linear_attention(in[0], in[1], in[2], in[3], 0.1).o}; },
+          {{"q", {1, 5, 2, 3}, {}, {2, 512, H, d}},
+           {"k", {1, 5, 2, 3}, {}, {2, 512, H, d}},
+           {"v", {1, 5, 2, 3}, {}, {2, 512, H, d}},
+           {"log_decay", {2}, {}, {H}, Fill::log_decay, true}},
+          linear_attention_work()};
+}
+
+// Inputs that get no gradient.
+static std::vector<OpInput> constants(std::vector<OpInput> inputs) {
+  for (OpInput& input : inputs) input.constant = true;
+  return inputs;
+}
+
+static void add_products_of_use(std::vector<OpCase>& table) {
+  const OpWork by_rows_of_w = product([](const auto& in) { return in[1].dim(0); });
+  auto plain = [](const Vars& in) -> Vars { return {linear(in[0], in[1])}; };
+  struct Size {
+    int64_t N, O, C;
+  };
+  for (auto [N, O, C] : {Size{1024, 768, 768}, {512, 2048, 768}, {512, 768, 2048}, {2048, 2048, 2048}}) {
+    table.push_back(
+        {format("linear_%ldx%ldx%ld", static_cast<long>(N), static_cast<long>(O), static_cast<long>(C)),
+         plain,
+         {{"x", {3, 5}, {}, {N, C}}, {"w", {4, 5}, {}, {O, C}}},
+         by_rows_of_w});
+  }
+  auto tile = [](const Vars& in) -> Vars {
+    const int64_t M = in[0].dim(0), N = in[1].dim(1), K = in[1].dim(0);
+    const Tensor c = Tensor::empty({M, N});
+    simd().gemm_tile(false, false, M, N, K, in[0].value().data<float>(), K, in[1].value().data<float>(), N,
+                     false, c.data<float>(), N);
+    return {Var(c)};
+  };
+  OpWork in_one_core = product([](const auto& in) { return in[1].dim(1); });
+  in_one_core.one_core = true;
+  for (auto [M, N, K] : {Size{64, 64, 64}, {64, 128, 128}, {128, 128, 64}}) {
+    table.push_back(
+        {format("gemm_tile_%ldx%ldx%ld", static_cast<long>(M), static_cast<long>(N), static_cast<long>(K)),
+         tile, constants({{"a", {3, 5}, {}, {M, K}}, {"b", {5, 4}, {}, {K, N}}}), in_one_core});
+  }
+}
+
+static void add_without_gradient(std::vector<OpCase>& table) {
+  auto adamw = [](const Vars& in) -> Vars {
+    const AdamwStep step = {1e-3, 0.9, 0.95, 1e-8, 0.1, 10, 1};
+    adamw_update(in[0].value(), in[1].value(), in[2].value(), in[3].value(), step);
+    return {in[0], in[1], in[2]};
+  };
+  const Shape small = {3, 5}, bench = {4096, 4096};
+  table.push_back({"adamw", adamw,
+                   constants({{"w", small, {}, bench},
+                              {"m", small, {}, bench},
+                              {"v", small, {}, bench, Fill::positive},
+                              {"g", small, {}, bench}}),
+                   each(15)});
+  table.push_back(
+      {"squared_norm",
+       [](const Vars& in) -> Vars { return {Var(Tensor::full({1}, squared_norm(in[0].value())))}; },
+       constants({{"x", small, {}, bench}}), each(2)});
+  table.push_back(
+      {"token_nll",
+       [](const Vars& in) -> Vars { return {Var(token_nll(in[0].value(), some_targets(in[0])))}; },
+       constants({{"logits", {6, 5}, {}, {512, 32000}}}), each(4)});
+  auto step = [](const Vars& in) -> Vars {
+    const Tensor o =
+        linear_attention_step(in[0].value(), in[1].value(), in[2].value(), in[3].value(), in[4].value(), 0.1);
+    return {in[0], Var(o)};
+  };
+  table.push_back({"linear_attention_step", step,
+                   constants({{"state", {2, 2, 3, 5}, {}, {256, 12, 64, 64}},
+                              {"q", {2, 1, 2, 3}, {}, {256, 1, 12, 64}},
+                              {"k", {2, 1, 2, 3}, {}, {256, 1, 12, 64}},
+                              {"v", {2, 1, 2, 5}, {}, {256, 1, 12, 64}},
+                              {"log_decay", {2}, {}, {12}, Fill::log_decay}}),
+                   each(5)});
 }
 
 const std::vector<OpCase>& ops_table() {
@@ -225,6 +419,18 @@ const std::vector<OpCase>& ops_table() {
     add_elementwise(cases);
     add_layout(cases);
     add_attention(cases);
+    return cases;
+  }();
+  return table;
+}
+
+const std::vector<OpCase>& bench_table() {
+  static const std::vector<OpCase> table = [] {
+    std::vector<OpCase> cases;
+    add_products_of_use(cases);
+    cases.push_back(trained_linear_attention(12, 64));
+    cases.push_back(trained_linear_attention(6, 128));
+    add_without_gradient(cases);
     return cases;
   }();
   return table;
@@ -249,15 +455,19 @@ static float draw(Philox& random, Fill fill) {
 static Tensor random_tensor(const Shape& shape, Fill fill, uint64_t stream, Dtype dtype) {
   Philox random(2024, stream);
   Tensor t = Tensor::empty(shape);
-  for (int64_t i = 0; i < t.numel(); i++) t.data<float>()[i] = draw(random, fill);
+  float* x = t.data<float>();
+  // large ones repeat themselves: to draw them all would take longer than to time the operation
+  const int64_t n = t.numel(), drawn = std::min<int64_t>(n, 1 << 18);
+  for (int64_t i = 0; i < drawn; i++) x[i] = draw(random, fill);
+  for (int64_t i = drawn; i < n; i++) x[i] = x[i - drawn];
   return t.to(dtype);
 }
 
 std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype) {
   std::vector<Tensor> inputs;
   for (const OpInput& input : op.inputs) {
-    inputs.push_back(
-        random_tensor(size == Size::small ? input.small : input.large, input.fill, inputs.size(), dtype));
+    const Shape& shape = size == Size::small ? input.small : size == Size::large ? input.large : input.bench;
+    inputs.push_back(random_tensor(shape, input.fill, inputs.size(), dtype));
   }
   return inputs;
 }

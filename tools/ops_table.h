@@ -5,8 +5,8 @@
 
 #include "kernels/ops.h"
 
-// Every operation, one row a case. ops_test.cpp runs all its proofs from a row, the bench its timings: adding
-// an operation is adding a row to ops_table.cpp.
+// Every operation, one row a case. tests/ops_test.cpp runs all its proofs from a row, the bench its timings:
+// adding an operation is adding a row to ops_table.cpp.
 
 namespace supra {
 
@@ -23,21 +23,40 @@ struct OpInput {
   const char* name;
   Shape small;  // gradcheck takes two runs an element: a few dozen elements in all
   Shape large;  // odd sizes beyond a vector, a block and a thread's share
+  Shape bench;  // as in use; where memory is the limit, far beyond the caches
   Fill fill = Fill::normal;
   bool constant = false;  // no gradient is asked for
+};
+
+// What an operation cannot do without: the bench judges by it. Bytes are counted by its tensors, each read or
+// written once.
+struct OpWork {
+  enum class Moves {
+    all,             // forward reads the inputs; backward reads them and the gradient of the outputs
+    gradient,        // the same, but backward reads that gradient alone
+    rows,            // forward reads as much as it writes: rows of a table
+    nothing_in_back  // backward hands its gradient on: there is nothing to time
+  };
+  std::function<double(const std::vector<Tensor>& inputs)> flop;  // of forward
+  double backward = 2;                                            // so many times the flop of forward
+  Moves moves = Moves::all;
+  bool one_core = false;  // runs in the calling thread
 };
 
 struct OpCase {
   std::string name;                     // letters, digits and _, unique
   std::function<Vars(const Vars&)> fn;  // in f64 and f32, for any shapes that fit together
   std::vector<OpInput> inputs;
+  OpWork work;
   double tolerance =
       1;  // multiplies what f32 may differ from f64: only for long sums and cancellation, say why beside it
 };
 
 const std::vector<OpCase>& ops_table();
+// What only the bench runs: operations without a gradient, and more sizes.
+const std::vector<OpCase>& bench_table();
 
-enum class Size { small, large };
+enum class Size { small, large, bench };
 // The same numbers at every call, exact in f32 in either dtype.
 std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype);
 

@@ -65,37 +65,40 @@ double copy_rate(const Tensor& y, const Tensor& x, bool streaming, bool one_core
 
 }  // namespace
 
-Roofs measure_roofs(double seconds, int64_t bytes) {
+Roofs measure_roofs(double seconds, const Roofs& before, int64_t bytes) {
   const double share = seconds / 8;
-  Roofs roofs;
-  roofs.threads = threads();
-  roofs.fma_core = fma_rate(true, share);
-  roofs.fma = std::max(roofs.fma_core, fma_rate(false, share));
+  Roofs best = before;
+  best.threads = threads();
   // written to, since pages that were only promised are all read from one
   const Tensor x = Tensor::full({bytes / 4}, 1), y = Tensor::full({bytes / 4}, 1);
-  roofs.read_core = read_rate(x, true, share);
-  roofs.read = std::max(roofs.read_core, read_rate(x, false, share));
-  for (bool streaming : {false, true}) {
-    roofs.copy_core = std::max(roofs.copy_core, copy_rate(y, x, streaming, true, share));
-    const double copy = copy_rate(y, x, streaming, false, share);
-    if (copy > roofs.copy) roofs.copy_streams = streaming;
-    roofs.copy = std::max(roofs.copy, copy);
+  for (bool one_core : {true, false}) {
+    double& fma = one_core ? best.fma_core : best.fma;
+    double& read = one_core ? best.read_core : best.read;
+    double& copy = one_core ? best.copy_core : best.copy;
+    fma = std::max(fma, fma_rate(one_core, share));
+    read = std::max(read, read_rate(x, one_core, share));
+    const double plain = copy_rate(y, x, false, one_core, share),
+                 streaming = copy_rate(y, x, true, one_core, share);
+    if (std::max(plain, streaming) > copy) best.copy_streams = streaming > plain;
+    copy = std::max({copy, plain, streaming});
   }
   // on a busy machine one thread may do better than all
-  roofs.copy = std::max(roofs.copy, roofs.copy_core);
-  return roofs;
+  best.fma = std::max(best.fma, best.fma_core);
+  best.read = std::max(best.read, best.read_core);
+  best.copy = std::max(best.copy, best.copy_core);
+  return best;
 }
 
-double compute_seconds(const Roofs& roofs, const Work& work, bool one_core) {
-  return work.flop / 1e9 / (one_core ? roofs.fma_core : roofs.fma);
-}
-
-double memory_seconds(const Roofs& roofs, const Work& work, bool one_core) {
-  const double copied = 2 * std::min(work.read, work.written), rest = work.read + work.written - copied;
-  // there is no roof of writing alone: it is at most as fast as a copy
-  const double rest_rate = work.read > work.written ? (one_core ? roofs.read_core : roofs.read)
-                                                    : (one_core ? roofs.copy_core : roofs.copy);
-  return copied / 1e9 / (one_core ? roofs.copy_core : roofs.copy) + rest / 1e9 / rest_rate;
+Bound bound_of(const Roofs& roofs, const Work& work) {
+  const bool one = work.one_core;
+  const double bytes = work.read + work.written, copied = 2 * std::min(work.read, work.written);
+  const double copy = one ? roofs.copy_core : roofs.copy;
+  // nothing writes faster than a copy does
+  const double rest = work.read > work.written ? (one ? roofs.read_core : roofs.read) : copy;
+  const double compute = work.flop / (one ? roofs.fma_core : roofs.fma) / 1e9;
+  const double memory = (copied / copy + (bytes - copied) / rest) / 1e9;
+  if (compute >= memory) return {"fma", "GFLOP/s", work.flop, compute};
+  return {"memory", "GB/s", bytes, memory};
 }
 
 }  // namespace supra

@@ -14,16 +14,24 @@ struct Roofs {
   bool copy_streams = false;  // the best copy wrote past the caches
 };
 
-// Each the best of several runs, `seconds` in all: a roof is a maximum. `bytes` is read, or copied.
-Roofs measure_roofs(double seconds = 1.5, int64_t bytes = 256 << 20);
+// Each the best of several runs, and of those before: a roof is a maximum. `seconds` in all; `bytes` is read,
+// or copied.
+Roofs measure_roofs(double seconds, const Roofs& before = {}, int64_t bytes = 256 << 20);
 
-// Seconds that no work of this size can go below: so many floating-point operations, and so many bytes that
-// must be read and written, on one core or on all. What is written along with what is read goes at the speed
-// of a copy.
+// So many floating-point operations, and bytes that must be read and written; by one thread or by all.
 struct Work {
   double flop = 0, read = 0, written = 0;
+  bool one_core = false;
 };
-double compute_seconds(const Roofs& roofs, const Work& work, bool one_core = false);
-double memory_seconds(const Roofs& roofs, const Work& work, bool one_core = false);
+
+// The roof that is nearest to some work: which, what counts there, and the seconds it leaves at least. What
+// is written along with what is read goes at the speed of a copy.
+struct Bound {
+  const char* name;  // "fma" or "memory"
+  const char* unit;  // "GFLOP/s" or "GB/s"
+  double amount;     // flop or bytes
+  double seconds;
+};
+Bound bound_of(const Roofs& roofs, const Work& work);
 
 }  // namespace supra

@@ -36,8 +36,7 @@ static double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Forward and backward of one batch; returns the mean loss. Gradients are left summed over the parts.
-static double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, const TrainOptions& o) {
+double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, const TrainOptions& o) {
   double loss = 0;
   for (int64_t part = 0; part < o.accumulate; part++) {
     const Batch batch = loader.next();

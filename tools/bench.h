@@ -1,0 +1,84 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor/file.h"
+#include "tensor/parallel.h"
+#include "tools/ops_table.h"
+#include "tools/roofs.h"
+
+// What supra bench is made of: jobs, each of which measures a row or a few of one kind, and the bench they
+// add their rows to.
+
+namespace supra {
+
+struct BenchOptions {
+  double seconds = 0.4;    // a row is repeated so long,
+  int64_t repeats = 10;    // and so often at least
+  bool long_rows = false;  // rows that take minutes, too
+  Path model;  // measured by train, prefill and decode in the place of random weights of known shapes
+};
+
+struct BenchRow {
+  std::string name;
+  double seconds = 0;  // median
+  double spread = 0;   // half the distance of the quartiles, as a part of the median
+  Work work;
+  std::string note = "";  // what else there is to say, for people; and the same for programs
+  std::vector<std::pair<std::string, double>> more = {};
+};
+
+// Times of the same work, measured again and again.
+class Samples {
+ public:
+  explicit Samples(std::vector<double> seconds);
+  double median() const { return quantile(0.5); }
+  double spread() const;  // half the distance of the quartiles, as a part of the median
+
+ private:
+  double quantile(double q) const;
+  std::vector<double> sorted_;
+};
+
+class Bench {
+ public:
+  Bench(BenchOptions options, std::vector<std::string> words)
+      : options_(std::move(options)), words_(std::move(words)) {}
+
+  const std::vector<BenchRow>& rows() const { return rows_; }
+
+  // Whether one of the words is a part of the name; all names are wanted where there are no words.
+  bool wants(const std::string& name) const;
+
+  // Runs `f` to warm up and then as the options say, until Ctrl-C. It returns the seconds of each of its
+  // parts; so do the samples.
+  std::vector<Samples> repeat(FunctionRef<std::vector<double>()> f) const;
+
+  // Adds the row of so much work in that time, if it is wanted; returns it, to say more.
+  BenchRow* add(const std::string& name, const Samples& samples, const Work& work);
+
+ private:
+  BenchOptions options_;
+  std::vector<std::string> words_;
+  std::vector<BenchRow> rows_;
+};
+
+struct BenchJob {
+  std::vector<std::string> rows;  // names
+  std::function<void(Bench&)> run;
+};
+
+// Seconds that f() takes.
+double seconds_of(FunctionRef<void()> f);
+
+std::vector<BenchJob> kernel_jobs(const BenchOptions& options);  // bench_kernels.cpp: the table of operations
+std::vector<BenchJob> train_jobs(const BenchOptions& options);   // bench_models.cpp
+std::vector<BenchJob> prefill_jobs(const BenchOptions& options);
+std::vector<BenchJob> decode_jobs(const BenchOptions& options);
+
+// One operation, forward and backward, at one of its sizes.
+void bench_op(Bench& bench, const OpCase& op, Size size);
+
+}  // namespace supra

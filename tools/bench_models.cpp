@@ -1,0 +1,265 @@
+#include <cmath>
+#include <optional>
+
+#include "kernels/gemm.h"
+#include "supra/inference/session.h"
+#include "supra/training/train.h"
+#include "tensor/random.h"
+#include "tools/bench.h"
+#include "tools/human.h"
+
+// supra bench train, prefill, decode: whole models. Their shapes are those that peers are measured with:
+// Llama's layers, a tied vocabulary of 32,000, random weights and tokens.
+
+namespace supra {
+namespace {
+
+struct ModelShape {
+  const char* name;
+  int64_t width, layers, heads, mlp_width;
+  int64_t rows;  // of a training batch of 256 tokens each
+};
+const ModelShape kShapes[] = {
+    {"15M", 288, 6, 6, 768, 4}, {"42M", 512, 8, 8, 1376, 4}, {"110M", 768, 12, 12, 2048, 2}};
+const ModelShape& kLargest = kShapes[2];
+
+const char* name_of(MixerKind kind) { return kind == MixerKind::softmax ? "softmax" : "supra"; }
+
+// The last part of the model's path, whether or not a slash ends it.
+std::string model_name(const BenchOptions& options) {
+  const Path path = std::filesystem::weakly_canonical(options.model);
+  return path.filename().string();
+}
+
+std::shared_ptr<Decoder> random_decoder(const ModelShape& shape, MixerKind kind) {
+  Config config;
+  config.vocab = 32000;
+  config.width = shape.width;
+  config.layers = shape.layers;
+  config.heads = config.kv_heads = shape.heads;
+  config.head_dim = config.key_dim = config.value_dim = shape.width / shape.heads;
+  config.mlp_width = shape.mlp_width;
+  config.context = 1 << 17;
+  config.tied = true;
+  config.mixers.assign(static_cast<size_t>(shape.layers), kind);
+  auto decoder = make_decoder(config);
+  decoder->init_weights(1);
+  return decoder;
+}
+
+std::vector<int32_t> random_tokens(int64_t n, int64_t vocab) {
+  Philox random(1, 0);
+  std::vector<int32_t> ids(static_cast<size_t>(n));
+  for (int32_t& id : ids) id = static_cast<int32_t>(random.next() % static_cast<uint32_t>(vocab));
+  return ids;
+}
+
+// Parameters in matrices that every token is multiplied with, the output matrix apart.
+double inner_parameters(Decoder& decoder) {
+  const Config& c = decoder.config();
+  return static_cast<double>(decoder.parameter_count() - c.vocab * c.width * (c.tied ? 1 : 2));
+}
+
+// 1e9 operations a second of a product of squares of 2048, the best of a few: what training is made of.
+double sgemm_rate() {
+  constexpr int64_t n = 2048;
+  const Tensor a = Tensor::full({n, n}, 0.5), b = a.clone(), c = a.clone();
+  double best = INFINITY;
+  for (int run = 0; run < 5; run++) {
+    best = std::min(best, seconds_of([&] {
+                      gemm(false, true, n, n, n, a.data<float>(), n, b.data<float>(), n, false,
+                           c.data<float>(), n);
+                    }));
+  }
+  return 2.0 * n * n * n / best / 1e9;
+}
+
+// What a training step holds: weights, gradients and two moments; what each layer keeps for its backward.
+double planned_bytes(Decoder& decoder, int64_t tokens) {
+  const Config& c = decoder.config();
+  double kept = 0;
+  for (MixerKind kind : c.mixers) {
+    // norms, projections, their parts and sums; a feature map adds its results and states of chunks
+    const int64_t widths = kind == MixerKind::softmax ? 15 : 21;
+    kept += static_cast<double>(widths * c.width + 3 * c.mlp_width);
+  }
+  return 16.0 * static_cast<double>(decoder.parameter_count()) + 4.0 * kept * static_cast<double>(tokens);
+}
+
+void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_t rows, int64_t T) {
+  const int64_t tokens = rows * T;
+  Corpus corpus = {random_tokens(4 * tokens, decoder.config().vocab), {0, 4 * tokens}, 0};
+  BatchLoader loader(corpus, rows, T, 1);
+  std::vector<std::pair<std::string, Var>> parameters;
+  decoder.visit([&](const std::string& path, Var& parameter) { parameters.emplace_back(path, parameter); });
+  const TrainOptions options;
+  Adamw optimizer(parameters, options.adamw);
+  const double sgemm = sgemm_rate();
+  reset_peak();
+  const auto samples = bench.repeat([&] {
+    return std::vector<double>{seconds_of([&] {
+      accumulate_gradients(decoder, loader, options);
+      optimizer.step(3e-4, options.clip);
+    })};
+  });
+  const double flop = 6.0 * static_cast<double>(decoder.parameter_count() * tokens);
+  BenchRow* row = bench.add(name, samples[0], {.flop = flop});
+  if (!row) return;
+  const double speed = static_cast<double>(tokens) / row->seconds,
+               of_sgemm = 100 * flop / row->seconds / 1e9 / sgemm;
+  const double peak = static_cast<double>(memory_stats().peak), planned = planned_bytes(decoder, tokens);
+  row->note = format("%s tok/s, %.0f%% of sgemm, %s (planned %s)", format_count(speed).c_str(), of_sgemm,
+                     format_bytes(peak).c_str(), format_bytes(planned).c_str());
+  row->more = {{"tokens_per_second", speed},
+               {"sgemm_gflops", sgemm},
+               {"percent_of_sgemm", of_sgemm},
+               {"peak_bytes", peak},
+               {"planned_bytes", planned}};
+}
+
+void add_speed(BenchRow* row, double tokens) {
+  if (!row) return;
+  const double speed = tokens / row->seconds;
+  row->note = format_count(speed) + " tok/s";
+  row->more = {{"tokens_per_second", speed}};
+}
+
+void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int64_t tokens) {
+  const std::vector<int32_t> ids = random_tokens(tokens, decoder.config().vocab);
+  Session session(decoder);
+  const auto samples = bench.repeat([&] {
+    session.reset();
+    return std::vector<double>{seconds_of([&] { session.feed(ids); })};
+  });
+  const double last = static_cast<double>(decoder.config().vocab * decoder.config().width);
+  add_speed(bench.add(name, samples[0],
+                      {.flop = 2 * (inner_parameters(decoder) * static_cast<double>(tokens) + last)}),
+            static_cast<double>(tokens));
+}
+
+// What a model remembers after `position` tokens, with numbers of no meaning.
+State state_at(const Decoder& decoder, int64_t position) {
+  State state = decoder.init_state(1);
+  state.positions[0] = position;
+  for (size_t i = 0; i < state.layers.size(); i++) {
+    for (Var& part : state.layers[i].parts) {
+      Shape shape = part.shape();
+      if (decoder.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax) shape[1] = position + 64;
+      part = Var(Tensor::full(shape, 0.01));
+    }
+  }
+  return state;
+}
+
+// 32 tokens behind `position` others, again and again.
+void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64_t position) {
+  const State start = state_at(decoder, position);
+  Session session(decoder);
+  session.set_state(start.clone());
+  const int32_t id = 1;
+  const auto samples = bench.repeat([&] {
+    if (session.position() == position + 32) session.set_state(start.clone());
+    return std::vector<double>{seconds_of([&] { session.step(std::span(&id, 1)); })};
+  });
+  const Config& c = decoder.config();
+  double weights = 0;
+  decoder.visit(
+      [&](const std::string&, Var& parameter) { weights += static_cast<double>(parameter.value().bytes()); });
+  // of an embedding that stands apart only one row is read
+  if (!c.tied)
+    weights *= 1 - static_cast<double>(c.vocab * c.width) / static_cast<double>(decoder.parameter_count());
+  const double state = static_cast<double>(decoder.state_bytes(position));
+  double changed = 0;
+  for (MixerKind kind : c.mixers)
+    changed += kind == MixerKind::supra ? state / static_cast<double>(c.layers) : 0;
+  const double flop = 2 * (inner_parameters(decoder) + static_cast<double>(c.vocab * c.width));
+  BenchRow* row = bench.add(name, samples[0], {.flop = flop, .read = weights + state, .written = changed});
+  add_speed(row, 1);
+  if (row) row->more.push_back({"weight_bytes", weights});
+}
+
+using MakeDecoder = std::function<std::shared_ptr<Decoder>()>;
+using Measure = std::function<void(Bench&, const std::string& name, Decoder&)>;
+
+BenchJob job(const std::string& name, const MakeDecoder& make, const Measure& measure) {
+  return {{name}, [=](Bench& bench) { measure(bench, name, *make()); }};
+}
+
+// The dtypes that weights of random models are stored in.
+constexpr Dtype kStored[] = {Dtype::f32};
+
+// Calls add(name, make, kind) for the largest shape with either mixer in every dtype, or for the user's
+// model.
+template <class F>
+void for_inference(const BenchOptions& options, F add) {
+  if (!options.model.empty()) {
+    add(
+        model_name(options), [path = options.model] { return load_model(path).decoder; }, std::nullopt);
+    return;
+  }
+  for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
+    for (Dtype dtype : kStored) {
+      add(
+          format("%s_%s_%s", kLargest.name, name_of(kind), name(dtype)),
+          [kind] { return random_decoder(kLargest, kind); }, std::optional(kind));
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<BenchJob> train_jobs(const BenchOptions& options) {
+  std::vector<BenchJob> jobs;
+  const auto add = [&](const std::string& name, const MakeDecoder& make, int64_t rows, int64_t T) {
+    jobs.push_back(job("train_" + name, make, [=](Bench& bench, const std::string& row, Decoder& decoder) {
+      bench_train(bench, row, decoder, rows, T);
+    }));
+  };
+  if (!options.model.empty()) {
+    add(
+        model_name(options), [path = options.model] { return load_model(path).decoder; }, 2, 256);
+    return jobs;
+  }
+  for (const ModelShape& shape : kShapes) {
+    for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
+      const MakeDecoder make = [&shape, kind] { return random_decoder(shape, kind); };
+      const std::string name = format("%s_%s", shape.name, name_of(kind));
+      add(name, make, shape.rows, 256);
+      // what a token costs in longer sequences
+      if (&shape != kShapes) continue;
+      add(name + "_T512", make, 2, 512);
+      if (options.long_rows) add(name + "_T8192", make, 1, 8192);
+    }
+  }
+  return jobs;
+}
+
+std::vector<BenchJob> prefill_jobs(const BenchOptions& options) {
+  std::vector<BenchJob> jobs;
+  for_inference(options, [&](const std::string& name, const MakeDecoder& make, std::optional<MixerKind>) {
+    for (int64_t tokens : {128, 512}) {
+      jobs.push_back(job(format("prefill_%s_%ld", name.c_str(), static_cast<long>(tokens)), make,
+                         [=](Bench& bench, const std::string& row, Decoder& decoder) {
+                           bench_prefill(bench, row, decoder, tokens);
+                         }));
+    }
+  });
+  return jobs;
+}
+
+std::vector<BenchJob> decode_jobs(const BenchOptions& options) {
+  std::vector<BenchJob> jobs;
+  for_inference(options,
+                [&](const std::string& name, const MakeDecoder& make, std::optional<MixerKind> kind) {
+                  // a cache of keys grows with the position, a state does not
+                  for (int64_t position : {int64_t{64}, int64_t{kind == MixerKind::supra ? 65536 : 8192}}) {
+                    jobs.push_back(job(format("decode_%s_at_%ld", name.c_str(), static_cast<long>(position)),
+                                       make, [=](Bench& bench, const std::string& row, Decoder& decoder) {
+                                         bench_decode(bench, row, decoder, position);
+                                       }));
+                  }
+                });
+  return jobs;
+}
+
+}  // namespace supra

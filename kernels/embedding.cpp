@@ -1,9 +1,12 @@
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
+#include "kernels/simd.h"
 #include "tensor/parallel.h"
+#include "tensor/quantized.h"
 
 // embedding: y = w[ids]
 //   ids (N) i32  w (O,C)  y (N,C).   dw: +=, the rows of dy with the same id are added in order
+//   w of another dtype (f16, bf16, quantised) is looked up as f32, without a backward
 
 namespace supra {
 
@@ -17,8 +20,18 @@ Var embedding(const Tensor& ids, const Var& w) {
   }
   Shape shape = ids.shape();
   shape.push_back(C);
-  const Tensor y = Tensor::empty(shape, w.dtype());
-  by_dtype("embedding", w.dtype(), [&]<class T>(T) {
+  const Dtype dtype = w.dtype();
+  if (dtype == Dtype::f16 || dtype == Dtype::bf16 || is_quantized(dtype)) {
+    refuse_gradient(format("embedding with weights in %s", name(dtype)).c_str(), {w});
+    const Tensor y = Tensor::empty(shape);
+    for (int64_t i = 0; i < N; i++) {
+      const Tensor row = w.value().rows(id[i], id[i] + 1);
+      simd().to_f32(y.data<float>() + i * C, row.raw(), dtype, C);
+    }
+    return Var(y);
+  }
+  const Tensor y = Tensor::empty(shape, dtype);
+  by_dtype("embedding", dtype, [&]<class T>(T) {
     const T* table = w.value().data<T>();
     parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) std::copy_n(table + id[i] * C, C, y.data<T>() + i * C);

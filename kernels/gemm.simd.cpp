@@ -140,37 +140,6 @@ Left pack_left(float* packed, int64_t M, int64_t K, const float* a, int64_t lda)
   return {packed, kRows * K, 1, kRows};
 }
 
-// c (M,J) (+)= a (M,K) b(J,K)^T. Each element has a vector of partial sums, so its neighbours change no bit
-// of it.
-template <int M, int J>
-inline void dots(int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb, bool accumulate,
-                 float* c, int64_t ldc) {
-  Vec sums[M][J] = {};
-  auto step = [&](int64_t k, auto read) {
-    Vec left[M];
-    for (int i = 0; i < M; i++) left[i] = read(a + i * lda + k);
-#pragma GCC unroll 8
-    for (int j = 0; j < J; j++) {
-      const Vec right = read(b + j * ldb + k);
-      for (int i = 0; i < M; i++) sums[i][j] = fma(left[i], right, sums[i][j]);
-    }
-  };
-  int64_t k = 0;
-  for (; k + kLanes <= K; k += kLanes) step(k, [](const float* p) { return load(p); });
-  if (k < K) step(k, [n = K - k](const float* p) { return load_first(p, n); });
-  for (int i = 0; i < M; i++) {
-    for (int j = 0; j < J; j++) c[i * ldc + j] = sum(sums[i][j]) + (accumulate ? c[i * ldc + j] : 0);
-  }
-}
-
-template <int M, int J>
-void dot_rows(int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb, bool accumulate,
-              float* c, int64_t ldc) {
-  int64_t j = 0;
-  for (; j + J <= N; j += J) dots<M, J>(K, a, lda, b + j * ldb, ldb, accumulate, c + j, ldc);
-  for (; j < N; j++) dots<M, 1>(K, a, lda, b + j * ldb, ldb, accumulate, c + j, ldc);
-}
-
 }  // namespace
 
 void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
@@ -197,18 +166,6 @@ void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a
       }
     }
   }
-}
-
-void gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,
-               bool accumulate, float* c, int64_t ldc) {
-  if (M == 1)
-    dot_rows<1, 8>(N, K, a, lda, b, ldb, accumulate, c, ldc);
-  else if (M == 2)
-    dot_rows<2, 4>(N, K, a, lda, b, ldb, accumulate, c, ldc);
-  else if (M == 3)
-    dot_rows<3, 2>(N, K, a, lda, b, ldb, accumulate, c, ldc);
-  else if (M == 4)
-    dot_rows<4, 2>(N, K, a, lda, b, ldb, accumulate, c, ldc);
 }
 
 }  // namespace supra::SUPRA_LEVEL

@@ -1,11 +1,13 @@
 #include "kernels/dispatch.h"
 #include "kernels/gemm.h"
+#include "kernels/gemv.h"
 #include "kernels/ops.h"
 #include "kernels/row_sums.h"
 
 // linear: y = x w^T + bias
 //   x (N,C)  w (O,C)  bias (O)  y (N,O); x and w are saved for backward.   dx: =   dw, dbias: +=
 //   dx = dy w,  dw = dy^T x,  dbias = sum over rows of dy
+//   w of another dtype than x is multiplied as it is stored, without a backward
 // matmul: c = a b
 //   a (M,K)  b (K,N)  c (M,N); a and b are saved for backward.   da, db: =
 //   da = dc b^T,  db = a^T dc
@@ -45,8 +47,13 @@ Var linear(const Var& x, const Var& w, const Var& bias) {
     T* out = y.data<T>();
     for (int64_t row = 0; bias.defined() && row < N; row++)
       std::copy_n(bias.value().data<T>(), O, out + row * O);
+    if (w.dtype() != x.dtype()) return multiply_stored(y, x.value(), w.value(), bias.defined());
     gemm(false, true, N, O, C, x.value().data<T>(), C, w.value().data<T>(), C, bias.defined(), out, O);
   });
+  if (w.dtype() != x.dtype()) {
+    refuse_gradient(format("linear with weights in %s", name(w.dtype())).c_str(), {x, w, bias});
+    return Var(y);
+  }
   std::vector<Var> inputs = {x, w};
   if (bias.defined()) inputs.push_back(bias);
   const bool has_bias = bias.defined();

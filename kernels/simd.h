@@ -2,6 +2,7 @@
 #include <stdint.h>
 
 #include "kernels/activation.h"
+#include "tensor/dtype.h"
 
 // The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once a level into a namespace of its own
 // (see vec.h) and reached through simd(). They run in one thread on raw pointers, outputs first; the op beside them cuts
@@ -41,9 +42,17 @@
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
   KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,  \
                      int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \
-  /* gemm.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4; every row of b is read once, in place */                \
+  /* gemv.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4, reading every row of b once, in place: f32 b ... */     \
   KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,       \
                      bool accumulate, float* c, int64_t ldc))                                                         \
+  /* ... f16 or bf16 b; quantised b */                                                                                \
+  KERNEL(half_gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,   \
+                          int64_t ldb, bool accumulate, float* c, int64_t ldc))                                       \
+  KERNEL(int8_gemm_dots, (int64_t M, int64_t N, int64_t K, const Int8Rows& a, const void* b, Dtype dtype,             \
+                          int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
+  /* a row of activations in the form of Int8Rows; a row of stored weights in f32 */                                  \
+  KERNEL(to_int8, (int8_t* quants, float* scales, float* sums, const float* x, int64_t C))                            \
+  KERNEL(to_f32, (float* x, const void* row, Dtype dtype, int64_t n))                                                 \
   /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
   KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
                                  float* memory))                                                                      \
@@ -70,6 +79,7 @@ struct AdamwFactors {
   float grad_scale, old_m, new_m, old_v, new_v, keep, rate, v_scale, eps;
 };
 
+struct Int8Rows;
 struct LinearAttentionHead;
 struct LinearAttentionGrads;
 struct SoftmaxAttentionHead;

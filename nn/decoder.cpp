@@ -7,7 +7,7 @@
 namespace supra {
 
 Decoder::Decoder(const Config& c, const MakeMixer& make_mixer) : config_(c) {
-  embedding_ = Var(Tensor::zeros({c.vocab, c.width}), true);
+  embedding_ = make_parameter({c.vocab, c.width});
   if (c.post_embed_norm) post_embed_norm_ = Norm(c.width, c.norm);
   for (int64_t i = 0; i < c.layers; i++) {
     layers_.push_back({Norm(c.width, c.norm), Norm(c.width, c.norm), make_mixer(c, i), Mlp(c)});
@@ -34,6 +34,16 @@ int64_t Decoder::parameter_count() {
   int64_t n = 0;
   visit([&](const std::string&, Var& parameter) { n += parameter.numel(); });
   return n;
+}
+
+void Decoder::allocate() {
+  visit([](const std::string&, Var& parameter) { parameter = Var(Tensor::zeros(parameter.shape()), true); });
+}
+
+bool Decoder::fold() {
+  bool any = false;
+  for (Layer& layer : layers_) any = layer.mixer->fold() || any;
+  return any;
 }
 
 // Within three standard deviations, as OpenLM's trunc_normal_ does.

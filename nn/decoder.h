@@ -8,6 +8,7 @@ namespace supra {
 //   x = embed(tokens);  for each layer:  x += mixer(norm(x));  x += mlp(norm(x));  logits = norm(x) W^T
 class Decoder {
  public:
+  // Its parameters have shapes and no memory yet.
   Decoder(const Config& config, const MakeMixer& make_mixer);
 
   const Config& config() const { return config_; }
@@ -16,6 +17,9 @@ class Decoder {
 
   void visit(const VisitParameters& f);
   int64_t parameter_count();
+  void allocate();  // gives every parameter zeros of its own
+  // Merges what only training needs apart (Mixer::fold); true when anything was. Such a model cannot be saved.
+  bool fold();
 
   // Random weights as OpenLM starts a training: truncated normals of variance 1/fan_in, residual branches smaller with
   // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1.

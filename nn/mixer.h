@@ -38,6 +38,9 @@ class Mixer {
   virtual ~Mixer() = default;
   virtual MixerKind kind() const = 0;
   virtual void visit(const std::string& path, const VisitParameters& f) = 0;
+  // For inference: merges matrices that only training needs apart, where that saves work and is exact but for the rounding
+  // of f32. True when it did; the parameters are others from then on.
+  virtual bool fold() { return false; }
 
   // The state of B sequences that have seen nothing.
   virtual LayerState init_state(int64_t batch) const = 0;

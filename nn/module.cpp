@@ -2,14 +2,14 @@
 
 namespace supra {
 
-static Var parameter(Shape shape) { return Var(Tensor::zeros(std::move(shape)), true); }
+Var make_parameter(Shape shape) { return Var(Tensor::wrap(nullptr, std::move(shape), Dtype::f32, nullptr), true); }
 
 static void visit_if_defined(const std::string& name, Var& parameter, const VisitParameters& f) {
   if (parameter.defined()) f(name, parameter);
 }
 
-Linear::Linear(int64_t out, int64_t in, bool has_bias) : weight(parameter({out, in})) {
-  if (has_bias) bias = parameter({out});
+Linear::Linear(int64_t out, int64_t in, bool has_bias) : weight(make_parameter({out, in})) {
+  if (has_bias) bias = make_parameter({out});
 }
 
 void Linear::visit(const std::string& path, const VisitParameters& f) {
@@ -18,8 +18,8 @@ void Linear::visit(const std::string& path, const VisitParameters& f) {
 }
 
 Norm::Norm(int64_t width, const NormConfig& c) : config(c) {
-  if (c.weight) weight = parameter({width});
-  if (c.bias) bias = parameter({width});
+  if (c.weight) weight = make_parameter({width});
+  if (c.bias) bias = make_parameter({width});
 }
 
 Var Norm::operator()(const Var& x) const {

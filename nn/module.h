@@ -13,6 +13,9 @@ namespace supra {
 // Called with every parameter's name and variable, always in the same order.
 using VisitParameters = std::function<void(const std::string& name, Var& parameter)>;
 
+// A parameter that knows its shape; whoever fills it gives it memory (Decoder::allocate(), or a reader of weights).
+Var make_parameter(Shape shape);
+
 struct Linear {
   Var weight;  // (out, in)
   Var bias;    // (out), or undefined

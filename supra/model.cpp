@@ -4,15 +4,22 @@
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/model_source.h"
 #include "supra/supra_attention.h"
+#include "tensor/quantized.h"
 
 namespace supra {
 
-std::shared_ptr<Decoder> make_decoder(const Config& config) {
+static std::shared_ptr<Decoder> describe_decoder(const Config& config) {
   check_config(config, "model");
   return std::make_shared<Decoder>(config, [](const Config& c, int64_t layer) -> std::unique_ptr<Mixer> {
     if (c.mixers[layer] == MixerKind::supra) return std::make_unique<SupraAttention>(c);
     return std::make_unique<SoftmaxAttention>(c);
   });
+}
+
+std::shared_ptr<Decoder> make_decoder(const Config& config) {
+  const auto decoder = describe_decoder(config);
+  decoder->allocate();
+  return decoder;
 }
 
 static void read_weights(const ModelSource& source, Decoder& decoder) {
@@ -25,6 +32,32 @@ static void read_weights(const ModelSource& source, Decoder& decoder) {
 
 void load_weights(const Path& path, Decoder& decoder) { read_weights(open_model(path), decoder); }
 
+// What is multiplied and looked up as it is stored; the rest of a model is small, and f32.
+static bool is_plain_matrix(const std::string& name, const Var& parameter) {
+  return parameter.shape().size() == 2 && name.find("_totrain_embed") == std::string::npos;
+}
+
+static void map_weights(const ModelSource& source, Decoder& decoder) {
+  decoder.visit([&](const std::string& name, Var& parameter) {
+    const Tensor weights = source.weights->get(name);
+    check_shape("model", name.c_str(), weights.shape(), parameter.shape());
+    check_finite(weights, name, source.path);
+    const bool multiplied = is_quantized(weights.dtype()) || (is_floating(weights.dtype()) && weights.dtype() != Dtype::f64);
+    parameter = Var(multiplied && is_plain_matrix(name, parameter) ? weights : weights.to(Dtype::f32));
+  });
+}
+
+std::vector<std::string> quantize(Decoder& decoder, Dtype dtype) {
+  std::vector<std::string> kept;
+  decoder.visit([&](const std::string& name, Var& parameter) {
+    if (!is_plain_matrix(name, parameter)) return;
+    const bool whole = !is_quantized(dtype) || parameter.dim(1) % kBlock == 0;
+    if (!whole) kept.push_back(name);
+    parameter = Var(parameter.value().to(whole ? dtype : Dtype::bf16));
+  });
+  return kept;
+}
+
 // A model whose tokenizer cannot be read is still a model: it can be inspected, verified and fed with ids.
 static void find_tokenizer_of(Model& model, const Path& path) {
   try {
@@ -34,13 +67,19 @@ static void find_tokenizer_of(Model& model, const Path& path) {
   }
 }
 
-Model load_model(const Path& path, const std::string& tokenizer) {
+Model load_model(const Path& path, const std::string& tokenizer, Weights weights) {
   const ModelSource source = open_model(path);
   Model model;
-  model.decoder = make_decoder(source.config);
   model.format = source.format;
   model.notes = source.notes;
-  read_weights(source, *model.decoder);
+  if (weights == Weights::trainable) {
+    model.decoder = make_decoder(source.config);
+    read_weights(source, *model.decoder);
+  } else {
+    model.decoder = describe_decoder(source.config);
+    map_weights(source, *model.decoder);
+    model.folded = weights == Weights::folded && model.decoder->fold();
+  }
   if (tokenizer.empty()) find_tokenizer_of(model, path);
   else model.tokenizer = load_tokenizer(tokenizer);
   CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
@@ -55,7 +94,9 @@ const Tokenizer& tokenizer_of(const Model& model) {
   return *model.tokenizer;
 }
 
-void write_model(const Model& model, const Path& directory, Dtype dtype) {
+void write_model(const Model& model, const Path& directory, std::optional<Dtype> dtype) {
+  CHECK(!model.folded, "%s: a model with folded feature maps is for inference and cannot be saved (load it as stored)",
+        directory.c_str());
   NamedTensors weights;
   model.decoder->visit([&](const std::string& name, Var& parameter) { weights.push_back({name, parameter.value()}); });
   save_model(directory, model.config(), weights, dtype);
@@ -73,7 +114,7 @@ static void check_replaces(const Path& old, const Path& built) {
   }
 }
 
-void save_model(const Model& model, const Path& path, Dtype dtype) {
+void save_model(const Model& model, const Path& path, std::optional<Dtype> dtype) {
   NewDirectory directory(path);
   write_model(model, directory.path(), dtype);
   check_replaces(path, directory.path());

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct Model {
   std::string tokenizer_problem;               // why, in the latter case
   std::string format;                          // what it was read from: "safetensors (openlm)", "llama2.c v0", ...
   std::vector<std::string> notes;              // what reading it converted or left aside
+  bool folded = false;                         // Weights::folded changed its parameters: it cannot be saved
 
   const Config& config() const { return decoder->config(); }
 };
@@ -23,10 +25,19 @@ struct Model {
 // An empty decoder of this shape, with the mixers its config names.
 std::shared_ptr<Decoder> make_decoder(const Config& config);
 
-// Reads a model from whatever holds it (formats/model_source.h). All weights become float32 in memory. Throws Error when
-// a tensor is missing, has another shape or holds a NaN. `tokenizer`: a file, a folder, "bytes", or "" for the one
-// beside the model, if there is one.
-Model load_model(const Path& path, const std::string& tokenizer = "");
+enum class Weights {
+  trainable,  // f32 copies
+  stored,     // for inference: matrices as they stand in the file, mapped and read-only; vectors and feature maps in f32
+  folded,     // stored, then Decoder::fold()
+};
+
+// Reads a model from whatever holds it (formats/model_source.h). Throws Error when a tensor is missing, has another shape
+// or holds a NaN. `tokenizer`: a file, a folder, "bytes", or "" for the one beside the model, if there is one.
+Model load_model(const Path& path, const std::string& tokenizer = "", Weights weights = Weights::trainable);
+
+// Stores the matrices of a decoder, but for feature maps, as `dtype`: f32, f16, bf16, q8_0, q4_0 or q4_1. Such a model
+// computes without gradients. Returns the names of those that became bf16 since their rows are no multiple of 32.
+std::vector<std::string> quantize(Decoder& decoder, Dtype dtype);
 
 // Reads the weights of another model of the same shape into a decoder.
 void load_weights(const Path& path, Decoder& decoder);
@@ -34,10 +45,11 @@ void load_weights(const Path& path, Decoder& decoder);
 // The model's tokenizer; throws Error saying how to name one if there is none.
 const Tokenizer& tokenizer_of(const Model& model);
 
-// Writes config.json, model.safetensors and the tokenizer's files into a directory that exists.
-void write_model(const Model& model, const Path& directory, Dtype dtype = Dtype::f32);
+// Writes config.json, model.safetensors and the tokenizer's files into a directory that exists. Without a dtype each tensor
+// keeps its own.
+void write_model(const Model& model, const Path& directory, std::optional<Dtype> dtype = Dtype::f32);
 
 // The same into a directory that appears when it is complete.
-void save_model(const Model& model, const Path& directory, Dtype dtype = Dtype::f32);
+void save_model(const Model& model, const Path& directory, std::optional<Dtype> dtype = Dtype::f32);
 
 }  // namespace supra

@@ -48,13 +48,44 @@ SupraAttention::SupraAttention(const Config& c)
 
 void SupraAttention::visit(const std::string& path, const VisitParameters& f) {
   in_proj_.visit(path + ".in_proj", f);
-  q_map_.visit(path + "._totrain_embed", f);
+  if (q_map_.weight.defined()) q_map_.visit(path + "._totrain_embed", f);
   if (k_map_.weight.defined()) k_map_.visit(path + "._totrain_embed_kv", f);
   if (qk_norm_) {
     q_norm_.visit(path + "._totrain_q_norm", f);
     k_norm_.visit(path + "._totrain_k_norm", f);
   }
   out_proj_.visit(path + ".out_proj", f);
+}
+
+bool SupraAttention::fold() {
+  // two cubes of it a layer: 50 ms
+  constexpr int64_t kMostMapWidth = 1024;
+  const int64_t H = heads_, G = kv_heads_, C = in_proj_.weight.dim(1);
+  const int64_t map_width = per_head_map_ ? head_dim_ : H * head_dim_;
+  const int64_t maps = q_map_.weight.defined() ? q_map_.weight.numel() + (per_head_map_ ? G : G * G) * key_dim_ * head_dim_ : 0;
+  const bool saves = (H + G) * (key_dim_ - head_dim_) * C < maps;
+  if (!saves || map_width > kMostMapWidth || in_proj_.weight.dtype() != Dtype::f32) return false;
+
+  const int64_t mapped = (H + G) * key_dim_, plain = (H + G) * head_dim_, values = G * value_dim_;
+  const Tensor weight = Tensor::empty({mapped + values, C}), bias = Tensor::zeros({mapped + values});
+  const Tensor& old = in_proj_.weight.value();
+  // rows [to, ...) of the new weight are `map` times rows [from, ...) of the old one
+  const auto multiply = [&](const Linear& map, int64_t to, int64_t from, int64_t heads) {
+    const int64_t groups = per_head_map_ ? heads : 1, rows = map.weight.dim(0) / groups, width = map.weight.dim(1);
+    for (int64_t g = 0; g < groups; g++) {
+      const Var part(old.rows(from + g * width, from + (g + 1) * width));
+      weight.rows(to + g * rows, to + (g + 1) * rows)
+          .copy_from(matmul(Var(map.weight.value().rows(g * rows, (g + 1) * rows)), part).value());
+    }
+    bias.rows(to, to + map.bias.dim(0)).copy_from(map.bias.value());
+  };
+  multiply(q_map_, 0, 0, H);
+  multiply(k_map_.weight.defined() ? k_map_ : q_map_, H * key_dim_, H * head_dim_, G);
+  weight.rows(mapped, mapped + values).copy_from(old.rows(plain, plain + values));
+  in_proj_.weight = Var(weight);
+  in_proj_.bias = Var(bias);
+  q_map_ = k_map_ = Linear();
+  return folded_ = true;
 }
 
 LayerState SupraAttention::init_state(int64_t batch) const {
@@ -67,10 +98,10 @@ size_t SupraAttention::state_bytes(int64_t) const {
 
 Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1), repeat = heads_ / kv_heads_;
-  std::vector<Var> qkv =
-      split_columns(in_proj_(x), {heads_ * head_dim_, kv_heads_ * head_dim_, kv_heads_ * value_dim_});
+  const int64_t width = folded_ ? key_dim_ : head_dim_;
+  std::vector<Var> qkv = split_columns(in_proj_(x), {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
   const auto feature_map = [&](const Linear& map, const Var& u, int64_t heads) {
-    const Var mapped = per_head_map_ ? headwise_linear(u, map.weight, map.bias, heads) : map(u);
+    const Var mapped = folded_ ? u : per_head_map_ ? headwise_linear(u, map.weight, map.bias, heads) : map(u);
     return reshape(relu(mapped), {B, T, heads, key_dim_});
   };
   Var q = feature_map(q_map_, qkv[0], heads_);

@@ -20,6 +20,9 @@ class SupraAttention : public Mixer {
   explicit SupraAttention(const Config& config);
   MixerKind kind() const override { return MixerKind::supra; }
   void visit(const std::string& path, const VisitParameters& f) override;
+  // relu(E (W x) + b) = relu((E W) x + b): in_proj makes mapped q and k, and the feature maps are gone. Only where in_proj is
+  // f32, the product has fewer elements than its factors, and E is small enough to be multiplied at every start.
+  bool fold() override;
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
@@ -29,7 +32,7 @@ class SupraAttention : public Mixer {
  private:
   int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
   Rope rope_;
-  bool qk_norm_, per_head_map_;
+  bool qk_norm_, per_head_map_, folded_ = false;
   Linear in_proj_;            // rows: H*head_dim of q, G*head_dim of k, G*V of v
   Linear q_map_, k_map_;      // the feature maps; k_map_ only where G != H
   Norm q_norm_, k_norm_;

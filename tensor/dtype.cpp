@@ -1,22 +1,26 @@
 #include "tensor/dtype.h"
 
 #include <cstring>
+#include <vector>
 
 #include "tensor/error.h"
+#include "tensor/quantized.h"
 
 namespace supra {
 
 const char* name(Dtype dtype) {
-  static const char* names[] = {"f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8"};
+  static const char* names[] = {"f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "q8_0", "q4_0", "q4_1"};
   return names[static_cast<int>(dtype)];
 }
 
 size_t size_of(Dtype dtype) {
   static const size_t sizes[] = {8, 4, 2, 2, 8, 4, 2, 1, 1};
+  CHECK(!is_quantized(dtype), "%s: an element has no size of its own (convert the tensor with to())", name(dtype));
   return sizes[static_cast<int>(dtype)];
 }
 
 bool is_floating(Dtype dtype) { return dtype <= Dtype::bf16; }
+bool is_quantized(Dtype dtype) { return dtype >= Dtype::q8_0; }
 
 static uint32_t bits(float value) {
   uint32_t u;
@@ -73,14 +77,25 @@ static void with_reader(const void* p, Dtype dtype, F f) {
     case Dtype::i16: return f([=](int64_t i) { return static_cast<const int16_t*>(p)[i]; });
     case Dtype::i8: return f([=](int64_t i) { return static_cast<const int8_t*>(p)[i]; });
     case Dtype::u8: return f([=](int64_t i) { return static_cast<const uint8_t*>(p)[i]; });
+    default: fail("%s: a quantised row is converted as a whole", name(dtype));
   }
+}
+
+// By way of f32: what quantised rows are made of, and become.
+static void convert_quantized(void* dst, Dtype to, const void* src, Dtype from, int64_t n) {
+  std::vector<float> row(n);
+  if (is_quantized(from)) dequantize_row(row.data(), src, from, n);
+  else convert(row.data(), Dtype::f32, src, from, n);
+  if (is_quantized(to)) quantize_row(dst, to, row.data(), n);
+  else convert(dst, to, row.data(), Dtype::f32, n);
 }
 
 void convert(void* dst, Dtype to, const void* src, Dtype from, int64_t n) {
   if (to == from) {
-    if (n > 0) memcpy(dst, src, n * size_of(to));
+    if (n > 0) memcpy(dst, src, row_bytes(to, n));
     return;
   }
+  if (is_quantized(to) || is_quantized(from)) return convert_quantized(dst, to, src, from, n);
   with_reader(src, from, [&](auto read) {
     auto store = [&](auto* out, auto encode) {
       for (int64_t i = 0; i < n; i++) out[i] = encode(read(i));
@@ -95,6 +110,7 @@ void convert(void* dst, Dtype to, const void* src, Dtype from, int64_t n) {
       case Dtype::i16: return store(static_cast<int16_t*>(dst), [](auto x) { return static_cast<int16_t>(x); });
       case Dtype::i8: return store(static_cast<int8_t*>(dst), [](auto x) { return static_cast<int8_t>(x); });
       case Dtype::u8: return store(static_cast<uint8_t*>(dst), [](auto x) { return static_cast<uint8_t>(x); });
+      default: fail("%s: a quantised row is converted as a whole", name(to));
     }
   });
 }

@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#include "tensor/parallel.h"
+#include "tensor/quantized.h"
+
 namespace supra {
 
 int64_t numel(const Shape& shape) {
@@ -18,11 +21,19 @@ std::string to_string(const Shape& shape) {
   return text + ")";
 }
 
+static size_t bytes_of(const Shape& shape, Dtype dtype) {
+  const int64_t n = numel(shape);
+  if (!is_quantized(dtype) || n == 0) return static_cast<size_t>(n) * (n == 0 ? 1 : size_of(dtype));
+  return static_cast<size_t>(n / shape.back()) * row_bytes(dtype, shape.back());
+}
+
+size_t Tensor::bytes() const { return bytes_of(shape_, dtype_); }
+
 Tensor Tensor::empty(Shape shape, Dtype dtype, Device device) {
   const int64_t n = supra::numel(shape);
   CHECK(n < (int64_t{1} << 56), "tensor of shape %s is too large", to_string(shape).c_str());
   Tensor t;
-  t.owner_ = allocate(static_cast<size_t>(n) * size_of(dtype), device);
+  t.owner_ = allocate(bytes_of(shape, dtype), device);
   t.memory_ = t.owner_.get();
   t.shape_ = std::move(shape);
   t.dtype_ = dtype;
@@ -72,18 +83,20 @@ Tensor Tensor::view(Shape shape) const {
   if (open >= 0 && known > 0) shape[open] = numel() / known;
   CHECK(supra::numel(shape) == numel(), "view: %s has %ld elements, %s has not", to_string(shape_).c_str(),
         static_cast<long>(numel()), to_string(shape).c_str());
+  CHECK(!is_quantized(dtype_) || (!shape.empty() && shape.back() == dim(-1)), "view: the rows of a %s tensor of shape %s stay whole",
+        name(dtype_), to_string(shape_).c_str());
   Tensor t = *this;
   t.shape_ = std::move(shape);
   return t;
 }
 
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
-  CHECK(rank() > 0 && 0 <= begin && begin <= end && end <= shape_[0], "rows [%ld, %ld) of a tensor of shape %s",
+  CHECK(rank() > (is_quantized(dtype_) ? 1 : 0) && 0 <= begin && begin <= end && end <= shape_[0], "rows [%ld, %ld) of a tensor of shape %s",
         static_cast<long>(begin), static_cast<long>(end), to_string(shape_).c_str());
   Tensor t = *this;
   t.shape_[0] = end - begin;
-  const int64_t row = shape_[0] ? numel() / shape_[0] : 0;
-  t.memory_ = static_cast<char*>(memory_) + begin * row * static_cast<int64_t>(size_of(dtype_));
+  const int64_t row = shape_[0] ? static_cast<int64_t>(bytes()) / shape_[0] : 0;
+  t.memory_ = static_cast<char*>(memory_) + begin * row;
   return t;
 }
 
@@ -96,7 +109,7 @@ Tensor Tensor::clone() const {
 Tensor Tensor::to(Dtype dtype) const {
   if (dtype == dtype_) return *this;
   Tensor t = empty(shape_, dtype);
-  convert(t.memory_, dtype, memory_, dtype_, numel());
+  t.copy_from(*this);
   return t;
 }
 
@@ -111,7 +124,18 @@ void Tensor::fill(double value) const {
 
 void Tensor::copy_from(const Tensor& source) const {
   CHECK(numel() == source.numel(), "copy: %s from %s", to_string(shape_).c_str(), to_string(source.shape_).c_str());
-  convert(memory_, dtype_, source.memory_, source.dtype_, numel());
+  if (numel() == 0) return;
+  if (!is_quantized(dtype_) && !is_quantized(source.dtype_)) {
+    return convert(memory_, dtype_, source.memory_, source.dtype_, numel());
+  }
+  const int64_t C = dim(-1), to = static_cast<int64_t>(row_bytes(dtype_, C));
+  CHECK(C == source.dim(-1), "copy: rows of %s from rows of %s", to_string(shape_).c_str(), to_string(source.shape_).c_str());
+  const int64_t from = static_cast<int64_t>(row_bytes(source.dtype_, C));
+  parallel_for(numel() / C, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      convert(static_cast<char*>(memory_) + i * to, dtype_, static_cast<const char*>(source.memory_) + i * from, source.dtype_, C);
+    }
+  });
 }
 
 Tensor empty_like(const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); }

@@ -37,7 +37,7 @@ class Tensor {
   int64_t numel() const { return supra::numel(shape_); }
   Dtype dtype() const { return dtype_; }
   Device device() const { return Device::cpu; }
-  size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype_); }
+  size_t bytes() const;
 
   bool unique() const { return owner_.use_count() == 1; }  // no other tensor shares the memory
 
@@ -46,7 +46,7 @@ class Tensor {
   T* data() const;       // throws Error if the dtype is another
   double item() const;   // the one element of a tensor of one element
 
-  Tensor view(Shape shape) const;                      // same memory; one size may be -1
+  Tensor view(Shape shape) const;                      // same memory; one size may be -1; quantised rows stay whole
   Tensor rows(int64_t begin, int64_t end) const;       // same memory, [begin, end) of the first dimension
   Tensor clone() const;
   Tensor to(Dtype dtype) const;                        // itself if nothing changes

@@ -94,7 +94,7 @@ int run_chat(Args& args) {
   common_flags(args);
   args.parse();
 
-  const Model model = load_model(input, tokenizer_file);
+  const Model model = load_model(input, tokenizer_file, Weights::folded);
   Chat chat(model, sampling.finish(), options);
   fputs(kHelp, stdout);
   std::string line;

@@ -30,7 +30,7 @@ int run_eval(Args& args) {
   common_flags(args, &json);
   args.parse();
 
-  const Model model = load_model(input, tokenizer_file);
+  const Model model = load_model(input, tokenizer_file, Weights::stored);
   const Tokenizer& tokenizer = tokenizer_of(model);
   if (options.context == 0) options.context = model.config().context > 0 ? model.config().context : 2048;
   options.bos = bos.value_or(tokenizer.adds_bos());

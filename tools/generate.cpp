@@ -50,7 +50,7 @@ int run_generate(Args& args) {
   common_flags(args, &json);
   args.parse();
 
-  const Model model = load_model(input, tokenizer_file);
+  const Model model = load_model(input, tokenizer_file, Weights::folded);
   Session session(*model.decoder);
   if (!state_in.empty()) session.load(state_in);
   std::vector<int32_t> history = prompt_ids(model, prompt, ids, state_in.empty());

@@ -8,7 +8,8 @@
 
 namespace supra {
 
-void save_model(const Path& directory, const Config& config, const NamedTensors& weights, Dtype dtype) {
+void save_model(const Path& directory, const Config& config, const NamedTensors& weights,
+                std::optional<Dtype> dtype) {
   const char* where = directory.c_str();
   check_config(config, directory.string());
   std::unordered_map<std::string, const Shape*> given;

@@ -1,4 +1,6 @@
 #pragma once
+#include <optional>
+
 #include "nn/config.h"
 #include "supra/formats/weights.h"
 
@@ -6,9 +8,10 @@ namespace supra {
 
 // Writes a model into a directory that exists: config.json (openlm_config.h) and model.safetensors, under
 // OpenLM's names and in its layout, so that OpenLM goes on with it; open_model() gives the same config and
-// weights again. `weights` are canonical and all of them, in any order; they are stored as `dtype`. Throws
+// weights again. `weights` are canonical and all of them, in any order; they are stored as `dtype`, or each in
+// its own. Throws
 // Error for one that is missing, unknown or of another shape.
 void save_model(const Path& directory, const Config& config, const NamedTensors& weights,
-                Dtype dtype = Dtype::f32);
+                std::optional<Dtype> dtype = Dtype::f32);
 
 }  // namespace supra

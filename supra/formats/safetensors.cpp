@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "supra/formats/json.h"
+#include "tensor/quantized.h"
 
 namespace supra {
 
@@ -33,6 +35,7 @@ StoredType stored_type(const std::string& name) {
 }
 
 const char* stored_name(Dtype dtype) {
+  if (is_quantized(dtype)) dtype = Dtype::u8;
   return std::find_if(std::begin(kTypes), std::end(kTypes),
                       [=](const StoredType& t) { return t.dtype == dtype; })
       ->name;
@@ -86,6 +89,19 @@ Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) 
   return entry;
 }
 
+// Turns the bytes of quantised rows into what they mean.
+void read_quantized(TensorInfo& info, const Json& dtype_name) {
+  for (const Dtype dtype : {Dtype::q8_0, Dtype::q4_0, Dtype::q4_1}) {
+    if (dtype_name.as_string(info.name) != name(dtype)) continue;
+    const int64_t block = static_cast<int64_t>(row_bytes(dtype, kBlock));
+    CHECK(info.dtype == Dtype::u8 && info.shape.size() == 2 && info.shape[1] % block == 0,
+          "%s: tensor %s is to be %s, its %s %s are no rows of blocks of %ld bytes", dtype_name.where().c_str(), info.name.c_str(),
+          name(dtype), to_string(info.shape).c_str(), name(info.dtype), static_cast<long>(block));
+    info.shape[1] = info.shape[1] / block * kBlock;
+    info.dtype = dtype;
+  }
+}
+
 class Safetensors : public WeightReader {
  public:
   explicit Safetensors(const Path& path);
@@ -124,9 +140,13 @@ Safetensors::Safetensors(const Path& path) : WeightReader(path), file_(path) {
   const Json json = Json::parse(file_.text().substr(sizeof header, header), path.string() + " (header)");
 
   std::vector<Entry> entries;
+  std::unordered_map<std::string, const Json*> notes;
   for (const auto& [name, value] : json.as_object("header")) {
     if (name == "__metadata__") {
-      for (const auto& [key, text] : value.as_object(name)) text.as_string(key);
+      for (const auto& [key, text] : value.as_object(name)) {
+        text.as_string(key);
+        notes[key] = &text;
+      }
     } else {
       entries.push_back(read_entry(name, value, data_size));
     }
@@ -141,7 +161,9 @@ Safetensors::Safetensors(const Path& path) : WeightReader(path), file_(path) {
           entry.begin < at ? "overlaps:" : "leaves a hole:", static_cast<unsigned long>(at));
     at = entry.end;
     data_.push_back(data + entry.begin);
-    add(entry.info);
+    TensorInfo info = entry.info;
+    if (notes.contains(info.name)) read_quantized(info, *notes[info.name]);
+    add(std::move(info));
   }
   CHECK(at == data_size, "%s: %lu bytes follow the last tensor", path.c_str(),
         static_cast<unsigned long>(data_size - at));
@@ -155,7 +177,7 @@ Tensor Safetensors::read(size_t index) const {
   // MappedFile maps read-only; Tensor has no const memory, its users keep to the convention
   uint8_t* data = const_cast<uint8_t*>(data_[index]);
   const Tensor mapped = Tensor::wrap(data, info.shape, info.dtype, file_.owner());
-  const bool aligned = reinterpret_cast<uintptr_t>(data) % size_of(info.dtype) == 0;
+  const bool aligned = is_quantized(info.dtype) || reinterpret_cast<uintptr_t>(data) % size_of(info.dtype) == 0;
   return aligned ? mapped : mapped.clone();
 }
 
@@ -189,6 +211,10 @@ ShardedSafetensors::ShardedSafetensors(const Path& index) : WeightReader(index) 
 
 // Writes the elements as `dtype`, a piece at a time.
 void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
+  if (tensor.dtype() == dtype || is_quantized(tensor.dtype())) {
+    const Tensor written = tensor.to(dtype);
+    return out.write(written.raw(), written.bytes());
+  }
   constexpr int64_t kPiece = 1 << 16;
   const char* bytes = static_cast<const char*>(tensor.raw());
   const int64_t n = tensor.numel(), size = static_cast<int64_t>(size_of(tensor.dtype()));
@@ -211,26 +237,30 @@ void write_safetensors(const Path& path, const NamedTensors& tensors, const Meta
                        std::optional<Dtype> dtype) {
   using Named = NamedTensors::value_type;
   auto written_as = [&](const Named* t) { return dtype.value_or(t->second.dtype()); };
+  auto element_size = [](Dtype stored) { return is_quantized(stored) ? 1 : size_of(stored); };
   std::vector<const Named*> order;
   for (const Named& t : tensors) order.push_back(&t);
   std::stable_sort(order.begin(), order.end(), [&](const Named* a, const Named* b) {
-    return size_of(written_as(a)) > size_of(written_as(b));
+    return element_size(written_as(a)) > element_size(written_as(b));
   });
 
   Json::Object header;
-  if (!metadata.empty()) {
-    Json notes = Json::object();
-    for (const auto& [key, text] : metadata) notes.set(key, text);
-    header.push_back({"__metadata__", std::move(notes)});
+  Json::Object notes;
+  for (const auto& [key, text] : metadata) notes.push_back({key, text});
+  for (const Named* t : order) {
+    if (is_quantized(written_as(t))) notes.push_back({t->first, name(written_as(t))});
   }
+  if (!notes.empty()) header.push_back({"__metadata__", Json::object(std::move(notes))});
   std::unordered_set<std::string> names = {"__metadata__"};
   int64_t at = 0;
   for (const Named* t : order) {
     const auto& [name, tensor] = *t;
     CHECK(names.insert(name).second, "%s: cannot write two tensors named %s", path.c_str(), name.c_str());
+    Shape stored = tensor.shape();
+    if (is_quantized(written_as(t))) stored.back() = static_cast<int64_t>(row_bytes(written_as(t), stored.back()));
     Json shape = Json::array();
-    for (const int64_t size : tensor.shape()) shape.push(size);
-    const int64_t end = at + tensor.numel() * static_cast<int64_t>(size_of(written_as(t)));
+    for (const int64_t size : stored) shape.push(size);
+    const int64_t end = at + numel(stored) * static_cast<int64_t>(element_size(written_as(t)));
     Json entry = Json::object();
     entry.set("dtype", stored_name(written_as(t)));
     entry.set("shape", std::move(shape));

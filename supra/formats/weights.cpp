@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <cstring>
+
+#include "tensor/quantized.h"
 
 namespace supra {
 
@@ -35,28 +37,50 @@ size_t WeightReader::add(TensorInfo info) {
   return tensors_.size() - 1;
 }
 
-void check_finite(const Tensor& tensor, const std::string& name, const Path& path) {
-  if (!is_floating(tensor.dtype())) return;
-  constexpr int64_t kChunk = 4096;
-  double values[kChunk];
-  const char* bytes = static_cast<const char*>(tensor.raw());
-  const int64_t n = tensor.numel(), size = static_cast<int64_t>(size_of(tensor.dtype()));
-  for (int64_t begin = 0; begin < n; begin += kChunk) {
-    const int64_t count = std::min(kChunk, n - begin);
-    convert(values, Dtype::f64, bytes + begin * size, tensor.dtype(), count);
-    // x - x is 0 for a finite x and NaN for the others, and so is the sum
-    double sum = 0;
-    for (int64_t i = 0; i < count; i++) sum += values[i] - values[i];
-    if (sum == 0) continue;
-    const int64_t bad =
-        std::find_if(values, values + count, [](double x) { return !std::isfinite(x); }) - values;
-    fail(
-        "%s: tensor %s holds %f at element %ld of %s; weights must be finite (the file is damaged, or the "
-        "run that "
-        "wrote it had diverged)",
-        path.c_str(), name.c_str(), values[bad], static_cast<long>(begin + bad),
-        to_string(tensor.shape()).c_str());
+// The first of n numbers whose exponent is all ones: a NaN or an infinity. n where there is none.
+template <class Bits>
+static int64_t first_special(const void* numbers, int64_t n, Bits exponent) {
+  constexpr int64_t kPiece = 4096;
+  const char* p = static_cast<const char*>(numbers);
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const int64_t end = std::min(n, begin + kPiece);
+    const auto special = [&](int64_t i) {
+      Bits bits;
+      memcpy(&bits, p + i * static_cast<int64_t>(sizeof bits), sizeof bits);
+      return (bits & exponent) == exponent;
+    };
+    Bits any = 0;
+    for (int64_t i = begin; i < end; i++) any |= special(i);
+    for (int64_t i = begin; any && i < end; i++) {
+      if (special(i)) return i;
+    }
   }
+  return n;
+}
+
+static int64_t first_special(const void* numbers, Dtype dtype, int64_t n) {
+  switch (dtype) {
+    case Dtype::f64: return first_special<uint64_t>(numbers, n, 0x7ff0000000000000);
+    case Dtype::f32: return first_special<uint32_t>(numbers, n, 0x7f800000);
+    case Dtype::f16: return first_special<uint16_t>(numbers, n, 0x7c00);
+    case Dtype::bf16: return first_special<uint16_t>(numbers, n, 0x7f80);
+    default: return n;
+  }
+}
+
+void check_finite(const Tensor& tensor, const std::string& name, const Path& path) {
+  const int64_t n = tensor.numel(), C = tensor.rank() > 0 ? tensor.dim(-1) : 1;
+  int64_t bad = n;
+  if (!is_quantized(tensor.dtype())) bad = first_special(tensor.raw(), tensor.dtype(), n);
+  for (int64_t row = 0; is_quantized(tensor.dtype()) && bad == n && row * C < n; row++) {
+    const ScaleRange scales = scales_of(tensor.rows(row, row + 1).raw(), tensor.dtype(), C);
+    const int64_t scale = first_special(scales.data, Dtype::f16, scales.count);
+    if (scale < scales.count) bad = row * C + scale % (C / kBlock) * kBlock;
+  }
+  CHECK(bad == n,
+        "%s: tensor %s holds a NaN or an infinity at element %ld of %s; weights must be finite (the file is damaged, or the "
+        "run that wrote it had diverged)",
+        path.c_str(), name.c_str(), static_cast<long>(bad), to_string(tensor.shape()).c_str());
 }
 
 }  // namespace supra

@@ -1,0 +1,80 @@
+#include "kernels/gemv.h"
+
+#include <algorithm>
+
+#include "kernels/dispatch.h"
+#include "kernels/simd.h"
+#include "tensor/parallel.h"
+#include "tensor/quantized.h"
+
+namespace supra {
+namespace {
+
+constexpr int64_t kFewRows = 4;
+// Weights that one thread reads in the time of waking another.
+constexpr int64_t kGrain = 1 << 16;
+
+Int8Rows to_int8_rows(const Tensor& memory, const float* x, int64_t M, int64_t C, int64_t stride) {
+  float* scales = memory.data<float>();
+  const Int8Rows rows = {reinterpret_cast<int8_t*>(scales + 2 * M * stride), scales, scales + M * stride,
+                         stride};
+  std::fill_n(scales, 2 * M * stride, 0.0f);
+  for (int64_t m = 0; m < M; m++) {
+    simd().to_int8(rows.quants + m * stride * kBlock, rows.scales + m * stride, rows.sums + m * stride,
+                   x + m * C, C);
+  }
+  return rows;
+}
+
+// M <= kFewRows
+void multiply_few(float* y, const float* x, int64_t M, const Tensor& w, bool accumulate) {
+  const int64_t O = w.dim(0), C = w.dim(1), bytes = static_cast<int64_t>(row_bytes(w.dtype(), C));
+  const char* rows = static_cast<const char*>(w.raw());
+  const int64_t grain = kGrain / std::max<int64_t>(1, C);
+  if (!is_quantized(w.dtype())) {
+    return parallel_for(O, grain, [&](int64_t begin, int64_t end) {
+      simd().half_gemm_dots(M, end - begin, C, x, C, rows + begin * bytes, w.dtype(), C, accumulate,
+                            y + begin, O);
+    });
+  }
+  const int64_t stride = (C / kBlock + 7) / 8 * 8;
+  const Tensor memory = Tensor::empty({M * stride * (2 + kBlock / 4)});
+  const Int8Rows quantized = to_int8_rows(memory, x, M, C, stride);
+  parallel_for(O, grain, [&](int64_t begin, int64_t end) {
+    simd().int8_gemm_dots(M, end - begin, C, quantized, rows + begin * bytes, w.dtype(), bytes, accumulate,
+                          y + begin, O);
+  });
+}
+
+// Each thread turns a block of rows of w into f32, which stays in its cache while all of x meets it.
+void multiply_many(float* y, const float* x, int64_t M, const Tensor& w, bool accumulate) {
+  constexpr int64_t kRows = 96;
+  const int64_t O = w.dim(0), C = w.dim(1), bytes = static_cast<int64_t>(row_bytes(w.dtype(), C));
+  const int64_t blocks = (O + kRows - 1) / kRows;
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    const Tensor block = Tensor::empty({kRows, C});
+    for (int64_t row = begin * kRows; row < std::min(O, end * kRows); row += kRows) {
+      const int64_t rows = std::min(kRows, O - row);
+      for (int64_t i = 0; i < rows; i++) {
+        simd().to_f32(block.data<float>() + i * C, static_cast<const char*>(w.raw()) + (row + i) * bytes,
+                      w.dtype(), C);
+      }
+      simd().gemm_tile(false, true, M, rows, C, x, C, block.data<float>(), C, accumulate, y + row, O);
+    }
+  });
+}
+
+}  // namespace
+
+void multiply_stored(const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+  const int64_t M = row_count(x);
+  const Dtype dtype = w.dtype();
+  CHECK(x.dtype() == Dtype::f32 && (dtype == Dtype::f16 || dtype == Dtype::bf16 || is_quantized(dtype)),
+        "linear: weights in %s and input in %s (both the same, or f16, bf16, q8_0, q4_0 or q4_1 weights with "
+        "f32)",
+        name(dtype), name(x.dtype()));
+  const auto multiply = M <= kFewRows ? multiply_few : multiply_many;
+  multiply(y.data<float>(), x.data<float>(), M, w, accumulate);
+}
+
+}  // namespace supra

@@ -1,0 +1,24 @@
+#pragma once
+#include <stdint.h>
+
+// Products with weights as they are stored, whatever their dtype: what decoding and prefill are made of. No
+// inline code here, so kernels compiled once a level may include it.
+
+namespace supra {
+
+class Tensor;
+
+// y (..., O) (+)= x (..., C) w(O,C)^T;  x, y: f32;  w: f16, bf16, q8_0, q4_0 or q4_1. Every weight is read
+// once for M <= 4. Against quantised weights few rows of x become int8 too, in blocks of 32 with a scale;
+// many rows meet weights turned into f32.
+void multiply_stored(const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate);
+
+// Rows of activations as integer dots read them: C int8, and of each block a scale and scale * (sum of its
+// int8). Rows of both lie `stride` apart, a multiple of 8 blocks: what is behind the last one is zero.
+struct Int8Rows {
+  int8_t* quants;
+  float *scales, *sums;
+  int64_t stride;
+};
+
+}  // namespace supra

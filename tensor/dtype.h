@@ -7,6 +7,10 @@
 
 namespace supra {
 
+struct Bf16 {
+  uint16_t bits;
+};
+
 enum class Dtype : uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, q8_0, q4_0, q4_1 };
 
 const char* name(Dtype dtype);   // "f32", "bf16", ...
@@ -18,6 +22,7 @@ template <class T>
 constexpr Dtype dtype_of() {
   if constexpr (std::is_same_v<T, double>) return Dtype::f64;
   else if constexpr (std::is_same_v<T, float>) return Dtype::f32;
+  else if constexpr (std::is_same_v<T, Bf16>) return Dtype::bf16;
   else if constexpr (std::is_same_v<T, int64_t>) return Dtype::i64;
   else if constexpr (std::is_same_v<T, int32_t>) return Dtype::i32;
   else if constexpr (std::is_same_v<T, int16_t>) return Dtype::i16;

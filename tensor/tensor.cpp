@@ -37,12 +37,13 @@ Tensor Tensor::empty(Shape shape, Dtype dtype, Device device) {
   t.memory_ = t.owner_.get();
   t.shape_ = std::move(shape);
   t.dtype_ = dtype;
+  t.device_ = device;
   return t;
 }
 
 Tensor Tensor::zeros(Shape shape, Dtype dtype, Device device) {
   Tensor t = empty(std::move(shape), dtype, device);
-  memset(t.memory_, 0, t.bytes());
+  fill_bytes(t.memory_, device, 0, t.bytes());
   return t;
 }
 
@@ -67,10 +68,18 @@ int64_t Tensor::dim(int64_t i) const {
   return shape_[at];
 }
 
+void* Tensor::raw(Device on) const {
+  if (on != device_) {
+    throw WrongDevice(format("a tensor of shape %s lies on the device %s, code for %s was to use it (move it with to())",
+                             to_string(shape_).c_str(), name(device_), name(on)));
+  }
+  return memory_;
+}
+
 double Tensor::item() const {
   CHECK(defined() && numel() == 1, "item() of a tensor of shape %s, one element is needed", to_string(shape_).c_str());
   double value;
-  convert(&value, Dtype::f64, memory_, dtype_, 1);
+  convert(&value, Dtype::f64, to(Device::cpu).memory_, dtype_, 1);
   return value;
 }
 
@@ -101,19 +110,27 @@ Tensor Tensor::rows(int64_t begin, int64_t end) const {
 }
 
 Tensor Tensor::clone() const {
-  Tensor t = empty(shape_, dtype_);
-  memcpy(t.memory_, memory_, bytes());
+  Tensor t = empty(shape_, dtype_, device_);
+  copy_bytes(t.memory_, device_, memory_, device_, bytes());
   return t;
 }
 
 Tensor Tensor::to(Dtype dtype) const {
   if (dtype == dtype_) return *this;
-  Tensor t = empty(shape_, dtype);
+  Tensor t = empty(shape_, dtype, device_);
+  t.copy_from(*this);
+  return t;
+}
+
+Tensor Tensor::to(Device device) const {
+  if (device == device_) return *this;
+  Tensor t = empty(shape_, dtype_, device);
   t.copy_from(*this);
   return t;
 }
 
 void Tensor::fill(double value) const {
+  if (device_ != Device::cpu) return copy_from(full(shape_, value, dtype_));
   const int64_t n = numel();
   char* out = static_cast<char*>(memory_);
   const size_t size = size_of(dtype_);
@@ -125,6 +142,11 @@ void Tensor::fill(double value) const {
 void Tensor::copy_from(const Tensor& source) const {
   CHECK(numel() == source.numel(), "copy: %s from %s", to_string(shape_).c_str(), to_string(source.shape_).c_str());
   if (numel() == 0) return;
+  if (device_ != Device::cpu || source.device_ != Device::cpu) {
+    CHECK(dtype_ == source.dtype_, "copy: %s on %s from %s on %s, but only the CPU converts (use to(Dtype) there)", name(dtype_),
+          name(device_), name(source.dtype_), name(source.device_));
+    return copy_bytes(memory_, device_, source.memory_, source.device_, bytes());
+  }
   if (!is_quantized(dtype_) && !is_quantized(source.dtype_)) {
     return convert(memory_, dtype_, source.memory_, source.dtype_, numel());
   }

@@ -36,20 +36,22 @@ class Tensor {
   int64_t dim(int64_t i) const;  // negative i counts from the end
   int64_t numel() const { return supra::numel(shape_); }
   Dtype dtype() const { return dtype_; }
-  Device device() const { return Device::cpu; }
+  Device device() const { return device_; }
   size_t bytes() const;
 
   bool unique() const { return owner_.use_count() == 1; }  // no other tensor shares the memory
 
-  void* raw() const { return memory_; }
+  // The memory, for code that runs on `on`; throws Error if it lies elsewhere.
+  void* raw(Device on = Device::cpu) const;
   template <class T>
-  T* data() const;       // throws Error if the dtype is another
-  double item() const;   // the one element of a tensor of one element
+  T* data(Device on = Device::cpu) const;  // throws Error if the dtype is another
+  double item() const;                     // the one element of a tensor of one element
 
   Tensor view(Shape shape) const;                      // same memory; one size may be -1; quantised rows stay whole
   Tensor rows(int64_t begin, int64_t end) const;       // same memory, [begin, end) of the first dimension
   Tensor clone() const;
   Tensor to(Dtype dtype) const;                        // itself if nothing changes
+  Tensor to(Device device) const;                      // the same; a copy between devices
   void fill(double value) const;
   void copy_from(const Tensor& source) const;          // same number of elements; converts dtypes
 
@@ -58,6 +60,7 @@ class Tensor {
   void* memory_ = nullptr;
   Shape shape_;
   Dtype dtype_ = Dtype::f32;
+  Device device_ = Device::cpu;
 };
 
 Tensor empty_like(const Tensor& t);
@@ -67,10 +70,10 @@ Tensor zeros_like(const Tensor& t);
 void check_shape(const char* op, const char* what, const Shape& given, const Shape& expected);
 
 template <class T>
-T* Tensor::data() const {
+T* Tensor::data(Device on) const {
   CHECK(dtype_ == dtype_of<T>(), "tensor %s holds %s, the operation needs %s (convert it with to())",
         to_string(shape_).c_str(), name(dtype_), name(dtype_of<T>()));
-  return static_cast<T*>(memory_);
+  return static_cast<T*>(raw(on));
 }
 
 template <class T>

@@ -1,6 +1,7 @@
 # supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists what can be made.
 #
 # Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  STB=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
+# make cuda builds in a directory of its own; make CONFIG=cuda test runs the tests of it, on the GPU.
 
 ifeq ($(origin CXX),default)
   CXX    := $(firstword $(foreach name,g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
@@ -28,7 +29,7 @@ CXXFLAGS += $(if $(shell $(CXX) --version | grep clang),,-Wno-restrict)
 SANITIZE_asan  := -fsanitize=address -D_GLIBCXX_ASSERTIONS
 SANITIZE_ubsan := -fsanitize=undefined -fno-sanitize-recover=all
 SANITIZE_tsan  := -fsanitize=thread
-ifneq ($(CONFIG),release)
+ifneq ($(SANITIZE_$(CONFIG)),)
   CXXFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE_$(CONFIG))
   LDFLAGS  += $(SANITIZE_$(CONFIG))
 endif
@@ -49,6 +50,22 @@ ifeq ($(STB),yes)
   CXXFLAGS += -DSUPRA_STB
 endif
 
+# A .cu file is compiled by nvcc in a build with CUDA. In any other it is left out, but for the tests: there the C++
+# compiler takes it, and its kernels run on an emulator.
+CU       := $(wildcard tensor/*.cu kernels/*.cu)
+EMULATOR := tests/cuda_emulator
+ifeq ($(CONFIG),cuda)
+  CXXFLAGS  += -DSUPRA_CUDA
+  LDFLAGS   += -L$(dir $(NVCC))../lib64
+  LDLIBS    += -lcudart_static -lrt
+  NVCCFLAGS := -std=c++20 -O3 -I. -MMD -MP -DSUPRA_CUDA --expt-relaxed-constexpr -ccbin $(CXX) \
+               -Xcompiler -Wall,-Wextra,-pthread $(if $(WERROR),-Werror all-warnings) \
+               -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
+  CUDA_OBJECTS     := $(CU:%=$(OBJ)/%.o)
+else
+  EMULATOR_OBJECTS := $(CU:%=$(OBJ)/%.o) $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard $(EMULATOR)/*.cpp))
+endif
+
 # foo.simd.cpp is compiled once a level, everything else once.
 LEVELS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
 flags_avx2   := -mavx2 -mfma -mf16c
@@ -60,7 +77,7 @@ SOURCES := $(sort $(filter-out %.simd.cpp,$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 
-.PHONY: all found gtest test demo teacher asan ubsan tsan loc format help clean FORCE
+.PHONY: all found gtest test cuda demo teacher asan ubsan tsan loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -73,20 +90,35 @@ found:
 	say '$(call probe)' '$(CXX)' 'missing, or knows no C++20 (apt-get install g++)'; \
 	say '$(filter yes,$(OPENBLAS))' 'OpenBLAS' 'the built-in matrix product is used (apt-get install libopenblas-dev)'; \
 	say '$(filter yes,$(STB))' 'stb' 'supra plot cannot draw (apt-get install libstb-dev)'; \
-	say '$(NVCC)' 'CUDA, for the kernels to come' 'the CPU computes (apt-get install nvidia-cuda-toolkit)'; \
+	say '$(NVCC)' 'CUDA: make cuda builds for GPUs' 'no build for GPUs (apt-get install nvidia-cuda-toolkit)'; \
 	say '$(GTEST)' 'GoogleTest' 'only tests need it, make test fetches it (apt-get install libgtest-dev)'
 
 $(OUT)/supra: $(call objects,tools/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
 
-$(OUT)/libsupra.a: $(SOURCES:%.cpp=$(OBJ)/%.o) $(foreach level,$(LEVELS),$(SIMD:%.cpp=$(OBJ)/%.$(level).o))
+$(OUT)/libsupra.a: $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(foreach level,$(LEVELS),$(SIMD:%.cpp=$(OBJ)/%.$(level).o))
 	$(quiet)rm -f $@ && ar rcs $@ $^
 
 $(OBJ)/%.o: %.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $<"
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) $(CXXFLAGS) -c $< -o $@
+
+# Registers, shared memory and spills of every kernel are in the .log beside its object.
+ifeq ($(CONFIG),cuda)
+$(OBJ)/%.cu.o: %.cu $(OUT)/flags
+	@echo "  nvcc $<"
+	@mkdir -p $(@D)
+	$(quiet)$(or $(NVCC),$(error make cuda needs nvcc: apt-get install nvidia-cuda-toolkit)) $(NVCCFLAGS) -Xptxas -v -c $< -o $@ \
+	  2>$(@:.o=.log) || { cat $(@:.o=.log); exit 1; }
+else
+$(OBJ)/%.cu.o: %.cu $(OUT)/flags
+	@echo "  $(notdir $(CXX)) $< (emulated)"
+	@mkdir -p $(@D)
+	$(quiet)$(CXX) $(CXXFLAGS) -I$(EMULATOR) -Wno-unknown-pragmas -x c++ -c $< -o $@
+endif
+$(OBJ)/$(EMULATOR)/%.o: CXXFLAGS += -I$(EMULATOR)
 
 define simd_rule
 $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
@@ -101,7 +133,8 @@ $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
 
-$(OUT)/run_tests: $(call objects,tests/*.cpp) $(filter-out %/main.o,$(call objects,tools/*.cpp)) $(OUT)/libsupra.a
+$(OUT)/run_tests: $(call objects,tests/*.cpp) $(filter-out %/main.o,$(call objects,tools/*.cpp)) \
+                  $(EMULATOR_OBJECTS) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
@@ -122,6 +155,9 @@ gtest:
 test: $(OUT)/run_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
 	  $(OUT)/run_tests $(if $(FILTER),--gtest_filter='$(FILTER)')
+
+cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
+	@$(MAKE) --no-print-directory CONFIG=cuda all
 
 demo: all ## the main job on what the repository ships, in under three minutes on two cores
 	$(quiet)$(OUT)/supra demo

@@ -7,17 +7,21 @@
 
 namespace supra {
 
-// Calls f(float()) for f32, the fast path, and f(double()) for f64, the reference; other dtypes throw by
-// name.
+// Calls f(float()) for f32, the fast path, and f(double()) for f64, the reference; other dtypes, and tensors on
+// a device that f has no code for, throw by name.
 template <class F>
 void by_dtype(const char* op, Dtype dtype, F f) {
-  switch (dtype) {
-    case Dtype::f32:
-      return f(float());
-    case Dtype::f64:
-      return f(double());
-    default:
-      fail("%s: works on f32, %s was given (convert it with to())", op, name(dtype));
+  try {
+    switch (dtype) {
+      case Dtype::f32:
+        return f(float());
+      case Dtype::f64:
+        return f(double());
+      default:
+        fail("%s: works on f32, %s was given (convert it with to())", op, name(dtype));
+    }
+  } catch (const WrongDevice& error) {
+    fail("%s: %s", op, error.what());
   }
 }
 

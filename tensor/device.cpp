@@ -6,31 +6,71 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "tensor/cuda.h"
 #include "tensor/error.h"
 
 namespace supra {
 
-static std::atomic<size_t> current_bytes{0}, peak_bytes{0};
+// What tensors hold on a device.
+struct Account {
+  std::atomic<size_t> current{0}, peak{0};
+
+  void take(size_t bytes) {
+    const size_t now = current += bytes;
+    size_t seen = peak;
+    while (now > seen && !peak.compare_exchange_weak(seen, now)) {
+    }
+  }
+};
+
+static Account accounts[2];
+static Account& account(Device device) { return accounts[static_cast<int>(device)]; }
+
 static std::atomic<bool> poison{getenv("SUPRA_POISON") != nullptr};
 
-std::shared_ptr<void> allocate(size_t bytes, Device) {
+const char* name(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
+
+static std::shared_ptr<void> allocate_cuda(size_t bytes) {
+  const std::string reason = cuda::why_not();
+  CHECK(reason.empty(), "memory of the GPU: %s", reason.c_str());
+  const size_t size = bytes == 0 ? 1 : bytes;
+  Account& held = account(Device::cuda);
+  std::shared_ptr<void> memory = cuda::allocate(size);
+  CHECK(memory, "out of GPU memory: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)",
+        bytes / 1e6, held.current.load() / 1e6);
+  if (poison) cuda::fill_bytes(memory.get(), 0xff, size);
+  held.take(size);
+  void* const address = memory.get();
+  return {address, [memory = std::move(memory), size, &held](void*) { held.current -= size; }};
+}
+
+std::shared_ptr<void> allocate(size_t bytes, Device device) {
+  if (device == Device::cuda) return allocate_cuda(bytes);
+  Account& held = account(device);
   const size_t rounded = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
   void* memory = rounded < bytes ? nullptr : aligned_alloc(64, rounded);
   CHECK(memory, "out of memory: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)",
-        bytes / 1e6, current_bytes.load() / 1e6);
+        bytes / 1e6, held.current.load() / 1e6);
   if (poison) memset(memory, 0xff, rounded);
-  const size_t now = current_bytes += rounded;
-  size_t seen = peak_bytes;
-  while (now > seen && !peak_bytes.compare_exchange_weak(seen, now)) {
-  }
-  return {memory, [rounded](void* p) {
-            current_bytes -= rounded;
+  held.take(rounded);
+  return {memory, [rounded, &held](void* p) {
+            held.current -= rounded;
             free(p);
           }};
 }
 
-MemoryStats memory_stats() { return {current_bytes, peak_bytes}; }
-void reset_peak() { peak_bytes = current_bytes.load(); }
+void fill_bytes(void* memory, Device device, int byte, size_t bytes) {
+  if (device == Device::cuda) return cuda::fill_bytes(memory, byte, bytes);
+  memset(memory, byte, bytes);
+}
+
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
+  if (to_device == Device::cuda || from_device == Device::cuda) return cuda::copy(to, to_device, from, from_device, bytes);
+  memcpy(to, from, bytes);
+}
+
+MemoryStats memory_stats(Device device) { return {account(device).current, account(device).peak}; }
+void reset_peak(Device device) { account(device).peak = account(device).current.load(); }
 void set_poison(bool on) { poison = on; }
 
 size_t physical_memory() {

@@ -11,6 +11,11 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Memory of the GPU was to be read by the CPU, or the other way round.
+struct WrongDevice : Error {
+  using Error::Error;
+};
+
 // printf into a string.
 std::string format(const char* fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -1,0 +1,114 @@
+#include "tensor/cuda.cuh"
+
+#include <cstdint>
+
+namespace supra::cuda {
+
+void check(cudaError_t error, const char* what) {
+  CHECK(error == cudaSuccess, "%s: %s", what, cudaGetErrorString(error));
+}
+
+void launch_failed(std::string_view signature, const LaunchShape& shape, cudaError_t error) {
+  // an error that a launch was refused with would be reported again by the next call
+  cudaGetLastError();
+  // "... [with auto kernel = supra::cuda::rmsnorm_fwd_kernel<float, 8>; Args = ...]"
+  std::string_view name = signature.substr(signature.find("kernel = ") + 9);
+  name = name.substr(0, name.find_first_of(";]"));
+  const size_t scope = name.substr(0, name.find('<')).rfind("::");
+  if (scope != name.npos) name.remove_prefix(scope + 2);
+  fail("%.*s, grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory: %s",
+       static_cast<int>(name.size()), name.data(), shape.grid.x, shape.grid.y, shape.grid.z, shape.block.x,
+       shape.block.y, shape.block.z, shape.shared_bytes, cudaGetErrorString(error));
+}
+
+std::vector<Gpu> gpus() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
+  std::vector<Gpu> found;
+  for (int i = 0; i < count; i++) {
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, i), "properties of a GPU");
+    found.push_back({properties.name, properties.major, properties.minor, properties.multiProcessorCount,
+                     properties.totalGlobalMem});
+  }
+  return found;
+}
+
+std::string runtime_version() {
+  int runtime = 0, driver = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaDriverGetVersion(&driver);
+  const auto text = [](int v) { return v ? format("%d.%d", v / 1000, v % 1000 / 10) : std::string("none"); };
+  return "runtime " + text(runtime) + ", driver " + text(driver);
+}
+
+std::string driver_trouble() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) return cudaGetErrorString(error);
+  return count == 0 ? "the driver knows of none" : "";
+}
+
+// Memory that was given back stays in the pool, for the next step takes the same sizes.
+static void keep_pool_memory() {
+  cudaMemPool_t pool;
+  uint64_t all = UINT64_MAX;
+  check(cudaDeviceGetDefaultMemPool(&pool, 0), "the GPU's memory pool");
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all), "the GPU's memory pool");
+}
+
+static const Stream& default_stream() {
+  // never destroyed: tensors of static life may give their memory back after it
+  static const Stream* const stream = [] {
+    const std::string reason = why_not();
+    CHECK(reason.empty(), "%s", reason.c_str());
+    keep_pool_memory();
+    return new Stream;
+  }();
+  return *stream;
+}
+
+static thread_local Stream::Handle scoped_stream = nullptr;
+
+Stream::Stream() { check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "a stream of the GPU"); }
+Stream::~Stream() { cudaStreamDestroy(handle_); }
+
+Stream::Handle current_stream() { return scoped_stream ? scoped_stream : default_stream().handle(); }
+
+void wait_for(Stream::Handle other) {
+  cudaEvent_t event;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event of the GPU");
+  cudaError_t error = cudaEventRecord(event, other);
+  if (error == cudaSuccess) error = cudaStreamWaitEvent(current_stream(), event, 0);
+  // what waits for the event keeps it
+  cudaEventDestroy(event);
+  check(error, "a wait of one stream for another");
+}
+
+void synchronize() { check(cudaStreamSynchronize(current_stream()), "work of the GPU"); }
+
+StreamScope::StreamScope(const Stream& stream) : before_(scoped_stream) { scoped_stream = stream.handle(); }
+StreamScope::~StreamScope() { scoped_stream = before_; }
+
+std::shared_ptr<void> allocate(size_t bytes) {
+  void* memory = nullptr;
+  const Stream::Handle stream = current_stream();
+  const cudaError_t error = cudaMallocAsync(&memory, bytes, stream);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(error, "memory of the GPU");
+  return {memory, [stream](void* p) { cudaFreeAsync(p, stream); }};
+}
+
+void fill_bytes(void* memory, int byte, size_t bytes) {
+  check(cudaMemsetAsync(memory, byte, bytes, current_stream()), "filling memory of the GPU");
+}
+
+void copy(void* to, Device to_device, const void* from, Device, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()), "a copy from or to the GPU");
+  if (to_device == Device::cpu) synchronize();
+}
+
+}  // namespace supra::cuda

@@ -1,0 +1,156 @@
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "tensor/cuda.h"
+#include "tensor/dtype.h"
+#include "tensor/error.h"
+
+// What every .cu file starts from: launch(), and the few things a kernel needs that differ between nvcc and
+// the emulator. The same source is compiled by nvcc for the GPU and by the C++ compiler against
+// tests/cuda_emulator, which brings a <cuda_runtime.h> of its own. Three rules keep that possible:
+//
+//   kernels are launched by launch(), never with <<<>>>
+//   all shared memory is dynamic and comes from shared_memory()
+//   PTX stands only in wrappers, which the emulator defines anew
+
+namespace supra::cuda {
+
+// Throws Error "what: CUDA's words" unless error is cudaSuccess.
+void check(cudaError_t error, const char* what);
+
+// Blocks and threads of a launch.
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  size_t shared_bytes = 0;
+  Stream::Handle stream = current_stream();
+};
+
+// Throws Error that names the kernel, its shape and what CUDA said.
+[[noreturn]] void launch_failed(std::string_view signature, const LaunchShape& shape, cudaError_t error);
+
+// Puts kernel(args...) into the stream; the arguments are converted to the kernel's parameters. An empty grid
+// is no work. Throws Error at once when the launch is refused. A fault while the kernel runs comes out of a
+// later call, as CUDA has it; with CUDA_LAUNCH_BLOCKING=1 in the environment it comes out here.
+//
+//   launch<scale_kernel<float>>({blocks(n, 256), 256}, y, x, n);
+template <auto kernel, class... Args>
+void launch(const LaunchShape& shape, const Args&... args) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  const auto go = [&]<class... Params>(void (*function)(Params...)) {
+    std::tuple<Params...> values(static_cast<Params>(args)...);
+    // more than 48 KB must be asked for
+    if (shape.shared_bytes > 48 * 1024) {
+      const cudaError_t error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                     static_cast<int>(shape.shared_bytes));
+      if (error != cudaSuccess) return error;
+    }
+    return std::apply(
+        [&](auto&... value) {
+          void* pointers[] = {&value...};
+          return cudaLaunchKernel(function, shape.grid, shape.block, pointers, shape.shared_bytes,
+                                  shape.stream);
+        },
+        values);
+  };
+  const cudaError_t error = go(kernel);
+  if (error != cudaSuccess) launch_failed(__PRETTY_FUNCTION__, shape, error);
+}
+
+// Blocks of `per_block` that cover n.
+inline unsigned blocks(int64_t n, int64_t per_block) {
+  const int64_t count = (n + per_block - 1) / per_block;
+  CHECK(count >= 0 && count < INT32_MAX, "cuda: %ld blocks in a grid, fewer than 2^31 are possible",
+        static_cast<long>(count));
+  return static_cast<unsigned>(count);
+}
+
+// The block's dynamic shared memory, as large as the launch said.
+extern __shared__ __align__(128) unsigned char shared_bytes_[];
+template <class T>
+__device__ T* shared_memory() {
+  return reinterpret_cast<T*>(shared_bytes_);
+}
+
+constexpr unsigned kWholeWarp = 0xffffffff;
+
+// The sum over the warp, or over each group of `lanes` neighbours, a power of two, in every lane of it. All
+// lanes of the warp must come. The order of the additions is fixed.
+__device__ inline float warp_sum(float x, int lanes = 32) {
+  for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(kWholeWarp, x, offset);
+  return x;
+}
+
+#if defined(__CUDACC__)
+// Two floats, rounded to the nearest even; the lower half of the pair holds `low`.
+__device__ inline uint32_t pack_bf16(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+__device__ inline void check_aligned(const void*, size_t) {}
+#else
+uint32_t pack_bf16(float low, float high);
+// The emulator reports what an x86 forgives.
+void check_aligned(const void* address, size_t bytes);
+#endif
+__device__ inline float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+// The vector (float2, float4, uint4) at an address that is a multiple of its size.
+template <class V, class T>
+__device__ V& vector_at(T* p) {
+  check_aligned(p, sizeof(V));
+  return *reinterpret_cast<V*>(p);
+}
+
+// x = the four elements of float or Bf16 at p, which is a multiple of their size.
+__device__ inline void load_4(float* x, const float* p) {
+  const float4 v = vector_at<const float4>(p);
+  x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
+__device__ inline void load_4(float* x, const Bf16* p) {
+  const uint2 v = vector_at<const uint2>(p);
+  x[0] = low_bf16(v.x), x[1] = high_bf16(v.x), x[2] = low_bf16(v.y), x[3] = high_bf16(v.y);
+}
+__device__ inline void store_4(float* p, const float* x) { vector_at<float4>(p) = {x[0], x[1], x[2], x[3]}; }
+__device__ inline void store_4(Bf16* p, const float* x) {
+  vector_at<uint2>(p) = {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3])};
+}
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(Bf16 x) { return low_bf16(x.bits); }
+__device__ inline void store_1(float* p, float x) { *p = x; }
+__device__ inline void store_1(Bf16* p, float x) {
+  p->bits = static_cast<uint16_t>(pack_bf16(x, 0) & 0xffff);
+}
+
+// x = W elements at p: one, or four in a vector.
+template <int W, class T>
+__device__ void load(float (&x)[W], const T* p) {
+  static_assert(W == 1 || W == 4);
+  if constexpr (W == 4)
+    load_4(x, p);
+  else
+    x[0] = to_float(*p);
+}
+template <int W, class T>
+__device__ void store(T* p, const float (&x)[W]) {
+  static_assert(W == 1 || W == 4);
+  if constexpr (W == 4)
+    store_4(p, x);
+  else
+    store_1(p, x[0]);
+}
+
+// Rows of n elements at these addresses may be read and written in fours.
+template <class... T>
+bool fits_vectors(int64_t n, const T*... rows) {
+  return n % 4 == 0 && ((reinterpret_cast<uintptr_t>(rows) % (4 * sizeof(T)) == 0) && ...);
+}
+
+}  // namespace supra::cuda

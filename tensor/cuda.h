@@ -1,0 +1,93 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/device.h"
+
+// The GPU as the processor sees it: what is there, its memory, copies and streams. Includes nothing of CUDA;
+// code that runs on the GPU stands in .cu files and starts from tensor/cuda.cuh.
+//
+// A build without CUDA has none of the .cu files. Their functions are weak there and null, and nobody calls
+// them: no tensor can lie on a GPU, because allocate() refuses. So an op may call its CUDA kernel with no
+// #ifdef around it.
+#if defined(SUPRA_CUDA)
+#define SUPRA_CU
+#else
+#define SUPRA_CU __attribute__((weak))
+#endif
+
+struct CUstream_st;  // CUDA's name for what a cudaStream_t points to
+
+namespace supra::cuda {
+
+struct Gpu {
+  std::string name;
+  int major, minor;  // sm_90 is 9, 0
+  int multiprocessors;
+  size_t memory;  // bytes
+};
+
+SUPRA_CU std::vector<Gpu> gpus();        // empty when there is none; the first one is used
+SUPRA_CU std::string runtime_version();  // "runtime 13.0, driver 12.8"
+SUPRA_CU std::string driver_trouble();  // why there is no GPU, in the driver's words; empty when there is one
+
+// True where this build has the .cu files.
+inline bool built() {
+#if defined(SUPRA_CUDA)
+  return true;
+#else
+  return driver_trouble != nullptr;
+#endif
+}
+
+// Empty when a GPU can be used; else why not, and what to do.
+inline std::string why_not() {
+  if (!built()) return "this build has no CUDA kernels (build with make cuda)";
+  const std::string trouble = driver_trouble();
+  return trouble.empty() ? "" : "no GPU can be used: " + trouble + " (supra doctor says what is there)";
+}
+
+// The GPU does what is put into a stream in that order; what lies in two streams it may do at once.
+class Stream {
+ public:
+  using Handle = CUstream_st*;
+
+  SUPRA_CU Stream();
+  SUPRA_CU ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  Handle handle() const { return handle_; }
+
+ private:
+  Handle handle_ = nullptr;
+};
+
+// Kernels, copies and memory go to the calling thread's current stream: one and the same for all threads,
+// until a StreamScope changes it.
+SUPRA_CU Stream::Handle current_stream();
+// What is put into the current stream from now on waits for everything that is in `other`.
+SUPRA_CU void wait_for(Stream::Handle other);
+// Waits until everything in the current stream is done. Throws Error when some of it failed.
+SUPRA_CU void synchronize();
+
+class StreamScope {
+ public:
+  SUPRA_CU explicit StreamScope(const Stream& stream);
+  SUPRA_CU ~StreamScope();
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+ private:
+  Stream::Handle before_;
+};
+
+// Memory of the GPU, aligned to 256 bytes, from CUDA's pool: taking and giving back stand in the stream like
+// any work and wait for nothing. It goes back to the stream it was taken in. Null when there is none left.
+SUPRA_CU std::shared_ptr<void> allocate(size_t bytes);
+SUPRA_CU void fill_bytes(void* memory, int byte, size_t bytes);
+// Between two places of which at least one is the GPU's. A copy to the processor waits until it is done; one
+// from the processor returns when the source may change.
+SUPRA_CU void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
+
+}  // namespace supra::cuda

@@ -1,0 +1,29 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+// Runs CUDA kernels on the processor, one block after another, the threads of a block as fibers: a thread
+// runs until it waits for others (a barrier, a shuffle, a matrix product of the warp) and hands over to the
+// next in the schedule. Code that is right gives the same bits in every order; a barrier that is missing does
+// not, for fresh shared and device memory is full of NaN.
+//
+// What goes wrong comes out of the launch as an error that says where, as launch() reports any other:
+// - a barrier that part of a block waits at, and who waits where
+// - vector loads, matrix loads and asynchronous copies from addresses that are no multiple of their size
+// - writes past the shared memory that the launch asked for; with the address sanitizer reads and device
+// memory too
+// - grids, blocks and shared memory larger than a GPU has
+
+namespace supra::emulator {
+
+// The order in which threads of a block, and blocks, take their turns.
+enum class Schedule { in_order, reversed, shuffled };
+void set_schedule(Schedule schedule, uint64_t seed = 1);
+
+// GPUs that the program finds; 1 at first.
+void set_gpus(int count);
+
+// For the emulator's own parts: ends the launch with an error. In a kernel it does not return.
+void fault(const std::string& what);
+
+}  // namespace supra::emulator

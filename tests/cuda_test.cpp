@@ -1,0 +1,347 @@
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "kernels/cuda.h"
+#include "kernels/ops.h"
+#include "tests/support.h"
+#if !defined(SUPRA_CUDA)
+#include "tests/cuda_emulator/emulator.h"
+#include "tests/cuda_emulator/fiber.h"
+#endif
+
+// The kernels of the GPU against the f64 references of the ops. In a build with CUDA they run on the GPU, in
+// any other on the emulator, with the threads of a block in three orders. Either way every run must give the
+// same bits.
+
+namespace supra {
+namespace {
+
+class Cuda : public testing::Test {
+ protected:
+  void SetUp() override {
+#if !defined(SUPRA_CUDA)
+    if (const char* trouble = emulator::fibers_trouble()) GTEST_SKIP() << trouble;
+#endif
+    if (const std::string reason = cuda::why_not(); !reason.empty()) GTEST_SKIP() << reason;
+    set_poison(true);
+  }
+  void TearDown() override {
+    set_poison(false);
+#if !defined(SUPRA_CUDA)
+    emulator::set_schedule(emulator::Schedule::in_order);
+#endif
+  }
+};
+
+using Results = std::vector<Tensor>;
+
+// What f returns, on the CPU; the same bits however the GPU's threads take turns.
+Results on_gpu(const std::function<Results()>& f) {
+  Results first;
+  for (int run = 0; run < 3; run++) {
+#if !defined(SUPRA_CUDA)
+    emulator::set_schedule(static_cast<emulator::Schedule>(run), 7);
+#endif
+    Results results = f();
+    for (Tensor& t : results) t = t.to(Device::cpu);
+    if (run == 0) first = results;
+    for (size_t i = 0; i < results.size(); i++) {
+      EXPECT_TRUE(same_bits(results[i], first[i])) << "run " << run << ", result " << i;
+    }
+  }
+  return first;
+}
+
+Tensor gpu(const Tensor& t) { return t.to(Device::cuda); }
+Tensor gpu_empty(const Shape& shape, Dtype dtype = Dtype::f32) {
+  return Tensor::empty(shape, dtype, Device::cuda);
+}
+
+template <class T>
+T* at(const Tensor& t) {
+  return t.defined() ? t.data<T>(Device::cuda) : nullptr;
+}
+
+// bf16 keeps 8 bits: rounding a number loses up to 2^-8 of it.
+constexpr double kBf16 = 1.0 / 256 / kNormalisedError;
+
+template <class T>
+constexpr double tolerance() {
+  return dtype_of<T>() == Dtype::f32 ? 1 : kBf16;
+}
+
+}  // namespace
+
+TEST_F(Cuda, copies_come_back_as_they_went) {
+  const Tensor x = random_normal({3, 5}, 1);
+  const Tensor there = gpu(x);
+  EXPECT_EQ(there.device(), Device::cuda);
+  EXPECT_TRUE(same_bits(there.to(Device::cpu), x));
+  EXPECT_TRUE(same_bits(there.clone().to(Device::cpu), x));
+  EXPECT_TRUE(same_bits(there.rows(1, 2).to(Device::cpu), x.rows(1, 2).clone()));
+  EXPECT_EQ(there.view({15}).rows(7, 8).item(), x.data<float>()[7]);
+  EXPECT_TRUE(same_bits(Tensor::zeros({7}, Dtype::bf16, Device::cuda).to(Device::cpu),
+                        Tensor::zeros({7}, Dtype::bf16)));
+  EXPECT_TRUE(
+      same_bits(Tensor::full({7}, 3, Dtype::f32, Device::cuda).to(Device::cpu), Tensor::full({7}, 3)));
+  EXPECT_EQ(gpu(Tensor::empty({0, 4})).to(Device::cpu).shape(), (Shape{0, 4}));
+  EXPECT_TRUE(std::isnan(gpu_empty({9}).to(Device::cpu).data<float>()[8]));
+}
+
+TEST_F(Cuda, memory_is_counted_and_given_back) {
+  const MemoryStats cpu = memory_stats(), before = memory_stats(Device::cuda);
+  {
+    const Tensor x = gpu_empty({1000});
+    EXPECT_EQ(memory_stats(Device::cuda).current, before.current + 4000);
+    EXPECT_EQ(memory_stats().current, cpu.current);
+  }
+  EXPECT_EQ(memory_stats(Device::cuda).current, before.current);
+  EXPECT_GE(memory_stats(Device::cuda).peak, before.current + 4000);
+}
+
+TEST_F(Cuda, a_stream_of_ones_own_does_the_same) {
+  const Tensor x = random_normal({64}, 1), on_default = gpu(x);
+  const cuda::Stream::Handle first = cuda::current_stream();
+  const cuda::Stream stream;
+  {
+    const cuda::StreamScope scope(stream);
+    EXPECT_EQ(cuda::current_stream(), stream.handle());
+    cuda::wait_for(first);
+    EXPECT_TRUE(same_bits(on_default.clone().to(Device::cpu), x));
+    cuda::synchronize();
+  }
+  EXPECT_EQ(cuda::current_stream(), first);
+}
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+TEST_F(Cuda, the_cpu_does_not_read_the_gpus_memory) {
+  const Tensor x = gpu(random_normal({2, 3}, 1));
+  EXPECT_EQ(
+      message_of([&] { x.data<float>(); }),
+      "a tensor of shape (2, 3) lies on the device cuda, code for cpu was to use it (move it with to())");
+  EXPECT_EQ(
+      message_of([&] { x.to(Device::cpu).data<float>(Device::cuda); }),
+      "a tensor of shape (2, 3) lies on the device cpu, code for cuda was to use it (move it with to())");
+  EXPECT_EQ(
+      message_of([&] { silu(Var(x)); }).rfind("silu: a tensor of shape (2, 3) lies on the device cuda", 0),
+      0u);
+  EXPECT_NE(message_of([&] { x.to(Dtype::bf16); }).find("only the CPU converts"), std::string::npos);
+}
+
+namespace {
+
+template <class T>
+void check_rmsnorm(int64_t N, int64_t C) {
+  SCOPED_TRACE(format("%s N%ld C%ld", name(dtype_of<T>()), long(N), long(C)));
+  const Tensor x = random_normal({N, C}, 1).to(dtype_of<T>()),
+               dy = random_normal({N, C}, 2).to(dtype_of<T>());
+  const Tensor w = random_normal({C}, 3), dw = random_normal({C}, 4);
+  const Var x64(x.to(Dtype::f64), true), w64(w.to(Dtype::f64), true);
+  const Var y64 = rmsnorm(x64, w64, 1e-5);
+  backward(y64, dy.to(Dtype::f64));
+  const Results got = on_gpu([&] {
+    const Tensor X = gpu(x), W = gpu(w), DY = gpu(dy), rstd = gpu_empty({N});
+    const Tensor Y = gpu_empty({N, C}, x.dtype()), DX = gpu_empty({N, C}, x.dtype()), DW = gpu(dw);
+    cuda::rmsnorm_fwd(at<T>(Y), at<float>(rstd), at<T>(X), at<float>(W), N, C, 1e-5);
+    cuda::rmsnorm_bwd(at<T>(DX), at<float>(DW), at<T>(DY), at<T>(X), at<float>(W), at<float>(rstd), N, C);
+    // a frozen weight
+    const Tensor DX2 = gpu_empty({N, C}, x.dtype());
+    cuda::rmsnorm_bwd(at<T>(DX2), nullptr, at<T>(DY), at<T>(X), at<float>(W), at<float>(rstd), N, C);
+    return Results{Y, DX, DW, DX2};
+  });
+  expect_close(got[0], y64.value(), "y", tolerance<T>());
+  expect_close(got[1], x64.grad(), "dx", tolerance<T>());
+  EXPECT_TRUE(same_bits(got[1], got[3]));
+  // += : what was there stays
+  const Tensor sum = dw.to(Dtype::f64);
+  for (int64_t i = 0; i < C; i++) sum.data<double>()[i] += w64.grad().data<double>()[i];
+  expect_close(got[2], sum, "dw");
+}
+
+}  // namespace
+
+TEST_F(Cuda, rmsnorm) {
+  // less than a warp a row, rows that fill no vector, a row as wide as a block and wider, more rows than
+  // blocks
+  for (auto [N, C] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 2}, {5, 4}, {3, 7}, {40, 64}, {6, 100}, {2, 1024}, {3, 1537}, {2, 3072}, {600, 260}}) {
+    check_rmsnorm<float>(N, C);
+    check_rmsnorm<Bf16>(N, C);
+  }
+}
+
+TEST_F(Cuda, no_rows_are_no_work) {
+  const Tensor x = gpu_empty({0, 8}), w = gpu(Tensor::full({8}, 1)), dw = gpu(Tensor::full({8}, 2)),
+               rstd = gpu_empty({0});
+  cuda::rmsnorm_fwd(at<float>(x), at<float>(rstd), at<float>(x), at<float>(w), 0, 8, 1e-5);
+  cuda::rmsnorm_bwd(at<float>(x), at<float>(dw), at<float>(x), at<float>(x), at<float>(w), at<float>(rstd), 0,
+                    8);
+  EXPECT_TRUE(same_bits(dw.to(Device::cpu), Tensor::full({8}, 2)));
+}
+
+namespace {
+
+struct Linear {
+  int64_t B = 2, T = 65, H = 2, Gk = 2, Gv = 2, K = 8, V = 8;
+  bool decay_by_token = false, with_state = true;
+  std::vector<int64_t> lengths = {};
+  int64_t extra_columns = 0;  // between one token's q and the next one's
+  double steepest = 0.7;
+
+  std::string name() const {
+    return format("B%ld T%ld H%ld Gk%ld Gv%ld K%ld V%ld %s decay up to %g", long(B), long(T), long(H),
+                  long(Gk), long(Gv), long(K), long(V), decay_by_token ? "token" : "head", steepest);
+  }
+};
+
+struct LinearInputs {
+  Tensor q, k, v, log_decay, state;
+};
+
+// The first head does not decay.
+LinearInputs make_inputs(const Linear& c, Dtype dtype) {
+  LinearInputs in = {random_normal({c.B, c.T, c.H, c.K}, 1), random_normal({c.B, c.T, c.Gk, c.K}, 2),
+                     random_normal({c.B, c.T, c.Gv, c.V}, 3),
+                     Tensor::zeros(c.decay_by_token ? Shape{c.B, c.T, c.H} : Shape{c.H}), Tensor()};
+  if (c.with_state) in.state = random_normal({c.B, c.H, c.K, c.V}, 4);
+  Philox random(5);
+  for (int64_t i = 0; i < in.log_decay.numel(); i++) {
+    const double strength = c.decay_by_token ? random.uniform() : 1, h = double(i % c.H);
+    in.log_decay.data<float>()[i] =
+        h == 0 ? 0 : static_cast<float>(-c.steepest * strength * h / double(c.H - 1));
+  }
+  for (Tensor* t : {&in.q, &in.k, &in.v}) *t = t->to(dtype);
+  return in;
+}
+
+LinearAttention reference(const Linear& c, const LinearInputs& in) {
+  const auto wide = [](const Tensor& t) { return t.defined() ? Var(t.to(Dtype::f64)) : Var(); };
+  return linear_attention(wide(in.q), wide(in.k), wide(in.v), wide(in.log_decay), 0.4, wide(in.state),
+                          c.lengths);
+}
+
+// x (B,T,...) with columns of NaN after each token
+Tensor spread(const Tensor& x, int64_t extra) {
+  const int64_t tokens = x.dim(0) * x.dim(1), width = x.numel() / tokens;
+  const Tensor wide = Tensor::full({tokens, width + extra}, NAN, x.dtype());
+  for (int64_t i = 0; i < tokens; i++)
+    wide.rows(i, i + 1).view({-1}).rows(0, width).copy_from(x.view({tokens, width}).rows(i, i + 1));
+  return wide;
+}
+
+template <class T>
+struct LinearOnGpu {
+  Tensor q, k, v, log_decay, state, lengths;
+  cuda::LinearAttentionInputs<T> in;
+
+  LinearOnGpu(const Linear& c, const LinearInputs& host)
+      : q(gpu(spread(host.q, c.extra_columns))),
+        k(gpu(spread(host.k, c.extra_columns))),
+        v(gpu(spread(host.v, c.extra_columns))),
+        log_decay(gpu(host.log_decay)) {
+    if (host.state.defined()) state = gpu(host.state);
+    if (!c.lengths.empty()) {
+      lengths = gpu(Tensor::of(std::vector<int32_t>(c.lengths.begin(), c.lengths.end())));
+    }
+    in = {at<T>(q),
+          at<T>(k),
+          at<T>(v),
+          at<float>(log_decay),
+          at<float>(state),
+          at<int32_t>(lengths),
+          {c.B, c.T, c.H, c.Gk, c.Gv, c.K, c.V, c.H * c.K + c.extra_columns, c.Gk * c.K + c.extra_columns,
+           c.Gv * c.V + c.extra_columns, c.decay_by_token, 0.4f}};
+  }
+};
+
+template <class T>
+Results run_linear(const Linear& c, const LinearInputs& host) {
+  return on_gpu([&] {
+    const LinearOnGpu<T> there(c, host);
+    const Tensor o = gpu_empty({c.B, c.T, c.H, c.V}, dtype_of<T>()), last = gpu_empty({c.B, c.H, c.K, c.V});
+    cuda::linear_attention_fwd(at<T>(o), at<float>(last), there.in);
+    return Results{o, last};
+  });
+}
+
+template <class T>
+void check_linear(const Linear& c) {
+  SCOPED_TRACE(std::string(name(dtype_of<T>())) + " " + c.name());
+  const LinearInputs in = make_inputs(c, dtype_of<T>());
+  const LinearAttention truth = reference(c, in);
+  const Results got = run_linear<T>(c, in);
+  expect_close(got[0], truth.o.value(), "o", tolerance<T>());
+  expect_close(got[1], truth.state.value(), "last state", tolerance<T>());
+}
+
+}  // namespace
+
+TEST_F(Cuda, linear_attention_in_chunks) {
+  Linear odd = {.B = 1, .T = 33, .H = 4, .Gk = 2, .Gv = 1, .K = 7, .V = 35, .extra_columns = 3};
+  Linear ragged = {.T = 40, .K = 16, .V = 32, .decay_by_token = true, .lengths = {33, 0}};
+  Linear strongest = {.T = 34, .decay_by_token = true, .steepest = INFINITY};
+  Linear strongest_head = {.T = 34, .steepest = 1000};
+  for (const Linear& c :
+       {Linear{}, Linear{.T = 1, .with_state = false}, odd, ragged, strongest, strongest_head}) {
+    check_linear<float>(c);
+    check_linear<Bf16>(c);
+  }
+}
+
+TEST_F(Cuda, linear_attention_on_tensor_cores) {
+  check_linear<Bf16>({.B = 1, .T = 130, .K = 64, .V = 64});
+  check_linear<Bf16>(
+      {.T = 70, .H = 2, .Gk = 1, .Gv = 1, .K = 64, .V = 128, .decay_by_token = true, .lengths = {66, 3}});
+  check_linear<Bf16>({.B = 1, .T = 63, .K = 128, .V = 64, .with_state = false, .extra_columns = 8});
+  check_linear<Bf16>({.B = 1, .T = 65, .K = 128, .V = 128, .decay_by_token = true, .steepest = INFINITY});
+}
+
+TEST_F(Cuda, features_of_zero_give_zero) {
+  for (const Linear& c : {Linear{.with_state = false}, Linear{.K = 64, .V = 64, .with_state = false}}) {
+    LinearInputs in = make_inputs(c, Dtype::bf16);
+    in.q.fill(0), in.k.fill(0);
+    const Results got = run_linear<Bf16>(c, in);
+    EXPECT_TRUE(same_bits(got[0], Tensor::zeros(got[0].shape(), Dtype::bf16)));
+    EXPECT_TRUE(same_bits(got[1], Tensor::zeros(got[1].shape())));
+  }
+}
+
+namespace {
+
+template <class T>
+void check_step(Linear c) {
+  c.T = 1;
+  SCOPED_TRACE(std::string(name(dtype_of<T>())) + " " + c.name());
+  const LinearInputs in = make_inputs(c, dtype_of<T>());
+  const LinearAttention truth = reference(c, in);
+  const Results got = on_gpu([&] {
+    const LinearOnGpu<T> there(c, in);
+    const Tensor o = gpu_empty({c.B, 1, c.H, c.V}, dtype_of<T>());
+    cuda::linear_attention_step(at<T>(o), at<float>(there.state), there.in);
+    return Results{o, there.state};
+  });
+  expect_close(got[0], truth.o.value(), "o", tolerance<T>());
+  expect_close(got[1], truth.state.value(), "state");
+}
+
+}  // namespace
+
+TEST_F(Cuda, linear_attention_step) {
+  for (const Linear& c : {Linear{}, Linear{.H = 4, .Gk = 2, .Gv = 1, .K = 5, .V = 3, .decay_by_token = true},
+                          Linear{.K = 64, .V = 64}, Linear{.B = 1, .K = 9, .V = 140, .steepest = INFINITY},
+                          Linear{.K = 33, .V = 129}}) {
+    check_step<float>(c);
+    check_step<Bf16>(c);
+  }
+}
+
+}  // namespace supra

@@ -54,6 +54,7 @@ endif
 # compiler takes it, and its kernels run on an emulator.
 CU       := $(wildcard tensor/*.cu kernels/*.cu)
 EMULATOR := tests/cuda_emulator
+EMULATED := -I$(EMULATOR) -Wno-unknown-pragmas
 ifeq ($(CONFIG),cuda)
   CXXFLAGS  += -DSUPRA_CUDA
   LDFLAGS   += -L$(dir $(NVCC))../lib64
@@ -116,9 +117,9 @@ else
 $(OBJ)/%.cu.o: %.cu $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $< (emulated)"
 	@mkdir -p $(@D)
-	$(quiet)$(CXX) $(CXXFLAGS) -I$(EMULATOR) -Wno-unknown-pragmas -x c++ -c $< -o $@
+	$(quiet)$(CXX) $(CXXFLAGS) $(EMULATED) -x c++ -c $< -o $@
 endif
-$(OBJ)/$(EMULATOR)/%.o: CXXFLAGS += -I$(EMULATOR)
+$(OBJ)/$(EMULATOR)/%.o: CXXFLAGS += $(EMULATED)
 
 define simd_rule
 $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags

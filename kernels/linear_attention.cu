@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <type_traits>
 
 #include "kernels/linear_attention.cuh"
 
@@ -133,8 +133,11 @@ __global__ void __launch_bounds__(kWarps * 32)
 }
 
 template <class T>
-static void fwd(T* o, float* last_state, const LinearAttentionInputs<T>& in) {
+void linear_attention_fwd(T* o, float* last_state, const LinearAttentionInputs<T>& in) {
   const LinearAttentionSizes& n = in.n;
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (linear_attention_mma(o, last_state, in)) return;
+  }
   CHECK(n.K <= kLargestK, "linear_attention: keys of %ld, the GPU's kernel takes up to %ld",
         static_cast<long>(n.K), static_cast<long>(kLargestK));
   launch<linear_attention_fwd_kernel<T>>(
@@ -153,26 +156,16 @@ static void step(T* o, float* state, const LinearAttentionInputs<T>& in) {
 }
 
 template <class T>
-static void step(T* o, float* state, const LinearAttentionInputs<T>& in) {
+void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in) {
   CHECK(in.n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
         static_cast<long>(in.n.T));
-  const bool vectors = fits_vectors(in.n.V, o, in.v) && fits_vectors(in.n.v_step, state);
-  vectors ? step<T, 4>(o, state, in) : step<T, 1>(o, state, in);
+  const bool vectors = fits_vectors(in.n.V, o, in.v, state) && in.n.v_step % 4 == 0;
+  (vectors ? step<T, 4> : step<T, 1>)(o, state, in);
 }
 
-void linear_attention_fwd(float* o, float* last_state, const LinearAttentionInputs<float>& in) {
-  fwd(o, last_state, in);
-}
-
-void linear_attention_fwd(Bf16* o, float* last_state, const LinearAttentionInputs<Bf16>& in) {
-  if (!linear_attention_mma(o, last_state, in)) fwd(o, last_state, in);
-}
-
-void linear_attention_step(float* o, float* state, const LinearAttentionInputs<float>& in) {
-  step(o, state, in);
-}
-void linear_attention_step(Bf16* o, float* state, const LinearAttentionInputs<Bf16>& in) {
-  step(o, state, in);
-}
+template void linear_attention_fwd(float*, float*, const LinearAttentionInputs<float>&);
+template void linear_attention_fwd(Bf16*, float*, const LinearAttentionInputs<Bf16>&);
+template void linear_attention_step(float*, float*, const LinearAttentionInputs<float>&);
+template void linear_attention_step(Bf16*, float*, const LinearAttentionInputs<Bf16>&);
 
 }  // namespace supra::cuda

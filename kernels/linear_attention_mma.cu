@@ -91,38 +91,30 @@ __global__ void __launch_bounds__(kThreads, 1)
   const LinearAttentionSizes& n = in.n;
   const Head<Bf16> head(in, blockIdx.x);
   const MmaMemory<K, V> memory;
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int row = threadIdx.x / 128 * 16, column = threadIdx.x / 32 % 4;
-  // where element 0 and 2 of an accumulator lie in a tile of 16 x 8; 1 and 3 are their right neighbours
-  const int upper = row + g, lower = upper + 8, first_column = column * (V / 4) + 2 * t;
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 128 * 16, column = threadIdx.x / 32 % 4;
+  // the thread holds of every tile two pairs: in these rows, and from this column on
+  const int rows[] = {row + lane / 4, row + lane / 4 + 8}, pair = lane % 4 * 2,
+            first_column = column * (V / 4);
 
-  const auto state_at = [&](int m, int c, int half) {
-    return (head.index * K + m * 64 + (half ? lower : upper)) * V + first_column + 8 * c;
-  };
   float S[kRows][kColumns][4] = {};
-  const auto publish = [&] {
+  // f(two neighbours of S, their row, their first column) for all that the thread holds
+  const auto each_pair = [&](auto f) {
 #pragma unroll
-    for (int m = 0; m < kRows; m++) {
-#pragma unroll
-      for (int c = 0; c < kColumns; c++) {
-        Bf16* const to = memory.state().at(m * 64 + upper, first_column + 8 * c);
-        vector_at<uint32_t>(to) = pack_bf16(S[m][c][0], S[m][c][1]);
-        vector_at<uint32_t>(to + 8 * Tile<V>::kPitch) = pack_bf16(S[m][c][2], S[m][c][3]);
-      }
+    for (int i = 0; i < kRows * kColumns * 2; i++) {
+      const int m = i / (kColumns * 2), c = i / 2 % kColumns, half = i % 2;
+      f(S[m][c] + 2 * half, m * 64 + rows[half], first_column + 8 * c + pair);
     }
+  };
+  const auto publish = [&](const float* s, int r, int c) {
+    vector_at<uint32_t>(memory.state().at(r, c)) = pack_bf16(s[0], s[1]);
   };
   if (in.state) {
-#pragma unroll
-    for (int m = 0; m < kRows; m++) {
-#pragma unroll
-      for (int c = 0; c < kColumns; c++) {
-        const float2 a = vector_at<const float2>(in.state + state_at(m, c, 0));
-        const float2 b = vector_at<const float2>(in.state + state_at(m, c, 1));
-        S[m][c][0] = a.x, S[m][c][1] = a.y, S[m][c][2] = b.x, S[m][c][3] = b.y;
-      }
-    }
+    each_pair([&](float* s, int r, int c) {
+      const float2 x = vector_at<const float2>(in.state + (head.index * K + r) * V + c);
+      s[0] = x.x, s[1] = x.y;
+    });
   }
-  publish();
+  each_pair(publish);
   const int chunks = static_cast<int>((n.T + kChunk - 1) / kChunk);
   fetch(memory, n, head, 0);
 
@@ -134,7 +126,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     const Tile<K> q = memory.q(chunk), k = memory.k(chunk);
     const Tile<V> v = memory.v(chunk);
     const float* const L = memory.log_decay(chunk);
-    const float L_upper = L[upper], L_lower = L[lower], L_end = L[kChunk - 1];
 
     float P[2][4] = {}, O[kColumns][4] = {};
 #pragma unroll
@@ -147,65 +138,48 @@ __global__ void __launch_bounds__(kThreads, 1)
         mma(P[0], a, b[0], b[1]);
         mma(P[1], a, b[2], b[3]);
       }
+      multiply(O, a, memory.state(), i, first_column, lane);
+    }
 #pragma unroll
-      for (int c = 0; c < kColumns; c += 2) {
-        load_b(b, memory.state(), i, column * (V / 4) + c * 8, lane);
-        mma(O[c], a, b[0], b[1]);
-        mma(O[c + 1], a, b[2], b[3]);
+    for (int half = 0; half < 2; half++) {
+      const int i = rows[half];
+      const float L_i = L[i], lambda = exp2f(L_i);
+#pragma unroll
+      for (int c = 0; c < kColumns; c++) O[c][2 * half] *= lambda, O[c][2 * half + 1] *= lambda;
+#pragma unroll
+      for (int c = 0; c < 2; c++) {
+        const int j = column * 16 + c * 8 + pair;
+        const float D[] = {j <= i ? n.scale * exp2f(L_i - L[j]) : 0,
+                           j < i ? n.scale * exp2f(L_i - L[j + 1]) : 0};
+        vector_at<uint32_t>(memory.weights().at(i, j)) =
+            pack_bf16(D[0] * P[c][2 * half], D[1] * P[c][2 * half + 1]);
       }
-    }
-    const float lambda_upper = exp2f(L_upper), lambda_lower = exp2f(L_lower);
-#pragma unroll
-    for (int c = 0; c < kColumns; c++) {
-      O[c][0] *= lambda_upper, O[c][1] *= lambda_upper, O[c][2] *= lambda_lower, O[c][3] *= lambda_lower;
-    }
-#pragma unroll
-    for (int c = 0; c < 2; c++) {
-      const int j = column * 16 + c * 8 + 2 * t;
-      const auto weight = [&](float p, int i, float L_i, int step) {
-        return step <= i ? n.scale * exp2f(L_i - L[step]) * p : 0;
-      };
-      Bf16* const to = memory.weights().at(upper, j);
-      vector_at<uint32_t>(to) =
-          pack_bf16(weight(P[c][0], upper, L_upper, j), weight(P[c][1], upper, L_upper, j + 1));
-      vector_at<uint32_t>(to + 8 * Tile<kChunk>::kPitch) =
-          pack_bf16(weight(P[c][2], lower, L_lower, j), weight(P[c][3], lower, L_lower, j + 1));
     }
     // P is whole, and all have read S
     __syncthreads();
 
     for (int i = 0; i <= row; i += 16) {
-      uint32_t a[4], b[4];
+      uint32_t a[4];
       load_a(a, memory.weights(), row, i, lane);
-#pragma unroll
-      for (int c = 0; c < kColumns; c += 2) {
-        load_b(b, v, i, column * (V / 4) + c * 8, lane);
-        mma(O[c], a, b[0], b[1]);
-        mma(O[c + 1], a, b[2], b[3]);
-      }
+      multiply(O, a, v, i, first_column, lane);
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const int64_t step = int64_t{chunk} * kChunk + (half ? lower : upper);
+      const int64_t step = int64_t{chunk} * kChunk + rows[half];
       if (step >= n.T) break;
-      Bf16* const to = o + ((head.row * n.T + step) * n.H + head.h) * V + first_column;
-#pragma unroll
-      for (int c = 0; c < kColumns; c++)
-        vector_at<uint32_t>(to + 8 * c) = pack_bf16(O[c][2 * half], O[c][2 * half + 1]);
-    }
-
-    const float lambda_end = exp2f(L_end);
-#pragma unroll
-    for (int m = 0; m < kRows; m++) {
+      Bf16* const to = o + ((head.row * n.T + step) * n.H + head.h) * V + first_column + pair;
 #pragma unroll
       for (int c = 0; c < kColumns; c++) {
-        for (int e = 0; e < 4; e++) S[m][c][e] *= lambda_end;
+        vector_at<uint32_t>(to + 8 * c) = pack_bf16(O[c][2 * half], O[c][2 * half + 1]);
       }
     }
+
+    const float L_end = L[kChunk - 1], lambda = exp2f(L_end);
+    each_pair([&](float* s, int, int) { s[0] *= lambda, s[1] *= lambda; });
 #pragma unroll
     for (int i = 0; i < kChunk; i += 16) {
       float rho[4];
-      for (int e = 0; e < 4; e++) rho[e] = n.scale * exp2f(L_end - L[i + 2 * t + e % 2 + e / 2 * 8]);
+      for (int e = 0; e < 4; e++) rho[e] = n.scale * exp2f(L_end - L[i + pair + e % 2 + e / 2 * 8]);
       uint32_t a[kRows][4], b[4];
 #pragma unroll
       for (int m = 0; m < kRows; m++) {
@@ -214,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
 #pragma unroll
       for (int c = 0; c < kColumns; c += 2) {
-        load_b(b, v, i, column * (V / 4) + c * 8, lane);
+        load_b(b, v, i, first_column + c * 8, lane);
 #pragma unroll
         for (int m = 0; m < kRows; m++) {
           mma(S[m][c], a[m], b[0], b[1]);
@@ -222,36 +196,29 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
       }
     }
-    publish();
+    each_pair(publish);
   }
-
-#pragma unroll
-  for (int m = 0; m < kRows; m++) {
-#pragma unroll
-    for (int c = 0; c < kColumns; c++) {
-      vector_at<float2>(last_state + state_at(m, c, 0)) = {S[m][c][0], S[m][c][1]};
-      vector_at<float2>(last_state + state_at(m, c, 1)) = {S[m][c][2], S[m][c][3]};
-    }
-  }
+  each_pair([&](const float* s, int r, int c) {
+    vector_at<float2>(last_state + (head.index * K + r) * V + c) = {s[0], s[1]};
+  });
 }
 
 template <int K, int V>
-static void go(Bf16* o, float* last_state, const LinearAttentionInputs<Bf16>& in) {
+static bool run(Bf16* o, float* last_state, const LinearAttentionInputs<Bf16>& in) {
+  if (in.n.K != K || in.n.V != V) return false;
   launch<linear_attention_mma_kernel<K, V>>({blocks(in.n.B * in.n.H, 1), kThreads, MmaMemory<K, V>::kBytes},
                                             o, last_state, in);
+  return true;
 }
 
 bool linear_attention_mma(Bf16* o, float* last_state, const LinearAttentionInputs<Bf16>& in) {
-  const LinearAttentionSizes& n = in.n;
   const auto aligned = [](const Bf16* p, int64_t step) {
     return reinterpret_cast<uintptr_t>(p) % 16 == 0 && step % 8 == 0;
   };
+  const LinearAttentionSizes& n = in.n;
   if (!aligned(in.q, n.q_step) || !aligned(in.k, n.k_step) || !aligned(in.v, n.v_step)) return false;
-  if (n.K == 64 && n.V == 64) return go<64, 64>(o, last_state, in), true;
-  if (n.K == 64 && n.V == 128) return go<64, 128>(o, last_state, in), true;
-  if (n.K == 128 && n.V == 64) return go<128, 64>(o, last_state, in), true;
-  if (n.K == 128 && n.V == 128) return go<128, 128>(o, last_state, in), true;
-  return false;
+  return run<64, 64>(o, last_state, in) || run<64, 128>(o, last_state, in) ||
+         run<128, 64>(o, last_state, in) || run<128, 128>(o, last_state, in);
 }
 
 }  // namespace supra::cuda

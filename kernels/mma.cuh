@@ -97,4 +97,17 @@ __device__ void load_b_of_transposed(uint32_t (&b)[4], Tile<kColumns> x, int k, 
   load_matrices(b, x.at(n + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
 }
 
+// c (16, 8 kTiles) += a X[k..k+15][n..]
+template <int kTiles, int kColumns>
+__device__ void multiply(float (&c)[kTiles][4], const uint32_t (&a)[4], Tile<kColumns> x, int k, int n,
+                         int lane) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; tile += 2) {
+    uint32_t b[4];
+    load_b(b, x, k, n + tile * 8, lane);
+    mma(c[tile], a, b[0], b[1]);
+    mma(c[tile + 1], a, b[2], b[3]);
+  }
+}
+
 }  // namespace supra::cuda

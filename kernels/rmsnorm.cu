@@ -138,33 +138,21 @@ static void bwd(T* dx, float* dw, const T* dy, const T* x, const float* w, const
 }
 
 template <class T>
-static void fwd(T* y, float* rstd, const T* x, const float* w, int64_t N, int64_t C, double eps) {
-  fits_vectors(C, y, x, w) ? fwd<T, 4>(y, rstd, x, w, N, C, eps) : fwd<T, 1>(y, rstd, x, w, N, C, eps);
+void rmsnorm_fwd(T* y, float* rstd, const T* x, const float* w, int64_t N, int64_t C, double eps) {
+  (fits_vectors(C, y, x, w) ? fwd<T, 4> : fwd<T, 1>)(y, rstd, x, w, N, C, eps);
 }
 
 template <class T>
-static void bwd(T* dx, float* dw, const T* dy, const T* x, const float* w, const float* rstd, int64_t N,
-                int64_t C) {
-  fits_vectors(C, dx, dy, x, w) ? bwd<T, 4>(dx, dw, dy, x, w, rstd, N, C)
-                                : bwd<T, 1>(dx, dw, dy, x, w, rstd, N, C);
+void rmsnorm_bwd(T* dx, float* dw, const T* dy, const T* x, const float* w, const float* rstd, int64_t N,
+                 int64_t C) {
+  (fits_vectors(C, dx, dy, x, w) ? bwd<T, 4> : bwd<T, 1>)(dx, dw, dy, x, w, rstd, N, C);
 }
 
-void rmsnorm_fwd(float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, double eps) {
-  fwd(y, rstd, x, w, N, C, eps);
-}
-
-void rmsnorm_fwd(Bf16* y, float* rstd, const Bf16* x, const float* w, int64_t N, int64_t C, double eps) {
-  fwd(y, rstd, x, w, N, C, eps);
-}
-
-void rmsnorm_bwd(float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,
-                 int64_t N, int64_t C) {
-  bwd(dx, dw, dy, x, w, rstd, N, C);
-}
-
-void rmsnorm_bwd(Bf16* dx, float* dw, const Bf16* dy, const Bf16* x, const float* w, const float* rstd,
-                 int64_t N, int64_t C) {
-  bwd(dx, dw, dy, x, w, rstd, N, C);
-}
+template void rmsnorm_fwd(float*, float*, const float*, const float*, int64_t, int64_t, double);
+template void rmsnorm_fwd(Bf16*, float*, const Bf16*, const float*, int64_t, int64_t, double);
+template void rmsnorm_bwd(float*, float*, const float*, const float*, const float*, const float*, int64_t,
+                          int64_t);
+template void rmsnorm_bwd(Bf16*, float*, const Bf16*, const Bf16*, const float*, const float*, int64_t,
+                          int64_t);
 
 }  // namespace supra::cuda

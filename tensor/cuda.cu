@@ -34,19 +34,23 @@ std::vector<Gpu> gpus() {
   return found;
 }
 
-std::string runtime_version() {
+std::string versions() {
   int runtime = 0, driver = 0;
   cudaRuntimeGetVersion(&runtime);
   cudaDriverGetVersion(&driver);
   const auto text = [](int v) { return v ? format("%d.%d", v / 1000, v % 1000 / 10) : std::string("none"); };
-  return "runtime " + text(runtime) + ", driver " + text(driver);
+  return "CUDA " + text(runtime) + ", a driver for " + text(driver);
 }
 
-std::string driver_trouble() {
+std::string gpu_trouble() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) return cudaGetErrorString(error);
-  return count == 0 ? "the driver knows of none" : "";
+  if (count == 0) return "the driver knows of no GPU";
+  const Gpu gpu = gpus().front();
+  return gpu.major >= 8
+             ? ""
+             : format("%s is sm_%d%d, the kernels need sm_80", gpu.name.c_str(), gpu.major, gpu.minor);
 }
 
 // Memory that was given back stays in the pool, for the next step takes the same sizes.

@@ -40,7 +40,7 @@ struct LaunchShape {
 //
 //   launch<scale_kernel<float>>({blocks(n, 256), 256}, y, x, n);
 template <auto kernel, class... Args>
-void launch(const LaunchShape& shape, const Args&... args) {
+void launch(const LaunchShape& shape, Args... args) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
   const auto go = [&]<class... Params>(void (*function)(Params...)) {
     std::tuple<Params...> values(static_cast<Params>(args)...);

@@ -28,24 +28,22 @@ struct Gpu {
   size_t memory;  // bytes
 };
 
-SUPRA_CU std::vector<Gpu> gpus();        // empty when there is none; the first one is used
-SUPRA_CU std::string runtime_version();  // "runtime 13.0, driver 12.8"
-SUPRA_CU std::string driver_trouble();  // why there is no GPU, in the driver's words; empty when there is one
+SUPRA_CU std::vector<Gpu> gpus();    // empty when there is none; the first one is used
+SUPRA_CU std::string versions();     // "CUDA 13.0, a driver for 12.8"
+SUPRA_CU std::string gpu_trouble();  // why the first GPU cannot be used; empty when it can
 
 // True where this build has the .cu files.
 inline bool built() {
 #if defined(SUPRA_CUDA)
   return true;
 #else
-  return driver_trouble != nullptr;
+  return gpu_trouble != nullptr;
 #endif
 }
 
-// Empty when a GPU can be used; else why not, and what to do.
+// Why no GPU can be used, and what to do; empty when one can.
 inline std::string why_not() {
-  if (!built()) return "this build has no CUDA kernels (build with make cuda)";
-  const std::string trouble = driver_trouble();
-  return trouble.empty() ? "" : "no GPU can be used: " + trouble + " (supra doctor says what is there)";
+  return built() ? gpu_trouble() : "this build has no CUDA kernels (build with make cuda)";
 }
 
 // The GPU does what is put into a stream in that order; what lies in two streams it may do at once.

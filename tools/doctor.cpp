@@ -9,6 +9,7 @@
 #include "kernels/blas.h"
 #include "supra/formats/json.h"
 #include "tensor/cpu.h"
+#include "tensor/cuda.h"
 #include "tensor/parallel.h"
 #include "tools/command.h"
 #include "tools/human.h"
@@ -111,14 +112,23 @@ std::string cuda_toolkit() {
   return "";
 }
 
-Finding cuda() {
+Finding gpu() {
   void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (driver) dlclose(driver);
   const std::string toolkit = cuda_toolkit();
-  const std::string found = (toolkit.empty() ? "no toolkit (nvcc)" : "toolkit " + toolkit) +
-                            std::string(", ") +
-                            (driver ? "a driver (libcuda.so.1)" : "no driver (libcuda.so.1)");
-  return {"cuda", Verdict::absent, found, "the processor computes: this build has no CUDA kernels"};
+  std::string found = (toolkit.empty() ? "no toolkit (nvcc)" : "toolkit " + toolkit) + std::string(", ") +
+                      (driver ? "a driver (libcuda.so.1)" : "no driver (libcuda.so.1)");
+  if (cuda::built()) {
+    found += ", built with " + cuda::versions();
+    for (const cuda::Gpu& each : cuda::gpus()) {
+      found += format(", %s (sm_%d%d, %d multiprocessors, %s)", each.name.c_str(), each.major, each.minor,
+                      each.multiprocessors, format_bytes(static_cast<double>(each.memory)).c_str());
+    }
+  }
+  const std::string reason = cuda::why_not();
+  if (!reason.empty()) return {"cuda", Verdict::absent, found, "the processor computes: " + reason};
+  return {"cuda", Verdict::good, found,
+          "make CONFIG=cuda test runs the kernels on it; commands compute on the processor"};
 }
 
 void print_json(const std::vector<Finding>& findings, bool healthy) {
@@ -150,7 +160,7 @@ int run_doctor(Args& args) {
   common_flags(args, &json);
   args.parse();
 
-  const std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), png(), cuda()};
+  const std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), png(), gpu()};
   bool healthy = true;
   for (const Finding& finding : findings) healthy &= finding.verdict != Verdict::wrong;
   json ? print_json(findings, healthy) : print_text(findings);

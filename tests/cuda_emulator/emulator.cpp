@@ -331,7 +331,7 @@ struct Product {
 };
 
 // The whole product once; the lane that comes last writes the sums of all.
-void multiply(Thread* lanes) {
+void multiply_in_warp(Thread* lanes) {
   float A[16][16], B[16][8];
   for (int lane = 0; lane < kWarp; lane++) {
     const Product& mine = of<Product>(lanes[lane]);
@@ -386,7 +386,7 @@ void check_row(const Bf16* row) {
 
 void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   Product operands = {c, a, {b0, b1}};
-  meet_warp("mma", kWholeWarp, &operands, multiply, "kernels/mma.cuh", 0);
+  meet_warp("mma", kWholeWarp, &operands, multiply_in_warp, "kernels/mma.cuh", 0);
 }
 
 void load_matrices(uint32_t (&m)[4], const Bf16* row) {

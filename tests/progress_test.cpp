@@ -21,6 +21,8 @@ TEST(Human, Numbers) {
   EXPECT_EQ(format_bytes(1234567), "1.23 MB");
   EXPECT_EQ(format_time(0.0121), "12ms");
   EXPECT_EQ(format_time(3.42), "3.4s");
+  EXPECT_EQ(format_precise_time(3.42), "3.42 s");
+  EXPECT_EQ(format_precise_time(0.0000121), "12.1 us");
   EXPECT_EQ(format_time(59.7), "1m 00s");
   EXPECT_EQ(format_time(80), "1m 20s");
   EXPECT_EQ(format_time(7500), "2h 05m");

@@ -15,17 +15,16 @@
 
 namespace supra {
 
-Samples::Samples(std::vector<double> seconds) : sorted_(std::move(seconds)) {
-  std::sort(sorted_.begin(), sorted_.end());
+Timing timing_of(std::vector<double> seconds) {
+  std::sort(seconds.begin(), seconds.end());
+  const auto quantile = [&](double q) {
+    const double at = q * static_cast<double>(seconds.size() - 1);
+    const size_t below = static_cast<size_t>(at), above = std::min(below + 1, seconds.size() - 1);
+    return seconds[below] + (at - static_cast<double>(below)) * (seconds[above] - seconds[below]);
+  };
+  const double median = quantile(0.5);
+  return {median, (quantile(0.75) - quantile(0.25)) / 2 / median};
 }
-
-double Samples::quantile(double q) const {
-  const double at = q * static_cast<double>(sorted_.size() - 1);
-  const size_t below = static_cast<size_t>(at), above = std::min(below + 1, sorted_.size() - 1);
-  return sorted_[below] + (at - static_cast<double>(below)) * (sorted_[above] - sorted_[below]);
-}
-
-double Samples::spread() const { return (quantile(0.75) - quantile(0.25)) / 2 / median(); }
 
 double seconds_of(FunctionRef<void()> f) {
   const auto start = std::chrono::steady_clock::now();
@@ -39,7 +38,7 @@ bool Bench::wants(const std::string& name) const {
          });
 }
 
-std::vector<Samples> Bench::repeat(FunctionRef<std::vector<double>()> f) const {
+std::vector<Timing> Bench::repeat(FunctionRef<std::vector<double>()> f) const {
   constexpr size_t kMost = 10000;
   constexpr double kLong = 20;
   std::vector<std::vector<double>> parts;
@@ -59,12 +58,14 @@ std::vector<Samples> Bench::repeat(FunctionRef<std::vector<double>()> f) const {
       spent += seconds[i];
     }
   }
-  return {parts.begin(), parts.end()};
+  std::vector<Timing> times;
+  for (const std::vector<double>& part : parts) times.push_back(timing_of(part));
+  return times;
 }
 
-BenchRow* Bench::add(const std::string& name, const Samples& samples, const Work& work) {
+BenchRow* Bench::add(const std::string& name, Timing time, const Work& work) {
   if (!wants(name)) return nullptr;
-  rows_.push_back({name, samples.median(), samples.spread(), work});
+  rows_.push_back({name, time, work});
   return &rows_.back();
 }
 
@@ -90,12 +91,12 @@ Json to_json(const BenchRow& row, const Roofs& roofs) {
   const Bound bound = bound_of(roofs, row.work);
   Json json = Json::object();
   json.set("name", row.name);
-  json.set("seconds", row.seconds);
-  json.set("spread", row.spread);
-  json.set("rate", bound.amount / row.seconds / 1e9);
+  json.set("seconds", row.time.seconds);
+  json.set("spread", row.time.spread);
+  json.set("rate", bound.amount / row.time.seconds / 1e9);
   json.set("unit", bound.unit);
   json.set("bound", bound.name);
-  json.set("percent", 100 * bound.seconds / row.seconds);
+  json.set("percent", 100 * bound.seconds / row.time.seconds);
   for (const auto& [key, value] : row.more) json.set(key, value);
   return json;
 }
@@ -128,7 +129,7 @@ void print_text(const Bench& bench, const Roofs& roofs, bool markdown) {
          w, "row", "time", "+-", "rate", "roof", "%");
   for (const BenchRow& row : bench.rows()) {
     const Bound bound = bound_of(roofs, row.work);
-    const double part = bound.seconds / row.seconds;
+    const double part = bound.seconds / row.time.seconds;
     constexpr int kBar = 20;
     std::string last = row.note;
     if (!markdown) {
@@ -139,8 +140,8 @@ void print_text(const Bench& bench, const Roofs& roofs, bool markdown) {
     }
     printf(markdown ? "| %-*s | %8s | %3.0f%% | %7s %-7s | %-6s | %3.0f%% | %s |\n"
                     : "%-*s  %8s  %3.0f%%  %7s %-7s  %-6s  %3.0f%%  %s\n",
-           w, row.name.c_str(), format_precise_time(row.seconds).c_str(), 100 * row.spread,
-           format_count(bound.amount / row.seconds / 1e9).c_str(), bound.unit, bound.name, 100 * part,
+           w, row.name.c_str(), format_precise_time(row.time.seconds).c_str(), 100 * row.time.spread,
+           format_count(bound.amount / row.time.seconds / 1e9).c_str(), bound.unit, bound.name, 100 * part,
            last.c_str());
   }
 }
@@ -212,6 +213,7 @@ int run_bench(Args& args) {
     }
     if (!interrupted()) progress.update(static_cast<int64_t>(jobs.size()));
   }
+  if (interrupted()) fprintf(stderr, "interrupted: these rows were measured before\n");
   // others may have been at work the first time
   if (!interrupted() && !quick) roofs = measure_roofs(1, roofs);
   json ? print_json(bench, roofs) : print_text(bench, roofs, markdown);

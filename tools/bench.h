@@ -21,25 +21,19 @@ struct BenchOptions {
   Path model;  // measured by train, prefill and decode in the place of random weights of known shapes
 };
 
+// The same work, measured again and again.
+struct Timing {
+  double seconds;  // median
+  double spread;   // half the distance of the quartiles, as a part of the median
+};
+Timing timing_of(std::vector<double> seconds);
+
 struct BenchRow {
   std::string name;
-  double seconds = 0;  // median
-  double spread = 0;   // half the distance of the quartiles, as a part of the median
+  Timing time;
   Work work;
   std::string note = "";  // what else there is to say, for people; and the same for programs
   std::vector<std::pair<std::string, double>> more = {};
-};
-
-// Times of the same work, measured again and again.
-class Samples {
- public:
-  explicit Samples(std::vector<double> seconds);
-  double median() const { return quantile(0.5); }
-  double spread() const;  // half the distance of the quartiles, as a part of the median
-
- private:
-  double quantile(double q) const;
-  std::vector<double> sorted_;
 };
 
 class Bench {
@@ -53,11 +47,11 @@ class Bench {
   bool wants(const std::string& name) const;
 
   // Runs `f` to warm up and then as the options say, until Ctrl-C. It returns the seconds of each of its
-  // parts; so do the samples.
-  std::vector<Samples> repeat(FunctionRef<std::vector<double>()> f) const;
+  // parts; so does this.
+  std::vector<Timing> repeat(FunctionRef<std::vector<double>()> f) const;
 
   // Adds the row of so much work in that time, if it is wanted; returns it, to say more.
-  BenchRow* add(const std::string& name, const Samples& samples, const Work& work);
+  BenchRow* add(const std::string& name, Timing time, const Work& work);
 
  private:
   BenchOptions options_;

@@ -57,7 +57,7 @@ void bench_op(Bench& bench, const OpCase& op, Size size) {
     bytes.outputs += static_cast<double>(y.value().bytes());
   }
 
-  const std::vector<Samples> samples = bench.repeat([&] {
+  const std::vector<Timing> times = bench.repeat([&] {
     for (const Var& v : vars) v.clear_grad();
     Vars outputs;
     std::vector<double> seconds = {seconds_of([&] { outputs = op.fn(vars); })};
@@ -70,8 +70,8 @@ void bench_op(Bench& bench, const OpCase& op, Size size) {
     seconds.push_back(seconds_of([&] { backward(root); }));
     return seconds;
   });
-  bench.add(forward_name(op), samples[0], forward_work(op, inputs, bytes));
-  if (back) bench.add(op.name + "_bwd", samples[1], backward_work(op, inputs, bytes));
+  bench.add(forward_name(op), times[0], forward_work(op, inputs, bytes));
+  if (back) bench.add(op.name + "_bwd", times[1], backward_work(op, inputs, bytes));
 }
 
 std::vector<BenchJob> kernel_jobs(const BenchOptions&) {

@@ -25,12 +25,6 @@ const ModelShape& kLargest = kShapes[2];
 
 const char* name_of(MixerKind kind) { return kind == MixerKind::softmax ? "softmax" : "supra"; }
 
-// The last part of the model's path, whether or not a slash ends it.
-std::string model_name(const BenchOptions& options) {
-  const Path path = std::filesystem::weakly_canonical(options.model);
-  return path.filename().string();
-}
-
 std::shared_ptr<Decoder> random_decoder(const ModelShape& shape, MixerKind kind) {
   Config config;
   config.vocab = 32000;
@@ -96,17 +90,17 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   Adamw optimizer(parameters, options.adamw);
   const double sgemm = sgemm_rate();
   reset_peak();
-  const auto samples = bench.repeat([&] {
+  const Timing time = bench.repeat([&] {
     return std::vector<double>{seconds_of([&] {
       accumulate_gradients(decoder, loader, options);
       optimizer.step(3e-4, options.clip);
     })};
-  });
+  })[0];
   const double flop = 6.0 * static_cast<double>(decoder.parameter_count() * tokens);
-  BenchRow* row = bench.add(name, samples[0], {.flop = flop});
+  BenchRow* row = bench.add(name, time, {.flop = flop});
   if (!row) return;
-  const double speed = static_cast<double>(tokens) / row->seconds,
-               of_sgemm = 100 * flop / row->seconds / 1e9 / sgemm;
+  const double speed = static_cast<double>(tokens) / time.seconds,
+               of_sgemm = 100 * flop / time.seconds / 1e9 / sgemm;
   const double peak = static_cast<double>(memory_stats().peak), planned = planned_bytes(decoder, tokens);
   row->note = format("%s tok/s, %.0f%% of sgemm, %s (planned %s)", format_count(speed).c_str(), of_sgemm,
                      format_bytes(peak).c_str(), format_bytes(planned).c_str());
@@ -119,7 +113,7 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
 
 void add_speed(BenchRow* row, double tokens) {
   if (!row) return;
-  const double speed = tokens / row->seconds;
+  const double speed = tokens / row->time.seconds;
   row->note = format_count(speed) + " tok/s";
   row->more = {{"tokens_per_second", speed}};
 }
@@ -127,14 +121,14 @@ void add_speed(BenchRow* row, double tokens) {
 void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int64_t tokens) {
   const std::vector<int32_t> ids = random_tokens(tokens, decoder.config().vocab);
   Session session(decoder);
-  const auto samples = bench.repeat([&] {
+  const Timing time = bench.repeat([&] {
     session.reset();
     return std::vector<double>{seconds_of([&] { session.feed(ids); })};
-  });
+  })[0];
   const double last = static_cast<double>(decoder.config().vocab * decoder.config().width);
-  add_speed(bench.add(name, samples[0],
-                      {.flop = 2 * (inner_parameters(decoder) * static_cast<double>(tokens) + last)}),
-            static_cast<double>(tokens));
+  add_speed(
+      bench.add(name, time, {.flop = 2 * (inner_parameters(decoder) * static_cast<double>(tokens) + last)}),
+      static_cast<double>(tokens));
 }
 
 // What a model remembers after `position` tokens, with numbers of no meaning.
@@ -157,53 +151,57 @@ void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64
   Session session(decoder);
   session.set_state(start.clone());
   const int32_t id = 1;
-  const auto samples = bench.repeat([&] {
+  const Timing time = bench.repeat([&] {
     if (session.position() == position + 32) session.set_state(start.clone());
     return std::vector<double>{seconds_of([&] { session.step(std::span(&id, 1)); })};
-  });
+  })[0];
   const Config& c = decoder.config();
-  double weights = 0;
-  decoder.visit(
-      [&](const std::string&, Var& parameter) { weights += static_cast<double>(parameter.value().bytes()); });
-  // of an embedding that stands apart only one row is read
-  if (!c.tied)
-    weights *= 1 - static_cast<double>(c.vocab * c.width) / static_cast<double>(decoder.parameter_count());
-  const double state = static_cast<double>(decoder.state_bytes(position));
-  double changed = 0;
-  for (MixerKind kind : c.mixers)
-    changed += kind == MixerKind::supra ? state / static_cast<double>(c.layers) : 0;
+  double weights = 0, state = 0, written = 0;
+  decoder.visit([&](const std::string& path, Var& parameter) {
+    // of an embedding that stands apart only one row is read
+    const bool looked_up = !c.tied && path == "tok_embeddings.weight";
+    if (!looked_up) weights += static_cast<double>(parameter.value().bytes());
+  });
+  for (int64_t i = 0; i < decoder.layers(); i++) {
+    const double bytes = static_cast<double>(decoder.mixer(i).state_bytes(position));
+    state += bytes;
+    if (decoder.mixer(i).kind() != MixerKind::softmax) written += bytes;
+  }
   const double flop = 2 * (inner_parameters(decoder) + static_cast<double>(c.vocab * c.width));
-  BenchRow* row = bench.add(name, samples[0], {.flop = flop, .read = weights + state, .written = changed});
+  BenchRow* row = bench.add(name, time, {.flop = flop, .read = weights + state, .written = written});
   add_speed(row, 1);
   if (row) row->more.push_back({"weight_bytes", weights});
 }
 
 using MakeDecoder = std::function<std::shared_ptr<Decoder>()>;
-using Measure = std::function<void(Bench&, const std::string& name, Decoder&)>;
 
-BenchJob job(const std::string& name, const MakeDecoder& make, const Measure& measure) {
-  return {{name}, [=](Bench& bench) { measure(bench, name, *make()); }};
+// A model to measure; kind: of random ones.
+struct Subject {
+  std::string name;
+  MakeDecoder make;
+  std::optional<MixerKind> kind = {};
+};
+
+Subject given_model(const Path& path) {
+  // the last part of the path, whether or not a slash ends it
+  return {std::filesystem::weakly_canonical(path / ".").filename().string(),
+          [=] { return load_model(path).decoder; }};
 }
 
 // The dtypes that weights of random models are stored in.
 constexpr Dtype kStored[] = {Dtype::f32};
 
-// Calls add(name, make, kind) for the largest shape with either mixer in every dtype, or for the user's
-// model.
-template <class F>
-void for_inference(const BenchOptions& options, F add) {
-  if (!options.model.empty()) {
-    add(
-        model_name(options), [path = options.model] { return load_model(path).decoder; }, std::nullopt);
-    return;
-  }
+// The largest shape with either mixer in every dtype, or the user's model.
+std::vector<Subject> inference_subjects(const BenchOptions& options) {
+  if (!options.model.empty()) return {given_model(options.model)};
+  std::vector<Subject> subjects;
   for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
     for (Dtype dtype : kStored) {
-      add(
-          format("%s_%s_%s", kLargest.name, name_of(kind), name(dtype)),
-          [kind] { return random_decoder(kLargest, kind); }, std::optional(kind));
+      subjects.push_back({format("%s_%s_%s", kLargest.name, name_of(kind), name(dtype)),
+                          [=] { return random_decoder(kLargest, kind); }, kind});
     }
   }
+  return subjects;
 }
 
 }  // namespace
@@ -211,19 +209,17 @@ void for_inference(const BenchOptions& options, F add) {
 std::vector<BenchJob> train_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
   const auto add = [&](const std::string& name, const MakeDecoder& make, int64_t rows, int64_t T) {
-    jobs.push_back(job("train_" + name, make, [=](Bench& bench, const std::string& row, Decoder& decoder) {
-      bench_train(bench, row, decoder, rows, T);
-    }));
+    jobs.push_back({{name}, [=](Bench& bench) { bench_train(bench, name, *make(), rows, T); }});
   };
   if (!options.model.empty()) {
-    add(
-        model_name(options), [path = options.model] { return load_model(path).decoder; }, 2, 256);
+    const Subject model = given_model(options.model);
+    add("train_" + model.name, model.make, 2, 256);
     return jobs;
   }
   for (const ModelShape& shape : kShapes) {
     for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
-      const MakeDecoder make = [&shape, kind] { return random_decoder(shape, kind); };
-      const std::string name = format("%s_%s", shape.name, name_of(kind));
+      const MakeDecoder make = [shape, kind] { return random_decoder(shape, kind); };
+      const std::string name = format("train_%s_%s", shape.name, name_of(kind));
       add(name, make, shape.rows, 256);
       // what a token costs in longer sequences
       if (&shape != kShapes) continue;
@@ -236,29 +232,24 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options) {
 
 std::vector<BenchJob> prefill_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
-  for_inference(options, [&](const std::string& name, const MakeDecoder& make, std::optional<MixerKind>) {
+  for (const Subject& model : inference_subjects(options)) {
     for (int64_t tokens : {128, 512}) {
-      jobs.push_back(job(format("prefill_%s_%ld", name.c_str(), static_cast<long>(tokens)), make,
-                         [=](Bench& bench, const std::string& row, Decoder& decoder) {
-                           bench_prefill(bench, row, decoder, tokens);
-                         }));
+      const std::string name = format("prefill_%s_%ld", model.name.c_str(), static_cast<long>(tokens));
+      jobs.push_back({{name}, [=](Bench& bench) { bench_prefill(bench, name, *model.make(), tokens); }});
     }
-  });
+  }
   return jobs;
 }
 
 std::vector<BenchJob> decode_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
-  for_inference(options,
-                [&](const std::string& name, const MakeDecoder& make, std::optional<MixerKind> kind) {
-                  // a cache of keys grows with the position, a state does not
-                  for (int64_t position : {int64_t{64}, int64_t{kind == MixerKind::supra ? 65536 : 8192}}) {
-                    jobs.push_back(job(format("decode_%s_at_%ld", name.c_str(), static_cast<long>(position)),
-                                       make, [=](Bench& bench, const std::string& row, Decoder& decoder) {
-                                         bench_decode(bench, row, decoder, position);
-                                       }));
-                  }
-                });
+  for (const Subject& model : inference_subjects(options)) {
+    // a cache of keys grows with the position, a state does not
+    for (int64_t position : {64, model.kind == MixerKind::supra ? 65536 : 8192}) {
+      const std::string name = format("decode_%s_at_%ld", model.name.c_str(), static_cast<long>(position));
+      jobs.push_back({{name}, [=](Bench& bench) { bench_decode(bench, name, *model.make(), position); }});
+    }
+  }
   return jobs;
 }
 

@@ -182,23 +182,28 @@ struct Subject {
   std::optional<MixerKind> kind = {};
 };
 
-Subject given_model(const Path& path) {
+Subject given_model(const Path& path, Weights weights) {
   // the last part of the path, whether or not a slash ends it
   return {std::filesystem::weakly_canonical(path / ".").filename().string(),
-          [=] { return load_model(path).decoder; }};
+          [=] { return load_model(path, "", weights).decoder; }};
 }
 
 // The dtypes that weights of random models are stored in.
-constexpr Dtype kStored[] = {Dtype::f32};
+constexpr Dtype kStored[] = {Dtype::f32, Dtype::f16, Dtype::q8_0, Dtype::q4_0};
 
 // The largest shape with either mixer in every dtype, or the user's model.
 std::vector<Subject> inference_subjects(const BenchOptions& options) {
-  if (!options.model.empty()) return {given_model(options.model)};
+  if (!options.model.empty()) return {given_model(options.model, Weights::folded)};
   std::vector<Subject> subjects;
   for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
     for (Dtype dtype : kStored) {
-      subjects.push_back({format("%s_%s_%s", kLargest.name, name_of(kind), name(dtype)),
-                          [=] { return random_decoder(kLargest, kind); }, kind});
+      const auto make = [=] {
+        auto decoder = random_decoder(kLargest, kind);
+        decoder->fold();
+        quantize(*decoder, dtype);
+        return decoder;
+      };
+      subjects.push_back({format("%s_%s_%s", kLargest.name, name_of(kind), name(dtype)), make, kind});
     }
   }
   return subjects;
@@ -212,7 +217,7 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options) {
     jobs.push_back({{name}, [=](Bench& bench) { bench_train(bench, name, *make(), rows, T); }});
   };
   if (!options.model.empty()) {
-    const Subject model = given_model(options.model);
+    const Subject model = given_model(options.model, Weights::trainable);
     add("train_" + model.name, model.make, 2, 256);
     return jobs;
   }

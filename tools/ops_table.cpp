@@ -357,6 +357,14 @@ static void add_products_of_use(std::vector<OpCase>& table) {
          {{"x", {3, 5}, {}, {N, C}}, {"w", {4, 5}, {}, {O, C}}},
          by_rows_of_w});
   }
+  // one token meets weights as they are stored
+  for (Dtype dtype : {Dtype::f16, Dtype::bf16, Dtype::q8_0, Dtype::q4_0, Dtype::q4_1}) {
+    table.push_back({format("linear_rows_1_%s", name(dtype)),
+                     plain,
+                     {{"x", {1, 64}, {}, {1, 2048}, Fill::normal, true},
+                      {"w", {5, 64}, {}, {32768, 2048}, Fill::normal, true, dtype}},
+                     by_rows_of_w});
+  }
   auto tile = [](const Vars& in) -> Vars {
     const int64_t M = in[0].dim(0), N = in[1].dim(1), K = in[1].dim(0);
     const Tensor c = Tensor::empty({M, N});
@@ -467,7 +475,8 @@ std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype) {
   std::vector<Tensor> inputs;
   for (const OpInput& input : op.inputs) {
     const Shape& shape = size == Size::small ? input.small : size == Size::large ? input.large : input.bench;
-    inputs.push_back(random_tensor(shape, input.fill, inputs.size(), dtype));
+    inputs.push_back(random_tensor(shape, input.fill, inputs.size(), dtype)
+                         .to(input.stored == Dtype::f32 ? dtype : input.stored));
   }
   return inputs;
 }

@@ -25,7 +25,8 @@ struct OpInput {
   Shape large;  // odd sizes beyond a vector, a block and a thread's share
   Shape bench;  // as in use; where memory is the limit, far beyond the caches
   Fill fill = Fill::normal;
-  bool constant = false;  // no gradient is asked for
+  bool constant = false;      // no gradient is asked for
+  Dtype stored = Dtype::f32;  // a constant of the bench may be another
 };
 
 // What an operation cannot do without: the bench judges by it. Bytes are counted by its tensors, each read or

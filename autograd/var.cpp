@@ -149,12 +149,19 @@ struct Engine {
 
 bool Grads::needs(size_t input) const { return node_.inputs[input].requires_grad(); }
 
+Grads::Sum Grads::add_or_write(size_t input) {
+  const Var& v = node_.inputs[input];
+  Tensor& sum = Engine::slot(v);
+  const bool add = sum.defined();
+  if (!add) sum = empty_like(v.value());
+  else if (!sum.unique()) sum = sum.clone();
+  return {sum, add};
+}
+
 Tensor Grads::into(size_t input) {
   const Var& v = node_.inputs[input];
   Tensor& sum = Engine::slot(v);
-  if (!sum.defined()) sum = zeros_like(v.value());
-  else if (!sum.unique()) sum = sum.clone();
-  return sum;
+  return sum.defined() ? add_or_write(input).sum : sum = zeros_like(v.value());
 }
 
 void Grads::give(size_t input, Tensor gradient) {

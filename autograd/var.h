@@ -52,6 +52,13 @@ class Grads {
   bool needs(size_t input) const;
   // Parameters: the buffer to add to, of the input's shape; zeros when nothing was added before.
   Tensor into(size_t input);
+  // The same for who can write as well as add: where nothing was added before, the buffer is fresh, and no zeros are
+  // written only to be read once.
+  struct Sum {
+    Tensor sum;
+    bool add;
+  };
+  Sum add_or_write(size_t input);
   // Activations: takes the tensor over as the input's gradient, or adds it if there is one already.
   void give(size_t input, Tensor gradient);
 

@@ -1,6 +1,9 @@
 #include <cmath>
+#include <numeric>
+#include <vector>
 
 #include "kernels/dispatch.h"
+#include "kernels/gemm.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
@@ -9,6 +12,11 @@
 //   lse = log sum exp(x)   logits x (N,O)  targets (N)  loss (1)  lse (N) f64 saved for backward.   dx: =
 //   dx = dloss / rows (softmax(x) (1 + 2 z lse) - onehot(target)); zero in ignored rows
 // The z-loss keeps lse near zero (PaLM, arXiv 2204.02311, section 5).
+//
+// linear_cross_entropy: the same of logits = h w^T, which are never there as a whole
+//   h (N,C)  w (O,C)  loss (1)  dh, dw saved for backward, where they are only multiplied by dloss
+// A block of rows goes through all three products while its logits are in the cache: logits = h w^T, dh = dlogits w,
+// dw += dlogits^T h.
 
 namespace supra {
 namespace cpu {
@@ -42,10 +50,9 @@ static void scaled_softmax(float* y, const float* x, double lse, double factor, 
 
 }  // namespace cpu
 
-static void check_targets(const char* op, const Tensor& logits, const Tensor& targets) {
-  const int64_t O = logits.dim(-1), N = row_count(logits);
-  CHECK(O > 0 && targets.numel() == N, "%s: targets are %s, expected one for each row of logits %s", op,
-        to_string(targets.shape()).c_str(), to_string(logits.shape()).c_str());
+static void check_targets(const char* op, int64_t N, int64_t O, const Tensor& targets) {
+  CHECK(O > 0 && targets.numel() == N, "%s: targets are %s, expected one for each of %ld rows of %ld logits", op,
+        to_string(targets.shape()).c_str(), static_cast<long>(N), static_cast<long>(O));
   const int32_t* target = targets.data<int32_t>();
   for (int64_t n = 0; n < N; n++) {
     CHECK(target[n] == kIgnore || (target[n] >= 0 && target[n] < O),
@@ -70,6 +77,13 @@ static Tensor lse_of_rows(const Tensor& logits, const int32_t* target) {
 
 static double element(const Tensor& t, int64_t i) {
   return t.dtype() == Dtype::f64 ? t.data<double>()[i] : t.data<float>()[i];
+}
+
+static void scale_in_place(const Tensor& t, double factor) {
+  by_dtype("cross_entropy", t.dtype(), [&]<class T>(T) {
+    T* x = t.data<T>();
+    for (int64_t i = 0; i < t.numel(); i++) x[i] *= static_cast<T>(factor);
+  });
 }
 
 static Tensor cross_entropy_bwd(double dloss, const Tensor& logits, const Tensor& targets, const Tensor& lse,
@@ -97,7 +111,7 @@ static Tensor cross_entropy_bwd(double dloss, const Tensor& logits, const Tensor
 
 Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
   const Tensor& x = logits.value();
-  check_targets("cross_entropy", x, targets);
+  check_targets("cross_entropy", row_count(x), x.dim(-1), targets);
   const int32_t* target = targets.data<int32_t>();
   const Tensor lse = lse_of_rows(x, target);
   const int64_t O = x.dim(-1);
@@ -115,8 +129,73 @@ Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
   });
 }
 
+// Logits that are there at once, in floats: a block and its gradient share them.
+constexpr int64_t kLogitsAtOnce = 1 << 22;
+
+// Turns rows of logits into their gradients, weight (softmax(x) (1 + 2 z lse) - onehot(target)), and returns the sum of
+// their losses.
+template <class T>
+static double differentiate_rows(T* logits, const int32_t* target, int64_t N, int64_t O, double z_loss, double weight) {
+  std::vector<double> losses(N);
+  parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      T* x = logits + n * O;
+      if (target[n] == kIgnore) {
+        std::fill_n(x, O, T(0));
+        continue;
+      }
+      const double lse = cpu::log_sum_exp(x, O);
+      losses[n] = lse - x[target[n]] + z_loss * lse * lse;
+      cpu::scaled_softmax(x, x, lse, weight * (1 + 2 * z_loss * lse), O);
+      x[target[n]] -= static_cast<T>(weight);
+    }
+  });
+  return std::accumulate(losses.begin(), losses.end(), 0.0);
+}
+
+Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss) {
+  const std::string weight = to_string(w.shape());
+  CHECK(w.value().rank() == 2 && h.value().rank() == 2 && h.dim(1) == w.dim(1),
+        "linear_cross_entropy: weight is %s, input %s; (O,C) and (N,C) are needed", weight.c_str(),
+        to_string(h.shape()).c_str());
+  const int64_t N = h.dim(0), C = h.dim(1), O = w.dim(0);
+  check_targets("linear_cross_entropy", N, O, targets);
+  const int32_t* target = targets.data<int32_t>();
+  const int64_t counted = N - std::count(target, target + N, kIgnore);
+  const double share = counted ? 1 / static_cast<double>(counted) : 0;
+  const bool keep = will_record({h, w});
+  const Tensor dh = keep && h.requires_grad() ? empty_like(h.value()) : Tensor();
+  const Tensor dw = keep && w.requires_grad() ? empty_like(w.value()) : Tensor();
+  double sum = 0;
+  by_dtype("linear_cross_entropy", h.dtype(), [&]<class T>(T) {
+    const T *x = h.value().data<T>(), *matrix = w.value().data<T>();
+    const int64_t block = std::clamp<int64_t>(kLogitsAtOnce / O / 32 * 32, 32, std::max<int64_t>(32, N));
+    const Tensor logits = Tensor::empty({std::min(block, N), O}, h.dtype());
+    T* y = logits.data<T>();
+    for (int64_t n = 0; n < N; n += block) {
+      const int64_t rows = std::min(block, N - n);
+      gemm(false, true, rows, O, C, x + n * C, C, matrix, C, false, y, O);
+      sum += differentiate_rows(y, target + n, rows, O, z_loss, share);
+      if (dh.defined()) gemm(false, false, rows, C, O, y, O, matrix, C, false, dh.data<T>() + n * C, C);
+      if (dw.defined()) gemm(true, false, O, C, rows, y, O, x + n * C, C, n > 0, dw.data<T>(), C);
+    }
+    if (dw.defined() && N == 0) dw.fill(0);
+  });
+  const Tensor loss = Tensor::full({1}, sum * share, h.dtype());
+  return record("linear_cross_entropy", {h, w}, loss, [=](const Tensor& dy, Grads& grads) {
+    const double factor = dy.item();
+    const auto give = [&](size_t input, const Tensor& gradient) {
+      if (!gradient.defined()) return;
+      if (factor != 1) scale_in_place(gradient, factor);
+      grads.give(input, gradient);
+    };
+    give(0, dh);
+    give(1, dw);
+  });
+}
+
 Tensor token_nll(const Tensor& logits, const Tensor& targets) {
-  check_targets("token_nll", logits, targets);
+  check_targets("token_nll", row_count(logits), logits.dim(-1), targets);
   const int32_t* target = targets.data<int32_t>();
   const Tensor lse = lse_of_rows(logits, target), nll = Tensor::empty({targets.numel()});
   for (int64_t n = 0; n < nll.numel(); n++) {

@@ -19,25 +19,39 @@ float* gemm_workspace() {
 
 namespace {
 
+// Every piece of C begins at a whole micro-tile of any level, and is large enough to pay for packing its
+// factors.
+constexpr int64_t kRowUnit = 32, kColumnUnit = 48;
+
 struct Grid {
   int64_t rows, columns;
 };
 
-// Cuts C into `pieces` of one shape, as square as their number allows: what a piece reads is its rows and its
-// columns.
-Grid cut(int64_t pieces, int64_t M, int64_t N) {
-  Grid best = {pieces, 1};
-  for (int64_t rows = 1; rows <= pieces; rows++) {
-    const int64_t columns = pieces / rows;
-    if (rows * columns == pieces && M / rows + N / columns < M / best.rows + N / best.columns)
-      best = {rows, columns};
+// Cuts C into pieces of one shape: as many as may be, the threads sharing them evenly, and among those the
+// cut that copies least. Every piece packs its part of op(B), and of op(A) where that is transposed; else it
+// reads A in place.
+Grid cut(int64_t M, int64_t N, int64_t K, bool ta) {
+  const int64_t all = threads();
+  const int64_t most = std::clamp<int64_t>(M * N * std::max<int64_t>(1, K) / kGrain, 1, 4 * all);
+  Grid best = {1, 1};
+  int64_t least = 0;
+  for (int64_t rows = 1; rows <= std::min(most, std::max<int64_t>(1, M / kRowUnit)); rows++) {
+    for (int64_t columns = 1; columns <= std::min(most / rows, std::max<int64_t>(1, N / kColumnUnit));
+         columns++) {
+      const int64_t pieces = rows * columns;
+      if (pieces > all && pieces % all != 0) continue;
+      const int64_t copied = 4 * rows * N + (ta ? 4 : 1) * columns * M;
+      // all threads busy is what counts; beyond that, more pieces are worth an eighth more copying
+      const int64_t cost = copied * 8 / (pieces < all ? 1 : 8 * all + pieces);
+      if (least == 0 || cost < least) best = {rows, columns}, least = cost;
+    }
   }
   return best;
 }
 
-// Where part i of n of a size begins, at whole micro-tiles.
-int64_t border(int64_t i, int64_t n, int64_t size, int64_t tile) {
-  return i == n ? size : size * i / n / tile * tile;
+// Where part i of n of a size begins.
+int64_t border(int64_t i, int64_t n, int64_t size, int64_t unit) {
+  return i == n ? size : size * i / n / unit * unit;
 }
 
 }  // namespace
@@ -51,14 +65,14 @@ void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int
     });
   }
   const auto multiply = blas_takes(M, N, K) ? blas_gemm : simd().gemm_tile;
-  const int64_t pieces = std::clamp<int64_t>(M * N * std::max<int64_t>(1, K) / kGrain, 1, threads());
-  const Grid grid = cut(pieces, M, N);
-  parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
+  const Grid grid = cut(M, N, K, ta);
+  parallel_for(grid.rows * grid.columns, 1, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; piece++) {
       const int64_t row = piece / grid.columns, column = piece % grid.columns;
-      const int64_t i = border(row, grid.rows, M, 8), rows = border(row + 1, grid.rows, M, 8) - i;
-      const int64_t j = border(column, grid.columns, N, 16),
-                    columns = border(column + 1, grid.columns, N, 16) - j;
+      const int64_t i = border(row, grid.rows, M, kRowUnit),
+                    rows = border(row + 1, grid.rows, M, kRowUnit) - i;
+      const int64_t j = border(column, grid.columns, N, kColumnUnit),
+                    columns = border(column + 1, grid.columns, N, kColumnUnit) - j;
       multiply(ta, tb, rows, columns, K, ta ? a + i : a + i * lda, lda, tb ? b + j * ldb : b + j, ldb,
                accumulate, c + i * ldc + j, ldc);
     }

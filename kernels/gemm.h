@@ -18,7 +18,7 @@ void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const double* a, in
           int64_t ldb, bool accumulate, double* c, int64_t ldc);
 
 // This thread's buffer for packed panels, 64-byte aligned; one gemm_tile() at a time uses it.
-constexpr int64_t kGemmWorkspace = 1 << 16;  // floats
+constexpr int64_t kGemmWorkspace = 1 << 18;  // floats
 float* gemm_workspace();
 
 }  // namespace supra

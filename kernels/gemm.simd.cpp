@@ -20,8 +20,10 @@ constexpr int kRows = 4, kVecs = 3;
 constexpr int kRows = 4, kVecs = 2;
 #endif
 constexpr int64_t kWidth = kVecs * kLanes;
-constexpr int64_t kDepth = 256, kBlockRows = 192;
-static_assert(kDepth * (kWidth + kBlockRows) <= kGemmWorkspace);
+// A block of B, kDepth x kBlockColumns, is packed once and stays in the second-level cache while all rows of
+// A pass by; kRows rows of A, kDepth long, stay in the first while the panels of the block pass by.
+constexpr int64_t kDepth = 192, kBlockColumns = 480, kBlockRows = 96;
+static_assert(kBlockColumns % kWidth == 0 && kDepth * (kBlockColumns + kBlockRows) <= kGemmWorkspace);
 
 int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
@@ -68,32 +70,27 @@ inline void micro(int64_t K, const float* a, int64_t row, int64_t step, Right b,
   }
 }
 
-// The rows of a group that is not whole: R at a time, then R/2, ... 1.
+// The first M < 2 R rows of a group: R at a time, then R/2, ... 1.
 template <int R, int V, bool kUnit>
-void rest(int64_t M, int64_t K, const float* a, int64_t row, int64_t step, Right b, bool accumulate, float* c,
-          int64_t ldc) {
+void rows_of_group(int64_t M, int64_t K, const float* a, int64_t row, int64_t step, Right b, bool accumulate,
+                   float* c, int64_t ldc) {
   if (M >= R) {
     micro<R, V, kUnit>(K, a, row, step, b, accumulate, c, ldc);
     M -= R, a += R * row, c += R * ldc;
   }
-  if constexpr (R > 1) rest<R / 2, V, kUnit>(M, K, a, row, step, b, accumulate, c, ldc);
-}
-
-template <int V, bool kUnit>
-void panel(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c, int64_t ldc) {
-  for (; M >= kRows; M -= kRows, a.data += a.group, c += kRows * ldc) {
-    micro<kRows, V, kUnit>(K, a.data, a.row, a.step, b, accumulate, c, ldc);
+  if constexpr (R > 1) {
+    if (M > 0) rows_of_group<R / 2, V, kUnit>(M, K, a, row, step, b, accumulate, c, ldc);
   }
-  if (M > 0) rest<kRows / 2, V, kUnit>(M, K, a.data, a.row, a.step, b, accumulate, c, ldc);
 }
 
+// One group of M <= kRows rows by one panel.
 template <int V>
-void panel(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c, int64_t ldc) {
+void row_group(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c, int64_t ldc) {
   if constexpr (V > 1) {
-    if (b.width <= (V - 1) * kLanes) return panel<V - 1>(M, K, a, b, accumulate, c, ldc);
+    if (b.width <= (V - 1) * kLanes) return row_group<V - 1>(M, K, a, b, accumulate, c, ldc);
   }
-  if (a.row == 1) return panel<V, true>(M, K, a, b, accumulate, c, ldc);
-  panel<V, false>(M, K, a, b, accumulate, c, ldc);
+  if (a.row == 1) return rows_of_group<kRows, V, true>(M, K, a.data, a.row, a.step, b, accumulate, c, ldc);
+  rows_of_group<kRows, V, false>(M, K, a.data, a.row, a.step, b, accumulate, c, ldc);
 }
 
 // Copies K rows of a panel, filled up with zeros to whole vectors. With tb, `b` is transposed as it stands in
@@ -123,18 +120,18 @@ Right pack_right(float* packed, bool tb, int64_t K, Right b) {
   return {packed, step, b.width};
 }
 
-// Copies M rows of op(A) where A is transposed: a row of A holds neighbours.
+// Copies M rows of op(A) where A is transposed: a row of A holds neighbours. Groups go several at a time,
+// whole cache lines of a row of A.
 Left pack_left(float* packed, int64_t M, int64_t K, const float* a, int64_t lda) {
-  for (int64_t i = 0; i < M; i += kRows) {
-    const int64_t n = at_most(M - i, kRows);
+  constexpr int64_t kStretch = 64;
+  for (int64_t i = 0; i < M; i += kStretch) {
+    const int64_t n = at_most(M - i, kStretch), whole = n / kRows * kRows;
     const float* in = a + i;
-    float* out = packed + i * K;
-    for (int64_t k = 0; k < K; k++, in += lda, out += kRows) {
-      if (n == kRows) {
-        __builtin_memcpy(out, in, sizeof(float) * kRows);
-      } else {
-        for (int64_t r = 0; r < n; r++) out[r] = in[r];
-      }
+    for (int64_t k = 0; k < K; k++, in += lda) {
+      float* out = packed + i * K + k * kRows;
+      for (int64_t r = 0; r < whole; r += kRows, out += kRows * K)
+        __builtin_memcpy(out, in + r, sizeof(float) * kRows);
+      for (int64_t r = whole; r < n; r++) out[r - whole] = in[r];
     }
   }
   return {packed, kRows * K, 1, kRows};
@@ -150,19 +147,28 @@ void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a
     }
   }
   float* const packed_right = gemm_workspace();
-  float* const packed_left = packed_right + kDepth * kWidth;
-  for (int64_t i = 0; i < M; i += kBlockRows) {
-    const int64_t rows = at_most(M - i, kBlockRows);
-    for (int64_t k = 0; k < K; k += kDepth) {
-      const int64_t depth = at_most(K - k, kDepth);
-      Left left = ta ? Left{a + k * lda + i, kRows, 1, lda} : Left{a + i * lda + k, kRows * lda, lda, 1};
-      if (ta && N > kWidth) left = pack_left(packed_left, rows, depth, left.data, lda);
-      for (int64_t j = 0; j < N; j += kWidth) {
-        const int64_t width = at_most(N - j, kWidth);
-        Right right = tb ? Right{b + j * ldb + k, ldb, width} : Right{b + k * ldb + j, ldb, width};
-        const bool whole = width % kLanes == 0, reused = rows > 4 * kRows;
-        if (tb || !whole || reused) right = pack_right(packed_right, tb, depth, right);
-        panel<kVecs>(rows, depth, left, right, accumulate || k > 0, c + i * ldc + j, ldc);
+  float* const packed_left = packed_right + kDepth * kBlockColumns;
+  for (int64_t k = 0; k < K; k += kDepth) {
+    const int64_t depth = at_most(K - k, kDepth);
+    for (int64_t j = 0; j < N; j += kBlockColumns) {
+      const int64_t columns = at_most(N - j, kBlockColumns), panels = (columns + kWidth - 1) / kWidth;
+      Right right[kBlockColumns / kWidth];
+      for (int64_t p = 0; p < panels; p++) {
+        const int64_t first = j + p * kWidth, width = at_most(N - first, kWidth);
+        right[p] = tb ? Right{b + first * ldb + k, ldb, width} : Right{b + k * ldb + first, ldb, width};
+        const bool whole = width % kLanes == 0, reused = M > 4 * kRows;
+        if (tb || !whole || reused)
+          right[p] = pack_right(packed_right + p * kWidth * kDepth, tb, depth, right[p]);
+      }
+      for (int64_t i = 0; i < M; i += kBlockRows) {
+        const int64_t rows = at_most(M - i, kBlockRows);
+        Left left = ta ? Left{a + k * lda + i, kRows, 1, lda} : Left{a + i * lda + k, kRows * lda, lda, 1};
+        if (ta && panels > 1) left = pack_left(packed_left, rows, depth, left.data, lda);
+        for (int64_t r = 0; r < rows; r += kRows, left.data += left.group) {
+          float* out = c + (i + r) * ldc + j;
+          for (int64_t p = 0; p < panels; p++, out += kWidth)
+            row_group<kVecs>(at_most(rows - r, kRows), depth, left, right[p], accumulate || k > 0, out, ldc);
+        }
       }
     }
   }

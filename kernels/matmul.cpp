@@ -65,8 +65,8 @@ Var linear(const Var& x, const Var& w, const Var& bias) {
         grads.give(0, dx);
       }
       if (grads.needs(1)) {
-        const Tensor dw = grads.into(1);
-        gemm(true, false, O, C, N, dy.data<T>(), O, x.data<T>(), C, true, dw.data<T>(), C);
+        const auto [dw, add] = grads.add_or_write(1);
+        gemm(true, false, O, C, N, dy.data<T>(), O, x.data<T>(), C, add, dw.data<T>(), C);
       }
       if (has_bias && grads.needs(2)) column_sums(grads.into(2).data<T>(), dy.data<T>(), N, O);
     });

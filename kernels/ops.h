@@ -90,6 +90,9 @@ constexpr int32_t kIgnore = -100;
 // mean over the targets that are not kIgnore of  lse - x_target + z_loss * lse^2,  lse = log sum exp(x)
 //   logits (N,O)  targets (N) i32  ->  (1)
 Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss = 0);
+// cross_entropy(linear(h, w), targets, z_loss) that never holds all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
+// h and w are computed here, in the forward; a backward only scales them, so there is one.
+Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0);
 // -log p(target) of each row, f32 (N); 0 where the target is kIgnore. No gradient.
 Tensor token_nll(const Tensor& logits, const Tensor& targets);
 

@@ -119,6 +119,10 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
   return norm_(x);
 }
 
-Var Decoder::logits(const Var& hidden) const { return linear(hidden, config_.tied ? embedding_ : output_.weight); }
+Var Decoder::logits(const Var& hidden) const { return linear(hidden, output_weight()); }
+
+Var Decoder::loss(const Var& hidden, const Tensor& targets, double z_loss) const {
+  return linear_cross_entropy(reshape(hidden, {-1, config_.width}), output_weight(), targets.view({-1}), z_loss);
+}
 
 }  // namespace supra

@@ -34,6 +34,8 @@ class Decoder {
   Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {}) const;
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;
+  // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never there as a whole
+  Var loss(const Var& hidden, const Tensor& targets, double z_loss) const;
 
  private:
   struct Layer {
@@ -41,6 +43,8 @@ class Decoder {
     std::unique_ptr<Mixer> mixer;
     Mlp mlp;
   };
+
+  const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }
 
   Config config_;
   Var embedding_;  // (O,C)

@@ -8,6 +8,7 @@
 
 #include "tensor/cuda.h"
 #include "tensor/error.h"
+#include "tensor/recycle.h"
 
 namespace supra {
 
@@ -48,14 +49,14 @@ std::shared_ptr<void> allocate(size_t bytes, Device device) {
   if (device == Device::cuda) return allocate_cuda(bytes);
   Account& held = account(device);
   const size_t rounded = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
-  void* memory = rounded < bytes ? nullptr : aligned_alloc(64, rounded);
-  CHECK(memory, "out of memory: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)",
+  const Block block = rounded < bytes ? Block{} : take_block(rounded);
+  CHECK(block.memory, "out of memory: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)",
         bytes / 1e6, held.current.load() / 1e6);
-  if (poison) memset(memory, 0xff, rounded);
+  if (poison) memset(block.memory, 0xff, rounded);
   held.take(rounded);
-  return {memory, [rounded, &held](void* p) {
+  return {block.memory, [rounded, block, &held](void*) {
             held.current -= rounded;
-            free(p);
+            give_back(block);
           }};
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -37,12 +38,14 @@ int hardware_threads() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
-// A round is one parallel_for: the caller fills the job, raises `round` and runs part 0; worker i runs part i.
+// A round is one parallel_for. It is cut into parts, and whoever is free takes the next one, the caller included: a
+// thread that the machine holds up delays the round by one part, not by its share. A thread with nothing to do spins for
+// the gap between two kernels, then sleeps, so that a busy machine can give its core to the one everybody waits for.
 class Pool {
  public:
   explicit Pool(int size) {
     flush_denormals();
-    for (int i = 1; i < size; i++) workers_.emplace_back([this, i] { work(i); });
+    for (int i = 1; i < size; i++) workers_.emplace_back([this] { work(); });
   }
 
   ~Pool() {
@@ -62,23 +65,19 @@ class Pool {
     n_ = n;
     parts_ = parts;
     error_ = nullptr;
-    open_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
+    finished_.store(0, std::memory_order_relaxed);
+    const uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+    ticket_.store(uint64_t{round} << 32 | static_cast<uint32_t>(parts), std::memory_order_release);
+    round_.store(round, std::memory_order_release);
     round_.notify_all();
-    part(0);
-    for (int left = open_.load(std::memory_order_acquire), spins = 0; left > 0; left = open_.load(std::memory_order_acquire)) {
-      if (++spins < kSpins) pause();
-      else open_.wait(left, std::memory_order_acquire);
-    }
+    take_parts();
+    for (int done; (done = finished_.load(std::memory_order_acquire)) != parts;) wait_for_change(finished_, done);
     if (error_) std::rethrow_exception(error_);
   }
 
   static thread_local bool inside;
 
  private:
-  // Long enough to bridge the gap between two kernels, short enough to leave the core to others soon.
-  static constexpr int kSpins = 4000;
-
   static void pause() {
 #if defined(__x86_64__)
     _mm_pause();
@@ -87,8 +86,33 @@ class Pool {
 #endif
   }
 
+  template <class T>
+  static void wait_for_change(const std::atomic<T>& value, T seen) {
+    constexpr auto kSpin = std::chrono::microseconds(100);
+    const auto start = std::chrono::steady_clock::now();
+    do {
+      for (int i = 0; i < 16; i++) {
+        if (value.load(std::memory_order_acquire) != seen) return;
+        pause();
+      }
+    } while (std::chrono::steady_clock::now() - start < kSpin);
+    value.wait(seen, std::memory_order_acquire);
+  }
+
+  // A ticket is good if the round is still the one it was read in; then the round cannot end before this part does, and
+  // its job may be read.
+  void take_parts() {
+    uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    while (static_cast<uint32_t>(ticket) > 0) {
+      if (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel)) continue;
+      const int parts = parts_;
+      part(parts - static_cast<int>(static_cast<uint32_t>(ticket)));
+      if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == parts) finished_.notify_all();
+      ticket = ticket_.load(std::memory_order_acquire);
+    }
+  }
+
   void part(int i) {
-    if (i >= parts_) return;
     inside = true;
     try {
       (*job_)(n_ * i / parts_, n_ * (i + 1) / parts_);
@@ -99,24 +123,19 @@ class Pool {
     inside = false;
   }
 
-  void work(int i) {
+  void work() {
     flush_denormals();
-    uint32_t seen = 0;
-    while (true) {
-      for (int spins = 0; round_.load(std::memory_order_acquire) == seen;) {
-        if (++spins < kSpins) pause();
-        else round_.wait(seen, std::memory_order_acquire);
-      }
-      seen++;
-      if (stop_) return;
-      part(i);
-      if (open_.fetch_sub(1, std::memory_order_acq_rel) == 1) open_.notify_one();
+    for (uint32_t seen = 0; !stop_; seen = round_.load(std::memory_order_acquire)) {
+      take_parts();
+      wait_for_change(round_, seen);
     }
   }
 
   std::vector<std::thread> workers_;
   std::atomic<uint32_t> round_{0};
-  std::atomic<int> open_{0};
+  // the round in the high half, in the low half how many parts nobody has taken yet
+  std::atomic<uint64_t> ticket_{0};
+  std::atomic<int> finished_{0};
   std::atomic<bool> stop_{false};
   Task* job_ = nullptr;
   int64_t n_ = 0;
@@ -142,14 +161,15 @@ void set_threads(int n) {
 
 void parallel_for(int64_t n, int64_t grain, Task f) {
   if (n <= 0) return;
-  const int64_t wanted = std::max<int64_t>(1, n / std::max<int64_t>(1, grain));
-  if (wanted == 1 || Pool::inside) {
+  const int64_t wanted = std::max<int64_t>(1, n / std::max<int64_t>(1, grain)), all = threads();
+  if (wanted == 1 || all == 1 || Pool::inside) {
     f(0, n);
     return;
   }
-  const int parts = static_cast<int>(std::min<int64_t>(threads(), wanted));
-  if (parts == 1) f(0, n);
-  else pool()->run(n, parts, f);
+  // few parts: one a thread; else several, in equal numbers
+  constexpr int64_t kPartsPerThread = 4;
+  const int64_t each = std::min(kPartsPerThread, wanted / all);
+  pool()->run(n, static_cast<int>(each > 1 ? each * all : std::min(all, wanted)), f);
 }
 
 }  // namespace supra

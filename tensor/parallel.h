@@ -3,8 +3,8 @@
 #include <memory>
 #include <type_traits>
 
-// The thread pool. Work is cut into ranges that depend only on the sizes and the thread count, so the same run gives the
-// same bits. Denormals are flushed in every thread, the caller's included: powers of the decay are full of them.
+// The thread pool. Work is cut into ranges that depend only on the sizes and the thread count, whoever computes them, so
+// the same run gives the same bits. Denormals are flushed in every thread, the caller's included: powers of the decay are full of them.
 
 namespace supra {
 
@@ -32,7 +32,7 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-// Calls f(begin, end) on ranges that cover [0, n) once, one range a thread, none shorter than `grain` if it can be
+// Calls f(begin, end) on ranges that cover [0, n) once, up to four a thread, none shorter than `grain` if it can be
 // helped; returns when all are done. A call from inside f runs in the calling thread. The first exception is rethrown.
 void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> f);
 

@@ -84,6 +84,27 @@ TEST(CrossEntropy, refuses_what_does_not_fit) {
   EXPECT_THROW(token_nll(x.value(), targets({0, 5})), Error);
 }
 
+// 150 rows of 40,000 logits are two blocks.
+TEST(LinearCrossEntropy, is_the_loss_of_the_logits_it_never_holds) {
+  const int64_t N = 150, O = 40000, C = 9;
+  std::vector<int32_t> ids(N);
+  for (int64_t n = 0; n < N; n++) ids[n] = n % 7 == 0 ? kIgnore : static_cast<int32_t>(n * 257 % O);
+  const Tensor h = random_normal({N, C}, 5), w = random_normal({O, C}, 6);
+  const Var h1(h, true), w1(w, true), h2(h, true), w2(w, true);
+  const Var given = linear_cross_entropy(h1, w1, targets(ids), 1e-3);
+  const Var expected = cross_entropy(linear(h2, w2), targets(ids), 1e-3);
+  EXPECT_NEAR(given.value().item(), expected.value().item(), 1e-5);
+  const Tensor seed = Tensor::full({1}, 3);
+  backward(given, seed);
+  backward(expected, seed);
+  expect_close(h1.grad(), h2.grad(), "dh", 4);
+  expect_close(w1.grad(), w2.grad(), "dw", 4);
+  const size_t before = memory_stats().current;
+  reset_peak();
+  linear_cross_entropy(Var(h), Var(w), targets(ids));
+  EXPECT_LT(memory_stats().peak - before, sizeof(float) * N * O * 3 / 4);
+}
+
 TEST(TokenNll, is_the_loss_of_each_row) {
   const Tensor x = random_normal({2, 3, 41}, 4);
   const Tensor ids = targets({0, 40, kIgnore, 7, 8, 9}).view({2, 3});

@@ -118,6 +118,16 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
   table.push_back(
       {"cross_entropy_z_loss", loss(0.1), {{"logits", {6, 7}, {67, 3001}, {512, 32000}}}, each(4)});
   table.push_back({"cross_entropy_narrow", loss(0), {{"logits", {5, 3}, {67, 3}, {1 << 22, 3}}}, each(4)});
+  // its forward does the three products of both directions
+  OpWork three_products = product([](const auto& in) { return 3 * in[1].dim(0); });
+  three_products.moves = OpWork::Moves::nothing_in_back;
+  table.push_back({"linear_cross_entropy",
+                   [](const Vars& in) -> Vars {
+                     const Tensor targets = some_targets(Var(Tensor::empty({in[0].dim(0), in[1].dim(0)})));
+                     return {linear_cross_entropy(in[0], in[1], targets, 0.01)};
+                   },
+                   {{"h", {6, 3}, {67, 35}, {512, 768}}, {"w", {5, 3}, {517, 35}, {32000, 768}}},
+                   three_products});
 }
 
 static void add_matmul(std::vector<OpCase>& table) {

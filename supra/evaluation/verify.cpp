@@ -46,8 +46,7 @@ class Computed {
   Var logits(const Var& hidden) const { return decoder_.logits(hidden); }
 
   Var loss(double z_loss) const {
-    const Var x = logits(decoder_.hidden(tokens()));
-    return cross_entropy(reshape(x, {-1, x.dim(-1)}), targets(), z_loss);
+    return decoder_.loss(decoder_.hidden(tokens()), targets(), z_loss);
   }
 
   void run_backward() {

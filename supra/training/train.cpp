@@ -40,8 +40,7 @@ double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, const T
   double loss = 0;
   for (int64_t part = 0; part < o.accumulate; part++) {
     const Batch batch = loader.next();
-    const Var logits = decoder.logits(decoder.hidden(batch.tokens));
-    const Var mean = cross_entropy(reshape(logits, {-1, logits.dim(-1)}), batch.targets.view({-1}), o.z_loss);
+    const Var mean = decoder.loss(decoder.hidden(batch.tokens), batch.targets, o.z_loss);
     loss += mean.value().item() / static_cast<double>(o.accumulate);
     backward(mean);
   }

@@ -1,0 +1,18 @@
+#pragma once
+#include <cstddef>
+
+// CPU memory that was freed is kept for the next block of its size: pages that are fresh from the system cost more than
+// many a kernel that writes to them. In use and kept together never exceed the most that was in use at once.
+
+namespace supra {
+
+struct Block {
+  void* memory;
+  size_t bytes;  // at least what was asked for
+};
+
+// 64-byte aligned; memory is null when there is none left. `bytes` is a multiple of 64.
+Block take_block(size_t bytes);
+void give_back(Block block);
+
+}  // namespace supra

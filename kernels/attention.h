@@ -23,13 +23,20 @@ struct LinearAttentionHead {
   const float* log_decay;
   int64_t log_decay_step;
   const float* state;  // (K,V) before the first step; null: zeros
+  // Where the outputs are normalised: 1 / deviation of every step, null otherwise. Backward needs the
+  // outputs, too.
+  float* rstd;
+  int64_t rstd_step;
+  float norm_eps;
+  const float* y;
 };
 
 struct LinearAttentionGrads {
-  float *dq, *dk, *dv;  // steps of q, k, v.  dq: =   dk, dv: += (heads may share them)
+  float *dq, *dk, *dv;  // steps of q, k, v
   float* dstate;        // (K,V): the gradient of the last state on entry, of the first on return
   float* dlog_decay;    // of every step; may be null
   int64_t dlog_decay_step;
+  bool add_k, add_v;  // dk, dv: += after the first of the heads that share them
 };
 
 // Floats of scratch memory that either direction needs.

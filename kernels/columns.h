@@ -11,14 +11,21 @@ namespace {
 struct Whole {
   static Vec load(const float* p) { return supra::SUPRA_LEVEL::load(p); }
   static void store(float* p, Vec v) { supra::SUPRA_LEVEL::store(p, v); }
+  // store() of what nobody reads soon; see streams()
+  static void put(float* p, Vec v) { store(p, v); }
   // zero in the lanes that stand for no column
   static Vec mask(Vec v) { return v; }
+};
+
+struct Streamed : Whole {
+  static void put(float* p, Vec v) { stream(p, v); }
 };
 
 struct Rest {
   int64_t n;
   Vec load(const float* p) const { return load_first(p, n); }
   void store(float* p, Vec v) const { store_first(p, v, n); }
+  void put(float* p, Vec v) const { store(p, v); }
   Vec mask(Vec v) const {
     VecInt lane = {};
     for (int32_t i = 0; i < kLanes; i++) lane[i] = i;
@@ -26,10 +33,21 @@ struct Rest {
   }
 };
 
+// An output of N rows this large has left the caches before anybody reads it. It is written past them, which
+// spares the memory the reading of lines that are then overwritten whole.
+inline bool streams(const float* output, int64_t N, int64_t C) {
+  constexpr int64_t kLarge = 1 << 20;
+  return N * C >= kLarge && C % kLanes == 0 && reinterpret_cast<uintptr_t>(output) % sizeof(Vec) == 0;
+}
+
 template <class F>
-inline void for_columns(int64_t n, F f) {
+inline void for_columns(int64_t n, F f, bool streamed = false) {
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) f(i, Whole());
+  if (streamed) {
+    for (; i + kLanes <= n; i += kLanes) f(i, Streamed());
+  } else {
+    for (; i + kLanes <= n; i += kLanes) f(i, Whole());
+  }
   if (i < n) f(i, Rest{n - i});
 }
 

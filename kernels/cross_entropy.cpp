@@ -15,8 +15,8 @@
 //
 // linear_cross_entropy: the same of logits = h w^T, which are never there as a whole
 //   h (N,C)  w (O,C)  loss (1)  dh, dw saved for backward, where they are only multiplied by dloss
-// A block of rows goes through all three products while its logits are in the cache: logits = h w^T, dh = dlogits w,
-// dw += dlogits^T h.
+// A block of rows goes through all three products while its logits are in the cache: logits = h w^T, dh =
+// dlogits w, dw += dlogits^T h.
 
 namespace supra {
 namespace cpu {
@@ -51,8 +51,8 @@ static void scaled_softmax(float* y, const float* x, double lse, double factor, 
 }  // namespace cpu
 
 static void check_targets(const char* op, int64_t N, int64_t O, const Tensor& targets) {
-  CHECK(O > 0 && targets.numel() == N, "%s: targets are %s, expected one for each of %ld rows of %ld logits", op,
-        to_string(targets.shape()).c_str(), static_cast<long>(N), static_cast<long>(O));
+  CHECK(O > 0 && targets.numel() == N, "%s: targets are %s, expected one for each of %ld rows of %ld logits",
+        op, to_string(targets.shape()).c_str(), static_cast<long>(N), static_cast<long>(O));
   const int32_t* target = targets.data<int32_t>();
   for (int64_t n = 0; n < N; n++) {
     CHECK(target[n] == kIgnore || (target[n] >= 0 && target[n] < O),
@@ -132,10 +132,11 @@ Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
 // Logits that are there at once, in floats: a block and its gradient share them.
 constexpr int64_t kLogitsAtOnce = 1 << 22;
 
-// Turns rows of logits into their gradients, weight (softmax(x) (1 + 2 z lse) - onehot(target)), and returns the sum of
-// their losses.
+// Turns rows of logits into their gradients, weight (softmax(x) (1 + 2 z lse) - onehot(target)), and returns
+// the sum of their losses.
 template <class T>
-static double differentiate_rows(T* logits, const int32_t* target, int64_t N, int64_t O, double z_loss, double weight) {
+static double differentiate_rows(T* logits, const int32_t* target, int64_t N, int64_t O, double z_loss,
+                                 double weight) {
   std::vector<double> losses(N);
   parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) {

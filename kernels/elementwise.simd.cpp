@@ -4,20 +4,26 @@
 
 namespace supra::SUPRA_LEVEL {
 
+// One row of n elements; what its last vector lacks is no obstacle.
+static bool large(const float* y, int64_t n) { return streams(y, 1, n / kLanes * kLanes); }
+
 void exp_array(float* y, const float* x, int64_t n) {
-  for_columns(n, [=](int64_t i, auto part) { part.store(y + i, exp(part.load(x + i))); });
+  for_columns(
+      n, [=](int64_t i, auto part) { part.put(y + i, exp(part.load(x + i))); }, large(y, n));
 }
 
 void activation_fwd(float* y, const float* x, int64_t n, Activation f) {
   with_activation(f, [=](auto f) {
-    for_columns(n, [=](int64_t i, auto part) { part.store(y + i, f.value(part.load(x + i))); });
+    for_columns(
+        n, [=](int64_t i, auto part) { part.put(y + i, f.value(part.load(x + i))); }, large(y, n));
   });
 }
 
 void activation_bwd(float* dx, const float* dy, const float* x, int64_t n, Activation f) {
   with_activation(f, [=](auto f) {
     for_columns(
-        n, [=](int64_t i, auto part) { part.store(dx + i, part.load(dy + i) * f.slope(part.load(x + i))); });
+        n, [=](int64_t i, auto part) { part.put(dx + i, part.load(dy + i) * f.slope(part.load(x + i))); },
+        large(dx, n));
   });
 }
 

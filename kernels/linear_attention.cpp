@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -15,7 +16,8 @@
 //   dS_t = g_{t+1} dS_{t+1} + q_t^T do_t
 //   dq_t = S_t do_t    dk_t = scale dS_t v_t    dv_t = scale dS_t^T k_t    d log g_t = g_t <S_{t-1}, dS_t>
 // The reference walks these lines as they stand. The fast code takes chunks of steps and saves the state that
-// enters each.
+// enters each. With a norm, o goes through groupnorm (groupnorm.cpp), a group a head; the fast code does it
+// in place and saves y and rstd (B,T,H).
 
 namespace supra {
 namespace {
@@ -41,6 +43,13 @@ struct Inputs {
   const T* state;  // null: zeros
 };
 
+// What the fast code needs to normalise its outputs; rstd is null where it does not.
+struct Normed {
+  float* rstd;  // (B,T,H)
+  float eps;
+  const float* y;  // (B,T,H,V), backward only
+};
+
 template <class T>
 struct Gradients {
   T *dq, *dk, *dv;
@@ -48,7 +57,7 @@ struct Gradients {
   T* dlog_decay;  // (B,T,H) whatever log_decay is; may be null
 };
 
-void fwd(double* o, double* last_state, double*, const Inputs<double>& in, const Sizes& n) {
+void fwd(double* o, double* last_state, double*, const Inputs<double>& in, const Normed&, const Sizes& n) {
   for (int64_t head = 0; head < n.B * n.H; head++) {
     const int64_t b = head / n.H, h = head % n.H;
     double* S = last_state + n.state_at(b, h);
@@ -68,7 +77,7 @@ void fwd(double* o, double* last_state, double*, const Inputs<double>& in, const
 }
 
 void bwd(const Gradients<double>& grads, const double* d_o, const double*, const Inputs<double>& in,
-         const Sizes& n) {
+         const Normed&, const Sizes& n) {
   const int64_t KV = n.K * n.V;
   std::vector<double> states((n.T + 1) * KV);
   for (int64_t head = 0; head < n.B * n.H; head++) {
@@ -116,8 +125,8 @@ std::vector<float> decay_powers(const float* log_decay, const Sizes& n) {
   return powers;
 }
 
-LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Sizes& n,
-                            int64_t b, int64_t h) {
+LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Normed& norm,
+                            const Sizes& n, int64_t b, int64_t h) {
   LinearAttentionHead head = {};
   head.steps = n.lengths[b], head.K = n.K, head.V = n.V, head.chunk = linear_chunk(n.K, n.V);
   head.q = in.q + n.q_at(b, 0, h), head.k = in.k + n.k_at(b, 0, h), head.v = in.v + n.v_at(b, 0, h);
@@ -128,13 +137,17 @@ LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& p
   else
     head.powers = powers.data() + h * (head.chunk + 1);
   if (in.state) head.state = in.state + n.state_at(b, h);
+  head.norm_eps = norm.eps, head.rstd_step = n.H;
+  if (norm.rstd) head.rstd = norm.rstd + b * n.T * n.H + h;
+  if (norm.y) head.y = norm.y + n.o_at(b, 0, h);
   return head;
 }
 
 // Heads a thread takes at least: less work than that costs less than waking it.
 int64_t head_grain(const Sizes& n) { return 1 + 16384 / (1 + n.T * (n.K + n.V + n.K * n.V / 16)); }
 
-void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, const Sizes& n) {
+void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, const Normed& norm,
+         const Sizes& n) {
   const std::vector<float> powers = decay_powers(in.log_decay, n);
   parallel_for(n.B * n.H, head_grain(n), [&](int64_t begin, int64_t end) {
     const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
@@ -142,14 +155,14 @@ void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, co
       const int64_t b = i / n.H, h = i % n.H;
       simd().linear_attention_fwd(o + n.o_at(b, 0, h), last_state + n.state_at(b, h),
                                   states ? states + n.state_at(b, h) * n.chunks() : nullptr,
-                                  head_of(in, powers, n, b, h), scratch.data<float>());
+                                  head_of(in, powers, norm, n, b, h), scratch.data<float>());
     }
   });
 }
 
 // Heads that share a key or value head add to one gradient: one thread takes them, in order.
 void bwd(const Gradients<float>& grads, const float* d_o, const float* states, const Inputs<float>& in,
-         const Sizes& n) {
+         const Normed& norm, const Sizes& n) {
   const std::vector<float> powers = decay_powers(in.log_decay, n);
   const int64_t family = std::lcm(n.H / n.Gk, n.H / n.Gv);
   parallel_for(n.B * n.H / family, 1 + head_grain(n) / family, [&](int64_t begin, int64_t end) {
@@ -161,9 +174,11 @@ void bwd(const Gradients<float>& grads, const float* d_o, const float* states, c
                                          grads.dv + n.v_at(b, 0, h),
                                          grads.dstate + n.state_at(b, h),
                                          grads.dlog_decay ? grads.dlog_decay + b * n.T * n.H + h : nullptr,
-                                         n.H};
+                                         n.H,
+                                         h % (n.H / n.Gk) > 0,
+                                         h % (n.H / n.Gv) > 0};
       simd().linear_attention_bwd(head, d_o + n.o_at(b, 0, h), states + n.state_at(b, h) * n.chunks(),
-                                  head_of(in, powers, n, b, h), scratch.data<float>());
+                                  head_of(in, powers, norm, n, b, h), scratch.data<float>());
     }
   });
 }
@@ -218,31 +233,43 @@ Tensor sum_of_steps(const Tensor& by_token) {
 }  // namespace
 
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
-                                 const Var& state, const std::vector<int64_t>& lengths) {
+                                 const Var& state, const std::vector<int64_t>& lengths, double norm_eps) {
+  const Dtype dtype = q.dtype();
+  if (norm_eps > 0 && dtype == Dtype::f64) {
+    const LinearAttention plain = linear_attention(q, k, v, log_decay, scale, state, lengths);
+    const Shape rows = {-1, q.dim(2) * v.dim(3)};
+    return {reshape(groupnorm(reshape(plain.o, rows), q.dim(2), norm_eps), plain.o.shape()), plain.state};
+  }
   const Tensor first = state.defined() ? state.value() : Tensor();
   const Sizes n =
       check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale, lengths);
-  const Dtype dtype = q.dtype();
-  const Tensor o = Tensor::zeros({n.B, n.T, n.H, n.V}, dtype),
-               last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
-  Tensor states;
-  if (dtype == Dtype::f32 && will_record({q, k, v, log_decay, state})) {
-    states = Tensor::empty({n.B, n.H, n.chunks(), n.K, n.V});
-  }
+  // the fast code writes every step there is; the reference adds, and steps beyond a row's length are zero
+  const bool zeros = dtype == Dtype::f64 || std::any_of(n.lengths.begin(), n.lengths.end(),
+                                                        [&](int64_t length) { return length < n.T; });
+  const auto blank = [=](const Shape& shape) {
+    return zeros ? Tensor::zeros(shape, dtype) : Tensor::empty(shape, dtype);
+  };
+  const bool keep = will_record({q, k, v, log_decay, state});
+  const Tensor o = blank({n.B, n.T, n.H, n.V}), last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
+  const Tensor states =
+      keep && dtype == Dtype::f32 ? Tensor::empty({n.B, n.H, n.chunks(), n.K, n.V}) : Tensor();
+  const Tensor rstd = norm_eps > 0 ? Tensor::empty({n.B, n.T, n.H}) : Tensor();
+  const Normed norm = {data_or_null<float>(rstd), static_cast<float>(norm_eps), nullptr};
   by_dtype("linear_attention", dtype, [&]<class T>(T) {
     fwd(o.data<T>(), last.data<T>(), data_or_null<T>(states),
-        inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first), n);
+        inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first), norm, n);
   });
 
   auto backward = [=, q = q.value(), k = k.value(), v = v.value(), log_decay = log_decay.value()](
                       std::span<const Tensor> dy, Grads& grads) {
     const Tensor d_o = dy[0].defined() ? dy[0] : Tensor::zeros({n.B, n.T, n.H, n.V}, dtype);
     const Tensor dstate = dy[1].defined() ? dy[1].clone() : Tensor::zeros({n.B, n.H, n.K, n.V}, dtype);
-    const Tensor dq = zeros_like(q), dk = zeros_like(k), dv = zeros_like(v);
+    const Tensor dq = blank(q.shape()), dk = blank(k.shape()), dv = blank(v.shape());
     Tensor ddecay = grads.needs(3) ? Tensor::zeros({n.B, n.T, n.H}, dtype) : Tensor();
+    const Normed back = {data_or_null<float>(rstd), norm.eps, rstd.defined() ? o.data<float>() : nullptr};
     by_dtype("linear_attention", dtype, [&]<class T>(T) {
       bwd({dq.data<T>(), dk.data<T>(), dv.data<T>(), dstate.data<T>(), data_or_null<T>(ddecay)},
-          d_o.data<T>(), data_or_null<T>(states), inputs<T>(q, k, v, log_decay, first), n);
+          d_o.data<T>(), data_or_null<T>(states), inputs<T>(q, k, v, log_decay, first), back, n);
       if (ddecay.defined() && !n.decay_by_token) ddecay = sum_of_steps<T>(ddecay);
     });
     grads.give(0, dq);

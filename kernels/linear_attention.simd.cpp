@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 
+#include "kernels/columns.h"
 #include "kernels/simd.h"
 #include "kernels/tile.h"
 
@@ -17,6 +18,9 @@
 //   dV = P dO + diag(rho) K dS'
 //   dS = lambda_n dS' + Q^T diag(lambda) dO
 //   d log g_t = <S, dS> - sum over u < t of (q_u dq_u - k_u dk_u)
+//
+// Where the outputs are normalised (groupnorm.cpp, a group a head), it happens here, while a chunk's rows are
+// at hand.
 //
 // P and D stand on their side, a row a key: the products that make them then run along the queries, whatever
 // K and V are. Every factor of the decay is a product of g: none is above 1.
@@ -90,6 +94,34 @@ void chunk_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chun
   for (int64_t j = 0; j < chunk.steps; j++) decay.rho[j] = decay.between.row(j)[chunk.steps - 1];
 }
 
+// o becomes y = (o - mean(o)) rstd, row by row.
+void normalise(Tile o, const LinearAttentionHead& head, Chunk chunk) {
+  float* rstd = head.rstd + chunk.begin * head.rstd_step;
+  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.rstd_step) {
+    float* row = o.row(i);
+    const Moments m = moments(row, head.V, head.norm_eps);
+    *rstd = m.rstd;
+    for_columns(head.V,
+                [&](int64_t j, auto part) { part.store(row + j, (part.load(row + j) - m.mean) * m.rstd); });
+  }
+}
+
+// dy becomes do = rstd (dy - mean(dy) - y mean(dy y)).
+void normalise_bwd(Tile dy, const LinearAttentionHead& head, Chunk chunk) {
+  const float* rstd = head.rstd + chunk.begin * head.rstd_step;
+  const float* y = head.y + chunk.begin * head.o_step;
+  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.rstd_step, y += head.o_step) {
+    float* row = dy.row(i);
+    const float shift = column_sum(head.V, [&](int64_t j, auto part) { return part.load(row + j); }) / head.V;
+    const float pull =
+        column_sum(head.V, [&](int64_t j, auto part) { return part.load(row + j) * part.load(y + j); }) /
+        head.V;
+    for_columns(head.V, [&](int64_t j, auto part) {
+      part.store(row + j, (part.load(row + j) - shift - part.load(y + j) * pull) * *rstd);
+    });
+  }
+}
+
 }  // namespace
 
 void linear_attention_fwd(float* o, float* last_state, float* states, const LinearAttentionHead& head,
@@ -121,6 +153,7 @@ void linear_attention_fwd(float* o, float* last_state, float* states, const Line
     multiply(out, transposed(p), v, {n, V, n, Causal::to_row});
     scale_rows(q, decay.lambda, n, K);
     multiply(out, plain(q), s, {n, V, K, Causal::none, 1});
+    if (head.rstd) normalise(out, head, chunk);
     scatter(o + chunk.begin * head.o_step, head.o_step, out, n, V, false);
 
     scale_rows(v, decay.rho, n, V);
@@ -155,6 +188,7 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
     gather(v, head.v + chunk.begin * head.v_step, head.v_step, n, V);
     gather(dout, d_o + chunk.begin * head.o_step, head.o_step, n, V);
+    if (head.rstd) normalise_bwd(dout, head, chunk);
     transpose(q_t, q, n, K);
     transpose(dout_t, dout, n, V);
     transpose(s_t, s, K, V);
@@ -183,8 +217,8 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     multiply(ds, transposed(q), dout, {K, V, n, Causal::none, decay.lambda[n - 1]});
 
     scatter(grads.dq + chunk.begin * head.q_step, head.q_step, dq, n, K, false);
-    scatter(grads.dk + chunk.begin * head.k_step, head.k_step, dk, n, K, true);
-    scatter(grads.dv + chunk.begin * head.v_step, head.v_step, dv, n, V, true);
+    scatter(grads.dk + chunk.begin * head.k_step, head.k_step, dk, n, K, grads.add_k);
+    scatter(grads.dv + chunk.begin * head.v_step, head.v_step, dv, n, V, grads.add_v);
     if (!grads.dlog_decay) continue;
     double slope = 0;
     for (int64_t i = 0; i < K; i++) slope += dot_rows(s.row(i), ds.row(i), V);

@@ -79,8 +79,9 @@ struct LinearAttention {
 //   log_decay = log g <= 0: (H) fixed per head, or (B,T,H) per head and token
 //   state (B,H,K,V), S before the first step; undefined: zeros
 //   lengths (B): row b ends after lengths[b] steps, what follows touches nothing and gives o = 0; empty: all T
+//   norm_eps > 0: o goes through groupnorm, a group a head, on the way out
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
-                                 const Var& state = {}, const std::vector<int64_t>& lengths = {});
+                                 const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0);
 // One step (T = 1), in place: updates state, returns o. For inference: f32 only, no gradient.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);

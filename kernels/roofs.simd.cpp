@@ -37,15 +37,7 @@ void copy_loop(float* y, const float* x, int64_t n, bool streaming) {
   }
   // past the caches: lines that are written whole need not be read first
   for (; i + kLanes <= n; i += kLanes) {
-#if defined(__AVX512F__)
-    _mm512_stream_ps(y + i, (__m512)load(x + i));
-#elif defined(__AVX2__)
-    _mm256_stream_ps(y + i, (__m256)load(x + i));
-#elif defined(__SSE2__)
-    _mm_stream_ps(y + i, (__m128)load(x + i));
-#else
-    store(y + i, load(x + i));
-#endif
+    stream(y + i, load(x + i));
   }
 #if defined(__SSE2__)
   _mm_sfence();

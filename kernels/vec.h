@@ -33,6 +33,19 @@ typedef float VecUnaligned __attribute__((vector_size(kLanes * 4), aligned(4), m
 
 inline Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<VecUnaligned*>(p) = v; }
+// Past the caches, to an address that is a multiple of the vector's size. Other threads see it after the
+// locked instruction that ends each part of a parallel_for.
+inline void stream(float* p, Vec v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(p, (__m256)v);
+#elif defined(__SSE2__)
+  _mm_stream_ps(p, (__m128)v);
+#else
+  store(p, v);
+#endif
+}
 inline Vec broadcast(float x) { return x - Vec{}; }
 
 // The first n <= kLanes elements; the others are neither read nor written, and load as zero.

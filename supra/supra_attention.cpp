@@ -4,6 +4,9 @@
 
 namespace supra {
 
+// Of the norm of the outputs, whatever the model's norm says.
+constexpr double kNormEps = 1e-5;
+
 std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config) {
   std::vector<double> slopes(heads, 0.0);
   if (config.kind == DecayConfig::Kind::none) return slopes;
@@ -120,16 +123,18 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
 
   const double scale = 1 / std::sqrt(static_cast<double>(key_dim_));
   const Tensor log_decay = log_decay_.to(x.dtype());
+  const Shape rows = {B, T, heads_ * value_dim_};
   Var o;
   if (state && T == 1 && !grad_enabled() && steps.lengths.empty()) {
     o = Var(linear_attention_step(state->parts[0].value(), q.value(), k.value(), v.value(), log_decay, scale));
+    o = groupnorm(reshape(o, rows), heads_, kNormEps);
   } else {
     const LinearAttention result =
-        linear_attention(q, k, v, Var(log_decay), scale, state ? state->parts[0] : Var(), steps.lengths);
-    o = result.o;
+        linear_attention(q, k, v, Var(log_decay), scale, state ? state->parts[0] : Var(), steps.lengths, kNormEps);
+    o = reshape(result.o, rows);
     if (state) state->parts[0] = result.state;
   }
-  return out_proj_(groupnorm(reshape(o, {B, T, heads_ * value_dim_}), heads_, 1e-5));
+  return out_proj_(o);
 }
 
 }  // namespace supra

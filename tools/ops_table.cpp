@@ -281,11 +281,11 @@ static OpWork linear_attention_work() {
 // q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T. Key and
 // value heads are Gk and Gv where there are 4 query heads.
 static OpCase linear_attention_case(const char* name, bool decay_by_token, int64_t Gk, int64_t Gv,
-                                    int64_t shorter) {
+                                    int64_t shorter, double norm_eps = 0) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
-    const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths);
+    const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths, norm_eps);
     return {y.o, y.state};
   };
   const auto decay = [=](int64_t T, int64_t H) { return decay_by_token ? Shape{2, T, H} : Shape{H}; };
@@ -330,6 +330,8 @@ static void add_attention(std::vector<OpCase>& table) {
   table.push_back(linear_attention_case("linear_attention", false, 4, 4, 0));
   table.push_back(linear_attention_case("linear_attention_gated", true, 4, 2, 0));
   table.push_back(linear_attention_case("linear_attention_with_lengths", true, 1, 2, 3));
+  table.push_back(linear_attention_case("linear_attention_normed", false, 4, 4, 3, 1e-5));
+  table.push_back(linear_attention_case("linear_attention_gated_normed", true, 2, 1, 0, 1e-5));
   const Shape q = {2, 512, 12, 64};
   table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
   table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2, q, {2, 512, 6, 64}));

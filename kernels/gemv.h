@@ -13,8 +13,9 @@ class Tensor;
 // many rows meet weights turned into f32.
 void multiply_stored(const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate);
 
-// Rows of activations as integer dots read them: C int8, and of each block a scale and scale * (sum of its
-// int8). Rows of both lie `stride` apart, a multiple of 8 blocks: what is behind the last one is zero.
+// Rows of activations as integer dots read them: int8 quants, blocks in the order that suits the weights they
+// are made for, and of each block in its own order a scale and scale * (sum of its quants). Rows lie `stride`
+// blocks apart, a multiple of 8; the scales behind the last block are zero.
 struct Int8Rows {
   int8_t* quants;
   float *scales, *sums;

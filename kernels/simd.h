@@ -45,14 +45,15 @@
   /* gemv.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4, reading every row of b once, in place: f32 b ... */     \
   KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,       \
                      bool accumulate, float* c, int64_t ldc))                                                         \
-  /* ... f16 or bf16 b; quantised b */                                                                                \
+  /* ... f16 or bf16 b */                                                                                             \
   KERNEL(half_gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,   \
                           int64_t ldb, bool accumulate, float* c, int64_t ldc))                                       \
+  /* a row of stored weights in f32 */                                                                                \
+  KERNEL(to_f32, (float* x, const void* row, Dtype dtype, int64_t n))                                                 \
+  /* int8_dots.simd.cpp: ... quantised b; a row of activations for weights of that dtype */                           \
   KERNEL(int8_gemm_dots, (int64_t M, int64_t N, int64_t K, const Int8Rows& a, const void* b, Dtype dtype,             \
                           int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
-  /* a row of activations in the form of Int8Rows; a row of stored weights in f32 */                                  \
-  KERNEL(to_int8, (int8_t* quants, float* scales, float* sums, const float* x, int64_t C))                            \
-  KERNEL(to_f32, (float* x, const void* row, Dtype dtype, int64_t n))                                                 \
+  KERNEL(to_int8, (int8_t* quants, float* scales, float* sums, const float* x, int64_t C, Dtype dtype))               \
   /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
   KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
                                  float* memory))                                                                      \

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
@@ -29,15 +30,15 @@ void each_thread(int64_t n, bool one_core, FunctionRef<void(int64_t, int64_t)> f
 }
 
 double fma_rate(bool one_core, double seconds) {
+  std::vector<double> flop(static_cast<size_t>(one_core ? 4 : 4 * threads()));
   return best_rate(seconds, [&] {
-    std::vector<double> flop(static_cast<size_t>(one_core ? 1 : threads()));
-    each_thread(static_cast<int64_t>(flop.size()), one_core, [&](int64_t i, int64_t) {
-      float factors[2] = {0.999f, 0.001f};
-      simd().fma_loop(&flop[static_cast<size_t>(i)], factors, 200'000);
+    each_thread(static_cast<int64_t>(flop.size()), one_core, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        float factors[2] = {0.999f, 0.001f};
+        simd().fma_loop(&flop[static_cast<size_t>(i)], factors, 100'000);
+      }
     });
-    double sum = 0;
-    for (double part : flop) sum += part;
-    return sum;
+    return std::accumulate(flop.begin(), flop.end(), 0.0);
   });
 }
 

@@ -7,8 +7,8 @@
 
 namespace supra {
 
-// Calls f(float()) for f32, the fast path, and f(double()) for f64, the reference; other dtypes, and tensors on
-// a device that f has no code for, throw by name.
+// Calls f(float()) for f32, the fast path, and f(double()) for f64, the reference; other dtypes, and tensors
+// on a device that f has no code for, throw by name.
 template <class F>
 void by_dtype(const char* op, Dtype dtype, F f) {
   try {
@@ -25,10 +25,32 @@ void by_dtype(const char* op, Dtype dtype, F f) {
   }
 }
 
+// The one place where an op with a CUDA kernel picks by device: on the CPU as by_dtype(op, dtype, cpu), on
+// the GPU gpu(float()) or gpu(Bf16()). gpu takes its pointers by data<T>(Device::cuda).
+template <class Cpu, class Gpu>
+void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu) {
+  if (x.device() == Device::cpu) return by_dtype(op, x.dtype(), cpu);
+  try {
+    switch (x.dtype()) {
+      case Dtype::f32:
+        return gpu(float());
+      case Dtype::bf16:
+        return gpu(Bf16());
+      default:
+        fail("%s: works on f32 and bf16 on the GPU, %s was given", op, name(x.dtype()));
+    }
+  } catch (const WrongDevice& error) {
+    fail("%s: %s", op, error.what());
+  }
+}
+
+// What statistics and sums are kept in: f64 beside the reference, else f32.
+inline Dtype sum_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
 // For what may be left out: nullptr when the tensor is undefined.
 template <class T>
-T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.data<T>() : nullptr;
+T* data_or_null(const Tensor& t, Device on = Device::cpu) {
+  return t.defined() ? t.data<T>(on) : nullptr;
 }
 
 // All dimensions but the last are rows.

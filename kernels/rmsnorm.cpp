@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
 #include "kernels/row_sums.h"
@@ -55,18 +56,31 @@ static void rmsnorm_bwd(float* dx, float* dw, const float* dy, const float* x, c
 }  // namespace cpu
 
 Var rmsnorm(const Var& x, const Var& w, double eps) {
+  constexpr Device gpu = Device::cuda;
   const int64_t C = x.dim(-1), N = row_count(x.value());
   check_shape("rmsnorm", "w", w.shape(), {C});
-  const Tensor y = empty_like(x.value()), rstd = Tensor::empty({N}, x.dtype());
-  by_dtype("rmsnorm", x.dtype(), [&]<class T>(T) {
-    cpu::rmsnorm_fwd(y.data<T>(), rstd.data<T>(), x.value().data<T>(), w.value().data<T>(), N, C, eps);
-  });
+  const Tensor y = empty_like(x.value()), rstd = Tensor::empty({N}, sum_dtype(x.dtype()), y.device());
+  by_device(
+      "rmsnorm", x.value(),
+      [&]<class T>(T) {
+        cpu::rmsnorm_fwd(y.data<T>(), rstd.data<T>(), x.value().data<T>(), w.value().data<T>(), N, C, eps);
+      },
+      [&]<class T>(T) {
+        cuda::rmsnorm_fwd(y.data<T>(gpu), rstd.data<float>(gpu), x.value().data<T>(gpu),
+                          w.value().data<float>(gpu), N, C, eps);
+      });
   return record("rmsnorm", {x, w}, y, [=, x = x.value(), w = w.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x), dw = grads.needs(1) ? grads.into(1) : Tensor();
-    by_dtype("rmsnorm", x.dtype(), [&]<class T>(T) {
-      cpu::rmsnorm_bwd(dx.data<T>(), data_or_null<T>(dw), dy.data<T>(), x.data<T>(), w.data<T>(),
-                       rstd.data<T>(), N, C);
-    });
+    by_device(
+        "rmsnorm", x,
+        [&]<class T>(T) {
+          cpu::rmsnorm_bwd(dx.data<T>(), data_or_null<T>(dw), dy.data<T>(), x.data<T>(), w.data<T>(),
+                           rstd.data<T>(), N, C);
+        },
+        [&]<class T>(T) {
+          cuda::rmsnorm_bwd(dx.data<T>(gpu), data_or_null<float>(dw, gpu), dy.data<T>(gpu), x.data<T>(gpu),
+                            w.data<float>(gpu), rstd.data<float>(gpu), N, C);
+        });
     grads.give(0, dx);
   });
 }

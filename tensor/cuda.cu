@@ -1,5 +1,6 @@
 #include "tensor/cuda.cuh"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace supra::cuda {
@@ -11,11 +12,10 @@ void check(cudaError_t error, const char* what) {
 void launch_failed(std::string_view signature, const LaunchShape& shape, cudaError_t error) {
   // an error that a launch was refused with would be reported again by the next call
   cudaGetLastError();
-  // "... [with auto kernel = supra::cuda::rmsnorm_fwd_kernel<float, 8>; Args = ...]"
-  std::string_view name = signature.substr(signature.find("kernel = ") + 9);
-  name = name.substr(0, name.find_first_of(";]"));
-  const size_t scope = name.substr(0, name.find('<')).rfind("::");
-  if (scope != name.npos) name.remove_prefix(scope + 2);
+  std::string_view name = signature.substr(0, signature.rfind(']'));
+  name.remove_prefix(name.find("kernel = ") + 9);
+  const std::string_view scopes = name.substr(0, name.find('<'));
+  name.remove_prefix(std::max(scopes.rfind(':') + 1, scopes.find('&') + 1));
   fail("%.*s, grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory: %s",
        static_cast<int>(name.size()), name.data(), shape.grid.x, shape.grid.y, shape.grid.z, shape.block.x,
        shape.block.y, shape.block.z, shape.shared_bytes, cudaGetErrorString(error));
@@ -38,8 +38,8 @@ std::string versions() {
   int runtime = 0, driver = 0;
   cudaRuntimeGetVersion(&runtime);
   cudaDriverGetVersion(&driver);
-  const auto text = [](int v) { return v ? format("%d.%d", v / 1000, v % 1000 / 10) : std::string("none"); };
-  return "CUDA " + text(runtime) + ", a driver for " + text(driver);
+  const auto text = [](int v) { return format("%d.%d", v / 1000, v % 1000 / 10); };
+  return "CUDA " + text(runtime) + (driver ? ", the driver knows " + text(driver) : "");
 }
 
 std::string gpu_trouble() {
@@ -65,7 +65,7 @@ static const Stream& default_stream() {
   // never destroyed: tensors of static life may give their memory back after it
   static const Stream* const stream = [] {
     const std::string reason = why_not();
-    CHECK(reason.empty(), "%s", reason.c_str());
+    CHECK(reason.empty(), "no GPU can be used: %s (supra doctor says what there is)", reason.c_str());
     keep_pool_memory();
     return new Stream;
   }();

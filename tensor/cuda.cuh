@@ -31,6 +31,12 @@ struct LaunchShape {
   Stream::Handle stream = current_stream();
 };
 
+// "const char* supra::cuda::signature() [with auto kernel = rmsnorm_fwd_kernel<float, 4>]", near enough
+template <auto kernel>
+const char* signature() {
+  return __PRETTY_FUNCTION__;
+}
+
 // Throws Error that names the kernel, its shape and what CUDA said.
 [[noreturn]] void launch_failed(std::string_view signature, const LaunchShape& shape, cudaError_t error);
 
@@ -59,7 +65,7 @@ void launch(const LaunchShape& shape, Args... args) {
         values);
   };
   const cudaError_t error = go(kernel);
-  if (error != cudaSuccess) launch_failed(__PRETTY_FUNCTION__, shape, error);
+  if (error != cudaSuccess) launch_failed(signature<kernel>(), shape, error);
 }
 
 // Blocks of `per_block` that cover n.

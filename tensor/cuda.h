@@ -29,7 +29,7 @@ struct Gpu {
 };
 
 SUPRA_CU std::vector<Gpu> gpus();    // empty when there is none; the first one is used
-SUPRA_CU std::string versions();     // "CUDA 13.0, a driver for 12.8"
+SUPRA_CU std::string versions();     // "CUDA 13.0, the driver knows 12.8"
 SUPRA_CU std::string gpu_trouble();  // why the first GPU cannot be used; empty when it can
 
 // True where this build has the .cu files.

@@ -32,8 +32,7 @@ static std::atomic<bool> poison{getenv("SUPRA_POISON") != nullptr};
 const char* name(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
 
 static std::shared_ptr<void> allocate_cuda(size_t bytes) {
-  const std::string reason = cuda::why_not();
-  CHECK(reason.empty(), "memory of the GPU: %s (supra doctor says what there is)", reason.c_str());
+  CHECK(cuda::built(), "memory of the GPU: %s", cuda::why_not().c_str());
   const size_t size = bytes == 0 ? 1 : bytes;
   Account& held = account(Device::cuda);
   std::shared_ptr<void> memory = cuda::allocate(size);

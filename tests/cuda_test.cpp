@@ -135,6 +135,15 @@ TEST_F(Cuda, the_cpu_does_not_read_the_gpus_memory) {
       message_of([&] { silu(Var(x)); }).rfind("silu: a tensor of shape (2, 3) lies on the device cuda", 0),
       0u);
   EXPECT_NE(message_of([&] { x.to(Dtype::bf16); }).find("only the CPU converts"), std::string::npos);
+  const Var w(Tensor::full({3}, 1));
+  EXPECT_EQ(message_of([&] {
+              rmsnorm(Var(x), w, 1e-5);
+            }).rfind("rmsnorm: a tensor of shape (3) lies on the device cpu", 0),
+            0u);
+  EXPECT_EQ(message_of([&] {
+              rmsnorm(Var(gpu_empty({2, 3}, Dtype::f64)), w, 1e-5);
+            }),
+            "rmsnorm: works on f32 and bf16 on the GPU, f64 was given");
 }
 
 namespace {
@@ -149,19 +158,17 @@ void check_rmsnorm(int64_t N, int64_t C) {
   const Var y64 = rmsnorm(x64, w64, 1e-5);
   backward(y64, dy.to(Dtype::f64));
   const Results got = on_gpu([&] {
-    const Tensor X = gpu(x), W = gpu(w), DY = gpu(dy), rstd = gpu_empty({N});
-    const Tensor Y = gpu_empty({N, C}, x.dtype()), DX = gpu_empty({N, C}, x.dtype()), DW = gpu(dw);
-    cuda::rmsnorm_fwd(at<T>(Y), at<float>(rstd), at<T>(X), at<float>(W), N, C, 1e-5);
-    cuda::rmsnorm_bwd(at<T>(DX), at<float>(DW), at<T>(DY), at<T>(X), at<float>(W), at<float>(rstd), N, C);
-    // a frozen weight
-    const Tensor DX2 = gpu_empty({N, C}, x.dtype());
-    cuda::rmsnorm_bwd(at<T>(DX2), nullptr, at<T>(DY), at<T>(X), at<float>(W), at<float>(rstd), N, C);
-    return Results{Y, DX, DW, DX2};
+    const Var X(gpu(x), true), W(gpu(w), true), frozen(gpu(w));
+    // += : what is there stays
+    W.grad_buffer().copy_from(dw);
+    const Var Y = rmsnorm(X, W, 1e-5), X2(gpu(x), true);
+    backward(Y, gpu(dy));
+    backward(rmsnorm(X2, frozen, 1e-5), gpu(dy));
+    return Results{Y.value(), X.grad(), W.grad(), X2.grad()};
   });
   expect_close(got[0], y64.value(), "y", tolerance<T>());
   expect_close(got[1], x64.grad(), "dx", tolerance<T>());
   EXPECT_TRUE(same_bits(got[1], got[3]));
-  // += : what was there stays
   const Tensor sum = dw.to(Dtype::f64);
   for (int64_t i = 0; i < C; i++) sum.data<double>()[i] += w64.grad().data<double>()[i];
   expect_close(got[2], sum, "dw");
@@ -180,12 +187,9 @@ TEST_F(Cuda, rmsnorm) {
 }
 
 TEST_F(Cuda, no_rows_are_no_work) {
-  const Tensor x = gpu_empty({0, 8}), w = gpu(Tensor::full({8}, 1)), dw = gpu(Tensor::full({8}, 2)),
-               rstd = gpu_empty({0});
-  cuda::rmsnorm_fwd(at<float>(x), at<float>(rstd), at<float>(x), at<float>(w), 0, 8, 1e-5);
-  cuda::rmsnorm_bwd(at<float>(x), at<float>(dw), at<float>(x), at<float>(x), at<float>(w), at<float>(rstd), 0,
-                    8);
-  EXPECT_TRUE(same_bits(dw.to(Device::cpu), Tensor::full({8}, 2)));
+  const Var x(gpu_empty({0, 8}), true), w(gpu(Tensor::full({8}, 1)), true);
+  backward(rmsnorm(x, w, 1e-5), gpu_empty({0, 8}));
+  EXPECT_TRUE(same_bits(w.grad().to(Device::cpu), Tensor::zeros({8})));
 }
 
 namespace {

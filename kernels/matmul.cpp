@@ -33,9 +33,8 @@ void column_sums(float* sums, const float* x, int64_t N, int64_t C) {
 }  // namespace
 
 Var linear(const Var& x, const Var& w, const Var& bias) {
-  const std::string weight = to_string(w.shape());
   CHECK(w.value().rank() == 2 && x.value().rank() >= 1 && w.dim(1) == x.dim(-1),
-        "linear: weight is %s, input %s; (O,C) and (*,C) are needed", weight.c_str(),
+        "linear: weight is %s, input %s; (O,C) and (*,C) are needed", to_string(w.shape()).c_str(),
         to_string(x.shape()).c_str());
   const int64_t O = w.dim(0), C = w.dim(1);
   if (bias.defined()) check_shape("linear", "bias", bias.shape(), {O});

@@ -102,13 +102,23 @@ size_t SupraAttention::state_bytes(int64_t) const {
 Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1), repeat = heads_ / kv_heads_;
   const int64_t width = folded_ ? key_dim_ : head_dim_;
-  std::vector<Var> qkv = split_columns(in_proj_(x), {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
+  const Var projected = in_proj_(x);
+  std::vector<Var> qkv = split_columns(projected, {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
   const auto feature_map = [&](const Linear& map, const Var& u, int64_t heads) {
     const Var mapped = folded_ ? u : per_head_map_ ? headwise_linear(u, map.weight, map.bias, heads) : map(u);
     return reshape(relu(mapped), {B, T, heads, key_dim_});
   };
-  Var q = feature_map(q_map_, qkv[0], heads_);
-  Var k = feature_map(k_map_.weight.defined() ? k_map_ : q_map_, qkv[1], kv_heads_);
+  Var q, k;
+  if (B * T == 1 && kv_heads_ == heads_ && !folded_ && !per_head_map_ && !grad_enabled()) {
+    // one token's q and k are neighbours: as two rows they meet a map that is read once
+    const int64_t both = 2 * heads_ * head_dim_;
+    const Tensor mapped = relu(q_map_(Var(projected.value().view({-1}).rows(0, both).view({2, both / 2})))).value();
+    q = Var(mapped.rows(0, 1).view({1, 1, heads_, key_dim_}));
+    k = Var(mapped.rows(1, 2).view({1, 1, heads_, key_dim_}));
+  } else {
+    q = feature_map(q_map_, qkv[0], heads_);
+    k = feature_map(k_map_.weight.defined() ? k_map_ : q_map_, qkv[1], kv_heads_);
+  }
   const Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
 
   // Both need every head's own k: the norm runs over all H*K columns, and an angle by head differs inside a group.

@@ -1,6 +1,8 @@
 #include "tests/cuda_emulator/emulator.h"
 
 #include <algorithm>
+#include <cstdarg>
+#include <cstdio>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -71,11 +73,13 @@ std::string name_of(const Thread& thread) {
 }
 
 // "threads 0-31 wait in __syncthreads (a.cu:41), threads 32-63 have returned"
-std::string who_waits_where() {
+const char* who_waits_where() {
   const auto same = [](const Thread& a, const Thread& b) {
     return a.state == b.state && (a.state == State::done || (a.waits_in == b.waits_in && a.line == b.line));
   };
-  std::string text;
+  // static: a thread that ends in a fault never comes to free it
+  static std::string text;
+  text.clear();
   for (int begin = 0, end; begin < thread_count; begin = end) {
     const Thread& first = threads[begin];
     for (end = begin + 1; end < thread_count && same(first, threads[end]); end++) {
@@ -84,7 +88,7 @@ std::string who_waits_where() {
     text += first.state == State::done ? "have returned"
                                        : format("wait in %s (%s:%d)", first.waits_in, first.file, first.line);
   }
-  return text;
+  return text.c_str();
 }
 
 void wait(State state, const char* name, const char* file, int line) {
@@ -111,7 +115,7 @@ bool at_one_place(int begin, int end) {
 
 void release_barrier() {
   if (at_barrier == 0 || at_barrier < live) return;
-  if (!at_one_place(0, thread_count)) fault("divergent barrier: " + who_waits_where());
+  if (!at_one_place(0, thread_count)) fault("divergent barrier: %s", who_waits_where());
   at_barrier = 0;
   release(0, thread_count, State::at_barrier);
 }
@@ -120,11 +124,11 @@ void release_barrier() {
 void release_warp(int first, WarpOperation operation) {
   Warp& warp = warps[first / kWarp];
   if (warp.arrived == 0 || warp.arrived < warp.live) return;
-  if (!at_one_place(first, first + kWarp)) fault("divergent warp: " + who_waits_where());
+  if (!at_one_place(first, first + kWarp)) fault("divergent warp: %s", who_waits_where());
   if (operation) {
     if (warp.live < kWarp) {
-      fault(format("%s (%s:%d) with %d lanes of a warp, it takes all 32", self->waits_in, self->file,
-                   self->line, warp.live));
+      fault("%s (%s:%d) with %d lanes of a warp, it takes all 32", self->waits_in, self->file, self->line,
+            warp.live);
     }
     operation(&threads[first]);
   }
@@ -135,7 +139,7 @@ void release_warp(int first, WarpOperation operation) {
 void meet_warp(const char* name, unsigned mask, void* operands, WarpOperation operation, const char* file,
                int line) {
   if (mask != cuda::kWholeWarp)
-    fault(format("%s (%s:%d): only masks of all 32 lanes are emulated", name, file, line));
+    fault("%s (%s:%d): only masks of all 32 lanes are emulated", name, file, line);
   const int first = static_cast<int>(self - threads.data()) / kWarp * kWarp;
   wait(State::in_warp, name, file, line);
   self->operands = operands;
@@ -235,8 +239,13 @@ std::map<const void*, int>& allowed_bytes() {
 
 }  // namespace
 
-void fault(const std::string& what) {
-  failure = here() + ", " + name_of(*self) + ": " + what;
+void fault(const char* what, ...) {
+  char text[2048];
+  va_list args;
+  va_start(args, what);
+  vsnprintf(text, sizeof text, what, args);
+  va_end(args);
+  failure = here() + ", " + name_of(*self) + ": " + text;
   self->fiber.park(true);
 }
 
@@ -378,7 +387,7 @@ void check_row(const Bf16* row) {
   check_aligned(row, 16);
   const auto* byte = reinterpret_cast<const unsigned char*>(row);
   if (byte < shared_bytes_ || byte + 16 > shared_bytes_ + kMostShared) {
-    fault(format("ldmatrix of %p, which is not shared memory", static_cast<const void*>(row)));
+    fault("ldmatrix of %p, which is not shared memory", static_cast<const void*>(row));
   }
 }
 
@@ -408,7 +417,7 @@ uint32_t pack_bf16(float low, float high) {
 
 void check_aligned(const void* address, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(address) % bytes) {
-    fault(format("misaligned access: %zu bytes at %p", bytes, address));
+    fault("misaligned access: %zu bytes at %p", bytes, address);
   }
 }
 

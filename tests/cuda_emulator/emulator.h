@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <string>
 
 // Runs CUDA kernels on the processor, one block after another, the threads of a block as fibers: a thread
 // runs until it waits for others (a barrier, a shuffle, a matrix product of the warp) and hands over to the
@@ -23,7 +22,8 @@ void set_schedule(Schedule schedule, uint64_t seed = 1);
 // GPUs that the program finds; 1 at first.
 void set_gpus(int count);
 
-// For the emulator's own parts: ends the launch with an error. In a kernel it does not return.
-void fault(const std::string& what);
+// For the emulator's own parts, in a thread of a kernel: ends the launch with an error, does not return.
+// Nothing on the thread's stack is destroyed, so what it prints must own no memory.
+void fault(const char* what, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace supra::emulator

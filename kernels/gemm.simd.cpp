@@ -23,7 +23,13 @@ constexpr int64_t kWidth = kVecs * kLanes;
 // A block of B, kDepth x kBlockColumns, is packed once and stays in the second-level cache while all rows of
 // A pass by; kRows rows of A, kDepth long, stay in the first while the panels of the block pass by.
 constexpr int64_t kDepth = 192, kBlockColumns = 480, kBlockRows = 96;
-static_assert(kBlockColumns % kWidth == 0 && kDepth * (kBlockColumns + kBlockRows) <= kGemmWorkspace);
+// Panels lie a little further apart than they are large: at a multiple of 4096 bytes they would evict each
+// other.
+constexpr int64_t kPanel = kDepth * kWidth + 32;
+constexpr int64_t kPackedLeft = kBlockColumns / kWidth * kPanel;
+static_assert(kBlockColumns % kWidth == 0 && kPackedLeft + kDepth * kBlockRows <= kGemmWorkspace);
+
+constexpr int64_t kLine = 16;
 
 int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
@@ -45,6 +51,10 @@ template <int R, int V, bool kUnit>
 inline void micro(int64_t K, const float* a, int64_t row, int64_t step, Right b, bool accumulate, float* c,
                   int64_t ldc) {
   if constexpr (kUnit) row = 1;
+  // the tile is on its way while the sums are made
+  for (int i = 0; i < R; i++) {
+    for (int64_t j = 0; j < V * kLanes; j += kLine) __builtin_prefetch(c + i * ldc + j, 1);
+  }
   Vec sums[R][V] = {};
   const float* p = b.data;
   for (int64_t k = 0; k < K; k++, a += step, p += b.step) {
@@ -83,6 +93,20 @@ void rows_of_group(int64_t M, int64_t K, const float* a, int64_t row, int64_t st
   }
 }
 
+// Memory that is wanted soon: `rows` rows of `lines` cache lines, asked for a few lines at a time.
+struct Ahead {
+  const float* at;
+  int64_t step, rows, lines;
+  int64_t row = 0, line = 0;
+
+  void fetch(int64_t n) {
+    for (; lines > 0 && n > 0 && row < rows; n--) {
+      __builtin_prefetch(at + row * step + line * kLine, 0, 2);
+      if (++line == lines) row++, line = 0;
+    }
+  }
+};
+
 // One group of M <= kRows rows by one panel.
 template <int V>
 void row_group(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c, int64_t ldc) {
@@ -93,31 +117,29 @@ void row_group(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c,
   rows_of_group<kRows, V, false>(M, K, a.data, a.row, a.step, b, accumulate, c, ldc);
 }
 
-// Copies K rows of a panel, filled up with zeros to whole vectors. With tb, `b` is transposed as it stands in
-// memory.
-Right pack_right(float* packed, bool tb, int64_t K, Right b) {
-  const int64_t step = (b.width + kLanes - 1) / kLanes * kLanes;
-  for (int64_t j = 0; j < b.width; j += kLanes) {
-    const int64_t n = at_most(b.width - j, kLanes);
-    float* out = packed + j;
-    if (!tb) {
-      const float* in = b.data + j;
-      for (int64_t k = 0; k < K; k++, in += b.step, out += step) {
-        store(out, n == kLanes ? load(in) : load_first(in, n));
-      }
-      continue;
+// Copies a block of K rows and `columns` columns of op(B) into panels, kPanel floats apart; the last vector
+// of a row is filled up with zeros.
+void pack_right(float* packed, bool tb, int64_t K, int64_t columns, const float* b, int64_t ldb) {
+  if (!tb) {
+    for (int64_t j = 0; j < columns; j += kLanes, b += kLanes) {
+      const int64_t n = columns - j;
+      float* out = packed + j / kWidth * kPanel + j % kWidth;
+      const float* in = b;
+      for (int64_t k = 0; k < K; k++, in += ldb, out += kWidth)
+        store(out, n >= kLanes ? load(in) : load_first(in, n));
     }
-    for (int64_t k = 0; k < K; k += kLanes) {
-      const int64_t depth = at_most(K - k, kLanes);
-      Vec block[kLanes] = {};
-      const float* in = b.data + j * b.step + k;
-      for (int64_t i = 0; i < n; i++, in += b.step)
-        block[i] = depth == kLanes ? load(in) : load_first(in, depth);
-      transpose(block);
-      for (int64_t i = 0; i < depth; i++, out += step) store(out, block[i]);
+    return;
+  }
+  for (int64_t j = 0; j < columns; j += kLanes, b += kLanes * ldb) {
+    const int64_t n = at_most(columns - j, kLanes);
+    float* out = packed + j / kWidth * kPanel + j % kWidth;
+    int64_t k = 0;
+    for (; n == kLanes && k + kLanes <= K; k += kLanes, out += kLanes * kWidth)
+      for_transposed(b + k, ldb, [=](int64_t i, Vec row) { store(out + i * kWidth, row); });
+    for (; k < K; k++, out += kWidth) {
+      for (int64_t i = 0; i < kLanes; i++) out[i] = i < n ? b[i * ldb + k] : 0;
     }
   }
-  return {packed, step, b.width};
 }
 
 // Copies M rows of op(A) where A is transposed: a row of A holds neighbours. Groups go several at a time,
@@ -137,6 +159,16 @@ Left pack_left(float* packed, int64_t M, int64_t K, const float* a, int64_t lda)
   return {packed, kRows * K, 1, kRows};
 }
 
+// The block of B that is packed after the one at row k and column j.
+Ahead next_block(bool tb, int64_t N, int64_t K, int64_t j, int64_t k, const float* b, int64_t ldb) {
+  j += kBlockColumns;
+  if (j >= N) j = 0, k += kDepth;
+  if (k >= K) return {};
+  const int64_t columns = at_most(N - j, kBlockColumns), depth = at_most(K - k, kDepth);
+  return tb ? Ahead{b + j * ldb + k, ldb, columns, depth / kLine}
+            : Ahead{b + k * ldb + j, ldb, depth, columns / kLine};
+}
+
 }  // namespace
 
 void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
@@ -147,27 +179,36 @@ void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a
     }
   }
   float* const packed_right = gemm_workspace();
-  float* const packed_left = packed_right + kDepth * kBlockColumns;
+  float* const packed_left = packed_right + kPackedLeft;
   for (int64_t k = 0; k < K; k += kDepth) {
     const int64_t depth = at_most(K - k, kDepth);
     for (int64_t j = 0; j < N; j += kBlockColumns) {
       const int64_t columns = at_most(N - j, kBlockColumns), panels = (columns + kWidth - 1) / kWidth;
-      Right right[kBlockColumns / kWidth];
-      for (int64_t p = 0; p < panels; p++) {
-        const int64_t first = j + p * kWidth, width = at_most(N - first, kWidth);
-        right[p] = tb ? Right{b + first * ldb + k, ldb, width} : Right{b + k * ldb + first, ldb, width};
-        const bool whole = width % kLanes == 0, reused = M > 4 * kRows;
-        if (tb || !whole || reused)
-          right[p] = pack_right(packed_right + p * kWidth * kDepth, tb, depth, right[p]);
-      }
+      // B in place only where few rows read it, in whole vectors
+      const float* block = tb ? b + j * ldb + k : b + k * ldb + j;
+      const bool pack = tb || columns % kLanes != 0 || M > 4 * kRows;
+      if (pack) pack_right(packed_right, tb, depth, columns, block, ldb);
+      const auto panel = [&](int64_t p) {
+        const int64_t first = p * kWidth, width = at_most(columns - first, kWidth);
+        return pack ? Right{packed_right + p * kPanel, kWidth, width} : Right{block + first, ldb, width};
+      };
+      Ahead next = next_block(tb, N, K, j, k, b, ldb);
+      const int64_t groups = (M + kRows - 1) / kRows;
+      const int64_t share = 1 + next.rows * next.lines / (groups * panels);
       for (int64_t i = 0; i < M; i += kBlockRows) {
         const int64_t rows = at_most(M - i, kBlockRows);
         Left left = ta ? Left{a + k * lda + i, kRows, 1, lda} : Left{a + i * lda + k, kRows * lda, lda, 1};
+        Ahead later = {};
+        if (ta) later = {left.data + rows, lda, depth, at_most(M - i - rows, kBlockRows) / kLine};
         if (ta && panels > 1) left = pack_left(packed_left, rows, depth, left.data, lda);
         for (int64_t r = 0; r < rows; r += kRows, left.data += left.group) {
+          if (!ta) later = {left.data + left.group, lda, at_most(M - i - r - kRows, kRows), depth / kLine};
           float* out = c + (i + r) * ldc + j;
-          for (int64_t p = 0; p < panels; p++, out += kWidth)
-            row_group<kVecs>(at_most(rows - r, kRows), depth, left, right[p], accumulate || k > 0, out, ldc);
+          for (int64_t p = 0; p < panels; p++, out += kWidth) {
+            next.fetch(share);
+            later.fetch(1 + kRows * kDepth / kLine / panels);
+            row_group<kVecs>(at_most(rows - r, kRows), depth, left, panel(p), accumulate || k > 0, out, ldc);
+          }
         }
       }
     }

@@ -84,10 +84,8 @@ inline float dot_rows(const float* a, const float* b, int64_t columns) {
 inline void transpose(Tile to, Tile from, int64_t rows, int64_t columns) {
   for (int64_t i = 0; i < rows; i += kLanes) {
     for (int64_t j = 0; j < columns; j += kLanes) {
-      Vec block[kLanes];
-      for (int64_t r = 0; r < kLanes; r++) block[r] = load(from.row(i + r) + j);
-      transpose(block);
-      for (int64_t r = 0; r < kLanes; r++) store(to.row(j + r) + i, block[r]);
+      for_transposed(from.row(i) + j, from.ld,
+                     [&](int64_t r, Vec column) { store(to.row(j + r) + i, column); });
     }
   }
 }

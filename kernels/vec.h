@@ -109,32 +109,52 @@ inline Vec sqrt(Vec a) {
 #endif
 }
 
-// a0 b0 a1 b1 ...: the first halves of a and b, or the second
+// The columns of a square of kLanes rows, ld floats apart: calls f(i, column i) in order. Pieces of four
+// floats are put together as they are loaded, which leaves two rounds of exchanges inside of those pieces.
+template <class F>
+inline void for_transposed(const float* p, int64_t ld, F f) {
+  for (int64_t i = 0; i < kLanes; i += 4, p += 4) {
+    Vec row[4];
 #if defined(__AVX512F__)
-inline Vec interleave_low(Vec a, Vec b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-}
-inline Vec interleave_high(Vec a, Vec b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-}
-#elif defined(__AVX2__)
-inline Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
-inline Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
-#else
-inline Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-inline Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
-#endif
-
-// Transposes a square of kLanes rows: each round interleaves the two halves of the rows, log2(kLanes) rounds
-// in all.
-inline void transpose(Vec (&rows)[kLanes]) {
-  for (int64_t round = 1; round < kLanes; round *= 2) {
-    Vec next[kLanes];
-    for (int64_t i = 0; i < kLanes / 2; i++) {
-      next[2 * i] = interleave_low(rows[i], rows[i + kLanes / 2]);
-      next[2 * i + 1] = interleave_high(rows[i], rows[i + kLanes / 2]);
+    for (int r = 0; r < 4; r++) {
+      const auto piece = [=](int64_t at) { return _mm_loadu_ps(p + at * ld); };
+      __m512 v = _mm512_broadcast_f32x4(piece(r));
+      v = _mm512_mask_broadcast_f32x4(v, 0x00f0, piece(r + 4));
+      v = _mm512_mask_broadcast_f32x4(v, 0x0f00, piece(r + 8));
+      row[r] = (Vec)_mm512_mask_broadcast_f32x4(v, 0xf000, piece(r + 12));
     }
-    for (int64_t i = 0; i < kLanes; i++) rows[i] = next[i];
+    const auto columns = [&](int64_t at, Vec a, Vec b) {
+      f(at, (Vec)_mm512_unpacklo_pd((__m512d)a, (__m512d)b));
+      f(at + 1, (Vec)_mm512_unpackhi_pd((__m512d)a, (__m512d)b));
+    };
+    columns(i, (Vec)_mm512_unpacklo_ps((__m512)row[0], (__m512)row[1]),
+            (Vec)_mm512_unpacklo_ps((__m512)row[2], (__m512)row[3]));
+    columns(i + 2, (Vec)_mm512_unpackhi_ps((__m512)row[0], (__m512)row[1]),
+            (Vec)_mm512_unpackhi_ps((__m512)row[2], (__m512)row[3]));
+#elif defined(__AVX2__)
+    for (int r = 0; r < 4; r++) {
+      const __m256 v = _mm256_castps128_ps256(_mm_loadu_ps(p + r * ld));
+      row[r] = (Vec)_mm256_insertf128_ps(v, _mm_loadu_ps(p + (r + 4) * ld), 1);
+    }
+    const auto columns = [&](int64_t at, Vec a, Vec b) {
+      f(at, (Vec)_mm256_unpacklo_pd((__m256d)a, (__m256d)b));
+      f(at + 1, (Vec)_mm256_unpackhi_pd((__m256d)a, (__m256d)b));
+    };
+    columns(i, (Vec)_mm256_unpacklo_ps((__m256)row[0], (__m256)row[1]),
+            (Vec)_mm256_unpacklo_ps((__m256)row[2], (__m256)row[3]));
+    columns(i + 2, (Vec)_mm256_unpackhi_ps((__m256)row[0], (__m256)row[1]),
+            (Vec)_mm256_unpackhi_ps((__m256)row[2], (__m256)row[3]));
+#else
+    for (int r = 0; r < 4; r++) row[r] = load(p + r * ld);
+    const Vec a = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5),
+              b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+    const Vec c = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7),
+              d = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+    f(i, __builtin_shufflevector(a, b, 0, 1, 4, 5));
+    f(i + 1, __builtin_shufflevector(a, b, 2, 3, 6, 7));
+    f(i + 2, __builtin_shufflevector(c, d, 0, 1, 4, 5));
+    f(i + 3, __builtin_shufflevector(c, d, 2, 3, 6, 7));
+#endif
   }
 }
 

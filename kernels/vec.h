@@ -109,6 +109,8 @@ inline Vec sqrt(Vec a) {
 #endif
 }
 
+// (Unmasked, some AVX-512 intrinsics of g++ 12 warn of uninitialised values: GCC bug 105593.)
+//
 // The columns of a square of kLanes rows, ld floats apart: calls f(i, column i) in order. Pieces of four
 // floats are put together as they are loaded, which leaves two rounds of exchanges inside of those pieces.
 template <class F>
@@ -118,19 +120,19 @@ inline void for_transposed(const float* p, int64_t ld, F f) {
 #if defined(__AVX512F__)
     for (int r = 0; r < 4; r++) {
       const auto piece = [=](int64_t at) { return _mm_loadu_ps(p + at * ld); };
-      __m512 v = _mm512_broadcast_f32x4(piece(r));
+      __m512 v = _mm512_maskz_broadcast_f32x4(0xffff, piece(r));
       v = _mm512_mask_broadcast_f32x4(v, 0x00f0, piece(r + 4));
       v = _mm512_mask_broadcast_f32x4(v, 0x0f00, piece(r + 8));
       row[r] = (Vec)_mm512_mask_broadcast_f32x4(v, 0xf000, piece(r + 12));
     }
     const auto columns = [&](int64_t at, Vec a, Vec b) {
-      f(at, (Vec)_mm512_unpacklo_pd((__m512d)a, (__m512d)b));
-      f(at + 1, (Vec)_mm512_unpackhi_pd((__m512d)a, (__m512d)b));
+      f(at, (Vec)_mm512_maskz_unpacklo_pd(0xff, (__m512d)a, (__m512d)b));
+      f(at + 1, (Vec)_mm512_maskz_unpackhi_pd(0xff, (__m512d)a, (__m512d)b));
     };
-    columns(i, (Vec)_mm512_unpacklo_ps((__m512)row[0], (__m512)row[1]),
-            (Vec)_mm512_unpacklo_ps((__m512)row[2], (__m512)row[3]));
-    columns(i + 2, (Vec)_mm512_unpackhi_ps((__m512)row[0], (__m512)row[1]),
-            (Vec)_mm512_unpackhi_ps((__m512)row[2], (__m512)row[3]));
+    columns(i, (Vec)_mm512_maskz_unpacklo_ps(0xffff, (__m512)row[0], (__m512)row[1]),
+            (Vec)_mm512_maskz_unpacklo_ps(0xffff, (__m512)row[2], (__m512)row[3]));
+    columns(i + 2, (Vec)_mm512_maskz_unpackhi_ps(0xffff, (__m512)row[0], (__m512)row[1]),
+            (Vec)_mm512_maskz_unpackhi_ps(0xffff, (__m512)row[2], (__m512)row[3]));
 #elif defined(__AVX2__)
     for (int r = 0; r < 4; r++) {
       const __m256 v = _mm256_castps128_ps256(_mm_loadu_ps(p + r * ld));

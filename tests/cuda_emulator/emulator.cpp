@@ -181,6 +181,19 @@ void show_shared_end(size_t) {}
 void hide_shared_end() {}
 #endif
 
+// Gives those threads that are ready a turn each. False when there was none.
+bool run_ready(const uint32_t* order, int count) {
+  bool any = false;
+  for (int i = 0; i < count && failure.empty(); i++) {
+    if (threads[order[i]].state != State::ready) continue;
+    any = true;
+    self = &threads[order[i]];
+    threadIdx = self->index;
+    self->fiber.resume();
+  }
+  return any;
+}
+
 void run_block(size_t shared_bytes, uint64_t salt) {
   hide_shared_end();
   memset(shared_bytes_, 0xff, shared_bytes + kGuard);
@@ -198,17 +211,15 @@ void run_block(size_t shared_bytes, uint64_t salt) {
     warps[w] = {std::min(kWarp, thread_count - static_cast<int>(w) * kWarp), 0};
   }
   const std::vector<uint32_t> order = turns(thread_count, salt);
+  bool progress = true;
   while (live > 0 && failure.empty()) {
-    bool progress = false;
-    for (uint32_t i : order) {
-      if (threads[i].state != State::ready) continue;
-      progress = true;
-      self = &threads[i];
-      threadIdx = self->index;
-      self->fiber.resume();
-      if (!failure.empty()) break;
-    }
     if (!progress) failure = here() + ": divergent barrier: " + who_waits_where();
+    progress = false;
+    // a warp goes on for as long as it can: nothing but a barrier keeps it behind the others
+    for (int begin = 0; begin < thread_count; begin += kWarp) {
+      const int end = std::min(begin + kWarp, thread_count);
+      while (failure.empty() && run_ready(&order[begin], end - begin)) progress = true;
+    }
   }
   hide_shared_end();
   const auto untouched = [](unsigned char byte) { return byte == 0xff; };

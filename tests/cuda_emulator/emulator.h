@@ -15,7 +15,9 @@
 
 namespace supra::emulator {
 
-// The order in which threads of a block, and blocks, take their turns.
+// The order in which threads of a block, and blocks, take their turns. 32 threads that follow each other in
+// it, a warp unless the order is shuffled, go on until they all wait: what a barrier should keep apart drifts
+// apart.
 enum class Schedule { in_order, reversed, shuffled };
 void set_schedule(Schedule schedule, uint64_t seed = 1);
 

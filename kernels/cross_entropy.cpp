@@ -130,7 +130,7 @@ Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
 }
 
 // Logits that are there at once, in floats: a block and its gradient share them.
-constexpr int64_t kLogitsAtOnce = 1 << 22;
+constexpr int64_t kLogitsAtOnce = 1 << 23;
 
 // Turns rows of logits into their gradients, weight (softmax(x) (1 + 2 z lse) - onehot(target)), and returns
 // the sum of their losses.

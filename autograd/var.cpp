@@ -4,6 +4,8 @@
 #include <queue>
 #include <utility>
 
+#include "tensor/parallel.h"
+
 namespace supra {
 
 static thread_local bool recording = true;
@@ -81,12 +83,14 @@ void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
 }
 
 static void add_into(const Tensor& sum, const Tensor& term) {
-  const int64_t n = sum.numel();
-  auto add = [n](auto* a, const auto* b) {
-    for (int64_t i = 0; i < n; i++) a[i] += b[i];
+  const auto add = [&]<class T>(T) {
+    T* a = sum.data<T>();
+    const T* b = term.data<T>();
+    parallel_for(sum.numel(), 1 << 14, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) a[i] += b[i];
+    });
   };
-  if (sum.dtype() == Dtype::f64) add(sum.data<double>(), term.data<double>());
-  else add(sum.data<float>(), term.data<float>());
+  sum.dtype() == Dtype::f64 ? add(double()) : add(float());
 }
 
 struct Engine {

@@ -51,6 +51,21 @@ double activation_slope(Activation f, double x) {
 
 namespace cpu {
 
+static void add(double* y, const double* a, const double* b, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+static void mul(double* y, const double* a, const double* b, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
+}
+static void scale(double* y, const double* x, double factor, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = factor * x[i];
+}
+static void add(float* y, const float* a, const float* b, int64_t n) { simd().add(y, a, b, n); }
+static void mul(float* y, const float* a, const float* b, int64_t n) { simd().mul(y, a, b, n); }
+static void scale(float* y, const float* x, double factor, int64_t n) {
+  simd().scale(y, x, static_cast<float>(factor), n);
+}
+
 static void activation_fwd(double* y, const double* x, int64_t n, Activation f) {
   for (int64_t i = 0; i < n; i++) y[i] = activate(f, x[i]);
 }
@@ -69,35 +84,34 @@ static void activation_bwd(float* dx, const float* dy, const float* x, int64_t n
 
 }  // namespace cpu
 
-// y[i] = f(x[i]...)
-template <class F, class... In>
-static Tensor map(const char* op, F f, const Tensor& first, const In&... others) {
-  const Tensor y = empty_like(first);
-  by_dtype(op, first.dtype(), [&]<class T>(T) {
-    auto loop = [&f, out = y.data<T>()](int64_t begin, int64_t end, const auto*... x) {
-      for (int64_t i = begin; i < end; i++) out[i] = f(x[i]...);
-    };
+// y of x's shape: f(y, x, at, n) makes a stretch of n elements, which begins at element `at` of every tensor.
+template <class F>
+static Tensor elementwise(const char* op, const Tensor& x, F f) {
+  const Tensor y = empty_like(x);
+  by_dtype(op, x.dtype(), [&]<class T>(T) {
     parallel_for(y.numel(), row_grain(1), [&](int64_t begin, int64_t end) {
-      loop(begin, end, first.template data<T>(), others.template data<T>()...);
+      f(y.data<T>() + begin, x.data<T>() + begin, begin, end - begin);
     });
   });
   return y;
 }
 
-static Tensor product(const char* op, const Tensor& a, const Tensor& b) {
-  return map(
-      op, [](auto x, auto y) { return x * y; }, a, b);
+static Tensor product(const Tensor& a, const Tensor& b) {
+  return elementwise("mul", a, [&]<class T>(T* y, const T* x, int64_t at, int64_t n) {
+    cpu::mul(y, x, b.data<T>() + at, n);
+  });
 }
 
-static Tensor multiple(const char* op, const Tensor& x, double factor) {
-  return map(
-      op, [factor](auto v) { return v * static_cast<decltype(v)>(factor); }, x);
+static Tensor multiple(const Tensor& x, double factor) {
+  return elementwise("scale", x,
+                     [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::scale(y, x, factor, n); });
 }
 
 Var add(const Var& a, const Var& b) {
   check_shape("add", "b", b.shape(), a.shape());
-  const Tensor y = map(
-      "add", [](auto x, auto y) { return x + y; }, a.value(), b.value());
+  const Tensor y = elementwise("add", a.value(), [&]<class T>(T* y, const T* x, int64_t at, int64_t n) {
+    cpu::add(y, x, b.value().data<T>() + at, n);
+  });
   return record("add", {a, b}, y, [](const Tensor& dy, Grads& grads) {
     grads.give(0, dy);
     grads.give(1, dy);
@@ -106,33 +120,25 @@ Var add(const Var& a, const Var& b) {
 
 Var mul(const Var& a, const Var& b) {
   check_shape("mul", "b", b.shape(), a.shape());
-  const Tensor y = product("mul", a.value(), b.value());
-  return record("mul", {a, b}, y, [a = a.value(), b = b.value()](const Tensor& dy, Grads& grads) {
-    if (grads.needs(0)) grads.give(0, product("mul", dy, b));
-    if (grads.needs(1)) grads.give(1, product("mul", dy, a));
-  });
+  return record("mul", {a, b}, product(a.value(), b.value()),
+                [a = a.value(), b = b.value()](const Tensor& dy, Grads& grads) {
+                  if (grads.needs(0)) grads.give(0, product(dy, b));
+                  if (grads.needs(1)) grads.give(1, product(dy, a));
+                });
 }
 
 Var scale(const Var& x, double factor) {
-  return record("scale", {x}, multiple("scale", x.value(), factor),
-                [factor](const Tensor& dy, Grads& grads) { grads.give(0, multiple("scale", dy, factor)); });
+  return record("scale", {x}, multiple(x.value(), factor),
+                [factor](const Tensor& dy, Grads& grads) { grads.give(0, multiple(dy, factor)); });
 }
 
 static Var activation(const char* op, const Var& x, Activation f) {
-  const Tensor y = empty_like(x.value());
-  by_dtype(op, x.dtype(), [&, in = x.value()]<class T>(T) {
-    parallel_for(y.numel(), row_grain(1), [&](int64_t begin, int64_t end) {
-      cpu::activation_fwd(y.data<T>() + begin, in.data<T>() + begin, end - begin, f);
-    });
-  });
+  const Tensor y = elementwise(
+      op, x.value(), [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::activation_fwd(y, x, n, f); });
   return record(op, {x}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
-    const Tensor dx = empty_like(x);
-    by_dtype(op, x.dtype(), [&]<class T>(T) {
-      parallel_for(x.numel(), row_grain(1), [&](int64_t begin, int64_t end) {
-        cpu::activation_bwd(dx.data<T>() + begin, dy.data<T>() + begin, x.data<T>() + begin, end - begin, f);
-      });
-    });
-    grads.give(0, dx);
+    grads.give(0, elementwise(op, x, [&]<class T>(T* dx, const T* x, int64_t at, int64_t n) {
+                 cpu::activation_bwd(dx, dy.data<T>() + at, x, n, f);
+               }));
   });
 }
 

@@ -7,6 +7,21 @@ namespace supra::SUPRA_LEVEL {
 // One row of n elements; what its last vector lacks is no obstacle.
 static bool large(const float* y, int64_t n) { return streams(y, 1, n / kLanes * kLanes); }
 
+void add(float* y, const float* a, const float* b, int64_t n) {
+  for_columns(
+      n, [=](int64_t i, auto part) { part.put(y + i, part.load(a + i) + part.load(b + i)); }, large(y, n));
+}
+
+void mul(float* y, const float* a, const float* b, int64_t n) {
+  for_columns(
+      n, [=](int64_t i, auto part) { part.put(y + i, part.load(a + i) * part.load(b + i)); }, large(y, n));
+}
+
+void scale(float* y, const float* x, float factor, int64_t n) {
+  for_columns(
+      n, [=](int64_t i, auto part) { part.put(y + i, part.load(x + i) * factor); }, large(y, n));
+}
+
 void exp_array(float* y, const float* x, int64_t n) {
   for_columns(
       n, [=](int64_t i, auto part) { part.put(y + i, exp(part.load(x + i))); }, large(y, n));

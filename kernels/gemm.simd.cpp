@@ -173,6 +173,7 @@ Ahead next_block(bool tb, int64_t N, int64_t K, int64_t j, int64_t k, const floa
 
 void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
                int64_t ldb, bool accumulate, float* c, int64_t ldc) {
+  if (M == 0 || N == 0) return;
   if (K == 0 && !accumulate) {
     for (int64_t i = 0; i < M; i++) {
       for (int64_t j = 0; j < N; j++) c[i * ldc + j] = 0;

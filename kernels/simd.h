@@ -32,7 +32,10 @@
   /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
   KERNEL(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))               \
   KERNEL(sum_squares, (double* sum, const float* x, int64_t n))                                                       \
-  /* elementwise.simd.cpp: n elements; y[i] = e^x[i]; y = f(x); dx = dy f'(x) */                                      \
+  /* elementwise.simd.cpp: n elements; y = a + b; y = a b; y = factor x; y[i] = e^x[i]; y = f(x); dx = dy f'(x) */    \
+  KERNEL(add, (float* y, const float* a, const float* b, int64_t n))                                                  \
+  KERNEL(mul, (float* y, const float* a, const float* b, int64_t n))                                                  \
+  KERNEL(scale, (float* y, const float* x, float factor, int64_t n))                                                  \
   KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                            \
   KERNEL(activation_fwd, (float* y, const float* x, int64_t n, Activation f))                                         \
   KERNEL(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))                       \

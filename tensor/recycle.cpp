@@ -18,15 +18,16 @@ class Recycler {
     in_use_ += bytes;
     most_ = std::max(most_, in_use_);
     Block block = {nullptr, bytes};
-    // a little larger will do; much larger would be missed elsewhere
+    // a training step asks for the same sizes again and again: what is much larger would be missed elsewhere
     const auto found = kept_.lower_bound(bytes);
-    if (found != kept_.end() && found->first <= bytes + bytes / 8) {
+    if (found != kept_.end() && found->first <= bytes + bytes / 64) {
       block = {found->second, found->first};
       in_use_ += block.bytes - bytes;
       kept_bytes_ -= block.bytes;
       kept_.erase(found);
     }
-    while (!kept_.empty() && in_use_ + kept_bytes_ > most_) release_largest();
+    const size_t limit = most_ + most_ / 16;
+    while (!kept_.empty() && in_use_ + kept_bytes_ > limit) release(in_use_ + kept_bytes_ - limit);
     if (!block.memory) block.memory = aligned_alloc(64, bytes);
     if (!block.memory) in_use_ -= bytes;
     return block;
@@ -40,11 +41,13 @@ class Recycler {
   }
 
  private:
-  void release_largest() {
-    const auto largest = std::prev(kept_.end());
-    free(largest->second);
-    kept_bytes_ -= largest->first;
-    kept_.erase(largest);
+  // The smallest block that is enough, or the largest there is.
+  void release(size_t bytes) {
+    auto found = kept_.lower_bound(bytes);
+    if (found == kept_.end()) found = std::prev(found);
+    free(found->second);
+    kept_bytes_ -= found->first;
+    kept_.erase(found);
   }
 
   std::mutex mutex_;

@@ -1,8 +1,9 @@
 #pragma once
 #include <cstddef>
 
-// CPU memory that was freed is kept for the next block of its size: pages that are fresh from the system cost more than
-// many a kernel that writes to them. In use and kept together never exceed the most that was in use at once.
+// CPU memory that was freed is kept for the next block of its size: pages that are fresh from the system cost
+// more than many a kernel that writes to them. In use and kept together exceed the most that was in use at
+// once by a sixteenth, never by more.
 
 namespace supra {
 

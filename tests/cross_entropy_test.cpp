@@ -84,9 +84,9 @@ TEST(CrossEntropy, refuses_what_does_not_fit) {
   EXPECT_THROW(token_nll(x.value(), targets({0, 5})), Error);
 }
 
-// 230 rows of 40,000 logits are two blocks.
+// 400 rows of 40,000 logits are three blocks.
 TEST(LinearCrossEntropy, is_the_loss_of_the_logits_it_never_holds) {
-  const int64_t N = 230, O = 40000, C = 9;
+  const int64_t N = 400, O = 40000, C = 9;
   std::vector<int32_t> ids(N);
   for (int64_t n = 0; n < N; n++) ids[n] = n % 7 == 0 ? kIgnore : static_cast<int32_t>(n * 257 % O);
   const Tensor h = random_normal({N, C}, 5), w = random_normal({O, C}, 6);
@@ -102,7 +102,7 @@ TEST(LinearCrossEntropy, is_the_loss_of_the_logits_it_never_holds) {
   const size_t before = memory_stats().current;
   reset_peak();
   linear_cross_entropy(Var(h), Var(w), targets(ids));
-  EXPECT_LT(memory_stats().peak - before, sizeof(float) * N * O * 3 / 4);
+  EXPECT_LT(memory_stats().peak - before, sizeof(float) * N * O / 2);
 }
 
 TEST(TokenNll, is_the_loss_of_each_row) {

@@ -86,23 +86,36 @@ static void scale_in_place(const Tensor& t, double factor) {
   });
 }
 
-static Tensor cross_entropy_bwd(double dloss, const Tensor& logits, const Tensor& targets, const Tensor& lse,
-                                double z_loss, int64_t counted) {
+static int64_t count_targets(const Tensor& targets) {
+  const int32_t* target = targets.data<int32_t>();
+  return targets.numel() - std::count(target, target + targets.numel(), kIgnore);
+}
+
+static double loss_of_row(double lse, double x_target, double z_loss) {
+  return lse - x_target + z_loss * lse * lse;
+}
+
+// dx = weight (softmax(x) (1 + 2 z lse) - onehot(target)); dx may be x.
+template <class T>
+static void gradient_of_row(T* dx, const T* x, int32_t target, double lse, double z_loss, double weight,
+                            int64_t O) {
+  if (target == kIgnore) {
+    std::fill_n(dx, O, T(0));
+    return;
+  }
+  cpu::scaled_softmax(dx, x, lse, weight * (1 + 2 * z_loss * lse), O);
+  dx[target] -= static_cast<T>(weight);
+}
+
+static Tensor cross_entropy_bwd(double weight, const Tensor& logits, const Tensor& targets, const Tensor& lse,
+                                double z_loss) {
   const int64_t O = logits.dim(-1), N = row_count(logits);
   const Tensor dx = empty_like(logits);
-  const int32_t* target = targets.data<int32_t>();
-  const double weight = counted ? dloss / static_cast<double>(counted) : 0;
   by_dtype("cross_entropy", logits.dtype(), [&]<class T>(T) {
     parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; n++) {
-        T* row = dx.data<T>() + n * O;
-        if (target[n] == kIgnore) {
-          std::fill_n(row, O, T(0));
-          continue;
-        }
-        const double l = lse.data<double>()[n];
-        cpu::scaled_softmax(row, logits.data<T>() + n * O, l, weight * (1 + 2 * z_loss * l), O);
-        row[target[n]] -= static_cast<T>(weight);
+        gradient_of_row(dx.data<T>() + n * O, logits.data<T>() + n * O, targets.data<int32_t>()[n],
+                        lse.data<double>()[n], z_loss, weight, O);
       }
     });
   });
@@ -114,26 +127,20 @@ Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
   check_targets("cross_entropy", row_count(x), x.dim(-1), targets);
   const int32_t* target = targets.data<int32_t>();
   const Tensor lse = lse_of_rows(x, target);
-  const int64_t O = x.dim(-1);
-  int64_t counted = 0;
+  const int64_t O = x.dim(-1), counted = count_targets(targets);
+  const double share = counted ? 1 / static_cast<double>(counted) : 0;
   double sum = 0;
   for (int64_t n = 0; n < row_count(x); n++) {
-    if (target[n] == kIgnore) continue;
-    const double l = lse.data<double>()[n];
-    sum += l - element(x, n * O + target[n]) + z_loss * l * l;
-    counted++;
+    if (target[n] != kIgnore)
+      sum += loss_of_row(lse.data<double>()[n], element(x, n * O + target[n]), z_loss);
   }
-  const Tensor loss = Tensor::full({1}, counted ? sum / static_cast<double>(counted) : 0, x.dtype());
+  const Tensor loss = Tensor::full({1}, sum * share, x.dtype());
   return record("cross_entropy", {logits}, loss, [=, x = x](const Tensor& dy, Grads& grads) {
-    grads.give(0, cross_entropy_bwd(dy.item(), x, targets, lse, z_loss, counted));
+    grads.give(0, cross_entropy_bwd(dy.item() * share, x, targets, lse, z_loss));
   });
 }
 
-// Logits that are there at once, in floats: a block and its gradient share them.
-constexpr int64_t kLogitsAtOnce = 1 << 23;
-
-// Turns rows of logits into their gradients, weight (softmax(x) (1 + 2 z lse) - onehot(target)), and returns
-// the sum of their losses.
+// Turns rows of logits into their gradients and returns the sum of their losses.
 template <class T>
 static double differentiate_rows(T* logits, const int32_t* target, int64_t N, int64_t O, double z_loss,
                                  double weight) {
@@ -141,14 +148,9 @@ static double differentiate_rows(T* logits, const int32_t* target, int64_t N, in
   parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) {
       T* x = logits + n * O;
-      if (target[n] == kIgnore) {
-        std::fill_n(x, O, T(0));
-        continue;
-      }
-      const double lse = cpu::log_sum_exp(x, O);
-      losses[n] = lse - x[target[n]] + z_loss * lse * lse;
-      cpu::scaled_softmax(x, x, lse, weight * (1 + 2 * z_loss * lse), O);
-      x[target[n]] -= static_cast<T>(weight);
+      const double lse = target[n] == kIgnore ? 0 : cpu::log_sum_exp(x, O);
+      if (target[n] != kIgnore) losses[n] = loss_of_row(lse, x[target[n]], z_loss);
+      gradient_of_row(x, x, target[n], lse, z_loss, weight, O);
     }
   });
   return std::accumulate(losses.begin(), losses.end(), 0.0);
@@ -162,7 +164,7 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
   const int64_t N = h.dim(0), C = h.dim(1), O = w.dim(0);
   check_targets("linear_cross_entropy", N, O, targets);
   const int32_t* target = targets.data<int32_t>();
-  const int64_t counted = N - std::count(target, target + N, kIgnore);
+  const int64_t counted = count_targets(targets);
   const double share = counted ? 1 / static_cast<double>(counted) : 0;
   const bool keep = will_record({h, w});
   const Tensor dh = keep && h.requires_grad() ? empty_like(h.value()) : Tensor();

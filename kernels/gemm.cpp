@@ -42,7 +42,7 @@ Grid cut(int64_t M, int64_t N, int64_t K, bool ta) {
       if (pieces > all && pieces % all != 0) continue;
       const int64_t copied = 4 * rows * N + (ta ? 4 : 1) * columns * M;
       // all threads busy is what counts; beyond that, more pieces are worth an eighth more copying
-      const int64_t cost = copied * 8 / (pieces < all ? 1 : 8 * all + pieces);
+      const int64_t cost = copied * 8 / (pieces < all ? pieces : 8 * all + pieces);
       if (least == 0 || cost < least) best = {rows, columns}, least = cost;
     }
   }

@@ -14,7 +14,7 @@
 // the emulator. The same source is compiled by nvcc for the GPU and by the C++ compiler against
 // tests/cuda_emulator, which brings a <cuda_runtime.h> of its own. Three rules keep that possible:
 //
-//   kernels are launched by launch(), never with <<<>>>
+//   kernels are launched by launch(), never by triple angle brackets in place
 //   all shared memory is dynamic and comes from shared_memory()
 //   PTX stands only in wrappers, which the emulator defines anew
 

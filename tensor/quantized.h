@@ -9,8 +9,8 @@
 // behind, so that both stream:
 //
 //   q8_0   C int8 q           C/32 f16 d                   x = d q,        d = max |x| / 127
-//   q4_0   C/2 bytes of q     C/32 f16 d                   x = d (q - 8),  d = (the x of the largest |x|) /
-//   -8 q4_1   C/2 bytes of q     C/32 f16 d, C/32 f16 m       x = d q + m,    m = min x, d = (max x - m) / 15
+//   q4_0   C/2 bytes of q     C/32 f16 d                   x = d (q - 8),  d = -x / 8 for the largest |x|
+//   q4_1   C/2 bytes of q     C/32 f16 d, C/32 f16 m       x = d q + m,    m = min x, d = (max x - m) / 15
 //
 // Four-bit quants: byte i of a pair of blocks (32 bytes) holds element i of the first block in its low half
 // and element i of the second in its high half: one load, and a mask or a shift, gives a block in order. A

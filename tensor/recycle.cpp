@@ -15,21 +15,25 @@ class Recycler {
  public:
   Block take(size_t bytes) {
     const std::lock_guard lock(mutex_);
-    in_use_ += bytes;
-    most_ = std::max(most_, in_use_);
     Block block = {nullptr, bytes};
     // a training step asks for the same sizes again and again: what is much larger would be missed elsewhere
     const auto found = kept_.lower_bound(bytes);
     if (found != kept_.end() && found->first <= bytes + bytes / 64) {
       block = {found->second, found->first};
-      in_use_ += block.bytes - bytes;
       kept_bytes_ -= block.bytes;
       kept_.erase(found);
+    } else {
+      release_above(std::max(most_, in_use_ + bytes), in_use_ + bytes);
+      block.memory = aligned_alloc(64, bytes);
+      if (!block.memory) {
+        // what is kept may be what is missing
+        release_above(0, 0);
+        block.memory = aligned_alloc(64, bytes);
+      }
+      if (!block.memory) return block;
     }
-    const size_t limit = most_ + most_ / 16;
-    while (!kept_.empty() && in_use_ + kept_bytes_ > limit) release(in_use_ + kept_bytes_ - limit);
-    if (!block.memory) block.memory = aligned_alloc(64, bytes);
-    if (!block.memory) in_use_ -= bytes;
+    in_use_ += block.bytes;
+    most_ = std::max(most_, in_use_);
     return block;
   }
 
@@ -41,13 +45,17 @@ class Recycler {
   }
 
  private:
-  // The smallest block that is enough, or the largest there is.
-  void release(size_t bytes) {
-    auto found = kept_.lower_bound(bytes);
-    if (found == kept_.end()) found = std::prev(found);
-    free(found->second);
-    kept_bytes_ -= found->first;
-    kept_.erase(found);
+  // Frees kept blocks until they and `in_use` exceed `most` by a sixteenth at most: each time the smallest
+  // block that is enough, or the largest there is.
+  void release_above(size_t most, size_t in_use) {
+    const size_t limit = most + most / 16;
+    while (!kept_.empty() && in_use + kept_bytes_ > limit) {
+      auto found = kept_.lower_bound(in_use + kept_bytes_ - limit);
+      if (found == kept_.end()) found = std::prev(found);
+      free(found->second);
+      kept_bytes_ -= found->first;
+      kept_.erase(found);
+    }
   }
 
   std::mutex mutex_;

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "tensor/file.h"
+#include "tensor/recycle.h"
 #include "tests/support.h"
 
 // The ground floor: numbers, memory, threads, random bits and files.
@@ -239,6 +241,17 @@ static void with_threads(F f) {
   set_threads(before);
 }
 
+TEST(Memory, that_was_freed_serves_the_next_of_its_size) {
+  constexpr size_t kBytes = 8 << 20;
+  const Block first = take_block(kBytes);
+  give_back(first);
+  const Block smaller = take_block(kBytes / 2), again = take_block(kBytes);
+  EXPECT_NE(smaller.memory, first.memory);
+  EXPECT_EQ(again.memory, first.memory);
+  give_back(smaller);
+  give_back(again);
+}
+
 TEST(ParallelFor, covers_every_index_once) {
   with_threads([] {
     for (int64_t n : {0, 1, 2, 3, 5, 8, 63, 1000}) {
@@ -262,6 +275,24 @@ TEST(ParallelFor, ranges_follow_from_sizes_alone) {
     };
     const auto first = ranges();
     for (int i = 0; i < 20; i++) EXPECT_EQ(ranges(), first);
+  });
+}
+
+// A thread that is held up keeps one part from being done, not its share of them.
+TEST(ParallelFor, parts_go_to_whoever_is_free) {
+  RestoreMachine restore;
+  set_threads(2);
+  std::atomic<int> others{0};
+  parallel_for(8, 1, [&](int64_t begin, int64_t end) {
+    ASSERT_EQ(end, begin + 1);
+    if (begin > 0) {
+      others++;
+      return;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    while (others < 7 && std::chrono::steady_clock::now() - start < std::chrono::seconds(20))
+      std::this_thread::yield();
+    EXPECT_EQ(others, 7);
   });
 }
 

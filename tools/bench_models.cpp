@@ -68,16 +68,19 @@ double sgemm_rate() {
   return 2.0 * n * n * n / best / 1e9;
 }
 
-// What a training step holds: weights, gradients and two moments; what each layer keeps for its backward.
+// The most that a training step holds. While the loss is made: weights and two moments, the gradient of the output
+// matrix, a block of logits, and what each layer keeps for its backward. When backward ends: every gradient instead.
 double planned_bytes(Decoder& decoder, int64_t tokens) {
   const Config& c = decoder.config();
   double kept = 0;
   for (MixerKind kind : c.mixers) {
     // norms, projections, their parts and sums; a feature map adds its results and states of chunks
     const int64_t widths = kind == MixerKind::softmax ? 15 : 21;
-    kept += static_cast<double>(widths * c.width + 3 * c.mlp_width);
+    kept += static_cast<double>((widths * c.width + 3 * c.mlp_width) * tokens);
   }
-  return 16.0 * static_cast<double>(decoder.parameter_count()) + 4.0 * kept * static_cast<double>(tokens);
+  const double parameters = static_cast<double>(decoder.parameter_count());
+  const double loss = static_cast<double>(c.vocab * c.width + std::min(tokens * c.vocab, kLogitsAtOnce));
+  return 4 * std::max(3 * parameters + loss + kept, 4 * parameters);
 }
 
 void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_t rows, int64_t T) {

@@ -8,8 +8,8 @@
 // bytes.
 //   { "__metadata__": {"key": "text", ...}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin,
 //   end]}, ... }
-// A quantised matrix (O,C) is a U8 tensor (O, bytes of a row) whose name stands in the metadata with its dtype, "q8_0";
-// readers give it the shape (O,C) again (tensor/quantized.h).
+// A quantised matrix (O,C) is a U8 tensor (O, bytes of a row) whose name stands in the metadata with its
+// dtype, "q8_0"; readers give it the shape (O,C) again (tensor/quantized.h).
 // Offsets count from the end of the header; the tensors cover the rest of the file without holes or overlaps.
 
 namespace supra {
@@ -23,8 +23,7 @@ std::unique_ptr<WeightReader> open_safetensors(const Path& path);
 
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
-// Writes the tensors, all converted to `dtype` where there is one, without a second copy in
-// memory. Larger
+// Writes the tensors, all converted to `dtype` where there is one, without a second copy in memory. Larger
 // elements come first, so that everything is aligned in a mapped file. Frameworks look for {"format", "pt"}.
 void write_safetensors(const Path& path, const NamedTensors& tensors,
                        const Metadata& metadata = {{"format", "pt"}}, std::optional<Dtype> dtype = {});

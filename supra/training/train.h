@@ -66,7 +66,8 @@ int64_t step_count(const TrainOptions& options);
 double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, const TrainOptions& o);
 
 // Trains the model in place. `directory` takes the checkpoints (checkpoints/step-N, see checkpoint.h) and, at the end,
-// the model itself; unless the run resumes, checkpoints of an older run there go first. A loss or gradient that is no number throws Error naming the step and what was saved last.
+// the model itself; unless the run resumes, checkpoints of an older run there go first. A loss or gradient that is no
+// number throws Error naming the step and what was saved last.
 TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& options, const Path& directory,
                   const TrainHooks& hooks = {});
 

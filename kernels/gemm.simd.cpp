@@ -193,7 +193,8 @@ void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a
         const int64_t first = p * kWidth, width = at_most(columns - first, kWidth);
         return pack ? Right{packed_right + p * kPanel, kWidth, width} : Right{block + first, ldb, width};
       };
-      Ahead next = next_block(tb, N, K, j, k, b, ldb);
+      // few rows read B as fast as it comes: nothing is gained by asking for more
+      Ahead next = pack ? next_block(tb, N, K, j, k, b, ldb) : Ahead{};
       const int64_t groups = (M + kRows - 1) / kRows;
       const int64_t share = 1 + next.rows * next.lines / (groups * panels);
       for (int64_t i = 0; i < M; i += kBlockRows) {

@@ -46,35 +46,54 @@ inline Vec load_first(const W* p, int64_t n) {
   return load(whole);
 }
 
-// c (M) (+)= a (M,K) b (K)
-template <int M, class W>
-inline void dot(int64_t K, const float* a, int64_t lda, const W* b, bool accumulate, float* c, int64_t ldc) {
+// c (M,J) (+)= a (M,K) b(J,K)^T. Every element has sums of its own: its neighbours change no bit of it.
+template <int M, int J, class W>
+inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb, bool accumulate, float* c,
+                int64_t ldc) {
   constexpr int kSums = 2;
-  Vec sums[M][kSums] = {};
+  Vec sums[M][J][kSums] = {};
   int64_t k = 0;
   for (; k + kSums * kLanes <= K; k += kSums * kLanes) {
     for (int s = 0; s < kSums; s++) {
-      const Vec right = load(b + k + s * kLanes);
-      for (int i = 0; i < M; i++) sums[i][s] = fma(load(a + i * lda + k + s * kLanes), right, sums[i][s]);
+#pragma GCC unroll 8
+      for (int j = 0; j < J; j++) {
+        const Vec right = load(b + j * ldb + k + s * kLanes);
+        for (int i = 0; i < M; i++)
+          sums[i][j][s] = fma(load(a + i * lda + k + s * kLanes), right, sums[i][j][s]);
+      }
     }
   }
   for (; k < K; k += kLanes) {
     const int64_t n = K - k < kLanes ? K - k : kLanes;
-    const Vec right = load_first(b + k, n);
-    for (int i = 0; i < M; i++) sums[i][0] = fma(load_first(a + i * lda + k, n), right, sums[i][0]);
+#pragma GCC unroll 8
+    for (int j = 0; j < J; j++) {
+      const Vec right = load_first(b + j * ldb + k, n);
+      for (int i = 0; i < M; i++) sums[i][j][0] = fma(load_first(a + i * lda + k, n), right, sums[i][j][0]);
+    }
   }
-  for (int i = 0; i < M; i++) c[i * ldc] = sum(sums[i][0] + sums[i][1]) + (accumulate ? c[i * ldc] : 0);
+#pragma GCC unroll 8
+  for (int j = 0; j < J; j++) {
+    for (int i = 0; i < M; i++) {
+      float& out = c[i * ldc + j];
+      out = sum(sums[i][j][0] + sums[i][j][1]) + (accumulate ? out : 0);
+    }
+  }
 }
 
 template <class W>
 void dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb,
           bool accumulate, float* c, int64_t ldc) {
   const W* row = static_cast<const W*>(b);
-  for (int64_t j = 0; j < N; j++, row += ldb) {
-    if (M == 1) dot<1>(K, a, lda, row, accumulate, c + j, ldc);
-    if (M == 2) dot<2>(K, a, lda, row, accumulate, c + j, ldc);
-    if (M == 3) dot<3>(K, a, lda, row, accumulate, c + j, ldc);
-    if (M == 4) dot<4>(K, a, lda, row, accumulate, c + j, ldc);
+  int64_t j = 0;
+  // short rows, the keys of a head say, are no streams: several at once hide how long a sum takes
+  constexpr int64_t kShort = 256, kTogether = 8;
+  for (; M == 1 && K <= kShort && j + kTogether <= N; j += kTogether, row += kTogether * ldb)
+    dot<1, kTogether>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+  for (; j < N; j++, row += ldb) {
+    if (M == 1) dot<1, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+    if (M == 2) dot<2, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+    if (M == 3) dot<3, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+    if (M == 4) dot<4, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
   }
 }
 

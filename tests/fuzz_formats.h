@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "supra/formats/gguf.h"
 #include "supra/formats/hf_config.h"
 #include "supra/formats/json.h"
 #include "supra/formats/llama2c.h"
@@ -40,6 +41,11 @@ inline void read_all(const WeightReader& weights) {
   for (const TensorInfo& info : weights.tensors()) {
     complaint_of([&] { check_finite(weights.get(info.name), info.name, weights.path()); });
   }
+}
+
+inline std::string fuzz_gguf(std::string_view bytes, const Path& scratch) {
+  write_bytes(scratch, bytes);
+  return complaint_of([&] { read_all(Gguf(scratch)); });
 }
 
 inline std::string fuzz_json(std::string_view bytes) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -127,6 +128,24 @@ inline bool all_finite(const Tensor& t) {
     if (!std::isfinite(wide.data<double>()[i])) return false;
   }
   return true;
+}
+
+// Cuts the bytes of a file at 200 places, and 200 times changes one near its beginning or its end, where what
+// describes the rest stands: the parser takes them or complains about `where`.
+template <class F>
+void expect_survives_abuse(const std::string& text, F parse, const std::filesystem::path& where) {
+  Philox random(31);
+  const auto survives = [&](const std::string& bytes) {
+    const std::string complaint = parse(bytes);
+    EXPECT_TRUE(complaint.empty() || complaint.starts_with(where.string())) << complaint;
+  };
+  for (size_t i = 0; i < 200; i++) survives(text.substr(0, text.size() * i / 200));
+  for (size_t i = 0; i < 200; i++) {
+    std::string damaged = text;
+    const size_t place = random.below(std::min<size_t>(text.size(), 4096));
+    damaged[i % 2 ? text.size() - 1 - place : place] ^= static_cast<char>(1 + random.below(255));
+    survives(damaged);
+  }
 }
 
 }  // namespace supra

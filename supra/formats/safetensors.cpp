@@ -174,11 +174,7 @@ Tensor Safetensors::read(size_t index) const {
   CHECK(info.stored.empty(),
         "%s: tensor %s is of type %s, which this version does not read (convert it to F32, F16 or BF16)",
         path().c_str(), info.name.c_str(), info.stored.c_str());
-  // MappedFile maps read-only; Tensor has no const memory, its users keep to the convention
-  uint8_t* data = const_cast<uint8_t*>(data_[index]);
-  const Tensor mapped = Tensor::wrap(data, info.shape, info.dtype, file_.owner());
-  const bool aligned = is_quantized(info.dtype) || reinterpret_cast<uintptr_t>(data) % size_of(info.dtype) == 0;
-  return aligned ? mapped : mapped.clone();
+  return map_tensor(file_, data_[index], info.shape, info.dtype);
 }
 
 // A shard may stand in the index's folder or below it, nowhere else. (Symbolic links are followed: download

@@ -37,6 +37,13 @@ size_t WeightReader::add(TensorInfo info) {
   return tensors_.size() - 1;
 }
 
+Tensor map_tensor(const MappedFile& file, const uint8_t* data, const Shape& shape, Dtype dtype) {
+  // MappedFile maps read-only; Tensor has no const memory, its users keep to the convention
+  const Tensor mapped = Tensor::wrap(const_cast<uint8_t*>(data), shape, dtype, file.owner());
+  const bool aligned = is_quantized(dtype) || reinterpret_cast<uintptr_t>(data) % size_of(dtype) == 0;
+  return aligned ? mapped : mapped.clone();
+}
+
 // The first of n numbers whose exponent is all ones: a NaN or an infinity. n where there is none.
 template <class Bits>
 static int64_t first_special(const void* numbers, int64_t n, Bits exponent) {

@@ -47,6 +47,9 @@ class WeightReader {
   std::unordered_map<std::string, size_t> index_;
 };
 
+// A tensor of a mapped file, which it keeps mapped: the file's own bytes where they are aligned, else a copy.
+Tensor map_tensor(const MappedFile& file, const uint8_t* data, const Shape& shape, Dtype dtype);
+
 // Throws Error when a floating tensor holds a NaN or an infinity: names the tensor, the file and the first
 // place.
 void check_finite(const Tensor& tensor, const std::string& name, const Path& path);

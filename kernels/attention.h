@@ -50,7 +50,7 @@ static constexpr int64_t linear_attention_scratch(int64_t steps, int64_t K, int6
 constexpr int64_t kSoftmaxBlock = 64;
 
 struct SoftmaxAttentionHead {
-  int64_t steps, first, K, V;  // query t stands at key first + t
+  int64_t steps, first, window, K, V;  // query t stands at key first + t and sees the last `window` up to it
   const float *q, *k, *v;
   int64_t q_step, k_step, v_step, o_step, lse_step;
   float scale;

@@ -60,14 +60,20 @@ struct Rope {
   double base = 10000;
   double scale = 1;   // positions are divided by it
   int64_t dims = 0;   // the first `dims` of each head are rotated; 0: all
+  // One a pair, or none: its frequency is divided by it. What llama3 and yarn make of a longer context.
+  std::vector<double> divisors = {};
+  double magnitude = 1;  // cos and sin are multiplied by it (yarn)
+  bool operator==(const Rope&) const = default;
 };
 // x (B,T,H,K); row b's first step stands at position first[b]
 Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first);
 
 // ---- softmax_attention.cpp
-// o (B,T,H,V): query t of row b stands at index first[b] + t of the keys and sees those up to itself.
+// o (B,T,H,V): query t of row b stands at index first[b] + t of the keys and sees those up to itself, or the last
+// `window` of these where it is not 0.
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V), S >= first[b] + T; query head h uses key head h / (H/G).
-Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first);
+Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first,
+                      int64_t window = 0);
 
 // ---- linear_attention.cpp: the heart of SUPRA
 struct LinearAttention {

@@ -5,9 +5,10 @@
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
-// rope (Su et al., arXiv 2104.09864): pair i of a head is turned by the angle p / (scale base^(2i/dims)), p
-// its position
+// rope (Su et al., arXiv 2104.09864): pair i of a head is turned by the angle p / (scale divisor_i base^(2i/dims)),
+// p its position
 //   y_a = x_a cos - x_b sin,  y_b = x_b cos + x_a sin;   (a,b) = (i, i + dims/2) or (2i, 2i+1)
+// where cos and sin carry the magnitude
 //   x, y (B,T,H,K)  nothing saved: backward turns dy by the opposite angle.   dx: =
 
 namespace supra {
@@ -30,20 +31,18 @@ struct RopeTable {
     std::vector<double> period;
     for (int64_t i = 0; i < width; i++) {
       const double exponent = static_cast<double>(i / repeat * 2) / static_cast<double>(rope.dims);
-      period.push_back(rope.scale * std::pow(rope.base, exponent));
+      const double divisor = rope.divisors.empty() ? 1 : rope.divisors[i / repeat];
+      period.push_back(rope.scale * divisor * std::pow(rope.base, exponent));
     }
     for (int64_t position : this->positions) {
       for (double p : period) {
-        cosine.push_back(static_cast<T>(std::cos(static_cast<double>(position) / p)));
-        sine.push_back(static_cast<T>(std::sin(static_cast<double>(position) / p)));
+        cosine.push_back(static_cast<T>(rope.magnitude * std::cos(static_cast<double>(position) / p)));
+        sine.push_back(static_cast<T>(rope.magnitude * std::sin(static_cast<double>(position) / p)));
       }
     }
   }
 
-  bool serves(const Rope& r, const std::vector<int64_t>& p) const {
-    return rope.layout == r.layout && rope.base == r.base && rope.scale == r.scale && rope.dims == r.dims &&
-           positions == p;
-  }
+  bool serves(const Rope& r, const std::vector<int64_t>& p) const { return rope == r && positions == p; }
 };
 
 // The table of the last call in this thread is kept: q, k and every layer of a step ask for the same.
@@ -138,6 +137,8 @@ Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first) {
   CHECK(rope.dims > 0 && rope.dims <= x.dim(-1) && rope.dims % 2 == 0,
         "rope: %ld dimensions to rotate in heads of %ld, an even number up to that is needed",
         static_cast<long>(rope.dims), static_cast<long>(x.dim(-1)));
+  CHECK(rope.divisors.empty() || static_cast<int64_t>(rope.divisors.size()) == rope.dims / 2,
+        "rope: %zu divisors for %ld pairs", rope.divisors.size(), static_cast<long>(rope.dims / 2));
   // OpenLM's by_head rotation never saw the configured base and scale
   if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;
   return record(

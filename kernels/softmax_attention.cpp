@@ -7,7 +7,7 @@
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
-// softmax_attention: query t, at key first + t, sees the keys s up to there
+// softmax_attention: query t, at key first + t, sees the keys s up to there, the last `window` of them
 //   p_ts = exp(scale q_t k_s - lse_t),  lse_t = log sum_s exp(scale q_t k_s),  o_t = sum_s p_ts v_s
 //   q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H) saved for backward
 // Backward, from the probabilities computed again, with ds_ts = p_ts (do_t v_s - do_t o_t):
@@ -20,6 +20,7 @@ struct Sizes {
   int64_t B, T, H, S, G, K, V;
   double scale;
   std::vector<int64_t> first;  // (B)
+  int64_t window;
 
   int64_t blocks() const { return (T + kSoftmaxBlock - 1) / kSoftmaxBlock; }
   int64_t q_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * K; }
@@ -44,12 +45,15 @@ struct Gradients {
   T *dq, *dk, *dv;
 };
 
-// Calls f(b, t, h, keys): query t of head h sees `keys` keys.
+// Calls f(b, t, h, from, keys): query t of head h sees the keys [from, keys).
 template <class F>
 void for_queries(const Sizes& n, F f) {
   for (int64_t b = 0; b < n.B; b++) {
     for (int64_t h = 0; h < n.H; h++) {
-      for (int64_t t = 0; t < n.T; t++) f(b, t, h, n.first[b] + t + 1);
+      for (int64_t t = 0; t < n.T; t++) {
+        const int64_t keys = n.first[b] + t + 1;
+        f(b, t, h, std::max<int64_t>(0, keys - n.window), keys);
+      }
     }
   }
 }
@@ -62,17 +66,17 @@ double dot(const double* a, const double* b, int64_t n) {
 
 void fwd(const Outputs<double>& out, const Inputs<double>& in, const Sizes& n) {
   std::vector<double> score(n.S);
-  for_queries(n, [&](int64_t b, int64_t t, int64_t h, int64_t keys) {
+  for_queries(n, [&](int64_t b, int64_t t, int64_t h, int64_t from, int64_t keys) {
     double top = -INFINITY, sum = 0;
-    for (int64_t s = 0; s < keys; s++) {
+    for (int64_t s = from; s < keys; s++) {
       score[s] = n.scale * dot(in.q + n.q_at(b, t, h), in.k + n.k_at(b, s, h), n.K);
       top = std::max(top, score[s]);
     }
-    for (int64_t s = 0; s < keys; s++) sum += std::exp(score[s] - top);
+    for (int64_t s = from; s < keys; s++) sum += std::exp(score[s] - top);
     const double lse = top + std::log(sum);
     double* o = out.o + n.o_at(b, t, h);
     for (int64_t j = 0; j < n.V; j++) o[j] = 0;
-    for (int64_t s = 0; s < keys; s++) {
+    for (int64_t s = from; s < keys; s++) {
       const double* v = in.v + n.v_at(b, s, h);
       for (int64_t j = 0; j < n.V; j++) o[j] += std::exp(score[s] - lse) * v[j];
     }
@@ -82,10 +86,10 @@ void fwd(const Outputs<double>& out, const Inputs<double>& in, const Sizes& n) {
 
 void bwd(const Gradients<double>& grads, const double* d_o, const Outputs<double>& out,
          const Inputs<double>& in, const Sizes& n) {
-  for_queries(n, [&](int64_t b, int64_t t, int64_t h, int64_t keys) {
+  for_queries(n, [&](int64_t b, int64_t t, int64_t h, int64_t from, int64_t keys) {
     const double *q = in.q + n.q_at(b, t, h), *dy = d_o + n.o_at(b, t, h);
     const double delta = dot(dy, out.o + n.o_at(b, t, h), n.V);
-    for (int64_t s = 0; s < keys; s++) {
+    for (int64_t s = from; s < keys; s++) {
       const double *k = in.k + n.k_at(b, s, h), *v = in.v + n.v_at(b, s, h);
       const double p = std::exp(n.scale * dot(q, k, n.K) - out.lse[n.lse_at(b, t, h)]);
       const double ds = p * (dot(dy, v, n.V) - delta);
@@ -98,7 +102,7 @@ void bwd(const Gradients<double>& grads, const double* d_o, const Outputs<double
 
 SoftmaxAttentionHead head_of(const Inputs<float>& in, const Sizes& n, int64_t b, int64_t h) {
   SoftmaxAttentionHead head = {};
-  head.steps = n.T, head.first = n.first[b], head.K = n.K, head.V = n.V;
+  head.steps = n.T, head.first = n.first[b], head.window = n.window, head.K = n.K, head.V = n.V;
   head.q = in.q + n.q_at(b, 0, h), head.k = in.k + n.k_at(b, 0, h), head.v = in.v + n.v_at(b, 0, h);
   head.q_step = n.H * n.K, head.k_step = n.G * n.K, head.v_step = n.G * n.V;
   head.o_step = n.H * n.V, head.lse_step = n.H;
@@ -113,16 +117,16 @@ void decode(const Outputs<float>& out, const Inputs<float>& in, const Sizes& n) 
     const Tensor memory = Tensor::empty({4 * n.S});
     float* scores = memory.data<float>();
     for (int64_t i = begin; i < end; i++) {
-      const int64_t b = i / n.G, keys = n.first[b] + 1;
+      const int64_t b = i / n.G, keys = std::min(n.first[b] + 1, n.window), from = n.first[b] + 1 - keys;
       for (int64_t j = 0; j < family; j += 4) {
         const int64_t h = i % n.G * family + j, heads = std::min<int64_t>(4, family - j);
-        simd().gemm_dots(heads, keys, n.K, in.q + n.q_at(b, 0, h), n.K, in.k + n.k_at(b, 0, h), n.G * n.K,
+        simd().gemm_dots(heads, keys, n.K, in.q + n.q_at(b, 0, h), n.K, in.k + n.k_at(b, from, h), n.G * n.K,
                          false, scores, keys);
         for (int64_t row = 0; row < heads; row++) {
           simd().softmax_row(scores + row * keys, out.lse + n.lse_at(b, 0, h + row), keys,
                              static_cast<float>(n.scale));
         }
-        simd().gemm_tile(false, false, heads, n.V, keys, scores, keys, in.v + n.v_at(b, 0, h), n.G * n.V,
+        simd().gemm_tile(false, false, heads, n.V, keys, scores, keys, in.v + n.v_at(b, from, h), n.G * n.V,
                          false, out.o + n.o_at(b, 0, h), n.V);
       }
     }
@@ -158,12 +162,13 @@ void bwd(const Gradients<float>& grads, const float* d_o, const Outputs<float>& 
 }
 
 Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
-            const std::vector<int64_t>& first) {
+            const std::vector<int64_t>& first, int64_t window) {
   const char* op = "softmax_attention";
   CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
         "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op, to_string(q.shape()).c_str(),
         to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
-  const Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), scale, first};
+  const Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), scale, first,
+                   window > 0 ? window : k.dim(1)};
   check_shape(op, "k", k.shape(), {n.B, n.S, n.G, n.K});
   check_shape(op, "v", v.shape(), {n.B, n.S, n.G, n.V});
   CHECK(n.G > 0 && n.H % n.G == 0, "%s: %ld query heads cannot share %ld key heads evenly", op,
@@ -180,8 +185,8 @@ Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
 }  // namespace
 
 Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale,
-                      const std::vector<int64_t>& first) {
-  const Sizes n = check(q.value(), k.value(), v.value(), scale, first);
+                      const std::vector<int64_t>& first, int64_t window) {
+  const Sizes n = check(q.value(), k.value(), v.value(), scale, first, window);
   const Tensor o = Tensor::empty({n.B, n.T, n.H, n.V}, q.dtype()),
                lse = Tensor::empty({n.B, n.T, n.H}, q.dtype());
   by_dtype("softmax_attention", q.dtype(), [&]<class T>(T) {

@@ -12,17 +12,24 @@ namespace {
 
 int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
-// Keys that none of the queries [begin, end) sees are not even read.
-int64_t visible_keys(const SoftmaxAttentionHead& head, int64_t end) { return head.first + end; }
+// The keys that any of the queries [begin, end) sees; no others are read.
+struct Keys {
+  int64_t begin, end;
+};
+Keys visible_keys(const SoftmaxAttentionHead& head, int64_t begin, int64_t end) {
+  const int64_t oldest = head.first + begin + 1 - head.window;
+  return {oldest > 0 ? oldest : 0, head.first + end};
+}
 
 // The scores of keys [key, key + keys) and queries from `begin` on; -inf where the key is in the query's
-// future.
+// future, or has left its window.
 void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, int64_t key, int64_t keys,
            int64_t begin, int64_t n) {
   multiply(p, plain(k), q_t, {keys, n, head.K});
   for (int64_t s = 0; s < keys; s++) {
-    const int64_t hidden = at_most(key + s - head.first - begin, n);
-    for (int64_t i = 0; i < hidden; i++) p.row(s)[i] = -__builtin_inff();
+    const int64_t seen = key + s - head.first - begin, forgotten = seen + head.window;
+    for (int64_t i = 0; i < at_most(seen, n); i++) p.row(s)[i] = -__builtin_inff();
+    for (int64_t i = forgotten > 0 ? forgotten : 0; i < n; i++) p.row(s)[i] = -__builtin_inff();
   }
 }
 
@@ -38,15 +45,16 @@ void softmax_attention_fwd(float* o, float* lse, const SoftmaxAttentionHead& hea
   gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
   transpose(q_t, q, n, K);
   zero(out, n, V);
-  for (int64_t i = 0; i < N; i++) top[i] = -__builtin_inff(), sum[i] = 0;
+  // finite: a query may see none of the first keys of a block
+  for (int64_t i = 0; i < N; i++) top[i] = -1e30f, sum[i] = 0;
 
-  for (int64_t key = 0; key < visible_keys(head, end); key += N) {
-    const int64_t keys = at_most(visible_keys(head, end) - key, N);
+  const Keys visible = visible_keys(head, begin, end);
+  for (int64_t key = visible.begin; key < visible.end; key += N) {
+    const int64_t keys = at_most(visible.end - key, N);
     gather(k, head.k + key * head.k_step, head.k_step, keys, K);
     gather(v, head.v + key * head.v_step, head.v_step, keys, V);
     score(p, head, k, q_t, key, keys, begin, n);
     for (int64_t i = 0; i < n; i += kLanes) {
-      // every query sees key 0, so that its maximum is finite from the first block on
       Vec highest = load(top + i);
       for (int64_t s = 0; s < keys; s++) highest = max(highest, load(p.row(s) + i));
       const Vec factor = exp(load(top + i) - highest);
@@ -85,7 +93,8 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
   float *norm = scratch.floats(N), *delta = scratch.floats(N);
 
   for (int64_t begin = 0; begin < head.steps; begin += N) {
-    const int64_t n = at_most(head.steps - begin, N), visible = visible_keys(head, begin + n);
+    const int64_t n = at_most(head.steps - begin, N);
+    const Keys visible = visible_keys(head, begin, begin + n);
     gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
     gather(out, o + begin * head.o_step, head.o_step, n, V);
     gather(dout, d_o + begin * head.o_step, head.o_step, n, V);
@@ -97,8 +106,8 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
     }
     zero(dq, n, K);
 
-    for (int64_t key = 0; key < visible; key += N) {
-      const int64_t keys = at_most(visible - key, N);
+    for (int64_t key = visible.begin; key < visible.end; key += N) {
+      const int64_t keys = at_most(visible.end - key, N);
       gather(k, head.k + key * head.k_step, head.k_step, keys, K);
       gather(v, head.v + key * head.v_step, head.v_step, keys, V);
       score(p, head, k, q_t, key, keys, begin, n);

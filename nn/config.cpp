@@ -5,6 +5,9 @@
 
 namespace supra {
 
+// Of a real number that means a size or a rate.
+static bool positive(double x) { return x > 0 && std::isfinite(x); }
+
 void check_config(const Config& c, const std::string& where) {
   const char* at = where.c_str();
   const struct {
@@ -23,15 +26,20 @@ void check_config(const Config& c, const std::string& where) {
         static_cast<long>(c.heads), static_cast<long>(c.kv_heads));
   CHECK(static_cast<int64_t>(c.mixers.size()) == c.layers, "%s: %zu mixers for %ld layers", at,
         c.mixers.size(), static_cast<long>(c.layers));
-  CHECK(c.norm.eps > 0 && std::isfinite(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
+  CHECK(c.windows.empty() || static_cast<int64_t>(c.windows.size()) == c.layers, "%s: %zu windows for %ld layers", at,
+        c.windows.size(), static_cast<long>(c.layers));
+  for (const int64_t window : c.windows) CHECK(window >= 0, "%s: a window of %ld tokens", at, static_cast<long>(window));
+  CHECK(positive(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
         c.norm.eps);
   const double start = c.decay.start.value_or(1);
-  CHECK(start > 0 && std::isfinite(start), "%s: the first decay slope is %g, it must be positive", at, start);
+  CHECK(positive(start), "%s: the first decay slope is %g, it must be positive", at, start);
   if (c.rope.layout == Rope::Layout::none) return;
 
   const bool valid =
-      c.rope.base > 0 && c.rope.scale > 0 && std::isfinite(c.rope.base) && std::isfinite(c.rope.scale);
-  CHECK(valid, "%s: rotary base %g and scale %g must be positive", at, c.rope.base, c.rope.scale);
+      positive(c.rope.base) && positive(c.rope.scale) && positive(c.rope.magnitude) &&
+      std::all_of(c.rope.divisors.begin(), c.rope.divisors.end(), positive);
+  CHECK(valid, "%s: rotary base %g, scale %g, magnitude %g and all divisors must be positive", at, c.rope.base,
+        c.rope.scale, c.rope.magnitude);
   for (const auto& [kind, dim] :
        {std::pair(MixerKind::softmax, c.head_dim), std::pair(MixerKind::supra, c.key_dim)}) {
     if (std::count(c.mixers.begin(), c.mixers.end(), kind) == 0) continue;
@@ -39,6 +47,9 @@ void check_config(const Config& c, const std::string& where) {
     CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0,
           "%s: %ld of %ld dimensions of a head are to be rotated in pairs", at, static_cast<long>(rotated),
           static_cast<long>(dim));
+    CHECK(c.rope.divisors.empty() || static_cast<int64_t>(c.rope.divisors.size()) == rotated / 2,
+          "%s: %zu divisors of rotary frequencies for %ld pairs", at, c.rope.divisors.size(),
+          static_cast<long>(rotated / 2));
   }
 }
 

@@ -20,6 +20,19 @@ struct NormConfig {
   double eps = 1e-5;
 };
 
+// How a layer adds to the stream x.
+enum class Residual {
+  pre_norm,  // x += mixer(norm(x));  x += mlp(norm(x))
+  parallel,  // x += mixer(norm(x)) + mlp(norm'(x)): GPT-NeoX
+  post_norm  // x += norm(mixer(x));  x += norm(mlp(x)): OLMo2
+};
+
+enum class QkNorm {
+  none,
+  whole,    // over all heads together: OpenLM, OLMo2
+  per_head  // each head by itself, with one gain for all: Qwen3
+};
+
 enum class MlpKind {
   swiglu,  // silu(gate) * up, packed w12 = [gate; up]
   gelu,    // two matrices
@@ -34,7 +47,7 @@ struct DecayConfig {
 };
 
 struct Config {
-  std::string family = "openlm";  // where the weights came from: "llama", "openlm", "llama2.c"
+  std::string family = "openlm";  // where the weights came from: "llama", "openlm", "llama2.c"; see formats/families.h
   int64_t vocab = 0;       // O
   int64_t width = 0;       // C
   int64_t layers = 0;      // L
@@ -45,9 +58,13 @@ struct Config {
   int64_t value_dim = 0;   // V
   int64_t mlp_width = 0;   // F
   int64_t context = 0;     // steps of a training sequence; a softmax model knows no positions beyond
+  std::vector<int64_t> windows;  // one a layer: the last tokens that its softmax sees, 0 for all; empty: all everywhere
   bool tied = false;       // the output matrix is the embedding
   bool post_embed_norm = false;
-  bool qk_norm = false;    // q and k are normalised over all heads together
+  bool learned_positions = false;  // added to the embeddings, one for each step of the context: GPT-2
+  bool qkv_bias = false, out_bias = false, mlp_bias = false;
+  Residual residual = Residual::pre_norm;
+  QkNorm qk_norm = QkNorm::none;
   MlpKind mlp = MlpKind::swiglu;
   Gelu gelu = Gelu::erf;
   NormConfig norm;

@@ -8,6 +8,7 @@ namespace supra {
 
 Decoder::Decoder(const Config& c, const MakeMixer& make_mixer) : config_(c) {
   embedding_ = make_parameter({c.vocab, c.width});
+  if (c.learned_positions) positions_ = make_parameter({c.context, c.width});
   if (c.post_embed_norm) post_embed_norm_ = Norm(c.width, c.norm);
   for (int64_t i = 0; i < c.layers; i++) {
     layers_.push_back({Norm(c.width, c.norm), Norm(c.width, c.norm), make_mixer(c, i), Mlp(c)});
@@ -18,6 +19,7 @@ Decoder::Decoder(const Config& c, const MakeMixer& make_mixer) : config_(c) {
 
 void Decoder::visit(const VisitParameters& f) {
   f("tok_embeddings.weight", embedding_);
+  if (config_.learned_positions) f("pos_embeddings.weight", positions_);
   if (config_.post_embed_norm) post_embed_norm_.visit("post_embed_norm", f);
   for (size_t i = 0; i < layers_.size(); i++) {
     const std::string path = "layers." + std::to_string(i);
@@ -99,6 +101,22 @@ size_t Decoder::state_bytes(int64_t position) const {
   return bytes;
 }
 
+Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
+  Var x = embedding(tokens, embedding_);
+  if (config_.learned_positions) {
+    const int64_t B = tokens.dim(0), T = tokens.dim(1), most = config_.context;
+    const Tensor ids = Tensor::zeros({B, T}, Dtype::i32);
+    for (int64_t b = 0; b < B; b++) {
+      const int64_t n = steps.lengths.empty() ? T : steps.lengths[b];
+      CHECK(steps.first[b] + n <= most, "decoder: position %ld, the model has learned %ld (give it a shorter text)",
+            static_cast<long>(steps.first[b] + n - 1), static_cast<long>(most));
+      for (int64_t t = 0; t < n; t++) ids.data<int32_t>()[b * T + t] = static_cast<int32_t>(steps.first[b] + t);
+    }
+    x = add(x, embedding(ids, positions_));
+  }
+  return config_.post_embed_norm ? post_embed_norm_(x) : x;
+}
+
 Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_t>& lengths) const {
   CHECK(tokens.rank() == 2, "decoder: tokens are %s, expected (B, T)", to_string(tokens.shape()).c_str());
   const int64_t B = tokens.dim(0), T = tokens.dim(1);
@@ -108,12 +126,23 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
         static_cast<long>(B));
   const Steps steps{state ? state->positions : std::vector<int64_t>(B, 0), lengths};
 
-  Var x = embedding(tokens, embedding_);
-  if (config_.post_embed_norm) x = post_embed_norm_(x);
+  Var x = embed(tokens, steps);
   for (size_t i = 0; i < layers_.size(); i++) {
     const Layer& layer = layers_[i];
-    x = add(x, layer.mixer->forward(layer.attention_norm(x), steps, state ? &state->layers[i] : nullptr));
-    x = add(x, layer.mlp(layer.mlp_norm(x)));
+    const auto mix = [&](const Var& u) { return layer.mixer->forward(u, steps, state ? &state->layers[i] : nullptr); };
+    switch (config_.residual) {
+      case Residual::pre_norm:
+        x = add(x, mix(layer.attention_norm(x)));
+        x = add(x, layer.mlp(layer.mlp_norm(x)));
+        break;
+      case Residual::parallel:
+        x = add(add(x, mix(layer.attention_norm(x))), layer.mlp(layer.mlp_norm(x)));
+        break;
+      case Residual::post_norm:
+        x = add(x, layer.attention_norm(mix(x)));
+        x = add(x, layer.mlp_norm(layer.mlp(x)));
+        break;
+    }
   }
   for (int64_t b = 0; state && b < B; b++) state->positions[b] += lengths.empty() ? T : lengths[b];
   return norm_(x);

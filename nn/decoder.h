@@ -6,6 +6,7 @@ namespace supra {
 // A decoder-only language model: the one model of the project. A family of models is a Config, not a class.
 //
 //   x = embed(tokens);  for each layer:  x += mixer(norm(x));  x += mlp(norm(x));  logits = norm(x) W^T
+// (config.h has the other orders of a layer that there are)
 class Decoder {
  public:
   // Its parameters have shapes and no memory yet.
@@ -44,10 +45,13 @@ class Decoder {
     Mlp mlp;
   };
 
+  // tokens (B,T) at these steps -> (B,T,C)
+  Var embed(const Tensor& tokens, const Steps& steps) const;
   const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }
 
   Config config_;
   Var embedding_;  // (O,C)
+  Var positions_;  // (context, C), only with learned_positions
   Norm post_embed_norm_, norm_;
   std::vector<Layer> layers_;
   Linear output_;  // without a weight where it is tied to the embedding

@@ -32,7 +32,7 @@ void Norm::visit(const std::string& path, const VisitParameters& f) {
 }
 
 Mlp::Mlp(const Config& c) : kind_(c.mlp), gelu_(c.gelu) {
-  const bool biased = kind_ == MlpKind::geglu;
+  const bool biased = c.mlp_bias || kind_ == MlpKind::geglu;
   in_ = Linear(kind_ == MlpKind::swiglu ? 2 * c.mlp_width : c.mlp_width, c.width, biased);
   if (kind_ == MlpKind::geglu) gate_ = Linear(c.mlp_width, c.width, biased);
   out_ = Linear(c.width, c.mlp_width, biased);

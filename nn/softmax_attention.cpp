@@ -6,20 +6,26 @@
 
 namespace supra {
 
-SoftmaxAttention::SoftmaxAttention(const Config& c)
-    : heads_(c.heads), kv_heads_(c.kv_heads), key_dim_(c.head_dim), value_dim_(c.value_dim), rope_(c.rope), qk_norm_(c.qk_norm) {
-  in_proj_ = Linear(heads_ * key_dim_ + kv_heads_ * (key_dim_ + value_dim_), c.width);
-  out_proj_ = Linear(c.width, heads_ * value_dim_);
-  if (qk_norm_) {
-    q_norm_ = Norm(heads_ * key_dim_, c.norm);
-    k_norm_ = Norm(kv_heads_ * key_dim_, c.norm);
-  }
+SoftmaxAttention::SoftmaxAttention(const Config& c, int64_t layer)
+    : heads_(c.heads),
+      kv_heads_(c.kv_heads),
+      key_dim_(c.head_dim),
+      value_dim_(c.value_dim),
+      window_(c.windows.empty() ? 0 : c.windows[layer]),
+      rope_(c.rope),
+      qk_norm_(c.qk_norm) {
+  in_proj_ = Linear(heads_ * key_dim_ + kv_heads_ * (key_dim_ + value_dim_), c.width, c.qkv_bias);
+  out_proj_ = Linear(c.width, heads_ * value_dim_, c.out_bias);
+  if (qk_norm_ == QkNorm::none) return;
+  const bool apart = qk_norm_ == QkNorm::per_head;
+  q_norm_ = Norm(key_dim_ * (apart ? 1 : heads_), c.norm);
+  k_norm_ = Norm(key_dim_ * (apart ? 1 : kv_heads_), c.norm);
 }
 
 void SoftmaxAttention::visit(const std::string& path, const VisitParameters& f) {
   in_proj_.visit(path + ".in_proj", f);
   out_proj_.visit(path + ".out_proj", f);
-  if (!qk_norm_) return;
+  if (qk_norm_ == QkNorm::none) return;
   q_norm_.visit(path + ".q_norm", f);
   k_norm_.visit(path + ".k_norm", f);
 }
@@ -51,11 +57,15 @@ static void append(Var& cache, const Tensor& fresh, const std::vector<int64_t>& 
 Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1);
   std::vector<Var> qkv = split_columns(in_proj_(x), {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
-  Var q = qk_norm_ ? q_norm_(qkv[0]) : qkv[0];
-  Var k = qk_norm_ ? k_norm_(qkv[1]) : qkv[1];
+  const auto prepare = [&](Var x, const Norm& norm, int64_t heads) {
+    if (qk_norm_ == QkNorm::whole) x = norm(x);
+    x = reshape(x, {B, T, heads, key_dim_});
+    if (qk_norm_ == QkNorm::per_head) x = norm(x);
+    return rope(x, rope_, steps.first);
+  };
+  const Var q = prepare(qkv[0], q_norm_, heads_);
+  Var k = prepare(qkv[1], k_norm_, kv_heads_);
   Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
-  q = rope(reshape(q, {B, T, heads_, key_dim_}), rope_, steps.first);
-  k = rope(reshape(k, {B, T, kv_heads_, key_dim_}), rope_, steps.first);
 
   std::vector<int64_t> first(B, 0);
   if (state) {
@@ -66,7 +76,7 @@ Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* stat
     v = state->parts[1];
     first = steps.first;
   }
-  const Var o = softmax_attention(q, k, v, 1 / std::sqrt(static_cast<double>(key_dim_)), first);
+  const Var o = softmax_attention(q, k, v, 1 / std::sqrt(static_cast<double>(key_dim_)), first, window_);
   return out_proj_(reshape(o, {B, T, heads_ * value_dim_}));
 }
 

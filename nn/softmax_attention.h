@@ -7,7 +7,7 @@ namespace supra {
 // parts = { k (B,S,G,K), v (B,S,G,V) }, S the capacity, which doubles when it is full.
 class SoftmaxAttention : public Mixer {
  public:
-  explicit SoftmaxAttention(const Config& config);
+  SoftmaxAttention(const Config& config, int64_t layer);
   MixerKind kind() const override { return MixerKind::softmax; }
   void visit(const std::string& path, const VisitParameters& f) override;
   LayerState init_state(int64_t batch) const override;
@@ -15,9 +15,9 @@ class SoftmaxAttention : public Mixer {
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
 
  private:
-  int64_t heads_, kv_heads_, key_dim_, value_dim_;
+  int64_t heads_, kv_heads_, key_dim_, value_dim_, window_;
   Rope rope_;
-  bool qk_norm_;
+  QkNorm qk_norm_;
   Linear in_proj_;   // rows: H*K of q, G*K of k, G*V of v
   Linear out_proj_;  // (C, H*V)
   Norm q_norm_, k_norm_;

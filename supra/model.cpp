@@ -1,20 +1,11 @@
 #include "supra/model.h"
 
-#include "nn/softmax_attention.h"
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/model_source.h"
-#include "supra/supra_attention.h"
+#include "supra/formats/parameters.h"
 #include "tensor/quantized.h"
 
 namespace supra {
-
-static std::shared_ptr<Decoder> describe_decoder(const Config& config) {
-  check_config(config, "model");
-  return std::make_shared<Decoder>(config, [](const Config& c, int64_t layer) -> std::unique_ptr<Mixer> {
-    if (c.mixers[layer] == MixerKind::supra) return std::make_unique<SupraAttention>(c);
-    return std::make_unique<SoftmaxAttention>(c);
-  });
-}
 
 std::shared_ptr<Decoder> make_decoder(const Config& config) {
   const auto decoder = describe_decoder(config);

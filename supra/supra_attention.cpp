@@ -34,15 +34,16 @@ SupraAttention::SupraAttention(const Config& c)
       rope_(c.rope),
       qk_norm_(c.qk_norm),
       per_head_map_(c.per_head_feature_map) {
-  in_proj_ = Linear(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width);
+  in_proj_ = Linear(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width, c.qkv_bias);
   const auto map = [&](int64_t heads) { return Linear(heads * key_dim_, per_head_map_ ? head_dim_ : heads * head_dim_, true); };
   q_map_ = map(heads_);
   if (kv_heads_ != heads_) k_map_ = map(kv_heads_);
-  if (qk_norm_) {
-    q_norm_ = Norm(heads_ * key_dim_, c.norm);
-    k_norm_ = Norm(heads_ * key_dim_, c.norm);
+  if (qk_norm_ != QkNorm::none) {
+    const int64_t width = key_dim_ * (qk_norm_ == QkNorm::per_head ? 1 : heads_);
+    q_norm_ = Norm(width, c.norm);
+    k_norm_ = Norm(width, c.norm);
   }
-  out_proj_ = Linear(c.width, heads_ * value_dim_);
+  out_proj_ = Linear(c.width, heads_ * value_dim_, c.out_bias);
 
   std::vector<double> log_decay = decay_slopes(heads_, c.decay);
   for (double& slope : log_decay) slope = -slope;
@@ -53,7 +54,7 @@ void SupraAttention::visit(const std::string& path, const VisitParameters& f) {
   in_proj_.visit(path + ".in_proj", f);
   if (q_map_.weight.defined()) q_map_.visit(path + "._totrain_embed", f);
   if (k_map_.weight.defined()) k_map_.visit(path + "._totrain_embed_kv", f);
-  if (qk_norm_) {
+  if (qk_norm_ != QkNorm::none) {
     q_norm_.visit(path + "._totrain_q_norm", f);
     k_norm_.visit(path + "._totrain_k_norm", f);
   }
@@ -72,19 +73,22 @@ bool SupraAttention::fold() {
   const int64_t mapped = (H + G) * key_dim_, plain = (H + G) * head_dim_, values = G * value_dim_;
   const Tensor weight = Tensor::empty({mapped + values, C}), bias = Tensor::zeros({mapped + values});
   const Tensor& old = in_proj_.weight.value();
+  const Tensor old_bias = in_proj_.bias.defined() ? in_proj_.bias.value() : Tensor::zeros({plain + values});
   // rows [to, ...) of the new weight are `map` times rows [from, ...) of the old one
   const auto multiply = [&](const Linear& map, int64_t to, int64_t from, int64_t heads) {
     const int64_t groups = per_head_map_ ? heads : 1, rows = map.weight.dim(0) / groups, width = map.weight.dim(1);
     for (int64_t g = 0; g < groups; g++) {
-      const Var part(old.rows(from + g * width, from + (g + 1) * width));
-      weight.rows(to + g * rows, to + (g + 1) * rows)
-          .copy_from(matmul(Var(map.weight.value().rows(g * rows, (g + 1) * rows)), part).value());
+      const int64_t first = from + g * width, last = first + width;
+      const Var part(map.weight.value().rows(g * rows, (g + 1) * rows)), shift(map.bias.value().rows(g * rows, (g + 1) * rows));
+      weight.rows(to + g * rows, to + (g + 1) * rows).copy_from(matmul(part, Var(old.rows(first, last))).value());
+      bias.rows(to + g * rows, to + (g + 1) * rows)
+          .copy_from(linear(Var(old_bias.rows(first, last).view({1, width})), part, shift).value());
     }
-    bias.rows(to, to + map.bias.dim(0)).copy_from(map.bias.value());
   };
   multiply(q_map_, 0, 0, H);
   multiply(k_map_.weight.defined() ? k_map_ : q_map_, H * key_dim_, H * head_dim_, G);
   weight.rows(mapped, mapped + values).copy_from(old.rows(plain, plain + values));
+  bias.rows(mapped, mapped + values).copy_from(old_bias.rows(plain, plain + values));
   in_proj_.weight = Var(weight);
   in_proj_.bias = Var(bias);
   q_map_ = k_map_ = Linear();
@@ -122,8 +126,11 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
   const Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
 
   // Both need every head's own k: the norm runs over all H*K columns, and an angle by head differs inside a group.
-  if (repeat > 1 && (qk_norm_ || rope_.layout == Rope::Layout::by_head)) k = repeat_heads(k, repeat);
-  if (qk_norm_) {
+  if (repeat > 1 && (qk_norm_ == QkNorm::whole || rope_.layout == Rope::Layout::by_head)) k = repeat_heads(k, repeat);
+  if (qk_norm_ == QkNorm::per_head) {
+    q = q_norm_(q);
+    k = k_norm_(k);
+  } else if (qk_norm_ == QkNorm::whole) {
     const Shape flat = {B, T, heads_ * key_dim_}, split = q.shape();
     q = reshape(q_norm_(reshape(q, flat)), split);
     k = reshape(k_norm_(reshape(k, flat)), split);

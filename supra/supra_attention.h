@@ -8,7 +8,7 @@ namespace supra {
 //
 //   q, k = relu(E q + b)      E (H*K, H*head_dim) mixes heads; k has a map of its own where G != H
 //                             (per_head_feature_map: E (H*K, head_dim), each head by its own K rows)
-//   q, k = norm(q), norm(k)   over all heads together, only with qk_norm
+//   q, k = norm(q), norm(k)   over all heads together or head by head, only with a qk_norm
 //   q, k = rope(q), rope(k)
 //   o_i  = sum_{j<=i} g_h^(i-j) (q_i . k_j / sqrt(K)) v_j
 //   y    = out_proj(groupnorm(o))     a group a head, no affine part, eps 1e-5 whatever the model's norm says
@@ -20,7 +20,7 @@ class SupraAttention : public Mixer {
   explicit SupraAttention(const Config& config);
   MixerKind kind() const override { return MixerKind::supra; }
   void visit(const std::string& path, const VisitParameters& f) override;
-  // relu(E (W x) + b) = relu((E W) x + b): in_proj makes mapped q and k, and the feature maps are gone. Only where in_proj is
+  // relu(E (W x + a) + b) = relu((E W) x + E a + b): in_proj makes mapped q and k, and the feature maps are gone. Only where in_proj is
   // f32, the product has fewer elements than its factors, and E is small enough to be multiplied at every start.
   bool fold() override;
   LayerState init_state(int64_t batch) const override;
@@ -32,7 +32,8 @@ class SupraAttention : public Mixer {
  private:
   int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
   Rope rope_;
-  bool qk_norm_, per_head_map_, folded_ = false;
+  QkNorm qk_norm_;
+  bool per_head_map_, folded_ = false;
   Linear in_proj_;            // rows: H*head_dim of q, G*head_dim of k, G*V of v
   Linear q_map_, k_map_;      // the feature maps; k_map_ only where G != H
   Norm q_norm_, k_norm_;

@@ -408,10 +408,11 @@ struct Softmax {
   int64_t B = 2, T = 65, S = 65, H = 4, G = 2, K = 8, V = 8;
   std::vector<int64_t> first = {0, 0};
   double scale = 0.5;
+  int64_t window = 0;
 
   std::string name() const {
-    return format("B%ld T%ld S%ld H%ld G%ld K%ld V%ld", long(B), long(T), long(S), long(H), long(G), long(K),
-                  long(V));
+    return format("B%ld T%ld S%ld H%ld G%ld K%ld V%ld window %ld", long(B), long(T), long(S), long(H), long(G),
+                  long(K), long(V), long(window));
   }
 };
 
@@ -424,7 +425,7 @@ std::vector<Tensor> make_inputs(const Softmax& c, Dtype dtype = Dtype::f32) {
 
 std::vector<Tensor> run_both_ways(const Softmax& c, const std::vector<Tensor>& in) {
   const Var q(in[kQ], true), k(in[kK], true), v(in[kV], true);
-  const Var o = softmax_attention(q, k, v, c.scale, c.first);
+  const Var o = softmax_attention(q, k, v, c.scale, c.first, c.window);
   backward(o, random_normal(o.shape(), 6, o.dtype()));
   return {o.value(), q.grad(), k.grad(), v.grad()};
 }
@@ -437,6 +438,10 @@ TEST_F(Attention, softmax_agrees_with_the_reference) {
   for (auto [K, V] : widths) cases.push_back({.K = K, .V = V, .scale = 1 / std::sqrt(double(K))});
   cases.push_back({.T = 1, .S = 300, .H = 6, .G = 1, .first = {299, 17}});
   cases.push_back({.T = 70, .S = 210, .first = {140, 3}});
+  for (int64_t window : {2, 3, 64, 100, 300}) {
+    cases.push_back({.T = 200, .S = 210, .first = {10, 3}, .window = window});
+    cases.push_back({.T = 1, .S = 300, .H = 6, .G = 2, .first = {299, 17}, .window = window});
+  }
   for (const Softmax& c : cases) {
     const std::vector<Tensor> reference = run_both_ways(c, make_inputs(c, Dtype::f64));
     at_every_level([&](const std::string& level) {
@@ -449,11 +454,13 @@ TEST_F(Attention, softmax_agrees_with_the_reference) {
 }
 
 TEST_F(Attention, softmax_gradients_agree_with_central_differences) {
-  const Softmax c = {.T = 4, .S = 7, .K = 3, .V = 2, .first = {3, 1}};
-  auto fn = [&](const std::vector<Var>& in) -> std::vector<Var> {
-    return {softmax_attention(in[0], in[1], in[2], c.scale, c.first)};
-  };
-  EXPECT_EQ(gradcheck(fn, make_inputs(c, Dtype::f64)), "");
+  for (int64_t window : {0, 2}) {
+    const Softmax c = {.T = 4, .S = 7, .K = 3, .V = 2, .first = {3, 1}, .window = window};
+    auto fn = [&](const std::vector<Var>& in) -> std::vector<Var> {
+      return {softmax_attention(in[0], in[1], in[2], c.scale, c.first, c.window)};
+    };
+    EXPECT_EQ(gradcheck(fn, make_inputs(c, Dtype::f64)), "");
+  }
 }
 
 TEST_F(Attention, softmax_with_a_cache_gives_what_one_pass_gives) {

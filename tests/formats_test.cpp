@@ -63,14 +63,6 @@ void expect_said(const std::string& complaint, const std::string& part) {
   EXPECT_NE(complaint.find(part), std::string::npos) << part << " is not in: " << complaint;
 }
 
-// What a decoder asks for and what the formats promise is one list.
-void expect_parameters_of_the_decoder(const Config& config) {
-  std::map<std::string, Shape> promised, asked;
-  for (const Parameter& p : parameters_of(config)) promised[p.name] = p.shape;
-  make_decoder(config)->visit([&](const std::string& name, Var& p) { asked[name] = p.shape(); });
-  EXPECT_EQ(promised, asked);
-}
-
 class FormatsTest : public testing::Test {
  protected:
   Path path(const char* name) const { return directory_.path() / name; }
@@ -242,28 +234,6 @@ TEST_F(FormatsTest, ShardsStayInTheirFolder) {
   expect_said(complaint(R"("x":"gone.safetensors")"), "gone.safetensors");
   EXPECT_NE(complaint(R"("x":"a.safetensors","x":"a.safetensors")"), "");
   EXPECT_NE(complaint(R"("x":7)"), "");
-}
-
-TEST_F(FormatsTest, ParametersAreThoseOfTheDecoder) {
-  for (MixerKind mixer : {MixerKind::softmax, MixerKind::supra}) {
-    for (MlpKind mlp : {MlpKind::swiglu, MlpKind::gelu, MlpKind::geglu}) {
-      Config config = tiny_config(mixer);
-      config.mlp = mlp;
-      config.qk_norm = config.post_embed_norm = config.norm.bias = mlp == MlpKind::gelu;
-      if (config.norm.bias) config.norm.kind = NormConfig::Kind::layer;
-      config.tied = config.per_head_feature_map = mlp == MlpKind::geglu;
-      config.mixers[1] = MixerKind::softmax;
-      expect_parameters_of_the_decoder(config);
-    }
-  }
-}
-
-TEST_F(FormatsTest, ParametersOfRealModelsAreThoseOfTheDecoder) {
-  SKIP_WITHOUT(shared_dir() / "golden/openlm");
-  for (const auto& entry : std::filesystem::directory_iterator(shared_dir() / "golden/openlm")) {
-    SCOPED_TRACE(entry.path());
-    expect_parameters_of_the_decoder(open_model(entry.path()).config);
-  }
 }
 
 TEST_F(FormatsTest, StoredTensorsBearTheNamesOfTheFile) {

@@ -69,7 +69,8 @@ inline std::string fuzz_llama2c(std::string_view bytes, const Path& scratch) {
 inline std::string fuzz_config(std::string_view bytes) {
   return complaint_of([&] {
     const Json json = Json::parse(bytes, "fuzz/config.json");
-    const Config config = json.find("model_type") ? read_hf_config(json) : read_openlm_config(json);
+    std::vector<std::string> notes;
+    const Config config = json.find("model_type") ? read_hf_config(json, notes) : read_openlm_config(json);
     write_openlm_config(config);
   });
 }

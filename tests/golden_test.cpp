@@ -5,6 +5,7 @@
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/verify.h"
+#include "supra/formats/json.h"
 #include "supra/inference/session.h"
 #include "supra/linearize.h"
 #include "tensor/cpu.h"
@@ -41,12 +42,17 @@ TEST(Golden, OpenLmAtEveryCpuLevelAndThreadCount) {
   EXPECT_GE(cases, 17);
 }
 
-TEST(Golden, HuggingFaceLlamas) {
-  SKIP_WITHOUT(shared_dir() / "golden/hf");
-  for (const char* name : {"llama_mha_untied", "llama_gqa", "llama_gqa_tied", "llama_head_dim", "llama_rope_linear", "st_f16",
-                           "st_bf16", "st_mixed", "st_sharded", "st_tied_both_stored", "v4_llama_minimal_config",
-                           "v4_llama_rope_linear", "mistral_no_window"}) {
-    expect_verified(shared_dir() / "golden/hf" / name);
+// Every family and every storage: logits, loss and greedy ids of transformers.
+TEST(Golden, HuggingFace) {
+  const Path golden = shared_dir() / "golden/hf";
+  SKIP_WITHOUT(golden);
+  for (const Json& entry : Json::load(golden / "cases.json").as_array()) {
+    const Path folder = golden / entry.text("name");
+    if (entry.text("expect") == "load") {
+      expect_verified(folder);
+    } else {
+      EXPECT_THROW(load_model(folder), Error) << folder;
+    }
   }
 }
 

@@ -35,7 +35,8 @@ bool contains(const std::string& text, const std::string& part) {
 
 Config config_of(const std::string& text) {
   const Json json = Json::parse(text, "config.json");
-  return json.find("model_type") && json.text("model_type") != "openlm" ? read_hf_config(json)
+  std::vector<std::string> notes;
+  return json.find("model_type") && json.text("model_type") != "openlm" ? read_hf_config(json, notes)
                                                                         : read_openlm_config(json);
 }
 
@@ -115,42 +116,30 @@ TEST(ModelSource, QueriesKeysAndValuesAreStackedInThisOrder) {
   }
 }
 
-TEST(ModelSource, WhatChangesTheComputationIsRefusedByName) {
-  const std::map<std::string, std::string> refused = {{"llama_rope_llama3", "rope type \"llama3\""},
-                                                      {"v4_llama_rope_llama3", "rope type \"llama3\""},
-                                                      {"llama_attention_bias", "attention_bias"},
-                                                      {"llama_attention_mlp_bias", "attention_bias"},
-                                                      {"mistral_window8", "sliding_window"},
-                                                      {"v4_mistral_window8", "sliding_window"},
-                                                      {"qwen2_untied", "\"qwen2\""},
-                                                      {"qwen2_tied", "\"qwen2\""},
-                                                      {"qwen2_window_from_layer1", "\"qwen2\""},
-                                                      {"v4_qwen2_window_from_layer1", "\"qwen2\""},
-                                                      {"qwen3", "\"qwen3\""},
-                                                      {"qwen3_tied", "\"qwen3\""},
-                                                      {"gpt_neox_parallel", "\"gpt_neox\""},
-                                                      {"gpt_neox_sequential", "\"gpt_neox\""},
-                                                      {"v4_gpt_neox_parallel", "\"gpt_neox\""},
-                                                      {"gpt2", "\"gpt2\""},
-                                                      {"v4_gpt2_hub_names", "\"gpt2\""},
-                                                      {"olmo2", "\"olmo2\""},
-                                                      {"bin_f32", "PyTorch"},
-                                                      {"bin_bf16", "PyTorch"},
-                                                      {"bin_sharded", "PyTorch"},
-                                                      {"bin_tied_shared", "PyTorch"},
-                                                      {"bin_strided", "PyTorch"},
-                                                      {"bin_legacy", "PyTorch"}};
-  const Path golden = shared_dir() / "golden/hf";
-  SKIP_WITHOUT(golden);
-  // every case there is must be known here: opened above or refused for a reason
-  const Json cases = Json::load(golden / "cases.json");
-  for (const Json& entry : cases.as_array()) {
-    const std::string& name = entry.text("name");
-    if (std::count(kLlamas.begin(), kLlamas.end(), name) > 0) continue;
-    const auto reason = refused.find(name);
-    const std::string expected = reason != refused.end() ? reason->second : "GGUF";
-    const std::string complaint = complaint_of([&] { open_model(golden / name); });
-    EXPECT_TRUE(contains(complaint, expected) && contains(complaint, name)) << name << ": " << complaint;
+// The divisors and magnitudes of transformers 5.24 (modeling_rope_utils.py), heads of 32.
+TEST(ModelSource, RotaryScalingsAreThoseOfTransformers) {
+  const struct {
+    const char* settings;
+    double magnitude;
+    std::vector<double> divisors;
+  } cases[] = {
+      {R"("rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+          "original_max_position_embeddings": 64)",
+       1, {1, 1, 1.29398, 2.76517, 7.66739, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8}},
+      {R"("rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 512)",
+       1.138629436, {1, 1, 1.12, 1.27273, 1.47368, 1.75, 2.15385, 2.8, 4, 4, 4, 4, 4, 4, 4, 4}},
+      {R"("type": "yarn", "factor": 40, "original_max_position_embeddings": 512, "mscale": 0.7, "mscale_all_dim": 1,
+          "beta_fast": 16, "beta_slow": 2)",
+       0.919155995, {1, 1, 1, 1.24224, 1.63934, 2.40964, 4.54545, 40, 40, 40, 40, 40, 40, 40, 40, 40}},
+  };
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.settings);
+    const Rope rope = config_of(format(R"({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 10, "max_position_embeddings": 2048,
+        "rope_scaling": {%s}})", c.settings)).rope;
+    EXPECT_NEAR(rope.magnitude, c.magnitude, 1e-8);
+    ASSERT_EQ(rope.divisors.size(), c.divisors.size());
+    for (size_t i = 0; i < c.divisors.size(); i++) EXPECT_NEAR(rope.divisors[i], c.divisors[i], 1e-4 * c.divisors[i]);
   }
 }
 
@@ -223,7 +212,7 @@ TEST(ModelSource, OpenLmDefaults) {
   EXPECT_EQ(c.norm.eps, 1e-5);
   EXPECT_EQ(c.decay.kind, DecayConfig::Kind::none);
   EXPECT_EQ(c.mixers[1], MixerKind::softmax);
-  EXPECT_FALSE(c.tied || c.qk_norm || c.post_embed_norm);
+  EXPECT_FALSE(c.tied || c.qk_norm != QkNorm::none || c.post_embed_norm);
   EXPECT_EQ(config_of("{" + shape + R"(, "ffn_type": "gelu", "intermediate_dim_ffn": 7})").mlp_width, 4 * 96);
   // llama_rotary drops base and scale
   const Config interleaved = config_of(
@@ -254,7 +243,8 @@ TEST(ModelSource, EveryFieldOfAConfigComesBack) {
   c.value_dim = 6;
   c.mlp_width = 40;
   c.context = 99;
-  c.tied = c.post_embed_norm = c.qk_norm = true;
+  c.tied = c.post_embed_norm = true;
+  c.qk_norm = QkNorm::whole;
   c.mlp = MlpKind::gelu;
   c.gelu = Gelu::tanh;
   c.norm = {NormConfig::Kind::layer, true, false, 3e-6};
@@ -312,17 +302,18 @@ TEST(ModelSource, ConfigsThatCannotBeMeantAreRefused) {
         << text << ": " << config_complaint(text + "}");
   }
   const std::map<std::string, std::string> llama = {
-      {R"("mlp_bias": true)", "mlp_bias"},
+      {R"("model_type": "gemma")", "\"gemma\""},
       {R"("hidden_act": "gelu")", "gelu"},
       {R"("quantization_config": {"bits": 4})", "quantization_config"},
-      {R"("sliding_window": 4096)", "sliding_window"},
-      {R"("rope_scaling": {"type": "dynamic", "factor": 2.0})", "dynamic"},
       {R"("rope_scaling": {"type": "linear"})", "factor"},
-      {R"("rope_parameters": {"rope_type": "yarn", "factor": 4})", "yarn"},
+      {R"("rope_scaling": {"type": "longrope", "factor": 2})", "longrope"},
       {R"("rope_parameters": {"full_attention": {"rope_theta": 1}})", "full_attention"},
-      {R"("partial_rotary_factor": 0.5)", "partial_rotary_factor"},
-      {R"("layer_types": ["full_attention", "sliding_attention"])", "sliding_attention"},
-      {R"("model_type": "mistral")", "sliding_window"}};
+      {R"("partial_rotary_factor": 1.5)", "rotary fraction"},
+      {R"("model_type": "mistral", "num_key_value_heads": 2, "layer_types": ["full_attention", "chunked_attention"])",
+       "chunked_attention"},
+      {R"("model_type": "gpt_neox", "hidden_act": "relu")", "relu"},
+      {R"("model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "scale_attn_weights": false)", "scale_attn_weights"},
+      {R"("model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "add_cross_attention": true)", "add_cross_attention"}};
   for (const auto& [keys, reason] : llama) {
     std::string text = "{" + keys;
     if (!contains(keys, "model_type")) text += R"(, "model_type": "llama")";

@@ -25,10 +25,11 @@ static Tensor by_definition(const Tensor& x, const Rope& rope, const std::vector
       const double base = by_head ? 10000 : rope.base, scale = by_head ? 1 : rope.scale;
       const double position = static_cast<double>(by_head ? h : first[static_cast<size_t>(b)] + t) / scale;
       const double angle =
-          position * std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dims));
+          position * std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dims)) /
+          (rope.divisors.empty() ? 1 : rope.divisors[static_cast<size_t>(i)]);
       double& real = head[rope.layout == Layout::interleaved ? 2 * i : i];
       double& imaginary = head[rope.layout == Layout::interleaved ? 2 * i + 1 : i + dims / 2];
-      const std::complex<double> turned = std::complex(real, imaginary) * std::polar(1.0, angle);
+      const std::complex<double> turned = std::complex(real, imaginary) * std::polar(rope.magnitude, angle);
       real = turned.real();
       imaginary = turned.imag();
     }
@@ -41,7 +42,8 @@ TEST(Rope, turns_pairs_by_their_angle) {
   const Tensor x = random_normal({2, 5, 3, 38}, 1, Dtype::f64);
   for (Layout layout : {Layout::half, Layout::interleaved, Layout::by_head}) {
     for (const Rope& r : {Rope{.layout = layout}, Rope{.layout = layout, .base = 500, .scale = 8},
-                          Rope{.layout = layout, .dims = 20}, Rope{.layout = layout, .dims = 2}}) {
+                          Rope{.layout = layout, .dims = 20}, Rope{.layout = layout, .dims = 2},
+                          Rope{.layout = layout, .dims = 4, .divisors = {0.5, 8}, .magnitude = 1.2}}) {
       for (const std::vector<int64_t>& first : {std::vector<int64_t>{0, 0}, {60000, 60000}, {3, 100000}}) {
         const Tensor expected = by_definition(x, r, first);
         EXPECT_LE(difference(rope(Var(x), r, first).value(), expected).largest, 1e-10);

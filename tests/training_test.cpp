@@ -280,7 +280,7 @@ TEST(Linearize, KeepsSoftmaxWhereAsked) {
 // The gain of a shared key head goes to each query head that uses it, block by block.
 TEST(Linearize, RepeatsTheGainsOfKeyHeads) {
   Config config = tiny_config(MixerKind::softmax);
-  config.qk_norm = true;
+  config.qk_norm = QkNorm::whole;
   Model teacher;
   teacher.decoder = make_decoder(config);
   teacher.decoder->init_weights(1);

@@ -102,6 +102,7 @@ static void add_rope(std::vector<OpCase>& table) {
   table.push_back(rope_case("rope_half", {.layout = half}, 0, 0, small, large));
   table.push_back(rope_case("rope_interleaved", {.layout = interleaved}, 0, 0, small, large));
   table.push_back(rope_case("rope_by_head", {.layout = by_head}, 0, 0, small, large));
+  table.push_back(rope_case("rope_scaled", {.layout = half, .dims = 4, .divisors = {1.5, 8}, .magnitude = 1.1}, 2, 3, small, large));
   table.push_back(rope_case("rope_none", {.layout = none}, 0, 0, small, large));
   table.push_back(rope_case("rope_half_rows_apart", {.layout = half, .base = 500}, 60000, 7, small, large));
   table.push_back(
@@ -302,17 +303,17 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
 }
 
 static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,
-                                     const Shape& bench_kv) {
+                                     const Shape& bench_kv, int64_t window = 0) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> first;
     for (int64_t b = 0; b < in[0].dim(0); b++) first.push_back((in[1].dim(1) - in[0].dim(1)) / (b + 1));
-    return {softmax_attention(in[0], in[1], in[2], 0.4, first)};
+    return {softmax_attention(in[0], in[1], in[2], 0.4, first, window)};
   };
   OpWork work;
-  work.flop = [](const std::vector<Tensor>& in) {
+  work.flop = [=](const std::vector<Tensor>& in) {
     const int64_t T = in[0].dim(1), S = in[1].dim(1), K = in[0].dim(3), V = in[2].dim(3);
     // every query with the keys up to its own
-    const int64_t pairs = T * S - T * (T - 1) / 2;
+    const int64_t pairs = window > 0 ? T * std::min(window, S) : T * S - T * (T - 1) / 2;
     return static_cast<double>(in[0].dim(0) * in[0].dim(2) * pairs * 2 * (K + V));
   };
   work.backward = 2.5;
@@ -334,6 +335,7 @@ static void add_attention(std::vector<OpCase>& table) {
   table.push_back(linear_attention_case("linear_attention_gated_normed", true, 2, 1, 0, 1e-5));
   const Shape q = {2, 512, 12, 64};
   table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
+  table.push_back(softmax_attention_case("softmax_attention_window", 67, 2, q, {2, 512, 6, 64}, 3));
   table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2, q, {2, 512, 6, 64}));
   table.push_back(
       softmax_attention_case("softmax_attention_decode", 1, 1, {1, 1, 12, 64}, {1, 32768, 6, 64}));

@@ -11,6 +11,8 @@ using Words = std::vector<const char*>;
 // The word of each value of an enumeration, in the order of its values.
 Words words(MixerKind) { return {"softmax", "supra"}; }
 Words words(NormConfig::Kind) { return {"rms", "layer"}; }
+Words words(Residual) { return {"pre_norm", "parallel", "post_norm"}; }
+Words words(QkNorm) { return {"none", "whole", "per_head"}; }
 Words words(MlpKind) { return {"swiglu", "gelu", "geglu"}; }
 Words words(Gelu) { return {"erf", "tanh"}; }
 Words words(DecayConfig::Kind) { return {"none", "lightning", "retnet"}; }
@@ -25,9 +27,10 @@ template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
 Json write(E value) {
   return words(value)[static_cast<size_t>(value)];
 }
-Json write(const std::vector<MixerKind>& values) {
+template <class T>
+Json write(const std::vector<T>& values) {
   Json list = Json::array();
-  for (const MixerKind value : values) list.push(write(value));
+  for (const T value : values) list.push(write(value));
   return list;
 }
 
@@ -52,7 +55,8 @@ void read(const Json& json, const std::string& key, E& value) {
         word.c_str(), list.c_str());
   value = static_cast<E>(found - known.begin());
 }
-void read(const Json& json, const std::string& key, std::vector<MixerKind>& values) {
+template <class T>
+void read(const Json& json, const std::string& key, std::vector<T>& values) {
   values.clear();
   for (const Json& element : json.as_array(key)) read(element, key, values.emplace_back());
 }
@@ -71,8 +75,14 @@ void each_field(Config& c, F f) {
   f("value_dim", c.value_dim);
   f("mlp_width", c.mlp_width);
   f("context", c.context);
+  f("windows", c.windows);
   f("tied", c.tied);
   f("post_embed_norm", c.post_embed_norm);
+  f("learned_positions", c.learned_positions);
+  f("qkv_bias", c.qkv_bias);
+  f("out_bias", c.out_bias);
+  f("mlp_bias", c.mlp_bias);
+  f("residual", c.residual);
   f("qk_norm", c.qk_norm);
   f("mlp", c.mlp);
   f("gelu", c.gelu);
@@ -84,6 +94,8 @@ void each_field(Config& c, F f) {
   f("rope.base", c.rope.base);
   f("rope.scale", c.rope.scale);
   f("rope.dims", c.rope.dims);
+  f("rope.divisors", c.rope.divisors);
+  f("rope.magnitude", c.rope.magnitude);
   f("decay.kind", c.decay.kind);
   f("decay.start", c.decay.start);
   f("per_head_feature_map", c.per_head_feature_map);

@@ -1,29 +1,102 @@
 #include "supra/formats/families.h"
 
-#include <algorithm>
-#include <cstring>
-#include <unordered_map>
-#include <unordered_set>
+#include <map>
+
+#include "tensor/error.h"
 
 namespace supra {
 
-const Family& llama_family() {
-  static const Family family = {
-      {
-          {"tok_embeddings", {"model.embed_tokens"}},
-          {"layers.#.attention_norm", {"model.layers.#.input_layernorm"}},
-          {"layers.#.attention.in_proj",
-           {"model.layers.#.self_attn.q_proj", "model.layers.#.self_attn.k_proj",
-            "model.layers.#.self_attn.v_proj"}},
-          {"layers.#.attention.out_proj", {"model.layers.#.self_attn.o_proj"}},
-          {"layers.#.ffn_norm", {"model.layers.#.post_attention_layernorm"}},
-          {"layers.#.feed_forward.w12", {"model.layers.#.mlp.gate_proj", "model.layers.#.mlp.up_proj"}},
-          {"layers.#.feed_forward.w3", {"model.layers.#.mlp.down_proj"}},
-          {"norm", {"model.norm"}},
-          {"output", {"lm_head"}},
-      },
-      {},
-  };
+namespace {
+
+using enum NameRule::Rows;
+
+const std::vector<std::string> kHfBuffers = {".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+                                             ".attention.masked_bias"};
+
+Family llama_like(const char* attention_norm, const char* ffn_norm) {
+  return {{
+              {"tok_embeddings", {"embed_tokens"}},
+              {"layers.#.attention_norm", {attention_norm}},
+              {"layers.#.attention.in_proj",
+               {"layers.#.self_attn.q_proj", "layers.#.self_attn.k_proj", "layers.#.self_attn.v_proj"}},
+              {"layers.#.attention.q_norm", {"layers.#.self_attn.q_norm"}},
+              {"layers.#.attention.k_norm", {"layers.#.self_attn.k_norm"}},
+              {"layers.#.attention.out_proj", {"layers.#.self_attn.o_proj"}},
+              {"layers.#.ffn_norm", {ffn_norm}},
+              {"layers.#.feed_forward.w12", {"layers.#.mlp.gate_proj", "layers.#.mlp.up_proj"}},
+              {"layers.#.feed_forward.w3", {"layers.#.mlp.down_proj"}},
+              {"output", {"lm_head"}},
+          },
+          {"model."},
+          kHfBuffers};
+}
+
+Family gpt_neox() {
+  return {{
+              {"tok_embeddings", {"embed_in"}},
+              {"layers.#.attention_norm", {"layers.#.input_layernorm"}},
+              {"layers.#.attention.in_proj", {"layers.#.attention.query_key_value"}, by_head},
+              {"layers.#.attention.out_proj", {"layers.#.attention.dense"}},
+              {"layers.#.ffn_norm", {"layers.#.post_attention_layernorm"}},
+              {"layers.#._ff_w1", {"layers.#.mlp.dense_h_to_4h"}},
+              {"layers.#._ff_w2", {"layers.#.mlp.dense_4h_to_h"}},
+              {"norm", {"final_layer_norm"}},
+              {"output", {"embed_out"}},
+              {"output", {"lm_head"}},
+          },
+          {"gpt_neox."},
+          kHfBuffers};
+}
+
+Family gpt2() {
+  return {{
+              {"tok_embeddings", {"wte"}},
+              {"pos_embeddings", {"wpe"}},
+              {"layers.#.attention_norm", {"h.#.ln_1"}},
+              {"layers.#.attention.in_proj", {"h.#.attn.c_attn"}, transposed},
+              {"layers.#.attention.out_proj", {"h.#.attn.c_proj"}, transposed},
+              {"layers.#.ffn_norm", {"h.#.ln_2"}},
+              {"layers.#._ff_w1", {"h.#.mlp.c_fc"}, transposed},
+              {"layers.#._ff_w2", {"h.#.mlp.c_proj"}, transposed},
+              {"norm", {"ln_f"}},
+              {"output", {"lm_head"}},
+          },
+          {"transformer."},
+          kHfBuffers};
+}
+
+Family gguf(NameRule::Rows qk_rows, const char* attention_norm = "attn_norm", const char* ffn_norm = "ffn_norm") {
+  const std::string block = "blk.#.";
+  return {{
+              {"tok_embeddings", {"token_embd"}},
+              {"pos_embeddings", {"position_embd"}},
+              {"layers.#.attention_norm", {block + attention_norm}},
+              {"layers.#.attention.in_proj", {"blk.#.attn_q", "blk.#.attn_k", "blk.#.attn_v"}, qk_rows},
+              {"layers.#.attention.in_proj", {"blk.#.attn_qkv"}},
+              {"layers.#.attention.q_norm", {"blk.#.attn_q_norm"}},
+              {"layers.#.attention.k_norm", {"blk.#.attn_k_norm"}},
+              {"layers.#.attention.out_proj", {"blk.#.attn_output"}},
+              {"layers.#.ffn_norm", {block + ffn_norm}},
+              {"layers.#.feed_forward.w12", {"blk.#.ffn_gate", "blk.#.ffn_up"}},
+              {"layers.#.feed_forward.w3", {"blk.#.ffn_down"}},
+              {"layers.#._ff_w1", {"blk.#.ffn_up"}},
+              {"layers.#._ff_w2", {"blk.#.ffn_down"}},
+              {"norm", {"output_norm"}},
+          },
+          {},
+          {"rope_freqs.weight"}};
+}
+
+const Family& named(const std::map<std::string, Family>& families, const std::string& name) {
+  const auto found = families.find(name);
+  CHECK(found != families.end(), "the names of the tensors of family %s are not known", name.c_str());
+  return found->second;
+}
+
+}  // namespace
+
+const Family& openlm_family() {
+  static const Family family = {{}, {"module.", "_orig_mod.", "model."}, {".inv_freq"}};
   return family;
 }
 
@@ -37,134 +110,35 @@ const Family& meta_family() {
           {"layers.#.feed_forward.w3", {"layers.#.feed_forward.w2"}},
       },
       {},
+      {},
   };
   return family;
 }
 
-const Family& openlm_family() {
-  static const Family family = {{}, {"module.", "_orig_mod.", "model."}};
-  return family;
+const Family& hf_family(const std::string& model_type) {
+  static const Family llama = llama_like("layers.#.input_layernorm", "layers.#.post_attention_layernorm");
+  static const std::map<std::string, Family> families = {
+      {"llama", llama},
+      {"mistral", llama},
+      {"qwen2", llama},
+      {"qwen3", llama},
+      {"olmo2", llama_like("layers.#.post_attention_layernorm", "layers.#.post_feedforward_layernorm")},
+      {"gpt_neox", gpt_neox()},
+      {"gpt2", gpt2()},
+  };
+  return named(families, model_type);
 }
 
-namespace {
-
-// The names in the family's files of one canonical tensor.
-std::vector<std::string> stored_names(const Family& family, const std::string& canonical) {
-  const size_t dot = canonical.rfind('.');
-  std::string path = canonical.substr(0, dot), suffix = canonical.substr(dot), layer;
-  if (path.starts_with("layers.")) {
-    const size_t end = path.find('.', 7);
-    layer = path.substr(7, end - 7);
-    path = format("layers.#%s", path.c_str() + end);
-  }
-  std::vector<std::string> names = {path};
-  for (const NameRule& rule : family.rules) {
-    if (rule.canonical == path) names = rule.stored;
-  }
-  for (std::string& name : names) {
-    const size_t hash = name.find('#');
-    if (hash != std::string::npos) name.replace(hash, 1, layer);
-    name += suffix;
-  }
-  return names;
-}
-
-std::string without_prefixes(std::string_view name, const Family& family) {
-  const auto leads = [&](const std::string& prefix) { return name.starts_with(prefix); };
-  while (true) {
-    const auto found = std::find_if(family.prefixes.begin(), family.prefixes.end(), leads);
-    if (found == family.prefixes.end()) return std::string(name);
-    name.remove_prefix(found->size());
-  }
-}
-
-class RenamedWeights : public WeightReader {
- public:
-  RenamedWeights(std::unique_ptr<WeightReader> file, const Family& family,
-                 const std::vector<Parameter>& parameters, std::vector<std::string>& unused);
-
- protected:
-  Tensor read(size_t index) const override;
-
- private:
-  void add_parameter(const Parameter& parameter, std::vector<const TensorInfo*> sources);
-
-  std::unique_ptr<WeightReader> file_;
-  std::vector<std::vector<const TensorInfo*>> sources_;
-};
-
-RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family& family,
-                               const std::vector<Parameter>& parameters, std::vector<std::string>& unused)
-    : WeightReader(file->path()), file_(std::move(file)) {
-  std::unordered_map<std::string, const TensorInfo*> by_name;
-  for (const TensorInfo& info : file_->tensors()) {
-    const bool fresh = by_name.emplace(without_prefixes(info.name, family), &info).second;
-    CHECK(fresh, "%s: tensor %s stands twice, with and without a prefix", path().c_str(), info.name.c_str());
-  }
-  std::unordered_set<const TensorInfo*> used;
-  std::vector<std::string> missing;
-  for (const Parameter& parameter : parameters) {
-    std::vector<const TensorInfo*> sources;
-    for (const std::string& name : stored_names(family, parameter.name)) {
-      const auto found = by_name.find(name);
-      if (found == by_name.end())
-        missing.push_back(name);
-      else
-        sources.push_back(found->second);
-    }
-    used.insert(sources.begin(), sources.end());
-    if (missing.empty()) add_parameter(parameter, std::move(sources));
-  }
-  std::string some;
-  for (size_t i = 0; i < std::min<size_t>(3, missing.size()); i++) some += (i ? ", " : "") + missing[i];
-  CHECK(missing.empty(), "%s: tensor %s%s missing (of %zu that the config asks for, %zu are not here)",
-        path().c_str(), some.c_str(),
-        missing.size() > 3   ? ", ... are"
-        : missing.size() > 1 ? " are"
-                             : " is",
-        parameters.size(), missing.size());
-  for (const TensorInfo& info : file_->tensors()) {
-    if (!used.contains(&info)) unused.push_back(info.name);
-  }
-}
-
-void RenamedWeights::add_parameter(const Parameter& parameter, std::vector<const TensorInfo*> sources) {
-  TensorInfo info = *sources[0];
-  for (size_t i = 0; i < sources.size(); i++) {
-    Shape expected = parameter.shape;
-    if (sources.size() > 1) expected[0] = parameter.parts[i];
-    CHECK(sources[i]->shape == expected, "%s: tensor %s is %s, the config asks for %s", path().c_str(),
-          sources[i]->name.c_str(), to_string(sources[i]->shape).c_str(), to_string(expected).c_str());
-    // parts of several types meet in f32
-    if (sources[i]->dtype != info.dtype) info.dtype = Dtype::f32;
-    if (sources[i]->stored != info.stored) info.stored.clear();
-  }
-  info.name = parameter.name;
-  info.shape = parameter.shape;
-  add(std::move(info));
-  sources_.push_back(std::move(sources));
-}
-
-Tensor RenamedWeights::read(size_t index) const {
-  const std::vector<const TensorInfo*>& sources = sources_[index];
-  if (sources.size() == 1) return file_->get(sources[0]->name);
-  const TensorInfo& info = tensors()[index];
-  Tensor stacked = Tensor::empty(info.shape, info.dtype);
-  int64_t row = 0;
-  for (const TensorInfo* source : sources) {
-    const int64_t rows = source->shape[0];
-    stacked.rows(row, row + rows).copy_from(file_->get(source->name));
-    row += rows;
-  }
-  return stacked;
-}
-
-}  // namespace
-
-std::unique_ptr<WeightReader> rename_weights(std::unique_ptr<WeightReader> file, const Family& family,
-                                             const std::vector<Parameter>& parameters,
-                                             std::vector<std::string>& unused) {
-  return std::make_unique<RenamedWeights>(std::move(file), family, parameters, unused);
+const Family& gguf_family(const std::string& architecture) {
+  static const std::map<std::string, Family> families = {
+      {"llama", gguf(neighbours)},
+      {"qwen2", gguf(same)},
+      {"qwen3", gguf(same)},
+      {"olmo2", gguf(same, "post_attention_norm", "post_ffw_norm")},
+      {"gptneox", gguf(same)},
+      {"gpt2", gguf(same)},
+  };
+  return named(families, architecture);
 }
 
 }  // namespace supra

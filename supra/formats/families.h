@@ -2,33 +2,32 @@
 #include <string>
 #include <vector>
 
-#include "supra/formats/parameters.h"
-#include "supra/formats/weights.h"
-
 namespace supra {
 
-// A family of checkpoints is a table of names: what each canonical tensor is called in its files. '#' is the
-// number of the layer. Paths without a row are called the same; ".weight" and ".bias" follow as in the
-// canonical name.
+// A family of checkpoints is a table of names: what each canonical tensor (parameters.h) is called in its files, and
+// how its rows lie there. '#' is the number of the layer; paths without a row are called the same; ".weight" and
+// ".bias" follow as in the canonical name. Several rows of one canonical name are tried in order.
 struct NameRule {
+  enum class Rows {
+    same,
+    transposed,  // (in, out): GPT-2's Conv1D
+    by_head,     // q, k and v of head 0, then of head 1, ...: GPT-NeoX
+    neighbours,  // of q and k: the rotary pairs (i, i + head_dim/2) of a head as rows 2i and 2i + 1: GGUF's Llama
+  };
   std::string canonical;
   std::vector<std::string> stored;  // stacked on top of one another, where there are several
+  Rows rows = Rows::same;
 };
 
 struct Family {
   std::vector<NameRule> rules;
   std::vector<std::string> prefixes;  // that wrappers of modules leave in front of names
+  std::vector<std::string> buffers;   // endings of tensors that are no weights: the config says what they hold
 };
 
-const Family& llama_family();   // Hugging Face's Llama and Mistral
-const Family& meta_family();    // Meta's names, as llama2.c.h gives them
-const Family& openlm_family();  // canonical but for prefixes
-
-// The tensors of `file` under canonical names, stacked where the family keeps apart what the decoder has in
-// one matrix. `unused` takes the names of the tensors that no parameter asks for. Throws Error that lists the
-// missing tensors, or names one whose shape is another.
-std::unique_ptr<WeightReader> rename_weights(std::unique_ptr<WeightReader> file, const Family& family,
-                                             const std::vector<Parameter>& parameters,
-                                             std::vector<std::string>& unused);
+const Family& openlm_family();                             // canonical but for prefixes
+const Family& meta_family();                               // Meta's names, as llama2c.h gives them
+const Family& hf_family(const std::string& model_type);    // of hf_config.h
+const Family& gguf_family(const std::string& architecture);  // of gguf_config.h
 
 }  // namespace supra

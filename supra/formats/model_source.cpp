@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "supra/formats/families.h"
 #include "supra/formats/hf_config.h"
 #include "supra/formats/llama2c.h"
 #include "supra/formats/openlm_config.h"
+#include "supra/formats/renamed_weights.h"
 #include "supra/formats/safetensors.h"
 
 namespace supra {
@@ -63,6 +63,25 @@ Path find_weights(const Path& folder) {
        folder.c_str());
 }
 
+void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const Family& family) {
+  source.stored = file->tensors();
+  std::vector<std::string> unused;
+  source.weights = rename_weights(std::move(file), family, source.config, unused);
+  size_t buffers = 0;
+  for (const std::string& name : unused) {
+    const auto ends = [&](const std::string& ending) { return name.ends_with(ending); };
+    if (std::any_of(family.buffers.begin(), family.buffers.end(), ends)) {
+      buffers++;
+    } else if (source.config.tied && (name == "lm_head.weight" || name == "embed_out.weight" || name.ends_with("output.weight"))) {
+      source.notes.push_back(name + " is left aside: the config ties the output to the embedding");
+    } else {
+      source.unexpected.push_back(name);
+    }
+  }
+  if (buffers == 0) return;
+  source.notes.push_back(format("%zu buffers (causal masks, rotary frequencies) are left aside: the config says what they hold", buffers));
+}
+
 ModelSource open_folder(const Path& folder) {
   const Path config = folder / "config.json";
   // without a config, one file of another format may still be all there is
@@ -71,27 +90,10 @@ ModelSource open_folder(const Path& folder) {
   const Json json = Json::load(config);
   const bool openlm = json.text("model_type", "openlm") == "openlm";
   ModelSource source;
-  source.config = openlm ? read_openlm_config(json) : read_hf_config(json);
+  source.config = openlm ? read_openlm_config(json) : read_hf_config(json, source.notes);
   source.path = find_weights(folder);
-  source.format = std::string("safetensors (") + (openlm ? "openlm" : "llama") + ")";
-
-  std::vector<std::string> unused;
-  std::unique_ptr<WeightReader> file = open_safetensors(source.path);
-  source.stored = file->tensors();
-  source.weights = rename_weights(std::move(file), openlm ? openlm_family() : llama_family(),
-                                  parameters_of(source.config), unused);
-  size_t buffers = 0;
-  for (const std::string& name : unused) {
-    if (name.ends_with(".inv_freq"))
-      buffers++;
-    else if (source.config.tied && (name == "lm_head.weight" || name.ends_with("output.weight")))
-      source.notes.push_back(name + " is left aside: the config ties the output to the embedding");
-    else
-      source.unexpected.push_back(name);
-  }
-  if (buffers > 0)
-    source.notes.push_back(
-        format("%zu inv_freq buffers are left aside: the config gives the frequencies", buffers));
+  source.format = "safetensors (" + source.config.family + ")";
+  take_weights(source, open_safetensors(source.path), openlm ? openlm_family() : hf_family(source.config.family));
   return source;
 }
 
@@ -99,7 +101,6 @@ ModelSource open_llama2c(const Path& path) {
   auto file = std::make_unique<Llama2c>(path);
   const Llama2cHeader header = file->header();
   ModelSource source;
-  source.stored = file->tensors();
   source.path = path;
   source.format = format("llama2.c v%d", header.version);
   Config& c = source.config;
@@ -116,7 +117,7 @@ ModelSource open_llama2c(const Path& path) {
   c.rope.layout = Rope::Layout::interleaved;
   c.mixers.assign(static_cast<size_t>(std::min(c.layers, kMostLayers)), MixerKind::softmax);
   check_config(c, path.string());
-  source.weights = rename_weights(std::move(file), meta_family(), parameters_of(c), source.unexpected);
+  take_weights(source, std::move(file), meta_family());
   if (header.version == 2) source.notes.push_back("q80 matrices become f32");
   return source;
 }

@@ -91,7 +91,7 @@ Config read_openlm_keys(const Json& json) {
   c.context = read_count(json, "seq_len", 2048);
   c.tied = json.flag("weight_tying", false);
   c.post_embed_norm = json.flag("post_embed_norm", false);
-  c.qk_norm = json.flag(spelled(json, "qk_norm", "apply_qk_norm"), false);
+  if (json.flag(spelled(json, "qk_norm", "apply_qk_norm"), false)) c.qk_norm = QkNorm::whole;
 
   // Softmax layers take their q and k as wide as qk_head_dim says; linear ones split the width evenly, and
   // the feature map brings them to qk_head_dim.
@@ -165,7 +165,7 @@ Json write_openlm_config(const Config& c) {
   json.set("weight_tying", c.tied);
   json.set("model_norm", norm_name(c.norm));
   json.set("norm_eps", c.norm.eps);
-  json.set("qk_norm", c.qk_norm);
+  json.set("qk_norm", c.qk_norm == QkNorm::whole);
   json.set("ffn_type", name_of_row(kMlps, [&](const MlpName& row) { return row.kind == c.mlp; }));
   json.set("intermediate_dim_ffn", c.mlp_width);
   json.set("positional_embedding_type",

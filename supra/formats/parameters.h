@@ -1,11 +1,14 @@
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "nn/config.h"
-#include "tensor/tensor.h"
+#include "nn/decoder.h"
 
 namespace supra {
+
+// A decoder of this shape with the mixers that its config names. Its parameters have shapes and no memory yet.
+std::shared_ptr<Decoder> describe_decoder(const Config& config);
 
 // A tensor that a decoder needs, under its canonical name: OpenLM's, which checkpoints bear and nn's modules
 // give their parameters.

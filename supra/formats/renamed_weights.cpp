@@ -1,0 +1,187 @@
+#include "supra/formats/renamed_weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "tensor/parallel.h"
+
+namespace supra {
+
+namespace {
+
+std::string without_prefixes(std::string_view name, const Family& family) {
+  const auto leads = [&](const std::string& prefix) { return name.starts_with(prefix); };
+  while (true) {
+    const auto found = std::find_if(family.prefixes.begin(), family.prefixes.end(), leads);
+    if (found == family.prefixes.end()) return std::string(name);
+    name.remove_prefix(found->size());
+  }
+}
+
+// The rules for one canonical tensor, with the full names of its sources.
+std::vector<NameRule> rules_for(const Family& family, const std::string& canonical) {
+  const size_t dot = canonical.rfind('.');
+  std::string path = canonical.substr(0, dot), suffix = canonical.substr(dot), layer;
+  if (path.starts_with("layers.")) {
+    const size_t end = path.find('.', 7);
+    layer = path.substr(7, end - 7);
+    path = format("layers.#%s", path.c_str() + end);
+  }
+  std::vector<NameRule> rules;
+  for (const NameRule& rule : family.rules) {
+    if (rule.canonical == path) rules.push_back(rule);
+  }
+  if (rules.empty()) rules.push_back({path, {path}});
+  for (NameRule& rule : rules) {
+    for (std::string& name : rule.stored) {
+      const size_t hash = name.find('#');
+      if (hash != std::string::npos) name.replace(hash, 1, layer);
+      name += suffix;
+    }
+  }
+  return rules;
+}
+
+class RenamedWeights : public WeightReader {
+ public:
+  RenamedWeights(std::unique_ptr<WeightReader> file, const Family& family, const Config& config,
+                 std::vector<std::string>& unused);
+
+ protected:
+  Tensor read(size_t index) const override;
+
+ private:
+  struct Source {
+    std::vector<const TensorInfo*> tensors;
+    std::vector<int64_t> parts;  // rows of q, k and v, or of gate and up
+    NameRule::Rows rows;
+  };
+  void add_parameter(const Parameter& parameter, Source source);
+  int64_t stored_row(const Source& source, size_t part, int64_t row) const;
+
+  std::unique_ptr<WeightReader> file_;
+  int64_t head_dim_;
+  std::vector<Source> sources_;
+};
+
+RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family& family, const Config& config,
+                               std::vector<std::string>& unused)
+    : WeightReader(file->path()), file_(std::move(file)), head_dim_(config.head_dim) {
+  // before a list as long as the config says is made
+  CHECK(config.layers <= static_cast<int64_t>(file_->tensors().size()), "%s: the config asks for %ld layers, the file has %zu tensors",
+        path().c_str(), static_cast<long>(config.layers), file_->tensors().size());
+  std::unordered_map<std::string, const TensorInfo*> by_name;
+  for (const TensorInfo& info : file_->tensors()) {
+    const bool fresh = by_name.emplace(without_prefixes(info.name, family), &info).second;
+    CHECK(fresh, "%s: tensor %s stands twice, with and without a prefix", path().c_str(), info.name.c_str());
+  }
+  const auto is_there = [&](const std::string& name) { return by_name.contains(name); };
+  const std::vector<Parameter> parameters = parameters_of(config);
+  std::unordered_set<const TensorInfo*> used;
+  std::vector<std::string> missing;
+  for (const Parameter& parameter : parameters) {
+    const std::vector<NameRule> rules = rules_for(family, parameter.name);
+    const auto found = std::find_if(rules.begin(), rules.end(), [&](const NameRule& rule) {
+      return std::all_of(rule.stored.begin(), rule.stored.end(), is_there);
+    });
+    if (found == rules.end()) {
+      std::copy_if(rules[0].stored.begin(), rules[0].stored.end(), std::back_inserter(missing), std::not_fn(is_there));
+      continue;
+    }
+    Source source = {{}, parameter.parts, found->rows};
+    for (const std::string& name : found->stored) source.tensors.push_back(by_name.at(name));
+    used.insert(source.tensors.begin(), source.tensors.end());
+    if (missing.empty()) add_parameter(parameter, std::move(source));
+  }
+  std::string some;
+  for (size_t i = 0; i < std::min<size_t>(3, missing.size()); i++) some += (i ? ", " : "") + missing[i];
+  CHECK(missing.empty(), "%s: tensor %s%s missing (of %zu that the config asks for, %zu are not here)",
+        path().c_str(), some.c_str(),
+        missing.size() > 3   ? ", ... are"
+        : missing.size() > 1 ? " are"
+                             : " is",
+        parameters.size(), missing.size());
+  for (const TensorInfo& info : file_->tensors()) {
+    if (!used.contains(&info)) unused.push_back(info.name);
+  }
+}
+
+void RenamedWeights::add_parameter(const Parameter& parameter, Source source) {
+  TensorInfo info = *source.tensors[0];
+  // a bias has one dimension, and nothing to transpose
+  if (source.rows == NameRule::Rows::transposed && parameter.shape.size() < 2) source.rows = NameRule::Rows::same;
+  for (size_t i = 0; i < source.tensors.size(); i++) {
+    const TensorInfo& tensor = *source.tensors[i];
+    Shape expected = parameter.shape;
+    if (source.tensors.size() > 1) expected[0] = parameter.parts[i];
+    if (source.rows == NameRule::Rows::transposed) std::reverse(expected.begin(), expected.end());
+    CHECK(tensor.shape == expected, "%s: tensor %s is %s, the config asks for %s", path().c_str(), tensor.name.c_str(),
+          to_string(tensor.shape).c_str(), to_string(expected).c_str());
+    // parts of several types meet in f32
+    if (tensor.dtype != info.dtype) info.dtype = Dtype::f32;
+    if (tensor.stored != info.stored) info.stored.clear();
+  }
+  info.name = parameter.name;
+  info.shape = parameter.shape;
+  add(std::move(info));
+  sources_.push_back(std::move(source));
+}
+
+// Where a row of a part stands in its own tensor, or in the one that holds all parts.
+int64_t RenamedWeights::stored_row(const Source& source, size_t part, int64_t row) const {
+  const int64_t K = head_dim_, head = row / K, i = row % K;
+  switch (source.rows) {
+    case NameRule::Rows::by_head: return (3 * head + static_cast<int64_t>(part)) * K + i;
+    case NameRule::Rows::neighbours: return part == 2 ? row : head * K + i % (K / 2) * 2 + i / (K / 2);
+    default: return row;
+  }
+}
+
+Tensor transpose(const Tensor& x) {
+  const int64_t rows = x.dim(0), columns = x.dim(1), size = static_cast<int64_t>(size_of(x.dtype()));
+  const Tensor y = Tensor::empty({columns, rows}, x.dtype());
+  const auto *from = static_cast<const uint8_t*>(x.raw());
+  auto* to = static_cast<uint8_t*>(y.raw());
+  parallel_for(columns, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = 0; r < rows; r++) {
+      for (int64_t c = begin; c < end; c++) memcpy(to + (c * rows + r) * size, from + (r * columns + c) * size, static_cast<size_t>(size));
+    }
+  });
+  return y;
+}
+
+Tensor RenamedWeights::read(size_t index) const {
+  const Source& source = sources_[index];
+  const bool alone = source.tensors.size() == 1;
+  if (alone && source.rows == NameRule::Rows::same) return file_->get(source.tensors[0]->name);
+  if (source.rows == NameRule::Rows::transposed) return transpose(file_->get(source.tensors[0]->name));
+
+  const TensorInfo& info = tensors()[index];
+  const Tensor stacked = Tensor::empty(info.shape, info.dtype);
+  const size_t row_bytes = stacked.bytes() / static_cast<size_t>(info.shape[0]);
+  auto* to = static_cast<uint8_t*>(stacked.raw());
+  for (size_t part = 0; part < source.parts.size(); part++) {
+    const Tensor stored = file_->get(source.tensors[alone ? 0 : part]->name).to(info.dtype);
+    const auto* from = static_cast<const uint8_t*>(stored.raw());
+    parallel_for(source.parts[part], 64, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        memcpy(to + static_cast<size_t>(row) * row_bytes,
+               from + static_cast<size_t>(stored_row(source, part, row)) * row_bytes, row_bytes);
+      }
+    });
+    to += static_cast<size_t>(source.parts[part]) * row_bytes;
+  }
+  return stacked;
+}
+
+}  // namespace
+
+std::unique_ptr<WeightReader> rename_weights(std::unique_ptr<WeightReader> file, const Family& family,
+                                             const Config& config, std::vector<std::string>& unused) {
+  return std::make_unique<RenamedWeights>(std::move(file), family, config, unused);
+}
+
+}  // namespace supra

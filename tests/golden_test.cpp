@@ -46,7 +46,8 @@ TEST(Golden, OpenLmAtEveryCpuLevelAndThreadCount) {
 TEST(Golden, HuggingFace) {
   const Path golden = shared_dir() / "golden/hf";
   SKIP_WITHOUT(golden);
-  for (const Json& entry : Json::load(golden / "cases.json").as_array()) {
+  const Json cases = Json::load(golden / "cases.json");
+  for (const Json& entry : cases.as_array()) {
     const Path folder = golden / entry.text("name");
     if (entry.text("expect") == "load") {
       expect_verified(folder);

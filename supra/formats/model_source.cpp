@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supra/formats/gguf_config.h"
 #include "supra/formats/hf_config.h"
 #include "supra/formats/llama2c.h"
 #include "supra/formats/openlm_config.h"
@@ -82,11 +83,17 @@ void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const
   source.notes.push_back(format("%zu buffers (causal masks, rotary frequencies) are left aside: the config says what they hold", buffers));
 }
 
+ModelSource open_gguf(const Path& path);
+
 ModelSource open_folder(const Path& folder) {
   const Path config = folder / "config.json";
   // without a config, one file of another format may still be all there is
   std::error_code error;
-  if (!fs::exists(config, error)) find_weights(folder);
+  if (!fs::exists(config, error)) {
+    const std::vector<Path> models = files_ending(folder, ".gguf");
+    if (models.size() == 1) return open_gguf(models[0]);
+    find_weights(folder);
+  }
   const Json json = Json::load(config);
   const bool openlm = json.text("model_type", "openlm") == "openlm";
   ModelSource source;
@@ -122,11 +129,24 @@ ModelSource open_llama2c(const Path& path) {
   return source;
 }
 
+ModelSource open_gguf(const Path& path) {
+  auto file = std::make_unique<Gguf>(path);
+  ModelSource source;
+  source.path = path;
+  source.config = read_gguf_config(*file);
+  source.format = "GGUF (" + source.config.family + ")";
+  take_weights(source, std::move(file), gguf_family(source.config.family));
+  return source;
+}
+
+bool is_gguf(const Path& path) { return MappedFile(path).text().starts_with("GGUF"); }
+
 }  // namespace
 
 ModelSource open_model(const Path& path) {
   std::error_code error;
   if (fs::is_directory(path, error)) return open_folder(path);
+  if (is_gguf(path)) return open_gguf(path);
   refuse_known_formats(path);
   return open_llama2c(path);
 }

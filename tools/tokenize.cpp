@@ -39,7 +39,7 @@ void encode_lines(const Tokenizer& tokenizer, const Path& path, const EncodeOpti
     const std::vector<int32_t> ids = tokenizer.encode(row.text("text"), own);
     Json result = Json::object();
     result.set("ids", to_json(ids));
-    result.set("decoded", tokenizer.decode(ids));
+    result.set("decoded", tokenizer.decode(ids, true));
     printf("%s\n", result.dump().c_str());
   }
 }

@@ -101,7 +101,7 @@ class Llama2cTokenizer : public PieceTokenizer {
   // What is no piece becomes bytes before anything is merged, and these are symbols of six characters:
   // "<0xE2>".
   void add(std::string_view character, PairMerger& merger) const {
-    if (!spec_.bytes || table_.find(character)) return merger.add(character);
+    if (!spec_.bytes || table_.find(character) >= 0) return merger.add(character);
     for (const char c : character) merger.add(spec_.pieces[first_byte + static_cast<uint8_t>(c)].text);
   }
 };

@@ -6,15 +6,36 @@
 
 namespace supra {
 
-bool PieceTable::add(std::string_view text, int32_t id, float score) {
-  if (!entries_.try_emplace(text, Entry{id, score}).second) return false;
+bool PieceTable::add(std::string_view text, Entry entry) {
+  if (!entries_.try_emplace(text, entry).second) return false;
   for (size_t i = 1; i < text.size(); i++) joins_.set(index(text[i - 1], text[i]));
   return true;
 }
 
-const PieceTable::Entry* PieceTable::find(std::string_view text) const {
+void PieceTable::add_merge(std::string_view text, size_t left, float score) {
   const auto found = entries_.find(text);
-  return found == entries_.end() ? nullptr : &found->second;
+  CHECK(found != entries_.end(), "a merge makes \"%s\", which is no piece", std::string(text).c_str());
+  Entry& entry = found->second;
+  if (entry.left != kNone) {
+    more_.push_back(entry);
+    entry.next = static_cast<int32_t>(more_.size()) - 1;
+  }
+  entry.left = static_cast<uint32_t>(left);
+  entry.score = score;
+}
+
+int32_t PieceTable::find(std::string_view text) const {
+  const auto found = entries_.find(text);
+  return found == entries_.end() ? -1 : found->second.id;
+}
+
+const float* PieceTable::find_merge(std::string_view text, size_t left) const {
+  const auto found = entries_.find(text);
+  if (found == entries_.end()) return nullptr;
+  for (const Entry* entry = &found->second;; entry = &more_[static_cast<size_t>(entry->next)]) {
+    if (entry->left == kAny || entry->left == left) return &entry->score;
+    if (entry->next < 0) return nullptr;
+  }
 }
 
 void PairMerger::add(std::string_view symbol) {
@@ -37,8 +58,7 @@ void PairMerger::finish() {
   }
   for (const Symbol& symbol : symbols_) {
     if (symbol.size == 0) continue;
-    const PieceTable::Entry* piece = table_.find(text_of(symbol));
-    emit_(text_of(symbol), piece ? piece->id : -1);
+    emit_(text_of(symbol), table_.find(text_of(symbol)));
   }
   symbols_.clear();
   run_.clear();
@@ -57,9 +77,9 @@ void PairMerger::consider(int32_t left) {
   const int32_t right = left < 0 ? -1 : symbols_[left].next;
   if (right < 0) return;
   const uint32_t size = symbols_[left].size + symbols_[right].size;
-  const PieceTable::Entry* piece = table_.find(std::string_view(run_).substr(symbols_[left].begin, size));
-  if (!piece) return;
-  heap_.push_back({piece->score, left, right, size});
+  const float* score = table_.find_merge(std::string_view(run_).substr(symbols_[left].begin, size), symbols_[left].size);
+  if (!score) return;
+  heap_.push_back({*score, left, right, size});
   std::push_heap(heap_.begin(), heap_.end(), is_worse);
 }
 

@@ -7,24 +7,26 @@
 #include <unordered_map>
 #include <vector>
 
-// Byte-pair encoding by score, the algorithm of SentencePiece's BPE and of llama2.c: of all adjacent symbols
-// that together are a piece, the two whose piece has the best score are merged, the leftmost of equals, until
-// none are left.
+// Byte-pair encoding, the one algorithm of all kinds: of all adjacent symbols that may be merged, the two whose merge
+// has the best score are, the leftmost of equals, until none are left. SentencePiece and llama2.c merge any two that
+// together are a piece; GPT-2's kind merges the pairs of a list, the earliest first.
 
 namespace supra {
 
 // The pieces that merging may make. Views the texts: they must outlive it.
 class PieceTable {
  public:
-  // False, and nothing is added, when the text is there already.
-  bool add(std::string_view text, int32_t id, float score);
+  // A piece that any two symbols make. False, and nothing is added, when the text is there already.
+  bool add(std::string_view text, int32_t id, float score) { return add(text, {id, score, kAny, -1}); }
+  // A piece that only merges make, if there are any.
+  bool add(std::string_view text, int32_t id) { return add(text, {id, 0, kNone, -1}); }
+  // A merge of the first `left` bytes of a piece with the others. Throws Error where the text is no piece.
+  void add_merge(std::string_view text, size_t left, float score);
 
-  struct Entry {
-    int32_t id;
-    float score;
-  };
-  // Null where the text is no piece.
-  const Entry* find(std::string_view text) const;
+  // -1 where the text is no piece.
+  int32_t find(std::string_view text) const;
+  // The score of merging the first `left` bytes with the others; null where they may not be merged.
+  const float* find_merge(std::string_view text, size_t left) const;
 
   // Whether the two bytes stand side by side in any piece. Where they do not, no merge crosses, and a text
   // falls into runs that can be merged one by one: mostly its words.
@@ -34,7 +36,17 @@ class PieceTable {
   static size_t index(char left, char right) {
     return size_t{static_cast<uint8_t>(left)} << 8 | static_cast<uint8_t>(right);
   }
+  static constexpr uint32_t kAny = 0, kNone = UINT32_MAX;
+  struct Entry {
+    int32_t id;
+    float score;
+    uint32_t left;  // bytes of the left part
+    int32_t next;   // another way to make the piece, in more_; -1: there is none
+  };
+  bool add(std::string_view text, Entry entry);
+
   std::unordered_map<std::string_view, Entry> entries_;
+  std::vector<Entry> more_;
   std::bitset<65536> joins_;
 };
 

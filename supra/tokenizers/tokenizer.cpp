@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "supra/tokenizers/tokenizer_json.h"
 #include "tensor/error.h"
 
 namespace supra {
@@ -13,12 +14,13 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   return ids;
 }
 
-std::string Tokenizer::decode(std::span<const int32_t> ids) const {
+std::string Tokenizer::decode(std::span<const int32_t> ids, bool show_special) const {
   std::string text;
   bool first = true;
   for (const int32_t id : ids) {
-    text += piece(id, first);
-    first = first && is_special(id);
+    const std::string part = show_special && is_special(id) ? mark_text(id) : piece(id, first);
+    text += part;
+    first = first && is_special(id) && part.empty();
   }
   return text;
 }
@@ -38,8 +40,7 @@ namespace fs = std::filesystem;
 
 using Loaded = std::shared_ptr<const Tokenizer>;
 
-static constexpr const char* not_yet =
-    "tokenizer.json, vocab.json with merges.txt, and the vocabulary inside a GGUF are not read yet";
+static constexpr const char* not_yet = "the vocabulary inside a GGUF is not read yet";
 
 // A llama2.c checkpoint has the same ending as its tokenizer. Its second number is a width or a version,
 // below 2^23: as the score it would be here, a denormal. A zip is PyTorch's.
@@ -55,7 +56,7 @@ static Loaded read_tokenizer(const Path& path) {
   const std::string name = path.filename().string(), where = path.string(),
                     ending = path.extension().string();
   if (ending == ".bytes") return make_byte_tokenizer();
-  CHECK(ending != ".json" && ending != ".txt", "%s: %s", where.c_str(), not_yet);
+  if (ending == ".json") return make_json_tokenizer(MappedFile(path).text(), path);
   // tokenizer.model.v3
   const bool versioned = name.find(".model.v") != name.npos;
   if (ending != ".model" && ending != ".bin" && !versioned) return nullptr;
@@ -66,7 +67,7 @@ static Loaded read_tokenizer(const Path& path) {
 
 Loaded load_tokenizer(const std::string& what) {
   if (what == "bytes") return make_byte_tokenizer();
-  CHECK(what.find(',') == what.npos, "%s: %s", what.c_str(), not_yet);
+  if (const size_t comma = what.find(','); comma != what.npos) return make_gpt2_tokenizer(what.substr(0, comma), what.substr(comma + 1));
   CHECK(fs::exists(what),
         "%s: there is no such tokenizer (give a file, a folder that holds one, or the word bytes)",
         what.c_str());
@@ -82,6 +83,8 @@ Loaded find_tokenizer(const Path& model) {
   Path folder = fs::is_directory(model) ? model : model.parent_path();
   if (folder.empty()) folder = ".";
   CHECK(fs::is_directory(folder), "%s: there is no such folder", folder.c_str());
+  if (fs::exists(folder / "tokenizer.json")) return read_tokenizer(folder / "tokenizer.json");
+  if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) return make_gpt2_tokenizer(folder / "vocab.json", folder / "merges.txt");
   for (const char* ending : {".bytes", ".bin", ".model"}) {
     Path found;
     for (const Path& path : fs::directory_iterator(folder)) {
@@ -91,9 +94,6 @@ Loaded find_tokenizer(const Path& model) {
       found = path;
     }
     if (!found.empty()) return read_tokenizer(found);
-  }
-  for (const char* name : {"tokenizer.json", "vocab.json"}) {
-    CHECK(!fs::exists(folder / name), "%s: %s", (folder / name).c_str(), not_yet);
   }
   CHECK(model.extension() != ".gguf", "%s: %s", model.c_str(), not_yet);
   return nullptr;

@@ -17,7 +17,7 @@ struct EncodeOptions {
   // Puts around the text what the tokenizer's own library puts there: SentencePiece BOS and EOS. (A prompt
   // wants bos() alone, where adds_bos().)
   bool add_special = false;
-  // The text of a special token becomes its id. SentencePiece and raw bytes have no such texts.
+  // The text of a special token becomes its id. SentencePiece, llama2.c and raw bytes have no such texts.
   bool parse_special = false;
 };
 
@@ -30,9 +30,9 @@ class Tokenizer {
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
 
   // The pieces in a row, without the space that encode() put in front of the text. Bytes that are no UTF-8
-  // come out as they are; TextStream makes text of them. Throws Error for an id that is not in the
-  // vocabulary.
-  std::string decode(std::span<const int32_t> ids) const;
+  // come out as they are; TextStream makes text of them. Special tokens that have a text are shown where it is asked
+  // for. Throws Error for an id that is not in the vocabulary.
+  std::string decode(std::span<const int32_t> ids, bool show_special = false) const;
 
   // The bytes that one id contributes to decode(), empty where is_special(). `first`: no text stands before
   // it.
@@ -47,16 +47,17 @@ class Tokenizer {
   bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
   const char* kind() const { return kind_; }
 
- protected:
   struct Marks {
     int32_t bos = -1, eos = -1;
     bool bos_in_front = false, eos_behind = false;  // with add_special
   };
-  Tokenizer(const char* kind, int32_t size, Marks marks) : kind_(kind), size_(size), marks_(marks) {}
-
   struct File {
     std::string name, bytes;
   };
+
+ protected:
+  Tokenizer(const char* kind, int32_t size, Marks marks) : kind_(kind), size_(size), marks_(marks) {}
+
   std::vector<File> files_;  // what copy_tokenizer() writes
 
  private:
@@ -65,6 +66,7 @@ class Tokenizer {
   // ids are in the vocabulary
   virtual std::string piece_text(int32_t id, bool first) const = 0;
   virtual bool is_mark(int32_t id) const = 0;
+  virtual std::string mark_text(int32_t) const { return ""; }
 
   const char* kind_;
   int32_t size_;

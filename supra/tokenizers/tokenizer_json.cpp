@@ -1,0 +1,274 @@
+#include "supra/tokenizers/tokenizer_json.h"
+
+#include <algorithm>
+
+#include "supra/formats/json.h"
+#include "supra/tokenizers/unicode.h"
+#include "tensor/error.h"
+
+namespace supra {
+
+std::string bytes_of_piece(std::string_view piece) {
+  static const std::unordered_map<uint32_t, uint8_t> byte_of_character = [] {
+    std::unordered_map<uint32_t, uint8_t> map;
+    uint32_t next = 256;
+    for (uint32_t byte = 0; byte < 256; byte++) {
+      const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad);
+      map[printable ? byte : next++] = static_cast<uint8_t>(byte);
+    }
+    return map;
+  }();
+  std::string bytes;
+  for (size_t at = 0; at < piece.size();) {
+    const Character c = first_character(piece.substr(at));
+    const auto found = byte_of_character.find(c.code_point);
+    // a token that was added by hand
+    if (found == byte_of_character.end()) return std::string(piece);
+    bytes += static_cast<char>(found->second);
+    at += c.size;
+  }
+  return bytes;
+}
+
+namespace {
+
+[[noreturn]] void refuse(const Json& json, const std::string& what) {
+  fail("%s: %s is not supported, and ignoring it would give wrong ids", json.where().c_str(), what.c_str());
+}
+
+// The components of a normalizer, pre-tokenizer or post-processor: its own list, or itself.
+std::vector<const Json*> components(const Json& tokenizer, const char* key, const char* list) {
+  const Json* component = tokenizer.find(key);
+  if (!component) return {};
+  if (component->text("type") != "Sequence") return {component};
+  std::vector<const Json*> all;
+  for (const Json& part : component->at(list).as_array(list)) all.push_back(&part);
+  return all;
+}
+
+void read_normalizers(const Json& json, BpeVocabulary& v) {
+  for (const Json* part : components(json, "normalizer", "normalizers")) {
+    const std::string& type = part->text("type");
+    if (type == "NFC") {
+      v.nfc = true;
+    } else if (type == "Prepend" && part->text("prepend") == "\u2581") {
+      v.space = BpeVocabulary::Space::always;
+    } else if (type == "Replace" && part->at("pattern").text("String", "") == " " && part->text("content") == "\u2581") {
+      v.bytes = false;
+    } else {
+      refuse(*part, "normalizer " + type);
+    }
+  }
+}
+
+void read_metaspace(const Json& part, BpeVocabulary& v) {
+  if (part.text("replacement", "\u2581") != "\u2581") refuse(part, "another replacement than U+2581");
+  if (part.flag("split", true)) refuse(part, "Metaspace that splits");
+  const std::string scheme = part.text("prepend_scheme", part.flag("add_prefix_space", true) ? "always" : "never");
+  using Space = BpeVocabulary::Space;
+  v.bytes = false;
+  v.space = scheme == "first" ? Space::beginning : scheme == "always" ? Space::missing : Space::none;
+}
+
+void read_pre_tokenizers(const Json& json, BpeVocabulary& v) {
+  bool byte_level = false, digits = false;
+  for (const Json* part : components(json, "pre_tokenizer", "pretokenizers")) {
+    const std::string& type = part->text("type");
+    if (type == "ByteLevel") {
+      byte_level = true;
+      v.prefix_space = part->flag("add_prefix_space", true);
+      if (part->flag("use_regex", true)) v.pattern = SplitPattern{.digits_first = digits};
+    } else if (type == "Split") {
+      const std::string& regex = part->at("pattern").text("Regex", part->at("pattern").text("String", ""));
+      const SplitPattern* pattern = pattern_of_regex(regex);
+      const bool usual = part->text("behavior") == "Isolated" && !part->flag("invert", false) && !v.pattern && !digits;
+      if (!pattern || !usual) refuse(*part, "the pre-tokenizer Split with " + regex);
+      v.pattern = *pattern;
+    } else if (type == "Digits" && part->flag("individual_digits", false)) {
+      digits = true;
+    } else if (type == "Metaspace") {
+      read_metaspace(*part, v);
+    } else {
+      refuse(*part, "pre-tokenizer " + type);
+    }
+  }
+  CHECK(byte_level || !v.bytes, "%s: has neither ByteLevel nor U+2581 for spaces, such a tokenizer is not supported",
+        json.where().c_str());
+}
+
+void read_added_tokens(const Json& json, BpeVocabulary& v) {
+  const Json* tokens = json.find("added_tokens");
+  if (!tokens) return;
+  for (const Json& token : tokens->as_array("added_tokens")) {
+    for (const char* key : {"single_word", "lstrip", "rstrip"}) {
+      if (token.flag(key, false)) refuse(token, "added token " + token.text("content") + " with " + key);
+    }
+    const bool normalized = token.flag("normalized", false);
+    if (normalized && !v.bytes) refuse(token, "added token " + token.text("content") + " in normalized text");
+    v.added.push_back({static_cast<int32_t>(std::clamp<int64_t>(token.integer("id"), -1, INT32_MAX)), token.text("content"),
+                       token.flag("special", false), normalized});
+  }
+}
+
+// Gives an id its piece. Ids are about as many as there are bytes in the file, or the file lies.
+void place(BpeVocabulary& v, int64_t id, std::string piece, size_t most, const std::string& where) {
+  CHECK(id >= 0 && id < INT32_MAX && static_cast<size_t>(id) < most, "%s: piece \"%s\" has the id %ld", where.c_str(), piece.c_str(),
+        static_cast<long>(id));
+  if (static_cast<size_t>(id) >= v.pieces.size()) v.pieces.resize(static_cast<size_t>(id) + 1);
+  v.pieces[static_cast<size_t>(id)] = std::move(piece);
+}
+
+void read_vocabulary(const Json& vocabulary, BpeVocabulary& v, size_t most) {
+  for (const auto& [piece, id] : vocabulary.as_object("vocab")) {
+    place(v, id.as_integer(piece), v.bytes ? bytes_of_piece(piece) : piece, most, vocabulary.where());
+  }
+}
+
+void add_merge(BpeVocabulary& v, std::string_view left, std::string_view right) {
+  if (v.bytes) v.merges.emplace_back(bytes_of_piece(left), bytes_of_piece(right));
+  else v.merges.emplace_back(left, right);
+}
+
+// "left right"
+void add_merge_line(BpeVocabulary& v, std::string_view merge, const std::string& where) {
+  const size_t space = merge.find(' ');
+  CHECK(space != merge.npos && space > 0 && merge.find(' ', space + 1) == merge.npos && space + 1 < merge.size(),
+        "%s: merge \"%s\" is not two pieces with a space between", where.c_str(), std::string(merge).c_str());
+  add_merge(v, merge.substr(0, space), merge.substr(space + 1));
+}
+
+void read_model(const Json& model, BpeVocabulary& v, size_t most) {
+  const std::string type = model.text("type", "BPE");
+  if (type != "BPE") refuse(model, "the model " + type);
+  for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
+    const Json* value = model.find(key);
+    if (value && !(value->is_string() && value->as_string().empty())) refuse(*value, key);
+  }
+  read_vocabulary(model.at("vocab"), v, most);
+  for (const Json& merge : model.at("merges").as_array("merges")) {
+    if (merge.is_string()) {
+      add_merge_line(v, merge.as_string(), merge.where());
+    } else {
+      const Json::Array& pair = merge.as_array("merge");
+      CHECK(pair.size() == 2, "%s: a merge of %zu pieces", merge.where().c_str(), pair.size());
+      add_merge(v, pair[0].as_string("merge"), pair[1].as_string("merge"));
+    }
+  }
+  v.ignore_merges = model.flag("ignore_merges", false);
+  v.byte_fallback = !v.bytes && model.flag("byte_fallback", false);
+  v.fuse_unknown = model.flag("fuse_unk", false);
+  if (model.find("unk_token")) {
+    const auto found = std::find(v.pieces.begin(), v.pieces.end(), model.text("unk_token"));
+    if (found != v.pieces.end()) v.unknown = static_cast<int32_t>(found - v.pieces.begin());
+  }
+}
+
+int32_t id_of(const BpeVocabulary& v, std::string_view text) {
+  for (const AddedToken& token : v.added) {
+    if (token.text == text) return token.id;
+  }
+  return -1;
+}
+
+// What stands before and after the text with add_special: [BOS, text, EOS] at most.
+Tokenizer::Marks read_template(const Json& json, const BpeVocabulary& v) {
+  Tokenizer::Marks marks;
+  for (const Json* part : components(json, "post_processor", "processors")) {
+    const std::string& type = part->text("type");
+    if (type == "ByteLevel") continue;
+    if (type != "TemplateProcessing") refuse(*part, "post-processor " + type);
+    bool behind = false;
+    for (const Json& item : part->at("single").as_array("single")) {
+      if (item.find("Sequence")) {
+        behind = true;
+        continue;
+      }
+      const int32_t id = id_of(v, item.at("SpecialToken").text("id"));
+      bool& is_set = behind ? marks.eos_behind : marks.bos_in_front;
+      if (id < 0 || is_set) refuse(item, "a template of several or unknown special tokens");
+      is_set = true;
+      (behind ? marks.eos : marks.bos) = id;
+    }
+  }
+  return marks;
+}
+
+// tokenizer_config.json names BOS and EOS; without it their usual names are tried.
+void read_marks(const std::string& text, const Path& path, const BpeVocabulary& v, Tokenizer::Marks& marks) {
+  const auto find_first = [&](std::initializer_list<const char*> names) {
+    for (const char* name : names) {
+      if (id_of(v, name) >= 0) return id_of(v, name);
+    }
+    return -1;
+  };
+  if (!text.empty()) {
+    const Json json = Json::parse(text, path.string());
+    const auto named = [&](const char* key, int32_t& id) {
+      const Json* token = json.find(key);
+      if (token) id = id_of(v, token->is_object() ? token->text("content") : token->as_string(key));
+    };
+    named("bos_token", marks.bos);
+    named("eos_token", marks.eos);
+    marks.bos_in_front = marks.bos >= 0 && json.flag("add_bos_token", marks.bos_in_front);
+    marks.eos_behind = marks.eos >= 0 && json.flag("add_eos_token", marks.eos_behind);
+  }
+  if (marks.bos < 0) marks.bos = find_first({"<|begin_of_text|>", "<s>", "<bos>", "<|startoftext|>"});
+  if (marks.eos < 0) marks.eos = find_first({"<|end_of_text|>", "</s>", "<|endoftext|>", "<eos>", "<|im_end|>"});
+}
+
+// What stands beside a tokenizer.json and belongs to it.
+std::vector<Tokenizer::File> files_beside(const Path& path, std::string_view bytes, std::string& config) {
+  std::vector<Tokenizer::File> files = {{"tokenizer.json", std::string(bytes)}};
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
+    std::error_code error;
+    const Path file = path.parent_path() / name;
+    if (!std::filesystem::exists(file, error)) continue;
+    files.push_back({name, read_file(file)});
+    if (name == std::string("tokenizer_config.json")) config = files.back().bytes;
+  }
+  return files;
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> make_json_tokenizer(std::string_view bytes, const Path& path) {
+  const Json json = Json::parse(bytes, path.string());
+  BpeVocabulary v;
+  read_normalizers(json, v);
+  read_pre_tokenizers(json, v);
+  read_added_tokens(json, v);
+  read_model(json.at("model"), v, bytes.size());
+  for (const AddedToken& token : v.added) place(v, token.id, token.text, bytes.size(), path.string());
+
+  std::string config;
+  std::vector<Tokenizer::File> files = files_beside(path, bytes, config);
+  Tokenizer::Marks marks = read_template(json, v);
+  read_marks(config, path.parent_path() / "tokenizer_config.json", v, marks);
+  const char* kind = v.bytes ? "byte-level BPE (tokenizer.json)" : "BPE (tokenizer.json)";
+  return std::make_shared<BpeTokenizer>(kind, std::move(v), marks, std::move(files), path.string());
+}
+
+std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, const Path& merges) {
+  const std::string json = read_file(vocabulary), lines = read_file(merges);
+  BpeVocabulary v;
+  v.pattern = SplitPattern();
+  read_vocabulary(Json::parse(json, vocabulary.string()), v, json.size());
+  size_t number = 0;
+  for (size_t at = 0; at < lines.size(); number++) {
+    const size_t end = std::min(lines.find('\n', at), lines.size());
+    std::string_view line = std::string_view(lines).substr(at, end - at);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (!line.empty() && !(number == 0 && line.starts_with("#version"))) add_merge_line(v, line, format("%s:%zu", merges.c_str(), number + 1));
+    at = end + 1;
+  }
+  Tokenizer::Marks marks;
+  const auto end_of_text = std::find(v.pieces.begin(), v.pieces.end(), "<|endoftext|>");
+  if (end_of_text != v.pieces.end()) {
+    marks.bos = marks.eos = static_cast<int32_t>(end_of_text - v.pieces.begin());
+    v.added.push_back({marks.eos, *end_of_text, true, false});
+  }
+  return std::make_shared<BpeTokenizer>("byte-level BPE (vocab.json and merges.txt)", std::move(v), marks,
+                                        std::vector<Tokenizer::File>{{"vocab.json", json}, {"merges.txt", lines}}, vocabulary.string());
+}
+
+}  // namespace supra

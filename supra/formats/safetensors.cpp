@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "supra/formats/json.h"
+#include "supra/formats/shards.h"
 #include "tensor/quantized.h"
 
 namespace supra {
@@ -114,19 +114,6 @@ class Safetensors : public WeightReader {
   std::vector<const uint8_t*> data_;
 };
 
-// A model cut into several files.
-class ShardedSafetensors : public WeightReader {
- public:
-  explicit ShardedSafetensors(const Path& index);
-
- protected:
-  Tensor read(size_t i) const override { return source_[i]->get(tensors()[i].name); }
-
- private:
-  std::vector<std::unique_ptr<Safetensors>> shards_;
-  std::vector<const Safetensors*> source_;
-};
-
 Safetensors::Safetensors(const Path& path) : WeightReader(path), file_(path) {
   uint64_t header = 0;
   CHECK(file_.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path.c_str(),
@@ -177,34 +164,6 @@ Tensor Safetensors::read(size_t index) const {
   return map_tensor(file_, data_[index], info.shape, info.dtype);
 }
 
-// A shard may stand in the index's folder or below it, nowhere else. (Symbolic links are followed: download
-// caches consist of them.)
-void check_shard_name(const Path& index, const Path& file) {
-  const bool climbs = std::any_of(file.begin(), file.end(), [](const Path& part) { return part == ".."; });
-  CHECK(!file.empty() && !file.is_absolute() && !climbs, "%s: shard \"%s\" must stand in the same folder",
-        index.c_str(), file.c_str());
-}
-
-ShardedSafetensors::ShardedSafetensors(const Path& index) : WeightReader(index) {
-  const Json json = Json::load(index);
-  std::map<std::string, std::vector<std::string>> names_of_file;
-  for (const auto& [name, file] : json.at("weight_map").as_object("weight_map")) {
-    check_shard_name(index, file.as_string(name));
-    names_of_file[file.as_string(name)].push_back(name);
-  }
-  for (const auto& [file, names] : names_of_file) {
-    shards_.push_back(std::make_unique<Safetensors>(index.parent_path() / file));
-    const Safetensors& shard = *shards_.back();
-    for (const std::string& name : names) {
-      const TensorInfo* info = shard.find(name);
-      CHECK(info, "%s: tensor %s is missing, %s says it is here", shard.path().c_str(), name.c_str(),
-            index.c_str());
-      add(*info);
-      source_.push_back(&shard);
-    }
-  }
-}
-
 // Writes the elements as `dtype`, a piece at a time.
 void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
   if (tensor.dtype() == dtype || is_quantized(tensor.dtype())) {
@@ -225,7 +184,7 @@ void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
 }  // namespace
 
 std::unique_ptr<WeightReader> open_safetensors(const Path& path) {
-  if (path.string().ends_with(".index.json")) return std::make_unique<ShardedSafetensors>(path);
+  if (path.string().ends_with(".index.json")) return open_shards(path);
   return std::make_unique<Safetensors>(path);
 }
 

@@ -1,0 +1,79 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "supra/formats/byte_reader.h"
+
+namespace supra {
+
+// What a pickle holds. Values refer to others by number, so they are shared and never copied, may even hold
+// themselves, and nothing recurses when they go.
+struct PickleValue {
+  enum Kind : uint8_t { none, boolean, integer, real, text, tuple, list, dict, global, storage, tensor };
+  Kind kind = none;
+  int64_t number = 0;    // boolean, integer; global: its place in kPickleGlobals
+  double fraction = 0;   // real
+  std::string_view str;  // text
+  // tuple, list: the items; dict: key, value, key, value, ...; storage, tensor: the tuple that describes it
+  std::vector<uint32_t> items;
+};
+
+// The only names a pickle may call or mention: the storages in front, whose places are PickleValue::number.
+constexpr const char* kPickleGlobals[] = {"torch FloatStorage",
+                                          "torch HalfStorage",
+                                          "torch BFloat16Storage",
+                                          "torch DoubleStorage",
+                                          "torch LongStorage",
+                                          "torch IntStorage",
+                                          "torch ShortStorage",
+                                          "torch CharStorage",
+                                          "torch ByteStorage",
+                                          "torch BoolStorage",
+                                          "torch Size",
+                                          "collections OrderedDict",
+                                          "torch._utils _rebuild_tensor_v2",
+                                          "torch._utils _rebuild_parameter"};
+
+// Runs a pickle (Python's Lib/pickletools.py describes the opcodes) as far as torch.save() of weights needs
+// it; nothing is executed. A REDUCE makes an empty dict, a tensor of its arguments, or gives back what it was
+// given. Memory is a small multiple of the pickle's size, which must be below 16 MiB: a big model's is some
+// 100 KB. Throws Error with the offset for everything else, and for unknown opcodes and globals by name.
+class Pickle {
+ public:
+  Pickle(std::string_view bytes, std::string where);
+
+  const PickleValue& root() const { return values_[root_]; }
+  const PickleValue& at(uint32_t value) const { return values_[value]; }
+  // The value of a text key of a dict; nullptr where there is none.
+  const PickleValue* find(const PickleValue& dict, std::string_view key) const;
+
+ private:
+  bool step(uint8_t opcode);
+  void push(PickleValue value);
+  void push_text(std::string_view text);
+  void push_integer(int64_t number, PickleValue::Kind kind = PickleValue::integer);
+  void push_tuple(size_t items);
+  void push_global(std::string_view module, std::string_view name);
+  void recall(uint32_t key);
+  void reduce();
+  uint32_t pop();
+  size_t items_since_mark();
+  PickleValue& target(PickleValue::Kind kind, size_t items);
+  std::string_view line();
+  [[noreturn]] void refuse(const std::string& what) const;
+
+  std::string_view bytes_;
+  std::string where_;
+  ByteReader in_;
+  size_t at_ = 0;  // of the opcode
+  std::vector<PickleValue> values_;
+  std::vector<uint32_t> stack_;
+  std::vector<size_t> marks_;
+  std::unordered_map<uint32_t, uint32_t> memo_;
+  uint32_t root_ = 0;
+};
+
+}  // namespace supra

@@ -1,0 +1,206 @@
+#include "supra/formats/torch_file.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "supra/formats/pickle.h"
+#include "supra/formats/zip.h"
+#include "tensor/parallel.h"
+
+namespace supra {
+
+namespace {
+
+constexpr size_t kDeepest = 16, kLongestName = 512;
+
+// In the order of kPickleGlobals' storages; the last, bool, is none of ours.
+constexpr Dtype kStorages[] = {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::f64, Dtype::i64,
+                               Dtype::i32, Dtype::i16, Dtype::i8,   Dtype::u8};
+constexpr int64_t kBool = std::size(kStorages);
+
+// Elements of a storage; strides count elements.
+struct View {
+  const uint8_t* data;
+  Shape strides;
+};
+
+class TorchFile : public WeightReader {
+ public:
+  explicit TorchFile(const Path& path);
+
+ protected:
+  Tensor read(size_t index) const override;
+
+ private:
+  using Records = std::map<std::string_view, std::string_view>;
+  void collect(const Pickle& pickle, const PickleValue& root, const Records& records,
+               const std::string& prefix);
+  void add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name,
+                  const Records& records, const std::string& prefix);
+
+  MappedFile file_;
+  std::vector<View> views_;
+};
+
+TorchFile::TorchFile(const Path& path) : WeightReader(path), file_(path) {
+  const Records records = read_zip(file_.text(), path.string());
+  const auto pickled = std::find_if(records.begin(), records.end(),
+                                    [](const auto& record) { return record.first.ends_with("/data.pkl"); });
+  CHECK(pickled != records.end(), "%s: is a zip archive without data.pkl, no weights of PyTorch",
+        path.c_str());
+  const std::string name(pickled->first),
+      prefix = name.substr(0, name.size() - std::string("data.pkl").size());
+  const auto order = records.find(prefix + "byteorder");
+  CHECK(order == records.end() || order->second == "little",
+        "%s: was written on a big-endian machine, little-endian files are read", path.c_str());
+
+  const Pickle pickle(pickled->second, path.string() + ": " + name);
+  const PickleValue* root = &pickle.root();
+  for (const char* key : {"state_dict", "model_state_dict", "model"}) {
+    const PickleValue* inner = root->kind == PickleValue::dict ? pickle.find(*root, key) : nullptr;
+    if (inner && inner->kind == PickleValue::dict) {
+      root = inner;
+      break;
+    }
+  }
+  CHECK(root->kind == PickleValue::dict, "%s: %s holds no dict of tensors", path.c_str(), name.c_str());
+  collect(pickle, *root, records, prefix);
+}
+
+// A dict that stands in several places would make more names than the file has bytes: it may be met once.
+void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const Records& records,
+                        const std::string& prefix) {
+  struct Place {
+    const PickleValue* dict;
+    size_t next;
+    std::string name;
+  };
+  std::vector<Place> path_down = {{&root, 0, ""}};
+  std::unordered_set<const PickleValue*> met = {&root};
+  while (!path_down.empty()) {
+    Place& place = path_down.back();
+    if (place.next == place.dict->items.size()) {
+      path_down.pop_back();
+      continue;
+    }
+    const PickleValue &key = pickle.at(place.dict->items[place.next]),
+                      &value = pickle.at(place.dict->items[place.next + 1]);
+    place.next += 2;
+    const bool tensor = value.kind == PickleValue::tensor, dict = value.kind == PickleValue::dict;
+    if (key.kind != PickleValue::text || (!tensor && !dict)) continue;
+    CHECK(place.name.size() + key.str.size() < kLongestName && path_down.size() <= kDeepest,
+          "%s: the name of a tensor below \"%s\" is too long", path().c_str(), place.name.c_str());
+    const std::string name = place.name + std::string(key.str);
+    if (tensor) add_tensor(pickle, value, name, records, prefix);
+    if (!dict) continue;
+    CHECK(met.insert(&value).second, "%s: the dict %s stands in two places", path().c_str(), name.c_str());
+    path_down.push_back({&value, 0, name + "."});
+  }
+}
+
+void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name,
+                           const Records& records, const std::string& prefix) {
+  const char* where = path().c_str();
+  // item i of the tuple that `items` lists, of the kind that is needed there
+  const auto item = [&](const std::vector<uint32_t>& items, size_t i,
+                        PickleValue::Kind kind) -> const PickleValue& {
+    const bool there = i < items.size() && pickle.at(items[i]).kind == kind;
+    CHECK(there, "%s: tensor %s is not described as PyTorch does", where, name.c_str());
+    return pickle.at(items[i]);
+  };
+  const auto integers = [&](const PickleValue& tuple) {
+    Shape numbers;
+    for (size_t i = 0; i < tuple.items.size(); i++)
+      numbers.push_back(item(tuple.items, i, PickleValue::integer).number);
+    return numbers;
+  };
+  const std::vector<uint32_t>& arguments = item(tensor.items, 0, PickleValue::tuple).items;
+  const std::vector<uint32_t>& storage =
+      item(item(arguments, 0, PickleValue::storage).items, 0, PickleValue::tuple).items;
+  const int64_t offset = item(arguments, 1, PickleValue::integer).number;
+  const PickleValue &sizes = item(arguments, 2, PickleValue::tuple),
+                    &strides = item(arguments, 3, PickleValue::tuple);
+  CHECK(sizes.items.size() <= 8 && sizes.items.size() == strides.items.size(),
+        "%s: tensor %s has %zu sizes and %zu strides", where, name.c_str(), sizes.items.size(),
+        strides.items.size());
+  const int64_t type = item(storage, 1, PickleValue::global).number;
+  CHECK(type <= kBool, "%s: tensor %s lies in a %s, which is no storage", where, name.c_str(),
+        kPickleGlobals[type]);
+  const std::string record = prefix + "data/" + std::string(item(storage, 2, PickleValue::text).str);
+  const auto found = records.find(record);
+  CHECK(found != records.end(), "%s: tensor %s lies in record %s, which is missing", where, name.c_str(),
+        record.c_str());
+
+  TensorInfo info{name, integers(sizes), type < kBool ? kStorages[type] : Dtype::u8,
+                  type < kBool ? "" : "bool"};
+  const int64_t size = static_cast<int64_t>(size_of(info.dtype)),
+                elements = static_cast<int64_t>(found->second.size()) / size;
+  View view{reinterpret_cast<const uint8_t*>(found->second.data()), integers(strides)};
+  int64_t count = 1, last = offset;
+  bool fits = offset >= 0;
+  for (size_t i = 0; i < info.shape.size(); i++) {
+    const int64_t n = info.shape[i], stride = view.strides[i];
+    int64_t span;
+    fits = fits && n >= 0 && stride >= 0 && !__builtin_mul_overflow(count, n, &count) &&
+           !__builtin_mul_overflow(std::max<int64_t>(n - 1, 0), stride, &span) &&
+           !__builtin_add_overflow(last, span, &last);
+  }
+  // more elements than the storage has: some are repeated, and a small file would fill the memory
+  CHECK(fits && (count == 0 || (last < elements && count <= elements)),
+        "%s: tensor %s of shape %s with strides %s from element %ld on does not fit its record %s of %ld "
+        "elements",
+        where, name.c_str(), to_string(info.shape).c_str(), to_string(view.strides).c_str(),
+        static_cast<long>(offset), record.c_str(), static_cast<long>(elements));
+  if (count > 0) view.data += offset * size;
+  views_.push_back(std::move(view));
+  add(std::move(info));
+}
+
+template <class T>
+void gather(const View& view, const Tensor& out) {
+  const Shape& shape = out.shape();
+  const int64_t C = shape.back(), stride = view.strides.back();
+  T* to = static_cast<T*>(out.raw());
+  parallel_for(out.numel() / C, 1 + (1 << 14) / C, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      int64_t at = 0, rest = row;
+      for (size_t d = shape.size() - 1; d-- > 0; rest /= shape[d]) at += rest % shape[d] * view.strides[d];
+      // storages of a foreign file may lie anywhere
+      for (int64_t i = 0; i < C; i++)
+        memcpy(to + row * C + i, view.data + (at + i * stride) * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    }
+  });
+}
+
+Tensor TorchFile::read(size_t index) const {
+  const TensorInfo& info = tensors()[index];
+  const View& view = views_[index];
+  CHECK(info.stored.empty(), "%s: tensor %s is of type %s, which is not read", path().c_str(),
+        info.name.c_str(), info.stored.c_str());
+  int64_t dense = 1;
+  bool contiguous = true;
+  for (size_t d = info.shape.size(); d-- > 0; dense *= info.shape[d])
+    contiguous = contiguous && (info.shape[d] == 1 || view.strides[d] == dense);
+  if (contiguous || numel(info.shape) == 0) return map_tensor(file_, view.data, info.shape, info.dtype);
+  const Tensor out = Tensor::empty(info.shape, info.dtype);
+  switch (size_of(info.dtype)) {
+    case 1:
+      gather<uint8_t>(view, out);
+      break;
+    case 2:
+      gather<uint16_t>(view, out);
+      break;
+    case 4:
+      gather<uint32_t>(view, out);
+      break;
+    default:
+      gather<uint64_t>(view, out);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::unique_ptr<WeightReader> open_torch_file(const Path& path) { return std::make_unique<TorchFile>(path); }
+
+}  // namespace supra

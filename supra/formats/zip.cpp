@@ -1,0 +1,103 @@
+#include "supra/formats/zip.h"
+
+#include <algorithm>
+
+#include "supra/formats/byte_reader.h"
+
+namespace supra {
+
+namespace {
+
+constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50, kEnd64 = 0x06064b50,
+                   kLocator64 = 0x07064b50;
+constexpr uint64_t kEndBytes = 22, kLocatorBytes = 20;
+// Stands where a number is too large for 32 bits, and an extra field holds it.
+constexpr uint64_t kElsewhere = 0xffffffff;
+
+struct Directory {
+  uint64_t records, at;
+};
+
+// The end record stands at the end, but for a comment of up to 65,535 bytes.
+Directory find_directory(std::string_view file, const std::string& where) {
+  const size_t end = file.rfind("PK\x05\x06");
+  CHECK(end != file.npos && file.size() - end <= kEndBytes + 65535,
+        "%s: has no zip directory at its end (the file is cut short, or no PyTorch file)", where.c_str());
+  ByteReader in(file, where, end + 8);
+  Directory directory{};
+  in.number<uint16_t>("the zip directory");
+  directory.records = in.number<uint16_t>("the zip directory");
+  in.number<uint32_t>("the zip directory");
+  directory.at = in.number<uint32_t>("the zip directory");
+  if (end < kLocatorBytes) return directory;
+  ByteReader locator(file, where, end - kLocatorBytes);
+  if (locator.number<uint32_t>("the zip64 locator") != kLocator64) return directory;
+  locator.number<uint32_t>("the zip64 locator");
+  ByteReader wide(file, where, locator.number<uint64_t>("the zip64 locator"));
+  CHECK(wide.number<uint32_t>("the zip64 directory") == kEnd64, "%s: has no zip64 directory at byte %lu",
+        where.c_str(), static_cast<unsigned long>(wide.at()) - 4);
+  wide.bytes(28, "the zip64 directory");
+  directory.records = wide.number<uint64_t>("the zip64 directory");
+  wide.bytes(8, "the zip64 directory");
+  directory.at = wide.number<uint64_t>("the zip64 directory");
+  return directory;
+}
+
+// The wide numbers of the zip64 field (id 1) stand in place of those that are kElsewhere, in this order.
+void read_extra(std::string_view extra, const std::string& where, uint64_t& size, uint64_t& packed,
+                uint64_t& at) {
+  ByteReader in(extra, where);
+  while (in.left() >= 4) {
+    const uint16_t id = in.number<uint16_t>("an extra field");
+    const std::string_view field = in.bytes(in.number<uint16_t>("an extra field"), "an extra field");
+    if (id != 1) continue;
+    ByteReader wide(field, where);
+    for (uint64_t* number : {&size, &packed, &at}) {
+      if (*number == kElsewhere) *number = wide.number<uint64_t>("a zip64 field");
+    }
+  }
+}
+
+}  // namespace
+
+std::map<std::string_view, std::string_view> read_zip(std::string_view file, const std::string& where) {
+  std::map<std::string_view, std::string_view> records;
+  const Directory directory = find_directory(file, where);
+  ByteReader in(file, where, directory.at);
+  // every record takes bytes of the file, so a number that lies soon runs out of them
+  for (uint64_t i = 0; i < directory.records; i++) {
+    const char* what = "a record of the zip directory";
+    CHECK(in.number<uint32_t>(what) == kCentral, "%s: has no zip record at byte %lu", where.c_str(),
+          static_cast<unsigned long>(in.at()) - 4);
+    in.bytes(4, what);
+    const uint16_t flags = in.number<uint16_t>(what), method = in.number<uint16_t>(what);
+    in.bytes(8, what);
+    uint64_t packed = in.number<uint32_t>(what), size = in.number<uint32_t>(what);
+    const uint16_t name_size = in.number<uint16_t>(what), extra_size = in.number<uint16_t>(what),
+                   comment_size = in.number<uint16_t>(what);
+    in.bytes(8, what);
+    uint64_t at = in.number<uint32_t>(what);
+    const std::string_view name = in.bytes(name_size, what);
+    read_extra(in.bytes(extra_size, what), where, size, packed, at);
+    in.bytes(comment_size, what);
+
+    const std::string text(name);
+    CHECK(method == 0 && (flags & 1) == 0 && packed == size,
+          "%s: record %s is compressed or encrypted (method %u), stored ones are read", where.c_str(),
+          text.c_str(), method);
+    ByteReader local(file, where, at);
+    CHECK(local.number<uint32_t>(text.c_str()) == kLocal, "%s: record %s does not begin at byte %lu",
+          where.c_str(), text.c_str(), static_cast<unsigned long>(at));
+    local.bytes(22, text.c_str());
+    const uint16_t name_again = local.number<uint16_t>(text.c_str()),
+                   extra = local.number<uint16_t>(text.c_str());
+    CHECK(local.bytes(name_again, text.c_str()) == name, "%s: record %s bears another name at byte %lu",
+          where.c_str(), text.c_str(), static_cast<unsigned long>(at));
+    local.bytes(extra, text.c_str());
+    const bool fresh = records.emplace(name, local.bytes(size, text.c_str())).second;
+    CHECK(fresh, "%s: record %s stands twice", where.c_str(), text.c_str());
+  }
+  return records;
+}
+
+}  // namespace supra

@@ -3,13 +3,13 @@
 #include <string>
 #include <string_view>
 
-#include "supra/formats/gguf.h"
 #include "supra/formats/hf_config.h"
 #include "supra/formats/json.h"
 #include "supra/formats/llama2c.h"
 #include "supra/formats/model_source.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/formats/safetensors.h"
+#include "supra/formats/weight_files.h"
 
 // One entry point a parser: bytes go in; what comes back is "" where the parser took them, else its
 // complaint. Anything but an Error escapes. A libFuzzer target is one line around each of them.
@@ -43,9 +43,10 @@ inline void read_all(const WeightReader& weights) {
   }
 }
 
-inline std::string fuzz_gguf(std::string_view bytes, const Path& scratch) {
+// GGUF, PyTorch's files and safetensors, told apart by their first bytes.
+inline std::string fuzz_weights(std::string_view bytes, const Path& scratch) {
   write_bytes(scratch, bytes);
-  return complaint_of([&] { read_all(Gguf(scratch)); });
+  return complaint_of([&] { read_all(*open_weights(scratch)); });
 }
 
 inline std::string fuzz_json(std::string_view bytes) {

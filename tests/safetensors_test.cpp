@@ -104,6 +104,25 @@ TEST_F(SafetensorsTest, TensorsOutliveTheirReader) {
   EXPECT_TRUE(same_bits(back, w));
 }
 
+// Shards are as large as they may be; one of them is the file itself.
+TEST_F(SafetensorsTest, LargeModelsAreCutIntoShards) {
+  NamedTensors tensors;
+  for (int i = 0; i < 7; i++) tensors.emplace_back("w" + std::to_string(i), random_normal({10, 10}, 1));
+  write_sharded_safetensors(directory_.path(), tensors, Dtype::f32, 1200);
+  EXPECT_TRUE(std::filesystem::exists(path("model-00003-of-00003.safetensors")));
+  EXPECT_FALSE(std::filesystem::exists(path("model-00004-of-00003.safetensors")));
+  const Json index = Json::load(path("model.safetensors.index.json"));
+  EXPECT_EQ(index.at("metadata").at("total_size").as_integer("total_size"), 2800);
+  EXPECT_EQ(index.at("weight_map").text("w3"), "model-00002-of-00003.safetensors");
+  const auto file = open_weights(path("model.safetensors.index.json"));
+  EXPECT_EQ(file->tensors().size(), 7u);
+  for (const auto& [name, tensor] : tensors) EXPECT_TRUE(same_bits(file->get(name), tensor));
+
+  TempDir whole;
+  write_sharded_safetensors(whole.path(), tensors, Dtype::f16, 1400);
+  EXPECT_EQ(open_weights(whole.path() / "model.safetensors")->get("w6").dtype(), Dtype::f16);
+}
+
 TEST(CheckFinite, NamesTensorFileAndPlace) {
   for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::f16, Dtype::bf16}) {
     for (const float bad : {NAN, INFINITY, -INFINITY}) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "supra/formats/byte_reader.h"
+#include "tensor/dtype.h"
 
 namespace supra {
 
@@ -36,6 +37,10 @@ constexpr const char* kPickleGlobals[] = {"torch FloatStorage",
                                           "collections OrderedDict",
                                           "torch._utils _rebuild_tensor_v2",
                                           "torch._utils _rebuild_parameter"};
+
+// What those storages hold; the one behind them, of bool, is none of ours.
+constexpr Dtype kTorchStorages[] = {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::f64, Dtype::i64,
+                                    Dtype::i32, Dtype::i16, Dtype::i8,   Dtype::u8};
 
 // Runs a pickle (Python's Lib/pickletools.py describes the opcodes) as far as torch.save() of weights needs
 // it; nothing is executed. A REDUCE makes an empty dict, a tensor of its arguments, or gives back what it was

@@ -164,23 +164,6 @@ Tensor Safetensors::read(size_t index) const {
   return map_tensor(file_, data_[index], info.shape, info.dtype);
 }
 
-// Writes the elements as `dtype`, a piece at a time.
-void write_elements(FileWriter& out, const Tensor& tensor, Dtype dtype) {
-  if (tensor.dtype() == dtype || is_quantized(tensor.dtype())) {
-    const Tensor written = tensor.to(dtype);
-    return out.write(written.raw(), written.bytes());
-  }
-  constexpr int64_t kPiece = 1 << 16;
-  const char* bytes = static_cast<const char*>(tensor.raw());
-  const int64_t n = tensor.numel(), size = static_cast<int64_t>(size_of(tensor.dtype()));
-  std::vector<char> piece(kPiece * size_of(dtype));
-  for (int64_t begin = 0; begin < n; begin += kPiece) {
-    const int64_t count = std::min(kPiece, n - begin);
-    convert(piece.data(), dtype, bytes + begin * size, tensor.dtype(), count);
-    out.write(piece.data(), static_cast<size_t>(count) * size_of(dtype));
-  }
-}
-
 }  // namespace
 
 std::unique_ptr<WeightReader> open_safetensors(const Path& path) {
@@ -231,7 +214,40 @@ void write_safetensors(const Path& path, const NamedTensors& tensors, const Meta
   FileWriter out(path);
   out.write(&length, sizeof length);
   out.write(text);
-  for (const Named* t : order) write_elements(out, t->second, written_as(t));
+  for (const Named* t : order)
+    each_piece(t->second, written_as(t), [&](std::string_view bytes) { out.write(bytes); });
+  out.finish();
+}
+
+void write_sharded_safetensors(const Path& folder, const NamedTensors& tensors, std::optional<Dtype> dtype,
+                               uint64_t max_shard_bytes) {
+  std::vector<NamedTensors> shards(1);
+  uint64_t total = 0, in_shard = 0;
+  for (const auto& [name, tensor] : tensors) {
+    const Dtype written = dtype.value_or(tensor.dtype());
+    uint64_t bytes = static_cast<uint64_t>(tensor.numel());
+    bytes = is_quantized(written) ? tensor.bytes() : bytes * size_of(written);
+    if (in_shard > 0 && bytes > max_shard_bytes - std::min(in_shard, max_shard_bytes)) {
+      shards.emplace_back();
+      in_shard = 0;
+    }
+    shards.back().emplace_back(name, tensor);
+    in_shard += bytes;
+    total += bytes;
+  }
+  if (shards.size() == 1) return write_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}}, dtype);
+  Json map = Json::object();
+  for (size_t i = 0; i < shards.size(); i++) {
+    const std::string file = format("model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
+    write_safetensors(folder / file, shards[i], {{"format", "pt"}}, dtype);
+    for (const auto& [name, tensor] : shards[i]) map.set(name, file);
+  }
+  Json metadata = Json::object(), index = Json::object();
+  metadata.set("total_size", static_cast<int64_t>(total));
+  index.set("metadata", std::move(metadata));
+  index.set("weight_map", std::move(map));
+  FileWriter out(folder / "model.safetensors.index.json");
+  out.write(index.dump(true) + "\n");
   out.finish();
 }
 

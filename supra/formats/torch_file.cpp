@@ -13,10 +13,8 @@ namespace {
 
 constexpr size_t kDeepest = 16, kLongestName = 512;
 
-// In the order of kPickleGlobals' storages; the last, bool, is none of ours.
-constexpr Dtype kStorages[] = {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::f64, Dtype::i64,
-                               Dtype::i32, Dtype::i16, Dtype::i8,   Dtype::u8};
-constexpr int64_t kBool = std::size(kStorages);
+// The storage behind those that have a dtype.
+constexpr int64_t kBool = std::size(kTorchStorages);
 
 // Elements of a storage; strides count elements.
 struct View {
@@ -131,7 +129,7 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
   CHECK(found != records.end(), "%s: tensor %s lies in record %s, which is missing", where, name.c_str(),
         record.c_str());
 
-  TensorInfo info{name, integers(sizes), type < kBool ? kStorages[type] : Dtype::u8,
+  TensorInfo info{name, integers(sizes), type < kBool ? kTorchStorages[type] : Dtype::u8,
                   type < kBool ? "" : "bool"};
   const int64_t size = static_cast<int64_t>(size_of(info.dtype)),
                 elements = static_cast<int64_t>(found->second.size()) / size;

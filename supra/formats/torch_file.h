@@ -1,5 +1,7 @@
 #pragma once
 #include <memory>
+#include <optional>
+#include <variant>
 
 #include "supra/formats/weights.h"
 
@@ -14,5 +16,18 @@ namespace supra {
 // Contiguous tensors are mapped, other views gathered by get(). Throws Error naming the file, the record or
 // the tensor.
 std::unique_ptr<WeightReader> open_torch_file(const Path& path);
+
+// What a checkpoint holds beside the tensors: "epoch" and 0, say.
+using TorchExtra = std::vector<std::pair<std::string, std::variant<int64_t, std::string>>>;
+
+// Writes a file that torch.load(weights_only=True) reads: a dict of the tensors, or where there is an `extra`
+// a dict of that and of the tensors under state_dict. They are converted to `dtype` where there is one, one
+// after another, and begin on cache lines.
+void write_torch_file(const Path& path, const NamedTensors& tensors, const TorchExtra& extra = {},
+                      std::optional<Dtype> dtype = {});
+
+// The pickle of such a file; tensor i lies in the record data/i. Throws Error for a dtype that PyTorch has
+// not.
+std::string torch_pickle(const std::vector<TensorInfo>& tensors, const TorchExtra& extra);
 
 }  // namespace supra

@@ -44,6 +44,25 @@ Tensor map_tensor(const MappedFile& file, const uint8_t* data, const Shape& shap
   return aligned ? mapped : mapped.clone();
 }
 
+void each_piece(const Tensor& tensor, Dtype dtype, FunctionRef<void(std::string_view bytes)> f) {
+  constexpr int64_t kPiece = 1 << 16;
+  const bool whole_rows = is_quantized(tensor.dtype()) || is_quantized(dtype);
+  const Tensor source = whole_rows ? tensor.to(dtype) : tensor;
+  const char* bytes = static_cast<const char*>(source.raw());
+  if (source.dtype() == dtype) {
+    for (size_t begin = 0; begin < source.bytes(); begin += kPiece)
+      f({bytes + begin, std::min<size_t>(kPiece, source.bytes() - begin)});
+    return;
+  }
+  const int64_t n = tensor.numel(), size = static_cast<int64_t>(size_of(tensor.dtype()));
+  std::vector<char> piece(kPiece * size_of(dtype));
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const int64_t count = std::min(kPiece, n - begin);
+    convert(piece.data(), dtype, bytes + begin * size, tensor.dtype(), count);
+    f({piece.data(), static_cast<size_t>(count) * size_of(dtype)});
+  }
+}
+
 // The first of n numbers whose exponent is all ones: a NaN or an infinity. n where there is none.
 template <class Bits>
 static int64_t first_special(const void* numbers, int64_t n, Bits exponent) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tensor/file.h"
+#include "tensor/parallel.h"
 #include "tensor/tensor.h"
 
 // Weights by name, whatever file holds them: the one interface between formats and models.
@@ -49,6 +50,9 @@ class WeightReader {
 
 // A tensor of a mapped file, which it keeps mapped: the file's own bytes where they are aligned, else a copy.
 Tensor map_tensor(const MappedFile& file, const uint8_t* data, const Shape& shape, Dtype dtype);
+
+// Calls f with the elements as `dtype`, a piece at a time, so that nothing is in memory twice.
+void each_piece(const Tensor& tensor, Dtype dtype, FunctionRef<void(std::string_view bytes)> f);
 
 // Throws Error when a floating tensor holds a NaN or an infinity: names the tensor, the file and the first
 // place.

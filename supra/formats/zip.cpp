@@ -1,6 +1,7 @@
 #include "supra/formats/zip.h"
 
 #include <algorithm>
+#include <array>
 
 #include "supra/formats/byte_reader.h"
 
@@ -12,7 +13,7 @@ constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50
                    kLocator64 = 0x07064b50;
 constexpr uint64_t kEndBytes = 22, kLocatorBytes = 20;
 // Stands where a number is too large for 32 bits, and an extra field holds it.
-constexpr uint64_t kElsewhere = 0xffffffff;
+constexpr uint32_t kElsewhere = 0xffffffff;
 
 struct Directory {
   uint64_t records, at;
@@ -29,6 +30,9 @@ Directory find_directory(std::string_view file, const std::string& where) {
   directory.records = in.number<uint16_t>("the zip directory");
   in.number<uint32_t>("the zip directory");
   directory.at = in.number<uint32_t>("the zip directory");
+  in.bytes(in.number<uint16_t>("the zip directory"), "the comment of the zip directory");
+  CHECK(in.left() == 0, "%s: %lu bytes follow the zip directory", where.c_str(),
+        static_cast<unsigned long>(in.left()));
   if (end < kLocatorBytes) return directory;
   ByteReader locator(file, where, end - kLocatorBytes);
   if (locator.number<uint32_t>("the zip64 locator") != kLocator64) return directory;
@@ -98,6 +102,110 @@ std::map<std::string_view, std::string_view> read_zip(std::string_view file, con
     CHECK(fresh, "%s: record %s stands twice", where.c_str(), text.c_str());
   }
   return records;
+}
+
+uint32_t crc32(uint32_t crc, std::string_view bytes) {
+  static constexpr auto kTable = [] {
+    std::array<uint32_t, 256> table{};
+    for (uint32_t i = 0; i < 256; i++) {
+      uint32_t c = i;
+      for (int bit = 0; bit < 8; bit++) c = c >> 1 ^ (c & 1 ? 0xedb88320 : 0);
+      table[i] = c;
+    }
+    return table;
+  }();
+  crc = ~crc;
+  for (const char byte : bytes) crc = crc >> 8 ^ kTable[(crc ^ static_cast<uint8_t>(byte)) & 255];
+  return ~crc;
+}
+
+namespace {
+
+template <class T>
+void put(std::string& out, T number) {
+  out.append(reinterpret_cast<const char*>(&number), sizeof number);
+}
+
+// What a record's two headers share, from the flags on: stored, 1 January 1980, no size that is not
+// elsewhere.
+void put_common(std::string& out, uint32_t crc, size_t name, size_t extra) {
+  put<uint32_t>(out, 0);
+  put<uint16_t>(out, 0);
+  put<uint16_t>(out, 33);
+  put(out, crc);
+  put<uint32_t>(out, kElsewhere);
+  put<uint32_t>(out, kElsewhere);
+  put(out, static_cast<uint16_t>(name));
+  put(out, static_cast<uint16_t>(extra));
+}
+
+constexpr uint16_t kZip64Version = 45;
+
+}  // namespace
+
+void ZipWriter::write(const std::string& bytes) {
+  write_(bytes);
+  at_ += bytes.size();
+}
+
+void ZipWriter::begin(const std::string& name, uint64_t size, uint32_t crc) {
+  CHECK(name.size() < 65536, "the name of a zip record has %zu bytes", name.size());
+  records_.push_back({name, size, at_, crc});
+  // 30 bytes of header, the name, 20 bytes of wide sizes, and a field of padding ("FB", as PyTorch writes it)
+  const size_t before = 30 + name.size() + 20 + 4, padding = (64 - (at_ + before) % 64) % 64;
+  std::string header;
+  put(header, kLocal);
+  put(header, kZip64Version);
+  put_common(header, crc, name.size(), 24 + padding);
+  header += name;
+  put<uint16_t>(header, 1);
+  put<uint16_t>(header, 16);
+  put(header, size);
+  put(header, size);
+  header += "FB";
+  put(header, static_cast<uint16_t>(padding));
+  header.append(padding, 'Z');
+  write(header);
+  at_ += size;
+}
+
+void ZipWriter::finish() {
+  const uint64_t begin = at_;
+  for (const Record& record : records_) {
+    std::string entry;
+    put(entry, kCentral);
+    put(entry, kZip64Version);
+    put(entry, kZip64Version);
+    put_common(entry, record.crc, record.name.size(), 28);
+    // no comment, disk 0, no attributes
+    entry.append(10, '\0');
+    put<uint32_t>(entry, kElsewhere);
+    entry += record.name;
+    put<uint16_t>(entry, 1);
+    put<uint16_t>(entry, 24);
+    put(entry, record.size);
+    put(entry, record.size);
+    put(entry, record.at);
+    write(entry);
+  }
+  const uint64_t end = at_, n = records_.size();
+  std::string tail;
+  put(tail, kEnd64);
+  put<uint64_t>(tail, 44);
+  put(tail, kZip64Version);
+  put(tail, kZip64Version);
+  put<uint64_t>(tail, 0);
+  for (const uint64_t number : {n, n, end - begin, begin}) put(tail, number);
+  put(tail, kLocator64);
+  put<uint32_t>(tail, 0);
+  put(tail, end);
+  put<uint32_t>(tail, 1);
+  put(tail, kEnd);
+  put<uint32_t>(tail, 0);
+  for (int i = 0; i < 2; i++) put<uint16_t>(tail, 0xffff);
+  for (int i = 0; i < 2; i++) put<uint32_t>(tail, kElsewhere);
+  put<uint16_t>(tail, 0);
+  write(tail);
 }
 
 }  // namespace supra

@@ -1,8 +1,10 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace supra {
 
@@ -11,5 +13,31 @@ namespace supra {
 // `where` for a directory or a header that does not fit the file, and for compressed or encrypted records, by
 // name.
 std::map<std::string_view, std::string_view> read_zip(std::string_view file, const std::string& where);
+
+// The CRC-32 of zip over more bytes; that of none is 0.
+uint32_t crc32(uint32_t crc, std::string_view bytes);
+
+// Writes an archive of stored records front to back, with zip64's wide numbers throughout:
+//   zip.begin(name, size, crc), then the caller writes that many bytes; ...; zip.finish()
+class ZipWriter {
+ public:
+  explicit ZipWriter(std::function<void(std::string_view bytes)> write) : write_(std::move(write)) {}
+
+  // The record's bytes begin at a multiple of 64 of the file.
+  void begin(const std::string& name, uint64_t size, uint32_t crc);
+  void finish();
+
+ private:
+  struct Record {
+    std::string name;
+    uint64_t size, at;
+    uint32_t crc;
+  };
+  void write(const std::string& bytes);
+
+  std::function<void(std::string_view)> write_;
+  std::vector<Record> records_;
+  uint64_t at_ = 0;
+};
 
 }  // namespace supra

@@ -185,6 +185,10 @@ TEST_F(TorchFileTest, ArchivesThatLieAreRefused) {
   said(changed(central + 8, 1), "is compressed or encrypted");
   said(changed(central, 'x'), "has no zip record at byte");
   said(changed(30, 'b'), "record a/data.pkl bears another name");
+  // a tensor's record is looked at when the tensor is asked for
+  write_bytes(path_, changed(good.find("a/data/0"), 'b'));
+  EXPECT_NE(complaint_of([&] { open_weights(path_)->get("w"); }).find("record a/data/0 bears another name"),
+            std::string::npos);
   said(good.substr(0, good.size() - 1), "is cut short");
   said(good.substr(0, central), "has no zip directory");
   said(archive({{"a/x", ""}}), "without data.pkl");

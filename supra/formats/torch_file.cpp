@@ -16,9 +16,10 @@ constexpr size_t kDeepest = 16, kLongestName = 512;
 // The storage behind those that have a dtype.
 constexpr int64_t kBool = std::size(kTorchStorages);
 
-// Elements of a storage; strides count elements.
+// Elements of a storage, which is a record: where they begin there, and strides, which count elements.
 struct View {
-  const uint8_t* data;
+  const ZipDirectory::value_type* storage;
+  uint64_t offset;
   Shape strides;
 };
 
@@ -30,29 +31,29 @@ class TorchFile : public WeightReader {
   Tensor read(size_t index) const override;
 
  private:
-  using Records = std::map<std::string_view, std::string_view>;
-  void collect(const Pickle& pickle, const PickleValue& root, const Records& records,
-               const std::string& prefix);
+  void collect(const Pickle& pickle, const PickleValue& root, const std::string& prefix);
   void add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name,
-                  const Records& records, const std::string& prefix);
+                  const std::string& prefix);
 
   MappedFile file_;
+  ZipDirectory records_;
   std::vector<View> views_;
 };
 
 TorchFile::TorchFile(const Path& path) : WeightReader(path), file_(path) {
-  const Records records = read_zip(file_.text(), path.string());
-  const auto pickled = std::find_if(records.begin(), records.end(),
+  records_ = read_zip(file_.text(), path.string());
+  const auto contents = [&](const auto& record) { return record_bytes(file_.text(), record, path.string()); };
+  const auto pickled = std::find_if(records_.begin(), records_.end(),
                                     [](const auto& record) { return record.first.ends_with("/data.pkl"); });
-  CHECK(pickled != records.end(), "%s: is a zip archive without data.pkl, no weights of PyTorch",
+  CHECK(pickled != records_.end(), "%s: is a zip archive without data.pkl, no weights of PyTorch",
         path.c_str());
   const std::string name(pickled->first),
       prefix = name.substr(0, name.size() - std::string("data.pkl").size());
-  const auto order = records.find(prefix + "byteorder");
-  CHECK(order == records.end() || order->second == "little",
+  const auto order = records_.find(prefix + "byteorder");
+  CHECK(order == records_.end() || contents(*order) == "little",
         "%s: was written on a big-endian machine, little-endian files are read", path.c_str());
 
-  const Pickle pickle(pickled->second, path.string() + ": " + name);
+  const Pickle pickle(contents(*pickled), path.string() + ": " + name);
   const PickleValue* root = &pickle.root();
   for (const char* key : {"state_dict", "model_state_dict", "model"}) {
     const PickleValue* inner = root->kind == PickleValue::dict ? pickle.find(*root, key) : nullptr;
@@ -62,12 +63,11 @@ TorchFile::TorchFile(const Path& path) : WeightReader(path), file_(path) {
     }
   }
   CHECK(root->kind == PickleValue::dict, "%s: %s holds no dict of tensors", path.c_str(), name.c_str());
-  collect(pickle, *root, records, prefix);
+  collect(pickle, *root, prefix);
 }
 
 // A dict that stands in several places would make more names than the file has bytes: it may be met once.
-void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const Records& records,
-                        const std::string& prefix) {
+void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const std::string& prefix) {
   struct Place {
     const PickleValue* dict;
     size_t next;
@@ -89,7 +89,7 @@ void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const Rec
     CHECK(place.name.size() + key.str.size() < kLongestName && path_down.size() <= kDeepest,
           "%s: the name of a tensor below \"%s\" is too long", path().c_str(), place.name.c_str());
     const std::string name = place.name + std::string(key.str);
-    if (tensor) add_tensor(pickle, value, name, records, prefix);
+    if (tensor) add_tensor(pickle, value, name, prefix);
     if (!dict) continue;
     CHECK(met.insert(&value).second, "%s: the dict %s stands in two places", path().c_str(), name.c_str());
     path_down.push_back({&value, 0, name + "."});
@@ -97,7 +97,7 @@ void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const Rec
 }
 
 void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name,
-                           const Records& records, const std::string& prefix) {
+                           const std::string& prefix) {
   const char* where = path().c_str();
   // item i of the tuple that `items` lists, of the kind that is needed there
   const auto item = [&](const std::vector<uint32_t>& items, size_t i,
@@ -125,15 +125,15 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
   CHECK(type <= kBool, "%s: tensor %s lies in a %s, which is no storage", where, name.c_str(),
         kPickleGlobals[type]);
   const std::string record = prefix + "data/" + std::string(item(storage, 2, PickleValue::text).str);
-  const auto found = records.find(record);
-  CHECK(found != records.end(), "%s: tensor %s lies in record %s, which is missing", where, name.c_str(),
+  const auto found = records_.find(record);
+  CHECK(found != records_.end(), "%s: tensor %s lies in record %s, which is missing", where, name.c_str(),
         record.c_str());
 
   TensorInfo info{name, integers(sizes), type < kBool ? kTorchStorages[type] : Dtype::u8,
                   type < kBool ? "" : "bool"};
   const int64_t size = static_cast<int64_t>(size_of(info.dtype)),
-                elements = static_cast<int64_t>(found->second.size()) / size;
-  View view{reinterpret_cast<const uint8_t*>(found->second.data()), integers(strides)};
+                elements = static_cast<int64_t>(found->second.size) / size;
+  View view{&*found, 0, integers(strides)};
   int64_t count = 1, last = offset;
   bool fits = offset >= 0;
   for (size_t i = 0; i < info.shape.size(); i++) {
@@ -149,23 +149,23 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
         "elements",
         where, name.c_str(), to_string(info.shape).c_str(), to_string(view.strides).c_str(),
         static_cast<long>(offset), record.c_str(), static_cast<long>(elements));
-  if (count > 0) view.data += offset * size;
+  if (count > 0) view.offset = static_cast<uint64_t>(offset * size);
   views_.push_back(std::move(view));
   add(std::move(info));
 }
 
 template <class T>
-void gather(const View& view, const Tensor& out) {
+void gather(const uint8_t* data, const Shape& strides, const Tensor& out) {
   const Shape& shape = out.shape();
-  const int64_t C = shape.back(), stride = view.strides.back();
+  const int64_t C = shape.back(), stride = strides.back();
   T* to = static_cast<T*>(out.raw());
   parallel_for(out.numel() / C, 1 + (1 << 14) / C, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       int64_t at = 0, rest = row;
-      for (size_t d = shape.size() - 1; d-- > 0; rest /= shape[d]) at += rest % shape[d] * view.strides[d];
+      for (size_t d = shape.size() - 1; d-- > 0; rest /= shape[d]) at += rest % shape[d] * strides[d];
       // storages of a foreign file may lie anywhere
       for (int64_t i = 0; i < C; i++)
-        memcpy(to + row * C + i, view.data + (at + i * stride) * static_cast<int64_t>(sizeof(T)), sizeof(T));
+        memcpy(to + row * C + i, data + (at + i * stride) * static_cast<int64_t>(sizeof(T)), sizeof(T));
     }
   });
 }
@@ -175,24 +175,26 @@ Tensor TorchFile::read(size_t index) const {
   const View& view = views_[index];
   CHECK(info.stored.empty(), "%s: tensor %s is of type %s, which is not read", path().c_str(),
         info.name.c_str(), info.stored.c_str());
+  const std::string_view storage = record_bytes(file_.text(), *view.storage, path().string());
+  const uint8_t* data = reinterpret_cast<const uint8_t*>(storage.data()) + view.offset;
   int64_t dense = 1;
   bool contiguous = true;
   for (size_t d = info.shape.size(); d-- > 0; dense *= info.shape[d])
     contiguous = contiguous && (info.shape[d] == 1 || view.strides[d] == dense);
-  if (contiguous || numel(info.shape) == 0) return map_tensor(file_, view.data, info.shape, info.dtype);
+  if (contiguous || numel(info.shape) == 0) return map_tensor(file_, data, info.shape, info.dtype);
   const Tensor out = Tensor::empty(info.shape, info.dtype);
   switch (size_of(info.dtype)) {
     case 1:
-      gather<uint8_t>(view, out);
+      gather<uint8_t>(data, view.strides, out);
       break;
     case 2:
-      gather<uint16_t>(view, out);
+      gather<uint16_t>(data, view.strides, out);
       break;
     case 4:
-      gather<uint32_t>(view, out);
+      gather<uint32_t>(data, view.strides, out);
       break;
     default:
-      gather<uint64_t>(view, out);
+      gather<uint64_t>(data, view.strides, out);
   }
   return out;
 }

@@ -64,8 +64,8 @@ void read_extra(std::string_view extra, const std::string& where, uint64_t& size
 
 }  // namespace
 
-std::map<std::string_view, std::string_view> read_zip(std::string_view file, const std::string& where) {
-  std::map<std::string_view, std::string_view> records;
+ZipDirectory read_zip(std::string_view file, const std::string& where) {
+  ZipDirectory records;
   const Directory directory = find_directory(file, where);
   ByteReader in(file, where, directory.at);
   // every record takes bytes of the file, so a number that lies soon runs out of them
@@ -89,19 +89,30 @@ std::map<std::string_view, std::string_view> read_zip(std::string_view file, con
     CHECK(method == 0 && (flags & 1) == 0 && packed == size,
           "%s: record %s is compressed or encrypted (method %u), stored ones are read", where.c_str(),
           text.c_str(), method);
-    ByteReader local(file, where, at);
-    CHECK(local.number<uint32_t>(text.c_str()) == kLocal, "%s: record %s does not begin at byte %lu",
-          where.c_str(), text.c_str(), static_cast<unsigned long>(at));
-    local.bytes(22, text.c_str());
-    const uint16_t name_again = local.number<uint16_t>(text.c_str()),
-                   extra = local.number<uint16_t>(text.c_str());
-    CHECK(local.bytes(name_again, text.c_str()) == name, "%s: record %s bears another name at byte %lu",
-          where.c_str(), text.c_str(), static_cast<unsigned long>(at));
-    local.bytes(extra, text.c_str());
-    const bool fresh = records.emplace(name, local.bytes(size, text.c_str())).second;
-    CHECK(fresh, "%s: record %s stands twice", where.c_str(), text.c_str());
+    // a header of 30 bytes at least stands before the bytes
+    CHECK(at <= file.size() && size <= file.size() - at && file.size() - at - size >= 30,
+          "%s: record %s of %lu bytes at byte %lu does not fit the file of %zu (is it cut short?)",
+          where.c_str(), text.c_str(), static_cast<unsigned long>(size), static_cast<unsigned long>(at),
+          file.size());
+    CHECK(records.emplace(name, ZipRecord{size, at}).second, "%s: record %s stands twice", where.c_str(),
+          text.c_str());
   }
   return records;
+}
+
+std::string_view record_bytes(std::string_view file, const ZipDirectory::value_type& record,
+                              const std::string& where) {
+  const std::string name(record.first);
+  const unsigned long at = record.second.at;
+  ByteReader in(file, where, at);
+  CHECK(in.number<uint32_t>(name.c_str()) == kLocal, "%s: record %s does not begin at byte %lu",
+        where.c_str(), name.c_str(), at);
+  in.bytes(22, name.c_str());
+  const uint16_t name_size = in.number<uint16_t>(name.c_str()), extra = in.number<uint16_t>(name.c_str());
+  CHECK(in.bytes(name_size, name.c_str()) == name, "%s: record %s bears another name at byte %lu",
+        where.c_str(), name.c_str(), at);
+  in.bytes(extra, name.c_str());
+  return in.bytes(record.second.size, name.c_str());
 }
 
 uint32_t crc32(uint32_t crc, std::string_view bytes) {

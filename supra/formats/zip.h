@@ -8,11 +8,20 @@
 
 namespace supra {
 
-// Finds the records of a zip archive (PKWARE's APPNOTE.TXT), zip64 too. Only stored ones, which PyTorch
-// writes; nothing is unpacked, so a record is a part of the file's bytes. Throws Error that begins with
-// `where` for a directory or a header that does not fit the file, and for compressed or encrypted records, by
-// name.
-std::map<std::string_view, std::string_view> read_zip(std::string_view file, const std::string& where);
+struct ZipRecord {
+  uint64_t size, at;  // of its bytes; of its header in the file
+};
+using ZipDirectory = std::map<std::string_view, ZipRecord>;
+
+// The records of a zip archive (PKWARE's APPNOTE.TXT), zip64 too. Only stored ones, which PyTorch writes;
+// nothing is unpacked, so a record is a part of the file's bytes. Throws Error that begins with `where` for a
+// directory that does not fit the file, and for compressed or encrypted records, by name.
+ZipDirectory read_zip(std::string_view file, const std::string& where);
+
+// The bytes of a record. Its header is looked at only now: it stands among the data of a large file, and
+// every page that is touched becomes resident.
+std::string_view record_bytes(std::string_view file, const ZipDirectory::value_type& record,
+                              const std::string& where);
 
 // The CRC-32 of zip over more bytes; that of none is 0.
 uint32_t crc32(uint32_t crc, std::string_view bytes);

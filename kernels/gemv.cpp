@@ -17,12 +17,12 @@ constexpr int64_t kGrain = 1 << 16;
 Int8Rows to_int8_rows(const Tensor& memory, const float* x, int64_t M, int64_t C, int64_t stride,
                       Dtype dtype) {
   float* scales = memory.data<float>();
-  const Int8Rows rows = {reinterpret_cast<int8_t*>(scales + 2 * M * stride), scales, scales + M * stride,
-                         stride};
+  auto* quants = reinterpret_cast<int8_t*>(scales + 2 * M * stride);
+  const Int8Rows rows = {quants, quants + M * stride * kBlock, scales, scales + M * stride, stride};
   std::fill_n(scales, 2 * M * stride, 0.0f);
   for (int64_t m = 0; m < M; m++) {
-    simd().to_int8(rows.quants + m * stride * kBlock, rows.scales + m * stride, rows.sums + m * stride,
-                   x + m * C, C, dtype);
+    const int64_t at = m * stride, quant = at * kBlock;
+    simd().to_int8({rows.high + quant, rows.low + quant, rows.scales + at, rows.sums + at, stride}, x + m * C, C, dtype);
   }
   return rows;
 }
@@ -39,7 +39,7 @@ void multiply_few(float* y, const float* x, int64_t M, const Tensor& w, bool acc
     });
   }
   const int64_t stride = (C / kBlock + 7) / 8 * 8;
-  const Tensor memory = Tensor::empty({M * stride * (2 + kBlock / 4)});
+  const Tensor memory = Tensor::empty({M * stride * (2 + 2 * kBlock / 4)});
   const Int8Rows quantized = to_int8_rows(memory, x, M, C, stride, w.dtype());
   parallel_for(O, grain, [&](int64_t begin, int64_t end) {
     simd().int8_gemm_dots(M, end - begin, C, quantized, rows + begin * bytes, w.dtype(), bytes, accumulate,

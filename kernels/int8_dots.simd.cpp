@@ -3,11 +3,11 @@
 #include "kernels/simd.h"
 #include "kernels/vec.h"
 
-// A few rows of int8 activations times quantised weights, by integer products. x = scale * quant + shift, so
-// of a block
+// A few rows of activations times quantised weights, by products of int8. w = scale * quant + shift, so of a block
 //   sum w x = (scale of w) (scale of x) (sum of the products of quants) + (shift of w) (scale of x) (sum of
 //   x's quants)
-// and a row of scales is met by vectors, 8 blocks at a time.
+// and a row of scales is met by vectors, 8 blocks at a time. A quant of x has two bytes: eight bits alone lose as much
+// as four-bit weights do, and change what a model says.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -29,14 +29,18 @@ inline __m256 load_scales(const uint8_t* p, int64_t n) {
 
 inline __m256i load32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
-// Sums of four products each of 32 quants. The first factor of maddubs is unsigned: 8-bit quants hand their
+// Sums of two products each of 32 quants. The first factor of maddubs is unsigned: 8-bit quants hand their
 // signs over.
 template <Dtype dtype>
-inline __m256 products(__m256i w, __m256i x) {
-  const __m256i pairs = dtype == Dtype::q8_0
-                            ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
-                            : _mm256_maddubs_epi16(w, x);
-  return _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+inline __m256i pairs(__m256i w, __m256i x) {
+  return dtype == Dtype::q8_0 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)) : _mm256_maddubs_epi16(w, x);
+}
+
+// Sums of four products.
+template <Dtype dtype>
+inline __m256 products(__m256i w, __m256i high, __m256i low) {
+  const __m256i of_high = _mm256_madd_epi16(pairs<dtype>(w, high), _mm256_set1_epi16(256));
+  return _mm256_cvtepi32_ps(_mm256_add_epi32(of_high, _mm256_madd_epi16(pairs<dtype>(w, low), _mm256_set1_epi16(1))));
 }
 
 inline float sum8(__m256 v) {
@@ -64,9 +68,10 @@ inline void int8_dot(int64_t blocks, const Int8Rows& x, const uint8_t* row, bool
     }
     const auto add = [&](int j, __m256i w) __attribute__((always_inline)) {
       for (int m = 0; m < M; m++) {
-        const __m256i of_x = load32(x.quants + (m * x.stride + b + j) * kBlock);
+        const int64_t at = (m * x.stride + b + j) * kBlock;
         __m256& sum = sums[m][j % kSums];
-        sum = _mm256_fmadd_ps(products<dtype>(w, of_x), _mm256_broadcast_ss(&factors[m][j]), sum);
+        sum = _mm256_fmadd_ps(products<dtype>(w, load32(x.high + at), load32(x.low + at)),
+                              _mm256_broadcast_ss(&factors[m][j]), sum);
       }
     };
     if constexpr (dtype == Dtype::q8_0) {
@@ -107,7 +112,7 @@ inline void int8_dot(int64_t blocks, const Int8Rows& x, const uint8_t* row, bool
     for (int m = 0; m < M; m++) {
       const int64_t at = m * x.stride + b;
       int32_t dot = 0;
-      for (int i = 0; i < kBlock; i++) dot += w[i] * x.quants[at * kBlock + i];
+      for (int i = 0; i < kBlock; i++) dot += w[i] * (256 * x.high[at * kBlock + i] + x.low[at * kBlock + i]);
       sums[m] += code.scale * x.scales[at] * static_cast<float>(dot) + code.shift * x.sums[at];
     }
   }
@@ -161,8 +166,9 @@ __attribute__((target("avx512vnni"))) void vnni_dots(int64_t N, int64_t blocks, 
         }
         const __m512i index = _mm512_add_epi32(first, _mm512_set1_epi32(block));
         for (int m = 0; m < M; m++) {
-          const __m512i of_x = _mm512_loadu_si512(x.quants + (m * x.stride + b + 2 * v) * kBlock);
-          const __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, of_x);
+          const int64_t at = (m * x.stride + b + 2 * v) * kBlock;
+          const __m512i of_high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, _mm512_loadu_si512(x.high + at));
+          const __m512i dot = _mm512_dpbusd_epi32((__m512i)((VecInt)of_high << 8), w, _mm512_loadu_si512(x.low + at));
           sums[m][v % 2] =
               _mm512_fmadd_ps((__m512) __builtin_convertvector((VecInt)dot, Vec),
                               _mm512_maskz_permutexvar_ps(0xffff, index, factors[m]), sums[m][v % 2]);
@@ -213,29 +219,34 @@ void int8_gemm_dots(int64_t M, int64_t N, int64_t K, const Int8Rows& a, const vo
   if (dtype == Dtype::q4_1) int8_dots<Dtype::q4_1>(M, N, K, a, row, row_bytes, accumulate, c, ldc);
 }
 
-void to_int8(int8_t* quants, float* scales, float* sums, const float* x, int64_t C, Dtype dtype) {
+void to_int8(const Int8Rows& row, const float* x, int64_t C, Dtype dtype) {
   // 1.5 * 2^23: adding it rounds to the nearest integer, which then stands in the low bits
   const Vec shifter = broadcast(12582912.0f);
   for (int64_t b = 0; b < C / kBlock; b++, x += kBlock) {
-    int8_t* const block = quants + place_of(b, C / kBlock, dtype) * kBlock;
+    const int64_t at = place_of(b, C / kBlock, dtype) * kBlock;
     Vec largest = {}, poison = {};
     for (int k = 0; k < kBlock; k += kLanes) {
       largest = max(abs(load(x + k)), largest);
       poison += load(x + k) * 0.0f;
     }
     // NaN or infinity anywhere makes the whole block NaN
-    const float scale = max(largest) / 127 + sum(poison);
+    // 127 * 256 and what the low byte adds
+    const float scale = max(largest) / 32512 + sum(poison);
     const Vec inverse = broadcast(scale > 0 ? 1 / scale : 0);
-    VecInt total = {};
-    int32_t rounded[kBlock];
+    int32_t rounded[kBlock], total = 0;
     for (int k = 0; k < kBlock; k += kLanes) {
       const VecInt q = (VecInt)fma(load(x + k), inverse, shifter) - (VecInt)shifter;
-      total += q;
       __builtin_memcpy(rounded + k, &q, sizeof q);
     }
-    for (int k = 0; k < kBlock; k++) block[k] = static_cast<int8_t>(rounded[k]);
-    *scales++ = scale;
-    *sums++ = scale * sum(__builtin_convertvector(total, Vec));
+    for (int k = 0; k < kBlock; k++) {
+      // low is -127 to 127: -128 has no opposite
+      const int32_t q = rounded[k] - ((rounded[k] & 255) == 128), high = (q + 128) >> 8;
+      row.high[at + k] = static_cast<int8_t>(high);
+      row.low[at + k] = static_cast<int8_t>(q - high * 256);
+      total += q;
+    }
+    row.scales[b] = scale;
+    row.sums[b] = scale * static_cast<float>(total);
   }
 }
 

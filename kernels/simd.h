@@ -56,7 +56,7 @@
   /* int8_dots.simd.cpp: ... quantised b; a row of activations for weights of that dtype */                           \
   KERNEL(int8_gemm_dots, (int64_t M, int64_t N, int64_t K, const Int8Rows& a, const void* b, Dtype dtype,             \
                           int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
-  KERNEL(to_int8, (int8_t* quants, float* scales, float* sums, const float* x, int64_t C, Dtype dtype))               \
+  KERNEL(to_int8, (const Int8Rows& row, const float* x, int64_t C, Dtype dtype))                                      \
   /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
   KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
                                  float* memory))                                                                      \

@@ -141,4 +141,36 @@ const Family& gguf_family(const std::string& architecture) {
   return named(families, architecture);
 }
 
+std::vector<NameRule> rules_for(const Family& family, const std::string& canonical) {
+  const size_t dot = canonical.rfind('.');
+  std::string path = canonical.substr(0, dot), suffix = canonical.substr(dot), layer;
+  if (path.starts_with("layers.")) {
+    const size_t end = path.find('.', 7);
+    layer = path.substr(7, end - 7);
+    path = format("layers.#%s", path.c_str() + end);
+  }
+  std::vector<NameRule> rules;
+  for (const NameRule& rule : family.rules) {
+    if (rule.canonical == path) rules.push_back(rule);
+  }
+  if (rules.empty()) rules.push_back({path, {path}});
+  for (NameRule& rule : rules) {
+    for (std::string& name : rule.stored) {
+      const size_t hash = name.find('#');
+      if (hash != std::string::npos) name.replace(hash, 1, layer);
+      name += suffix;
+    }
+  }
+  return rules;
+}
+
+int64_t NameRule::stored_row(Rows rows, size_t part, int64_t row, int64_t head_dim) {
+  const int64_t K = head_dim, head = row / K, i = row % K;
+  switch (rows) {
+    case by_head: return (3 * head + static_cast<int64_t>(part)) * K + i;
+    case neighbours: return part == 2 ? row : head * K + i % (K / 2) * 2 + i / (K / 2);
+    default: return row;
+  }
+}
+
 }  // namespace supra

@@ -17,6 +17,9 @@ struct NameRule {
   std::string canonical;
   std::vector<std::string> stored;  // stacked on top of one another, where there are several
   Rows rows = Rows::same;
+
+  // Where row `row` of q (part 0), k (1) or v (2) stands in the tensor that holds it.
+  static int64_t stored_row(Rows rows, size_t part, int64_t row, int64_t head_dim);
 };
 
 struct Family {
@@ -24,6 +27,9 @@ struct Family {
   std::vector<std::string> prefixes;  // that wrappers of modules leave in front of names
   std::vector<std::string> buffers;   // endings of tensors that are no weights: the config says what they hold
 };
+
+// The rules for one canonical tensor, with the whole names of its sources; its own name where there are none.
+std::vector<NameRule> rules_for(const Family& family, const std::string& canonical);
 
 const Family& openlm_family();                             // canonical but for prefixes
 const Family& meta_family();                               // Meta's names, as llama2c.h gives them

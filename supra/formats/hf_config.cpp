@@ -51,11 +51,11 @@ Rope read_rope(const Json& json, int64_t head_dim, int64_t context, double fract
 
   const std::string type = settings->text("rope_type", settings->text("type", "default"));
   if (type == "default") return rope;
-  const double factor = settings->number("factor");
+  const double factor = settings->number("factor", 1);
   const int64_t trained = read_count(*settings, "original_max_position_embeddings",
                                      read_count(json, "original_max_position_embeddings", context));
   if (type == "linear") {
-    rope.scale = factor;
+    rope.scale = settings->number("factor");
   } else if (type == "dynamic") {
     notes.push_back(format("dynamic scaling of the rotary frequencies begins beyond %ld tokens and is not applied",
                            static_cast<long>(trained)));
@@ -64,6 +64,12 @@ Rope read_rope(const Json& json, int64_t head_dim, int64_t context, double fract
   } else if (type == "yarn") {
     scale_yarn(rope, dims, trained, factor, settings->number("beta_fast", 32), settings->number("beta_slow", 1));
     rope.magnitude = yarn_magnitude(*settings, factor);
+  } else if (type == "longrope") {
+    // the same factors for short and long texts are plain divisors
+    const Json &shorter = settings->at("short_factor"), &longer = settings->at("long_factor");
+    if (!(shorter == longer)) refuse(*settings, "longrope with other factors for long texts");
+    for (const Json& divisor : shorter.as_array("short_factor")) rope.divisors.push_back(divisor.as_number("short_factor"));
+    rope.magnitude = settings->number("attention_factor", 1);
   } else {
     refuse(*settings, "rope type \"" + type + "\" (scaling of the rotary frequencies)");
   }

@@ -1,12 +1,11 @@
 #include "supra/formats/renamed_weights.h"
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 #include <unordered_map>
 #include <unordered_set>
 
-#include "tensor/parallel.h"
+#include "supra/formats/rearrange.h"
 
 namespace supra {
 
@@ -19,30 +18,6 @@ std::string without_prefixes(std::string_view name, const Family& family) {
     if (found == family.prefixes.end()) return std::string(name);
     name.remove_prefix(found->size());
   }
-}
-
-// The rules for one canonical tensor, with the full names of its sources.
-std::vector<NameRule> rules_for(const Family& family, const std::string& canonical) {
-  const size_t dot = canonical.rfind('.');
-  std::string path = canonical.substr(0, dot), suffix = canonical.substr(dot), layer;
-  if (path.starts_with("layers.")) {
-    const size_t end = path.find('.', 7);
-    layer = path.substr(7, end - 7);
-    path = format("layers.#%s", path.c_str() + end);
-  }
-  std::vector<NameRule> rules;
-  for (const NameRule& rule : family.rules) {
-    if (rule.canonical == path) rules.push_back(rule);
-  }
-  if (rules.empty()) rules.push_back({path, {path}});
-  for (NameRule& rule : rules) {
-    for (std::string& name : rule.stored) {
-      const size_t hash = name.find('#');
-      if (hash != std::string::npos) name.replace(hash, 1, layer);
-      name += suffix;
-    }
-  }
-  return rules;
 }
 
 class RenamedWeights : public WeightReader {
@@ -60,7 +35,6 @@ class RenamedWeights : public WeightReader {
     NameRule::Rows rows;
   };
   void add_parameter(const Parameter& parameter, Source source);
-  int64_t stored_row(const Source& source, size_t part, int64_t row) const;
 
   std::unique_ptr<WeightReader> file_;
   int64_t head_dim_;
@@ -130,49 +104,21 @@ void RenamedWeights::add_parameter(const Parameter& parameter, Source source) {
   sources_.push_back(std::move(source));
 }
 
-// Where a row of a part stands in its own tensor, or in the one that holds all parts.
-int64_t RenamedWeights::stored_row(const Source& source, size_t part, int64_t row) const {
-  const int64_t K = head_dim_, head = row / K, i = row % K;
-  switch (source.rows) {
-    case NameRule::Rows::by_head: return (3 * head + static_cast<int64_t>(part)) * K + i;
-    case NameRule::Rows::neighbours: return part == 2 ? row : head * K + i % (K / 2) * 2 + i / (K / 2);
-    default: return row;
-  }
-}
-
-Tensor transpose(const Tensor& x) {
-  const int64_t rows = x.dim(0), columns = x.dim(1), size = static_cast<int64_t>(size_of(x.dtype()));
-  const Tensor y = Tensor::empty({columns, rows}, x.dtype());
-  const auto *from = static_cast<const uint8_t*>(x.raw());
-  auto* to = static_cast<uint8_t*>(y.raw());
-  parallel_for(columns, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t r = 0; r < rows; r++) {
-      for (int64_t c = begin; c < end; c++) memcpy(to + (c * rows + r) * size, from + (r * columns + c) * size, static_cast<size_t>(size));
-    }
-  });
-  return y;
-}
-
 Tensor RenamedWeights::read(size_t index) const {
   const Source& source = sources_[index];
   const bool alone = source.tensors.size() == 1;
   if (alone && source.rows == NameRule::Rows::same) return file_->get(source.tensors[0]->name);
-  if (source.rows == NameRule::Rows::transposed) return transpose(file_->get(source.tensors[0]->name));
+  if (source.rows == NameRule::Rows::transposed) return transposed(file_->get(source.tensors[0]->name));
 
   const TensorInfo& info = tensors()[index];
   const Tensor stacked = Tensor::empty(info.shape, info.dtype);
-  const size_t row_bytes = stacked.bytes() / static_cast<size_t>(info.shape[0]);
-  auto* to = static_cast<uint8_t*>(stacked.raw());
+  int64_t begin = 0;
   for (size_t part = 0; part < source.parts.size(); part++) {
+    const int64_t end = begin + source.parts[part];
     const Tensor stored = file_->get(source.tensors[alone ? 0 : part]->name).to(info.dtype);
-    const auto* from = static_cast<const uint8_t*>(stored.raw());
-    parallel_for(source.parts[part], 64, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++) {
-        memcpy(to + static_cast<size_t>(row) * row_bytes,
-               from + static_cast<size_t>(stored_row(source, part, row)) * row_bytes, row_bytes);
-      }
-    });
-    to += static_cast<size_t>(source.parts[part]) * row_bytes;
+    copy_rows(stacked.rows(begin, end), stored,
+              [&](int64_t row) { return NameRule::stored_row(source.rows, part, row, head_dim_); });
+    begin = end;
   }
   return stacked;
 }

@@ -7,6 +7,7 @@
   COMMAND(inspect, "what a model is: family, shape, tensors")                    \
   COMMAND(tokenize, "text to token ids, and back")                               \
   COMMAND(linearize, "a softmax transformer becomes a recurrent model, untrained") \
+  COMMAND(convert, "a model in the layout of other frameworks")                  \
   COMMAND(quantize, "a model with smaller weights, and what that costs")         \
   COMMAND(uptrain, "train a linearized model until it makes sense again")        \
   COMMAND(train, "the same loop from random weights")                            \

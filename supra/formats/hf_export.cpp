@@ -74,7 +74,7 @@ void write_llama(Json& json, const Config& c, const std::string& type) {
   json.set("attention_bias", c.out_bias);
   if (type == "llama") json.set("mlp_bias", c.mlp_bias);
   const int64_t window = only_window(c);
-  if (type == "mistral") json.set("sliding_window", window);
+  if (type == "mistral") json.set("sliding_window", window ? Json(window) : Json());
   if (!type.starts_with("qwen")) return;
   json.set("use_sliding_window", !c.windows.empty());
   if (c.windows.empty()) return;
@@ -119,7 +119,7 @@ std::string hf_model_type(const Config& c) {
   }
   if (c.qkv_bias && !c.out_bias && !c.mlp_bias) return "qwen2";
   if (c.qkv_bias != c.out_bias) refuse("these biases");
-  if (c.windows.empty()) return "llama";
+  if (c.windows.empty()) return c.family == "mistral" && !c.qkv_bias && !c.mlp_bias ? "mistral" : "llama";
   if (only_window(c) <= 0 || c.qkv_bias || c.mlp_bias) refuse("windows in some layers of this kind");
   return "mistral";
 }
@@ -144,7 +144,7 @@ Json write_hf_config(const Config& c, Dtype dtype) {
     json.set("n_layer", c.layers);
     json.set("n_head", c.heads);
     json.set("n_positions", c.context);
-    json.set("n_inner", c.mlp_width);
+    json.set("n_inner", c.mlp_width == 4 * c.width ? Json() : Json(c.mlp_width));
     json.set("activation_function", gelu);
     json.set("layer_norm_epsilon", c.norm.eps);
   } else if (type == "gpt_neox") {

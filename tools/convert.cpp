@@ -1,0 +1,95 @@
+#include <cstdio>
+
+#include "supra/formats/checkpoint.h"
+#include "supra/formats/hf_export.h"
+#include "supra/formats/model_source.h"
+#include "supra/formats/safetensors.h"
+#include "supra/formats/torch_file.h"
+#include "supra/tokenizers/tokenizer.h"
+#include "tensor/quantized.h"
+#include "tools/command.h"
+#include "tools/human.h"
+
+namespace supra {
+namespace {
+
+enum class Layout { hf, openlm };
+
+// Every tensor in its own dtype; quantised ones become f32, which holds their values exactly.
+NamedTensors tensors_of(const ModelSource& source) {
+  NamedTensors all;
+  for (const TensorInfo& info : source.weights->tensors()) {
+    const Tensor tensor = source.weights->get(info.name);
+    check_finite(tensor, info.name, source.path);
+    all.emplace_back(info.name, is_quantized(tensor.dtype()) ? tensor.to(Dtype::f32) : tensor);
+  }
+  return all;
+}
+
+void write_hf(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype, int64_t shard_bytes,
+              const Tokenizer* tokenizer) {
+  Json json = write_hf_config(config, dtype.value_or(tensors[0].second.dtype()));
+  const auto id = [](int32_t token) { return token >= 0 ? Json(static_cast<int64_t>(token)) : Json(); };
+  json.set("bos_token_id", id(tokenizer ? tokenizer->bos() : -1));
+  json.set("eos_token_id", id(tokenizer ? tokenizer->eos() : -1));
+  write_file_atomically(folder / "config.json", json.dump(true) + "\n");
+  write_sharded_safetensors(folder, hf_weights(config, tensors), dtype, static_cast<uint64_t>(shard_bytes));
+}
+
+// Both files that OpenLM's loaders take; the .pt as its training writes it.
+void write_openlm(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype) {
+  save_model(folder, config, tensors, dtype);
+  write_torch_file(folder / "model.pt", tensors, {{"epoch", int64_t{0}}, {"name", "supra"}}, dtype);
+}
+
+}  // namespace
+
+int run_convert(Args& args) {
+  Path input, output;
+  std::string tokenizer_file;
+  Layout layout = Layout::hf;
+  std::optional<Dtype> dtype;
+  int64_t shard_bytes = int64_t{5} << 30;
+  bool json = false;
+  args.positional(&input, "MODEL", "a folder or a file");
+  args.flag(&output, "--output -o", "DIR", "where the converted model goes: a new folder").required();
+  args.choice(&layout, "--to", {{"hf", Layout::hf}, {"openlm", Layout::openlm}},
+              "Hugging Face's layout (softmax models), or OpenLM's (SUPRA models too)")
+      .required();
+  args.choice(&dtype, "--dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}, {"bf16", Dtype::bf16}},
+              "of all tensors; without it each keeps its own, quantised ones become f32");
+  args.tokens(&shard_bytes, "--max-shard-bytes", "bytes of a file of weights in Hugging Face's layout");
+  args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+  common_flags(args, &json);
+  args.parse();
+
+  std::error_code error;
+  CHECK(!std::filesystem::exists(output, error) || std::filesystem::is_empty(output, error),
+        "%s: is there already (give a new folder with --output)", output.c_str());
+  const ModelSource source = open_model(input);
+  // before anything is read: a model that the layout has no words for
+  if (layout == Layout::hf) hf_model_type(source.config);
+  const auto tokenizer = tokenizer_file.empty() ? find_tokenizer(input) : load_tokenizer(tokenizer_file);
+  const NamedTensors tensors = tensors_of(source);
+  NewDirectory directory(output);
+  if (layout == Layout::hf) write_hf(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
+  else write_openlm(directory.path(), source.config, tensors, dtype);
+  if (tokenizer) copy_tokenizer(*tokenizer, directory.path());
+  directory.commit();
+
+  const std::string family = layout == Layout::hf ? hf_model_type(source.config) : "openlm";
+  if (json) {
+    Json report = Json::object();
+    report.set("output", output.string());
+    report.set("model_type", family);
+    report.set("tensors", static_cast<int64_t>(tensors.size()));
+    printf("%s\n", report.dump().c_str());
+    return 0;
+  }
+  for (const std::string& note : source.notes) printf("note    %s\n", note.c_str());
+  for (const std::string& name : source.unexpected) printf("left    %s is no weight of this model\n", name.c_str());
+  printf("wrote   %s (%s, %zu tensors%s)\n", output.c_str(), family.c_str(), tensors.size(), tokenizer ? ", tokenizer" : ", no tokenizer was found");
+  return 0;
+}
+
+}  // namespace supra

@@ -95,8 +95,9 @@ void read_quantized(TensorInfo& info, const Json& dtype_name) {
     if (dtype_name.as_string(info.name) != name(dtype)) continue;
     const int64_t block = static_cast<int64_t>(row_bytes(dtype, kBlock));
     CHECK(info.dtype == Dtype::u8 && info.shape.size() == 2 && info.shape[1] % block == 0,
-          "%s: tensor %s is to be %s, its %s %s are no rows of blocks of %ld bytes", dtype_name.where().c_str(), info.name.c_str(),
-          name(dtype), to_string(info.shape).c_str(), name(info.dtype), static_cast<long>(block));
+          "%s: tensor %s is to be %s, its %s %s are no rows of blocks of %ld bytes",
+          dtype_name.where().c_str(), info.name.c_str(), name(dtype), to_string(info.shape).c_str(),
+          name(info.dtype), static_cast<long>(block));
     info.shape[1] = info.shape[1] / block * kBlock;
     info.dtype = dtype;
   }
@@ -195,7 +196,8 @@ void write_safetensors(const Path& path, const NamedTensors& tensors, const Meta
     const auto& [name, tensor] = *t;
     CHECK(names.insert(name).second, "%s: cannot write two tensors named %s", path.c_str(), name.c_str());
     Shape stored = tensor.shape();
-    if (is_quantized(written_as(t))) stored.back() = static_cast<int64_t>(row_bytes(written_as(t), stored.back()));
+    if (is_quantized(written_as(t)))
+      stored.back() = static_cast<int64_t>(row_bytes(written_as(t), stored.back()));
     Json shape = Json::array();
     for (const int64_t size : stored) shape.push(size);
     const int64_t end = at + numel(stored) * static_cast<int64_t>(element_size(written_as(t)));
@@ -235,7 +237,8 @@ void write_sharded_safetensors(const Path& folder, const NamedTensors& tensors, 
     in_shard += bytes;
     total += bytes;
   }
-  if (shards.size() == 1) return write_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}}, dtype);
+  if (shards.size() == 1)
+    return write_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}}, dtype);
   Json map = Json::object();
   for (size_t i = 0; i < shards.size(); i++) {
     const std::string file = format("model-%05zu-of-%05zu.safetensors", i + 1, shards.size());

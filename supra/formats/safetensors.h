@@ -28,9 +28,9 @@ using Metadata = std::vector<std::pair<std::string, std::string>>;
 void write_safetensors(const Path& path, const NamedTensors& tensors,
                        const Metadata& metadata = {{"format", "pt"}}, std::optional<Dtype> dtype = {});
 
-// The same into a folder as Hugging Face's libraries lay it out: model.safetensors, or above `max_shard_bytes`
-// of tensors model-00001-of-00002.safetensors, ... and model.safetensors.index.json. A larger tensor has a shard
-// of its own.
+// The same into a folder as Hugging Face's libraries lay it out: model.safetensors, or above
+// `max_shard_bytes` of tensors model-00001-of-00002.safetensors, ... and model.safetensors.index.json. A
+// larger tensor has a shard of its own.
 void write_sharded_safetensors(const Path& folder, const NamedTensors& tensors, std::optional<Dtype> dtype,
                                uint64_t max_shard_bytes);
 

@@ -86,11 +86,16 @@ static int64_t first_special(const void* numbers, int64_t n, Bits exponent) {
 
 static int64_t first_special(const void* numbers, Dtype dtype, int64_t n) {
   switch (dtype) {
-    case Dtype::f64: return first_special<uint64_t>(numbers, n, 0x7ff0000000000000);
-    case Dtype::f32: return first_special<uint32_t>(numbers, n, 0x7f800000);
-    case Dtype::f16: return first_special<uint16_t>(numbers, n, 0x7c00);
-    case Dtype::bf16: return first_special<uint16_t>(numbers, n, 0x7f80);
-    default: return n;
+    case Dtype::f64:
+      return first_special<uint64_t>(numbers, n, 0x7ff0000000000000);
+    case Dtype::f32:
+      return first_special<uint32_t>(numbers, n, 0x7f800000);
+    case Dtype::f16:
+      return first_special<uint16_t>(numbers, n, 0x7c00);
+    case Dtype::bf16:
+      return first_special<uint16_t>(numbers, n, 0x7f80);
+    default:
+      return n;
   }
 }
 
@@ -104,7 +109,8 @@ void check_finite(const Tensor& tensor, const std::string& name, const Path& pat
     if (scale < scales.count) bad = row * C + scale % (C / kBlock) * kBlock;
   }
   CHECK(bad == n,
-        "%s: tensor %s holds a NaN or an infinity at element %ld of %s; weights must be finite (the file is damaged, or the "
+        "%s: tensor %s holds a NaN or an infinity at element %ld of %s; weights must be finite (the file is "
+        "damaged, or the "
         "run that wrote it had diverged)",
         path.c_str(), name.c_str(), static_cast<long>(bad), to_string(tensor.shape()).c_str());
 }

@@ -1,0 +1,141 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "supra/evaluation/verify.h"
+#include "supra/formats/checkpoint.h"
+#include "supra/formats/config_json.h"
+#include "supra/formats/hf_export.h"
+#include "supra/formats/model_source.h"
+#include "supra/formats/safetensors.h"
+#include "supra/formats/torch_file.h"
+#include "supra/model.h"
+#include "tensor/quantized.h"
+#include "tests/support.h"
+#include "tests/tiny_model.h"
+#include "tools/command.h"
+
+namespace supra {
+namespace {
+
+// supra convert, as the command line does it.
+void convert(const Path& model, const Path& output, std::vector<std::string> more) {
+  std::vector<std::string> words = {model.string(), "-o", output.string()};
+  words.insert(words.end(), more.begin(), more.end());
+  Args args("convert", "", words);
+  testing::internal::CaptureStdout();
+  try {
+    run_convert(args);
+  } catch (const Error&) {
+    testing::internal::GetCapturedStdout();
+    throw;
+  }
+  testing::internal::GetCapturedStdout();
+}
+
+void expect_same_weights(const ModelSource& a, const ModelSource& b) {
+  ASSERT_EQ(a.weights->tensors().size(), b.weights->tensors().size());
+  for (const TensorInfo& info : a.weights->tensors()) {
+    Tensor x = a.weights->get(info.name), y = b.weights->get(info.name);
+    if (is_quantized(x.dtype())) x = x.to(Dtype::f32);
+    EXPECT_TRUE(same_bits(x, y)) << info.name;
+  }
+}
+
+using Described = std::map<std::string, std::pair<Shape, Dtype>>;
+Described described(const Path& safetensors) {
+  Described all;
+  const auto file = open_safetensors(safetensors);
+  for (const TensorInfo& info : file->tensors()) all[info.name] = {info.shape, info.dtype};
+  return all;
+}
+
+// Every model of golden/hf, written out: it gives the golden values again, the weights have the same bits, and where the
+// case is a file of transformers itself, names, shapes, dtypes and the keys of its config are transformers'.
+TEST(Convert, HuggingFaceModelsComeOutAsTransformersWritesThem) {
+  const Path golden = shared_dir() / "golden/hf";
+  SKIP_WITHOUT(golden);
+  const Json cases = Json::load(golden / "cases.json");
+  // what v4 of transformers wrote beside the weights, or under other names
+  const std::vector<std::string> other_names = {"st_tied_both_stored", "v4_gpt2_hub_names", "v4_gpt_neox_parallel", "v4_llama_rope_linear"};
+  for (const Json& entry : cases.as_array()) {
+    if (entry.text("expect") != "load") continue;
+    const std::string& name = entry.text("name");
+    SCOPED_TRACE(name);
+    const TempDir directory;
+    const Path folder = golden / name, out = directory.path() / "out";
+    convert(folder, out, {"--to", "hf"});
+    for (const VerifyRow& row : verify(load_model(out), folder / "golden.safetensors")) {
+      EXPECT_TRUE(row.passed()) << row.key << " " << row.error;
+    }
+    const ModelSource before = open_model(folder), after = open_model(out);
+    expect_same_weights(before, after);
+    if (!std::filesystem::exists(folder / "model.safetensors")) continue;
+    if (std::count(other_names.begin(), other_names.end(), name) == 0) {
+      EXPECT_EQ(described(out / "model.safetensors"), described(folder / "model.safetensors"));
+    }
+    const Json theirs = Json::load(folder / "config.json"), ours = Json::load(out / "config.json");
+    for (const Json::Member& member : theirs.as_object()) {
+      // rotary scalings may be said in other words; ids of marks come from a tokenizer
+      if (member.key.starts_with("rope_") || member.key.ends_with("_token_id")) continue;
+      const Json* value = ours.find(member.key);
+      if (value) {
+        EXPECT_EQ(value->dump(), member.value.dump()) << member.key;
+      }
+    }
+  }
+}
+
+TEST(Convert, ALlama2cModelBecomesALlama) {
+  const Path model = shared_dir() / "models/stories260K/stories260K.bin";
+  SKIP_WITHOUT(model);
+  const TempDir directory;
+  const Path out = directory.path() / "out";
+  convert(model, out, {"--to", "hf"});
+  const Model before = load_model(model), after = load_model(out);
+  EXPECT_EQ(after.config().rope.layout, Rope::Layout::half);
+  ASSERT_TRUE(after.tokenizer);
+  const Tensor tokens = Tensor::of(std::vector<int32_t>{1, 403, 407, 261, 378, 432, 383}, {1, 7});
+  const auto logits = [&](const Model& m) { return m.decoder->logits(m.decoder->hidden(tokens)).value(); };
+  EXPECT_LE(difference(logits(after), logits(before).to(Dtype::f64)).largest, 1e-4);
+}
+
+TEST(Convert, SupraModelsGoToOpenLmAndNowhereElse) {
+  const TempDir directory;
+  Config config = tiny_config(MixerKind::supra);
+  const auto decoder = make_decoder(config);
+  decoder->init_weights(5);
+  Model model;
+  model.decoder = decoder;
+  model.tokenizer = load_tokenizer("bytes");
+  config = model.config();
+  const Path folder = directory.path() / "model", out = directory.path() / "out";
+  std::filesystem::create_directory(folder);
+  NamedTensors weights;
+  decoder->visit([&](const std::string& name, Var& parameter) { weights.emplace_back(name, parameter.value()); });
+  save_model(folder, config, weights);
+  EXPECT_THROW(convert(folder, out, {"--to", "hf"}), Error);
+  EXPECT_FALSE(std::filesystem::exists(out));
+  convert(folder, out, {"--to", "openlm", "--dtype", "bf16"});
+  const ModelSource back = open_model(out);
+  EXPECT_EQ(describe(back.config).dump(), describe(config).dump());
+  const auto torch = open_torch_file(out / "model.pt");
+  ASSERT_EQ(torch->tensors().size(), weights.size());
+  for (const auto& [name, tensor] : weights) {
+    EXPECT_TRUE(same_bits(back.weights->get(name), tensor.to(Dtype::bf16))) << name;
+    EXPECT_TRUE(same_bits(torch->get(name), tensor.to(Dtype::bf16))) << name;
+  }
+}
+
+TEST(Convert, ALargeModelIsCutIntoShards) {
+  const Path folder = shared_dir() / "golden/hf/llama_gqa";
+  SKIP_WITHOUT(folder);
+  const TempDir directory;
+  convert(folder, directory.path() / "out", {"--to", "hf", "--max-shard-bytes", "40000"});
+  EXPECT_TRUE(std::filesystem::exists(directory.path() / "out/model.safetensors.index.json"));
+  expect_same_weights(open_model(folder), open_model(directory.path() / "out"));
+}
+
+}  // namespace
+}  // namespace supra

@@ -49,8 +49,6 @@ TEST(Golden, HuggingFace) {
   const Json cases = Json::load(golden / "cases.json");
   for (const Json& entry : cases.as_array()) {
     const Path folder = golden / entry.text("name");
-    // until PyTorch's files are read
-    if (entry.text("name").starts_with("bin_")) continue;
     if (entry.text("expect") == "load") {
       expect_verified(folder);
     } else {

@@ -1,34 +1,21 @@
 #include "supra/formats/model_source.h"
 
 #include <algorithm>
+#include <charconv>
 
+#include "supra/formats/gguf.h"
 #include "supra/formats/gguf_config.h"
 #include "supra/formats/hf_config.h"
 #include "supra/formats/llama2c.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/formats/renamed_weights.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weight_files.h"
 
 namespace supra {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-// Refuses files of other formats by what they begin with, before a reader complains about them in its own
-// terms.
-void refuse_known_formats(const Path& path) {
-  const MappedFile file(path);
-  const std::string_view text = file.text();
-  const bool zip = text.starts_with("PK\x03\x04"),
-             pickle = text.starts_with("\x80\x02") || text.starts_with("\x80\x03");
-  CHECK(!text.starts_with("GGUF"), "%s: GGUF is not read by this version (convert the model to safetensors)",
-        path.c_str());
-  CHECK(!zip && !pickle,
-        "%s: PyTorch's files are not read by this version (convert the model to safetensors)", path.c_str());
-  CHECK(path.extension() != ".safetensors" && path.extension() != ".json",
-        "%s: is a part of a model (name the folder that holds it and its config.json)", path.c_str());
-}
 
 std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
   std::vector<Path> found;
@@ -42,25 +29,35 @@ std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
   return found;
 }
 
-// The weights of a model folder: model.safetensors, an index of shards, or the one file that can be meant.
+// N of epoch_N.pt, which OpenLM's training writes; -1 for another name.
+int64_t epoch_of(const Path& file) {
+  const std::string name = file.stem();
+  int64_t epoch = -1;
+  if (name.starts_with("epoch_")) std::from_chars(name.data() + 6, name.data() + name.size(), epoch);
+  return epoch;
+}
+
+// The weights of a model folder: model.safetensors, an index of shards, pytorch_model.bin, the last of several
+// epochs, or the one file that can be meant.
 Path find_weights(const Path& folder) {
-  std::error_code error;
-  if (fs::exists(folder / "model.safetensors", error)) return folder / "model.safetensors";
-  std::vector<Path> found = files_ending(folder, ".safetensors.index.json");
-  if (found.empty()) {
-    found = files_ending(folder, ".safetensors");
-    std::erase_if(found, [](const Path& file) {
-      const std::string name = file.filename();
-      return name.starts_with("golden") || name.starts_with("optimizer");
-    });
+  const auto is_other = [](const Path& file) {
+    const std::string name = file.filename();
+    const auto leads = [&](const char* prefix) { return name.starts_with(prefix); };
+    return leads("golden") || leads("optimizer") || leads("stats") || leads("tok") || leads("training_args");
+  };
+  for (const char* ending : {".safetensors.index.json", ".safetensors", ".bin.index.json", ".bin", ".pt", ".pth", ".gguf"}) {
+    std::error_code error;
+    const Path usual = folder / (ending == std::string(".bin") ? "pytorch_model.bin" : std::string("model") + ending);
+    if (fs::exists(usual, error)) return usual;
+    std::vector<Path> found = files_ending(folder, ending);
+    std::erase_if(found, is_other);
+    if (found.empty()) continue;
+    const auto last = std::max_element(found.begin(), found.end(), [](const Path& x, const Path& y) { return epoch_of(x) < epoch_of(y); });
+    CHECK(found.size() == 1 || epoch_of(*last) >= 0, "%s: holds several %s files, and none is called %s", folder.c_str(), ending,
+          usual.filename().c_str());
+    return *last;
   }
-  CHECK(found.size() <= 1, "%s: holds several safetensors files and none is called model.safetensors",
-        folder.c_str());
-  if (found.size() == 1) return found[0];
-  for (const char* ending : {".gguf", ".bin", ".pt", ".pth"}) {
-    for (const Path& file : files_ending(folder, ending)) refuse_known_formats(file);
-  }
-  fail("%s: holds no weights (expected model.safetensors, or *.safetensors.index.json with its shards)",
+  fail("%s: holds no weights (expected model.safetensors, pytorch_model.bin, model.pt, or an *.index.json with its shards)",
        folder.c_str());
 }
 
@@ -83,24 +80,28 @@ void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const
   source.notes.push_back(format("%zu buffers (causal masks, rotary frequencies) are left aside: the config says what they hold", buffers));
 }
 
-ModelSource open_gguf(const Path& path);
+ModelSource open_gguf(const Path& path) {
+  auto file = std::make_unique<Gguf>(path);
+  ModelSource source;
+  source.path = path;
+  source.config = read_gguf_config(*file);
+  source.format = "GGUF (" + source.config.family + ")";
+  take_weights(source, std::move(file), gguf_family(source.config.family));
+  return source;
+}
 
-ModelSource open_folder(const Path& folder) {
-  const Path config = folder / "config.json";
-  // without a config, one file of another format may still be all there is
+// Weights in a file or several, and the config.json that stands in their folder.
+ModelSource open_with_config(const Path& weights) {
+  const Path config = weights.parent_path() / "config.json";
   std::error_code error;
-  if (!fs::exists(config, error)) {
-    const std::vector<Path> models = files_ending(folder, ".gguf");
-    if (models.size() == 1) return open_gguf(models[0]);
-    find_weights(folder);
-  }
+  CHECK(fs::exists(config, error), "%s: a config.json has to stand beside these weights", weights.c_str());
   const Json json = Json::load(config);
   const bool openlm = json.text("model_type", "openlm") == "openlm";
   ModelSource source;
   source.config = openlm ? read_openlm_config(json) : read_hf_config(json, source.notes);
-  source.path = find_weights(folder);
-  source.format = "safetensors (" + source.config.family + ")";
-  take_weights(source, open_safetensors(source.path), openlm ? openlm_family() : hf_family(source.config.family));
+  source.path = weights;
+  source.format = format("%s (%s)", weight_format(weights), source.config.family.c_str());
+  take_weights(source, open_weights(weights), openlm ? openlm_family() : hf_family(source.config.family));
   return source;
 }
 
@@ -129,25 +130,21 @@ ModelSource open_llama2c(const Path& path) {
   return source;
 }
 
-ModelSource open_gguf(const Path& path) {
-  auto file = std::make_unique<Gguf>(path);
-  ModelSource source;
-  source.path = path;
-  source.config = read_gguf_config(*file);
-  source.format = "GGUF (" + source.config.family + ")";
-  take_weights(source, std::move(file), gguf_family(source.config.family));
-  return source;
+bool begins_with(const Path& path, std::initializer_list<std::string_view> magics) {
+  const MappedFile file(path);
+  return std::any_of(magics.begin(), magics.end(), [&](std::string_view magic) { return file.text().starts_with(magic); });
 }
-
-bool is_gguf(const Path& path) { return MappedFile(path).text().starts_with("GGUF"); }
 
 }  // namespace
 
-ModelSource open_model(const Path& path) {
+ModelSource open_model(const Path& given) {
   std::error_code error;
-  if (fs::is_directory(path, error)) return open_folder(path);
-  if (is_gguf(path)) return open_gguf(path);
-  refuse_known_formats(path);
+  const Path path = fs::is_directory(given, error) ? find_weights(given) : given;
+  const std::string ending = path.extension();
+  if (begins_with(path, {"GGUF"})) return open_gguf(path);
+  // llama2.c's files have no mark of their own in every version
+  const bool named = ending == ".safetensors" || ending == ".json" || ending == ".pt" || ending == ".pth";
+  if (named || begins_with(path, {"PK\x03\x04", "\x80\x02", "\x80\x03"})) return open_with_config(path);
   return open_llama2c(path);
 }
 

@@ -21,11 +21,12 @@ struct ModelSource {
 };
 
 // Finds out what holds the model:
-//   a folder with config.json (OpenLM's, mistral-supra's, a Hugging Face Llama's or Mistral's, or our own)
-//   and model.safetensors, or a *.safetensors.index.json with its shards, or one other *.safetensors
-//   a file of llama2.c
-// Throws Error for GGUF and PyTorch files, which this version does not read, and for weights that are missing
-// or of another shape than the config says. The weights' bytes are not looked at: check_finite() does that.
+//   a folder with config.json (OpenLM's, mistral-supra's, that of a family of Hugging Face's, or our own) and
+//   safetensors or PyTorch's files, whole or in shards with their index; the last epoch_N.pt of a training of OpenLM
+//   such a file by its name, its config.json beside it
+//   a GGUF, or a folder with one; a file of llama2.c
+// Throws Error for weights that are missing or of another shape than the config says. The weights' bytes are not looked
+// at: check_finite() does that.
 ModelSource open_model(const Path& path);
 
 }  // namespace supra

@@ -11,9 +11,10 @@ namespace supra {
 static constexpr std::string_view kSpace = "\u2581";
 
 BpeTokenizer::BpeTokenizer(const char* kind, BpeVocabulary vocabulary, Marks marks, std::vector<File> files,
-                           const std::string& where)
+                           const std::string& where, std::string chat_template)
     : Tokenizer(kind, static_cast<int32_t>(vocabulary.pieces.size()), marks), vocabulary_(std::move(vocabulary)) {
   files_ = std::move(files);
+  chat_template_ = std::move(chat_template);
   byte_ids_.fill(-1);
   for (const AddedToken& token : vocabulary_.added) {
     CHECK(token.id >= 0 && token.id < size() && !token.text.empty(), "%s: the added token \"%s\" has the id %d of %d", where.c_str(),

@@ -44,7 +44,8 @@ struct BpeVocabulary {
 class BpeTokenizer : public Tokenizer {
  public:
   // Throws Error naming `where` for merges or tokens that are no pieces.
-  BpeTokenizer(const char* kind, BpeVocabulary vocabulary, Marks marks, std::vector<File> files, const std::string& where);
+  BpeTokenizer(const char* kind, BpeVocabulary vocabulary, Marks marks, std::vector<File> files, const std::string& where,
+               std::string chat_template = "");
 
  private:
   using Ids = std::vector<int32_t>;

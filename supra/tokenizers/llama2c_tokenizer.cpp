@@ -86,8 +86,9 @@ class Llama2cTokenizer : public PieceTokenizer {
     return spec;
   }
 
-  void split(std::string_view text, PairMerger& merger) const override {
+  void split(std::string_view text, const PairMerger::Emit& emit) const override {
     if (text.empty()) return;
+    PairMerger merger(table_, emit);
     add(" ", merger);
     while (!text.empty()) {
       // a byte and up to three continuations, whatever it is
@@ -96,6 +97,7 @@ class Llama2cTokenizer : public PieceTokenizer {
       add(text.substr(0, size), merger);
       text.remove_prefix(size);
     }
+    merger.finish();
   }
 
   // What is no piece becomes bytes before anything is merged, and these are symbols of six characters:

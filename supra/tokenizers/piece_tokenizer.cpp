@@ -27,7 +27,7 @@ PieceTokenizer::PieceTokenizer(const char* kind, Spec spec)
 std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, bool) const {
   std::vector<int32_t> ids;
   bool after_unknown = false;
-  PairMerger merger(table_, [&](std::string_view symbol, int32_t id) {
+  split(text, [&](std::string_view symbol, int32_t id) {
     const bool unknown = id < 0 && !spec_.bytes;
     if (id >= 0) {
       ids.push_back(id);
@@ -39,8 +39,6 @@ std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, bool) co
     }
     after_unknown = unknown;
   });
-  split(text, merger);
-  merger.finish();
   return ids;
 }
 

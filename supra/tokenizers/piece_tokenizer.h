@@ -8,7 +8,7 @@
 #include "supra/tokenizers/tokenizer.h"
 
 // What llama2.c's tokenizer and SentencePiece's BPE have in common, the former being an export of the latter:
-// pieces with scores and types, merging, and decoding. They differ in their files and in how a text becomes
+// pieces with scores and types, what is no piece, and decoding. They differ in their files and in how a text becomes
 // the first symbols.
 
 namespace supra {
@@ -43,8 +43,8 @@ class PieceTokenizer : public Tokenizer {
   PieceTable table_;  // filled by the kind: the pieces that merging makes
 
  private:
-  // Adds the symbols of a text from left to right.
-  virtual void split(std::string_view text, PairMerger& merger) const = 0;
+  // Hands out the pieces of a text from left to right.
+  virtual void split(std::string_view text, const PairMerger::Emit& emit) const = 0;
 
   std::vector<int32_t> encode_text(std::string_view text, bool parse_special) const final;
   std::string piece_text(int32_t id, bool first) const final;

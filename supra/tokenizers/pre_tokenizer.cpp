@@ -87,13 +87,26 @@ size_t SplitPattern::next_word(std::string_view text) const {
   return blanks(text, modern);
 }
 
+static constexpr struct {
+  std::string_view regex;
+  const SplitPattern* pattern;
+} kRegexes[] = {
+    {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", &kGpt2},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", &kLlama3},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", &kQwen2}};
+
 const SplitPattern* pattern_of_regex(std::string_view regex) {
-  static const std::string_view gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-  static const std::string_view llama3 =
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-  static const std::string_view qwen2 =
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-  return regex == gpt2 ? &kGpt2 : regex == llama3 ? &kLlama3 : regex == qwen2 ? &kQwen2 : nullptr;
+  for (const auto& row : kRegexes) {
+    if (row.regex == regex) return row.pattern;
+  }
+  return nullptr;
+}
+
+std::string_view regex_of_pattern(const SplitPattern& pattern) {
+  for (const auto& row : kRegexes) {
+    if (*row.pattern == pattern) return row.regex;
+  }
+  return "";
 }
 
 const SplitPattern* pattern_of_name(std::string_view name) {

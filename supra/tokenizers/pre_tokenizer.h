@@ -26,6 +26,8 @@ struct SplitPattern {
     }
   }
 
+  bool operator==(const SplitPattern&) const = default;
+
  private:
   // Bytes of the part, and of the word, that a text begins with, which is not empty.
   size_t next_part(std::string_view text) const;
@@ -34,6 +36,7 @@ struct SplitPattern {
 
 // Each known expression as tokenizer.json spells it. Null for another one.
 const SplitPattern* pattern_of_regex(std::string_view regex);
+std::string_view regex_of_pattern(const SplitPattern& pattern);
 
 // By the name in a GGUF's tokenizer.ggml.pre. Null for a name that is not known.
 const SplitPattern* pattern_of_name(std::string_view name);

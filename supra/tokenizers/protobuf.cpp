@@ -74,4 +74,29 @@ void ProtoReader::expect(Wire wire) const {
         static_cast<unsigned long long>(field_), offset_ + at_, wire_, wire);
 }
 
+void ProtoWriter::varint(uint64_t value) {
+  for (; value >= 0x80; value >>= 7) text_ += static_cast<char>(value | 0x80);
+  text_ += static_cast<char>(value);
+}
+
+ProtoWriter& ProtoWriter::integer(uint32_t field, int64_t value) {
+  varint(field << 3);
+  varint(static_cast<uint64_t>(value));
+  return *this;
+}
+
+ProtoWriter& ProtoWriter::real(uint32_t field, float value) {
+  varint(field << 3 | 5);
+  const auto bits = std::bit_cast<uint32_t>(value);
+  for (int shift = 0; shift < 32; shift += 8) text_ += static_cast<char>(bits >> shift);
+  return *this;
+}
+
+ProtoWriter& ProtoWriter::bytes(uint32_t field, std::string_view value) {
+  varint(field << 3 | 2);
+  varint(value.size());
+  text_ += value;
+  return *this;
+}
+
 }  // namespace supra

@@ -44,4 +44,18 @@ class ProtoReader {
   std::string_view bytes_;  // delimited
 };
 
+// Writes the same, field by field.
+class ProtoWriter {
+ public:
+  ProtoWriter& integer(uint32_t field, int64_t value);
+  ProtoWriter& real(uint32_t field, float value);
+  ProtoWriter& bytes(uint32_t field, std::string_view value);  // a message too
+  const std::string& text() const { return text_; }
+
+ private:
+  void varint(uint64_t value);
+
+  std::string text_;
+};
+
 }  // namespace supra

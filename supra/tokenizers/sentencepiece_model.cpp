@@ -42,24 +42,21 @@ void read_trainer_spec(ProtoReader reader, const std::string& where, SentencePie
     if (reader.field() == 46) marks.bos = reader.bytes();
     if (reader.field() == 47) marks.eos = reader.bytes();
   }
-  const char* kind = type == 1 ? "unigram" : type == 3 ? "word" : type == 4 ? "char" : "of an unknown kind";
-  CHECK(type == 2, "%s: SentencePiece %s is not read yet (BPE is)", where.c_str(), kind);
+  const char* kind = type == 3 ? "word" : type == 4 ? "char" : "of an unknown kind";
+  CHECK(type == 1 || type == 2, "%s: SentencePiece %s is not read (unigram and BPE are)", where.c_str(), kind);
+  model.unigram = type == 1;
   CHECK(!suffix, "%s: SentencePiece with the space behind the word (treat_whitespace_as_suffix) is not read",
         where.c_str());
 }
 
 void read_normalizer_spec(ProtoReader reader, const std::string& where, SentencePieceModel& model) {
-  std::string name = "unnamed";
-  bool rules = false, escape = true;
+  bool escape = true;
   while (reader.next()) {
-    if (reader.field() == 1) name = reader.bytes();
-    if (reader.field() == 2) rules = !reader.bytes().empty();
+    if (reader.field() == 2 && !reader.bytes().empty()) model.charsmap = CharsMap(reader.bytes(), where);
     if (reader.field() == 3) model.add_dummy_prefix = reader.integer() != 0;
     if (reader.field() == 4) model.remove_extra_whitespaces = reader.integer() != 0;
     if (reader.field() == 5) escape = reader.integer() != 0;
   }
-  CHECK(!rules, "%s: SentencePiece normalisation %s is not read yet (identity is)", where.c_str(),
-        name.c_str());
   CHECK(escape, "%s: SentencePiece without escape_whitespaces is not read", where.c_str());
 }
 
@@ -90,9 +87,11 @@ SentencePieceModel read_sentencepiece_model(std::string_view bytes, const std::s
     if (reader.field() == 2) read_trainer_spec(reader.message(), where, model, marks);
     if (reader.field() == 3) read_normalizer_spec(reader.message(), where, model);
     if (reader.field() == 5) {
-      // what decoding is to undo; only rules would matter, and they are refused
-      SentencePieceModel ignored;
-      read_normalizer_spec(reader.message(), where, ignored);
+      ProtoReader undoing = reader.message();
+      while (undoing.next()) {
+        CHECK(undoing.field() != 2 || undoing.bytes().empty(), "%s: SentencePiece with rules for decoding is not read",
+              where.c_str());
+      }
     }
     trained = trained || reader.field() == 2;
   }

@@ -1,12 +1,15 @@
+#include <optional>
+
 #include "supra/formats/utf8.h"
 #include "supra/tokenizers/piece_tokenizer.h"
 #include "supra/tokenizers/prefix_matcher.h"
 #include "supra/tokenizers/sentencepiece_model.h"
+#include "supra/tokenizers/unigram.h"
 #include "tensor/error.h"
 
-// SentencePiece's BPE (Kudo and Richardson 2018, arXiv 1808.06226): spaces become U+2581 and one is put in
-// front, user-defined pieces are cut out, the rest is merged from characters. Ids agree with the library's,
-// on text that is no UTF-8 too.
+// SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226): the text is normalised, spaces become U+2581 and one is put
+// in front. Then BPE cuts user-defined pieces out and merges the rest from characters, unigram finds the likeliest
+// pieces. Ids agree with the library's, on text that is no UTF-8 too.
 
 namespace supra {
 
@@ -14,10 +17,12 @@ namespace {
 
 class SentencePieceTokenizer : public PieceTokenizer {
  public:
-  SentencePieceTokenizer(SentencePieceModel model, std::string_view bytes, const std::string& where)
-      : PieceTokenizer("SentencePiece BPE", spec(model)),
+  SentencePieceTokenizer(SentencePieceModel model, std::string_view bytes, const std::string& where,
+                         SentencePieceBeside* beside)
+      : PieceTokenizer(model.unigram ? "SentencePiece unigram" : "SentencePiece BPE", spec(model, beside)),
         add_space_(model.add_dummy_prefix),
-        strip_(model.remove_extra_whitespaces) {
+        strip_(model.remove_extra_whitespaces),
+        charsmap_(std::move(model.charsmap)) {
     for (int32_t id = 0; id < size(); id++) {
       const Piece& piece = spec_.pieces[id];
       if (piece.type != Piece::Type::normal && piece.type != Piece::Type::user_defined) continue;
@@ -25,11 +30,15 @@ class SentencePieceTokenizer : public PieceTokenizer {
             piece.text.c_str());
       if (piece.type == Piece::Type::user_defined) user_defined_.add(piece.text);
     }
+    if (model.unigram) unigram_.emplace(spec_.pieces, table_);
     files_ = {{"tokenizer.model", std::string(bytes)}};
+    if (!beside) return;
+    files_.push_back(std::move(beside->config));
+    chat_template_ = std::move(beside->chat_template);
   }
 
  private:
-  static Spec spec(SentencePieceModel& model) {
+  static Spec spec(SentencePieceModel& model, const SentencePieceBeside* beside) {
     Spec spec;
     spec.pieces = std::move(model.pieces);
     spec.space = "\u2581";
@@ -38,11 +47,14 @@ class SentencePieceTokenizer : public PieceTokenizer {
     spec.drop_space = model.add_dummy_prefix || model.remove_extra_whitespaces;
     spec.marks = {
         .bos = model.bos, .eos = model.eos, .bos_in_front = model.bos >= 0, .eos_behind = model.eos >= 0};
+    if (beside) spec.marks = beside->marks;
     return spec;
   }
 
-  void split(std::string_view text, PairMerger& merger) const override {
+  void split(std::string_view text, const PairMerger::Emit& emit) const override {
     const std::string normal = normalise(text);
+    if (unigram_) return unigram_->encode(normal, emit);
+    PairMerger merger(table_, emit);
     std::string_view rest = normal;
     while (!rest.empty()) {
       size_t size = user_defined_.match(rest);
@@ -57,40 +69,61 @@ class SentencePieceTokenizer : public PieceTokenizer {
       }
       rest.remove_prefix(size);
     }
+    merger.finish();
   }
 
-  // Spaces as the pieces write them. A byte that is no UTF-8 becomes U+FFFD. With remove_extra_whitespaces
-  // spaces at both ends go and runs of them are one.
+  // What a text begins with and what it becomes: a user-defined piece stays, then the longest rule counts. A byte that
+  // is no UTF-8 becomes U+FFFD.
+  CharsMap::Rule next(std::string_view text) const {
+    if (const size_t size = user_defined_.match(text)) return {size, text.substr(0, size)};
+    if (const CharsMap::Rule rule = charsmap_.match(text); rule.size > 0) return rule;
+    const size_t size = utf8_length(text);
+    if (size == 0) return {1, "\ufffd"};
+    return {size, text.substr(0, size)};
+  }
+
+  // Spaces as the pieces write them. With remove_extra_whitespaces spaces at both ends go and runs of them are one.
   std::string normalise(std::string_view text) const {
-    while (strip_ && text.starts_with(' ')) text.remove_prefix(1);
+    while (strip_ && !text.empty()) {
+      const CharsMap::Rule first = next(text);
+      if (first.text != " ") break;
+      text.remove_prefix(first.size);
+    }
     if (text.empty()) return "";
     const std::string_view space = spec_.space;
     std::string normal(add_space_ ? space : "");
     bool skip_spaces = strip_;
     while (!text.empty()) {
-      const bool is_space = text[0] == ' ';
-      const size_t size = utf8_length(text);
-      if (!is_space) {
-        normal += size > 0 ? text.substr(0, size) : "\ufffd";
-      } else if (!skip_spaces) {
-        normal += space;
+      const CharsMap::Rule rule = next(text);
+      std::string_view part = rule.text;
+      while (skip_spaces && part.starts_with(' ')) part.remove_prefix(1);
+      for (const char c : part) {
+        if (c == ' ') normal += space;
+        else normal += c;
       }
-      skip_spaces = strip_ && is_space;
-      text.remove_prefix(size > 0 ? size : 1);
+      if (!part.empty()) skip_spaces = strip_ && part.ends_with(' ');
+      text.remove_prefix(rule.size);
     }
     while (strip_ && normal.ends_with(space)) normal.resize(normal.size() - space.size());
     return normal;
   }
 
   const bool add_space_, strip_;
+  const CharsMap charsmap_;
   PrefixMatcher user_defined_;
+  std::optional<Unigram> unigram_;
 };
 
 }  // namespace
 
 std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                               const std::string& where) {
-  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where);
+  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where, nullptr);
+}
+
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where,
+                                                              SentencePieceBeside beside) {
+  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where, &beside);
 }
 
 }  // namespace supra

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "supra/tokenizers/gguf_vocabulary.h"
 #include "supra/tokenizers/tokenizer_json.h"
 #include "tensor/error.h"
 
@@ -40,8 +41,6 @@ namespace fs = std::filesystem;
 
 using Loaded = std::shared_ptr<const Tokenizer>;
 
-static constexpr const char* not_yet = "the vocabulary inside a GGUF is not read yet";
-
 // A llama2.c checkpoint has the same ending as its tokenizer. Its second number is a width or a version,
 // below 2^23: as the score it would be here, a denormal. A zip is PyTorch's.
 static bool is_checkpoint(std::string_view bytes) {
@@ -56,6 +55,7 @@ static Loaded read_tokenizer(const Path& path) {
   const std::string name = path.filename().string(), where = path.string(),
                     ending = path.extension().string();
   if (ending == ".bytes") return make_byte_tokenizer();
+  if (ending == ".gguf") return make_gguf_tokenizer(path);
   if (ending == ".json") return make_json_tokenizer(MappedFile(path).text(), path);
   // tokenizer.model.v3
   const bool versioned = name.find(".model.v") != name.npos;
@@ -74,33 +74,52 @@ Loaded load_tokenizer(const std::string& what) {
   Loaded tokenizer = fs::is_directory(what) ? nullptr : read_tokenizer(what);
   if (!tokenizer) tokenizer = find_tokenizer(what);
   CHECK(tokenizer,
-        "%s: no tok*.bin or tok*.model is there (name one with --tokenizer FILE, or --tokenizer bytes)",
+        "%s: no tokenizer.json, vocab.json with merges.txt, tok*.bin, tok*.model or vocabulary in a GGUF is there (name one with --tokenizer FILE, or --tokenizer bytes)",
         what.c_str());
   return tokenizer;
 }
 
-Loaded find_tokenizer(const Path& model) {
-  Path folder = fs::is_directory(model) ? model : model.parent_path();
-  if (folder.empty()) folder = ".";
-  CHECK(fs::is_directory(folder), "%s: there is no such folder", folder.c_str());
-  if (fs::exists(folder / "tokenizer.json")) return read_tokenizer(folder / "tokenizer.json");
-  if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) return make_gpt2_tokenizer(folder / "vocab.json", folder / "merges.txt");
-  for (const char* ending : {".bytes", ".bin", ".model"}) {
-    Path found;
-    for (const Path& path : fs::directory_iterator(folder)) {
-      if (path.extension() != ending || !path.filename().string().starts_with("tok")) continue;
-      CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)",
-            found.c_str(), path.c_str());
-      found = path;
-    }
-    if (!found.empty()) return read_tokenizer(found);
+// The one file of a folder whose name begins and ends so; empty if there is none.
+static Path only_file(const Path& folder, std::string_view beginning, std::string_view ending) {
+  Path found;
+  for (const Path& path : fs::directory_iterator(folder)) {
+    const std::string name = path.filename().string();
+    if (!name.starts_with(beginning) || !name.ends_with(ending)) continue;
+    CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)", found.c_str(), path.c_str());
+    found = path;
   }
-  CHECK(model.extension() != ".gguf", "%s: %s", model.c_str(), not_yet);
+  return found;
+}
+
+// Everything but tokenizer.json, in the order that tokenizer.h gives.
+static Loaded find_other(const Path& folder) {
+  const Path vocabulary = only_file(folder, "", "vocab.json"), merges = only_file(folder, "", "merges.txt");
+  if (!vocabulary.empty() && !merges.empty()) return make_gpt2_tokenizer(vocabulary, merges);
+  for (const char* ending : {".bytes", ".bin", ".model"}) {
+    if (const Path found = only_file(folder, "tok", ending); !found.empty()) return read_tokenizer(found);
+  }
   return nullptr;
 }
 
+Loaded find_tokenizer(const Path& model) {
+  const bool is_folder = fs::is_directory(model);
+  Path folder = is_folder ? model : model.parent_path();
+  if (folder.empty()) folder = ".";
+  CHECK(fs::is_directory(folder), "%s: there is no such folder", folder.c_str());
+  const Path gguf = is_folder ? only_file(folder, "", ".gguf") : model.extension() == ".gguf" ? model : Path();
+  if (Loaded own = gguf.empty() ? nullptr : make_gguf_tokenizer(gguf)) return own;
+  const Path json = folder / "tokenizer.json";
+  if (!fs::exists(json)) return find_other(folder);
+  try {
+    return read_tokenizer(json);
+  } catch (const Error&) {
+    if (Loaded other = find_other(folder)) return other;
+    throw;
+  }
+}
+
 void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory) {
-  for (const auto& [name, bytes] : tokenizer.files_) {
+  for (const auto& [name, bytes] : tokenizer.files()) {
     FileWriter file(directory / name);
     file.write(bytes);
     file.finish();

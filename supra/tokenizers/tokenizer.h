@@ -46,6 +46,7 @@ class Tokenizer {
   int32_t eos() const { return marks_.eos; }             // -1 where there is none
   bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
   const char* kind() const { return kind_; }
+  const std::string& chat_template() const { return chat_template_; }  // as its files have it; "" where there is none
 
   struct Marks {
     int32_t bos = -1, eos = -1;
@@ -59,6 +60,7 @@ class Tokenizer {
   Tokenizer(const char* kind, int32_t size, Marks marks) : kind_(kind), size_(size), marks_(marks) {}
 
   std::vector<File> files_;  // what copy_tokenizer() writes
+  std::string chat_template_;
 
  private:
   friend void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory);
@@ -67,6 +69,7 @@ class Tokenizer {
   virtual std::string piece_text(int32_t id, bool first) const = 0;
   virtual bool is_mark(int32_t id) const = 0;
   virtual std::string mark_text(int32_t) const { return ""; }
+  virtual std::vector<File> files() const { return files_; }
 
   const char* kind_;
   int32_t size_;
@@ -79,11 +82,15 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& what);
 
 // The tokenizer that stands in a model's folder, or in the folder of a model's file; null if none does. The
 // first of these counts:
+//   the vocabulary inside the model's file, or inside the one *.gguf of the folder: it is the model's own
+//   tokenizer.json
+//   vocab.json with merges.txt, or *vocab.json with *merges.txt
 //   tok*.bytes   raw bytes: the name says all
 //   tok*.bin     llama2.c
 //   tok*.model   SentencePiece
 // .bin before .model, for the two differ on runs of spaces and a llama2.c model is run with the former.
-// Throws Error where two files are equally good, and where only a kind is there that is not read.
+// A tokenizer.json of a kind that is not supported gives way to what comes after it, if anything does. Throws Error
+// where two files are equally good, and where only a kind is there that is not supported.
 std::shared_ptr<const Tokenizer> find_tokenizer(const Path& model);
 
 // Writes the tokenizer's files into a directory that exists, under names that find_tokenizer() knows.
@@ -94,5 +101,14 @@ std::shared_ptr<const Tokenizer> make_byte_tokenizer();
 std::shared_ptr<const Tokenizer> make_llama2c_tokenizer(std::string_view bytes, const std::string& where);
 std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                               const std::string& where);
+
+// What a GGUF says beside the pieces.
+struct SentencePieceBeside {
+  Tokenizer::Marks marks;
+  Tokenizer::File config;
+  std::string chat_template;
+};
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where,
+                                                              SentencePieceBeside beside);
 
 }  // namespace supra

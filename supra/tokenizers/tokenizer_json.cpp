@@ -30,6 +30,18 @@ std::string bytes_of_piece(std::string_view piece) {
   return bytes;
 }
 
+static void add_merge(BpeVocabulary& v, std::string_view left, std::string_view right) {
+  if (v.bytes) v.merges.emplace_back(bytes_of_piece(left), bytes_of_piece(right));
+  else v.merges.emplace_back(left, right);
+}
+
+void add_merge_line(BpeVocabulary& v, std::string_view merge, const std::string& where) {
+  const size_t space = merge.find(' ');
+  CHECK(space != merge.npos && space > 0 && merge.find(' ', space + 1) == merge.npos && space + 1 < merge.size(),
+        "%s: merge \"%s\" is not two pieces with a space between", where.c_str(), std::string(merge).c_str());
+  add_merge(v, merge.substr(0, space), merge.substr(space + 1));
+}
+
 namespace {
 
 [[noreturn]] void refuse(const Json& json, const std::string& what) {
@@ -124,19 +136,6 @@ void read_vocabulary(const Json& vocabulary, BpeVocabulary& v, size_t most) {
   }
 }
 
-void add_merge(BpeVocabulary& v, std::string_view left, std::string_view right) {
-  if (v.bytes) v.merges.emplace_back(bytes_of_piece(left), bytes_of_piece(right));
-  else v.merges.emplace_back(left, right);
-}
-
-// "left right"
-void add_merge_line(BpeVocabulary& v, std::string_view merge, const std::string& where) {
-  const size_t space = merge.find(' ');
-  CHECK(space != merge.npos && space > 0 && merge.find(' ', space + 1) == merge.npos && space + 1 < merge.size(),
-        "%s: merge \"%s\" is not two pieces with a space between", where.c_str(), std::string(merge).c_str());
-  add_merge(v, merge.substr(0, space), merge.substr(space + 1));
-}
-
 void read_model(const Json& model, BpeVocabulary& v, size_t most) {
   const std::string type = model.text("type", "BPE");
   if (type != "BPE") refuse(model, "the model " + type);
@@ -216,6 +215,19 @@ void read_marks(const std::string& text, const Path& path, const BpeVocabulary& 
   if (marks.eos < 0) marks.eos = find_first({"<|end_of_text|>", "</s>", "<|endoftext|>", "<eos>", "<|im_end|>"});
 }
 
+// tokenizer_config.json holds the template, or a list of named ones.
+std::string chat_template_in(const std::string& config) {
+  if (config.empty()) return "";
+  const Json json = Json::parse(config, "tokenizer_config.json");
+  const Json* found = json.find("chat_template");
+  if (!found) return "";
+  if (found->is_string()) return found->as_string();
+  for (const Json& named : found->as_array("chat_template")) {
+    if (named.text("name", "") == "default") return named.text("template");
+  }
+  return "";
+}
+
 // What stands beside a tokenizer.json and belongs to it.
 std::vector<Tokenizer::File> files_beside(const Path& path, std::string_view bytes, std::string& config) {
   std::vector<Tokenizer::File> files = {{"tokenizer.json", std::string(bytes)}};
@@ -245,7 +257,7 @@ std::shared_ptr<const Tokenizer> make_json_tokenizer(std::string_view bytes, con
   Tokenizer::Marks marks = read_template(json, v);
   read_marks(config, path.parent_path() / "tokenizer_config.json", v, marks);
   const char* kind = v.bytes ? "byte-level BPE (tokenizer.json)" : "BPE (tokenizer.json)";
-  return std::make_shared<BpeTokenizer>(kind, std::move(v), marks, std::move(files), path.string());
+  return std::make_shared<BpeTokenizer>(kind, std::move(v), marks, std::move(files), path.string(), chat_template_in(config));
 }
 
 std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, const Path& merges) {

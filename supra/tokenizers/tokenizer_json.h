@@ -18,4 +18,7 @@ std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, con
 // Latin 1 character as one from U+0100 on.
 std::string bytes_of_piece(std::string_view piece);
 
+// Adds the merge "left right". Throws Error naming `where` for a text that is none.
+void add_merge_line(BpeVocabulary& vocabulary, std::string_view merge, const std::string& where);
+
 }  // namespace supra

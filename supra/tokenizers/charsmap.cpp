@@ -1,0 +1,41 @@
+#include "supra/tokenizers/charsmap.h"
+
+#include <cstring>
+
+#include "supra/formats/byte_reader.h"
+
+namespace supra {
+
+CharsMap::CharsMap(std::string_view bytes, const std::string& where) {
+  ByteReader in(bytes, where);
+  const auto size = in.number<uint32_t>("the size of a charsmap's trie");
+  const std::string_view trie = in.bytes(size, "a charsmap's trie");
+  CHECK(size > 0 && size % sizeof(uint32_t) == 0, "%s: a charsmap's trie has %u bytes, not a multiple of 4", where.c_str(), size);
+  units_.resize(size / sizeof(uint32_t));
+  memcpy(units_.data(), trie.data(), size);
+  texts_ = in.bytes(in.left(), "a charsmap's texts");
+  CHECK(texts_.ends_with('\0'), "%s: a charsmap's last text does not end", where.c_str());
+}
+
+// A unit holds the byte that leads to it (8 bits, with bit 31 clear), whether a value hangs below (bit 8), and the
+// distance to its children (bits 10 to 30, times 256 where bit 9 is set); one that is a value, that in 31 bits.
+CharsMap::Rule CharsMap::match(std::string_view text) const {
+  if (units_.empty()) return {};
+  const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); };
+  Rule longest;
+  uint32_t node = offset(units_[0]);
+  for (size_t i = 0; i < text.size(); i++) {
+    const auto byte = static_cast<uint8_t>(text[i]);
+    node ^= byte;
+    if (node >= units_.size() || (units_[node] & (1u << 31 | 0xff)) != byte) break;
+    const uint32_t unit = units_[node];
+    node ^= offset(unit);
+    if (!(unit & 1u << 8)) continue;
+    if (node >= units_.size()) break;
+    const uint32_t at = units_[node] & ~(1u << 31);
+    if (at < texts_.size()) longest = {i + 1, texts_.c_str() + at};
+  }
+  return longest;
+}
+
+}  // namespace supra

@@ -1,0 +1,29 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace supra {
+
+// SentencePiece's precompiled_charsmap (normalizer.cc, github google/sentencepiece), the rules of nmt_nfkc and its like:
+// u32 size in bytes of a double-array trie (darts-clone), its units, then the texts it points to, each ended by a zero.
+class CharsMap {
+ public:
+  CharsMap() = default;
+  // Copies the units; views the texts through `bytes`, which it keeps. Throws Error naming `where`.
+  CharsMap(std::string_view bytes, const std::string& where);
+
+  // The longest beginning of a text that a rule replaces: its size, 0 if there is none, and what it becomes.
+  struct Rule {
+    size_t size = 0;
+    std::string_view text;
+  };
+  Rule match(std::string_view text) const;
+
+ private:
+  std::vector<uint32_t> units_;
+  std::string texts_;
+};
+
+}  // namespace supra

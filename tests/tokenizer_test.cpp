@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "supra/formats/json.h"
+#include "supra/tokenizers/chat_template.h"
 #include "supra/tokenizers/text_stream.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
@@ -294,9 +295,8 @@ TEST(Tokenizer, RefusalsNameTheFeature) {
   auto refusal = [&](const ModelOptions& options) {
     return message_of([&] { make_model(pieces, options); });
   };
-  EXPECT_NE(refusal({.type = 1}).find("test.model: SentencePiece unigram is not read yet"),
-            std::string::npos);
-  EXPECT_NE(refusal({.charsmap = "x"}).find("nmt_nfkc"), std::string::npos);
+  EXPECT_NE(refusal({.type = 4}).find("test.model: SentencePiece char is not read"), std::string::npos);
+  EXPECT_NE(refusal({.charsmap = "x"}).find("charsmap"), std::string::npos);
   EXPECT_NE(refusal({.byte_fallback = true}).find("<0x00> is missing"), std::string::npos);
   auto with = [&](const TestPiece& piece) {
     std::vector<TestPiece> more = pieces;
@@ -398,9 +398,10 @@ TEST(Tokenizer, AMillionLettersTakeLinearithmicTime) {
   EXPECT_LT(seconds.count(), 60);
 }
 
-// Golden rows: what sentencepiece itself gives.
-void expect_golden(const Path& file, const Path& rows) {
-  const Loaded t = load_tokenizer(file.string());
+// Golden rows: what the libraries themselves give.
+void expect_golden(const std::string& what, const Path& rows) {
+  SCOPED_TRACE(rows.string());
+  const Loaded t = load_tokenizer(what);
   std::ifstream lines(rows);
   std::string line;
   int count = 0;
@@ -409,50 +410,168 @@ void expect_golden(const Path& file, const Path& rows) {
     const std::string& text = row.text("text");
     Ids ids;
     for (const Json& id : row.at("ids").as_array()) ids.push_back(static_cast<int32_t>(id.as_integer()));
-    EXPECT_EQ(t->encode(text, {row.flag("add_special"), row.flag("parse_special")}), ids) << text;
-    EXPECT_EQ(t->decode(ids), row.text("decoded", text)) << text;
+    EXPECT_EQ(t->encode(text, {row.flag("add_special", false), row.flag("parse_special")}), ids) << text;
+    EXPECT_EQ(t->decode(ids, true), row.text("decoded", text)) << text;
   }
-  EXPECT_GT(count, 200);
+  EXPECT_GT(count, 70);
 }
 
-TEST(Tokenizer, GoldenLlama2) {
+TEST(Tokenizer, GoldenRows) {
   const Path dir = shared_dir() / "tokenizers";
-  SKIP_WITHOUT(dir / "llama2-tokenizer.model");
-  expect_golden(dir / "llama2-tokenizer.model", dir / "golden/llama2.jsonl");
-}
-
-TEST(Tokenizer, GoldenMistral) {
-  const Path dir = shared_dir() / "tokenizers";
-  SKIP_WITHOUT(dir / "mistral_tokenizer.model.v1");
-  expect_golden(dir / "mistral_tokenizer.model.v1", dir / "golden/mistral_v1.jsonl");
-}
-
-TEST(Tokenizer, UnigramModelsAreRefused) {
-  const Path dir = shared_dir() / "tokenizers/golden";
-  SKIP_WITHOUT(dir / "unigram_identity.model");
-  for (const char* name : {"unigram_identity.model", "unigram_nfkc.model"}) {
-    EXPECT_NE(message_of([&] { load_tokenizer((dir / name).string()); }).find("unigram is not read yet"),
-              std::string::npos);
+  SKIP_WITHOUT(dir / "golden");
+  const auto at = [&](const char* name) { return (dir / name).string(); };
+  expect_golden(at("llama2-tokenizer.model"), at("golden/llama2.jsonl"));
+  expect_golden(at("mistral_tokenizer.model.v1"), at("golden/mistral_v1.jsonl"));
+  expect_golden(at("20B_tokenizer.json"), at("golden/gpt_neox_20b.jsonl"));
+  expect_golden(at("gpt2_vocab.json") + "," + at("gpt2_merges.txt"), at("golden/gpt2.jsonl"));
+  for (const char* name : {"bpe_llama", "bpe_llama3", "bpe_llama_metaspace", "bpe_qwen2"}) {
+    expect_golden(at("golden/") + name + ".json", at("golden/") + name + ".jsonl");
+  }
+  for (const char* name : {"unigram_identity", "unigram_nfkc"}) {
+    expect_golden(at("golden/") + name + ".model", at("golden/") + name + ".jsonl");
   }
 }
 
-TEST(Tokenizer, LlamaCppCases) {
+// llama.cpp's own cases of a vocabulary in a GGUF; its copy in a folder must give the same.
+TEST(Tokenizer, GgufVocabularies) {
   const Path dir = shared_dir() / "tokenizers";
   SKIP_WITHOUT(dir / "ggml-vocab-llama-spm.gguf.inp");
-  const Loaded t = load_tokenizer((dir / "llama2-tokenizer.model").string());
-  const std::string inputs = read_file(dir / "ggml-vocab-llama-spm.gguf.inp"),
-                    mark = "\n__ggml_vocab_test__\n";
-  std::ifstream outputs(dir / "ggml-vocab-llama-spm.gguf.out");
-  int count = 0;
-  for (size_t begin = 0, end; begin < inputs.size(); begin = end + mark.size(), count++) {
-    end = std::min(inputs.find(mark, begin), inputs.size());
-    std::string line;
-    ASSERT_TRUE(std::getline(outputs, line));
-    std::istringstream numbers(line);
-    const Ids ids{std::istream_iterator<int32_t>(numbers), {}};
-    EXPECT_EQ(t->encode(inputs.substr(begin, end - begin)), ids) << line;
+  for (const char* name : {"llama-spm", "gpt-2", "mpt"}) {
+    const std::string file = (dir / "ggml-vocab-").string() + name + ".gguf";
+    const Loaded t = load_tokenizer(file);
+    TempDir folder;
+    copy_tokenizer(*t, folder.path());
+    const Loaded copy = find_tokenizer(folder.path());
+    const std::string inputs = read_file(file + ".inp"), mark = "\n__ggml_vocab_test__\n";
+    std::ifstream outputs(file + ".out");
+    int count = 0;
+    for (size_t begin = 0, end; begin < inputs.size(); begin = end + mark.size(), count++) {
+      end = std::min(inputs.find(mark, begin), inputs.size());
+      std::string line;
+      ASSERT_TRUE(std::getline(outputs, line));
+      std::istringstream numbers(line);
+      const Ids ids{std::istream_iterator<int32_t>(numbers), {}};
+      EXPECT_EQ(t->encode(inputs.substr(begin, end - begin)), ids) << name << ": " << line;
+      EXPECT_EQ(copy->encode(inputs.substr(begin, end - begin)), ids) << name << ", copied: " << line;
+    }
+    EXPECT_GE(count, 45);
+    EXPECT_EQ(copy->bos(), t->bos());
+    EXPECT_EQ(copy->adds_bos(), t->adds_bos());
   }
-  EXPECT_GE(count, 45);
+}
+
+Path smollm2() {
+  const char* home = std::getenv("HOME");
+  return Path(home ? home : "") / ".cache/supra/SmolLM2-135M-Instruct.Q4_1.gguf";
+}
+
+TEST(Tokenizer, SmolLm2) {
+  const Path golden = shared_dir() / "golden/smollm2";
+  SKIP_WITHOUT(smollm2());
+  SKIP_WITHOUT(golden / "tokens.jsonl");
+  expect_golden(smollm2().string(), golden / "tokens.jsonl");
+  TempDir folder;
+  copy_tokenizer(*load_tokenizer(smollm2().string()), folder.path());
+  expect_golden(folder.path().string(), golden / "tokens.jsonl");
+  EXPECT_STREQ(chat_template_of(find_tokenizer(folder.path())->chat_template()).name(), "chatml");
+}
+
+// Its template has a system message of its own.
+TEST(Tokenizer, SmolLm2Conversations) {
+  SKIP_WITHOUT(smollm2());
+  SKIP_WITHOUT(shared_dir() / "golden/smollm2/prompts.jsonl");
+  const ChatTemplate chat = chat_template_of(load_tokenizer(smollm2().string())->chat_template());
+  std::ifstream lines(shared_dir() / "golden/smollm2/prompts.jsonl");
+  int count = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const Json row = Json::parse(line, "prompts.jsonl");
+    if (!row.find("messages")) continue;
+    std::vector<ChatMessage> messages;
+    for (const Json& m : row.at("messages").as_array())
+      messages.push_back({m.text("role"), m.text("content")});
+    EXPECT_EQ(chat.render(messages, true), row.text("prompt"));
+    count++;
+  }
+  EXPECT_EQ(count, 2);
+}
+
+TEST(Tokenizer, ChatTemplates) {
+  const std::vector<ChatMessage> talk = {{"system", "S"}, {"user", "U"}, {"assistant", "A"}, {"user", "V"}};
+  const auto render = [&](const char* program) { return chat_template_of(program).render(talk, true); };
+  EXPECT_EQ(
+      render("<|im_start|>"),
+      "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+      "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(render("<|start_header_id|>"),
+            "<|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|"
+            ">\n\nU<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_"
+            "id|>\n\nV<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n");
+  EXPECT_EQ(render("[INST] <<SYS>>"), "[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A </s><s>[INST] V [/INST]");
+  EXPECT_EQ(render("[INST]"), "[INST] S\n\nU [/INST]A</s>[INST] V [/INST]");
+  EXPECT_EQ(render(""), "S\nUser: U\nAssistant: A\nUser: V\nAssistant:");
+  EXPECT_EQ(chat_template_of("'<|im_start|>system\\nBe kind.<|im_end|>'").default_system, "Be kind.");
+  EXPECT_THROW(chat_template_of("{{ messages }}"), Error);
+  EXPECT_THROW(chat_template_of("").render(std::vector<ChatMessage>{{"tool", ""}}, true), Error);
+}
+
+// uint16 ids, 50256 behind each story; in the text a line end, <|endoftext|> and a line end.
+TEST(Tokenizer, TinyStoriesIdForId) {
+  const Path dir = shared_dir() / "tokenizers", data = shared_dir() / "data/tinystories";
+  SKIP_WITHOUT(data / "val.decoded.txt");
+  const Loaded t =
+      load_tokenizer((dir / "gpt2_vocab.json").string() + "," + (dir / "gpt2_merges.txt").string());
+  const std::string text = read_file(data / "val.decoded.txt"), bin = read_file(data / "val.bin"),
+                    mark = "\n<|endoftext|>\n";
+  Ids ids, expected;
+  for (size_t begin = 0, end; begin < text.size(); begin = end + mark.size()) {
+    end = std::min(text.find(mark, begin), text.size());
+    const Ids story = t->encode(std::string_view(text).substr(begin, end - begin));
+    ids.insert(ids.end(), story.begin(), story.end());
+    ids.push_back(t->eos());
+  }
+  for (size_t i = 0; i + 1 < bin.size(); i += 2)
+    expected.push_back(uint8_t(bin[i]) | uint8_t(bin[i + 1]) << 8);
+  EXPECT_EQ(ids.size(), 622159u);
+  EXPECT_TRUE(ids == expected);
+}
+
+// Truncated and flipped: an Error, or a tokenizer that encodes and decodes.
+TEST(Tokenizer, DamagedVocabulariesGiveErrors) {
+  const Path dir = shared_dir() / "tokenizers";
+  SKIP_WITHOUT(dir / "golden");
+  Philox random(5);
+  TempDir folder;
+  const auto try_to_read = [&](const Path& name, const std::string& bytes) {
+    const Path path = folder.path() / name;
+    std::ofstream(path, std::ios::binary) << bytes;
+    try {
+      const Loaded t = load_tokenizer(path.string());
+      const Ids ids = t->encode("It's 12345 <s>\xff \u00e9e\u0301 the", {true, true});
+      for (const int32_t id : ids) ASSERT_TRUE(id >= 0 && id < t->size());
+      t->decode(ids, true);
+    } catch (const Error&) {
+    }
+  };
+  for (const char* name : {"golden/bpe_llama.json", "golden/bpe_qwen2.json", "golden/unigram_identity.model",
+                           "golden/unigram_nfkc.model"}) {
+    const std::string file = read_file(dir / name);
+    for (size_t i = 0; i < 200; i++) {
+      try_to_read(Path(name).filename(), file.substr(0, file.size() * i / 200));
+      std::string flipped = file;
+      flipped[random.below(file.size())] ^= static_cast<char>(1 + random.below(255));
+      try_to_read(Path(name).filename(), flipped);
+    }
+  }
+  // of a large GGUF, the part in front of its list of pieces and a little of that
+  const std::string file = read_file(dir / "ggml-vocab-llama-spm.gguf");
+  for (size_t i = 0; i < 20; i++) {
+    try_to_read("v.gguf", file.substr(0, file.size() * i / 20));
+    std::string flipped = file;
+    flipped[random.below(2000)] ^= static_cast<char>(1 + random.below(255));
+    try_to_read("v.gguf", flipped);
+  }
 }
 
 // Two files of one vocabulary.

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "supra/inference/generate.h"
+#include "supra/tokenizers/chat_template.h"
 #include "tools/command.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
@@ -14,12 +15,21 @@ namespace {
 constexpr const char* kHelp =
     "Type a line and the model goes on from it; the state is kept from line to line.\n"
     "/save F  /load F  keep the state in a file, go on from one      /reset  forget everything\n"
+    "/raw     text as it is, or back to the model's chat template\n"
     "/state   its size                                               /quit   or Ctrl-D\n";
 
 class Chat {
  public:
-  Chat(const Model& model, const SamplerOptions& sampling, GenerateOptions options)
-      : tokenizer_(tokenizer_of(model)), session_(*model.decoder), sampler_(sampling), options_(std::move(options)) {
+  Chat(const Model& model, const SamplerOptions& sampling, GenerateOptions options, const std::string& system,
+       bool raw)
+      : tokenizer_(tokenizer_of(model)),
+        session_(*model.decoder),
+        sampler_(sampling),
+        options_(std::move(options)),
+        raw_(raw) {
+    if (!raw_) template_ = chat_template_of(tokenizer_.chat_template());
+    raw_ = raw_ || (template_.form == ChatTemplate::Form::plain && system.empty());
+    if (!system.empty()) template_.default_system = system;
     options_.should_stop = interrupted;
     options_.on_text = [](const std::string& text) {
       fputs(text.c_str(), stdout);
@@ -38,35 +48,60 @@ class Chat {
       }
       return true;
     }
-    std::vector<int32_t> ids = tokenizer_.encode(line);
+    std::vector<int32_t> ids = tokenizer_.encode(raw_ ? line : what_is_new(line), {.parse_special = !raw_});
     if (session_.position() == 0 && tokenizer_.adds_bos()) ids.insert(ids.begin(), tokenizer_.bos());
     if (ids.empty() && !session_.logits().defined()) return true;
     if (!ids.empty()) session_.feed(ids);
     history_.insert(history_.end(), ids.begin(), ids.end());
     // from now on Ctrl-C ends this answer, not the program
     catch_interrupts();
-    generate(session_, &tokenizer_, sampler_, history_, options_);
+    const Generated answer = generate(session_, &tokenizer_, sampler_, history_, options_);
+    if (!raw_) {
+      written_ += answer.text;
+      messages_.push_back({"assistant", answer.text});
+    }
     printf("\n");
     return true;
   }
 
  private:
+  // What the model has not read yet of the conversation with this line at its end: the text behind its last
+  // answer.
+  std::string what_is_new(const std::string& line) {
+    if (messages_.empty() && !template_.default_system.empty())
+      messages_.push_back({"system", template_.default_system});
+    messages_.push_back({"user", line});
+    const std::string all = template_.render(messages_, true);
+    std::string part = all.starts_with(written_) ? all.substr(written_.size()) : all;
+    written_ = all;
+    return part;
+  }
+
   void command(const std::string& line) {
     const size_t blank = line.find(' ');
     const std::string name = line.substr(0, blank);
-    const std::string file = blank == std::string::npos ? "" : line.substr(line.find_first_not_of(' ', blank));
+    const std::string file =
+        blank == std::string::npos ? "" : line.substr(line.find_first_not_of(' ', blank));
     if (name == "/reset") {
       session_.reset();
       history_.clear();
+      messages_.clear();
+      written_.clear();
       printf("the state is empty\n");
+    } else if (name == "/raw") {
+      raw_ = !raw_;
+      printf("%s\n", raw_ ? "text as it is" : template_.name());
     } else if (name == "/state") {
       printf("%s at position %ld\n", format_bytes(static_cast<double>(session_.state_bytes())).c_str(),
              static_cast<long>(session_.position()));
     } else if (name == "/save" || name == "/load") {
       CHECK(!file.empty(), "%s needs a file name", name.c_str());
-      if (name == "/save") session_.save(file);
-      else session_.load(file);
-      printf("%s %s, position %ld\n", name == "/save" ? "saved" : "loaded", file.c_str(), static_cast<long>(session_.position()));
+      if (name == "/save")
+        session_.save(file);
+      else
+        session_.load(file);
+      printf("%s %s, position %ld\n", name == "/save" ? "saved" : "loaded", file.c_str(),
+             static_cast<long>(session_.position()));
     } else {
       fputs(kHelp, stdout);
     }
@@ -77,25 +112,33 @@ class Chat {
   Sampler sampler_;
   GenerateOptions options_;
   std::vector<int32_t> history_;
+  bool raw_;
+  ChatTemplate template_;
+  std::vector<ChatMessage> messages_;
+  // What the model has read and written of them.
+  std::string written_;
 };
 
 }  // namespace
 
 int run_chat(Args& args) {
   Path input;
-  std::string tokenizer_file;
+  std::string tokenizer_file, system;
+  bool raw = false;
   GenerateOptions options;
   SamplingFlags sampling;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&options.tokens, "--tokens -n", "N", "tokens of an answer at most").at_least(1);
   args.flag(&options.stop, "--stop", "S", "texts that end an answer");
+  args.flag(&system, "--system", "S", "what the system says first, instead of the model's own words");
+  args.flag(&raw, "--raw", "lines go in as they are, without the model's chat template");
   sampling.declare(args);
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
   common_flags(args);
   args.parse();
 
   const Model model = load_model(input, tokenizer_file, Weights::folded);
-  Chat chat(model, sampling.finish(), options);
+  Chat chat(model, sampling.finish(), options, system, raw);
   fputs(kHelp, stdout);
   std::string line;
   while (true) {

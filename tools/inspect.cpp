@@ -5,6 +5,7 @@
 #include "supra/formats/config_json.h"
 #include "supra/formats/model_source.h"
 #include "supra/model.h"
+#include "supra/tokenizers/chat_template.h"
 #include "tools/command.h"
 #include "tools/human.h"
 
@@ -62,8 +63,10 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
 std::string describe_tokenizer(const Path& path) {
   try {
     const auto tokenizer = find_tokenizer(path);
-    return tokenizer ? format("%s, %d pieces", tokenizer->kind(), tokenizer->size())
-                     : "none beside the model";
+    if (!tokenizer) return "none beside the model";
+    const std::string text = format("%s, %d pieces", tokenizer->kind(), tokenizer->size());
+    if (tokenizer->chat_template().empty()) return text;
+    return text + ", chat template " + chat_template_of(tokenizer->chat_template()).name();
   } catch (const Error& error) {
     return error.what();
   }

@@ -12,13 +12,15 @@ static constexpr std::string_view kSpace = "\u2581";
 
 BpeTokenizer::BpeTokenizer(const char* kind, BpeVocabulary vocabulary, Marks marks, std::vector<File> files,
                            const std::string& where, std::string chat_template)
-    : Tokenizer(kind, static_cast<int32_t>(vocabulary.pieces.size()), marks), vocabulary_(std::move(vocabulary)) {
+    : Tokenizer(kind, static_cast<int32_t>(vocabulary.pieces.size()), marks),
+      vocabulary_(std::move(vocabulary)) {
   files_ = std::move(files);
   chat_template_ = std::move(chat_template);
   byte_ids_.fill(-1);
   for (const AddedToken& token : vocabulary_.added) {
-    CHECK(token.id >= 0 && token.id < size() && !token.text.empty(), "%s: the added token \"%s\" has the id %d of %d", where.c_str(),
-          token.text.c_str(), token.id, size());
+    CHECK(token.id >= 0 && token.id < size() && !token.text.empty(),
+          "%s: the added token \"%s\" has the id %d of %d", where.c_str(), token.text.c_str(), token.id,
+          size());
     added_[token.text] = token.id;
     if (token.special) special_[token.id] = true;
     (token.normalized ? normalized_with_special_ : raw_with_special_).add(token.text);
@@ -37,7 +39,8 @@ BpeTokenizer::BpeTokenizer(const char* kind, BpeVocabulary vocabulary, Marks mar
   for (size_t i = 0; i < vocabulary_.merges.size(); i++) {
     const auto& [left, right] = vocabulary_.merges[i];
     whole = left + right;
-    CHECK(table_.find(whole) >= 0, "%s: merge %zu makes \"%s\", which is no piece", where.c_str(), i, whole.c_str());
+    CHECK(table_.find(whole) >= 0, "%s: merge %zu makes \"%s\", which is no piece", where.c_str(), i,
+          whole.c_str());
     table_.add_merge(whole, left.size(), -static_cast<float>(i));
   }
 }
@@ -55,17 +58,19 @@ static constexpr size_t kLongestKnown = 64, kMostKnownBytes = 32 << 20;
 
 BpeTokenizer::Ids BpeTokenizer::encode_text(std::string_view text, bool parse_special) const {
   Words words = {{}, false, {}, 0, PairMerger(table_, [&](std::string_view symbol, int32_t id) {
-    const bool was_unknown = std::exchange(words.after_unknown, false);
-    if (id >= 0) return words.ids.push_back(id);
-    bool has_bytes = vocabulary_.byte_fallback;
-    for (const char c : symbol) has_bytes = has_bytes && byte_ids_[static_cast<uint8_t>(c)] >= 0;
-    if (has_bytes) {
-      for (const char c : symbol) words.ids.push_back(byte_ids_[static_cast<uint8_t>(c)]);
-      return;
-    }
-    if (vocabulary_.unknown >= 0 && !(was_unknown && vocabulary_.fuse_unknown)) words.ids.push_back(vocabulary_.unknown);
-    words.after_unknown = true;
-  })};
+                   const bool was_unknown = std::exchange(words.after_unknown, false);
+                   if (id >= 0) return words.ids.push_back(id);
+                   bool has_bytes = vocabulary_.byte_fallback;
+                   for (const char c : symbol)
+                     has_bytes = has_bytes && byte_ids_[static_cast<uint8_t>(c)] >= 0;
+                   if (has_bytes) {
+                     for (const char c : symbol) words.ids.push_back(byte_ids_[static_cast<uint8_t>(c)]);
+                     return;
+                   }
+                   if (vocabulary_.unknown >= 0 && !(was_unknown && vocabulary_.fuse_unknown))
+                     words.ids.push_back(vocabulary_.unknown);
+                   words.after_unknown = true;
+                 })};
   const PrefixMatcher& tokens = parse_special ? raw_with_special_ : raw_;
   const PrefixMatcher& later = parse_special ? normalized_with_special_ : normalized_;
   // cuts the tokens out of a text and hands on what lies between them
@@ -86,7 +91,8 @@ BpeTokenizer::Ids BpeTokenizer::encode_text(std::string_view text, bool parse_sp
   };
   cut(tokens, text, [&](std::string_view part, bool beginning) {
     const std::string normal = vocabulary_.nfc ? nfc(part) : std::string(part);
-    cut(later, normal, [&](std::string_view rest, bool first) { encode_part(rest, beginning && first, words); });
+    cut(later, normal,
+        [&](std::string_view rest, bool first) { encode_part(rest, beginning && first, words); });
   });
   return std::move(words.ids);
 }
@@ -103,8 +109,10 @@ void BpeTokenizer::encode_part(std::string_view text, bool beginning, Words& wor
                     (vocabulary_.space == Space::beginning && beginning && !has);
   std::string spaced(adds ? kSpace : "");
   for (const char c : text) {
-    if (c == ' ') spaced += kSpace;
-    else spaced += c;
+    if (c == ' ')
+      spaced += kSpace;
+    else
+      spaced += c;
   }
   encode_words(spaced, words);
 }
@@ -134,8 +142,10 @@ void BpeTokenizer::encode_words(std::string_view text, Words& words) const {
     words.known.emplace(word, Ids(words.ids.begin() + static_cast<int64_t>(before), words.ids.end()));
     words.known_bytes += word.size() + 64;
   };
-  if (vocabulary_.pattern) vocabulary_.pattern->each_word(text, encode);
-  else encode(text);
+  if (vocabulary_.pattern)
+    vocabulary_.pattern->each_word(text, encode);
+  else
+    encode(text);
 }
 
 std::string BpeTokenizer::piece_text(int32_t id, bool first) const {
@@ -144,7 +154,8 @@ std::string BpeTokenizer::piece_text(int32_t id, bool first) const {
   const int byte = byte_of(piece);
   if (byte >= 0) return {static_cast<char>(byte)};
   std::string_view rest = piece;
-  if (first && vocabulary_.space != BpeVocabulary::Space::none && rest.starts_with(kSpace)) rest.remove_prefix(kSpace.size());
+  if (first && vocabulary_.space != BpeVocabulary::Space::none && rest.starts_with(kSpace))
+    rest.remove_prefix(kSpace.size());
   std::string text;
   while (!rest.empty()) {
     const bool space = rest.starts_with(kSpace);

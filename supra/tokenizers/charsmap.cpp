@@ -10,15 +10,17 @@ CharsMap::CharsMap(std::string_view bytes, const std::string& where) {
   ByteReader in(bytes, where);
   const auto size = in.number<uint32_t>("the size of a charsmap's trie");
   const std::string_view trie = in.bytes(size, "a charsmap's trie");
-  CHECK(size > 0 && size % sizeof(uint32_t) == 0, "%s: a charsmap's trie has %u bytes, not a multiple of 4", where.c_str(), size);
+  CHECK(size > 0 && size % sizeof(uint32_t) == 0, "%s: a charsmap's trie has %u bytes, not a multiple of 4",
+        where.c_str(), size);
   units_.resize(size / sizeof(uint32_t));
   memcpy(units_.data(), trie.data(), size);
   texts_ = in.bytes(in.left(), "a charsmap's texts");
   CHECK(texts_.ends_with('\0'), "%s: a charsmap's last text does not end", where.c_str());
 }
 
-// A unit holds the byte that leads to it (8 bits, with bit 31 clear), whether a value hangs below (bit 8), and the
-// distance to its children (bits 10 to 30, times 256 where bit 9 is set); one that is a value, that in 31 bits.
+// A unit holds the byte that leads to it (8 bits, with bit 31 clear), whether a value hangs below (bit 8),
+// and the distance to its children (bits 10 to 30, times 256 where bit 9 is set); one that is a value, that
+// in 31 bits.
 CharsMap::Rule CharsMap::match(std::string_view text) const {
   if (units_.empty()) return {};
   const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); };

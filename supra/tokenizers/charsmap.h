@@ -6,8 +6,9 @@
 
 namespace supra {
 
-// SentencePiece's precompiled_charsmap (normalizer.cc, github google/sentencepiece), the rules of nmt_nfkc and its like:
-// u32 size in bytes of a double-array trie (darts-clone), its units, then the texts it points to, each ended by a zero.
+// SentencePiece's precompiled_charsmap (normalizer.cc, github google/sentencepiece), the rules of nmt_nfkc
+// and its like: u32 size in bytes of a double-array trie (darts-clone), its units, then the texts it points
+// to, each ended by a zero.
 class CharsMap {
  public:
   CharsMap() = default;

@@ -32,10 +32,12 @@ struct Vocabulary {
 Vocabulary read_vocabulary(const Gguf& file, bool adds_bos) {
   Vocabulary v;
   v.texts = file.texts("tokenizer.ggml.tokens");
-  if (file.has("tokenizer.ggml.token_type")) v.types = file.integers("tokenizer.ggml.token_type");
-  else v.types.assign(v.texts.size(), static_cast<int64_t>(Type::normal));
-  CHECK(v.types.size() == v.texts.size(), "%s: tokenizer.ggml.tokens holds %zu texts, token_type %zu types", file.path().c_str(),
-        v.texts.size(), v.types.size());
+  if (file.has("tokenizer.ggml.token_type"))
+    v.types = file.integers("tokenizer.ggml.token_type");
+  else
+    v.types.assign(v.texts.size(), static_cast<int64_t>(Type::normal));
+  CHECK(v.types.size() == v.texts.size(), "%s: tokenizer.ggml.tokens holds %zu texts, token_type %zu types",
+        file.path().c_str(), v.texts.size(), v.types.size());
   v.marks.bos = id_at(file, "tokenizer.ggml.bos_token_id", v.texts.size());
   v.marks.eos = id_at(file, "tokenizer.ggml.eos_token_id", v.texts.size());
   v.marks.bos_in_front = v.marks.bos >= 0 && file.flag("tokenizer.ggml.add_bos_token", adds_bos);
@@ -53,15 +55,16 @@ Tokenizer::File config_file(const Gguf& file, const Vocabulary& v, const char* t
   config.set("add_eos_token", v.marks.eos_behind);
   if (v.marks.bos >= 0) config.set("bos_token", std::string(v.texts[v.marks.bos]));
   if (v.marks.eos >= 0) config.set("eos_token", std::string(v.texts[v.marks.eos]));
-  if (file.has("tokenizer.chat_template")) config.set("chat_template", std::string(file.text("tokenizer.chat_template")));
+  if (file.has("tokenizer.chat_template"))
+    config.set("chat_template", std::string(file.text("tokenizer.chat_template")));
   return {"tokenizer_config.json", config.dump(true) + "\n"};
 }
 
 // SentencePiece's .model with the same pieces (fields: sentencepiece_model.cpp).
 std::string model_file(const Gguf& file, const Vocabulary& v) {
   const std::vector<double> scores = file.numbers("tokenizer.ggml.scores");
-  CHECK(scores.size() == v.texts.size(), "%s: tokenizer.ggml.tokens holds %zu texts, scores %zu numbers", file.path().c_str(),
-        v.texts.size(), scores.size());
+  CHECK(scores.size() == v.texts.size(), "%s: tokenizer.ggml.tokens holds %zu texts, scores %zu numbers",
+        file.path().c_str(), v.texts.size(), scores.size());
   ProtoWriter model;
   bool bytes = false;
   for (size_t id = 0; id < v.texts.size(); id++) {
@@ -76,7 +79,9 @@ std::string model_file(const Gguf& file, const Vocabulary& v) {
   trainer.integer(3, 2).integer(35, bytes);
   if (v.marks.bos >= 0) trainer.bytes(46, v.texts[v.marks.bos]);
   if (v.marks.eos >= 0) trainer.bytes(47, v.texts[v.marks.eos]);
-  normalizer.bytes(1, "identity").integer(3, file.flag("tokenizer.ggml.add_space_prefix", true)).integer(4, 0);
+  normalizer.bytes(1, "identity")
+      .integer(3, file.flag("tokenizer.ggml.add_space_prefix", true))
+      .integer(4, 0);
   return model.bytes(2, trainer.text()).bytes(3, normalizer.text()).text();
 }
 
@@ -107,7 +112,8 @@ Json pre_tokenizer(const SplitPattern& pattern) {
 
 class GgufBpe : public BpeTokenizer {
  public:
-  GgufBpe(std::shared_ptr<const Gguf> file, const SplitPattern& pattern, BpeVocabulary vocabulary, Vocabulary texts)
+  GgufBpe(std::shared_ptr<const Gguf> file, const SplitPattern& pattern, BpeVocabulary vocabulary,
+          Vocabulary texts)
       : BpeTokenizer("byte-level BPE (GGUF)", std::move(vocabulary), texts.marks, {}, file->path().string()),
         file_(std::move(file)),
         pattern_(pattern),
@@ -132,7 +138,8 @@ class GgufBpe : public BpeTokenizer {
       token.set("special", special);
       added.push(std::move(token));
     }
-    for (const std::string_view merge : file_->texts("tokenizer.ggml.merges")) merges.push(std::string(merge));
+    for (const std::string_view merge : file_->texts("tokenizer.ggml.merges"))
+      merges.push(std::string(merge));
     model.set("type", "BPE");
     model.set("ignore_merges", pattern_.most_digits == 3);
     model.set("vocab", Json::object(std::move(vocabulary)));
@@ -156,7 +163,8 @@ class GgufBpe : public BpeTokenizer {
 std::shared_ptr<const Tokenizer> read_byte_level(std::shared_ptr<const Gguf> file) {
   const std::string where = file->path().string(), name(file->text("tokenizer.ggml.pre", "default"));
   const SplitPattern* pattern = pattern_of_name(name);
-  CHECK(pattern, "%s: the pre-tokenizer %s (tokenizer.ggml.pre) is not supported", where.c_str(), name.c_str());
+  CHECK(pattern, "%s: the pre-tokenizer %s (tokenizer.ggml.pre) is not supported", where.c_str(),
+        name.c_str());
   const bool llama3 = pattern->most_digits == 3;
   Vocabulary texts = read_vocabulary(*file, llama3);
   BpeVocabulary v;
@@ -167,7 +175,8 @@ std::shared_ptr<const Tokenizer> read_byte_level(std::shared_ptr<const Gguf> fil
     const bool special = is(texts.types[id], Type::control) || is(texts.types[id], Type::unknown);
     const bool added = special || is(texts.types[id], Type::user_defined);
     v.pieces.push_back(added ? std::string(text) : bytes_of_piece(text));
-    if (added && !text.empty()) v.added.push_back({static_cast<int32_t>(id), std::string(text), special, false});
+    if (added && !text.empty())
+      v.added.push_back({static_cast<int32_t>(id), std::string(text), special, false});
   }
   for (const std::string_view merge : file->texts("tokenizer.ggml.merges")) add_merge_line(v, merge, where);
   return std::make_shared<GgufBpe>(std::move(file), *pattern, std::move(v), std::move(texts));
@@ -180,12 +189,14 @@ std::shared_ptr<const Tokenizer> make_gguf_tokenizer(const Path& path) {
   if (!file->has("tokenizer.ggml.tokens")) return nullptr;
   const std::string kind(file->text("tokenizer.ggml.model"));
   if (kind == "gpt2") return read_byte_level(std::move(file));
-  CHECK(kind == "llama", "%s: a vocabulary of the kind %s (tokenizer.ggml.model) is not supported, llama and gpt2 are", path.c_str(),
-        kind.c_str());
+  CHECK(kind == "llama",
+        "%s: a vocabulary of the kind %s (tokenizer.ggml.model) is not supported, llama and gpt2 are",
+        path.c_str(), kind.c_str());
   const Vocabulary v = read_vocabulary(*file, true);
-  return make_sentencepiece_tokenizer(model_file(*file, v), path.string(),
-                                      SentencePieceBeside{v.marks, config_file(*file, v, "LlamaTokenizer"),
-                                                          std::string(file->text("tokenizer.chat_template", ""))});
+  return make_sentencepiece_tokenizer(
+      model_file(*file, v), path.string(),
+      SentencePieceBeside{v.marks, config_file(*file, v, "LlamaTokenizer"),
+                          std::string(file->text("tokenizer.chat_template", ""))});
 }
 
 }  // namespace supra

@@ -24,8 +24,7 @@ PieceTokenizer::PieceTokenizer(const char* kind, Spec spec)
   }
 }
 
-std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, bool) const {
-  std::vector<int32_t> ids;
+void PieceTokenizer::encode_part(std::string_view text, std::vector<int32_t>& ids) const {
   bool after_unknown = false;
   split(text, [&](std::string_view symbol, int32_t id) {
     const bool unknown = id < 0 && !spec_.bytes;
@@ -39,6 +38,21 @@ std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, bool) co
     }
     after_unknown = unknown;
   });
+}
+
+std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, bool parse_special) const {
+  std::vector<int32_t> ids;
+  size_t begin = 0;
+  for (size_t at = 0; parse_special && at < text.size();) {
+    const size_t size = mark_texts_.match(text.substr(at));
+    if (size > 0) {
+      encode_part(text.substr(begin, at - begin), ids);
+      ids.push_back(marks_.at(text.substr(at, size)));
+      begin = at + size;
+    }
+    at += size > 0 ? size : 1;
+  }
+  encode_part(text.substr(begin), ids);
   return ids;
 }
 

@@ -5,11 +5,12 @@
 #include <vector>
 
 #include "supra/tokenizers/pair_merger.h"
+#include "supra/tokenizers/prefix_matcher.h"
 #include "supra/tokenizers/tokenizer.h"
 
 // What llama2.c's tokenizer and SentencePiece's BPE have in common, the former being an export of the latter:
-// pieces with scores and types, what is no piece, and decoding. They differ in their files and in how a text becomes
-// the first symbols.
+// pieces with scores and types, what is no piece, and decoding. They differ in their files and in how a text
+// becomes the first symbols.
 
 namespace supra {
 
@@ -41,11 +42,15 @@ class PieceTokenizer : public Tokenizer {
 
   const Spec spec_;
   PieceTable table_;  // filled by the kind: the pieces that merging makes
+  // Filled by a kind that parses them: the texts of control pieces.
+  std::unordered_map<std::string_view, int32_t> marks_;
+  PrefixMatcher mark_texts_;
 
  private:
   // Hands out the pieces of a text from left to right.
   virtual void split(std::string_view text, const PairMerger::Emit& emit) const = 0;
 
+  void encode_part(std::string_view text, std::vector<int32_t>& ids) const;
   std::vector<int32_t> encode_text(std::string_view text, bool parse_special) const final;
   std::string piece_text(int32_t id, bool first) const final;
   bool is_mark(int32_t id) const final;

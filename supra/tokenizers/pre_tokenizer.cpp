@@ -10,8 +10,8 @@ namespace {
 
 using enum CharacterClass;
 
-constexpr SplitPattern kGpt2 = {}, kLlama3 = {.modern = true, .most_digits = 3}, kQwen2 = {.modern = true, .most_digits = 1},
-                       kSmolLm = {.digits_first = true};
+constexpr SplitPattern kGpt2 = {}, kLlama3 = {.modern = true, .most_digits = 3},
+                       kQwen2 = {.modern = true, .most_digits = 1}, kSmolLm = {.digits_first = true};
 
 // Bytes of the characters of a class from `at` on, `most` of them.
 size_t run_of(CharacterClass wanted, std::string_view text, size_t at, int most = INT32_MAX) {
@@ -31,8 +31,11 @@ size_t contraction(std::string_view text, bool any_case) {
   if (any_case && text.substr(1).starts_with("\u017f")) return 3;
   for (const std::string_view ending : {"s", "t", "re", "ve", "m", "ll", "d"}) {
     const std::string_view given = text.substr(1, ending.size());
-    const auto same = [&](char a, char b) { return a == b || (any_case && b >= 'A' && b <= 'Z' && a == b + 32); };
-    if (given.size() == ending.size() && std::equal(ending.begin(), ending.end(), given.begin(), same)) return 1 + ending.size();
+    const auto same = [&](char a, char b) {
+      return a == b || (any_case && b >= 'A' && b <= 'Z' && a == b + 32);
+    };
+    if (given.size() == ending.size() && std::equal(ending.begin(), ending.end(), given.begin(), same))
+      return 1 + ending.size();
   }
   return 0;
 }
@@ -72,7 +75,8 @@ size_t SplitPattern::next_word(std::string_view text) const {
   const CharacterClass first = class_of(c.code_point);
   // what may stand in front of letters, numbers and symbols
   const size_t blank = text[0] == ' ' ? 1 : 0;
-  const bool leads = modern ? first != letter && first != number && text[0] != '\r' && text[0] != '\n' : blank == 1;
+  const bool leads =
+      modern ? first != letter && first != number && text[0] != '\r' && text[0] != '\n' : blank == 1;
   const size_t lead = leads ? c.size : 0;
   if (const size_t size = run_of(letter, text, lead)) return lead + size;
   if (most_digits > 0 && first == number) return run_of(number, text, 0, most_digits);
@@ -92,8 +96,10 @@ static constexpr struct {
   const SplitPattern* pattern;
 } kRegexes[] = {
     {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", &kGpt2},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", &kLlama3},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", &kQwen2}};
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     &kLlama3},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     &kQwen2}};
 
 const SplitPattern* pattern_of_regex(std::string_view regex) {
   for (const auto& row : kRegexes) {
@@ -113,10 +119,21 @@ const SplitPattern* pattern_of_name(std::string_view name) {
   static const struct {
     std::string_view name;
     const SplitPattern* pattern;
-  } known[] = {{"gpt-2", &kGpt2},      {"mpt", &kGpt2},          {"olmo", &kGpt2},      {"jais", &kGpt2},
-               {"llama3", &kLlama3},   {"llama-v3", &kLlama3},   {"llama-bpe", &kLlama3}, {"falcon3", &kLlama3},
-               {"qwen2", &kQwen2},     {"stablelm2", &kQwen2},   {"deepseek-r1-qwen", &kQwen2},
-               {"smollm", &kSmolLm},   {"starcoder", &kSmolLm},  {"refact", &kSmolLm},  {"command-r", &kSmolLm}};
+  } known[] = {{"gpt-2", &kGpt2},
+               {"mpt", &kGpt2},
+               {"olmo", &kGpt2},
+               {"jais", &kGpt2},
+               {"llama3", &kLlama3},
+               {"llama-v3", &kLlama3},
+               {"llama-bpe", &kLlama3},
+               {"falcon3", &kLlama3},
+               {"qwen2", &kQwen2},
+               {"stablelm2", &kQwen2},
+               {"deepseek-r1-qwen", &kQwen2},
+               {"smollm", &kSmolLm},
+               {"starcoder", &kSmolLm},
+               {"refact", &kSmolLm},
+               {"command-r", &kSmolLm}};
   for (const auto& row : known) {
     if (row.name == name) return row.pattern;
   }

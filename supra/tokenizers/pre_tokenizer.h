@@ -3,13 +3,16 @@
 
 namespace supra {
 
-// How byte-level BPE cuts a text into words before it merges: the regular expressions that are in use, by hand.
+// How byte-level BPE cuts a text into words before it merges: the regular expressions that are in use, by
+// hand.
 struct SplitPattern {
-  // A contraction (['](s|t|re|ve|m|ll|d)) in capitals too, any character that is no letter, number or line end in front
-  // of letters instead of a space, line ends behind symbols, and blanks that end in a line end: Llama 3, Qwen2.
+  // A contraction (['](s|t|re|ve|m|ll|d)) in capitals too, any character that is no letter, number or line
+  // end in front of letters instead of a space, line ends behind symbols, and blanks that end in a line end:
+  // Llama 3, Qwen2.
   bool modern = false;
-  int most_digits = 0;        // numbers in pieces of so many; 0: whole, with the space in front
-  bool digits_first = false;  // every number character is a word of its own before anything else is looked at: SmolLM
+  int most_digits = 0;  // numbers in pieces of so many; 0: whole, with the space in front
+  bool digits_first =
+      false;  // every number character is a word of its own before anything else is looked at: SmolLM
 
   // Calls f with every word of a text.
   template <class F>

@@ -43,7 +43,8 @@ void read_trainer_spec(ProtoReader reader, const std::string& where, SentencePie
     if (reader.field() == 47) marks.eos = reader.bytes();
   }
   const char* kind = type == 3 ? "word" : type == 4 ? "char" : "of an unknown kind";
-  CHECK(type == 1 || type == 2, "%s: SentencePiece %s is not read (unigram and BPE are)", where.c_str(), kind);
+  CHECK(type == 1 || type == 2, "%s: SentencePiece %s is not read (unigram and BPE are)", where.c_str(),
+        kind);
   model.unigram = type == 1;
   CHECK(!suffix, "%s: SentencePiece with the space behind the word (treat_whitespace_as_suffix) is not read",
         where.c_str());
@@ -89,8 +90,8 @@ SentencePieceModel read_sentencepiece_model(std::string_view bytes, const std::s
     if (reader.field() == 5) {
       ProtoReader undoing = reader.message();
       while (undoing.next()) {
-        CHECK(undoing.field() != 2 || undoing.bytes().empty(), "%s: SentencePiece with rules for decoding is not read",
-              where.c_str());
+        CHECK(undoing.field() != 2 || undoing.bytes().empty(),
+              "%s: SentencePiece with rules for decoding is not read", where.c_str());
       }
     }
     trained = trained || reader.field() == 2;

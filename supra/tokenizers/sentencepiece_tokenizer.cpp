@@ -7,9 +7,9 @@
 #include "supra/tokenizers/unigram.h"
 #include "tensor/error.h"
 
-// SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226): the text is normalised, spaces become U+2581 and one is put
-// in front. Then BPE cuts user-defined pieces out and merges the rest from characters, unigram finds the likeliest
-// pieces. Ids agree with the library's, on text that is no UTF-8 too.
+// SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226): the text is normalised, spaces become U+2581
+// and one is put in front. Then BPE cuts user-defined pieces out and merges the rest from characters, unigram
+// finds the likeliest pieces. Ids agree with the library's, on text that is no UTF-8 too.
 
 namespace supra {
 
@@ -25,6 +25,8 @@ class SentencePieceTokenizer : public PieceTokenizer {
         charsmap_(std::move(model.charsmap)) {
     for (int32_t id = 0; id < size(); id++) {
       const Piece& piece = spec_.pieces[id];
+      if (piece.type == Piece::Type::control && marks_.try_emplace(piece.text, id).second)
+        mark_texts_.add(piece.text);
       if (piece.type != Piece::Type::normal && piece.type != Piece::Type::user_defined) continue;
       CHECK(table_.add(piece.text, id, piece.score), "%s: piece %d is there twice: %s", where.c_str(), id,
             piece.text.c_str());
@@ -72,8 +74,8 @@ class SentencePieceTokenizer : public PieceTokenizer {
     merger.finish();
   }
 
-  // What a text begins with and what it becomes: a user-defined piece stays, then the longest rule counts. A byte that
-  // is no UTF-8 becomes U+FFFD.
+  // What a text begins with and what it becomes: a user-defined piece stays, then the longest rule counts. A
+  // byte that is no UTF-8 becomes U+FFFD.
   CharsMap::Rule next(std::string_view text) const {
     if (const size_t size = user_defined_.match(text)) return {size, text.substr(0, size)};
     if (const CharsMap::Rule rule = charsmap_.match(text); rule.size > 0) return rule;
@@ -82,7 +84,8 @@ class SentencePieceTokenizer : public PieceTokenizer {
     return {size, text.substr(0, size)};
   }
 
-  // Spaces as the pieces write them. With remove_extra_whitespaces spaces at both ends go and runs of them are one.
+  // Spaces as the pieces write them. With remove_extra_whitespaces spaces at both ends go and runs of them
+  // are one.
   std::string normalise(std::string_view text) const {
     while (strip_ && !text.empty()) {
       const CharsMap::Rule first = next(text);
@@ -98,8 +101,10 @@ class SentencePieceTokenizer : public PieceTokenizer {
       std::string_view part = rule.text;
       while (skip_spaces && part.starts_with(' ')) part.remove_prefix(1);
       for (const char c : part) {
-        if (c == ' ') normal += space;
-        else normal += c;
+        if (c == ' ')
+          normal += space;
+        else
+          normal += c;
       }
       if (!part.empty()) skip_spaces = strip_ && part.ends_with(' ');
       text.remove_prefix(rule.size);
@@ -118,12 +123,15 @@ class SentencePieceTokenizer : public PieceTokenizer {
 
 std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                               const std::string& where) {
-  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where, nullptr);
+  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where,
+                                                  nullptr);
 }
 
-std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where,
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
+                                                              const std::string& where,
                                                               SentencePieceBeside beside) {
-  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where, &beside);
+  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where,
+                                                  &beside);
 }
 
 }  // namespace supra

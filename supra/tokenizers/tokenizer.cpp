@@ -67,14 +67,16 @@ static Loaded read_tokenizer(const Path& path) {
 
 Loaded load_tokenizer(const std::string& what) {
   if (what == "bytes") return make_byte_tokenizer();
-  if (const size_t comma = what.find(','); comma != what.npos) return make_gpt2_tokenizer(what.substr(0, comma), what.substr(comma + 1));
+  if (const size_t comma = what.find(','); comma != what.npos)
+    return make_gpt2_tokenizer(what.substr(0, comma), what.substr(comma + 1));
   CHECK(fs::exists(what),
         "%s: there is no such tokenizer (give a file, a folder that holds one, or the word bytes)",
         what.c_str());
   Loaded tokenizer = fs::is_directory(what) ? nullptr : read_tokenizer(what);
   if (!tokenizer) tokenizer = find_tokenizer(what);
   CHECK(tokenizer,
-        "%s: no tokenizer.json, vocab.json with merges.txt, tok*.bin, tok*.model or vocabulary in a GGUF is there (name one with --tokenizer FILE, or --tokenizer bytes)",
+        "%s: no tokenizer.json, vocab.json with merges.txt, tok*.bin, tok*.model or vocabulary in a GGUF is "
+        "there (name one with --tokenizer FILE, or --tokenizer bytes)",
         what.c_str());
   return tokenizer;
 }
@@ -85,7 +87,8 @@ static Path only_file(const Path& folder, std::string_view beginning, std::strin
   for (const Path& path : fs::directory_iterator(folder)) {
     const std::string name = path.filename().string();
     if (!name.starts_with(beginning) || !name.ends_with(ending)) continue;
-    CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)", found.c_str(), path.c_str());
+    CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)", found.c_str(),
+          path.c_str());
     found = path;
   }
   return found;
@@ -106,7 +109,9 @@ Loaded find_tokenizer(const Path& model) {
   Path folder = is_folder ? model : model.parent_path();
   if (folder.empty()) folder = ".";
   CHECK(fs::is_directory(folder), "%s: there is no such folder", folder.c_str());
-  const Path gguf = is_folder ? only_file(folder, "", ".gguf") : model.extension() == ".gguf" ? model : Path();
+  const Path gguf = is_folder                      ? only_file(folder, "", ".gguf")
+                    : model.extension() == ".gguf" ? model
+                                                   : Path();
   if (Loaded own = gguf.empty() ? nullptr : make_gguf_tokenizer(gguf)) return own;
   const Path json = folder / "tokenizer.json";
   if (!fs::exists(json)) return find_other(folder);

@@ -17,7 +17,8 @@ struct EncodeOptions {
   // Puts around the text what the tokenizer's own library puts there: SentencePiece BOS and EOS. (A prompt
   // wants bos() alone, where adds_bos().)
   bool add_special = false;
-  // The text of a special token becomes its id. SentencePiece, llama2.c and raw bytes have no such texts.
+  // The text of a special token becomes its id, SentencePiece's control pieces too, though its library never
+  // does that. llama2.c and raw bytes have no such texts.
   bool parse_special = false;
 };
 
@@ -30,8 +31,8 @@ class Tokenizer {
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
 
   // The pieces in a row, without the space that encode() put in front of the text. Bytes that are no UTF-8
-  // come out as they are; TextStream makes text of them. Special tokens that have a text are shown where it is asked
-  // for. Throws Error for an id that is not in the vocabulary.
+  // come out as they are; TextStream makes text of them. Special tokens that have a text are shown where it
+  // is asked for. Throws Error for an id that is not in the vocabulary.
   std::string decode(std::span<const int32_t> ids, bool show_special = false) const;
 
   // The bytes that one id contributes to decode(), empty where is_special(). `first`: no text stands before
@@ -46,7 +47,9 @@ class Tokenizer {
   int32_t eos() const { return marks_.eos; }             // -1 where there is none
   bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
   const char* kind() const { return kind_; }
-  const std::string& chat_template() const { return chat_template_; }  // as its files have it; "" where there is none
+  const std::string& chat_template() const {
+    return chat_template_;
+  }  // as its files have it; "" where there is none
 
   struct Marks {
     int32_t bos = -1, eos = -1;
@@ -89,7 +92,7 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& what);
 //   tok*.bin     llama2.c
 //   tok*.model   SentencePiece
 // .bin before .model, for the two differ on runs of spaces and a llama2.c model is run with the former.
-// A tokenizer.json of a kind that is not supported gives way to what comes after it, if anything does. Throws Error
+// A tokenizer.json that cannot be read gives way to what comes after it, if anything does. Throws Error
 // where two files are equally good, and where only a kind is there that is not supported.
 std::shared_ptr<const Tokenizer> find_tokenizer(const Path& model);
 
@@ -108,7 +111,8 @@ struct SentencePieceBeside {
   Tokenizer::File config;
   std::string chat_template;
 };
-std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where,
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
+                                                              const std::string& where,
                                                               SentencePieceBeside beside);
 
 }  // namespace supra

@@ -31,13 +31,16 @@ std::string bytes_of_piece(std::string_view piece) {
 }
 
 static void add_merge(BpeVocabulary& v, std::string_view left, std::string_view right) {
-  if (v.bytes) v.merges.emplace_back(bytes_of_piece(left), bytes_of_piece(right));
-  else v.merges.emplace_back(left, right);
+  if (v.bytes)
+    v.merges.emplace_back(bytes_of_piece(left), bytes_of_piece(right));
+  else
+    v.merges.emplace_back(left, right);
 }
 
 void add_merge_line(BpeVocabulary& v, std::string_view merge, const std::string& where) {
   const size_t space = merge.find(' ');
-  CHECK(space != merge.npos && space > 0 && merge.find(' ', space + 1) == merge.npos && space + 1 < merge.size(),
+  CHECK(space != merge.npos && space > 0 && merge.find(' ', space + 1) == merge.npos &&
+            space + 1 < merge.size(),
         "%s: merge \"%s\" is not two pieces with a space between", where.c_str(), std::string(merge).c_str());
   add_merge(v, merge.substr(0, space), merge.substr(space + 1));
 }
@@ -65,7 +68,8 @@ void read_normalizers(const Json& json, BpeVocabulary& v) {
       v.nfc = true;
     } else if (type == "Prepend" && part->text("prepend") == "\u2581") {
       v.space = BpeVocabulary::Space::always;
-    } else if (type == "Replace" && part->at("pattern").text("String", "") == " " && part->text("content") == "\u2581") {
+    } else if (type == "Replace" && part->at("pattern").text("String", "") == " " &&
+               part->text("content") == "\u2581") {
       v.bytes = false;
     } else {
       refuse(*part, "normalizer " + type);
@@ -76,7 +80,8 @@ void read_normalizers(const Json& json, BpeVocabulary& v) {
 void read_metaspace(const Json& part, BpeVocabulary& v) {
   if (part.text("replacement", "\u2581") != "\u2581") refuse(part, "another replacement than U+2581");
   if (part.flag("split", true)) refuse(part, "Metaspace that splits");
-  const std::string scheme = part.text("prepend_scheme", part.flag("add_prefix_space", true) ? "always" : "never");
+  const std::string scheme =
+      part.text("prepend_scheme", part.flag("add_prefix_space", true) ? "always" : "never");
   using Space = BpeVocabulary::Space;
   v.bytes = false;
   v.space = scheme == "first" ? Space::beginning : scheme == "always" ? Space::missing : Space::none;
@@ -93,7 +98,8 @@ void read_pre_tokenizers(const Json& json, BpeVocabulary& v) {
     } else if (type == "Split") {
       const std::string& regex = part->at("pattern").text("Regex", part->at("pattern").text("String", ""));
       const SplitPattern* pattern = pattern_of_regex(regex);
-      const bool usual = part->text("behavior") == "Isolated" && !part->flag("invert", false) && !v.pattern && !digits;
+      const bool usual =
+          part->text("behavior") == "Isolated" && !part->flag("invert", false) && !v.pattern && !digits;
       if (!pattern || !usual) refuse(*part, "the pre-tokenizer Split with " + regex);
       v.pattern = *pattern;
     } else if (type == "Digits" && part->flag("individual_digits", false)) {
@@ -104,7 +110,8 @@ void read_pre_tokenizers(const Json& json, BpeVocabulary& v) {
       refuse(*part, "pre-tokenizer " + type);
     }
   }
-  CHECK(byte_level || !v.bytes, "%s: has neither ByteLevel nor U+2581 for spaces, such a tokenizer is not supported",
+  CHECK(byte_level || !v.bytes,
+        "%s: has neither ByteLevel nor U+2581 for spaces, such a tokenizer is not supported",
         json.where().c_str());
 }
 
@@ -117,15 +124,15 @@ void read_added_tokens(const Json& json, BpeVocabulary& v) {
     }
     const bool normalized = token.flag("normalized", false);
     if (normalized && !v.bytes) refuse(token, "added token " + token.text("content") + " in normalized text");
-    v.added.push_back({static_cast<int32_t>(std::clamp<int64_t>(token.integer("id"), -1, INT32_MAX)), token.text("content"),
-                       token.flag("special", false), normalized});
+    v.added.push_back({static_cast<int32_t>(std::clamp<int64_t>(token.integer("id"), -1, INT32_MAX)),
+                       token.text("content"), token.flag("special", false), normalized});
   }
 }
 
 // Gives an id its piece. Ids are about as many as there are bytes in the file, or the file lies.
 void place(BpeVocabulary& v, int64_t id, std::string piece, size_t most, const std::string& where) {
-  CHECK(id >= 0 && id < INT32_MAX && static_cast<size_t>(id) < most, "%s: piece \"%s\" has the id %ld", where.c_str(), piece.c_str(),
-        static_cast<long>(id));
+  CHECK(id >= 0 && id < INT32_MAX && static_cast<size_t>(id) < most, "%s: piece \"%s\" has the id %ld",
+        where.c_str(), piece.c_str(), static_cast<long>(id));
   if (static_cast<size_t>(id) >= v.pieces.size()) v.pieces.resize(static_cast<size_t>(id) + 1);
   v.pieces[static_cast<size_t>(id)] = std::move(piece);
 }
@@ -212,7 +219,8 @@ void read_marks(const std::string& text, const Path& path, const BpeVocabulary& 
     marks.eos_behind = marks.eos >= 0 && json.flag("add_eos_token", marks.eos_behind);
   }
   if (marks.bos < 0) marks.bos = find_first({"<|begin_of_text|>", "<s>", "<bos>", "<|startoftext|>"});
-  if (marks.eos < 0) marks.eos = find_first({"<|end_of_text|>", "</s>", "<|endoftext|>", "<eos>", "<|im_end|>"});
+  if (marks.eos < 0)
+    marks.eos = find_first({"<|end_of_text|>", "</s>", "<|endoftext|>", "<eos>", "<|im_end|>"});
 }
 
 // tokenizer_config.json holds the template, or a list of named ones.
@@ -257,7 +265,8 @@ std::shared_ptr<const Tokenizer> make_json_tokenizer(std::string_view bytes, con
   Tokenizer::Marks marks = read_template(json, v);
   read_marks(config, path.parent_path() / "tokenizer_config.json", v, marks);
   const char* kind = v.bytes ? "byte-level BPE (tokenizer.json)" : "BPE (tokenizer.json)";
-  return std::make_shared<BpeTokenizer>(kind, std::move(v), marks, std::move(files), path.string(), chat_template_in(config));
+  return std::make_shared<BpeTokenizer>(kind, std::move(v), marks, std::move(files), path.string(),
+                                        chat_template_in(config));
 }
 
 std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, const Path& merges) {
@@ -270,7 +279,8 @@ std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, con
     const size_t end = std::min(lines.find('\n', at), lines.size());
     std::string_view line = std::string_view(lines).substr(at, end - at);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty() && !(number == 0 && line.starts_with("#version"))) add_merge_line(v, line, format("%s:%zu", merges.c_str(), number + 1));
+    if (!line.empty() && !(number == 0 && line.starts_with("#version")))
+      add_merge_line(v, line, format("%s:%zu", merges.c_str(), number + 1));
     at = end + 1;
   }
   Tokenizer::Marks marks;
@@ -279,8 +289,9 @@ std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, con
     marks.bos = marks.eos = static_cast<int32_t>(end_of_text - v.pieces.begin());
     v.added.push_back({marks.eos, *end_of_text, true, false});
   }
-  return std::make_shared<BpeTokenizer>("byte-level BPE (vocab.json and merges.txt)", std::move(v), marks,
-                                        std::vector<Tokenizer::File>{{"vocab.json", json}, {"merges.txt", lines}}, vocabulary.string());
+  return std::make_shared<BpeTokenizer>(
+      "byte-level BPE (vocab.json and merges.txt)", std::move(v), marks,
+      std::vector<Tokenizer::File>{{"vocab.json", json}, {"merges.txt", lines}}, vocabulary.string());
 }
 
 }  // namespace supra

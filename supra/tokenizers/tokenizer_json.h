@@ -6,16 +6,16 @@
 
 namespace supra {
 
-// tokenizer.json of Hugging Face's tokenizers (github.com/huggingface/tokenizers): byte-level BPE of GPT-2, Llama 3,
-// Qwen2, GPT-NeoX and SmolLM, and BPE on characters as Llama 2's. What would change ids and is not known is refused by
-// name. BOS, EOS and the chat template are in tokenizer_config.json beside it.
+// tokenizer.json of Hugging Face's tokenizers (github.com/huggingface/tokenizers): byte-level BPE of GPT-2,
+// Llama 3, Qwen2, GPT-NeoX and SmolLM, and BPE on characters as Llama 2's. What would change ids and is not
+// known is refused by name. BOS, EOS and the chat template are in tokenizer_config.json beside it.
 std::shared_ptr<const Tokenizer> make_json_tokenizer(std::string_view bytes, const Path& path);
 
 // GPT-2's two files: a vocabulary in JSON and the merges, a line each.
 std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, const Path& merges);
 
-// The bytes that a piece of a byte-level vocabulary stands for: such files write a byte that is no printable ASCII or
-// Latin 1 character as one from U+0100 on.
+// The bytes that a piece of a byte-level vocabulary stands for: such files write a byte that is no printable
+// ASCII or Latin 1 character as one from U+0100 on.
 std::string bytes_of_piece(std::string_view piece);
 
 // Adds the merge "left right". Throws Error naming `where` for a text that is none.

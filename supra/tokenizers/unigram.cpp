@@ -45,7 +45,9 @@ void Unigram::encode(std::string_view text, const PairMerger::Emit& emit) const 
       if (id < 0) continue;
       const bool user_defined = pieces_[id].type == Piece::Type::user_defined;
       // such a piece beats any other way to cover its bytes
-      offer(size, user_defined ? static_cast<float>(static_cast<float>(size) * highest_ - 0.1) : pieces_[id].score, id);
+      offer(size,
+            user_defined ? static_cast<float>(static_cast<float>(size) * highest_ - 0.1) : pieces_[id].score,
+            id);
       covered = covered || size == character;
     }
     if (!covered) offer(character, unknown, -1);

@@ -3,9 +3,10 @@
 
 namespace supra {
 
-// The unigram language model of SentencePiece (Kudo 2018, arXiv 1804.10959): of all ways to cut a text into pieces, the
-// one whose scores, log-probabilities, have the largest sum. Viterbi, linear in the text. Sums are float32 and taken from
-// the left, as the library takes them (EncodeOptimized in unigram_model.cc), so that ties fall alike.
+// The unigram language model of SentencePiece (Kudo 2018, arXiv 1804.10959): of all ways to cut a text into
+// pieces, the one whose scores, log-probabilities, have the largest sum. Viterbi, linear in the text. Sums
+// are float32 and taken from the left, as the library takes them (EncodeOptimized in unigram_model.cc), so
+// that ties fall alike.
 class Unigram {
  public:
   // Views the pieces and the table of their texts: they must outlive it.

@@ -537,6 +537,35 @@ TEST(Tokenizer, TinyStoriesIdForId) {
   EXPECT_TRUE(ids == expected);
 }
 
+TEST(Tokenizer, JsonRefusalsNameTheFeature) {
+  TempDir dir;
+  const auto refusal = [&](const std::string& key, const std::string& value) {
+    std::string text =
+        R"({"pre_tokenizer": {"type": "ByteLevel"}, "model": {"vocab": {"a": 0}, "merges": []}})";
+    text.insert(1, '"' + key + "\": " + value + ", ");
+    if (key == "pre_tokenizer" || key == "model") {
+      const std::string level = R"({"type": "ByteLevel"})", model = R"({"vocab": {"a": 0}, "merges": []})";
+      text = R"({"pre_tokenizer": )" + (key == "pre_tokenizer" ? value : level) + R"(, "model": )" +
+             (key == "model" ? value : model) + "}";
+    }
+    std::ofstream(dir.path() / "tokenizer.json") << text;
+    return message_of([&] { load_tokenizer((dir.path() / "tokenizer.json").string()); });
+  };
+  EXPECT_EQ(refusal("version", "1"), "no error");
+  EXPECT_NE(refusal("normalizer", R"({"type": "Lowercase"})").find("normalizer Lowercase"),
+            std::string::npos);
+  EXPECT_NE(refusal("model", R"({"type": "Unigram", "vocab": []})").find("Unigram"), std::string::npos);
+  EXPECT_NE(
+      refusal("pre_tokenizer", R"({"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "Isolated"})")
+          .find("x+"),
+      std::string::npos);
+  EXPECT_NE(refusal("added_tokens", R"([{"id": 0, "content": "a", "lstrip": true}])").find("lstrip"),
+            std::string::npos);
+  // memory is bounded by the file
+  EXPECT_NE(refusal("model", R"({"vocab": {"a": 2000000000}, "merges": []})").find("2000000000"),
+            std::string::npos);
+}
+
 // Truncated and flipped: an Error, or a tokenizer that encodes and decodes.
 TEST(Tokenizer, DamagedVocabulariesGiveErrors) {
   const Path dir = shared_dir() / "tokenizers";

@@ -1,6 +1,7 @@
 #include "supra/tokenizers/tokenizer_json.h"
 
 #include <algorithm>
+#include <array>
 
 #include "supra/formats/json.h"
 #include "supra/tokenizers/unicode.h"
@@ -9,22 +10,24 @@
 namespace supra {
 
 std::string bytes_of_piece(std::string_view piece) {
-  static const std::unordered_map<uint32_t, uint8_t> byte_of_character = [] {
-    std::unordered_map<uint32_t, uint8_t> map;
-    uint32_t next = 256;
-    for (uint32_t byte = 0; byte < 256; byte++) {
+  // by code point; -1 where it stands for none
+  static const std::array<int, 256 + 68> byte_of_character = [] {
+    std::array<int, 256 + 68> bytes;
+    bytes.fill(-1);
+    size_t next = 256;
+    for (int byte = 0; byte < 256; byte++) {
       const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad);
-      map[printable ? byte : next++] = static_cast<uint8_t>(byte);
+      bytes[printable ? static_cast<size_t>(byte) : next++] = byte;
     }
-    return map;
+    return bytes;
   }();
   std::string bytes;
   for (size_t at = 0; at < piece.size();) {
     const Character c = first_character(piece.substr(at));
-    const auto found = byte_of_character.find(c.code_point);
+    const int byte = c.code_point < byte_of_character.size() ? byte_of_character[c.code_point] : -1;
     // a token that was added by hand
-    if (found == byte_of_character.end()) return std::string(piece);
-    bytes += static_cast<char>(found->second);
+    if (byte < 0) return std::string(piece);
+    bytes += static_cast<char>(byte);
     at += c.size;
   }
   return bytes;
@@ -129,28 +132,31 @@ void read_added_tokens(const Json& json, BpeVocabulary& v) {
   }
 }
 
-// Gives an id its piece. Ids are about as many as there are bytes in the file, or the file lies.
-void place(BpeVocabulary& v, int64_t id, std::string piece, size_t most, const std::string& where) {
-  CHECK(id >= 0 && id < INT32_MAX && static_cast<size_t>(id) < most, "%s: piece \"%s\" has the id %ld",
-        where.c_str(), piece.c_str(), static_cast<long>(id));
+// Gives an id its piece. No file says so much about an id in fewer than 8 bytes: a larger one would cost
+// memory that the file does not account for.
+void place(BpeVocabulary& v, int64_t id, std::string piece, size_t file_size, const std::string& where) {
+  const size_t most = file_size / 8 + 1024;
+  CHECK(id >= 0 && static_cast<size_t>(id) < most && id < INT32_MAX,
+        "%s: piece \"%s\" has the id %ld, a file of this size has ids below %zu", where.c_str(),
+        piece.c_str(), static_cast<long>(id), most);
   if (static_cast<size_t>(id) >= v.pieces.size()) v.pieces.resize(static_cast<size_t>(id) + 1);
   v.pieces[static_cast<size_t>(id)] = std::move(piece);
 }
 
-void read_vocabulary(const Json& vocabulary, BpeVocabulary& v, size_t most) {
+void read_vocabulary(const Json& vocabulary, BpeVocabulary& v, size_t file_size) {
   for (const auto& [piece, id] : vocabulary.as_object("vocab")) {
-    place(v, id.as_integer(piece), v.bytes ? bytes_of_piece(piece) : piece, most, vocabulary.where());
+    place(v, id.as_integer(piece), v.bytes ? bytes_of_piece(piece) : piece, file_size, vocabulary.where());
   }
 }
 
-void read_model(const Json& model, BpeVocabulary& v, size_t most) {
+void read_model(const Json& model, BpeVocabulary& v, size_t file_size) {
   const std::string type = model.text("type", "BPE");
   if (type != "BPE") refuse(model, "the model " + type);
   for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     const Json* value = model.find(key);
     if (value && !(value->is_string() && value->as_string().empty())) refuse(*value, key);
   }
-  read_vocabulary(model.at("vocab"), v, most);
+  read_vocabulary(model.at("vocab"), v, file_size);
   for (const Json& merge : model.at("merges").as_array("merges")) {
     if (merge.is_string()) {
       add_merge_line(v, merge.as_string(), merge.where());

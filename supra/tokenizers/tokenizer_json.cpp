@@ -144,8 +144,9 @@ void place(BpeVocabulary& v, int64_t id, std::string piece, size_t file_size, co
 }
 
 void read_vocabulary(const Json& vocabulary, BpeVocabulary& v, size_t file_size) {
+  const std::string where = vocabulary.where();
   for (const auto& [piece, id] : vocabulary.as_object("vocab")) {
-    place(v, id.as_integer(piece), v.bytes ? bytes_of_piece(piece) : piece, file_size, vocabulary.where());
+    place(v, id.as_integer(piece), v.bytes ? bytes_of_piece(piece) : piece, file_size, where);
   }
 }
 
@@ -157,9 +158,10 @@ void read_model(const Json& model, BpeVocabulary& v, size_t file_size) {
     if (value && !(value->is_string() && value->as_string().empty())) refuse(*value, key);
   }
   read_vocabulary(model.at("vocab"), v, file_size);
+  const std::string where = model.at("merges").where();
   for (const Json& merge : model.at("merges").as_array("merges")) {
     if (merge.is_string()) {
-      add_merge_line(v, merge.as_string(), merge.where());
+      add_merge_line(v, merge.as_string(), where);
     } else {
       const Json::Array& pair = merge.as_array("merge");
       CHECK(pair.size() == 2, "%s: a merge of %zu pieces", merge.where().c_str(), pair.size());
@@ -280,13 +282,11 @@ std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, con
   BpeVocabulary v;
   v.pattern = SplitPattern();
   read_vocabulary(Json::parse(json, vocabulary.string()), v, json.size());
-  size_t number = 0;
-  for (size_t at = 0; at < lines.size(); number++) {
+  for (size_t at = 0; at < lines.size();) {
     const size_t end = std::min(lines.find('\n', at), lines.size());
     std::string_view line = std::string_view(lines).substr(at, end - at);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty() && !(number == 0 && line.starts_with("#version")))
-      add_merge_line(v, line, format("%s:%zu", merges.c_str(), number + 1));
+    if (!line.empty() && !(at == 0 && line.starts_with("#version"))) add_merge_line(v, line, merges.string());
     at = end + 1;
   }
   Tokenizer::Marks marks;

@@ -16,7 +16,9 @@ static Config linearized_config(const Config& teacher, const LinearizeOptions& o
   }
   for (int64_t i = 0; i < config.layers; i++) {
     const bool keep = std::count(options.keep_softmax.begin(), options.keep_softmax.end(), i) > 0;
-    if (!keep) config.mixers[i] = MixerKind::supra;
+    if (keep) continue;
+    config.mixers[i] = MixerKind::supra;
+    if (!config.windows.empty()) config.windows[i] = 0;
   }
   for (int64_t layer : options.keep_softmax) {
     CHECK(layer >= 0 && layer < config.layers, "linearize: layer %ld is to keep its softmax, the model has layers 0 to %ld",
@@ -25,6 +27,21 @@ static Config linearized_config(const Config& teacher, const LinearizeOptions& o
   CHECK(config.mixers != teacher.mixers, "linearize: no softmax layer is left to replace (%s)",
         options.keep_softmax.empty() ? "the model is recurrent already" : "--keep-softmax names them all");
   return config;
+}
+
+static std::vector<std::string> notes_on(const Config& teacher, const Config& student) {
+  std::vector<std::string> notes;
+  if (student.windows != teacher.windows) {
+    notes.push_back("the window of the attention is gone: the decay forgets instead");
+  }
+  if (teacher.rope.magnitude != 1) {
+    notes.push_back("YaRN's factor on queries and keys is kept, and the norm of the outputs takes it away again");
+  }
+  if (teacher.learned_positions) {
+    notes.push_back(format("the learned positions are kept: the model ends at %ld tokens, as its teacher", static_cast<long>(teacher.context)));
+  }
+  if (teacher.qk_norm != QkNorm::none) notes.push_back("the norms of queries and keys are kept, behind the feature maps");
+  return notes;
 }
 
 // q/k norms are called _totrain_q_norm in a SUPRA layer: OpenLM's names.
@@ -53,6 +70,7 @@ Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
   student.tokenizer = teacher.tokenizer;
   student.format = teacher.format;
   student.decoder = make_decoder(linearized_config(teacher.config(), options));
+  result.notes = notes_on(teacher.config(), student.config());
   // fills the new maps; everything else is copied below
   student.decoder->init_weights(options.seed);
 

@@ -20,6 +20,7 @@ struct Linearized {
   Model model;
   std::vector<std::string> copied, fresh;  // parameter names
   int64_t copied_parameters = 0, fresh_parameters = 0;
+  std::vector<std::string> notes;  // what of the teacher means something else in a recurrent layer
 };
 
 // Throws Error when a layer named in keep_softmax does not exist, or when all are.

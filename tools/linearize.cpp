@@ -43,12 +43,16 @@ int run_linearize(Args& args) {
     report.set("copied", result.copied_parameters);
     report.set("new", result.fresh_parameters);
     report.set("state_bytes", static_cast<int64_t>(state));
+    Json notes = Json::array();
+    for (const std::string& note : result.notes) notes.push(note);
+    report.set("notes", std::move(notes));
     report.set("output", output.string());
     printf("%s\n", report.dump().c_str());
     return 0;
   }
   printf("copied  %4zu tensors, %s parameters, unchanged\n", result.copied.size(), format_count(static_cast<double>(result.copied_parameters)).c_str());
   printf("new     %4zu tensors, %s parameters: the feature maps\n", result.fresh.size(), format_count(static_cast<double>(result.fresh_parameters)).c_str());
+  for (const std::string& note : result.notes) printf("note    %s\n", note.c_str());
   printf("state   %s a sequence, at any length (the KV cache takes %s a token)\n", format_bytes(static_cast<double>(state)).c_str(),
          format_bytes(static_cast<double>(cache)).c_str());
   printf("wrote   %s   (it speaks nonsense until it is uptrained: supra uptrain %s -o DIR --data FILE --tokens 3M)\n",

@@ -1,0 +1,115 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <sstream>
+
+#include "supra/evaluation/perplexity.h"
+#include "supra/formats/json.h"
+#include "supra/formats/model_source.h"
+#include "supra/inference/session.h"
+#include "supra/linearize.h"
+#include "tests/smollm2.h"
+#include "tests/support.h"
+
+namespace supra {
+namespace {
+
+Path golden() { return shared_dir() / "golden/smollm2"; }
+
+std::vector<int32_t> ids_of(const Json& row, const char* key) {
+  std::vector<int32_t> ids;
+  for (const Json& id : row.at(key).as_array(key)) ids.push_back(static_cast<int32_t>(id.as_integer(key)));
+  return ids;
+}
+
+int32_t best(const Tensor& logits) {
+  const float* x = logits.data<float>();
+  return static_cast<int32_t>(std::max_element(x, x + logits.numel()) - x);
+}
+
+void expect_greedy(const Model& model, const Json& row) {
+  Session session(*model.decoder);
+  session.feed(std::span<const int32_t>(ids_of(row, "ids")));
+  std::vector<int32_t> given;
+  const std::vector<int32_t> expected = ids_of(row, "greedy_ids");
+  for (size_t i = 0; i < expected.size(); i++) {
+    given.push_back(best(session.logits()));
+    session.step(std::span(&given.back(), 1));
+  }
+  EXPECT_EQ(given, expected) << row.text("prompt");
+}
+
+std::vector<Json> rows_of(const Path& jsonl) {
+  std::vector<Json> rows;
+  std::istringstream lines(read_file(jsonl));
+  for (std::string line; std::getline(lines, line);) rows.push_back(Json::parse(line, jsonl.string()));
+  return rows;
+}
+
+// What the model says, with its weights as they are stored.
+TEST(SmolLm2, WritesOnAsInFloat64) {
+  SKIP_WITHOUT_SMOLLM2();
+  SKIP_WITHOUT(golden());
+  const Model model = load_model(smollm2(), "bytes", Weights::folded);
+  for (const Json& row : rows_of(golden() / "prompts.jsonl")) expect_greedy(model, row);
+}
+
+// The largest logits behind each prompt. As stored, activations have 16 bits: 2.2e-3 was measured.
+TEST(SmolLm2, LogitsAreThoseOfFloat64) {
+  SKIP_WITHOUT_SMOLLM2();
+  SKIP_WITHOUT(golden());
+  const std::vector<Json> rows = rows_of(golden() / "prompts.jsonl");
+  for (const auto& [weights, tolerance] : {std::pair(Weights::trainable, 2e-3), std::pair(Weights::stored, 4e-3)}) {
+    const Model model = load_model(smollm2(), "bytes", weights);
+    for (const Json& row : rows) {
+      Session session(*model.decoder);
+      session.feed(std::span<const int32_t>(ids_of(row, "ids")));
+      const std::vector<int32_t> top = ids_of(row, "top5_ids");
+      for (size_t i = 0; i < top.size(); i++) {
+        EXPECT_NEAR(session.logits().data<float>()[top[i]], row.at("top5_logits").as_array("top5")[i].as_number("top5"), tolerance);
+      }
+    }
+  }
+}
+
+TEST(SmolLm2, PredictsTextAsInFloat64) {
+  SKIP_WITHOUT_SMOLLM2();
+  SKIP_WITHOUT(golden());
+  const Model model = load_model(smollm2(), "", Weights::stored);
+  const Json cases = Json::load(golden() / "nll.json");
+  for (const Json& row : cases.as_array()) {
+    SCOPED_TRACE(row.text("file"));
+    const std::string text = read_file(shared_dir() / "data" / row.text("file"));
+    std::vector<int32_t> ids = tokenizer_of(model).encode(text, {.parse_special = true});
+    ids.resize(2048);
+    EXPECT_TRUE(std::equal(ids.end() - 8, ids.end(), ids_of(row, "last_8_ids").begin()));
+    const Perplexity score = evaluate(*model.decoder, {ids});
+    EXPECT_NEAR(score.nll, row.number("mean_nll"), 1e-4);
+    EXPECT_NEAR(bits_per_byte(score.nll, score.tokens, predicted_bytes(*model.tokenizer, {ids})), row.number("bits_per_byte"), 1e-4);
+  }
+}
+
+// Nine query heads and three of keys and values, from quantised weights.
+TEST(SmolLm2, BecomesARecurrentModel) {
+  SKIP_WITHOUT_SMOLLM2();
+  const Linearized result = linearize(load_model(smollm2(), "bytes"), {});
+  EXPECT_EQ(result.copied.size(), 182u);
+  EXPECT_EQ(result.fresh.size(), 120u);
+  Session session(*result.model.decoder);
+  const std::vector<int32_t> ids = {504, 3575, 282, 7158, 314, 7268};
+  const Tensor chunked = session.feed(std::span<const int32_t>(ids)).clone();
+  session.reset();
+  for (const int32_t id : ids) session.step(std::span(&id, 1));
+  EXPECT_LE(difference(session.logits(), chunked.to(Dtype::f64)).normalised, 2e-5);
+}
+
+TEST(SmolLm2, OpensInNoTime) {
+  SKIP_WITHOUT_SMOLLM2();
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(open_model(smollm2()).weights->tensors().size(), 182u);
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 0.2);
+}
+
+}  // namespace
+}  // namespace supra

@@ -23,7 +23,7 @@ std::vector<int32_t> prompt_ids(const Model& model, const std::string& text, con
   }
   if (text.empty() && !fresh) return {};
   const Tokenizer& tokenizer = tokenizer_of(model);
-  std::vector<int32_t> encoded = tokenizer.encode(text);
+  std::vector<int32_t> encoded = tokenizer.encode(text, {.parse_special = true});
   if (fresh && tokenizer.adds_bos()) encoded.insert(encoded.begin(), tokenizer.bos());
   return encoded;
 }

@@ -118,7 +118,10 @@ Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool rec
 int64_t predicted_bytes(const Tokenizer& tokenizer, const Sequences& sequences) {
   int64_t bytes = 0;
   for (const auto& ids : sequences) {
-    for (size_t i = 1; i < ids.size(); i++) bytes += static_cast<int64_t>(tokenizer.piece(ids[i]).size());
+    for (size_t i = 1; i < ids.size(); i++) {
+      const bool special = tokenizer.is_special(ids[i]);
+      bytes += static_cast<int64_t>((special ? tokenizer.mark_text(ids[i]) : tokenizer.piece(ids[i])).size());
+    }
   }
   return bytes;
 }

@@ -42,6 +42,9 @@ class Tokenizer {
   // A mark such as BOS, which is no text.
   bool is_special(int32_t id) const;
 
+  // The text that EncodeOptions::parse_special makes this special token of; "" where there is none.
+  virtual std::string mark_text(int32_t) const { return ""; }
+
   int32_t size() const { return size_; }
   int32_t bos() const { return marks_.bos; }             // -1 where there is none
   int32_t eos() const { return marks_.eos; }             // -1 where there is none
@@ -71,7 +74,6 @@ class Tokenizer {
   // ids are in the vocabulary
   virtual std::string piece_text(int32_t id, bool first) const = 0;
   virtual bool is_mark(int32_t id) const = 0;
-  virtual std::string mark_text(int32_t) const { return ""; }
   virtual std::vector<File> files() const { return files_; }
 
   const char* kind_;

@@ -27,7 +27,7 @@ std::vector<std::string_view> split_documents(std::string_view text, std::string
 }
 
 std::vector<int32_t> encode_document(const Tokenizer& tokenizer, std::string_view document, bool bos) {
-  std::vector<int32_t> ids = tokenizer.encode(document);
+  std::vector<int32_t> ids = tokenizer.encode(document, {.parse_special = true});
   if (bos && tokenizer.bos() >= 0) ids.insert(ids.begin(), tokenizer.bos());
   return ids;
 }

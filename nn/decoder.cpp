@@ -64,10 +64,11 @@ static void fill_uniform(const Tensor& t, double bound, Philox& random) {
   for (int64_t i = 0; i < t.numel(); i++) x[i] = static_cast<float>(bound * (2 * random.uniform() - 1));
 }
 
-void Decoder::init_weights(uint64_t seed) {
+void Decoder::init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which) {
   Philox random(seed, 1);
   int64_t map_width = 0;
   visit([&](const std::string& name, Var& parameter) {
+    if (which && !which(name)) return;
     const Tensor& t = parameter.value();
     const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
     const bool is_bias = name.ends_with(".bias");

@@ -24,7 +24,8 @@ class Decoder {
 
   // Random weights as OpenLM starts a training: truncated normals of variance 1/fan_in, residual branches smaller with
   // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1.
-  void init_weights(uint64_t seed);
+  // `which`: only the parameters it says yes to.
+  void init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which = {});
 
   // The state of B sequences that have seen nothing.
   State init_state(int64_t batch) const;

@@ -71,8 +71,8 @@ Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
   student.format = teacher.format;
   student.decoder = make_decoder(linearized_config(teacher.config(), options));
   result.notes = notes_on(teacher.config(), student.config());
-  // fills the new maps; everything else is copied below
-  student.decoder->init_weights(options.seed);
+  const auto is_map = [](const std::string& name) { return name.find("_totrain_embed") != std::string::npos; };
+  student.decoder->init_weights(options.seed, is_map);
 
   std::map<std::string, Tensor> weights;
   teacher.decoder->visit([&](const std::string& name, Var& parameter) { weights[name] = parameter.value(); });
@@ -86,7 +86,7 @@ Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
     }
     result.fresh.push_back(name);
     result.fresh_parameters += parameter.numel();
-    CHECK(name.find("_totrain_embed") != std::string::npos, "linearize: the teacher has no %s", name.c_str());
+    CHECK(is_map(name), "linearize: the teacher has no %s", name.c_str());
     if (options.init != LinearizeOptions::Init::identity) return;
     parameter.value().fill(0);
     if (name.ends_with(".bias")) return;

@@ -6,6 +6,7 @@
 
 #include <chrono>
 
+#include "supra/formats/model_source.h"
 #include "supra/formats/pickle.h"
 #include "supra/formats/weight_files.h"
 #include "supra/formats/zip.h"
@@ -287,6 +288,16 @@ TEST_F(TorchFileTest, MistralSupraOpensAtFullSize) {
     EXPECT_EQ(w.data<float>()[0], static_cast<float>(i + 1));
     EXPECT_EQ(w.data<float>()[w.numel() - 1], 0);
   }
+  // as its config.json describes it: every tensor has its place, none is copied
+  write_bytes(path_.parent_path() / "config.json", R"({"architectures": ["OpenLMForCausalLM"], "model_type": "openlm",
+      "dim": 4096, "intermediate_dim_ffn": 14336, "n_layers": 32, "n_heads": 32, "n_heads_kv": 8, "vocab_size": 32000,
+      "norm_eps": 1e-5, "seq_len": 2048, "weight_tying": false, "apply_qk_norm": false, "qk_head_dim": 128,
+      "v_head_dim": 128, "norm_type": "rms_norm", "attn_name": "linear_attn", "positional_embedding_type": "rotary",
+      "ffn_type": "swiglu", "use_decay": true, "use_retnet_slopes": false, "decay_start": null})");
+  const ModelSource source = open_model(path_);
+  EXPECT_TRUE(source.unexpected.empty());
+  EXPECT_EQ(source.weights->tensors().size(), infos.size());
+  EXPECT_EQ(source.weights->get("layers.31.feed_forward.w12.weight").dim(0), 2 * F);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   EXPECT_LT(seconds.count(), 0.5);
   EXPECT_LT(resident_bytes() - std::min(before, resident_bytes()), size_t{16} << 20);

@@ -238,7 +238,7 @@ int run_demo(Args& args) {
     printf(", curve.png");
   }
   printf("\n   all in %s. Now with a real model:\n\n", format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str());
-  printf("     supra inspect MODEL                   what is in it (a folder with config.json and safetensors, or a llama2.c file)\n"
+  printf("     supra inspect MODEL                   what is in it (a folder from Hugging Face, a GGUF, an OpenLM or a llama2.c checkpoint)\n"
          "     supra linearize MODEL -o student      softmax out, recurrent state in\n"
          "     supra uptrain student -o healed --data text.txt --tokens 3M\n"
          "     supra generate healed -p \"Once upon a time\"\n");

@@ -104,6 +104,14 @@ void RenamedWeights::add_parameter(const Parameter& parameter, Source source) {
   sources_.push_back(std::move(source));
 }
 
+// Whether each begins where the one before ends: gate and up mostly lie so in a file, and are one matrix already.
+bool are_neighbours(const std::vector<Tensor>& tensors) {
+  for (size_t i = 1; i < tensors.size(); i++) {
+    if (static_cast<const uint8_t*>(tensors[i - 1].raw()) + tensors[i - 1].bytes() != tensors[i].raw()) return false;
+  }
+  return true;
+}
+
 Tensor RenamedWeights::read(size_t index) const {
   const Source& source = sources_[index];
   const bool alone = source.tensors.size() == 1;
@@ -111,12 +119,17 @@ Tensor RenamedWeights::read(size_t index) const {
   if (source.rows == NameRule::Rows::transposed) return transposed(file_->get(source.tensors[0]->name));
 
   const TensorInfo& info = tensors()[index];
+  std::vector<Tensor> stored;
+  for (const TensorInfo* tensor : source.tensors) stored.push_back(file_->get(tensor->name).to(info.dtype));
+  if (source.rows == NameRule::Rows::same && are_neighbours(stored)) {
+    void* first = stored[0].raw();
+    return Tensor::wrap(first, info.shape, info.dtype, std::make_shared<std::vector<Tensor>>(std::move(stored)));
+  }
   const Tensor stacked = Tensor::empty(info.shape, info.dtype);
   int64_t begin = 0;
   for (size_t part = 0; part < source.parts.size(); part++) {
     const int64_t end = begin + source.parts[part];
-    const Tensor stored = file_->get(source.tensors[alone ? 0 : part]->name).to(info.dtype);
-    copy_rows(stacked.rows(begin, end), stored,
+    copy_rows(stacked.rows(begin, end), stored[alone ? 0 : part],
               [&](int64_t row) { return NameRule::stored_row(source.rows, part, row, head_dim_); });
     begin = end;
   }

@@ -21,6 +21,12 @@ const Linearizable kModels[] = {{"llama_gqa", 0},      {"llama_attention_mlp_bia
                                 {"gpt_neox_sequential", 0}, {"gpt2", 1},                {"gguf_q4_1", 0},
                                 {"bin_strided", 0}};
 
+Tensor some_tokens(int64_t factor) {
+  const Tensor tokens = Tensor::zeros({1, 33}, Dtype::i32);
+  for (int64_t t = 0; t < 33; t++) tokens.data<int32_t>()[t] = static_cast<int32_t>(t * t * factor % 90);
+  return tokens;
+}
+
 // (B,T) ids -> logits of the chunked form, and of the recurrent one token by token
 Tensor chunked(const Decoder& decoder, const Tensor& tokens) {
   NoGrad off;
@@ -47,8 +53,7 @@ TEST(Families, AllBecomeRecurrentModels) {
     EXPECT_EQ(student.config().rope.dims, teacher.config().rope.dims);
     EXPECT_EQ(student.config().residual, teacher.config().residual);
 
-    Tensor tokens = Tensor::zeros({1, 33}, Dtype::i32);
-    for (int64_t t = 0; t < 33; t++) tokens.data<int32_t>()[t] = static_cast<int32_t>(t * t * 7 % 90);
+    const Tensor tokens = some_tokens(7);
     const Tensor whole = chunked(student, tokens);
     EXPECT_TRUE(all_finite(whole));
     EXPECT_LE(difference(recurrent(student, tokens), whole.to(Dtype::f64)).normalised, 2e-5);
@@ -85,8 +90,7 @@ TEST(Families, SoftmaxModelsStepAsTheyReadAtOnce) {
   for (const Linearizable& known : kModels) {
     SCOPED_TRACE(known.name);
     const Model model = load_model(golden / known.name);
-    Tensor tokens = Tensor::zeros({1, 33}, Dtype::i32);
-    for (int64_t t = 0; t < 33; t++) tokens.data<int32_t>()[t] = static_cast<int32_t>(t * t * 11 % 90);
+    const Tensor tokens = some_tokens(11);
     EXPECT_LE(difference(recurrent(*model.decoder, tokens), chunked(*model.decoder, tokens).to(Dtype::f64)).normalised, 2e-5);
   }
 }

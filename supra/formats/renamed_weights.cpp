@@ -44,9 +44,12 @@ class RenamedWeights : public WeightReader {
 RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family& family, const Config& config,
                                std::vector<std::string>& unused)
     : WeightReader(file->path()), file_(std::move(file)), head_dim_(config.head_dim) {
-  // before a list as long as the config says is made
-  CHECK(config.layers <= static_cast<int64_t>(file_->tensors().size()), "%s: the config asks for %ld layers, the file has %zu tensors",
-        path().c_str(), static_cast<long>(config.layers), file_->tensors().size());
+  // before anything as large as the config says is made: the embedding and the queries' rows are always there
+  double weights = 0;
+  for (const TensorInfo& info : file_->tensors()) weights += static_cast<double>(numel(info.shape));
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const double least = real(config.width) * (real(config.vocab) + real(config.layers) * real(config.heads) * real(config.head_dim));
+  CHECK(least <= weights, "%s: the config asks for %.0f weights at least, the file has %.0f", path().c_str(), least, weights);
   std::unordered_map<std::string, const TensorInfo*> by_name;
   for (const TensorInfo& info : file_->tensors()) {
     const bool fresh = by_name.emplace(without_prefixes(info.name, family), &info).second;

@@ -3,11 +3,12 @@
 # Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  STB=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
 # make cuda builds in a directory of its own; make CONFIG=cuda test runs the tests of it, on the GPU.
 
-ifeq ($(origin CXX),default)
-  CXX    := $(firstword $(foreach name,g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
-endif
 BUILD    ?= build
 CONFIG   ?= release
+# libFuzzer comes with clang.
+ifeq ($(origin CXX),default)
+  CXX    := $(firstword $(foreach name,$(if $(filter fuzz,$(CONFIG)),clang++) g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
+endif
 OUT      := $(BUILD)/$(CONFIG)
 OBJ      := $(OUT)/objects
 ARCH     := $(shell uname -m)
@@ -29,13 +30,19 @@ CXXFLAGS += $(if $(shell $(CXX) --version | grep clang),,-Wno-restrict)
 SANITIZE_asan  := -fsanitize=address -D_GLIBCXX_ASSERTIONS
 SANITIZE_ubsan := -fsanitize=undefined -fno-sanitize-recover=all
 SANITIZE_tsan  := -fsanitize=thread
+SANITIZE_fuzz  := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
 ifneq ($(SANITIZE_$(CONFIG)),)
   CXXFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE_$(CONFIG))
   LDFLAGS  += $(SANITIZE_$(CONFIG))
 endif
 
 # What this machine has. A probe compiles one line against a header and a library.
-probe    = $(shell echo 'int main() {}' | $(CXX) -std=c++20 $(1) -x c++ - -o /dev/null $(2) >/dev/null 2>&1 && echo yes)
+probe    = $(shell echo '$(or $(3),int main() {})' | $(CXX) -std=c++20 $(1) -x c++ - -o /dev/null $(2) >/dev/null 2>&1 && echo yes)
+ifeq ($(CONFIG),fuzz)
+  OPENBLAS := no
+  LIBFUZZER := $(call probe,-fsanitize=fuzzer,,extern "C" int LLVMFuzzerTestOneInput() { return 0; })
+  CXXFLAGS += $(if $(LIBFUZZER),-fsanitize=fuzzer-no-link -DSUPRA_LIBFUZZER)
+endif
 OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
 OPENBLAS := $(OPENBLAS)
 STB      ?= $(call probe,-include stb/stb_image_write.h)
@@ -78,7 +85,7 @@ SOURCES := $(sort $(filter-out %.simd.cpp,$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 
-.PHONY: all found gtest test cuda demo teacher asan ubsan tsan loc format help clean FORCE
+.PHONY: all found gtest test cuda demo teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -134,12 +141,17 @@ $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
 
-$(OUT)/run_tests: $(call objects,tests/*.cpp) $(filter-out %/main.o,$(call objects,tools/*.cpp)) \
+$(OUT)/run_tests: $(call objects,tests/*.cpp) $(OBJ)/tests/fuzz/parsers.o \
+                  $(filter-out %/main.o,$(call objects,tools/*.cpp)) \
                   $(EMULATOR_OBJECTS) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
 $(call objects,tests/*.cpp): | gtest
+
+$(OUT)/fuzz_parsers: $(call objects,tests/fuzz/*.cpp) $(OUT)/libsupra.a
+	@echo "  link $@"
+	$(quiet)$(CXX) $(LDFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
 
 # GoogleTest by apt, where we may; else the command to type.
 gtest:
@@ -168,6 +180,10 @@ teacher: all ## train the demo's teacher anew into tools/teacher
 
 asan ubsan tsan: ## the tests under a sanitizer: addresses, undefined behaviour, threads
 	@$(MAKE) --no-print-directory CONFIG=$@ test
+
+fuzz: ## every parser under sanitizers against files that lie, FUZZ_SECONDS=60 in all (FUZZ=json for one parser)
+	@$(MAKE) --no-print-directory CONFIG=fuzz $(BUILD)/fuzz/fuzz_parsers
+	$(quiet)$(BUILD)/fuzz/fuzz_parsers $(or $(FUZZ_SECONDS),60) $(FUZZ)
 
 loc: ## lines of code by folder, without tests
 	@for folder in $(FOLDERS); do \

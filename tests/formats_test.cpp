@@ -9,6 +9,7 @@
 #include "supra/formats/parameters.h"
 #include "supra/model.h"
 #include "tests/fuzz_formats.h"
+#include "tests/small_files.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 
@@ -23,32 +24,6 @@ std::string safetensors_text(const std::string& header, size_t bytes) {
   const uint64_t length = header.size();
   std::string text(reinterpret_cast<const char*>(&length), 8);
   return text + header + std::string(bytes, '\0');
-}
-
-// A llama2.c file of a tiny model of zeros.
-std::string llama2c_text(int version) {
-  const int32_t d = 8, hidden = 16, layers = 1, heads = 2, kv_heads = 1, vocab = 12, context = 4, group = 4;
-  const int32_t sizes[] = {d, hidden, layers, heads, kv_heads, vocab, context};
-  const int32_t kv = d / heads * kv_heads, norms = layers * 2 * d + d;
-  const int32_t matrices = layers * (2 * d * d + 2 * kv * d + 3 * hidden * d) + vocab * d;
-  std::string text;
-  const auto put = [&](const void* p, size_t n) { text.append(static_cast<const char*>(p), n); };
-  if (version > 0) {
-    const uint32_t magic = 0x616b3432;
-    put(&magic, 4);
-    put(&version, 4);
-  }
-  put(sizes, sizeof sizes);
-  if (version > 0) {
-    text += '\1';
-    if (version == 2) put(&group, 4);
-    text.resize(256);
-  }
-  const int32_t rotary = version == 0 ? context * d / heads : 0;
-  const int32_t bytes =
-      version == 2 ? 4 * (norms + matrices / group) + matrices : 4 * (norms + matrices + rotary);
-  text.resize(text.size() + static_cast<size_t>(bytes));
-  return text;
 }
 
 NamedTensors weights_of(Decoder& decoder) {

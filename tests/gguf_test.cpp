@@ -1,46 +1,13 @@
 #include "supra/formats/gguf.h"
 
 #include "tests/fuzz_formats.h"
+#include "tests/small_files.h"
 #include "tests/support.h"
 
 // GGUF: keys, tensors of every block type, and files that lie.
 
 namespace supra {
 namespace {
-
-// Builds a file piece by piece.
-struct Bytes {
-  std::string text;
-
-  template <class T>
-  Bytes& put(T value) {
-    text.append(reinterpret_cast<const char*>(&value), sizeof value);
-    return *this;
-  }
-  Bytes& put(const std::string& s) {
-    put<uint64_t>(s.size());
-    text += s;
-    return *this;
-  }
-  template <class T>
-  Bytes& key(const std::string& name, uint32_t type, const T& value) {
-    return put(name).put(type).put(value);
-  }
-  Bytes& tensor(const std::string& name, const std::vector<uint64_t>& sizes, uint32_t type, uint64_t offset) {
-    put(name).put<uint32_t>(static_cast<uint32_t>(sizes.size()));
-    for (const uint64_t size : sizes) put(size);
-    return put(type).put(offset);
-  }
-  std::string with_data(const std::string& data) const {
-    return text + std::string(-text.size() % 32, '\0') + data;
-  }
-};
-
-Bytes head(uint64_t tensors, uint64_t keys, uint32_t version = 3) {
-  Bytes b;
-  b.text = "GGUF";
-  return b.put(version).put(tensors).put(keys);
-}
 
 class GgufTest : public testing::Test {
  protected:
@@ -58,7 +25,7 @@ class GgufTest : public testing::Test {
 };
 
 TEST_F(GgufTest, KeysAreReadAsTheTypeThatIsAskedFor) {
-  Bytes b = head(0, 9, 2);
+  GgufBytes b = gguf_head(0, 9, 2);
   b.key("name", 8, std::string("tiny")).key("layers", 4, uint32_t{3}).key("shift", 1, int8_t{-3});
   b.key("eps", 6, 1e-5f).key("tied", 7, uint8_t{1}).key("huge", 10, ~uint64_t{0});
   b.put(std::string("pieces")).put<uint32_t>(9).put<uint32_t>(8).put<uint64_t>(3);
@@ -96,7 +63,7 @@ TEST_F(GgufTest, KeysAreReadAsTheTypeThatIsAskedFor) {
 
 TEST_F(GgufTest, FloatsAreMappedAndDimensionsTurnedRound) {
   const Tensor w = random_normal({2, 3}, 1), h = w.to(Dtype::f16);
-  Bytes b = head(2, 0);
+  GgufBytes b = gguf_head(2, 0);
   b.tensor("w", {3, 2}, 0, 0).tensor("h", {3, 2}, 1, 32);
   std::string data(static_cast<const char*>(w.raw()), w.bytes());
   data.resize(32);
@@ -166,7 +133,7 @@ TEST_F(GgufTest, BlocksAreWhatGgmlSaysTheyAre) {
     }
     // rows of three blocks: with four bits, two that make a pair and one left over
     const std::string row = block + block + block;
-    Bytes b = head(1, 0);
+    GgufBytes b = gguf_head(1, 0);
     b.tensor("w", {3 * c.elements, 2}, c.id, 0);
     const Tensor w = Gguf(write(b.with_data(row + row))).get("w");
     EXPECT_EQ(w.shape(), (Shape{2, static_cast<int64_t>(3 * c.elements)}));
@@ -181,7 +148,7 @@ TEST_F(GgufTest, BlocksAreWhatGgmlSaysTheyAre) {
 }
 
 TEST_F(GgufTest, WhatCannotBeReadIsListedAndRefusedByName) {
-  Bytes b = head(2, 0);
+  GgufBytes b = gguf_head(2, 0);
   b.tensor("a", {256, 2}, 10, 0).tensor("b", {8}, 999, 0);
   const Gguf file(write(b.with_data("")));
   EXPECT_EQ(file.tensors()[0].stored, "Q2_K");
@@ -197,30 +164,33 @@ TEST_F(GgufTest, FilesThatLieAreRefused) {
   };
   const uint64_t many = uint64_t{1} << 63;
   said("GGUX", "does not begin with GGUF");
-  said(head(0, 0, 1).text, "is GGUF version 1");
-  said(head(0, 0, 3 << 24).text, "big-endian");
-  said(head(many, 0).text, "is cut short");
-  said(head(0, many).text, "is cut short");
-  said(head(0, 1).put(many).text, "a key needs 9223372036854775808 bytes");
-  said(head(0, 1).key("k", 13, 0).text, "key k is of type 13");
-  said(head(0, 1).put(std::string("k")).put<uint32_t>(9).put<uint32_t>(9).put(many).text,
+  said(gguf_head(0, 0, 1).text, "is GGUF version 1");
+  said(gguf_head(0, 0, 3 << 24).text, "big-endian");
+  said(gguf_head(many, 0).text, "is cut short");
+  said(gguf_head(0, many).text, "is cut short");
+  said(gguf_head(0, 1).put(many).text, "a key needs 9223372036854775808 bytes");
+  said(gguf_head(0, 1).key("k", 13, 0).text, "key k is of type 13");
+  said(gguf_head(0, 1).put(std::string("k")).put<uint32_t>(9).put<uint32_t>(9).put(many).text,
        "key k is an array of type 9");
-  said(head(0, 1).put(std::string("k")).put<uint32_t>(9).put<uint32_t>(10).put(many).text,
+  said(gguf_head(0, 1).put(std::string("k")).put<uint32_t>(9).put<uint32_t>(10).put(many).text,
        "key k has 9223372036854775808 items");
-  said(head(0, 1).put(std::string("k")).put<uint32_t>(9).put<uint32_t>(8).put(many).text, "k needs 8 bytes");
-  said(head(0, 2).key("k", 7, '\1').key("k", 7, '\1').text, "key k stands twice");
-  said(head(0, 1).key("general.alignment", 4, uint32_t{0}).text, "general.alignment is 0");
-  said(head(1, 0).tensor("w", {1, 1, 1, 1, 1}, 0, 0).text, "tensor w has 5 dimensions");
-  said(head(1, 0).tensor("w", {many}, 0, 0).text, "too large");
-  said(head(1, 0).tensor("w", {many >> 2, 8}, 0, 0).text, "too large");
-  said(head(1, 0).tensor("w", {4}, 0, 8).with_data(std::string(64, 'x')), "no multiple of the alignment 32");
-  said(head(1, 0).tensor("w", {4}, 0, 32).with_data(std::string(40, 'x')), "the data has 40");
-  said(head(1, 0).tensor("w", {4}, 0, many).with_data(std::string(40, 'x')), "the data has 40");
-  said(head(1, 0).tensor("w", {32}, 8, 0).with_data(std::string(34, 'x')),
+  said(gguf_head(0, 1).put(std::string("k")).put<uint32_t>(9).put<uint32_t>(8).put(many).text,
+       "k needs 8 bytes");
+  said(gguf_head(0, 2).key("k", 7, '\1').key("k", 7, '\1').text, "key k stands twice");
+  said(gguf_head(0, 1).key("general.alignment", 4, uint32_t{0}).text, "general.alignment is 0");
+  said(gguf_head(1, 0).tensor("w", {1, 1, 1, 1, 1}, 0, 0).text, "tensor w has 5 dimensions");
+  said(gguf_head(1, 0).tensor("w", {many}, 0, 0).text, "too large");
+  said(gguf_head(1, 0).tensor("w", {many >> 2, 8}, 0, 0).text, "too large");
+  said(gguf_head(1, 0).tensor("w", {4}, 0, 8).with_data(std::string(64, 'x')),
+       "no multiple of the alignment 32");
+  said(gguf_head(1, 0).tensor("w", {4}, 0, 32).with_data(std::string(40, 'x')), "the data has 40");
+  said(gguf_head(1, 0).tensor("w", {4}, 0, many).with_data(std::string(40, 'x')), "the data has 40");
+  said(gguf_head(1, 0).tensor("w", {32}, 8, 0).with_data(std::string(34, 'x')),
        "is not made of rows of blocks of 32");
-  said(head(1, 0).tensor("w", {48, 2}, 8, 0).with_data(std::string(102, 'x')),
+  said(gguf_head(1, 0).tensor("w", {48, 2}, 8, 0).with_data(std::string(102, 'x')),
        "is not made of rows of blocks of 32");
-  said(head(2, 0).tensor("w", {1}, 0, 0).tensor("w", {1}, 0, 0).with_data("1234"), "tensor w stands twice");
+  said(gguf_head(2, 0).tensor("w", {1}, 0, 0).tensor("w", {1}, 0, 0).with_data("1234"),
+       "tensor w stands twice");
 }
 
 TEST_F(GgufTest, GoldenFilesSurviveAbuse) {

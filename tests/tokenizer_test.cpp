@@ -15,6 +15,7 @@
 #include "supra/tokenizers/text_stream.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
+#include "tests/small_files.h"
 #include "tests/support.h"
 
 namespace supra {
@@ -23,85 +24,12 @@ namespace {
 using Ids = std::vector<int32_t>;
 using Loaded = std::shared_ptr<const Tokenizer>;
 
-// A vocabulary of our own, written as either kind of file.
-struct TestPiece {
-  std::string text;
-  float score = 0;
-  int type = 1;
-};
-
-enum { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
-
-template <class T>
-std::string raw(T value) {
-  return std::string(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-std::string bin_file(const std::vector<TestPiece>& pieces) {
-  size_t longest = 1;
-  for (const TestPiece& piece : pieces) longest = std::max(longest, piece.text.size());
-  std::string file = raw(static_cast<int32_t>(longest));
-  for (const TestPiece& piece : pieces) {
-    file += raw(piece.score) + raw(static_cast<int32_t>(piece.text.size())) + piece.text;
-  }
-  return file;
-}
-
-std::string varint(uint64_t value) {
-  std::string bytes;
-  for (; value >= 0x80; value >>= 7) bytes += static_cast<char>(value | 0x80);
-  return bytes + static_cast<char>(value);
-}
-
-std::string number_field(int field, uint64_t value) { return varint(field << 3) + varint(value); }
-
-std::string bytes_field(int field, const std::string& bytes) {
-  return varint(field << 3 | 2) + varint(bytes.size()) + bytes;
-}
-
-std::string float_field(int field, float value) { return varint(field << 3 | 5) + raw(value); }
-
-struct ModelOptions {
-  int type = 2;
-  bool byte_fallback = false, add_dummy_prefix = true, remove_extra_whitespaces = false;
-  std::string charsmap = "";
-};
-
-std::string model_file(const std::vector<TestPiece>& pieces, const ModelOptions& options = {}) {
-  std::string file;
-  for (const TestPiece& piece : pieces) {
-    file += bytes_field(
-        1, bytes_field(1, piece.text) + float_field(2, piece.score) + number_field(3, piece.type));
-  }
-  file += bytes_field(2, number_field(3, options.type) + number_field(35, options.byte_fallback));
-  file += bytes_field(3, bytes_field(1, options.charsmap.empty() ? "identity" : "nmt_nfkc") +
-                             bytes_field(2, options.charsmap) + number_field(3, options.add_dummy_prefix) +
-                             number_field(4, options.remove_extra_whitespaces));
-  return file;
-}
-
-std::vector<TestPiece> three_marks(bool bin) {
-  return {{"<unk>", 0, kUnknown},
-          {bin ? "\n<s>\n" : "<s>", 0, kControl},
-          {bin ? "\n</s>\n" : "</s>", 0, kControl}};
-}
-
-std::vector<TestPiece> with_bytes(bool bin) {
-  std::vector<TestPiece> pieces = three_marks(bin);
-  for (int byte = 0; byte < 256; byte++) pieces.push_back({format("<0x%02X>", byte), 0, kByte});
-  return pieces;
-}
-
 Loaded make_bin(std::vector<TestPiece> pieces) {
   return make_llama2c_tokenizer(bin_file(pieces), "test.bin");
 }
 
 Loaded make_model(std::vector<TestPiece> pieces, const ModelOptions& options = {}) {
   return make_sentencepiece_tokenizer(model_file(pieces, options), "test.model");
-}
-
-void append(std::vector<TestPiece>& pieces, std::vector<TestPiece> more) {
-  pieces.insert(pieces.end(), more.begin(), more.end());
 }
 
 std::string message_of(const std::function<void()>& f) {
@@ -127,14 +55,6 @@ TEST(Tokenizer, RawBytes) {
   EXPECT_TRUE(bytes->adds_bos());
   EXPECT_THROW(bytes->piece(256), Error);
   EXPECT_THROW(bytes->decode(Ids{-1}), Error);
-}
-
-// ids: 259 space, 260 a, 261 b, 262 ab, 263 " a", 264 aa
-std::vector<TestPiece> small_vocabulary(bool bin) {
-  const std::string space = bin ? " " : "\u2581";
-  std::vector<TestPiece> pieces = with_bytes(bin);
-  append(pieces, {{space, -9}, {"a", -9}, {"b", -9}, {"ab", -1}, {space + "a", -2}, {"aa", -3}});
-  return pieces;
 }
 
 TEST(Tokenizer, MergesTheBestPairLeftmostFirst) {

@@ -22,6 +22,7 @@ struct State {
 
   int64_t batch() const { return static_cast<int64_t>(positions.size()); }
   State clone() const;
+  State select(const std::vector<int64_t>& rows) const;  // copies of these rows, each as often as it is named
   void reset_row(int64_t b);  // as if the row had seen nothing
   State detach() const;       // the same values without their history: cuts back-propagation through time
 };

@@ -11,7 +11,7 @@
   COMMAND(quantize, "a model with smaller weights, and what that costs")         \
   COMMAND(uptrain, "train a linearized model until it makes sense again")        \
   COMMAND(train, "the same loop from random weights")                            \
-  COMMAND(eval, "how well a model predicts a text")                              \
+  COMMAND(eval, "how well a model predicts a text, or answers a task")           \
   COMMAND(generate, "write on from a prompt")                                    \
   COMMAND(chat, "write in turns; the state is kept")                             \
   COMMAND(verify, "compare a model with golden values")                          \

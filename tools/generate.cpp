@@ -36,6 +36,7 @@ int run_generate(Args& args) {
   std::vector<int64_t> ids;
   GenerateOptions options;
   SamplingFlags sampling;
+  Weights weights = Weights::folded;
   bool json = false, ignore_marks = false;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&prompt, "--prompt -p", "TEXT", "what to go on from; without it the model starts from nothing");
@@ -46,11 +47,13 @@ int run_generate(Args& args) {
   args.flag(&ignore_marks, "--ignore-eos", "write on behind the end of a text");
   args.flag(&state_in, "--state-in", "F", "go on from a saved state");
   args.flag(&state_out, "--state-out", "F", "save the state at the end");
+  args.choice(&weights, "--dtype", {{"stored", Weights::folded}, {"f32", Weights::trainable}},
+              "weights as they stand in the file, or all of them in f32");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
   common_flags(args, &json);
   args.parse();
 
-  const Model model = load_model(input, tokenizer_file, Weights::folded);
+  const Model model = load_model(input, tokenizer_file, weights);
   Session session(*model.decoder);
   if (!state_in.empty()) session.load(state_in);
   std::vector<int32_t> history = prompt_ids(model, prompt, ids, state_in.empty());

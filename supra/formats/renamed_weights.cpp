@@ -75,12 +75,12 @@ RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family&
   }
   std::string some;
   for (size_t i = 0; i < std::min<size_t>(3, missing.size()); i++) some += (i ? ", " : "") + missing[i];
-  CHECK(missing.empty(), "%s: tensor %s%s missing (of %zu that the config asks for, %zu are not here)",
+  CHECK(missing.empty(), "%s: tensor %s%s missing (%zu that the config asks for are not here)",
         path().c_str(), some.c_str(),
         missing.size() > 3   ? ", ... are"
         : missing.size() > 1 ? " are"
                              : " is",
-        parameters.size(), missing.size());
+        missing.size());
   for (const TensorInfo& info : file_->tensors()) {
     if (!used.contains(&info)) unused.push_back(info.name);
   }

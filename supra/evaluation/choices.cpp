@@ -28,8 +28,9 @@ Request encode_request(const Tokenizer& tokenizer, std::string_view context, std
   const EncodeOptions options = {.parse_special = true};
   const std::string whole = std::string(context) + std::string(continuation);
   Ids ids = tokenizer.encode(whole, options);
-  const size_t before = tokenizer.encode(context.substr(0, trimmed_size(context)), options).size();
-  CHECK(ids.size() > before, "\"%s\" has no more ids than its context, it cannot be scored", whole.c_str());
+  CHECK(!ids.empty(), "\"%s\" has no ids, it cannot be scored", whole.c_str());
+  // a continuation may melt into the context's last ids: the last one is scored in any case
+  const size_t before = std::min(tokenizer.encode(context.substr(0, trimmed_size(context)), options).size(), ids.size() - 1);
   const int64_t scored = static_cast<int64_t>(ids.size() - before);
   if (bos || before == 0) {
     const int32_t mark = tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos();

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "supra/evaluation/tasks.h"
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/hf_export.h"
 #include "supra/formats/torch_file.h"
@@ -225,6 +226,17 @@ std::string text(std::string_view bytes) {
   });
 }
 
+// Tasks of `supra eval`: a line an item, or a csv.
+std::string task_lines(std::string_view bytes) {
+  write_bytes(scratch("task.jsonl"), bytes);
+  return complaint_of([&] { read_tasks(scratch("task.jsonl"), ""); });
+}
+
+std::string task_csv(std::string_view bytes) {
+  write_bytes(scratch("tasks/x_test.csv"), bytes);
+  return complaint_of([&] { read_tasks(scratch("tasks/x_test.csv"), ""); });
+}
+
 std::string session_state(std::string_view bytes) {
   write_bytes(scratch("state"), bytes);
   return complaint_of([&] {
@@ -415,6 +427,10 @@ const std::vector<Parser>& parsers() {
       {"tokenizer_json", tokenizer_json, {small_tokenizer_json(true), small_tokenizer_json(false)}},
       {"vocab_and_merges", vocabulary_and_merges, {join(kVocabulary, "#version: 0.2\na b\n\u0120 a\n")}},
       {"text", text, {"It's a  caf\u00e9, 1234 \u4f60\u597d e\u0301\r\n \n"}},
+      {"task_lines", task_lines,
+       {R"({"query": "a", "choices": ["b", "c"], "gold": 1})", R"({"context_options": ["a", "b"], "continuation": "c", "gold": 0})",
+        R"({"context": "a\u00e9", "continuation": "b"})"}},
+      {"task_csv", task_csv, {"question,choice0,choice1,choice2,choice3,answer\n\"a \"\"b\"\",\nc\",w,x,y,z,2\r\n"}},
       {"session_state", session_state, {bytes_of_file([](const Path& path) {
          Session session(*smallest_model());
          session.step(std::vector<int32_t>{0});

@@ -486,6 +486,62 @@ TEST(Tokenizer, JsonRefusalsNameTheFeature) {
             std::string::npos);
 }
 
+// A tokenizer.json of a few pieces; the ids below are those of Hugging Face's tokenizers 0.23 for the same
+// text.
+Loaded small_json(const TempDir& dir, const std::string& pre_tokenizers, const std::string& rest = "") {
+  std::ofstream(dir.path() / "tokenizer.json")
+      << R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [)" << pre_tokenizers << "]}, " << rest
+      << R"("model": {"type": "BPE",
+    "vocab": {"a": 0, "1": 1, "2": 2, "x": 3, "Ġ": 4, "Ġa": 5, "12": 6, "a1": 7, "Ġ1": 8, "ĠĠ": 9},
+    "merges": ["Ġ a", "1 2", "a 1", "Ġ 1", "Ġ Ġ"]}})";
+  return load_tokenizer((dir.path() / "tokenizer.json").string());
+}
+
+TEST(Tokenizer, JsonPreTokenizersCutAsTheirLibraryDoesOrAreRefused) {
+  const TempDir dir;
+  const std::string digits = R"({"type": "Digits", "individual_digits": true})";
+  const std::string split =
+      R"({"type": "Split", "behavior": "Isolated", "pattern": {"Regex": "'s|'t|'re|'ve|'m|'ll|'d| )"
+      R"(?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"}})";
+  const std::string metaspace = R"({"type": "Metaspace", "split": false})";
+  const auto byte_level = [](const char* regex, const char* space) {
+    return format(R"({"type": "ByteLevel", "use_regex": %s, "add_prefix_space": %s})", regex, space);
+  };
+  const std::string plain = byte_level("false", "false"), cuts = byte_level("true", "false");
+  const auto encode = [&](const std::string& list) { return small_json(dir, list)->encode("a1 12  a1xa1"); };
+  EXPECT_EQ(encode(cuts), (Ids{0, 1, 4, 6, 4, 5, 1, 3, 0, 1}));
+  EXPECT_EQ(encode(byte_level("true", "true")), (Ids{5, 1, 4, 6, 4, 5, 1, 3, 0, 1}));
+  EXPECT_EQ(encode(plain), (Ids{7, 4, 6, 4, 5, 1, 3, 7}));
+  EXPECT_EQ(encode(byte_level("false", "true")), (Ids{5, 1, 4, 6, 4, 5, 1, 3, 7}));
+  EXPECT_EQ(encode(digits + "," + cuts), (Ids{0, 1, 4, 1, 2, 4, 5, 1, 3, 0, 1}));
+  EXPECT_EQ(encode(split + "," + plain), (Ids{0, 1, 4, 6, 4, 5, 1, 3, 0, 1}));
+
+  const auto refusal = [&](const std::string& list) { return message_of([&] { small_json(dir, list); }); };
+  const auto has = [](const std::string& text, const char* part) { return text.find(part) != text.npos; };
+  for (const std::string& first : {digits, split, metaspace}) {
+    EXPECT_TRUE(has(refusal(first + "," + byte_level("true", "true")), "add_prefix_space true) behind "))
+        << first;
+  }
+  EXPECT_TRUE(has(refusal(digits + "," + plain),
+                  "ByteLevel (use_regex false, add_prefix_space false) behind Digits"));
+  EXPECT_TRUE(
+      has(refusal(split + "," + cuts), "ByteLevel (use_regex true, add_prefix_space false) behind Split"));
+  EXPECT_TRUE(has(refusal(digits + "," + metaspace), "Metaspace behind Digits"));
+  EXPECT_TRUE(has(refusal(plain + "," + digits), "Digits behind ByteLevel"));
+  EXPECT_TRUE(has(refusal(plain + "," + split), "Split behind ByteLevel"));
+  EXPECT_TRUE(has(refusal(digits), "end in \"Digits\""));
+}
+
+// Of two tokens, only the normalised one is found in another spelling.
+TEST(Tokenizer, JsonAddedTokensAreNormalisedWhereTheyAskForIt) {
+  const TempDir dir;
+  const Loaded t =
+      small_json(dir, R"({"type": "ByteLevel"})", R"("normalizer": {"type": "NFC"}, "added_tokens": [
+    {"id": 10, "content": "e\u0301x", "normalized": true}, {"id": 11, "content": "e\u0300x", "normalized": false}],)");
+  EXPECT_EQ(t->encode("a\u00e9xe\u0301x\u00e8xe\u0300x"), (Ids{5, 10, 10, 4, 3, 11}));
+  EXPECT_EQ(t->decode(Ids{10}), "\u00e9x");
+}
+
 // Truncated and flipped: an Error, or a tokenizer that encodes and decodes.
 TEST(Tokenizer, DamagedVocabulariesGiveErrors) {
   const Path dir = shared_dir() / "tokenizers";

@@ -90,32 +90,40 @@ void read_metaspace(const Json& part, BpeVocabulary& v) {
   v.space = scheme == "first" ? Space::beginning : scheme == "always" ? Space::missing : Space::none;
 }
 
+// What our one pass over a text does not do is refused: ByteLevel that cuts the pieces of a Split again, or
+// gives each piece a space in front, and anything in front of Metaspace.
 void read_pre_tokenizers(const Json& json, BpeVocabulary& v) {
-  bool byte_level = false, digits = false;
+  std::string before;
   for (const Json* part : components(json, "pre_tokenizer", "pretokenizers")) {
     const std::string& type = part->text("type");
-    if (type == "ByteLevel") {
-      byte_level = true;
-      v.prefix_space = part->flag("add_prefix_space", true);
-      if (part->flag("use_regex", true)) v.pattern = SplitPattern{.digits_first = digits};
-    } else if (type == "Split") {
-      const std::string& regex = part->at("pattern").text("Regex", part->at("pattern").text("String", ""));
-      const SplitPattern* pattern = pattern_of_regex(regex);
-      const bool usual =
-          part->text("behavior") == "Isolated" && !part->flag("invert", false) && !v.pattern && !digits;
-      if (!pattern || !usual) refuse(*part, "the pre-tokenizer Split with " + regex);
+    const bool regex = part->flag("use_regex", true), space = part->flag("add_prefix_space", true);
+    if (type == "ByteLevel" && (before.empty() || (before == (regex ? "Digits" : "Split") && !space))) {
+      v.prefix_space = space;
+      if (regex) v.pattern = SplitPattern{.digits_first = before == "Digits"};
+    } else if (type == "Split" && before.empty()) {
+      const Json& given = part->at("pattern");
+      const std::string& expression = given.text("Regex", given.text("String", ""));
+      const SplitPattern* pattern = pattern_of_regex(expression);
+      const bool usual = part->text("behavior") == "Isolated" && !part->flag("invert", false);
+      if (!pattern || !usual) refuse(*part, "the pre-tokenizer Split with " + expression);
       v.pattern = *pattern;
-    } else if (type == "Digits" && part->flag("individual_digits", false)) {
-      digits = true;
-    } else if (type == "Metaspace") {
+    } else if (type == "Metaspace" && before.empty()) {
       read_metaspace(*part, v);
-    } else {
-      refuse(*part, "pre-tokenizer " + type);
+    } else if (type != "Digits" || !before.empty() || !part->flag("individual_digits", false)) {
+      const std::string how = type != "ByteLevel"
+                                  ? ""
+                                  : format(" (use_regex %s, add_prefix_space %s)", regex ? "true" : "false",
+                                           space ? "true" : "false");
+      refuse(*part, "pre-tokenizer " + type + how + (before.empty() ? "" : " behind " + before));
     }
+    before = type;
   }
-  CHECK(byte_level || !v.bytes,
-        "%s: has neither ByteLevel nor U+2581 for spaces, such a tokenizer is not supported",
-        json.where().c_str());
+  const bool ends = before.empty() || before == "Metaspace" || before == "ByteLevel";
+  CHECK(
+      ends && v.bytes == (before == "ByteLevel"),
+      "%s: the pre-tokenizers end in \"%s\"; what is supported ends in ByteLevel, or writes spaces as U+2581 "
+      "(Metaspace or a normalizer)",
+      json.where().c_str(), before.c_str());
 }
 
 void read_added_tokens(const Json& json, BpeVocabulary& v) {
@@ -127,8 +135,9 @@ void read_added_tokens(const Json& json, BpeVocabulary& v) {
     }
     const bool normalized = token.flag("normalized", false);
     if (normalized && !v.bytes) refuse(token, "added token " + token.text("content") + " in normalized text");
+    const std::string& text = token.text("content");
     v.added.push_back({static_cast<int32_t>(std::clamp<int64_t>(token.integer("id"), -1, INT32_MAX)),
-                       token.text("content"), token.flag("special", false), normalized});
+                       normalized && v.nfc ? nfc(text) : text, token.flag("special", false), normalized});
   }
 }
 

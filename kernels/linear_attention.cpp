@@ -5,8 +5,8 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cuts.h"
 #include "kernels/dispatch.h"
-#include "kernels/ops.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
@@ -15,8 +15,9 @@
 // Backward, with dS_t the gradient of S_t, from the last step to the first:
 //   dS_t = g_{t+1} dS_{t+1} + q_t^T do_t
 //   dq_t = S_t do_t    dk_t = scale dS_t v_t    dv_t = scale dS_t^T k_t    d log g_t = g_t <S_{t-1}, dS_t>
-// The reference walks these lines as they stand. The fast code takes chunks of steps and saves the state that
-// enters each. With a norm, o goes through groupnorm (groupnorm.cpp), a group a head; the fast code does it
+// At a cut g_t is 0: a document sees nothing of the one before it. The reference walks these lines as they stand.
+// The fast code takes document by document, in chunks of steps, and saves the state that enters each but a
+// document's first. With a norm, o goes through groupnorm (groupnorm.cpp), a group a head; the fast code does it
 // in place and saves y and rstd (B,T,H).
 
 namespace supra {
@@ -27,14 +28,24 @@ struct Sizes {
   bool decay_by_token;
   double scale;
   std::vector<int64_t> lengths;  // (B)
+  Cuts cuts;
 
-  int64_t chunks() const { return (T + linear_chunk(K, V) - 1) / linear_chunk(K, V); }
   int64_t q_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * K; }
   int64_t k_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gk + h / (H / Gk)) * K; }
   int64_t v_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gv + h / (H / Gv)) * V; }
   int64_t o_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * V; }
   int64_t decay_at(int64_t b, int64_t t, int64_t h) const { return decay_by_token ? (b * T + t) * H + h : h; }
   int64_t state_at(int64_t b, int64_t h) const { return (b * H + h) * K * V; }
+  // Saved states (B,H,T/chunk,K,V): where those of a document that begins at t stand. n steps save (n-1)/chunk of them,
+  // which end before the next document's.
+  int64_t saved() const { return T / linear_chunk(K, V); }
+  int64_t saved_at(int64_t b, int64_t t, int64_t h) const {
+    return ((b * H + h) * saved() + t / linear_chunk(K, V)) * K * V;
+  }
+  double decay(const double* log_decay, int64_t b, int64_t t, int64_t h) const {
+    const bool cut = !cuts.empty() && std::binary_search(cuts[b].begin(), cuts[b].end(), t);
+    return cut ? 0 : std::exp(log_decay[decay_at(b, t, h)]);
+  }
 };
 
 template <class T>
@@ -64,7 +75,7 @@ void fwd(double* o, double* last_state, double*, const Inputs<double>& in, const
     for (int64_t i = 0; i < n.K * n.V; i++) S[i] = in.state ? in.state[n.state_at(b, h) + i] : 0;
     for (int64_t t = 0; t < n.lengths[b]; t++) {
       const double *q = in.q + n.q_at(b, t, h), *k = in.k + n.k_at(b, t, h), *v = in.v + n.v_at(b, t, h);
-      const double g = std::exp(in.log_decay[n.decay_at(b, t, h)]);
+      const double g = n.decay(in.log_decay, b, t, h);
       double* y = o + n.o_at(b, t, h);
       for (int64_t i = 0; i < n.K; i++) {
         for (int64_t j = 0; j < n.V; j++) {
@@ -85,7 +96,7 @@ void bwd(const Gradients<double>& grads, const double* d_o, const double*, const
     for (int64_t i = 0; i < KV; i++) states[i] = in.state ? in.state[n.state_at(b, h) + i] : 0;
     for (int64_t t = 0; t < n.lengths[b]; t++) {
       const double *k = in.k + n.k_at(b, t, h), *v = in.v + n.v_at(b, t, h);
-      const double g = std::exp(in.log_decay[n.decay_at(b, t, h)]);
+      const double g = n.decay(in.log_decay, b, t, h);
       const double* S = &states[t * KV];
       for (int64_t i = 0; i < KV; i++)
         states[(t + 1) * KV + i] = g * S[i] + n.scale * k[i / n.V] * v[i % n.V];
@@ -93,7 +104,7 @@ void bwd(const Gradients<double>& grads, const double* d_o, const double*, const
     double* dS = grads.dstate + n.state_at(b, h);
     for (int64_t t = n.lengths[b] - 1; t >= 0; t--) {
       const double *before = &states[t * KV], *S = before + KV;
-      const double g = std::exp(in.log_decay[n.decay_at(b, t, h)]);
+      const double g = n.decay(in.log_decay, b, t, h);
       double slope = 0;
       for (int64_t i = 0; i < n.K; i++) {
         for (int64_t j = 0; j < n.V; j++) {
@@ -126,20 +137,21 @@ std::vector<float> decay_powers(const float* log_decay, const Sizes& n) {
 }
 
 LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Normed& norm,
-                            const Sizes& n, int64_t b, int64_t h) {
+                            const Sizes& n, int64_t b, Segment document, int64_t h) {
+  const int64_t t = document.begin;
   LinearAttentionHead head = {};
-  head.steps = n.lengths[b], head.K = n.K, head.V = n.V, head.chunk = linear_chunk(n.K, n.V);
-  head.q = in.q + n.q_at(b, 0, h), head.k = in.k + n.k_at(b, 0, h), head.v = in.v + n.v_at(b, 0, h);
+  head.steps = document.end - t, head.K = n.K, head.V = n.V, head.chunk = linear_chunk(n.K, n.V);
+  head.q = in.q + n.q_at(b, t, h), head.k = in.k + n.k_at(b, t, h), head.v = in.v + n.v_at(b, t, h);
   head.q_step = n.H * n.K, head.k_step = n.Gk * n.K, head.v_step = n.Gv * n.V, head.o_step = n.H * n.V;
   head.scale = static_cast<float>(n.scale);
   if (n.decay_by_token)
-    head.log_decay = in.log_decay + n.decay_at(b, 0, h), head.log_decay_step = n.H;
+    head.log_decay = in.log_decay + n.decay_at(b, t, h), head.log_decay_step = n.H;
   else
     head.powers = powers.data() + h * (head.chunk + 1);
-  if (in.state) head.state = in.state + n.state_at(b, h);
+  if (in.state && t == 0) head.state = in.state + n.state_at(b, h);
   head.norm_eps = norm.eps, head.rstd_step = n.H;
-  if (norm.rstd) head.rstd = norm.rstd + b * n.T * n.H + h;
-  if (norm.y) head.y = norm.y + n.o_at(b, 0, h);
+  if (norm.rstd) head.rstd = norm.rstd + (b * n.T + t) * n.H + h;
+  if (norm.y) head.y = norm.y + n.o_at(b, t, h);
   return head;
 }
 
@@ -149,13 +161,18 @@ int64_t head_grain(const Sizes& n) { return 1 + 16384 / (1 + n.T * (n.K + n.V + 
 void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, const Normed& norm,
          const Sizes& n) {
   const std::vector<float> powers = decay_powers(in.log_decay, n);
+  const auto documents = segments("linear_attention", n.cuts, n.lengths);
   parallel_for(n.B * n.H, head_grain(n), [&](int64_t begin, int64_t end) {
     const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
     for (int64_t i = begin; i < end; i++) {
       const int64_t b = i / n.H, h = i % n.H;
-      simd().linear_attention_fwd(o + n.o_at(b, 0, h), last_state + n.state_at(b, h),
-                                  states ? states + n.state_at(b, h) * n.chunks() : nullptr,
-                                  head_of(in, powers, norm, n, b, h), scratch.data<float>());
+      for (const Segment& document : documents[b]) {
+        const int64_t t = document.begin;
+        // each overwrites the last state of the one before it
+        simd().linear_attention_fwd(o + n.o_at(b, t, h), last_state + n.state_at(b, h),
+                                    states ? states + n.saved_at(b, t, h) : nullptr,
+                                    head_of(in, powers, norm, n, b, document, h), scratch.data<float>());
+      }
     }
   });
 }
@@ -164,32 +181,41 @@ void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, co
 void bwd(const Gradients<float>& grads, const float* d_o, const float* states, const Inputs<float>& in,
          const Normed& norm, const Sizes& n) {
   const std::vector<float> powers = decay_powers(in.log_decay, n);
+  const auto documents = segments("linear_attention", n.cuts, n.lengths);
   const int64_t family = std::lcm(n.H / n.Gk, n.H / n.Gv);
   parallel_for(n.B * n.H / family, 1 + head_grain(n) / family, [&](int64_t begin, int64_t end) {
     const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
     for (int64_t i = begin * family; i < end * family; i++) {
       const int64_t b = i / n.H, h = i % n.H;
-      const LinearAttentionGrads head = {grads.dq + n.q_at(b, 0, h),
-                                         grads.dk + n.k_at(b, 0, h),
-                                         grads.dv + n.v_at(b, 0, h),
-                                         grads.dstate + n.state_at(b, h),
-                                         grads.dlog_decay ? grads.dlog_decay + b * n.T * n.H + h : nullptr,
-                                         n.H,
-                                         h % (n.H / n.Gk) > 0,
-                                         h % (n.H / n.Gv) > 0};
-      simd().linear_attention_bwd(head, d_o + n.o_at(b, 0, h), states + n.state_at(b, h) * n.chunks(),
-                                  head_of(in, powers, norm, n, b, h), scratch.data<float>());
+      float* dstate = grads.dstate + n.state_at(b, h);
+      for (size_t d = documents[b].size(); d-- > 0;) {
+        const Segment document = documents[b][d];
+        const int64_t t = document.begin;
+        // nothing that follows a document depends on its last state
+        if (document.end < n.lengths[b]) std::fill_n(dstate, n.K * n.V, 0.0f);
+        const LinearAttentionGrads head = {
+            grads.dq + n.q_at(b, t, h),
+            grads.dk + n.k_at(b, t, h),
+            grads.dv + n.v_at(b, t, h),
+            dstate,
+            grads.dlog_decay ? grads.dlog_decay + (b * n.T + t) * n.H + h : nullptr,
+            n.H,
+            h % (n.H / n.Gk) > 0,
+            h % (n.H / n.Gv) > 0};
+        simd().linear_attention_bwd(head, d_o + n.o_at(b, t, h), states + n.saved_at(b, t, h),
+                                    head_of(in, powers, norm, n, b, document, h), scratch.data<float>());
+      }
     }
   });
 }
 
 Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
-            const Tensor& state, double scale, std::vector<int64_t> lengths) {
+            const Tensor& state, double scale, std::vector<int64_t> lengths, const Cuts& cuts) {
   CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
         "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op, to_string(q.shape()).c_str(),
         to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
   Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(2), v.dim(2), q.dim(3), v.dim(3), log_decay.rank() == 3,
-             scale,    {}};
+             scale,    {},       cuts};
   check_shape(op, "k", k.shape(), {n.B, n.T, n.Gk, n.K});
   check_shape(op, "v", v.shape(), {n.B, n.T, n.Gv, n.V});
   CHECK(n.Gk > 0 && n.Gv > 0 && n.H % n.Gk == 0 && n.H % n.Gv == 0,
@@ -207,6 +233,7 @@ Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, c
     CHECK(length >= 0 && length <= n.T, "%s: a row of length %ld, expected 0 to %ld", op,
           static_cast<long>(length), static_cast<long>(n.T));
   }
+  check_cuts(op, cuts, lengths);
   n.lengths = std::move(lengths);
   return n;
 }
@@ -233,16 +260,16 @@ Tensor sum_of_steps(const Tensor& by_token) {
 }  // namespace
 
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
-                                 const Var& state, const std::vector<int64_t>& lengths, double norm_eps) {
+                                 const Var& state, const std::vector<int64_t>& lengths, double norm_eps, const Cuts& cuts) {
   const Dtype dtype = q.dtype();
   if (norm_eps > 0 && dtype == Dtype::f64) {
-    const LinearAttention plain = linear_attention(q, k, v, log_decay, scale, state, lengths);
+    const LinearAttention plain = linear_attention(q, k, v, log_decay, scale, state, lengths, 0, cuts);
     const Shape rows = {-1, q.dim(2) * v.dim(3)};
     return {reshape(groupnorm(reshape(plain.o, rows), q.dim(2), norm_eps), plain.o.shape()), plain.state};
   }
   const Tensor first = state.defined() ? state.value() : Tensor();
   const Sizes n =
-      check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale, lengths);
+      check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale, lengths, cuts);
   // the fast code writes every step there is; the reference adds, and steps beyond a row's length are zero
   const bool zeros = dtype == Dtype::f64 || std::any_of(n.lengths.begin(), n.lengths.end(),
                                                         [&](int64_t length) { return length < n.T; });
@@ -252,7 +279,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
   const bool keep = will_record({q, k, v, log_decay, state});
   const Tensor o = blank({n.B, n.T, n.H, n.V}), last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
   const Tensor states =
-      keep && dtype == Dtype::f32 ? Tensor::empty({n.B, n.H, n.chunks(), n.K, n.V}) : Tensor();
+      keep && dtype == Dtype::f32 ? Tensor::empty({n.B, n.H, n.saved(), n.K, n.V}) : Tensor();
   const Tensor rstd = norm_eps > 0 ? Tensor::empty({n.B, n.T, n.H}) : Tensor();
   const Normed norm = {data_or_null<float>(rstd), static_cast<float>(norm_eps), nullptr};
   by_dtype("linear_attention", dtype, [&]<class T>(T) {
@@ -285,7 +312,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
 
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale) {
-  const Sizes n = check("linear_attention_step", q, k, v, log_decay, state, scale, {});
+  const Sizes n = check("linear_attention_step", q, k, v, log_decay, state, scale, {}, {});
   CHECK(n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
         static_cast<long>(n.T));
   const Inputs<float> in = inputs<float>(q, k, v, log_decay, state);

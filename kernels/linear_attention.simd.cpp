@@ -82,6 +82,15 @@ void token_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chun
   }
 }
 
+// The state that enters chunk c.
+void gather_state(Tile s, const float* states, const LinearAttentionHead& head, int64_t c) {
+  const float* from = c > 0 ? states + (c - 1) * head.K * head.V : head.state;
+  if (from)
+    gather(s, from, head.V, head.K, head.V);
+  else
+    zero(s, whole_vectors(head.K), head.V);
+}
+
 Decay take_decay(Scratch& scratch, const LinearAttentionHead& head, int64_t N) {
   const Decay decay = {scratch.tile(N, N), scratch.floats(N), scratch.floats(N)};
   zero(decay.between, N, N);
@@ -134,15 +143,12 @@ void linear_attention_fwd(float* o, float* last_state, float* states, const Line
              v = scratch.tile(N, Vp);
   const Tile q_t = scratch.tile(Kp, N), out = scratch.tile(N, Vp), s = scratch.tile(Kp, Vp);
   zero(p, N, N);
-  if (head.state)
-    gather(s, head.state, V, K, V);
-  else
-    zero(s, K, V);
+  gather_state(s, states, head, 0);
 
   for (int64_t c = 0; c < chunk_count(head); c++) {
     const Chunk chunk = chunk_at(head, c);
     const int64_t n = chunk.steps;
-    if (states) scatter(states + c * K * V, V, s, K, V, false);
+    if (states && c > 0) scatter(states + (c - 1) * K * V, V, s, K, V, false);
     chunk_decay(decay, head, chunk);
     gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
     gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
@@ -183,7 +189,7 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     const Chunk chunk = chunk_at(head, c);
     const int64_t n = chunk.steps;
     chunk_decay(decay, head, chunk);
-    gather(s, states + c * K * V, V, K, V);
+    gather_state(s, states, head, c);
     gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
     gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
     gather(v, head.v + chunk.begin * head.v_step, head.v_step, n, V);

@@ -51,6 +51,10 @@ std::vector<Var> split_columns(const Var& x, const std::vector<int64_t>& widths)
 Var concat_columns(const std::vector<Var>& parts);          // along the last dimension
 Var repeat_heads(const Var& x, int64_t times);              // (B,T,G,K) -> (B,T,G*times,K), head g to g*times ...
 
+// Where documents packed behind one another begin: (B) ascending columns > 0 of each row; empty: nowhere. From a cut on
+// positions count from 0 and nothing before is seen.
+using Cuts = std::vector<std::vector<int64_t>>;
+
 // ---- rope.cpp
 struct Rope {
   // half: pairs (i, i + dims/2), as NeoX and Hugging Face; interleaved: pairs (2i, 2i+1), as Meta and llama2.c;
@@ -66,14 +70,14 @@ struct Rope {
   bool operator==(const Rope&) const = default;
 };
 // x (B,T,H,K); row b's first step stands at position first[b]
-Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first);
+Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts = {});
 
 // ---- softmax_attention.cpp
 // o (B,T,H,V): query t of row b stands at index first[b] + t of the keys and sees those up to itself, or the last
-// `window` of these where it is not 0.
+// `window` of these where it is not 0. From a cut on it sees none before the cut.
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V), S >= first[b] + T; query head h uses key head h / (H/G).
 Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first,
-                      int64_t window = 0);
+                      int64_t window = 0, const Cuts& cuts = {});
 
 // ---- linear_attention.cpp: the heart of SUPRA
 struct LinearAttention {
@@ -85,9 +89,11 @@ struct LinearAttention {
 //   log_decay = log g <= 0: (H) fixed per head, or (B,T,H) per head and token
 //   state (B,H,K,V), S before the first step; undefined: zeros
 //   lengths (B): row b ends after lengths[b] steps, what follows touches nothing and gives o = 0; empty: all T
+//   cuts: the state starts from zeros there; `state` belongs to what precedes the first
 //   norm_eps > 0: o goes through groupnorm, a group a head, on the way out
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
-                                 const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0);
+                                 const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0,
+                                 const Cuts& cuts = {});
 // One step (T = 1), in place: updates state, returns o. For inference: f32 only, no gradient.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);

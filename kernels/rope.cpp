@@ -1,7 +1,8 @@
 #include <cmath>
+#include <unordered_map>
 
+#include "kernels/cuts.h"
 #include "kernels/dispatch.h"
-#include "kernels/ops.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
@@ -34,10 +35,14 @@ struct RopeTable {
       const double divisor = rope.divisors.empty() ? 1 : rope.divisors[i / repeat];
       period.push_back(rope.scale * divisor * std::pow(rope.base, exponent));
     }
+    // packed documents count from 0 again and again: each position is worked out once
+    std::unordered_map<int64_t, size_t> known;
     for (int64_t position : this->positions) {
-      for (double p : period) {
-        cosine.push_back(static_cast<T>(rope.magnitude * std::cos(static_cast<double>(position) / p)));
-        sine.push_back(static_cast<T>(rope.magnitude * std::sin(static_cast<double>(position) / p)));
+      const auto [row, fresh] = known.try_emplace(position, cosine.size());
+      for (size_t i = 0; i < period.size(); i++) {
+        const double angle = fresh ? static_cast<double>(position) / period[i] : 0;
+        cosine.push_back(fresh ? static_cast<T>(rope.magnitude * std::cos(angle)) : cosine[row->second + i]);
+        sine.push_back(fresh ? static_cast<T>(rope.magnitude * std::sin(angle)) : sine[row->second + i]);
       }
     }
   }
@@ -96,21 +101,16 @@ static void rope(float* y, const float* x, const float* cosine, const float* sin
 
 }  // namespace cpu
 
-static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, int direction) {
+static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts,
+                     int direction) {
   const int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), K = x.dim(3);
   const bool by_head = rope.layout == Rope::Layout::by_head;
-  const bool together = std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
-  std::vector<int64_t> positions;
-  if (by_head) {
-    for (int64_t h = 0; h < H; h++) positions.push_back(h);
-  } else {
-    for (int64_t b = 0; b < (together ? std::min<int64_t>(B, 1) : B); b++) {
-      for (int64_t t = 0; t < T; t++) positions.push_back(first[b] + t);
-    }
-  }
+  const bool together = cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
+  const std::vector<int64_t> rows = together ? std::vector(first.begin(), first.begin() + std::min<int64_t>(B, 1)) : first;
+  std::vector<int64_t> turns = by_head ? positions("rope", {0}, H, {}) : positions("rope", rows, T, cuts);
   const Tensor y = empty_like(x);
   by_dtype("rope", x.dtype(), [&]<class Real>(Real) {
-    const RopeTable<Real>& table = table_for<Real>(rope, std::move(positions));
+    const RopeTable<Real>& table = table_for<Real>(rope, std::move(turns));
     const Turn turn = {.N = B * T,
                        .H = H,
                        .K = K,
@@ -127,7 +127,7 @@ static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_
   return y;
 }
 
-Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first) {
+Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first, const Cuts& cuts) {
   if (given.layout == Rope::Layout::none) return x;
   CHECK(x.value().rank() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x.shape()).c_str());
   CHECK(static_cast<int64_t>(first.size()) == x.dim(0), "rope: %zu first positions for a batch of %ld",
@@ -142,8 +142,8 @@ Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first) {
   // OpenLM's by_head rotation never saw the configured base and scale
   if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;
   return record(
-      "rope", {x}, turned(x.value(), rope, first, 1),
-      [rope, first](const Tensor& dy, Grads& grads) { grads.give(0, turned(dy, rope, first, -1)); });
+      "rope", {x}, turned(x.value(), rope, first, cuts, 1),
+      [=](const Tensor& dy, Grads& grads) { grads.give(0, turned(dy, rope, first, cuts, -1)); });
 }
 
 }  // namespace supra

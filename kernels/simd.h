@@ -64,7 +64,8 @@
                                  const float* lse, const SoftmaxAttentionHead& head, float* memory))                  \
   /* p = softmax(scale p), lse = log sum exp(scale p) */                                                              \
   KERNEL(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                 \
-  /* linear_attention.simd.cpp: one head of one row; d_o: the gradient of o; memory: linear_attention_scratch() */    \
+  /* linear_attention.simd.cpp: one head of one document; d_o: the gradient of o; states: those that enter its        \
+     chunks but the first; memory: linear_attention_scratch() */                                                      \
   KERNEL(linear_attention_fwd, (float* o, float* last_state, float* states, const LinearAttentionHead& head,          \
                                 float* memory))                                                                       \
   KERNEL(linear_attention_bwd, (const LinearAttentionGrads& grads, const float* d_o, const float* states,             \

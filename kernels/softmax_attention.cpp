@@ -2,12 +2,13 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/cuts.h"
 #include "kernels/dispatch.h"
-#include "kernels/ops.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
-// softmax_attention: query t, at key first + t, sees the keys s up to there, the last `window` of them
+// softmax_attention: query t, at key first + t, sees the keys s up to there, the last `window` of them and none before
+// its document
 //   p_ts = exp(scale q_t k_s - lse_t),  lse_t = log sum_s exp(scale q_t k_s),  o_t = sum_s p_ts v_s
 //   q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H) saved for backward
 // Backward, from the probabilities computed again, with ds_ts = p_ts (do_t v_s - do_t o_t):
@@ -21,8 +22,12 @@ struct Sizes {
   double scale;
   std::vector<int64_t> first;  // (B)
   int64_t window;
+  std::vector<std::vector<Segment>> documents;  // (B)
 
-  int64_t blocks() const { return (T + kSoftmaxBlock - 1) / kSoftmaxBlock; }
+  // The first key of a document: that of row b's first step, and what the keys hold before it belongs to it.
+  int64_t first_key(int64_t b, Segment document) const {
+    return document.begin == 0 ? 0 : first[b] + document.begin;
+  }
   int64_t q_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * K; }
   int64_t o_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * V; }
   int64_t lse_at(int64_t b, int64_t t, int64_t h) const { return (b * T + t) * H + h; }
@@ -50,9 +55,11 @@ template <class F>
 void for_queries(const Sizes& n, F f) {
   for (int64_t b = 0; b < n.B; b++) {
     for (int64_t h = 0; h < n.H; h++) {
-      for (int64_t t = 0; t < n.T; t++) {
-        const int64_t keys = n.first[b] + t + 1;
-        f(b, t, h, std::max<int64_t>(0, keys - n.window), keys);
+      for (const Segment& document : n.documents[b]) {
+        for (int64_t t = document.begin; t < document.end; t++) {
+          const int64_t keys = n.first[b] + t + 1;
+          f(b, t, h, std::max(n.first_key(b, document), keys - n.window), keys);
+        }
       }
     }
   }
@@ -100,10 +107,12 @@ void bwd(const Gradients<double>& grads, const double* d_o, const Outputs<double
   });
 }
 
-SoftmaxAttentionHead head_of(const Inputs<float>& in, const Sizes& n, int64_t b, int64_t h) {
+SoftmaxAttentionHead head_of(const Inputs<float>& in, const Sizes& n, int64_t b, Segment document, int64_t h) {
+  const int64_t t = document.begin, key = n.first_key(b, document);
   SoftmaxAttentionHead head = {};
-  head.steps = n.T, head.first = n.first[b], head.window = n.window, head.K = n.K, head.V = n.V;
-  head.q = in.q + n.q_at(b, 0, h), head.k = in.k + n.k_at(b, 0, h), head.v = in.v + n.v_at(b, 0, h);
+  head.steps = document.end - t, head.first = n.first[b] + t - key, head.window = n.window;
+  head.K = n.K, head.V = n.V;
+  head.q = in.q + n.q_at(b, t, h), head.k = in.k + n.k_at(b, key, h), head.v = in.v + n.v_at(b, key, h);
   head.q_step = n.H * n.K, head.k_step = n.G * n.K, head.v_step = n.G * n.V;
   head.o_step = n.H * n.V, head.lse_step = n.H;
   head.scale = static_cast<float>(n.scale);
@@ -135,12 +144,24 @@ void decode(const Outputs<float>& out, const Inputs<float>& in, const Sizes& n) 
 
 void fwd(const Outputs<float>& out, const Inputs<float>& in, const Sizes& n) {
   if (n.T == 1) return decode(out, in, n);
-  parallel_for(n.B * n.H * n.blocks(), 1, [&](int64_t begin, int64_t end) {
+  struct Block {
+    int64_t b, h, begin;  // queries [begin, begin + kSoftmaxBlock) of the document, as far as it has them
+    Segment document;
+  };
+  std::vector<Block> blocks;
+  for (int64_t i = 0; i < n.B * n.H; i++) {
+    for (const Segment& document : n.documents[i / n.H]) {
+      for (int64_t t = 0; t < document.end - document.begin; t += kSoftmaxBlock)
+        blocks.push_back({i / n.H, i % n.H, t, document});
+    }
+  }
+  parallel_for(static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
     const Tensor memory = Tensor::empty({softmax_attention_scratch(n.K, n.V)});
     for (int64_t i = begin; i < end; i++) {
-      const int64_t head = i / n.blocks(), b = head / n.H, h = head % n.H, t = i % n.blocks() * kSoftmaxBlock;
-      simd().softmax_attention_fwd(out.o + n.o_at(b, 0, h), out.lse + n.lse_at(b, 0, h), head_of(in, n, b, h),
-                                   t, std::min(t + kSoftmaxBlock, n.T), memory.data<float>());
+      const auto [b, h, t, document] = blocks[i];
+      const SoftmaxAttentionHead head = head_of(in, n, b, document, h);
+      simd().softmax_attention_fwd(out.o + n.o_at(b, document.begin, h), out.lse + n.lse_at(b, document.begin, h), head, t,
+                                   std::min(t + kSoftmaxBlock, head.steps), memory.data<float>());
     }
   });
 }
@@ -153,22 +174,26 @@ void bwd(const Gradients<float>& grads, const float* d_o, const Outputs<float>& 
     const Tensor memory = Tensor::empty({softmax_attention_scratch(n.K, n.V)});
     for (int64_t i = begin * family; i < end * family; i++) {
       const int64_t b = i / n.H, h = i % n.H;
-      simd().softmax_attention_bwd(
-          {grads.dq + n.q_at(b, 0, h), grads.dk + n.k_at(b, 0, h), grads.dv + n.v_at(b, 0, h)},
-          d_o + n.o_at(b, 0, h), out.o + n.o_at(b, 0, h), out.lse + n.lse_at(b, 0, h), head_of(in, n, b, h),
-          memory.data<float>());
+      for (const Segment& document : n.documents[b]) {
+        const int64_t t = document.begin, key = n.first_key(b, document);
+        simd().softmax_attention_bwd(
+            {grads.dq + n.q_at(b, t, h), grads.dk + n.k_at(b, key, h), grads.dv + n.v_at(b, key, h)},
+            d_o + n.o_at(b, t, h), out.o + n.o_at(b, t, h), out.lse + n.lse_at(b, t, h),
+            head_of(in, n, b, document, h), memory.data<float>());
+      }
     }
   });
 }
 
 Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
-            const std::vector<int64_t>& first, int64_t window) {
+            const std::vector<int64_t>& first, int64_t window, const Cuts& cuts) {
   const char* op = "softmax_attention";
   CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
         "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op, to_string(q.shape()).c_str(),
         to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
   const Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), scale, first,
-                   window > 0 ? window : k.dim(1)};
+                   window > 0 ? window : k.dim(1),
+                   segments(op, cuts, std::vector<int64_t>(q.dim(0), q.dim(1)))};
   check_shape(op, "k", k.shape(), {n.B, n.S, n.G, n.K});
   check_shape(op, "v", v.shape(), {n.B, n.S, n.G, n.V});
   CHECK(n.G > 0 && n.H % n.G == 0, "%s: %ld query heads cannot share %ld key heads evenly", op,
@@ -185,8 +210,8 @@ Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
 }  // namespace
 
 Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale,
-                      const std::vector<int64_t>& first, int64_t window) {
-  const Sizes n = check(q.value(), k.value(), v.value(), scale, first, window);
+                      const std::vector<int64_t>& first, int64_t window, const Cuts& cuts) {
+  const Sizes n = check(q.value(), k.value(), v.value(), scale, first, window, cuts);
   const Tensor o = Tensor::empty({n.B, n.T, n.H, n.V}, q.dtype()),
                lse = Tensor::empty({n.B, n.T, n.H}, q.dtype());
   by_dtype("softmax_attention", q.dtype(), [&]<class T>(T) {

@@ -1,0 +1,23 @@
+#pragma once
+#include "kernels/ops.h"
+
+// Documents packed behind one another in a row of a batch. Both attentions walk a row document by document, with the code
+// that knows nothing of them.
+
+namespace supra {
+
+// Columns [begin, end) of a row: one document, or what of it stands in this row.
+struct Segment {
+  int64_t begin, end;
+};
+
+// Throws unless the cuts are none at all or (B) lists that ascend within 1 ... lengths[b] - 1.
+void check_cuts(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths);
+
+// Of each row (B) its documents, in order: one at least, though it be empty. Checks the cuts.
+std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths);
+
+// (B*T): the position of each column. Row b counts on from first[b], and from 0 at each of its cuts. Checks these.
+std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first, int64_t T, const Cuts& cuts);
+
+}  // namespace supra

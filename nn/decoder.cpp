@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/cuts.h"
 #include "tensor/random.h"
 
 namespace supra {
@@ -107,25 +108,28 @@ Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
   if (config_.learned_positions) {
     const int64_t B = tokens.dim(0), T = tokens.dim(1), most = config_.context;
     const Tensor ids = Tensor::zeros({B, T}, Dtype::i32);
-    for (int64_t b = 0; b < B; b++) {
-      const int64_t n = steps.lengths.empty() ? T : steps.lengths[b];
-      CHECK(steps.first[b] + n <= most, "decoder: position %ld, the model has learned %ld (give it a shorter text)",
-            static_cast<long>(steps.first[b] + n - 1), static_cast<long>(most));
-      for (int64_t t = 0; t < n; t++) ids.data<int32_t>()[b * T + t] = static_cast<int32_t>(steps.first[b] + t);
+    const std::vector<int64_t> counted = positions("decoder", steps.first, T, steps.cuts);
+    for (int64_t i = 0; i < B * T; i++) {
+      if (!steps.lengths.empty() && i % T >= steps.lengths[i / T]) continue;
+      CHECK(counted[i] < most, "decoder: position %ld, the model has learned %ld (give it a shorter text)",
+            static_cast<long>(counted[i]), static_cast<long>(most));
+      ids.data<int32_t>()[i] = static_cast<int32_t>(counted[i]);
     }
     x = add(x, embedding(ids, positions_));
   }
   return config_.post_embed_norm ? post_embed_norm_(x) : x;
 }
 
-Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_t>& lengths) const {
+Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_t>& lengths, const Cuts& cuts) const {
   CHECK(tokens.rank() == 2, "decoder: tokens are %s, expected (B, T)", to_string(tokens.shape()).c_str());
   const int64_t B = tokens.dim(0), T = tokens.dim(1);
   CHECK(!state || state->batch() == B, "decoder: %ld rows of tokens, %ld rows of state", static_cast<long>(B),
         static_cast<long>(state ? state->batch() : 0));
   CHECK(lengths.empty() || static_cast<int64_t>(lengths.size()) == B, "decoder: %zu lengths for %ld rows", lengths.size(),
         static_cast<long>(B));
-  const Steps steps{state ? state->positions : std::vector<int64_t>(B, 0), lengths};
+  const std::vector<int64_t> ends = lengths.empty() ? std::vector<int64_t>(B, T) : lengths;
+  check_cuts("decoder", cuts, ends);
+  const Steps steps{state ? state->positions : std::vector<int64_t>(B, 0), lengths, cuts};
 
   Var x = embed(tokens, steps);
   for (size_t i = 0; i < layers_.size(); i++) {
@@ -145,7 +149,10 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
         break;
     }
   }
-  for (int64_t b = 0; state && b < B; b++) state->positions[b] += lengths.empty() ? T : lengths[b];
+  for (int64_t b = 0; state && b < B; b++) {
+    int64_t& position = state->positions[b];
+    position = cuts.empty() || cuts[b].empty() ? position + ends[b] : ends[b] - cuts[b].back();
+  }
   return norm_(x);
 }
 

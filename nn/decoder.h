@@ -32,8 +32,10 @@ class Decoder {
   size_t state_bytes(int64_t position) const;  // of one sequence
 
   // tokens (B,T) i32 -> (B,T,C) after the last norm. With a state: it holds the past and is advanced by lengths[b] steps
-  // a row (T where lengths is empty).
-  Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {}) const;
+  // a row (T where lengths is empty). cuts (B): the columns of each row, ascending in 1 ... lengths[b] - 1, where a new
+  // document begins: position 0, and nothing before is seen. The state that is left is the last document's.
+  Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {},
+             const Cuts& cuts = {}) const;
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;
   // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never there as a whole

@@ -28,10 +28,12 @@ struct State {
 };
 
 // Which steps a call of forward() brings. Rows may be of different lengths: row b has lengths[b] real steps, the rest of
-// its T columns is padding that touches nothing. There is no left padding.
+// its T columns is padding that touches nothing. There is no left padding. Of documents packed into one row, the first goes
+// on from the state, the others begin anew.
 struct Steps {
   std::vector<int64_t> first;    // (B) position of column 0
   std::vector<int64_t> lengths;  // (B), or empty: all T
+  Cuts cuts;                     // (B) where new documents begin, or empty: nowhere
 };
 
 class Mixer {

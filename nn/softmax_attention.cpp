@@ -54,6 +54,19 @@ static void append(Var& cache, const Tensor& fresh, const std::vector<int64_t>& 
   }
 }
 
+// Where a row was cut, its last document moves to the front of the cache: positions count from its first token.
+static void keep_last_document(const LayerState& cache, const Steps& steps, int64_t T) {
+  for (size_t b = 0; b < steps.cuts.size(); b++) {
+    if (steps.cuts[b].empty()) continue;
+    const int64_t cut = steps.cuts[b].back(), begin = steps.first[b] + cut;
+    for (const Var& part : cache.parts) {
+      const int64_t S = part.dim(1);
+      const Tensor row = part.value().view({part.dim(0) * S, -1}).rows(b * S, (b + 1) * S);
+      memmove(row.raw(), row.rows(begin, S).raw(), row.rows(begin, begin + T - cut).bytes());
+    }
+  }
+}
+
 Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1);
   std::vector<Var> qkv = split_columns(in_proj_(x), {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
@@ -61,7 +74,7 @@ Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* stat
     if (qk_norm_ == QkNorm::whole) x = norm(x);
     x = reshape(x, {B, T, heads, key_dim_});
     if (qk_norm_ == QkNorm::per_head) x = norm(x);
-    return rope(x, rope_, steps.first);
+    return rope(x, rope_, steps.first, steps.cuts);
   };
   const Var q = prepare(qkv[0], q_norm_, heads_);
   Var k = prepare(qkv[1], k_norm_, kv_heads_);
@@ -76,7 +89,8 @@ Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* stat
     v = state->parts[1];
     first = steps.first;
   }
-  const Var o = softmax_attention(q, k, v, 1 / std::sqrt(static_cast<double>(key_dim_)), first, window_);
+  const Var o = softmax_attention(q, k, v, 1 / std::sqrt(static_cast<double>(key_dim_)), first, window_, steps.cuts);
+  if (state) keep_last_document(*state, steps, T);
   return out_proj_(reshape(o, {B, T, heads_ * value_dim_}));
 }
 

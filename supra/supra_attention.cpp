@@ -135,8 +135,8 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
     q = reshape(q_norm_(reshape(q, flat)), split);
     k = reshape(k_norm_(reshape(k, flat)), split);
   }
-  q = rope(q, rope_, steps.first);
-  k = rope(k, rope_, steps.first);
+  q = rope(q, rope_, steps.first, steps.cuts);
+  k = rope(k, rope_, steps.first, steps.cuts);
 
   const double scale = 1 / std::sqrt(static_cast<double>(key_dim_));
   const Tensor log_decay = log_decay_.to(x.dtype());
@@ -147,7 +147,7 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
     o = groupnorm(reshape(o, rows), heads_, kNormEps);
   } else {
     const LinearAttention result =
-        linear_attention(q, k, v, Var(log_decay), scale, state ? state->parts[0] : Var(), steps.lengths, kNormEps);
+        linear_attention(q, k, v, Var(log_decay), scale, state ? state->parts[0] : Var(), steps.lengths, kNormEps, steps.cuts);
     o = reshape(result.o, rows);
     if (state) state->parts[0] = result.state;
   }

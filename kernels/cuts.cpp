@@ -3,20 +3,22 @@
 namespace supra {
 
 void check_cuts(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths) {
-  CHECK(cuts.empty() || cuts.size() == lengths.size(), "%s: cuts of %zu rows, expected %zu (or none)", op, cuts.size(),
-        lengths.size());
+  CHECK(cuts.empty() || cuts.size() == lengths.size(), "%s: cuts of %zu rows, expected %zu (or none)", op,
+        cuts.size(), lengths.size());
   for (size_t b = 0; b < cuts.size(); b++) {
     int64_t last = 0;
     for (int64_t cut : cuts[b]) {
-      CHECK(cut > last && cut < lengths[b], "%s: row %zu of %ld steps is cut at %ld after %ld, expected ascending cuts in 1 to %ld",
-            op, b, static_cast<long>(lengths[b]), static_cast<long>(cut), static_cast<long>(last),
+      CHECK(cut > last && cut < lengths[b],
+            "%s: row %zu of %ld steps is cut at %ld after %ld, expected ascending cuts in 1 to %ld", op, b,
+            static_cast<long>(lengths[b]), static_cast<long>(cut), static_cast<long>(last),
             static_cast<long>(lengths[b] - 1));
       last = cut;
     }
   }
 }
 
-std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths) {
+std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts,
+                                           const std::vector<int64_t>& lengths) {
   check_cuts(op, cuts, lengths);
   std::vector<std::vector<Segment>> rows(lengths.size());
   for (size_t b = 0; b < rows.size(); b++) {
@@ -29,7 +31,8 @@ std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts, con
   return rows;
 }
 
-std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first, int64_t T, const Cuts& cuts) {
+std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first, int64_t T,
+                               const Cuts& cuts) {
   const auto rows = segments(op, cuts, std::vector<int64_t>(first.size(), T));
   std::vector<int64_t> all;
   for (size_t b = 0; b < rows.size(); b++) {

@@ -1,8 +1,8 @@
 #pragma once
 #include "kernels/ops.h"
 
-// Documents packed behind one another in a row of a batch. Both attentions walk a row document by document, with the code
-// that knows nothing of them.
+// Documents packed behind one another in a row of a batch. Both attentions walk a row document by document,
+// with the code that knows nothing of them.
 
 namespace supra {
 
@@ -15,9 +15,12 @@ struct Segment {
 void check_cuts(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths);
 
 // Of each row (B) its documents, in order: one at least, though it be empty. Checks the cuts.
-std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths);
+std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts,
+                                           const std::vector<int64_t>& lengths);
 
-// (B*T): the position of each column. Row b counts on from first[b], and from 0 at each of its cuts. Checks these.
-std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first, int64_t T, const Cuts& cuts);
+// (B*T): the position of each column. Row b counts on from first[b], and from 0 at each of its cuts. Checks
+// these.
+std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first, int64_t T,
+                               const Cuts& cuts);
 
 }  // namespace supra

@@ -15,10 +15,10 @@
 // Backward, with dS_t the gradient of S_t, from the last step to the first:
 //   dS_t = g_{t+1} dS_{t+1} + q_t^T do_t
 //   dq_t = S_t do_t    dk_t = scale dS_t v_t    dv_t = scale dS_t^T k_t    d log g_t = g_t <S_{t-1}, dS_t>
-// At a cut g_t is 0: a document sees nothing of the one before it. The reference walks these lines as they stand.
-// The fast code takes document by document, in chunks of steps, and saves the state that enters each but a
-// document's first. With a norm, o goes through groupnorm (groupnorm.cpp), a group a head; the fast code does it
-// in place and saves y and rstd (B,T,H).
+// At a cut g_t is 0: a document sees nothing of the one before it. The reference walks these lines as they
+// stand. The fast code takes document by document, in chunks of steps, and saves the state that enters each
+// but a document's first. With a norm, o goes through groupnorm (groupnorm.cpp), a group a head; the fast
+// code does it in place and saves y and rstd (B,T,H).
 
 namespace supra {
 namespace {
@@ -36,8 +36,8 @@ struct Sizes {
   int64_t o_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * V; }
   int64_t decay_at(int64_t b, int64_t t, int64_t h) const { return decay_by_token ? (b * T + t) * H + h : h; }
   int64_t state_at(int64_t b, int64_t h) const { return (b * H + h) * K * V; }
-  // Saved states (B,H,T/chunk,K,V): where those of a document that begins at t stand. n steps save (n-1)/chunk of them,
-  // which end before the next document's.
+  // Saved states (B,H,T/chunk,K,V): where those of a document that begins at t stand. n steps save
+  // (n-1)/chunk of them, which end before the next document's.
   int64_t saved() const { return T / linear_chunk(K, V); }
   int64_t saved_at(int64_t b, int64_t t, int64_t h) const {
     return ((b * H + h) * saved() + t / linear_chunk(K, V)) * K * V;
@@ -260,7 +260,8 @@ Tensor sum_of_steps(const Tensor& by_token) {
 }  // namespace
 
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
-                                 const Var& state, const std::vector<int64_t>& lengths, double norm_eps, const Cuts& cuts) {
+                                 const Var& state, const std::vector<int64_t>& lengths, double norm_eps,
+                                 const Cuts& cuts) {
   const Dtype dtype = q.dtype();
   if (norm_eps > 0 && dtype == Dtype::f64) {
     const LinearAttention plain = linear_attention(q, k, v, log_decay, scale, state, lengths, 0, cuts);
@@ -268,8 +269,8 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
     return {reshape(groupnorm(reshape(plain.o, rows), q.dim(2), norm_eps), plain.o.shape()), plain.state};
   }
   const Tensor first = state.defined() ? state.value() : Tensor();
-  const Sizes n =
-      check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale, lengths, cuts);
+  const Sizes n = check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale,
+                        lengths, cuts);
   // the fast code writes every step there is; the reference adds, and steps beyond a row's length are zero
   const bool zeros = dtype == Dtype::f64 || std::any_of(n.lengths.begin(), n.lengths.end(),
                                                         [&](int64_t length) { return length < n.T; });

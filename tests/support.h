@@ -84,6 +84,19 @@ inline Tensor random_normal(const Shape& shape, uint64_t seed, Dtype dtype = Dty
   return t.to(dtype);
 }
 
+// Steps [begin, end) of x (B,T,...), of all rows or of row b.
+inline Tensor steps(const Tensor& x, int64_t begin, int64_t end, int64_t b = -1) {
+  const int64_t from = b < 0 ? 0 : b, to = b < 0 ? x.dim(0) : b + 1, row = x.numel() / (x.dim(0) * x.dim(1));
+  Shape shape = x.shape();
+  shape[0] = to - from, shape[1] = end - begin;
+  const Tensor y = Tensor::empty(shape, x.dtype());
+  for (int64_t r = from; r < to; r++) {
+    const Tensor source = x.rows(r, r + 1).view({x.dim(1), row}).rows(begin, end);
+    y.rows(r - from, r - from + 1).copy_from(source);
+  }
+  return y;
+}
+
 struct Difference {
   double normalised;  // root of the summed squared error over the summed squared reference
   double largest;     // largest error over the largest magnitude of the reference

@@ -38,13 +38,26 @@ static Tensor some_targets(const Var& logits) {
   return targets;
 }
 
-// A case of rope: x (B,T,H,K), row b starts at first + b * apart.
+// Cuts of rows that end at `ends`: behind the first column, before the last and in between, or once in the middle.
+static Cuts some_cuts(const std::vector<int64_t>& ends) {
+  Cuts cuts(ends.size());
+  for (size_t b = 0; b < ends.size(); b++) {
+    const int64_t n = ends[b];
+    for (int64_t cut : b % 2 ? std::vector{n / 2} : std::vector{int64_t{1}, 2 * n / 3, n - 1}) {
+      if (cut > (cuts[b].empty() ? 0 : cuts[b].back()) && cut < n) cuts[b].push_back(cut);
+    }
+  }
+  return cuts;
+}
+
+// A case of rope: x (B,T,H,K), row b starts at first + b * apart; packed: with some cuts.
 static OpCase rope_case(const char* name, const Rope& r, int64_t first, int64_t apart, const Shape& small,
-                        const Shape& large) {
+                        const Shape& large, bool packed = false) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> starts;
     for (int64_t b = 0; b < in[0].dim(0); b++) starts.push_back(first + b * apart);
-    return {rope(in[0], r, starts)};
+    const Cuts cuts = packed ? some_cuts(std::vector(starts.size(), in[0].dim(1))) : Cuts();
+    return {rope(in[0], r, starts, cuts)};
   };
   // without a layout it hands x on: there is nothing to time
   const Shape bench = r.layout == Rope::Layout::none ? Shape() : Shape{8, 2048, 12, 64};
@@ -105,6 +118,7 @@ static void add_rope(std::vector<OpCase>& table) {
   table.push_back(rope_case("rope_scaled", {.layout = half, .dims = 4, .divisors = {1.5, 8}, .magnitude = 1.1}, 2, 3, small, large));
   table.push_back(rope_case("rope_none", {.layout = none}, 0, 0, small, large));
   table.push_back(rope_case("rope_half_rows_apart", {.layout = half, .base = 500}, 60000, 7, small, large));
+  table.push_back(rope_case("rope_half_packed", {.layout = half}, 9, 0, small, large, true));
   table.push_back(
       rope_case("rope_half_partial", {.layout = half, .scale = 4, .dims = 4}, 11, 0, small, large));
   table.push_back(
@@ -280,13 +294,14 @@ static OpWork linear_attention_work() {
 }
 
 // q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T. Key and
-// value heads are Gk and Gv where there are 4 query heads.
+// value heads are Gk and Gv where there are 4 query heads. packed: with some cuts.
 static OpCase linear_attention_case(const char* name, bool decay_by_token, int64_t Gk, int64_t Gv,
-                                    int64_t shorter, double norm_eps = 0) {
+                                    int64_t shorter, double norm_eps = 0, bool packed = false) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
-    const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths, norm_eps);
+    const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths, norm_eps,
+                                               packed ? some_cuts(lengths) : Cuts());
     return {y.o, y.state};
   };
   const auto decay = [=](int64_t T, int64_t H) { return decay_by_token ? Shape{2, T, H} : Shape{H}; };
@@ -298,16 +313,18 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
            {"log_decay", decay(4, 4), decay(131, 4), decay(512, 12), Fill::log_decay},
            {"state", {2, 4, 2, 3}, {2, 4, 17, 35}, {2, 12, 64, 64}}},
           linear_attention_work(),
-          // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger
-          decay_by_token ? 1.0 : 16.0};
+          // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger; where a
+          // document begins, o = q.k v alone is normalised, however little is left of q.k
+          decay_by_token && !(packed && norm_eps > 0) ? 1.0 : 16.0};
 }
 
 static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,
-                                     const Shape& bench_kv, int64_t window = 0) {
+                                     const Shape& bench_kv, int64_t window = 0, bool packed = false) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> first;
     for (int64_t b = 0; b < in[0].dim(0); b++) first.push_back((in[1].dim(1) - in[0].dim(1)) / (b + 1));
-    return {softmax_attention(in[0], in[1], in[2], 0.4, first, window)};
+    const Cuts cuts = packed ? some_cuts(std::vector(first.size(), in[0].dim(1))) : Cuts();
+    return {softmax_attention(in[0], in[1], in[2], 0.4, first, window, cuts)};
   };
   OpWork work;
   work.flop = [=](const std::vector<Tensor>& in) {
@@ -333,10 +350,14 @@ static void add_attention(std::vector<OpCase>& table) {
   table.push_back(linear_attention_case("linear_attention_with_lengths", true, 1, 2, 3));
   table.push_back(linear_attention_case("linear_attention_normed", false, 4, 4, 3, 1e-5));
   table.push_back(linear_attention_case("linear_attention_gated_normed", true, 2, 1, 0, 1e-5));
+  table.push_back(linear_attention_case("linear_attention_packed", false, 4, 2, 0, 0, true));
+  table.push_back(linear_attention_case("linear_attention_packed_gated_normed", true, 1, 2, 3, 1e-5, true));
   const Shape q = {2, 512, 12, 64};
   table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
   table.push_back(softmax_attention_case("softmax_attention_window", 67, 2, q, {2, 512, 6, 64}, 3));
   table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2, q, {2, 512, 6, 64}));
+  table.push_back(softmax_attention_case("softmax_attention_packed", 131, 2, {}, {}, 0, true));
+  table.push_back(softmax_attention_case("softmax_attention_packed_window", 67, 4, {}, {}, 30, true));
   table.push_back(
       softmax_attention_case("softmax_attention_decode", 1, 1, {1, 1, 12, 64}, {1, 32768, 6, 64}));
 }

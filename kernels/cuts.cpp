@@ -35,6 +35,7 @@ std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first
                                const Cuts& cuts) {
   const auto rows = segments(op, cuts, std::vector<int64_t>(first.size(), T));
   std::vector<int64_t> all;
+  all.reserve(first.size() * static_cast<size_t>(T));
   for (size_t b = 0; b < rows.size(); b++) {
     for (const Segment& s : rows[b]) {
       const int64_t start = s.begin == 0 ? first[b] : 0;

@@ -66,6 +66,13 @@ void FileWriter::write(const void* data, size_t bytes) {
   if (buffer_.size() >= (1 << 20)) flush();
 }
 
+void FileWriter::write_at(size_t offset, std::string_view bytes) {
+  flush();
+  if (pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset)) != static_cast<ssize_t>(bytes.size())) {
+    fail_errno("write", path_);
+  }
+}
+
 void FileWriter::flush() {
   size_t done = 0;
   while (done < buffer_.size()) {
@@ -94,11 +101,7 @@ static void sync_directory(const Path& path) {
 
 static Path parent_of(const Path& path) { return path.has_parent_path() ? path.parent_path() : Path("."); }
 
-void write_file_atomically(const Path& path, std::string_view text) {
-  const Path beside = parent_of(path) / (".tmp-" + path.filename().string());
-  FileWriter out(beside);
-  out.write(text);
-  out.finish();
+void replace_file(const Path& beside, const Path& path) {
   if (rename(beside.c_str(), path.c_str()) != 0) {
     const int error = errno;
     unlink(beside.c_str());
@@ -106,6 +109,14 @@ void write_file_atomically(const Path& path, std::string_view text) {
     fail_errno("replace", path);
   }
   sync_directory(parent_of(path));
+}
+
+void write_file_atomically(const Path& path, std::string_view text) {
+  const Path beside = parent_of(path) / (".tmp-" + path.filename().string());
+  FileWriter out(beside);
+  out.write(text);
+  out.finish();
+  replace_file(beside, path);
 }
 
 NewDirectory::NewDirectory(const Path& final_path) : final_(fs::absolute(final_path).lexically_normal()) {

@@ -44,6 +44,7 @@ class FileWriter {
 
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  void write_at(size_t offset, std::string_view bytes);  // over bytes that were written
   void finish();
 
  private:
@@ -52,6 +53,9 @@ class FileWriter {
   int fd_ = -1;
   std::string buffer_;
 };
+
+// Renames a finished file that stands in the folder of the one it replaces, for good: the folder is flushed.
+void replace_file(const Path& beside, const Path& path);
 
 // Writes beside the final name, flushes to the disk and renames: the file is old or new, never half.
 void write_file_atomically(const Path& path, std::string_view text);

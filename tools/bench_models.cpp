@@ -85,7 +85,8 @@ double planned_bytes(Decoder& decoder, int64_t tokens) {
 
 void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_t rows, int64_t T) {
   const int64_t tokens = rows * T;
-  Corpus corpus = {random_tokens(4 * tokens, decoder.config().vocab), {0, 4 * tokens}, 0};
+  Source random(random_tokens(4 * tokens, decoder.config().vocab), {0, static_cast<uint64_t>(4 * tokens)}, 0);
+  const Corpus corpus = {{random}};
   BatchLoader loader(corpus, rows, T, 1);
   std::vector<std::pair<std::string, Var>> parameters;
   decoder.visit([&](const std::string& path, Var& parameter) { parameters.emplace_back(path, parameter); });

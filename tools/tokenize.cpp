@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "supra/formats/json.h"
-#include "supra/tokenizers/tokenizer.h"
+#include "supra/training/shard.h"
 #include "tools/command.h"
+#include "tools/human.h"
+#include "tools/progress.h"
 
 namespace supra {
 namespace {
@@ -66,12 +68,36 @@ std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
   return ids;
 }
 
+// Ids of a file's documents, as training reads them, into a shard.
+void write_shard(const Tokenizer& tokenizer, const Path& input, bool lines, const std::string& separator,
+                 const Path& output, bool json) {
+  ShardWriter shard(output, tokenizer);
+  Progress progress("bytes", static_cast<int64_t>(MappedFile(input).size()));
+  encode_file(input, tokenizer, separator, lines, [&](const EncodedDocument& document) {
+    shard.add(document);
+    progress.update(document.read, format_count(static_cast<double>(shard.tokens())) + " tokens");
+  });
+  shard.finish();
+  progress.finish();
+  if (json) {
+    Json report = Json::object();
+    report.set("tokens", shard.tokens());
+    report.set("documents", shard.documents());
+    report.set("text_bytes", shard.text_bytes());
+    printf("%s\n", report.dump().c_str());
+    return;
+  }
+  printf("wrote %s: %s tokens in %s documents, %s of text\n", output.c_str(),
+         format_count(static_cast<double>(shard.tokens())).c_str(), format_count(static_cast<double>(shard.documents())).c_str(),
+         format_bytes(static_cast<double>(shard.text_bytes())).c_str());
+}
+
 }  // namespace
 
 int run_tokenize(Args& args) {
-  std::string what, tokenizer_file;
+  std::string what, tokenizer_file, separator;
   std::optional<std::string> text;
-  Path file, lines;
+  Path file, lines, shard;
   EncodeOptions options;
   std::vector<int64_t> ids;
   bool decode = false, json = false;
@@ -83,13 +109,18 @@ int run_tokenize(Args& args) {
   args.flag(&options.add_special, "--add-special", "put BOS and EOS around it where the tokenizer does");
   args.flag(&decode, "--decode", "print the text of --ids, or of ids on stdin");
   args.flag(&ids, "--ids", "1,2,3", "ids to decode");
+  args.flag(&shard, "--output -o", "shard.bin", "write the documents of --file or --lines for supra uptrain --data, each with BOS");
+  args.flag(&separator, "--docs", "SEP", "what stands between documents of --file, for -o; else it is one document");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "this one instead");
   common_flags(args, &json);
   args.parse();
   if (!decode && !text && file.empty() && lines.empty()) args.misused("give --text S, --file F, --lines F.jsonl or --decode");
+  if (!shard.empty() && file.empty() && lines.empty()) args.misused("-o takes the text of --file F or --lines F.jsonl");
 
   const auto tokenizer = load_tokenizer(tokenizer_file.empty() ? what : tokenizer_file);
-  if (decode) {
+  if (!shard.empty()) {
+    write_shard(*tokenizer, lines.empty() ? file : lines, !lines.empty(), separator, shard, json);
+  } else if (decode) {
     const std::string decoded = tokenizer->decode(read_ids(ids));
     if (json) {
       Json report = Json::object();

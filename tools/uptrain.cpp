@@ -19,7 +19,8 @@ namespace {
 
 struct TrainFlags {
   Path input, output, log;
-  std::vector<Path> data, valid;
+  std::vector<std::string> data;
+  std::vector<Path> valid;
   std::string tokenizer, separator;
   TrainOptions options;
   bool json = false, overwrite = false;
@@ -28,7 +29,7 @@ struct TrainFlags {
 void declare(Args& args, TrainFlags& f) {
   TrainOptions& o = f.options;
   args.flag(&f.output, "--output -o", "DIR", "where the trained model goes, its checkpoints inside").required();
-  args.flag(&f.data, "--data", "FILE", "text to train on").required();
+  args.flag(&f.data, "--data", "FILE[=WEIGHT]", "text, .jsonl or shards to train on; weights are parts of the rows").required();
   args.flag(&f.valid, "--valid", "FILE", "held-out text, measured five times on the way");
   args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
@@ -81,6 +82,16 @@ int report(const TrainFlags& f, const TrainResult& result) {
   return 1;
 }
 
+// "a.txt=2", unless a file has that very name.
+DataFile read_data_file(const std::string& word) {
+  const size_t at = word.rfind('=');
+  if (at == word.npos || std::filesystem::exists(word)) return DataFile(word);
+  DataFile file(word.substr(0, at));
+  read_value(word.substr(at + 1), file.weight);
+  CHECK(file.weight > 0, "--data %s: a weight is a number above 0", word.c_str());
+  return file;
+}
+
 int run_training(TrainFlags& f, Model model) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   std::error_code absent;
@@ -92,7 +103,9 @@ int run_training(TrainFlags& f, Model model) {
   f.options = resolve(f.options, *model.decoder);
   const TrainOptions& o = f.options;
 
-  const Corpus corpus = read_corpus(f.data, tokenizer, f.separator);
+  std::vector<DataFile> files;
+  for (const std::string& word : f.data) files.push_back(read_data_file(word));
+  const Corpus corpus = read_corpus(files, tokenizer, f.separator);
   std::vector<std::vector<int32_t>> held_out;
   for (const Path& path : f.valid) {
     const MappedFile file(path);
@@ -101,8 +114,8 @@ int run_training(TrainFlags& f, Model model) {
   }
   fprintf(stderr, "%s parameters; %s tokens of text in %s documents, %.2f epochs; batches of %ld x %ld, lr %.2g\n",
           format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
-          format_count(static_cast<double>(corpus.ids.size())).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
-          static_cast<double>(o.tokens) / static_cast<double>(corpus.ids.size()),
+          format_count(static_cast<double>(corpus.tokens())).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
+          static_cast<double>(o.tokens) / static_cast<double>(corpus.tokens()),
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.lr);
 
   catch_interrupts();

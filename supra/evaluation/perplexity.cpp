@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "supra/training/data.h"
+#include "supra/training/corpus.h"
 
 namespace supra {
 

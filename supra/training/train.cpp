@@ -84,7 +84,7 @@ TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& option
   state.seed = o.seed;
   state.batch_tokens = o.batch_tokens;
   state.sequence = o.sequence;
-  state.corpus_tokens = static_cast<int64_t>(corpus.ids.size());
+  state.corpus_tokens = corpus.tokens();
   if (o.resume) {
     result.checkpoint = resume(directory, model, optimizer, state, steps);
     loader.seek(state.position);

@@ -5,7 +5,7 @@
 
 #include "nn/optim.h"
 #include "supra/model.h"
-#include "supra/training/data.h"
+#include "supra/training/loader.h"
 
 // The one training loop: a transformer from random weights, or a linearized one on its way back to sense. The loss is
 // next-token cross entropy on all weights, in one stage: SUPRA's own recipe.

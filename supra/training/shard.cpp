@@ -1,0 +1,137 @@
+#include "supra/training/shard.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "supra/formats/zip.h"
+#include "tensor/error.h"
+
+namespace supra {
+
+static_assert(std::endian::native == std::endian::little, "shards are little-endian");
+
+struct ShardHeader {
+  char magic[8];
+  uint32_t version, id_bytes;
+  uint64_t tokens, documents, text_bytes;
+  uint32_t vocabulary, vocabulary_hash;
+  uint32_t zero, checksum;  // CRC-32 of what stands behind the header, then of the header up to here
+};
+static_assert(sizeof(ShardHeader) == 56);
+
+constexpr char kMagic[8] = {'S', 'U', 'P', 'R', 'A', 'I', 'D', 'S'};
+constexpr uint32_t kVersion = 1;
+
+static uint32_t checksum_of(const ShardHeader& header, uint32_t checksum_behind) {
+  return crc32(checksum_behind, {reinterpret_cast<const char*>(&header), offsetof(ShardHeader, checksum)});
+}
+
+static int id_bytes_of(int64_t vocabulary) { return vocabulary <= 1 << 16 ? 2 : 4; }
+
+// Of every piece with its length, and of BOS: other ones give other ids.
+static uint32_t vocabulary_hash(const Tokenizer& tokenizer) {
+  uint32_t hash = crc32(0, std::to_string(tokenizer.bos()));
+  for (int32_t id = 0; id < tokenizer.size(); id++) {
+    const std::string piece = tokenizer.is_special(id) ? tokenizer.mark_text(id) : tokenizer.piece(id);
+    hash = crc32(hash, std::to_string(piece.size()) + ":" + piece);
+  }
+  return hash;
+}
+
+static Path beside(const Path& path) { return path.parent_path() / (".tmp-" + path.filename().string()); }
+
+ShardWriter::ShardWriter(const Path& path, const Tokenizer& tokenizer)
+    : path_(path),
+      beside_(beside(path)),
+      out_(beside_),
+      vocabulary_(tokenizer.size()),
+      vocabulary_hash_(vocabulary_hash(tokenizer)) {
+  out_.write(std::string(sizeof(ShardHeader), '\0'));
+}
+
+template <class T>
+static std::string_view bytes_of(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+void ShardWriter::write(std::string_view bytes) {
+  checksum_ = crc32(checksum_, bytes);
+  out_.write(bytes);
+}
+
+void ShardWriter::add(const EncodedDocument& document) {
+  const std::vector<int32_t>& ids = document.ids;
+  if (id_bytes_of(vocabulary_) == 2) {
+    const std::vector<uint16_t> narrow(ids.begin(), ids.end());
+    write(bytes_of(narrow));
+  } else {
+    write(bytes_of(ids));
+  }
+  starts_.push_back(starts_.back() + ids.size());
+  text_bytes_ += document.text_bytes;
+}
+
+void ShardWriter::finish() {
+  const uint32_t id_bytes = id_bytes_of(vocabulary_);
+  write(std::string(-(starts_.back() * id_bytes) % 8, '\0'));
+  write(bytes_of(starts_));
+  ShardHeader header = {{},
+                        kVersion,
+                        id_bytes,
+                        starts_.back(),
+                        starts_.size() - 1,
+                        static_cast<uint64_t>(text_bytes_),
+                        static_cast<uint32_t>(vocabulary_),
+                        vocabulary_hash_,
+                        0,
+                        0};
+  memcpy(header.magic, kMagic, sizeof kMagic);
+  header.checksum = checksum_of(header, checksum_);
+  out_.write_at(0, {reinterpret_cast<const char*>(&header), sizeof header});
+  out_.finish();
+  replace_file(beside_, path_);
+}
+
+bool is_shard(const Path& path) {
+  return path.extension() == ".bin" ||
+         MappedFile(path).text().starts_with(std::string_view(kMagic, sizeof kMagic));
+}
+
+Source read_shard(const Path& path, const Tokenizer& tokenizer) {
+  const MappedFile file(path);
+  const char* again = "make it anew with supra tokenize -o";
+  ShardHeader header = {};
+  memcpy(&header, file.data(), std::min(file.size(), sizeof header));
+  CHECK(memcmp(header.magic, kMagic, sizeof kMagic) == 0, "%s: is no shard, it does not begin with %.8s (%s)",
+        path.c_str(), kMagic, again);
+  CHECK(header.version == kVersion, "%s: is a shard of version %u, %u is known (%s)", path.c_str(),
+        header.version, kVersion, again);
+  CHECK(header.id_bytes == 2 || header.id_bytes == 4,
+        "%s: ids of %u bytes at offset 12, 2 or 4 are known (%s)", path.c_str(), header.id_bytes, again);
+  uint64_t starts_at = 0, size = 0;
+  const bool overflow = __builtin_mul_overflow(header.tokens, header.id_bytes, &starts_at) ||
+                        __builtin_add_overflow(starts_at, sizeof header + 7, &starts_at) ||
+                        __builtin_add_overflow(header.documents, 1, &size) ||
+                        __builtin_mul_overflow(size, 8, &size) ||
+                        __builtin_add_overflow(size, starts_at &= ~uint64_t{7}, &size);
+  CHECK(!overflow && size == file.size(),
+        "%s: has %zu bytes, its %lu tokens in %lu documents need another number (%s)", path.c_str(),
+        file.size(), header.tokens, header.documents, again);
+  CHECK(checksum_of(header, crc32(0, file.text().substr(sizeof header))) == header.checksum,
+        "%s: is damaged, its checksum is another (%s)", path.c_str(), again);
+  const std::span<const uint64_t> starts(reinterpret_cast<const uint64_t*>(file.data() + starts_at),
+                                         header.documents + 1);
+  CHECK(starts.front() == 0 && starts.back() == header.tokens && std::is_sorted(starts.begin(), starts.end()),
+        "%s: documents at offset %lu do not follow one another (%s)", path.c_str(), starts_at, again);
+  CHECK(static_cast<uint32_t>(tokenizer.size()) == header.vocabulary &&
+            vocabulary_hash(tokenizer) == header.vocabulary_hash,
+        "%s: was made with another tokenizer: %u pieces with the hash %08x, this %s has %d with %08x (%s and "
+        "this one)",
+        path.c_str(), header.vocabulary, header.vocabulary_hash, tokenizer.kind(), tokenizer.size(),
+        vocabulary_hash(tokenizer), again);
+  return Source(file.owner(), file.data() + sizeof header, static_cast<int>(header.id_bytes), starts,
+                static_cast<int64_t>(header.text_bytes));
+}
+
+}  // namespace supra

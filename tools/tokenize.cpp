@@ -72,13 +72,14 @@ std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
 void write_shard(const Tokenizer& tokenizer, const Path& input, bool lines, const std::string& separator,
                  const Path& output, bool json) {
   ShardWriter shard(output, tokenizer);
-  Progress progress("bytes", static_cast<int64_t>(MappedFile(input).size()));
+  const int64_t size = static_cast<int64_t>(MappedFile(input).size());
+  Progress progress("bytes", size);
   encode_file(input, tokenizer, separator, lines, [&](const EncodedDocument& document) {
     shard.add(document);
     progress.update(document.read, format_count(static_cast<double>(shard.tokens())) + " tokens");
   });
+  progress.update(size);
   shard.finish();
-  progress.finish();
   if (json) {
     Json report = Json::object();
     report.set("tokens", shard.tokens());

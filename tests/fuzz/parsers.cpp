@@ -12,6 +12,8 @@
 #include "supra/tokenizers/protobuf.h"
 #include "supra/tokenizers/tokenizer_json.h"
 #include "supra/training/checkpoint.h"
+#include "supra/training/loader.h"
+#include "supra/training/shard.h"
 #include "tests/fuzz_formats.h"
 #include "tests/small_files.h"
 #include "tests/tiny_model.h"
@@ -237,6 +239,32 @@ std::string task_csv(std::string_view bytes) {
   return complaint_of([&] { read_tasks(scratch("tasks/x_test.csv"), ""); });
 }
 
+// The checksums are made right, for they would keep everything else from being seen.
+std::string training_shard(std::string_view bytes) {
+  constexpr size_t kHeader = 56, kChecksum = 52;
+  std::string shard(bytes);
+  if (bytes.size() >= kHeader) {
+    const std::string checksum = raw(crc32(crc32(0, bytes.substr(kHeader)), bytes.substr(0, kChecksum)));
+    shard.replace(kChecksum, checksum.size(), checksum);
+  }
+  write_bytes(scratch("x.bin"), shard);
+  return complaint_of([&] {
+    const Corpus corpus = read_corpus({scratch("x.bin")}, *make_byte_tokenizer(), "");
+    for (const Packing packing : {Packing::stream, Packing::documents, Packing::carried}) {
+      BatchLoader loader(corpus, 2, 8, 1, packing);
+      for (int i = 0; i < 3; i++) loader.next();
+    }
+  });
+}
+
+std::string small_shard() {
+  return bytes_of_file([](const Path& path) {
+    ShardWriter shard(path, *make_byte_tokenizer());
+    for (const int length : {1, 2, 20}) shard.add({std::vector<int32_t>(length, 'a'), length, 0});
+    shard.finish();
+  });
+}
+
 std::string session_state(std::string_view bytes) {
   write_bytes(scratch("state"), bytes);
   return complaint_of([&] {
@@ -431,6 +459,7 @@ const std::vector<Parser>& parsers() {
        {R"({"query": "a", "choices": ["b", "c"], "gold": 1})", R"({"context_options": ["a", "b"], "continuation": "c", "gold": 0})",
         R"({"context": "a\u00e9", "continuation": "b"})"}},
       {"task_csv", task_csv, {"question,choice0,choice1,choice2,choice3,answer\n\"a \"\"b\"\",\nc\",w,x,y,z,2\r\n"}},
+      {"training_shard", training_shard, {small_shard()}},
       {"session_state", session_state, {bytes_of_file([](const Path& path) {
          Session session(*smallest_model());
          session.step(std::vector<int32_t>{0});

@@ -119,6 +119,20 @@ class CliTest : public testing::Test {
   static inline Outcome trained, linearized;
 };
 
+// One corpus, whether it is read as a text or from a shard.
+TEST_F(CliTest, TrainsOnAShardAsOnItsText) {
+  expect_json(supra_run({"tokenize", "bytes", "--file", at("text.txt"), "--docs", "<end>", "-o", at("text.bin"),
+                         "--json"}),
+              {"tokens", "documents", "text_bytes"});
+  std::vector<std::string> losses;
+  for (const std::string& data : {at("text.txt"), at("text.bin"), at("text.bin") + "=2"}) {
+    const Outcome run = supra_run({"uptrain", at("student"), "-o", at("on-shard"), "--overwrite", "--data", data, "--docs",
+                                   "<end>", "--tokens", "2k", "--json"});
+    losses.push_back(expect_json(run, {"loss"}).at("loss").dump());
+  }
+  EXPECT_EQ(losses, std::vector<std::string>(3, losses[0]));
+}
+
 TEST_F(CliTest, JsonKeysAreThoseOfTheContract) {
   expect_json(trained, {"tokens", "steps", "loss", "tokens_per_second", "seconds"});
   expect_json(linearized, {"parameters", "state_bytes"});

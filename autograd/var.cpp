@@ -207,24 +207,32 @@ void backward(const Var& root, Tensor seed) {
 void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds) { Engine::run(roots, seeds); }
 
 Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
-  Tensor output;
+  return checkpoint_many([fn](const std::vector<Var>& in) { return std::vector<Var>{fn(in)}; }, inputs)[0];
+}
+
+std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
+  std::vector<Tensor> outputs;
   {
     NoGrad off;
-    output = fn(inputs).value();
+    for (const Var& output : fn(inputs)) outputs.push_back(output.value());
   }
   // Parameters used inside fn get their gradients from the inner backward, so the node is kept even if no input asks.
-  Var anchor(Tensor::zeros({1}), true);
   std::vector<Var> all = inputs;
-  all.push_back(anchor);
-  return record("checkpoint", all, output, [fn, inputs](const Tensor& dy, Grads& grads) {
+  all.emplace_back(Tensor::zeros({1}), true);
+  return record_many("checkpoint", all, std::move(outputs), [fn, inputs](std::span<const Tensor> dy, Grads& grads) {
     std::vector<Var> again;
     for (const Var& input : inputs) again.emplace_back(input.value(), input.requires_grad());
-    const bool before = recording;
-    recording = true;
-    Var y = fn(again);
+    const bool before = std::exchange(recording, true);
+    const std::vector<Var> recomputed = fn(again);
     recording = before;
-    if (!y.requires_grad()) return;
-    backward({y}, {dy});
+    std::vector<Var> roots;
+    std::vector<Tensor> seeds;
+    for (size_t i = 0; i < recomputed.size(); i++) {
+      if (!recomputed[i].requires_grad() || !dy[i].defined()) continue;
+      roots.push_back(recomputed[i]);
+      seeds.push_back(dy[i]);
+    }
+    backward(roots, seeds);
     for (size_t i = 0; i < inputs.size(); i++) {
       if (again[i].grad().defined()) grads.give(i, again[i].grad());
     }

@@ -105,5 +105,7 @@ class NoGrad {
 // Runs fn without keeping what its backward needs, and runs it again in backward: memory for time. fn must be a pure
 // function of `inputs` and of parameters; random numbers it draws must come from a generator it seeds itself.
 Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
+// With several outputs.
+std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
 
 }  // namespace supra

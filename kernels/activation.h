@@ -8,10 +8,11 @@
 //   gelu  x/2 (1 + erf(x / sqrt 2)), or
 //         x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))              (Hendrycks and Gimpel, arXiv
 //         1606.08415)
+//   sigmoid  1 / (1 + e^-x)          log_sigmoid  its logarithm, exact at both ends
 
 namespace supra {
 
-enum class Activation { relu, silu, gelu_erf, gelu_tanh };
+enum class Activation { relu, silu, gelu_erf, gelu_tanh, sigmoid, log_sigmoid };
 
 // f(x) and f'(x)
 double activate(Activation f, double x);

@@ -39,6 +39,19 @@ struct GeluTanh {
   }
 };
 
+struct Sigmoid {
+  static Vec value(Vec x) { return sigmoid(x); }
+  static Vec slope(Vec x) {
+    const Vec e = exp(-abs(x)), s = 1.0f / (1.0f + e);
+    return e * s * s;
+  }
+};
+
+struct LogSigmoid {
+  static Vec value(Vec x) { return min(x, Vec{}) - log1p_unit(exp(-abs(x))); }
+  static Vec slope(Vec x) { return sigmoid(-x); }
+};
+
 // Calls body(Relu()) and so on: one loop is compiled for each activation.
 template <class Body>
 void with_activation(Activation f, Body body) {
@@ -51,6 +64,10 @@ void with_activation(Activation f, Body body) {
       return body(GeluErf());
     case Activation::gelu_tanh:
       return body(GeluTanh());
+    case Activation::sigmoid:
+      return body(Sigmoid());
+    case Activation::log_sigmoid:
+      return body(LogSigmoid());
   }
 }
 

@@ -15,6 +15,8 @@
 //
 // linear_cross_entropy: the same of logits = h w^T, which are never there as a whole
 //   h (N,C)  w (O,C)  loss (1)  dh, dw saved for backward, where they are only multiplied by dloss
+// With a teacher's logits t, p = softmax(t):  loss of a row = (1 - a) (lse - x_target) + a sum p (log p - x + lse) + z lse^2
+//   dx = weight (softmax(x) (1 + 2 z lse) - (1 - a) onehot(target) - a p)
 // A block of rows goes through all three products while its logits are in the cache: logits = h w^T, dh =
 // dlogits w, dw += dlogits^T h.
 
@@ -33,6 +35,30 @@ static double log_sum_exp(const T* x, int64_t O) {
 template <class T>
 static void scaled_softmax(T* y, const T* x, double lse, double factor, int64_t O) {
   for (int64_t i = 0; i < O; i++) y[i] = std::exp(x[i] - lse) * factor;
+}
+
+// sum p (t - x), p = e^(t - lse);   y += factor p
+template <class T>
+static double weighted_gap(const T* t, const T* x, double lse, int64_t O) {
+  double total = 0;
+  for (int64_t i = 0; i < O; i++) total += std::exp(t[i] - lse) * (t[i] - x[i]);
+  return total;
+}
+template <class T>
+static void add_softmax(T* y, const T* t, double lse, double factor, int64_t O) {
+  for (int64_t i = 0; i < O; i++) y[i] += std::exp(t[i] - lse) * factor;
+}
+
+static double weighted_gap(const float* t, const float* x, double lse, int64_t O) {
+  const float shift = static_cast<float>(lse);
+  double total;
+  simd().exp_weighted_gap(&total, t, x, shift, O);
+  return total * std::exp(shift - lse);
+}
+
+static void add_softmax(float* y, const float* t, double lse, double factor, int64_t O) {
+  const float shift = static_cast<float>(lse);
+  simd().add_exp_scaled(y, t, shift, static_cast<float>(factor * std::exp(shift - lse)), O);
 }
 
 static double log_sum_exp(const float* x, int64_t O) {
@@ -140,23 +166,41 @@ Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
   });
 }
 
-// Turns rows of logits into their gradients and returns the sum of their losses.
+// Turns rows of logits into their gradients and returns the sum of their losses; teacher: as many rows, or null.
 template <class T>
-static double differentiate_rows(T* logits, const int32_t* target, int64_t N, int64_t O, double z_loss,
-                                 double weight) {
+static double differentiate_rows(T* logits, const T* teacher, const int32_t* target, int64_t N, int64_t O,
+                                 double z_loss, double weight, double teacher_weight) {
   std::vector<double> losses(N);
   parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) {
       T* x = logits + n * O;
-      const double lse = target[n] == kIgnore ? 0 : cpu::log_sum_exp(x, O);
-      if (target[n] != kIgnore) losses[n] = loss_of_row(lse, x[target[n]], z_loss);
-      gradient_of_row(x, x, target[n], lse, z_loss, weight, O);
+      if (target[n] == kIgnore) {
+        std::fill_n(x, O, T(0));
+        continue;
+      }
+      const double lse = cpu::log_sum_exp(x, O), x_target = x[target[n]], own = 1 - teacher_weight;
+      losses[n] = own * (lse - x_target) + z_loss * lse * lse;
+      if (!teacher) {
+        gradient_of_row(x, x, target[n], lse, z_loss, weight, O);
+        continue;
+      }
+      const T* t = teacher + n * O;
+      const double teacher_lse = cpu::log_sum_exp(t, O);
+      losses[n] += teacher_weight * (cpu::weighted_gap(t, x, teacher_lse, O) - teacher_lse + lse);
+      cpu::scaled_softmax(x, x, lse, weight * (1 + 2 * z_loss * lse), O);
+      cpu::add_softmax(x, t, teacher_lse, -weight * teacher_weight, O);
+      x[target[n]] -= static_cast<T>(weight * own);
     }
   });
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss) {
+  return linear_cross_entropy(h, w, targets, z_loss, {{}, 0});
+}
+
+Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss,
+                         const Distillation& distillation) {
   const std::string weight = to_string(w.shape());
   CHECK(w.value().rank() == 2 && h.value().rank() == 2 && h.dim(1) == w.dim(1),
         "linear_cross_entropy: weight is %s, input %s; (O,C) and (N,C) are needed", weight.c_str(),
@@ -166,7 +210,7 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
   const int32_t* target = targets.data<int32_t>();
   const int64_t counted = count_targets(targets);
   const double share = counted ? 1 / static_cast<double>(counted) : 0;
-  const bool keep = will_record({h, w});
+  const bool keep = will_record({h, w}), taught = distillation.weight > 0;
   const Tensor dh = keep && h.requires_grad() ? empty_like(h.value()) : Tensor();
   const Tensor dw = keep && w.requires_grad() ? empty_like(w.value()) : Tensor();
   double sum = 0;
@@ -174,11 +218,13 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
     const T *x = h.value().data<T>(), *matrix = w.value().data<T>();
     const int64_t block = std::clamp<int64_t>(kLogitsAtOnce / O / 32 * 32, 32, std::max<int64_t>(32, N));
     const Tensor logits = Tensor::empty({std::min(block, N), O}, h.dtype());
+    const Tensor teacher = taught ? empty_like(logits) : Tensor();
     T* y = logits.data<T>();
     for (int64_t n = 0; n < N; n += block) {
       const int64_t rows = std::min(block, N - n);
       gemm(false, true, rows, O, C, x + n * C, C, matrix, C, false, y, O);
-      sum += differentiate_rows(y, target + n, rows, O, z_loss, share);
+      if (taught) distillation.teacher(n, teacher.rows(0, rows));
+      sum += differentiate_rows(y, data_or_null<T>(teacher), target + n, rows, O, z_loss, share, distillation.weight);
       if (dh.defined()) gemm(false, false, rows, C, O, y, O, matrix, C, false, dh.data<T>() + n * C, C);
       if (dw.defined()) gemm(true, false, O, C, rows, y, O, x + n * C, C, n > 0, dw.data<T>(), C);
     }

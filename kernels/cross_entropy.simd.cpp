@@ -30,4 +30,17 @@ void exp_scaled(float* y, const float* x, float shift, float factor, int64_t n) 
   for_columns(n, [&](int64_t i, auto part) { part.store(y + i, exp(part.load(x + i) - shift) * factor); });
 }
 
+void exp_weighted_gap(double* total, const float* t, const float* x, float shift, int64_t n) {
+  *total = column_sum(n, [&](int64_t i, auto part) {
+    const Vec teacher = part.load(t + i);
+    return exp(teacher - shift) * (teacher - part.load(x + i));
+  });
+}
+
+void add_exp_scaled(float* y, const float* t, float shift, float factor, int64_t n) {
+  for_columns(n, [&](int64_t i, auto part) {
+    part.store(y + i, fma(exp(part.load(t + i) - shift), broadcast(factor), part.load(y + i)));
+  });
+}
+
 }  // namespace supra::SUPRA_LEVEL

@@ -11,7 +11,7 @@
 //   add    y = a + b        da = db = dy, the same tensor
 //   mul    y = a b          da = dy b,  db = dy a
 //   scale  y = factor x     dx = factor dy
-//   relu, silu, gelu (activation.h)   y = f(x), dx = dy f'(x)
+//   relu, silu, gelu, sigmoid, log_sigmoid (activation.h)   y = f(x), dx = dy f'(x)
 
 namespace supra {
 
@@ -25,6 +25,10 @@ double activate(Activation f, double x) {
       return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
     case Activation::gelu_tanh:
       return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+    case Activation::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::log_sigmoid:
+      return std::min(x, 0.0) - std::log1p(std::exp(-std::abs(x)));
   }
   fail("activation %d is unknown", static_cast<int>(f));
 }
@@ -45,6 +49,12 @@ double activation_slope(Activation f, double x) {
       const double c = std::sqrt(2 / std::numbers::pi), t = std::tanh(c * (x + 0.044715 * x * x * x));
       return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
     }
+    case Activation::sigmoid: {
+      const double e = std::exp(-std::abs(x));
+      return e / ((1 + e) * (1 + e));
+    }
+    case Activation::log_sigmoid:
+      return 1 / (1 + std::exp(x));
   }
   fail("activation %d is unknown", static_cast<int>(f));
 }
@@ -144,6 +154,9 @@ static Var activation(const char* op, const Var& x, Activation f) {
 
 Var relu(const Var& x) { return activation("relu", x, Activation::relu); }
 Var silu(const Var& x) { return activation("silu", x, Activation::silu); }
+
+Var sigmoid(const Var& x) { return activation("sigmoid", x, Activation::sigmoid); }
+Var log_sigmoid(const Var& x) { return activation("log_sigmoid", x, Activation::log_sigmoid); }
 
 Var gelu(const Var& x, Gelu kind) {
   return activation("gelu", x, kind == Gelu::erf ? Activation::gelu_erf : Activation::gelu_tanh);

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "autograd/var.h"
@@ -32,6 +33,8 @@ Var mul(const Var& a, const Var& b);
 Var scale(const Var& x, double factor);
 Var relu(const Var& x);
 Var silu(const Var& x);      // x * sigmoid(x)
+Var sigmoid(const Var& x);
+Var log_sigmoid(const Var& x);
 enum class Gelu { erf, tanh };
 Var gelu(const Var& x, Gelu kind = Gelu::erf);
 
@@ -44,6 +47,13 @@ Var rmsnorm(const Var& x, const Var& w, double eps);                          //
 Var layernorm(const Var& x, const Var& w, const Var& b, double eps);          // w and b may be left out
 // Each of the `groups` equal parts of a row is normalised to mean 0 and variance 1; no affine part.
 Var groupnorm(const Var& x, int64_t groups, double eps);
+
+// ---- relative_error.cpp. sum |y - t|^2 / sum |t|^2 over rows b and their first lengths[b] steps (empty: all)
+//   y, t (B,T,C)  ->  (1).  What attention transfer makes small; t gets no gradient.
+Var relative_error(const Var& y, const Tensor& t, const std::vector<int64_t>& lengths = {});
+
+// ---- ratio.cpp. x (..., V+1) -> (..., V): each value over (the last + eps)
+Var divide_by_last(const Var& x, double eps);
 
 // ---- layout.cpp
 Var reshape(const Var& x, Shape shape);
@@ -108,6 +118,14 @@ constexpr int64_t kLogitsAtOnce = 1 << 23;
 // cross_entropy(linear(h, w), targets, z_loss) that never holds all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
 // h and w are computed here, in the forward; a backward only scales them, so there is one.
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0);
+// Distillation (Hinton et al., arXiv 1503.02531): the loss of a row becomes
+//   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits,
+// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype.
+struct Distillation {
+  std::function<void(int64_t first, const Tensor& logits)> teacher;
+  double weight = 1;
+};
+Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss, const Distillation& distillation);
 // -log p(target) of each row, f32 (N); 0 where the target is kIgnore. No gradient.
 Tensor token_nll(const Tensor& logits, const Tensor& targets);
 
@@ -119,6 +137,12 @@ struct AdamwStep {
 };
 // g *= grad_scale; m, v: moving means of g, g^2; w -= lr (m^ / (sqrt(v^) + eps) + weight_decay w)
 void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& options);
+// ---- muon.cpp, for matrices (R,C) f32
+struct MuonStep {
+  double lr, momentum, weight_decay, grad_scale;
+};
+// m: moving sum of g; w -= lr (0.2 sqrt(max(R,C)) the nearest orthogonal matrix + weight_decay w)
+void muon_update(const Tensor& w, const Tensor& m, const Tensor& g, const MuonStep& options);
 // Sum of squares in double, in a fixed order.
 double squared_norm(const Tensor& t);
 

@@ -29,6 +29,9 @@
   /* cross_entropy.simd.cpp: largest = max x, total = sum e^(x - largest);  y = factor e^(x - shift) */               \
   KERNEL(max_exp_sum, (float* largest, double* total, const float* x, int64_t n))                                     \
   KERNEL(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n))                                \
+  /* total = sum e^(t - shift) (t - x);  y += factor e^(t - shift) */                                                 \
+  KERNEL(exp_weighted_gap, (double* total, const float* t, const float* x, float shift, int64_t n))                   \
+  KERNEL(add_exp_scaled, (float* y, const float* t, float shift, float factor, int64_t n))                            \
   /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
   KERNEL(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))               \
   KERNEL(sum_squares, (double* sum, const float* x, int64_t n))                                                       \

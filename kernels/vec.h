@@ -222,6 +222,13 @@ inline Vec exp(Vec x) {
 
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 
+// log(1 + x) within 2 ulp for x in [0, 1]: 2 atanh(s) with s = x / (2 + x), whose series ends early.
+inline Vec log1p_unit(Vec x) {
+  const Vec s = x / (2.0f + x);
+  const Vec p = polynomial(s * s, {2.0f, 2.0f / 3, 2.0f / 5, 2.0f / 7, 2.0f / 9, 2.0f / 11, 2.0f / 13, 2.0f / 15});
+  return s * p;
+}
+
 // tanh within 2 ulp: an odd polynomial (Cephes' tanhf) near zero, 1 - 2 / (e^2x + 1) elsewhere
 inline Vec tanh(Vec x) {
   const Vec a = abs(x), z = x * x;

@@ -39,11 +39,22 @@ enum class MlpKind {
   geglu    // gelu(gate) * up, separate matrices with biases (OpenLM's gemma_geglu)
 };
 
-// The decay of a SUPRA layer: g_h = exp(-slope_h).
+// The decay of a SUPRA layer: g_h = exp(-slope_h), or what becomes of that in training.
 struct DecayConfig {
   enum class Kind { none, lightning, retnet };
   Kind kind = Kind::lightning;
   std::optional<double> start;  // lightning: the first slope, where it is not the published one
+  // fixed: SUPRA.   learned: one number a head.   gated: log g = logsigmoid(W x + b), a head and a token; the gated mixer.
+  // The latter two start as the fixed one.
+  enum class Source { fixed, learned, gated };
+  Source source = Source::fixed;
+};
+
+// What a SUPRA layer does to a head's sum o of values before it goes on.
+enum class OutputNorm {
+  group,       // mean 0, variance 1: SUPRA
+  denominator, // o / sum_j of the weights, as softmax does: T2R (arXiv 2103.13076)
+  none
 };
 
 struct Config {
@@ -71,6 +82,9 @@ struct Config {
   Rope rope;
   DecayConfig decay;
   bool per_head_feature_map = false;    // block-diagonal: the feature map does not mix heads
+  bool rope_before_map = false;         // the feature map sees rotated q and k, which keeps what it makes positive
+  OutputNorm output_norm = OutputNorm::group;
+  bool output_gate = false;             // the normed outputs are multiplied by sigmoid(W x + b)
   std::vector<MixerKind> mixers;        // one a layer
 };
 

@@ -65,11 +65,16 @@ static void fill_uniform(const Tensor& t, double bound, Philox& random) {
   for (int64_t i = 0; i < t.numel(); i++) x[i] = static_cast<float>(bound * (2 * random.uniform() - 1));
 }
 
+// Mixer::init_neutral() fills these.
+static bool is_neutral(const std::string& name) {
+  return name.find("_totrain_decay") != std::string::npos || name.find("_totrain_z") != std::string::npos;
+}
+
 void Decoder::init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which) {
   Philox random(seed, 1);
   int64_t map_width = 0;
   visit([&](const std::string& name, Var& parameter) {
-    if (which && !which(name)) return;
+    if ((which && !which(name)) || is_neutral(name)) return;
     const Tensor& t = parameter.value();
     const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
     const bool is_bias = name.ends_with(".bias");
@@ -89,6 +94,7 @@ void Decoder::init_weights(uint64_t seed, const std::function<bool(const std::st
       fill_truncated_normal(t, 1 / (std::sqrt(static_cast<double>(fan_in)) * shrink), random);
     }
   });
+  for (const Layer& layer : layers_) layer.mixer->init_neutral();
 }
 
 State Decoder::init_state(int64_t batch) const {
@@ -120,7 +126,29 @@ Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
   return config_.post_embed_norm ? post_embed_norm_(x) : x;
 }
 
-Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_t>& lengths, const Cuts& cuts) const {
+Var Decoder::block(int64_t index, const Var& given, const Steps& steps, LayerState* state, const OnMixer& on_mixer) const {
+  const Layer& layer = layers_[index];
+  const auto mix = [&](const Var& u) {
+    const Var y = layer.mixer->forward(u, steps, state);
+    if (on_mixer) on_mixer(index, u, y, steps);
+    return y;
+  };
+  Var x = given;
+  switch (config_.residual) {
+    case Residual::pre_norm:
+      x = add(x, mix(layer.attention_norm(x)));
+      return add(x, layer.mlp(layer.mlp_norm(x)));
+    case Residual::parallel:
+      return add(add(x, mix(layer.attention_norm(x))), layer.mlp(layer.mlp_norm(x)));
+    case Residual::post_norm:
+      x = add(x, layer.attention_norm(mix(x)));
+      return add(x, layer.mlp_norm(layer.mlp(x)));
+  }
+  fail("decoder: unknown order of a layer %d", static_cast<int>(config_.residual));
+}
+
+Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_t>& lengths, const Cuts& cuts,
+                    const OnMixer& on_mixer) const {
   CHECK(tokens.rank() == 2, "decoder: tokens are %s, expected (B, T)", to_string(tokens.shape()).c_str());
   const int64_t B = tokens.dim(0), T = tokens.dim(1);
   CHECK(!state || state->batch() == B, "decoder: %ld rows of tokens, %ld rows of state", static_cast<long>(B),
@@ -132,22 +160,24 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
   const Steps steps{state ? state->positions : std::vector<int64_t>(B, 0), lengths, cuts};
 
   Var x = embed(tokens, steps);
-  for (size_t i = 0; i < layers_.size(); i++) {
-    const Layer& layer = layers_[i];
-    const auto mix = [&](const Var& u) { return layer.mixer->forward(u, steps, state ? &state->layers[i] : nullptr); };
-    switch (config_.residual) {
-      case Residual::pre_norm:
-        x = add(x, mix(layer.attention_norm(x)));
-        x = add(x, layer.mlp(layer.mlp_norm(x)));
-        break;
-      case Residual::parallel:
-        x = add(add(x, mix(layer.attention_norm(x))), layer.mlp(layer.mlp_norm(x)));
-        break;
-      case Residual::post_norm:
-        x = add(x, layer.attention_norm(mix(x)));
-        x = add(x, layer.mlp_norm(layer.mlp(x)));
-        break;
+  for (int64_t i = 0; i < layers(); i++) {
+    LayerState* past = state ? &state->layers[i] : nullptr;
+    if (!recompute_ || !grad_enabled()) {
+      x = block(i, x, steps, past, on_mixer);
+      continue;
     }
+    // what goes in and comes out: x, then the parts of the state
+    std::vector<Var> inputs = {x};
+    if (past) inputs.insert(inputs.end(), past->parts.begin(), past->parts.end());
+    const auto run = [this, i, steps, with_state = past != nullptr](const std::vector<Var>& in) {
+      LayerState local{{in.begin() + 1, in.end()}};
+      std::vector<Var> out = {block(i, in[0], steps, with_state ? &local : nullptr, {})};
+      out.insert(out.end(), local.parts.begin(), local.parts.end());
+      return out;
+    };
+    const std::vector<Var> outputs = checkpoint_many(run, inputs);
+    x = outputs[0];
+    if (past) past->parts.assign(outputs.begin() + 1, outputs.end());
   }
   for (int64_t b = 0; state && b < B; b++) {
     int64_t& position = state->positions[b];
@@ -159,7 +189,11 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
 Var Decoder::logits(const Var& hidden) const { return linear(hidden, output_weight()); }
 
 Var Decoder::loss(const Var& hidden, const Tensor& targets, double z_loss) const {
-  return linear_cross_entropy(reshape(hidden, {-1, config_.width}), output_weight(), targets.view({-1}), z_loss);
+  return loss(hidden, targets, z_loss, {{}, 0});
+}
+
+Var Decoder::loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation) const {
+  return linear_cross_entropy(reshape(hidden, {-1, config_.width}), output_weight(), targets.view({-1}), z_loss, distillation);
 }
 
 }  // namespace supra

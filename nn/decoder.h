@@ -9,6 +9,9 @@ namespace supra {
 // (config.h has the other orders of a layer that there are)
 class Decoder {
  public:
+  // Shown what each mixer was given, and made of it.
+  using OnMixer = std::function<void(int64_t layer, const Var& input, const Var& output, const Steps& steps)>;
+
   // Its parameters have shapes and no memory yet.
   Decoder(const Config& config, const MakeMixer& make_mixer);
 
@@ -23,9 +26,13 @@ class Decoder {
   bool fold();
 
   // Random weights as OpenLM starts a training: truncated normals of variance 1/fan_in, residual branches smaller with
-  // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1.
+  // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1, gates Mixer::init_neutral().
   // `which`: only the parameters it says yes to.
   void init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which = {});
+
+  // Activation checkpointing: backward computes each layer again instead of keeping what it needs of it (a third more work,
+  // the same bits).
+  void set_recompute(bool on) { recompute_ = on; }
 
   // The state of B sequences that have seen nothing.
   State init_state(int64_t batch) const;
@@ -35,11 +42,13 @@ class Decoder {
   // a row (T where lengths is empty). cuts (B): the columns of each row, ascending in 1 ... lengths[b] - 1, where a new
   // document begins: position 0, and nothing before is seen. The state that is left is the last document's.
   Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {},
-             const Cuts& cuts = {}) const;
+             const Cuts& cuts = {}, const OnMixer& on_mixer = {}) const;
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;
   // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never there as a whole
   Var loss(const Var& hidden, const Tensor& targets, double z_loss) const;
+  // The same, taught: see Distillation.
+  Var loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation) const;
 
  private:
   struct Layer {
@@ -48,11 +57,14 @@ class Decoder {
     Mlp mlp;
   };
 
+  // One layer, all of it.
+  Var block(int64_t layer, const Var& x, const Steps& steps, LayerState* state, const OnMixer& on_mixer) const;
   // tokens (B,T) at these steps -> (B,T,C)
   Var embed(const Tensor& tokens, const Steps& steps) const;
   const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }
 
   Config config_;
+  bool recompute_ = false;
   Var embedding_;  // (O,C)
   Var positions_;  // (context, C), only with learned_positions
   Norm post_embed_norm_, norm_;

@@ -45,6 +45,10 @@ class Mixer {
   // of f32. True when it did; the parameters are others from then on.
   virtual bool fold() { return false; }
 
+  // Fills the parameters that are there to be trained away from a mixer without them (gates, learned decays) so that they
+  // change nothing yet.
+  virtual void init_neutral() {}
+
   // The state of B sequences that have seen nothing.
   virtual LayerState init_state(int64_t batch) const = 0;
   // Bytes one sequence's state takes after `position` steps.

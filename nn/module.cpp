@@ -13,7 +13,7 @@ Linear::Linear(int64_t out, int64_t in, bool has_bias) : weight(make_parameter({
 }
 
 void Linear::visit(const std::string& path, const VisitParameters& f) {
-  f(path + ".weight", weight);
+  visit_if_defined(path + ".weight", weight, f);
   visit_if_defined(path + ".bias", bias, f);
 }
 

@@ -5,40 +5,61 @@
 
 namespace supra {
 
-Adamw::Adamw(std::vector<std::pair<std::string, Var>> parameters, const AdamwOptions& options) : options_(options) {
-  for (auto& [name, parameter] : parameters) slots_.push_back({name, parameter, {}, {}});
+// Muon's momentum, as published.
+constexpr double kMomentum = 0.95;
+
+Optimizer::Optimizer(std::vector<Trained> parameters, const AdamwOptions& options) : options_(options) {
+  for (Trained& trained : parameters) slots_.push_back({std::move(trained), {}, {}});
 }
 
-double Adamw::step(double lr, double clip, double grad_scale) {
+double Optimizer::gradient_norm() const {
   double squares = 0;
   for (const Slot& slot : slots_) {
-    if (slot.parameter.grad().defined()) squares += squared_norm(slot.parameter.grad());
+    const Tensor gradient = slot.trained.parameter.grad();
+    if (gradient.defined()) squares += squared_norm(gradient);
   }
-  const double norm = std::sqrt(squares) * grad_scale;
-  if (!std::isfinite(norm)) return norm;
-  // the same small constant as torch.nn.utils.clip_grad_norm_
-  if (clip > 0) grad_scale *= std::min(1.0, clip / (norm + 1e-6));
-  steps_++;
-  for (Slot& slot : slots_) {
-    const Tensor gradient = slot.parameter.grad();
-    if (!gradient.defined()) continue;
-    if (!slot.m.defined()) {
-      slot.m = zeros_like(gradient);
-      slot.v = zeros_like(gradient);
-    }
-    adamw_update(slot.parameter.value(), slot.m, slot.v, gradient,
-                 {lr, options_.beta1, options_.beta2, options_.eps, options_.weight_decay, steps_, grad_scale});
-    slot.parameter.clear_grad();
-  }
-  return norm;
+  return std::sqrt(squares);
 }
 
-std::vector<std::string> Adamw::without_gradient() const {
+void Optimizer::step(double lr, double clip, double norm) {
+  // the same small constant as torch.nn.utils.clip_grad_norm_
+  const double grad_scale = clip > 0 ? std::min(1.0, clip / (norm + 1e-6)) : 1;
+  steps_++;
+  for (Slot& slot : slots_) {
+    const Trained& p = slot.trained;
+    const Tensor gradient = p.parameter.grad();
+    if (!gradient.defined()) continue;
+    if (!slot.m.defined()) slot.m = zeros_like(gradient);
+    if (!slot.v.defined() && !p.orthogonal) slot.v = zeros_like(gradient);
+    const double rate = lr * p.lr_scale, decay = p.decays ? options_.weight_decay : 0;
+    if (p.orthogonal) {
+      muon_update(p.parameter.value(), slot.m, gradient, {rate, kMomentum, decay, grad_scale});
+    } else {
+      adamw_update(p.parameter.value(), slot.m, slot.v, gradient,
+                   {rate, options_.beta1, options_.beta2, options_.eps, decay, steps_, grad_scale});
+    }
+    p.parameter.clear_grad();
+  }
+}
+
+void Optimizer::clear_gradients() {
+  for (const Slot& slot : slots_) slot.trained.parameter.clear_grad();
+}
+
+std::vector<std::string> Optimizer::without_gradient() const {
   std::vector<std::string> names;
   for (const Slot& slot : slots_) {
-    if (!slot.parameter.grad().defined()) names.push_back(slot.name);
+    if (!slot.trained.parameter.grad().defined()) names.push_back(slot.trained.name);
   }
   return names;
+}
+
+std::string Optimizer::not_finite() const {
+  for (const Slot& slot : slots_) {
+    const Tensor gradient = slot.trained.parameter.grad();
+    if (gradient.defined() && !std::isfinite(squared_norm(gradient))) return slot.trained.name;
+  }
+  return "";
 }
 
 double Schedule::at(int64_t step) const {
@@ -48,6 +69,7 @@ double Schedule::at(int64_t step) const {
   switch (kind) {
     case Kind::cosine: return min_lr + (lr - min_lr) * 0.5 * (1 + std::cos(M_PI * progress));
     case Kind::linear: return lr + (min_lr - lr) * progress;
+    case Kind::wsd: return lr + (min_lr - lr) * std::max(0.0, (progress - 0.8) / 0.2);
     case Kind::constant: return lr;
   }
   return lr;

@@ -10,24 +10,37 @@ struct AdamwOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;
 };
 
-// AdamW over named parameters, f32. Moments are made at the first step that gives a parameter a gradient.
-class Adamw {
+// A parameter and what of the optimizer's options is its own.
+struct Trained {
+  std::string name;
+  Var parameter;
+  double lr_scale = 1;    // its learning rate over the others'
+  bool decays = true;     // weight decay reaches it
+  bool orthogonal = false;  // a matrix that is updated by Muon, with AdamW's rate
+};
+
+// AdamW over named parameters, and Muon over those that ask for it, f32. Moments are made at the first step that gives a
+// parameter a gradient.
+class Optimizer {
  public:
   struct Slot {
-    std::string name;
-    Var parameter;
-    Tensor m, v;  // moving means of the gradient and of its square, the parameter's shape
+    Trained trained;
+    Tensor m, v;  // moving means of the gradient and of its square, the parameter's shape; Muon has no v
   };
 
-  Adamw(std::vector<std::pair<std::string, Var>> parameters, const AdamwOptions& options);
+  Optimizer(std::vector<Trained> parameters, const AdamwOptions& options);
 
-  // Multiplies all gradients by grad_scale (1 / micro-batches), clips their global norm to `clip` (0: no clipping),
-  // updates, clears the gradients and returns the norm before clipping. A norm that is no number changes nothing.
-  double step(double lr, double clip, double grad_scale = 1);
+  // The global norm of the gradients there are.
+  double gradient_norm() const;
+  // Clips the gradients, whose norm is given, to `clip` (0: no clipping), updates and clears them.
+  void step(double lr, double clip, double norm);
+  void clear_gradients();
 
   std::vector<Slot>& slots() { return slots_; }
   void set_steps(int64_t steps) { steps_ = steps; }
   std::vector<std::string> without_gradient() const;  // names of the parameters that have none now
+  // The first parameter whose gradient holds a number that is none, or "".
+  std::string not_finite() const;
 
  private:
   AdamwOptions options_;
@@ -36,8 +49,9 @@ class Adamw {
 };
 
 // Learning rates by step, all with a linear warmup from 0.
+//   wsd: constant, then linear to min_lr over the last fifth (warmup-stable-decay, arXiv 2404.06395)
 struct Schedule {
-  enum class Kind { cosine, linear, constant };
+  enum class Kind { cosine, linear, wsd, constant };
   Kind kind = Kind::cosine;
   double lr = 1e-3, min_lr = 1e-4;
   int64_t warmup = 0, total = 1;

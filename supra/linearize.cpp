@@ -13,6 +13,13 @@ static Config linearized_config(const Config& teacher, const LinearizeOptions& o
   if (std::count(teacher.mixers.begin(), teacher.mixers.end(), MixerKind::supra) == 0) {
     config.decay = options.decay;
     config.per_head_feature_map = options.per_head;
+    config.rope_before_map = options.rope_before_map;
+    config.output_norm = options.output_norm;
+    config.output_gate = options.output_gate;
+    if (options.key_dim > 0) config.key_dim = options.key_dim;
+    if (options.qk_norm && config.qk_norm == QkNorm::none) config.qk_norm = QkNorm::whole;
+    CHECK(config.decay.source == DecayConfig::Source::fixed || config.decay.kind != DecayConfig::Kind::none,
+          "linearize: a decay that is learned starts from a slope (give --decay lightning or retnet)");
   }
   for (int64_t i = 0; i < config.layers; i++) {
     const bool keep = std::count(options.keep_softmax.begin(), options.keep_softmax.end(), i) > 0;
@@ -64,6 +71,22 @@ static void copy_weight(const std::string& name, const Tensor& to, const Tensor&
   }
 }
 
+// Parameters that softmax attention does not have.
+static bool is_new(const std::string& name) { return name.find("_totrain_") != std::string::npos; }
+
+// A feature map, weight or bias, that hands on relu(u) and, where a head has features left, relu(-u). Those beyond stay.
+static void make_identity(const Tensor& map, const Config& c) {
+  const int64_t width = map.rank() == 2 ? map.dim(1) : 1, K = c.key_dim, D = c.head_dim;
+  float* row = map.data<float>();
+  for (int64_t i = 0; i < map.dim(0); i++, row += width) {
+    const int64_t head = i / K, feature = i % K;
+    if (feature >= 2 * D) continue;
+    std::fill_n(row, width, 0.f);
+    const int64_t column = (c.per_head_feature_map ? 0 : head * D) + feature % D;
+    if (map.rank() == 2) row[column] = feature < D ? 1 : -1;
+  }
+}
+
 Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
   Linearized result;
   Model& student = result.model;
@@ -71,8 +94,7 @@ Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
   student.format = teacher.format;
   student.decoder = make_decoder(linearized_config(teacher.config(), options));
   result.notes = notes_on(teacher.config(), student.config());
-  const auto is_map = [](const std::string& name) { return name.find("_totrain_embed") != std::string::npos; };
-  student.decoder->init_weights(options.seed, is_map);
+  student.decoder->init_weights(options.seed, is_new);
 
   std::map<std::string, Tensor> weights;
   teacher.decoder->visit([&](const std::string& name, Var& parameter) { weights[name] = parameter.value(); });
@@ -86,15 +108,9 @@ Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
     }
     result.fresh.push_back(name);
     result.fresh_parameters += parameter.numel();
-    CHECK(is_map(name), "linearize: the teacher has no %s", name.c_str());
-    if (options.init != LinearizeOptions::Init::identity) return;
-    parameter.value().fill(0);
-    if (name.ends_with(".bias")) return;
-    const int64_t rows = parameter.dim(0), width = parameter.dim(1);
-    // square, or one square a head below the other
-    CHECK(rows % width == 0, "linearize: %s is %s, an identity feature map has to be square", name.c_str(),
-          to_string(parameter.shape()).c_str());
-    for (int64_t i = 0; i < rows; i++) parameter.value().data<float>()[i * width + i % width] = 1;
+    CHECK(is_new(name), "linearize: the teacher has no %s", name.c_str());
+    const bool is_map = name.find("_totrain_embed") != std::string::npos;
+    if (is_map && options.init == LinearizeOptions::Init::identity) make_identity(parameter.value(), student.config());
   });
   return result;
 }

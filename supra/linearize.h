@@ -7,11 +7,16 @@ namespace supra {
 // replaced layer by layer, and the feature maps are new.
 
 struct LinearizeOptions {
-  // standard: uniform in +-1/sqrt(fan_in), as torch.nn.Linear and the paper; identity: relu(q) at first.
+  // standard: uniform in +-1/sqrt(fan_in), as torch.nn.Linear and the paper; identity: relu(q) at first, and of more
+  // features relu(-q), then standard rows.
   enum class Init { standard, identity };
   Init init = Init::standard;
-  DecayConfig decay;
+  DecayConfig decay;                  // source: fixed is SUPRA, gated the gated mixer
   bool per_head = false;              // a feature map per head, which does not mix them
+  int64_t key_dim = 0;                // features of a head; 0: as many as q has. More make a larger state
+  bool rope_before_map = false, output_gate = false;
+  bool qk_norm = false;               // of q and k, over all heads together
+  OutputNorm output_norm = OutputNorm::group;
   std::vector<int64_t> keep_softmax;  // layers left as they are
   uint64_t seed = 0;
 };

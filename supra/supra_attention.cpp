@@ -6,6 +6,7 @@ namespace supra {
 
 // Of the norm of the outputs, whatever the model's norm says.
 constexpr double kNormEps = 1e-5;
+constexpr double kDenominatorEps = 1e-6;
 
 std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config) {
   std::vector<double> slopes(heads, 0.0);
@@ -33,7 +34,11 @@ SupraAttention::SupraAttention(const Config& c)
       value_dim_(c.value_dim),
       rope_(c.rope),
       qk_norm_(c.qk_norm),
-      per_head_map_(c.per_head_feature_map) {
+      per_head_map_(c.per_head_feature_map),
+      rope_first_(c.rope_before_map),
+      output_gate_(c.output_gate),
+      decay_source_(c.decay.source),
+      output_norm_(c.output_norm) {
   in_proj_ = Linear(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width, c.qkv_bias);
   const auto map = [&](int64_t heads) { return Linear(heads * key_dim_, per_head_map_ ? head_dim_ : heads * head_dim_, true); };
   q_map_ = map(heads_);
@@ -43,6 +48,9 @@ SupraAttention::SupraAttention(const Config& c)
     q_norm_ = Norm(width, c.norm);
     k_norm_ = Norm(width, c.norm);
   }
+  if (decay_source_ == DecayConfig::Source::gated) decay_gate_ = Linear(heads_, c.width, true);
+  if (decay_source_ == DecayConfig::Source::learned) decay_gate_.bias = make_parameter({heads_});
+  if (output_gate_) z_proj_ = Linear(heads_ * value_dim_, c.width, true);
   out_proj_ = Linear(c.width, heads_ * value_dim_, c.out_bias);
 
   std::vector<double> log_decay = decay_slopes(heads_, c.decay);
@@ -52,13 +60,29 @@ SupraAttention::SupraAttention(const Config& c)
 
 void SupraAttention::visit(const std::string& path, const VisitParameters& f) {
   in_proj_.visit(path + ".in_proj", f);
-  if (q_map_.weight.defined()) q_map_.visit(path + "._totrain_embed", f);
-  if (k_map_.weight.defined()) k_map_.visit(path + "._totrain_embed_kv", f);
+  q_map_.visit(path + "._totrain_embed", f);
+  k_map_.visit(path + "._totrain_embed_kv", f);
   if (qk_norm_ != QkNorm::none) {
     q_norm_.visit(path + "._totrain_q_norm", f);
     k_norm_.visit(path + "._totrain_k_norm", f);
   }
+  decay_gate_.visit(path + "._totrain_decay", f);
+  z_proj_.visit(path + "._totrain_z", f);
   out_proj_.visit(path + ".out_proj", f);
+}
+
+void SupraAttention::init_neutral() {
+  const auto fill = [](const Var& parameter, double value) {
+    if (parameter.defined()) parameter.value().fill(value);
+  };
+  fill(decay_gate_.weight, 0);
+  for (int64_t h = 0; decay_gate_.bias.defined() && h < heads_; h++) {
+    const double log_g = log_decay_.data<double>()[h];
+    // logit(g)
+    decay_gate_.bias.value().data<float>()[h] = static_cast<float>(log_g - std::log(-std::expm1(log_g)));
+  }
+  fill(z_proj_.weight, 0);
+  fill(z_proj_.bias, 3);
 }
 
 bool SupraAttention::fold() {
@@ -67,6 +91,7 @@ bool SupraAttention::fold() {
   const int64_t H = heads_, G = kv_heads_, C = in_proj_.weight.dim(1);
   const int64_t map_width = per_head_map_ ? head_dim_ : H * head_dim_;
   const int64_t maps = q_map_.weight.defined() ? q_map_.weight.numel() + (per_head_map_ ? G : G * G) * key_dim_ * head_dim_ : 0;
+  if (rope_first_) return false;
   const bool saves = (H + G) * (key_dim_ - head_dim_) * C < maps;
   if (!saves || map_width > kMostMapWidth || in_proj_.weight.dtype() != Dtype::f32) return false;
 
@@ -96,24 +121,34 @@ bool SupraAttention::fold() {
 }
 
 LayerState SupraAttention::init_state(int64_t batch) const {
-  return {{Var(Tensor::zeros({batch, heads_, key_dim_, value_dim_}))}};
+  return {{Var(Tensor::zeros({batch, heads_, key_dim_, state_columns()}))}};
 }
 
 size_t SupraAttention::state_bytes(int64_t) const {
-  return static_cast<size_t>(heads_ * key_dim_ * value_dim_) * sizeof(float);
+  return static_cast<size_t>(heads_ * key_dim_ * state_columns()) * sizeof(float);
 }
 
-Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
+Var SupraAttention::log_decays(const Var& x) const {
+  switch (decay_source_) {
+    case DecayConfig::Source::fixed: return Var(log_decay_.to(x.dtype()));
+    case DecayConfig::Source::learned: return log_sigmoid(decay_gate_.bias);
+    case DecayConfig::Source::gated: return log_sigmoid(decay_gate_(x));
+  }
+  fail("supra attention: unknown decay %d", static_cast<int>(decay_source_));
+}
+
+Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1), repeat = heads_ / kv_heads_;
   const int64_t width = folded_ ? key_dim_ : head_dim_;
   const Var projected = in_proj_(x);
   std::vector<Var> qkv = split_columns(projected, {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
-  const auto feature_map = [&](const Linear& map, const Var& u, int64_t heads) {
+  const auto feature_map = [&](const Linear& map, Var u, int64_t heads) {
+    if (rope_first_) u = reshape(rope(reshape(u, {B, T, heads, width}), rope_, steps.first, steps.cuts), {B, T, heads * width});
     const Var mapped = folded_ ? u : per_head_map_ ? headwise_linear(u, map.weight, map.bias, heads) : map(u);
     return reshape(relu(mapped), {B, T, heads, key_dim_});
   };
   Var q, k;
-  if (B * T == 1 && kv_heads_ == heads_ && !folded_ && !per_head_map_ && !grad_enabled()) {
+  if (B * T == 1 && kv_heads_ == heads_ && !folded_ && !per_head_map_ && !rope_first_ && !grad_enabled()) {
     // one token's q and k are neighbours: as two rows they meet a map that is read once
     const int64_t both = 2 * heads_ * head_dim_;
     const Tensor mapped = relu(q_map_(Var(projected.value().view({-1}).rows(0, both).view({2, both / 2})))).value();
@@ -123,7 +158,10 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
     q = feature_map(q_map_, qkv[0], heads_);
     k = feature_map(k_map_.weight.defined() ? k_map_ : q_map_, qkv[1], kv_heads_);
   }
-  const Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
+  Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
+  // the sum of the weights is one more value, of ones
+  const bool divides = output_norm_ == OutputNorm::denominator;
+  if (divides) v = concat_columns({v, Var(Tensor::full({B, T, kv_heads_, 1}, 1, x.dtype()))});
 
   // Both need every head's own k: the norm runs over all H*K columns, and an angle by head differs inside a group.
   if (repeat > 1 && (qk_norm_ == QkNorm::whole || rope_.layout == Rope::Layout::by_head)) k = repeat_heads(k, repeat);
@@ -135,23 +173,33 @@ Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state)
     q = reshape(q_norm_(reshape(q, flat)), split);
     k = reshape(k_norm_(reshape(k, flat)), split);
   }
-  q = rope(q, rope_, steps.first, steps.cuts);
-  k = rope(k, rope_, steps.first, steps.cuts);
+  if (!rope_first_) {
+    q = rope(q, rope_, steps.first, steps.cuts);
+    k = rope(k, rope_, steps.first, steps.cuts);
+  }
 
   const double scale = 1 / std::sqrt(static_cast<double>(key_dim_));
-  const Tensor log_decay = log_decay_.to(x.dtype());
+  const Var log_decay = log_decays(x);
   const Shape rows = {B, T, heads_ * value_dim_};
+  const bool normed = output_norm_ == OutputNorm::group;
   Var o;
   if (state && T == 1 && !grad_enabled() && steps.lengths.empty()) {
-    o = Var(linear_attention_step(state->parts[0].value(), q.value(), k.value(), v.value(), log_decay, scale));
-    o = groupnorm(reshape(o, rows), heads_, kNormEps);
+    o = Var(linear_attention_step(state->parts[0].value(), q.value(), k.value(), v.value(), log_decay.value(), scale));
+    if (normed) o = groupnorm(reshape(o, rows), heads_, kNormEps);
   } else {
     const LinearAttention result =
-        linear_attention(q, k, v, Var(log_decay), scale, state ? state->parts[0] : Var(), steps.lengths, kNormEps, steps.cuts);
-    o = reshape(result.o, rows);
+        linear_attention(q, k, v, log_decay, scale, state ? state->parts[0] : Var(), steps.lengths,
+                         normed ? kNormEps : 0, steps.cuts);
+    o = result.o;
     if (state) state->parts[0] = result.state;
   }
-  return out_proj_(o);
+  if (divides) o = divide_by_last(o, kDenominatorEps);
+  o = reshape(o, rows);
+  return output_gate_ ? mul(o, sigmoid(z_proj_(x))) : o;
+}
+
+Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
+  return out_proj_(features(x, steps, state));
 }
 
 }  // namespace supra

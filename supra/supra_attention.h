@@ -13,6 +13,12 @@ namespace supra {
 //   o_i  = sum_{j<=i} g_h^(i-j) (q_i . k_j / sqrt(K)) v_j
 //   y    = out_proj(groupnorm(o))     a group a head, no affine part, eps 1e-5 whatever the model's norm says
 //
+// What may differ (config.h):
+//   decay.source      learned: log g = logsigmoid(b), b (H).   gated: log g = logsigmoid(W x + b), W (H,C), a number a head and token
+//   rope_before_map   q = relu(E rope(q) + b), and k alike
+//   output_norm       denominator: o_i / (sum_{j<=i} g_h^(i-j) q_i . k_j / sqrt(K) + 1e-6), from a last column of ones beside v; none: o
+//   output_gate       y = out_proj(norm(o) * sigmoid(Z x + c))
+//
 // so the layer is an RNN: S <- g S + k v^T / sqrt(K), o = q S. parts = { S (B,H,K,V) }, the sum after the last step.
 // linear_open_lm stores g S instead; evaluation/verify.cpp converts where it compares.
 class SupraAttention : public Mixer {
@@ -27,16 +33,28 @@ class SupraAttention : public Mixer {
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
 
-  const Tensor& log_decay() const { return log_decay_; }  // (H) log g, f64
+  // What out_proj is applied to, (B,T,H*V).
+  Var features(const Var& x, const Steps& steps, LayerState* state) const;
+  const Linear& out_proj() const { return out_proj_; }
+  // Decays start as the fixed ones, an output gate as sigmoid(3).
+  void init_neutral() override;
+  const Tensor& log_decay() const { return log_decay_; }  // (H) log g of the fixed decay, f64
 
  private:
+  Var log_decays(const Var& x) const;  // (H) or (B,T,H)
+  int64_t state_columns() const { return value_dim_ + (output_norm_ == OutputNorm::denominator ? 1 : 0); }
+
   int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
   Rope rope_;
   QkNorm qk_norm_;
-  bool per_head_map_, folded_ = false;
+  bool per_head_map_, rope_first_, output_gate_, folded_ = false;
+  DecayConfig::Source decay_source_;
+  OutputNorm output_norm_;
   Linear in_proj_;            // rows: H*head_dim of q, G*head_dim of k, G*V of v
   Linear q_map_, k_map_;      // the feature maps; k_map_ only where G != H
   Norm q_norm_, k_norm_;
+  Linear decay_gate_;         // (H,C); without a weight where the decay is learned but the same for all tokens
+  Linear z_proj_;             // (H*V,C), only with an output gate
   Linear out_proj_;           // (C, H*V)
   Tensor log_decay_;          // (H) f64, fixed
 };

@@ -47,7 +47,7 @@ TrainOptions small_run() {
   o.sequence = 32;
   o.batch_tokens = 64;
   o.tokens = 64 * 20;
-  o.lr = 3e-3;
+  o.recipe.lr = 3e-3;
   o.seed = 7;
   return o;
 }
@@ -70,13 +70,13 @@ TEST(Train, LearnsAPattern) {
     Model model = byte_model(mixer);
     TrainOptions o = small_run();
     o.tokens = 64 * 150;
-    o.lr = 1e-2;
+    o.recipe.lr = 1e-2;
     double first = 0;
     TrainHooks hooks;
     hooks.on_step = [&](const TrainStep& s) {
       if (s.step == 1) first = s.loss;
     };
-    const TrainResult result = train(model, corpus, o, directory.path() / "run", hooks);
+    const TrainResult result = train(model, nullptr, corpus, o, directory.path() / "run", hooks);
     EXPECT_GT(first, 4.5);
     EXPECT_LT(result.loss, 1.0);
     EXPECT_TRUE(result.without_gradient.empty());
@@ -94,7 +94,7 @@ TEST(Train, AccumulationEqualsTheLargeBatch) {
     TrainOptions o = small_run();
     o.accumulate = parts;
     o.tokens = 64 * 5;
-    train(model, corpus, o, directory.path() / "run", {});
+    train(model, nullptr, corpus, o, directory.path() / "run", {});
     results.push_back(weights_of(model));
   }
   for (size_t i = 0; i < results[0].size(); i++) EXPECT_LT(difference(results[1][i], results[0][i]).normalised, 1e-3);
@@ -104,20 +104,20 @@ TEST(Train, ResumesBitForBit) {
   const TempDir directory;
   const Corpus corpus = pattern_corpus(directory);
   Model straight = byte_model(MixerKind::supra);
-  train(straight, corpus, small_run(), directory.path() / "straight", {});
+  train(straight, nullptr, corpus, small_run(), directory.path() / "straight", {});
 
   int steps = 0;
   TrainHooks hooks;
   hooks.should_stop = [&] { return steps++ == 9; };
   Model broken = byte_model(MixerKind::supra);
-  const TrainResult half = train(broken, corpus, small_run(), directory.path() / "broken", hooks);
+  const TrainResult half = train(broken, nullptr, corpus, small_run(), directory.path() / "broken", hooks);
   EXPECT_TRUE(half.interrupted);
   EXPECT_EQ(half.steps, 9);
   Model resumed = byte_model(MixerKind::supra);
   resumed.decoder->init_weights(99);
   TrainOptions o = small_run();
   o.resume = true;
-  const TrainResult rest = train(resumed, corpus, o, directory.path() / "broken", {});
+  const TrainResult rest = train(resumed, nullptr, corpus, o, directory.path() / "broken", {});
   EXPECT_EQ(rest.steps, 20);
   EXPECT_TRUE(same_weights(resumed, straight));
 
@@ -127,10 +127,10 @@ TEST(Train, ResumesBitForBit) {
            [](TrainOptions& t) { t.sequence = 16; }, [](TrainOptions& t) { t.tokens = 64 * 3; }}) {
     TrainOptions other = o;
     change(other);
-    EXPECT_THROW(train(resumed, corpus, other, directory.path() / "broken", {}), Error);
+    EXPECT_THROW(train(resumed, nullptr, corpus, other, directory.path() / "broken", {}), Error);
   }
   const Corpus shorter = pattern_corpus(directory, 58);
-  EXPECT_THROW(train(resumed, shorter, o, directory.path() / "broken", {}), Error);
+  EXPECT_THROW(train(resumed, nullptr, shorter, o, directory.path() / "broken", {}), Error);
 }
 
 TEST(Train, AShorterRunIsNotTakenForTheOldOne) {
@@ -140,7 +140,7 @@ TEST(Train, AShorterRunIsNotTakenForTheOldOne) {
     Model model = byte_model(MixerKind::supra);
     TrainOptions o = small_run();
     o.tokens = 64 * steps;
-    train(model, corpus, o, directory.path() / "run", {});
+    train(model, nullptr, corpus, o, directory.path() / "run", {});
     EXPECT_EQ(latest_checkpoint(directory.path() / "run")->filename(), format("step-%06ld", static_cast<long>(steps)));
     EXPECT_TRUE(same_weights(load_model(directory.path() / "run"), model));
   }
@@ -154,7 +154,7 @@ TEST(Train, NamesTheStepOfALossThatIsNoNumber) {
     if (name == "norm.weight") parameter.value().data<float>()[0] = NAN;
   });
   try {
-    train(model, corpus, small_run(), directory.path() / "run", {});
+    train(model, nullptr, corpus, small_run(), directory.path() / "run", {});
     FAIL() << "trained on NaN";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("step 1"), std::string::npos) << error.what();
@@ -188,7 +188,7 @@ TEST(Checkpoint, SurvivesBeingKilled) {
       o.checkpoint_every = 64;
       o.resume = latest_checkpoint(run).has_value();
       try {
-        train(model, corpus, o, run, {});
+        train(model, nullptr, corpus, o, run, {});
       } catch (...) {
         _exit(1);
       }
@@ -202,9 +202,9 @@ TEST(Checkpoint, SurvivesBeingKilled) {
     const auto last = latest_checkpoint(run);
     if (!last) continue;
     Model model = byte_model(MixerKind::supra);
-    std::vector<std::pair<std::string, Var>> parameters;
-    model.decoder->visit([&](const std::string& name, Var& parameter) { parameters.emplace_back(name, parameter); });
-    Adamw optimizer(parameters, {});
+    std::vector<Trained> parameters;
+    model.decoder->visit([&](const std::string& name, Var& parameter) { parameters.push_back({name, parameter}); });
+    Optimizer optimizer(parameters, {});
     EXPECT_GT(load_checkpoint(*last, model, optimizer).step, 0);
   }
   EXPECT_TRUE(latest_checkpoint(run));

@@ -88,16 +88,17 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   Source random(random_tokens(4 * tokens, decoder.config().vocab), {0, static_cast<uint64_t>(4 * tokens)}, 0);
   const Corpus corpus = {{random}};
   BatchLoader loader(corpus, rows, T, 1);
-  std::vector<std::pair<std::string, Var>> parameters;
-  decoder.visit([&](const std::string& path, Var& parameter) { parameters.emplace_back(path, parameter); });
+  std::vector<Trained> parameters;
+  decoder.visit([&](const std::string& path, Var& parameter) { parameters.push_back({path, parameter}); });
   const TrainOptions options;
-  Adamw optimizer(parameters, options.adamw);
+  const Stage stage = language_model_stage(decoder, options.recipe);
+  Optimizer optimizer(parameters, options.adamw);
   const double sgemm = sgemm_rate();
   reset_peak();
   const Timing time = bench.repeat([&] {
     return std::vector<double>{seconds_of([&] {
-      accumulate_gradients(decoder, loader, options);
-      optimizer.step(3e-4, options.clip);
+      accumulate_gradients(stage, loader.next(), 1);
+      optimizer.step(3e-4, options.clip, optimizer.gradient_norm());
     })};
   })[0];
   const double flop = 6.0 * static_cast<double>(decoder.parameter_count() * tokens);

@@ -151,7 +151,7 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
                                       format_count(step.tokens_per_second).c_str()));
     log.write(step);
   };
-  return train(model, corpus, options, directory, hooks);
+  return train(model, nullptr, corpus, options, directory, hooks);
 }
 
 // The teacher of the repository: tools/teacher, made by this and by nothing else.
@@ -169,7 +169,7 @@ int make_teacher(const Path& teacher, const Path& output) {
   TrainOptions options;
   options.tokens = 4'000'000;
   options.batch_tokens = 4096;
-  options.lr = 2e-3;
+  options.recipe.lr = 2e-3;
   options = resolve(options, *model.decoder);
   const TrainResult result = train_with_progress(model, text, options, output / "teacher-run", held_out.sequences, output / "teacher.csv");
   if (result.interrupted) return 1;

@@ -12,6 +12,11 @@
 namespace supra {
 namespace {
 
+const char* mixer_name(const Config& config, MixerKind kind) {
+  if (kind == MixerKind::softmax) return "softmax";
+  return config.decay.source == DecayConfig::Source::gated ? "gated" : "supra";
+}
+
 // The layers of a kind, in ranges: "0-3, 5".
 std::string layers_with(const Config& config, MixerKind kind) {
   std::string text;
@@ -53,7 +58,7 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
   for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
     const std::string layers = layers_with(c, kind);
     if (!layers.empty())
-      printf("  %-10s  layers %s\n", kind == MixerKind::supra ? "supra" : "softmax", layers.c_str());
+      printf("  %-10s  layers %s\n", mixer_name(c, kind), layers.c_str());
   }
   printf("  tokenizer   %s\n", tokenizer.c_str());
   for (const std::string& note : source.notes) printf("  note        %s\n", note.c_str());

@@ -21,6 +21,17 @@ int run_linearize(Args& args) {
   args.choice(&options.decay.kind, "--decay",
               {{"lightning", DecayConfig::Kind::lightning}, {"retnet", DecayConfig::Kind::retnet}, {"none", DecayConfig::Kind::none}},
               "slopes of the decay, fixed per head");
+  args.choice(&options.decay.source, "--mixer",
+              {{"supra", DecayConfig::Source::fixed}, {"gated", DecayConfig::Source::gated}, {"learned-decay", DecayConfig::Source::learned}},
+              "decays that are fixed (the paper's), or follow each token, or are learned a head");
+  args.flag(&options.decay.start, "--decay-start", "X", "first slope of a lightning decay");
+  args.flag(&options.key_dim, "--key-dim", "N", "features of a head, the rows of its state; 0: as many as its queries have").at_least(0);
+  args.choice(&options.rope_before_map, "--rope", {{"after-map", false}, {"before-map", true}}, "where q and k are rotated");
+  args.choice(&options.output_norm, "--output-norm",
+              {{"group", OutputNorm::group}, {"denominator", OutputNorm::denominator}, {"none", OutputNorm::none}},
+              "of a head's outputs: the paper's GroupNorm, T2R's sum of weights, or none");
+  args.flag(&options.output_gate, "--output-gate", "multiply the outputs by a gate that starts open");
+  args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys behind the feature maps");
   args.choice(&options.per_head, "--feature-map", {{"full", false}, {"per-head", true}}, "whether a feature map mixes the heads");
   args.flag(&options.keep_softmax, "--keep-softmax", "0,5", "layers that keep their softmax attention");
   args.flag(&options.seed, "--seed", "N", "of the random feature maps");

@@ -1,5 +1,7 @@
 #include "tools/ops_table.h"
 
+#include <cmath>
+
 #include "kernels/attention.h"
 #include "kernels/simd.h"
 #include "tensor/random.h"
@@ -143,6 +145,29 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
                    },
                    {{"h", {6, 3}, {67, 35}, {512, 768}}, {"w", {5, 3}, {517, 35}, {32000, 768}}},
                    three_products});
+  // the teacher's logits are waves along the vocabulary
+  table.push_back({"linear_cross_entropy_distilled",
+                   [](const Vars& in) -> Vars {
+                     const Tensor targets = some_targets(Var(Tensor::empty({in[0].dim(0), in[1].dim(0)})));
+                     const auto teacher = [](int64_t first, const Tensor& logits) {
+                       const int64_t O = logits.dim(1);
+                       const Tensor waves = Tensor::empty(logits.shape(), Dtype::f64);
+                       for (int64_t i = 0; i < waves.numel(); i++) {
+                         waves.data<double>()[i] = 2 * std::sin(0.7 * static_cast<double>(first * O + i));
+                       }
+                       logits.copy_from(waves);
+                     };
+                     return {linear_cross_entropy(in[0], in[1], targets, 0.01, {teacher, 0.7})};
+                   },
+                   {{"h", {6, 3}, {67, 35}, {512, 768}}, {"w", {5, 3}, {517, 35}, {32000, 768}}},
+                   three_products});
+  table.push_back({"relative_error",
+                   [](const Vars& in) -> Vars {
+                     const Tensor t = Tensor::full(in[0].shape(), 0.3, in[0].dtype());
+                     return {relative_error(in[0], t, {in[0].dim(1), in[0].dim(1) - 1})};
+                   },
+                   {{"y", {2, 3, 4}, {2, 37, 67}, {2, 2048, 768}}},
+                   each(4)});
 }
 
 static void add_matmul(std::vector<OpCase>& table) {
@@ -229,6 +254,14 @@ static void add_elementwise(std::vector<OpCase>& table) {
                    each(1)});
   table.push_back(
       {"silu", [](const Vars& in) -> Vars { return {silu(in[0])}; }, {{"x", small, large, bench}}, each(8)});
+  table.push_back({"sigmoid",
+                   [](const Vars& in) -> Vars { return {sigmoid(in[0])}; },
+                   {{"x", small, large, bench}},
+                   each(8)});
+  table.push_back({"log_sigmoid",
+                   [](const Vars& in) -> Vars { return {log_sigmoid(in[0])}; },
+                   {{"x", small, large, bench}},
+                   each(20)});
   for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
     const std::string suffix = kind == Gelu::erf ? "" : "_tanh";
     table.push_back({"gelu" + suffix,
@@ -244,6 +277,14 @@ static void add_elementwise(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {swiglu(in[0])}; },
                    {{"gate_up", {2, 2, 6}, {3, 67, 2 * 517}, {4096, 2 * 2048}}},
                    each(4)});
+}
+
+static void add_ratio(std::vector<OpCase>& table) {
+  // far enough from zero whatever the random divisor is
+  table.push_back({"divide_by_last",
+                   [](const Vars& in) -> Vars { return {divide_by_last(in[0], 7)}; },
+                   {{"x", {2, 3, 4}, {3, 67, 9}, {16384, 65}}},
+                   each(2)});
 }
 
 static void add_layout(std::vector<OpCase>& table) {
@@ -460,6 +501,7 @@ const std::vector<OpCase>& ops_table() {
     add_matmul(cases);
     add_embedding(cases);
     add_elementwise(cases);
+    add_ratio(cases);
     add_layout(cases);
     add_attention(cases);
     return cases;

@@ -23,6 +23,7 @@ struct TrainFlags {
   std::vector<Path> valid;
   std::string tokenizer, separator;
   TrainOptions options;
+  int packing = 0;  // 0: auto, else one more than Packing
   bool json = false, overwrite = false;
 };
 
@@ -34,20 +35,33 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
   args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
-  args.flag(&o.lr, "--lr", "X", "peak learning rate; 0: by the model's size");
-  args.flag(&o.min_lr, "--min-lr", "X", "last learning rate; -1: a tenth of the peak");
+  args.flag(&o.recipe.lr, "--lr", "X", "peak learning rate; 0: by the model's size");
+  args.flag(&o.min_lr_ratio, "--min-lr-ratio", "X", "last learning rate of a stage over its peak").at_least(0);
   args.choice(&o.schedule, "--schedule",
-              {{"cosine", Schedule::Kind::cosine}, {"linear", Schedule::Kind::linear}, {"constant", Schedule::Kind::constant}},
-              "of the learning rate");
-  args.flag(&o.warmup, "--warmup", "N", "steps of linear warmup; -1: a twentieth of all");
+              {{"cosine", Schedule::Kind::cosine}, {"linear", Schedule::Kind::linear}, {"wsd", Schedule::Kind::wsd}, {"constant", Schedule::Kind::constant}},
+              "of the learning rate; wsd falls over the last fifth");
+  args.flag(&o.warmup, "--warmup", "X", "of a stage's steps, in which the learning rate rises").at_least(0);
   args.tokens(&o.batch_tokens, "--batch-tokens", "of an optimizer step; 0: four sequences");
   args.tokens(&o.sequence, "--seq-len", "tokens of a sequence; 0: the model's context, at most 512");
+  args.choice(&f.packing, "--pack",
+              {{"auto", 0}, {"stream", 1}, {"documents", 2}, {"carried", 3}},
+              "windows anywhere in a stream of documents; whole documents, each from an empty state; or rows that go on where "
+              "they ended. auto: stream for recipe supra, else documents");
   args.flag(&o.accumulate, "--accumulate", "N", "parts in which a batch goes through the model").at_least(1);
   args.flag(&o.adamw.weight_decay, "--weight-decay", "X", "AdamW's decoupled decay").at_least(0);
   args.flag(&o.adamw.beta1, "--beta1", "X", "AdamW's mean of gradients");
   args.flag(&o.adamw.beta2, "--beta2", "X", "AdamW's mean of squares");
+  args.flag(&o.recompute, "--activation-checkpointing", "compute layers again in backward: less memory, a third more work");
+  args.flag(&o.muon, "--muon", "update the layers' matrices by Muon");
+  args.choice(&o.decay_vectors, "--decay-vectors", {{"yes", true}, {"no", false}}, "whether weight decay reaches norms and biases");
+  args.flag(&o.new_lr, "--new-lr", "X", "learning rate of the weights that linearization added, over the others'").at_least(0);
+  args.flag(&o.only, "--only", "PATTERN", "train parameters of these names alone; * matches anything");
+  args.flag(&o.freeze, "--freeze", "PATTERN", "leave parameters of these names as they are");
+  args.flag(&o.outliers, "--outliers", "X", "note steps whose loss or gradient is X times the running mean; 0: none").at_least(0);
+  args.flag(&o.skip_outliers, "--skip-outliers", "and leave the weights alone in them");
+  args.flag(&o.keep, "--keep", "N", "checkpoints to keep, beside the best").at_least(1);
   args.flag(&o.clip, "--clip", "X", "largest norm of the gradient; 0: no limit").at_least(0);
-  args.flag(&o.z_loss, "--z-loss", "X", "weight of the squared log-partition in the loss").at_least(0);
+  args.flag(&o.recipe.z_loss, "--z-loss", "X", "weight of the squared log-partition in the loss").at_least(0);
   args.flag(&o.seed, "--seed", "N", "of the order of the data, and of random weights");
   args.tokens(&o.checkpoint_every, "--checkpoint-every", "tokens between checkpoints; 0: only at the end");
   args.tokens(&o.validate_every, "--valid-every", "tokens between validations; 0: a fifth of all");
@@ -92,7 +106,7 @@ DataFile read_data_file(const std::string& word) {
   return file;
 }
 
-int run_training(TrainFlags& f, Model model) {
+int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   std::error_code absent;
   CHECK(f.options.resume || !std::filesystem::equivalent(f.input, f.output, absent),
@@ -100,6 +114,7 @@ int run_training(TrainFlags& f, Model model) {
   const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json");
   CHECK(f.options.resume || f.overwrite || !taken,
         "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
+  if (f.packing > 0) f.options.packing = static_cast<Packing>(f.packing - 1);
   f.options = resolve(f.options, *model.decoder);
   const TrainOptions& o = f.options;
 
@@ -116,7 +131,7 @@ int run_training(TrainFlags& f, Model model) {
           format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
           format_count(static_cast<double>(corpus.tokens())).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
           static_cast<double>(o.tokens) / static_cast<double>(corpus.tokens()),
-          static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.lr);
+          static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
 
   catch_interrupts();
   TrainingLog log(f.log, o.resume);
@@ -138,7 +153,7 @@ int run_training(TrainFlags& f, Model model) {
     progress->update(s.step, details);
     log.write(s);
   };
-  const TrainResult result = train(model, corpus, o, f.output, hooks);
+  const TrainResult result = train(model, teacher, corpus, o, f.output, hooks);
   if (progress) progress->finish();
   if (!result.without_gradient.empty()) {
     fprintf(stderr, "%zu parameters received no gradient: %s, ...\n", result.without_gradient.size(), result.without_gradient[0].c_str());
@@ -150,12 +165,26 @@ int run_training(TrainFlags& f, Model model) {
 
 int run_uptrain(Args& args) {
   TrainFlags f;
-  enum class Recipe { supra } recipe = Recipe::supra;
+  RecipeOptions& recipe = f.options.recipe;
+  Path teacher_path;
   args.positional(&f.input, "MODEL", "what supra linearize made (or any other model)");
-  args.choice(&recipe, "--recipe", {{"supra", Recipe::supra}}, "the paper's: language-model loss on all weights, one stage");
+  args.choice(&recipe.kind, "--recipe",
+              {{"supra", RecipeKind::supra}, {"transfer", RecipeKind::transfer}, {"distill", RecipeKind::distill}},
+              "the paper's language-model loss on all weights; or attention transfer first; or calibration, attention "
+              "transfer and the teacher's distribution");
+  args.flag(&teacher_path, "--teacher", "MODEL", "the softmax model that transfer and distill learn from");
+  args.flag(&recipe.transfer_lr, "--transfer-lr", "X", "peak learning rate of the attention transfer; 0: by the model's width");
+  args.flag(&recipe.transfer_share, "--transfer-share", "X", "of the tokens").at_least(0);
+  args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);
+  args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of the calibration of recipe distill; 0: none");
   declare(args, f);
   args.parse();
-  return run_training(f, load_model(f.input, f.tokenizer));
+  std::optional<Model> teacher;
+  if (recipe.kind != RecipeKind::supra) {
+    CHECK(!teacher_path.empty(), "--recipe transfer and distill learn from a teacher (name it with --teacher MODEL)");
+    teacher = load_model(teacher_path, "", Weights::stored);
+  }
+  return run_training(f, load_model(f.input, f.tokenizer), teacher ? teacher->decoder.get() : nullptr);
 }
 
 int run_train(Args& args) {

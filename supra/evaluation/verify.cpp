@@ -110,13 +110,16 @@ class Computed {
     if (std::exchange(adamw_done_, true)) return;
     decoder_.visit([](const std::string&, Var& parameter) { parameter = Var(parameter.value().to(Dtype::f64), true); });
     const Parameters wide = parameters_of(decoder_);
-    Adamw optimizer({wide.begin(), wide.end()}, {0.9, 0.95, 1e-8, 0.1});
+    std::vector<Trained> trained;
+    for (const auto& [name, parameter] : wide) trained.push_back({name, parameter});
+    Optimizer optimizer(std::move(trained), {0.9, 0.95, 1e-8, 0.1});
     std::vector<double> losses, norms;
     for (int step = 0; step < 10; step++) {
       const Var mean = loss(kZLoss);
       losses.push_back(mean.value().item());
       backward(mean);
-      norms.push_back(optimizer.step(3e-3, 1.0));
+      norms.push_back(optimizer.gradient_norm());
+      optimizer.step(3e-3, 1.0, norms.back());
     }
     results_["adamw.loss"] = Tensor::of(losses);
     results_["adamw.grad_norm"] = Tensor::of(norms);

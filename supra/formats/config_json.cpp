@@ -16,6 +16,8 @@ Words words(QkNorm) { return {"none", "whole", "per_head"}; }
 Words words(MlpKind) { return {"swiglu", "gelu", "geglu"}; }
 Words words(Gelu) { return {"erf", "tanh"}; }
 Words words(DecayConfig::Kind) { return {"none", "lightning", "retnet"}; }
+Words words(DecayConfig::Source) { return {"fixed", "learned", "gated"}; }
+Words words(OutputNorm) { return {"group", "denominator", "none"}; }
 Words words(Rope::Layout) { return {"none", "half", "interleaved", "by_head"}; }
 
 Json write(int64_t value) { return value; }
@@ -98,7 +100,11 @@ void each_field(Config& c, F f) {
   f("rope.magnitude", c.rope.magnitude);
   f("decay.kind", c.decay.kind);
   f("decay.start", c.decay.start);
+  f("decay.source", c.decay.source);
   f("per_head_feature_map", c.per_head_feature_map);
+  f("rope_before_map", c.rope_before_map);
+  f("output_norm", c.output_norm);
+  f("output_gate", c.output_gate);
   f("mixers", c.mixers);
 }
 

@@ -22,28 +22,48 @@ static std::vector<std::pair<int64_t, Path>> checkpoints_of(const Path& run) {
   return found;
 }
 
-Path save_checkpoint(const Path& run, const Model& model, Adamw& optimizer, const TrainingState& state, int keep) {
-  const Path path = run / "checkpoints" / format("step-%06ld", static_cast<long>(state.step));
+static Json to_json(double value) { return value; }
+static Json to_json(int64_t value) { return value; }
+static Json to_json(uint64_t value) { return static_cast<int64_t>(value); }
+
+// The one list of the fields and their names.
+template <class State, class F>
+static void each_field(State& s, F f) {
+  f("step", s.step);
+  f("tokens", s.tokens);
+  f("position", s.position);
+  f("seconds", s.seconds);
+  f("seed", s.seed);
+  f("stage", s.stage);
+  f("stage_begin", s.stage_begin);
+  f("stage_steps", s.stage_steps);
+  f("stage_nll", s.stage_nll);
+  f("mean_loss", s.mean_loss);
+  f("mean_norm", s.mean_norm);
+  f("batch_tokens", s.batch_tokens);
+  f("sequence", s.sequence);
+  f("corpus_tokens", s.corpus_tokens);
+}
+
+Path checkpoint_path(const Path& run, int64_t step) {
+  return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
+}
+
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep) {
+  const Path path = checkpoint_path(run, state.step);
   NewDirectory directory(path);
   write_model(model, directory.path());
 
   NamedTensors moments;
-  for (const Adamw::Slot& slot : optimizer.slots()) {
+  for (const Optimizer::Slot& slot : optimizer.slots()) {
     if (!slot.m.defined()) continue;
-    moments.push_back({"m." + slot.name, slot.m});
-    moments.push_back({"v." + slot.name, slot.v});
+    moments.push_back({"m." + slot.trained.name, slot.m});
+    if (slot.v.defined()) moments.push_back({"v." + slot.trained.name, slot.v});
   }
   write_safetensors(directory.path() / "optimizer.safetensors", moments);
 
   Json json = Json::object();
-  json.set("step", state.step);
-  json.set("tokens", state.tokens);
-  json.set("position", state.position);
-  json.set("seconds", state.seconds);
-  json.set("seed", static_cast<int64_t>(state.seed));
-  json.set("batch_tokens", state.batch_tokens);
-  json.set("sequence", state.sequence);
-  json.set("corpus_tokens", state.corpus_tokens);
+  each_field(state, [&](const char* name, auto field) { json.set(name, to_json(field)); });
   FileWriter out(directory.path() / "training.json");
   out.write(json.dump(true) + "\n");
   out.finish();
@@ -51,7 +71,9 @@ Path save_checkpoint(const Path& run, const Model& model, Adamw& optimizer, cons
 
   std::vector<std::pair<int64_t, Path>> all = checkpoints_of(run);
   std::error_code error;
-  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); i++) fs::remove_all(all[i].second, error);
+  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); i++) {
+    if (all[i].first != state.stage_begin) fs::remove_all(all[i].second, error);
+  }
   return path;
 }
 
@@ -75,28 +97,30 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
   }
 }
 
-TrainingState load_checkpoint(const Path& checkpoint, Model& model, Adamw& optimizer) {
+TrainingState read_training_state(const Path& checkpoint) {
+  const Json json = Json::load(checkpoint / "training.json");
+  TrainingState state;
+  each_field(state, [&](const char* name, auto& field) {
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(field)>, double>) field = json.number(name);
+    else field = static_cast<std::remove_reference_t<decltype(field)>>(json.integer(name));
+  });
+  return state;
+}
+
+TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer) {
   load_weights(checkpoint, *model.decoder);
 
   const auto moments = open_safetensors(checkpoint / "optimizer.safetensors");
-  for (Adamw::Slot& slot : optimizer.slots()) {
+  const auto moment = [&](const std::string& name, const Var& parameter) {
     // a parameter that no gradient has reached yet has none
-    if (!moments->find("m." + slot.name)) continue;
-    slot.m = moments->get("m." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
-    slot.v = moments->get("v." + slot.name, slot.parameter.shape(), Dtype::f32).clone();
+    return moments->find(name) ? moments->get(name, parameter.shape(), Dtype::f32).clone() : Tensor();
+  };
+  for (Optimizer::Slot& slot : optimizer.slots()) {
+    slot.m = moment("m." + slot.trained.name, slot.trained.parameter);
+    slot.v = moment("v." + slot.trained.name, slot.trained.parameter);
   }
-
-  const Json json = Json::load(checkpoint / "training.json");
-  TrainingState state;
-  state.step = json.integer("step");
-  state.tokens = json.integer("tokens");
-  state.position = json.integer("position");
-  state.seconds = json.number("seconds");
-  state.seed = static_cast<uint64_t>(json.integer("seed"));
-  state.batch_tokens = json.integer("batch_tokens");
-  state.sequence = json.integer("sequence");
-  state.corpus_tokens = json.integer("corpus_tokens");
-  optimizer.set_steps(state.step);
+  const TrainingState state = read_training_state(checkpoint);
+  optimizer.set_steps(state.stage_steps);
   return state;
 }
 

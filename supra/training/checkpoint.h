@@ -15,13 +15,18 @@ struct TrainingState {
   int64_t tokens = 0;    // tokens trained on
   int64_t position = 0;  // of the data stream
   double seconds = 0;    // spent so far
+  int64_t stage = 0;        // of the recipe
+  int64_t stage_begin = 0;  // its first step: the checkpoint there is kept
+  int64_t stage_steps = 0;  // updates of the weights in it
+  double stage_nll = -1;    // validation where it began
+  double mean_loss = 0, mean_norm = 0;  // running, see TrainOptions::outliers
   uint64_t seed = 0;
   // What steps and position count in: a run that resumes must agree.
   int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
 };
 
 // Writes <run>/checkpoints/step-<step>, then removes the older ones but the last `keep`. Returns its path.
-Path save_checkpoint(const Path& run, const Model& model, Adamw& optimizer, const TrainingState& state, int keep = 2);
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep = 2);
 
 // The newest complete checkpoint of a run, if there is one.
 std::optional<Path> latest_checkpoint(const Path& run);
@@ -29,7 +34,12 @@ std::optional<Path> latest_checkpoint(const Path& run);
 // Makes the run's directory itself a model: the checkpoint's, file by file, each replaced in one step.
 void publish_checkpoint(const Path& checkpoint, const Path& run);
 
+// Where the checkpoint of a step is, or would be.
+Path checkpoint_path(const Path& run, int64_t step);
+
+TrainingState read_training_state(const Path& checkpoint);
+
 // Reads weights and moments back into a model and an optimizer of the same shape.
-TrainingState load_checkpoint(const Path& checkpoint, Model& model, Adamw& optimizer);
+TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer);
 
 }  // namespace supra

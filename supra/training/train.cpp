@@ -1,5 +1,7 @@
 #include "supra/training/train.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -8,156 +10,324 @@
 
 namespace supra {
 
-double default_lr(int64_t parameters) {
-  if (parameters > 3'000'000'000) return 3e-5;
-  return std::clamp(3e-3 * std::sqrt(260e3 / static_cast<double>(parameters)), 3e-4, 3e-3);
-}
-
 TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   const Config& config = decoder.config();
   if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
   if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
-  if (o.lr == 0) o.lr = default_lr(decoder.parameter_count());
-  if (o.min_lr < 0) o.min_lr = o.lr / 10;
+  if (!o.packing) o.packing = o.recipe.kind == RecipeKind::supra ? Packing::stream : Packing::documents;
+  if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind == RecipeKind::distill ? RecipeKind::distill : RecipeKind::supra, decoder);
+  if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_lr(RecipeKind::transfer, decoder);
   CHECK(o.tokens > 0, "training: tokens is %ld (say how many to train on, 3M for example)", static_cast<long>(o.tokens));
   CHECK(o.sequence >= 2, "training: sequence length %ld, at least 2 is needed", static_cast<long>(o.sequence));
   CHECK(o.accumulate >= 1 && o.batch_tokens % (o.sequence * o.accumulate) == 0 && o.batch_tokens > 0,
         "training: a batch of %ld tokens does not divide into %ld parts of whole sequences of %ld (choose a multiple of %ld)",
         static_cast<long>(o.batch_tokens), static_cast<long>(o.accumulate), static_cast<long>(o.sequence),
         static_cast<long>(o.sequence * std::max<int64_t>(1, o.accumulate)));
-  if (o.warmup < 0) o.warmup = std::max<int64_t>(1, step_count(o) / 20);
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
 }
 
 int64_t step_count(const TrainOptions& o) { return std::max<int64_t>(1, o.tokens / o.batch_tokens); }
 
-static double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+// Rows [begin, end) of a batch.
+static Batch rows_of(const Batch& batch, int64_t begin, int64_t end) {
+  Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0};
+  if (!batch.cuts.empty()) part.cuts.assign(batch.cuts.begin() + begin, batch.cuts.begin() + end);
+  if (!batch.lengths.empty()) part.lengths.assign(batch.lengths.begin() + begin, batch.lengths.begin() + end);
+  return part;
 }
 
-double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, const TrainOptions& o) {
+static double targets_of(const Batch& batch) {
+  const int32_t* target = batch.targets.data<int32_t>();
+  return static_cast<double>(batch.targets.numel() - std::count(target, target + batch.targets.numel(), kIgnore));
+}
+
+double accumulate_gradients(const Stage& stage, const Batch& batch, int64_t parts) {
+  const int64_t rows = batch.tokens.dim(0) / parts;
+  const double targets = targets_of(batch);
   double loss = 0;
-  for (int64_t part = 0; part < o.accumulate; part++) {
-    const Batch batch = loader.next();
-    const Var mean = decoder.loss(decoder.hidden(batch.tokens), batch.targets, o.z_loss);
-    loss += mean.value().item() / static_cast<double>(o.accumulate);
-    backward(mean);
+  for (int64_t i = 0; i < parts; i++) {
+    const Batch part = rows_of(batch, i * rows, (i + 1) * rows);
+    const double weight = targets_of(part) / targets;
+    loss += weight * stage.learn(part, weight);
   }
   return loss;
 }
 
-// Reads the newest checkpoint; `state` says what this run is, and becomes what the checkpoint says.
-static Path resume(const Path& directory, Model& model, Adamw& optimizer, TrainingState& state, int64_t steps) {
-  const std::optional<Path> last = latest_checkpoint(directory);
-  CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory.c_str());
-  const TrainingState saved = load_checkpoint(*last, model, optimizer);
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+bool matches(const std::string& name, const std::vector<std::string>& patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& pattern) { return fnmatch(("*" + pattern + "*").c_str(), name.c_str(), 0) == 0; });
+}
+
+// One run of train(): what its steps share.
+class Run {
+ public:
+  Run(Model& model, const Decoder* teacher, const Corpus& corpus, const TrainOptions& o, const Path& directory, const TrainHooks& hooks)
+      : model_(model),
+        o_(resolve(o, *model.decoder)),
+        directory_(directory),
+        hooks_(hooks),
+        recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
+        loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing.value()),
+        steps_(step_count(o_)),
+        start_(Clock::now()) {
+    model.decoder->set_recompute(o_.recompute);
+    state_.seed = o_.seed;
+    state_.batch_tokens = o_.batch_tokens;
+    state_.sequence = o_.sequence;
+    state_.corpus_tokens = corpus.tokens();
+    double share = 0;
+    for (const Stage& stage : recipe_.stages) {
+      share += stage.share;
+      ends_.push_back(std::min(steps_, static_cast<int64_t>(std::llround(share * static_cast<double>(steps_)))));
+    }
+    ends_.back() = steps_;
+    for (size_t i = 0; i < ends_.size(); i++) all_work_ += static_cast<double>(ends_[i] - first_step(i)) * recipe_.stages[i].cost;
+  }
+
+  TrainResult go() {
+    if (o_.resume) {
+      resume();
+    } else {
+      // higher steps of an older run would pass for the newest of this one
+      std::filesystem::remove_all(directory_ / "checkpoints");
+      prepare();
+      begin_stage(0);
+    }
+    while (state_.step < steps_ && !result_.interrupted) {
+      if (hooks_.should_stop && hooks_.should_stop()) {
+        result_.interrupted = true;
+        save();
+        break;
+      }
+      step();
+    }
+    if (!result_.interrupted) {
+      save();
+      publish_checkpoint(result_.checkpoint, directory_);
+    }
+    result_.steps = state_.step;
+    result_.tokens = state_.tokens;
+    if (tail_steps_ > 0) result_.loss = tail_ / static_cast<double>(tail_steps_);
+    result_.seconds = seconds();
+    return result_;
+  }
+
+ private:
+  int64_t first_step(size_t stage) const { return stage == 0 ? 0 : ends_[stage - 1]; }
+  const Stage& stage() const { return recipe_.stages[state_.stage]; }
+  double seconds() const { return spent_before_ + seconds_since(start_); }
+  void note(const std::string& line) const {
+    if (hooks_.on_note) hooks_.on_note(line);
+  }
+
+  void prepare() {
+    if (!recipe_.prepare) return;
+    // of a stream of its own: training reads its data from the beginning
+    std::vector<Batch> batches;
+    for (int64_t tokens = 0; tokens < o_.recipe.calibrate_tokens; tokens += o_.batch_tokens) batches.push_back(loader_.next());
+    loader_.seek(0);
+    recipe_.prepare(batches);
+    note(format("calibrated on %ld tokens", static_cast<long>(loader_tokens(batches))));
+  }
+
+  static int64_t loader_tokens(const std::vector<Batch>& batches) {
+    int64_t tokens = 0;
+    for (const Batch& batch : batches) tokens += batch.tokens.numel();
+    return tokens;
+  }
+
+  bool trains(const std::string& name) const {
+    return (!stage().trains || stage().trains(name)) && (o_.only.empty() || matches(name, o_.only)) && !matches(name, o_.freeze);
+  }
+
+  // A new optimizer over the parameters of this stage; the others ask for no gradient.
+  void make_optimizer() {
+    std::vector<Trained> trained;
+    model_.decoder->visit([&](const std::string& name, Var& parameter) {
+      const bool trains_it = trains(name);
+      parameter = Var(parameter.value(), trains_it);
+      if (!trains_it) return;
+      const bool matrix = parameter.shape().size() == 2, is_new = name.find("_totrain_") != std::string::npos;
+      const bool orthogonal = o_.muon && matrix && name.starts_with("layers.");
+      trained.push_back({name, parameter, is_new ? o_.new_lr : 1, matrix || o_.decay_vectors, orthogonal});
+    });
+    CHECK(!trained.empty(), "training: stage %s trains no parameter (see --only and --freeze)", stage().name.c_str());
+    optimizer_.emplace(std::move(trained), o_.adamw);
+  }
+
+  void begin_stage(size_t index) {
+    state_.stage = static_cast<int64_t>(index);
+    state_.stage_begin = state_.step;
+    state_.stage_steps = 0;
+    state_.mean_loss = state_.mean_norm = 0;
+    make_optimizer();
+    if (!hooks_.validate) return;
+    state_.stage_nll = validate();
+    note(format("stage %s begins at %.4f nats a token", stage().name.c_str(), state_.stage_nll));
+    stage_start_ = save();
+  }
+
+  // Takes back what a stage made worse.
+  void end_stage(double valid_nll) {
+    if (!hooks_.validate || valid_nll <= state_.stage_nll) return;
+    note(format("stage %s ended at %.4f, worse than it began: its weights are dropped (try a smaller learning rate)",
+                stage().name.c_str(), valid_nll));
+    load_weights(stage_start_, *model_.decoder);
+    result_.valid_nll = state_.stage_nll;
+  }
+
+  Path save() {
+    state_.seconds = seconds();
+    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep));
+    note("saved " + result_.checkpoint.string());
+    return result_.checkpoint;
+  }
+
+  double validate() {
+    const auto before = Clock::now();
+    const double nll = hooks_.validate();
+    validation_seconds_ += seconds_since(before);
+    return result_.valid_nll = nll;
+  }
+
+  bool crossed(int64_t every) const {
+    return every > 0 && state_.tokens / every != (state_.tokens - o_.batch_tokens) / every;
+  }
+
+  void resume();
+  void step();
+  void check_finite(double loss, double norm) const;
+  bool is_outlier(double loss, double norm);
+
+  Model& model_;
+  const TrainOptions o_;
+  const Path directory_;
+  const TrainHooks& hooks_;
+  Recipe recipe_;
+  BatchLoader loader_;
+  const int64_t steps_;
+  std::vector<int64_t> ends_;  // the step at which each stage ends
+  double all_work_ = 0;
+  std::optional<Optimizer> optimizer_;
+  TrainingState state_;
+  Path stage_start_;
+  TrainResult result_;
+  const Clock::time_point start_;
+  double spent_before_ = 0, validation_seconds_ = 0, tail_ = 0;
+  int64_t tokens_before_ = 0, tail_steps_ = 0;
+};
+
+void Run::resume() {
+  const std::optional<Path> last = latest_checkpoint(directory_);
+  CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory_.c_str());
+  const TrainingState saved = read_training_state(*last);
   const auto agree = [&](const char* what, uint64_t then, uint64_t now, const char* advice) {
     CHECK(then == now, "%s: was made with %s %lu, this run has %lu (%s)", last->c_str(), what, then, now, advice);
   };
-  agree("--seed", saved.seed, state.seed, "give the same");
-  agree("--batch-tokens", static_cast<uint64_t>(saved.batch_tokens), static_cast<uint64_t>(state.batch_tokens), "give the same");
-  agree("--seq-len", static_cast<uint64_t>(saved.sequence), static_cast<uint64_t>(state.sequence), "give the same");
-  agree("tokens of text", static_cast<uint64_t>(saved.corpus_tokens), static_cast<uint64_t>(state.corpus_tokens),
+  agree("--seed", saved.seed, state_.seed, "give the same");
+  agree("--batch-tokens", static_cast<uint64_t>(saved.batch_tokens), static_cast<uint64_t>(state_.batch_tokens), "give the same");
+  agree("--seq-len", static_cast<uint64_t>(saved.sequence), static_cast<uint64_t>(state_.sequence), "give the same");
+  agree("tokens of text", static_cast<uint64_t>(saved.corpus_tokens), static_cast<uint64_t>(state_.corpus_tokens),
         "give the same --data and --docs");
-  CHECK(saved.step <= steps, "%s: is %ld steps in, these --tokens are only %ld steps (give more --tokens)", last->c_str(),
-        static_cast<long>(saved.step), static_cast<long>(steps));
-  state = saved;
-  return *last;
+  CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --recipe)",
+        last->c_str(), static_cast<long>(saved.stage), recipe_.stages.size());
+  CHECK(saved.step <= steps_, "%s: is %ld steps in, these --tokens are only %ld steps (give more --tokens)", last->c_str(),
+        static_cast<long>(saved.step), static_cast<long>(steps_));
+  state_ = saved;
+  make_optimizer();
+  load_checkpoint(*last, model_, *optimizer_);
+  stage_start_ = checkpoint_path(directory_, saved.stage_begin);
+  spent_before_ = saved.seconds;
+  tokens_before_ = saved.tokens;
+  loader_.seek(saved.position);
+  result_.checkpoint = *last;
+  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(steps_)));
 }
 
-TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& options, const Path& directory,
-                  const TrainHooks& hooks) {
-  Decoder& decoder = *model.decoder;
-  const TrainOptions o = resolve(options, decoder);
-  const auto note = [&](const std::string& line) { if (hooks.on_note) hooks.on_note(line); };
+void Run::check_finite(double loss, double norm) const {
+  if (std::isfinite(loss) && std::isfinite(norm)) return;
+  const std::string where = optimizer_->not_finite();
+  fail("training: step %ld of stage %s has loss %g and gradient norm %g, first in %s (%s; try a smaller learning rate, it is %g)",
+       static_cast<long>(state_.step + 1), stage().name.c_str(), loss, norm, where.empty() ? "the loss" : where.c_str(),
+       result_.checkpoint.empty() ? "nothing was saved yet" : ("last saved: " + result_.checkpoint.string()).c_str(), stage().lr);
+}
 
-  std::vector<std::pair<std::string, Var>> parameters;
-  decoder.visit([&](const std::string& name, Var& parameter) { parameters.emplace_back(name, parameter); });
-  Adamw optimizer(parameters, o.adamw);
-  BatchLoader loader(corpus, o.batch_tokens / o.sequence / o.accumulate, o.sequence, o.seed);
-  const int64_t steps = step_count(o);
-  const Schedule schedule{o.schedule, o.lr, o.min_lr, o.warmup, steps};
-
-  TrainResult result;
-  TrainingState state;
-  state.seed = o.seed;
-  state.batch_tokens = o.batch_tokens;
-  state.sequence = o.sequence;
-  state.corpus_tokens = corpus.tokens();
-  if (o.resume) {
-    result.checkpoint = resume(directory, model, optimizer, state, steps);
-    loader.seek(state.position);
-    note(format("resumed from %s, step %ld of %ld", result.checkpoint.c_str(), static_cast<long>(state.step), static_cast<long>(steps)));
+bool Run::is_outlier(double loss, double norm) {
+  // a mean over about the last fifty steps, once there are twenty
+  constexpr double kPart = 0.02;
+  constexpr int64_t kFirst = 20;
+  const bool outlier = o_.outliers > 0 && state_.stage_steps >= kFirst &&
+                       (loss > o_.outliers * state_.mean_loss || norm > o_.outliers * state_.mean_norm);
+  if (outlier) {
+    note(format("step %ld is an outlier: loss %.3f (mean %.3f), gradient norm %.2f (mean %.2f)%s", static_cast<long>(state_.step + 1),
+                loss, state_.mean_loss, norm, state_.mean_norm, o_.skip_outliers ? "; skipped" : ""));
   } else {
-    // higher steps of an older run would pass for the newest of this one
-    std::filesystem::remove_all(directory / "checkpoints");
+    const double part = std::max(kPart, 1 / static_cast<double>(state_.stage_steps + 1));
+    state_.mean_loss += part * (loss - state_.mean_loss);
+    state_.mean_norm += part * (norm - state_.mean_norm);
   }
+  return outlier;
+}
 
-  const auto start = std::chrono::steady_clock::now();
-  const double spent_before = state.seconds;
-  const int64_t tokens_before = state.tokens;
-  double validation_seconds = 0, tail = 0;
-  int64_t tail_steps = 0;
-  const auto save = [&] {
-    state.seconds = spent_before + seconds_since(start);
-    result.checkpoint = save_checkpoint(directory, model, optimizer, state);
-    note("saved " + result.checkpoint.string());
-  };
-  const auto validate = [&] {
-    const auto before = std::chrono::steady_clock::now();
-    const double nll = hooks.validate();
-    validation_seconds += seconds_since(before);
-    return nll;
-  };
-  const auto crossed = [&](int64_t every) {
-    return every > 0 && state.tokens / every != (state.tokens - o.batch_tokens) / every;
-  };
+void Run::step() {
+  const size_t index = static_cast<size_t>(state_.stage);
+  const int64_t first = first_step(index), count = ends_[index] - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
+  const Schedule schedule{o_.schedule, stage().lr, stage().lr * o_.min_lr_ratio, warmup, count};
 
-  while (state.step < steps) {
-    if (hooks.should_stop && hooks.should_stop()) {
-      result.interrupted = true;
-      save();
-      break;
-    }
-    TrainStep shown;
-    shown.lr = schedule.at(state.step);
-    shown.loss = accumulate_gradients(decoder, loader, o);
-    if (state.step == 0) result.without_gradient = optimizer.without_gradient();
-    shown.grad_norm = optimizer.step(shown.lr, o.clip, 1 / static_cast<double>(o.accumulate));
-    CHECK(std::isfinite(shown.loss) && std::isfinite(shown.grad_norm),
-          "training: step %ld has loss %g and gradient norm %g (%s; try a smaller --lr, it is %g)",
-          static_cast<long>(state.step + 1), shown.loss, shown.grad_norm,
-          result.checkpoint.empty() ? "nothing was saved yet" : ("last saved: " + result.checkpoint.string()).c_str(), shown.lr);
-    state.step++;
-    state.tokens += o.batch_tokens;
-    state.position = loader.position();
-
-    const bool done = state.step == steps;
-    if (hooks.validate && (done || crossed(o.validate_every))) shown.valid_nll = result.valid_nll = validate();
-    if (state.step > steps - std::max<int64_t>(1, steps / 20)) {
-      tail += shown.loss;
-      tail_steps++;
-    }
-    shown.step = state.step;
-    shown.steps = steps;
-    shown.tokens = state.tokens;
-    shown.seconds = spent_before + seconds_since(start);
-    shown.tokens_per_second = static_cast<double>(state.tokens - tokens_before) / (seconds_since(start) - validation_seconds);
-    if (hooks.on_step) hooks.on_step(shown);
-    result.loss = shown.loss;
-    result.tokens_per_second = shown.tokens_per_second;
-    if (!done && crossed(o.checkpoint_every)) save();
+  TrainStep shown;
+  shown.stage = stage().name;
+  shown.lr = schedule.at(state_.step - first);
+  shown.loss = accumulate_gradients(stage(), loader_.next(), o_.accumulate);
+  if (state_.step == first) {
+    const std::vector<std::string> missed = optimizer_->without_gradient();
+    result_.without_gradient.insert(result_.without_gradient.end(), missed.begin(), missed.end());
   }
-  if (!result.interrupted) {
-    save();
-    publish_checkpoint(result.checkpoint, directory);
+  shown.grad_norm = optimizer_->gradient_norm();
+  check_finite(shown.loss, shown.grad_norm);
+  if (is_outlier(shown.loss, shown.grad_norm) && o_.skip_outliers) {
+    optimizer_->clear_gradients();
+  } else {
+    optimizer_->step(shown.lr, o_.clip, shown.grad_norm);
+    state_.stage_steps++;
   }
-  result.steps = state.step;
-  result.tokens = state.tokens;
-  if (tail_steps > 0) result.loss = tail / static_cast<double>(tail_steps);
-  result.seconds = spent_before + seconds_since(start);
-  return result;
+  state_.step++;
+  state_.tokens += o_.batch_tokens;
+  state_.position = loader_.position();
+
+  const bool done = state_.step == steps_, stage_done = state_.step == ends_[index];
+  if (hooks_.validate && (stage_done || crossed(o_.validate_every))) shown.valid_nll = validate();
+  if (state_.step > steps_ - std::max<int64_t>(1, steps_ / 20)) {
+    tail_ += shown.loss;
+    tail_steps_++;
+  }
+  shown.step = state_.step;
+  shown.steps = steps_;
+  shown.tokens = state_.tokens;
+  shown.seconds = seconds();
+  shown.tokens_per_second = static_cast<double>(state_.tokens - tokens_before_) / (seconds_since(start_) - validation_seconds_);
+  double work = 0;
+  for (size_t i = 0; i <= index; i++) work += static_cast<double>(std::min(state_.step, ends_[i]) - first_step(i)) * recipe_.stages[i].cost;
+  shown.work = work / all_work_;
+  if (hooks_.on_step) hooks_.on_step(shown);
+  result_.loss = shown.loss;
+  result_.tokens_per_second = shown.tokens_per_second;
+  if (stage_done) end_stage(shown.valid_nll);
+  if (stage_done && !done) begin_stage(index + 1);
+  else if (!done && crossed(o_.checkpoint_every)) save();
+}
+
+}  // namespace
+
+TrainResult train(Model& model, const Decoder* teacher, const Corpus& corpus, const TrainOptions& options,
+                  const Path& directory, const TrainHooks& hooks) {
+  return Run(model, teacher, corpus, options, directory, hooks).go();
 }
 
 }  // namespace supra

@@ -1,14 +1,15 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "nn/optim.h"
 #include "supra/model.h"
 #include "supra/training/loader.h"
+#include "supra/training/recipe.h"
 
-// The one training loop: a transformer from random weights, or a linearized one on its way back to sense. The loss is
-// next-token cross entropy on all weights, in one stage: SUPRA's own recipe.
+// The one training loop: a transformer from random weights, or a linearized one on its way back to sense, by any recipe.
 
 namespace supra {
 
@@ -16,14 +17,24 @@ struct TrainOptions {
   int64_t tokens = 0;            // to train on in all
   int64_t sequence = 0;          // T; 0: the model's context, at most 512
   int64_t batch_tokens = 0;      // of an optimizer step; 0: four sequences
+  std::optional<Packing> packing;  // of documents into rows; none: stream for the paper's recipe, whole documents for the others
   int64_t accumulate = 1;        // a step's batch goes through the model in this many parts
-  double lr = 0, min_lr = -1;    // 0, -1: by the model's size, see default_lr(); a tenth of lr
-  int64_t warmup = -1;           // steps; -1: a twentieth of all
+  bool recompute = false;        // activation checkpointing: backward computes every layer again
+  RecipeOptions recipe;          // with the learning rates
+  double min_lr_ratio = 0.1;     // last learning rate of a stage over its peak
+  double warmup = 0.05;          // of a stage's steps
   AdamwOptions adamw;
-  double clip = 1, z_loss = 1e-4;
+  bool muon = false;             // matrices of the layers are updated by Muon
+  bool decay_vectors = true;     // weight decay reaches norms and biases
+  double new_lr = 1;             // learning rate of the weights that linearization added, over the others'
+  std::vector<std::string> only, freeze;  // name patterns of what is trained, of what is not; * matches anything
+  double clip = 1;
+  double outliers = 0;           // a step whose loss or gradient norm is above so many times the running mean is noted; 0: none is
+  bool skip_outliers = false;    // and leaves the weights alone
   Schedule::Kind schedule = Schedule::Kind::cosine;
   uint64_t seed = 0;
   int64_t checkpoint_every = 0;  // tokens; 0: only at the end or when interrupted
+  int64_t keep = 2;              // checkpoints, beside the best one
   int64_t validate_every = 0;    // tokens; 0: a fifth of all
   bool resume = false;
 };
@@ -31,8 +42,10 @@ struct TrainOptions {
 // What one step shows.
 struct TrainStep {
   int64_t step = 0, steps = 0, tokens = 0;
+  std::string stage;
   double seconds = 0, loss = 0, grad_norm = 0, lr = 0, tokens_per_second = 0;
   double valid_nll = -1;         // -1: not measured at this step
+  double work = 0;               // the part of the run's work that is done, 0 to 1
 };
 
 struct TrainResult {
@@ -41,7 +54,7 @@ struct TrainResult {
   double valid_nll = -1, seconds = 0, tokens_per_second = 0;
   bool interrupted = false;
   Path checkpoint;               // the last one written, empty if none
-  std::vector<std::string> without_gradient;  // parameters that the first step did not reach
+  std::vector<std::string> without_gradient;  // parameters that the first step of a stage did not reach
 };
 
 struct TrainHooks {
@@ -51,24 +64,21 @@ struct TrainHooks {
   std::function<bool()> should_stop;                // asked between steps
 };
 
-// The learning rate a model of this size is trained with unless told otherwise: 3e-3 at 260 thousand parameters, falling
-// with the square root of the size to the paper's 3e-4 (below 3 billion) and 3e-5 (above).
-double default_lr(int64_t parameters);
-
 // Fills in what was left to be decided; throws Error where the options contradict each other.
 TrainOptions resolve(TrainOptions options, Decoder& decoder);
 
 // Optimizer steps of a run whose options are resolved.
 int64_t step_count(const TrainOptions& options);
 
-// Forward and backward of a step's batch, in o.accumulate parts; returns the mean loss. The gradients stay, summed over
-// the parts.
-double accumulate_gradients(const Decoder& decoder, BatchLoader& loader, const TrainOptions& o);
+// Forward and backward of a step's batch in `parts` parts; returns the mean loss over its targets. The gradients stay,
+// summed over the parts: those of the mean.
+double accumulate_gradients(const Stage& stage, const Batch& batch, int64_t parts);
 
 // Trains the model in place. `directory` takes the checkpoints (checkpoints/step-N, see checkpoint.h) and, at the end,
-// the model itself; unless the run resumes, checkpoints of an older run there go first. A loss or gradient that is no
-// number throws Error naming the step and what was saved last.
-TrainResult train(Model& model, const Corpus& corpus, const TrainOptions& options, const Path& directory,
-                  const TrainHooks& hooks = {});
+// the model itself; unless the run resumes, checkpoints of an older run there go first. `teacher`: what recipes other than
+// `supra` learn from. With validation, a stage that ends with a higher loss than it began with is undone. A loss or
+// gradient that is no number throws Error naming the step, the tensor and what was saved last.
+TrainResult train(Model& model, const Decoder* teacher, const Corpus& corpus, const TrainOptions& options,
+                  const Path& directory, const TrainHooks& hooks = {});
 
 }  // namespace supra

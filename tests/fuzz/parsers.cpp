@@ -285,12 +285,12 @@ std::string training_checkpoint(std::string_view bytes) {
   write_bytes(scratch("checkpoint/training.json"), files[0]);
   write_bytes(scratch("checkpoint/optimizer.safetensors"), files[1]);
   return complaint_of([&] {
-    std::vector<std::pair<std::string, Var>> parameters;
+    std::vector<Trained> parameters;
     Model copy = model;
     copy.decoder->visit([&](const std::string& name, Var& parameter) {
       parameters.push_back({name, parameter});
     });
-    Adamw optimizer(parameters, {});
+    Optimizer optimizer(parameters, {});
     load_checkpoint(scratch("checkpoint/x").parent_path(), copy, optimizer);
   });
 }

@@ -1,0 +1,20 @@
+#pragma once
+#include <vector>
+
+#include "nn/decoder.h"
+#include "supra/training/loader.h"
+
+namespace supra {
+
+// Gives a fresh student output projections that fit what its mixers compute now, in closed form: no gradient, no step.
+// Layer by layer, on the teacher's inputs, with z (N,H*V) what the student's out_proj is applied to and T (N,C) the
+// teacher's output less the bias:
+//   ridge: W = argmin |z W^T - T|^2 + lambda |W|^2,  lambda = 1e-3 of the mean of z^T z's diagonal
+//   heads: every head's columns of W are multiplied by one number, the least squares' (reference of both: a least-squares
+//          form of Taylor-Calibrate's, arXiv 2606.16429)
+// No tensor is added. A few thousand tokens do. Needs (H*V)^2 doubles a layer.
+enum class Calibration { heads, ridge };
+void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches,
+               Calibration kind = Calibration::ridge);
+
+}  // namespace supra

@@ -1,0 +1,67 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "supra/training/loader.h"
+#include "nn/decoder.h"
+
+// How a linearized model is brought back to sense: stages one behind the other on the one training loop (train.h), each with
+// an objective of its own. One file a recipe.
+
+namespace supra {
+
+enum class RecipeKind {
+  supra,     // the paper's: language-model loss on all weights, one stage
+  transfer,  // attention transfer, then the language-model loss
+  distill    // calibration, attention transfer, then the teacher's distribution over the next token
+};
+
+struct RecipeOptions {
+  RecipeKind kind = RecipeKind::supra;
+  double lr = 0;                 // of the last stage; 0: by the model's size
+  double transfer_lr = 0;        // of the attention transfer; 0: by the model's width
+  double transfer_share = 0.3;   // of all tokens
+  double kl_weight = 1;          // distill: the rest is the language-model loss
+  double z_loss = 1e-4;          // of the language-model loss
+  int64_t calibrate_tokens = 8192;  // distill: 0 leaves the calibration out
+};
+
+struct Stage {
+  std::string name;
+  double share = 1;  // of the tokens
+  double lr = 0;     // peak
+  // The parameters it trains, by name; empty: all.
+  std::function<bool(const std::string&)> trains;
+  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns that mean.
+  std::function<double(const Batch& batch, double weight)> learn;
+  double cost = 3;   // of a token, in forward passes of the model: for the estimate of the time left
+};
+
+struct Recipe {
+  std::vector<Stage> stages;
+  // Done once, before the first step, with some batches of the training data; may be empty.
+  std::function<void(const std::vector<Batch>&)> prepare;
+};
+
+// `teacher` may be null for `supra`, else it has the student's vocabulary and layers.
+Recipe make_recipe(Decoder& student, const Decoder* teacher, const RecipeOptions& options);
+
+// ---- recipe_supra.cpp
+Stage language_model_stage(const Decoder& student, const RecipeOptions& options);
+
+// The learning rate that a stage is trained with unless told otherwise; `transfer` is that of the attention transfer.
+//   supra: 3e-3 at 260 thousand parameters, falling with the square root of the size to the paper's 3e-4 (below 3 billion)
+//   and 3e-5 (above).   distill: two thirds of that law, without its lower end.   transfer: 1e-2 at width 64, falling
+//   with the square of the width to 1e-4.
+double default_lr(RecipeKind kind, Decoder& student);
+
+// ---- recipe_transfer.cpp: every layer's mixer learns, from the teacher's inputs, to say what the teacher's says
+//   loss = 1/L sum_l |A_l - T_l|^2 / |T_l|^2,  A_l, T_l: outputs of layer l's mixers (after out_proj) for one input
+// Layers know nothing of each other: what is kept for backward is one layer's.
+Stage transfer_stage(const Decoder& student, const Decoder& teacher, const RecipeOptions& options);
+
+// ---- recipe_distill.cpp: KL(teacher || student) over the next token, (1 - kl_weight) of the language-model loss beside it
+Stage distill_stage(const Decoder& student, const Decoder& teacher, const RecipeOptions& options);
+
+}  // namespace supra

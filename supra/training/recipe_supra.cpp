@@ -1,0 +1,55 @@
+#include <algorithm>
+#include <cmath>
+
+#include "supra/training/calibrate.h"
+#include "supra/training/recipe.h"
+
+namespace supra {
+
+double default_lr(RecipeKind kind, Decoder& student) {
+  const double parameters = static_cast<double>(student.parameter_count()), width = static_cast<double>(student.config().width);
+  const double by_size = 3e-3 * std::sqrt(std::min(1.0, 260e3 / parameters));
+  switch (kind) {
+    case RecipeKind::supra: return parameters > 3e9 ? 3e-5 : std::max(by_size, 3e-4);
+    case RecipeKind::transfer: return std::clamp(1e-2 * (64 / width) * (64 / width), 1e-4, 1e-2);
+    case RecipeKind::distill: return by_size * 2 / 3;
+  }
+  fail("training: unknown recipe %d", static_cast<int>(kind));
+}
+
+Stage language_model_stage(const Decoder& student, const RecipeOptions& options) {
+  Stage stage;
+  stage.name = "language model";
+  stage.lr = options.lr;
+  stage.learn = [&student, z_loss = options.z_loss](const Batch& batch, double weight) {
+    const Var loss = student.loss(student.hidden(batch.tokens, nullptr, batch.lengths, batch.cuts), batch.targets, z_loss);
+    backward(scale(loss, weight));
+    return loss.value().item();
+  };
+  return stage;
+}
+
+Recipe make_recipe(Decoder& student, const Decoder* teacher, const RecipeOptions& given) {
+  RecipeOptions options = given;
+  Recipe recipe;
+  if (options.kind == RecipeKind::supra) {
+    recipe.stages = {language_model_stage(student, options)};
+    return recipe;
+  }
+  CHECK(teacher, "training: recipes transfer and distill learn from a teacher (name it with --teacher MODEL)");
+  const Config &t = teacher->config(), &s = student.config();
+  CHECK(t.layers == s.layers && t.width == s.width && t.vocab == s.vocab,
+        "training: the teacher has %ld layers of width %ld and %ld tokens, the student %ld, %ld and %ld (give the model it was linearized from)",
+        static_cast<long>(t.layers), static_cast<long>(t.width), static_cast<long>(t.vocab), static_cast<long>(s.layers),
+        static_cast<long>(s.width), static_cast<long>(s.vocab));
+  if (options.transfer_share > 0) recipe.stages.push_back(transfer_stage(student, *teacher, options));
+  const bool distill = options.kind == RecipeKind::distill;
+  recipe.stages.push_back(distill ? distill_stage(student, *teacher, options) : language_model_stage(student, options));
+  recipe.stages.back().share = 1 - options.transfer_share;
+  if (distill && options.calibrate_tokens > 0) {
+    recipe.prepare = [&student, teacher](const std::vector<Batch>& batches) { calibrate(student, *teacher, batches); };
+  }
+  return recipe;
+}
+
+}  // namespace supra

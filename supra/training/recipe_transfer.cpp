@@ -1,0 +1,29 @@
+#include "supra/training/recipe.h"
+
+namespace supra {
+
+Stage transfer_stage(const Decoder& student, const Decoder& teacher, const RecipeOptions& options) {
+  Stage stage;
+  stage.name = "transfer";
+  stage.share = options.transfer_share;
+  stage.lr = options.transfer_lr;
+  stage.cost = 2;
+  stage.trains = [](const std::string& name) { return name.find(".attention.") != std::string::npos; };
+  stage.learn = [&](const Batch& batch, double weight) {
+    int64_t replaced = 0;
+    for (int64_t i = 0; i < student.layers(); i++) replaced += student.mixer(i).kind() == MixerKind::supra;
+    double total = 0;
+    // the teacher's weights ask for no gradients: nothing of its pass is kept
+    teacher.hidden(batch.tokens, nullptr, batch.lengths, batch.cuts, [&](int64_t layer, const Var& input, const Var& output, const Steps& steps) {
+      const Mixer& mixer = student.mixer(layer);
+      if (mixer.kind() != MixerKind::supra) return;
+      const Var error = relative_error(mixer.forward(input, steps, nullptr), output.value(), steps.lengths);
+      backward(scale(error, weight / static_cast<double>(replaced)));
+      total += error.value().item() / static_cast<double>(replaced);
+    });
+    return total;
+  };
+  return stage;
+}
+
+}  // namespace supra

@@ -1,0 +1,240 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "supra/linearize.h"
+#include "supra/supra_attention.h"
+#include "supra/training/calibrate.h"
+#include "supra/training/checkpoint.h"
+#include "supra/training/train.h"
+#include "tests/support.h"
+#include "tests/tiny_model.h"
+
+namespace supra {
+namespace {
+
+Tensor some_tokens(int64_t B, int64_t T, int64_t vocab, uint64_t seed = 4) {
+  Philox random(seed);
+  const Tensor tokens = Tensor::empty({B, T}, Dtype::i32);
+  for (int64_t i = 0; i < tokens.numel(); i++) tokens.data<int32_t>()[i] = static_cast<int32_t>(random.below(vocab));
+  return tokens;
+}
+
+// A softmax teacher of bytes, which was trained a little: random ones have nothing to teach.
+class RecipeTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    Config config = tiny_config(MixerKind::softmax);
+    config.vocab = 256;
+    teacher_.decoder = make_decoder(config);
+    teacher_.decoder->init_weights(5);
+    teacher_.tokenizer = load_tokenizer("bytes");
+    std::string text;
+    for (int i = 0; i < 80; i++) {
+      const char* who[] = {"a cat", "a dog", "an owl"};
+      text += format("%s sat; %s ran.\n<end>\n", who[i % 3], who[(i / 3) % 3]);
+    }
+    write_file_atomically(directory_.path() / "text.txt", text);
+    corpus_ = read_corpus({directory_.path() / "text.txt"}, *teacher_.tokenizer, "<end>");
+    TrainOptions o = options(RecipeKind::supra);
+    o.tokens = 64 * 60;
+    o.recipe.lr = 1e-2;
+    train(teacher_, nullptr, corpus_, o, directory_.path() / "teacher");
+    teacher_ = load_model(directory_.path() / "teacher", "", Weights::stored);
+  }
+
+  Model student(DecayConfig::Source source = DecayConfig::Source::gated) const {
+    LinearizeOptions o;
+    o.init = LinearizeOptions::Init::identity;
+    o.decay.source = source;
+    return linearize(teacher_, o).model;
+  }
+
+  static TrainOptions options(RecipeKind kind) {
+    TrainOptions o;
+    o.recipe.kind = kind;
+    o.recipe.lr = 2e-3;
+    o.recipe.transfer_lr = 5e-3;
+    o.recipe.calibrate_tokens = 256;
+    o.sequence = 32;
+    o.batch_tokens = 64;
+    o.tokens = 64 * 40;
+    o.seed = 7;
+    return o;
+  }
+
+  TempDir directory_;
+  Model teacher_;
+  Corpus corpus_;
+};
+
+std::vector<Tensor> weights_of(const Model& model) {
+  std::vector<Tensor> weights;
+  model.decoder->visit([&](const std::string&, Var& parameter) { weights.push_back(parameter.value().clone()); });
+  return weights;
+}
+
+bool same_weights(const Model& a, const Model& b) {
+  const auto x = weights_of(a), y = weights_of(b);
+  return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin(), same_bits);
+}
+
+TEST_F(RecipeTest, GatedMixerStartsAsSupra) {
+  const Model gated = student(DecayConfig::Source::gated), learned = student(DecayConfig::Source::learned),
+              supra = student(DecayConfig::Source::fixed);
+  const Tensor tokens = some_tokens(2, 40, 256);
+  const Tensor expected = supra.decoder->hidden(tokens).value();
+  expect_close(gated.decoder->hidden(tokens).value(), expected, "gated");
+  expect_close(learned.decoder->hidden(tokens).value(), expected, "learned decay");
+}
+
+TEST_F(RecipeTest, EachBringsTheLossDown) {
+  for (RecipeKind kind : {RecipeKind::supra, RecipeKind::transfer, RecipeKind::distill}) {
+    Model model = student();
+    std::map<std::string, std::pair<double, double>> first_and_last;
+    TrainHooks hooks;
+    hooks.on_step = [&](const TrainStep& s) {
+      first_and_last.try_emplace(s.stage, s.loss, 0).first->second.second = s.loss;
+      EXPECT_GT(s.work, 0);
+      EXPECT_LE(s.work, 1 + 1e-9);
+    };
+    const TrainResult result = train(model, teacher_.decoder.get(), corpus_, options(kind), directory_.path() / "run", hooks);
+    EXPECT_EQ(first_and_last.size(), kind == RecipeKind::supra ? 1u : 2u);
+    for (const auto& [stage, losses] : first_and_last) EXPECT_LT(losses.second, (stage == "transfer" ? 0.95 : 0.9) * losses.first) << stage;
+    EXPECT_TRUE(result.without_gradient.empty()) << result.without_gradient[0];
+  }
+}
+
+TEST_F(RecipeTest, ResumesBitForBit) {
+  for (RecipeKind kind : {RecipeKind::supra, RecipeKind::transfer, RecipeKind::distill}) {
+    TrainOptions o = options(kind);
+    o.accumulate = 2;
+    o.recompute = true;
+    Model straight = student();
+    train(straight, teacher_.decoder.get(), corpus_, o, directory_.path() / "straight");
+    // in the first stage, at its end, in the second
+    for (int64_t at : {5, 12, 30}) {
+      int64_t steps = 0;
+      TrainHooks hooks;
+      hooks.should_stop = [&] { return steps++ == at; };
+      Model broken = student();
+      EXPECT_TRUE(train(broken, teacher_.decoder.get(), corpus_, o, directory_.path() / "broken", hooks).interrupted);
+      Model resumed = student();
+      resumed.decoder->init_weights(99);
+      TrainOptions again = o;
+      again.resume = true;
+      train(resumed, teacher_.decoder.get(), corpus_, again, directory_.path() / "broken");
+      EXPECT_TRUE(same_weights(resumed, straight)) << static_cast<int>(kind) << " at " << at;
+    }
+  }
+}
+
+TEST_F(RecipeTest, RecomputingGivesTheSameBits) {
+  std::vector<Model> results;
+  for (bool recompute : {false, true}) {
+    TrainOptions o = options(RecipeKind::distill);
+    o.recompute = recompute;
+    Model model = student();
+    train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "run");
+    results.push_back(model);
+  }
+  EXPECT_TRUE(same_weights(results[0], results[1]));
+}
+
+TEST_F(RecipeTest, MicroBatchesEqualOneBatch) {
+  for (RecipeKind kind : {RecipeKind::supra, RecipeKind::distill}) {
+    Model model = student();
+    RecipeOptions o = options(kind).recipe;
+    o.transfer_share = 0;
+    const Recipe recipe = make_recipe(*model.decoder, teacher_.decoder.get(), o);
+    Batch batch{some_tokens(4, 24, 256), some_tokens(4, 24, 256, 9), {{}, {5, 9}, {}, {1}}, {24, 20, 24, 24}, {}, 0};
+    // parts with different numbers of targets
+    for (int64_t i = 3; i < 70; i++) batch.targets.data<int32_t>()[i] = kIgnore;
+    std::vector<Tensor> once;
+    for (int64_t parts : {1, 2, 4}) {
+      accumulate_gradients(recipe.stages.back(), batch, parts);
+      size_t i = 0;
+      double squares = 0, errors = 0;
+      model.decoder->visit([&](const std::string&, Var& parameter) {
+        if (parts == 1) once.push_back(parameter.grad());
+        const Tensor expected = once[i++], given = parameter.grad();
+        for (int64_t j = 0; j < given.numel(); j++) {
+          const double x = expected.data<float>()[j], error = given.data<float>()[j] - x;
+          squares += x * x;
+          errors += error * error;
+        }
+        parameter.clear_grad();
+      });
+      EXPECT_LT(std::sqrt(errors / squares), 1e-6) << parts;
+    }
+  }
+}
+
+TEST_F(RecipeTest, CalibrationFitsTheTeachersOutputs) {
+  const auto error_of = [&](const Model& model, const Batch& batch) {
+    RecipeOptions o;
+    o.transfer_share = 1;
+    const double error = transfer_stage(*model.decoder, *teacher_.decoder, o).learn(batch, 0);
+    model.decoder->visit([](const std::string&, Var& parameter) { parameter.clear_grad(); });
+    return error;
+  };
+  const Batch seen{some_tokens(8, 32, 256), some_tokens(8, 32, 256), {}, {}, {}, 0},
+      other{some_tokens(8, 32, 256, 77), some_tokens(8, 32, 256), {}, {}, {}, 0};
+  Model heads = student(), ridge = student();
+  const double before = error_of(heads, other);
+  calibrate(*heads.decoder, *teacher_.decoder, {seen}, Calibration::heads);
+  calibrate(*ridge.decoder, *teacher_.decoder, {seen}, Calibration::ridge);
+  EXPECT_LT(error_of(heads, other), before);
+  EXPECT_LT(error_of(ridge, other), before);
+  EXPECT_LT(error_of(ridge, seen), error_of(heads, seen));
+  // the fit is the best there is: moving a weight does not help
+  const double best = error_of(ridge, seen);
+  ridge.decoder->visit([&](const std::string& name, Var& parameter) {
+    if (!name.ends_with("out_proj.weight")) return;
+    for (float step : {0.02f, -0.02f}) {
+      parameter.value().data<float>()[5] += step;
+      EXPECT_GT(error_of(ridge, seen), best - 1e-7) << name;
+      parameter.value().data<float>()[5] -= step;
+    }
+  });
+}
+
+TEST_F(RecipeTest, AStageThatMakesItWorseIsUndone) {
+  Model model = student(), before = student();
+  TrainOptions o = options(RecipeKind::supra);
+  o.recipe.lr = 3;
+  o.recipe.kind = RecipeKind::supra;
+  TrainHooks hooks;
+  int calls = 0;
+  hooks.validate = [&] { return static_cast<double>(++calls); };
+  const TrainResult result = train(model, nullptr, corpus_, o, directory_.path() / "run", hooks);
+  EXPECT_TRUE(same_weights(model, before));
+  EXPECT_EQ(result.valid_nll, 1);
+  EXPECT_TRUE(same_weights(load_model(directory_.path() / "run"), before));
+}
+
+TEST_F(RecipeTest, FreezesByName) {
+  Model model = student(), before = student();
+  TrainOptions o = options(RecipeKind::supra);
+  o.only = {"_totrain_"};
+  o.freeze = {"layers.1.*decay"};
+  train(model, nullptr, corpus_, o, directory_.path() / "run");
+  std::map<std::string, Tensor> old;
+  before.decoder->visit([&](const std::string& name, Var& parameter) { old[name] = parameter.value(); });
+  model.decoder->visit([&](const std::string& name, Var& parameter) {
+    const bool trained = name.find("_totrain_") != std::string::npos && name.find("layers.1.attention._totrain_decay") == std::string::npos;
+    EXPECT_NE(same_bits(parameter.value(), old[name]), trained) << name;
+  });
+}
+
+TEST_F(RecipeTest, RefusesATeacherOfAnotherShape) {
+  Model other;
+  other.decoder = tiny_decoder(MixerKind::softmax);
+  Model model = student();
+  EXPECT_THROW(train(model, other.decoder.get(), corpus_, options(RecipeKind::distill), directory_.path() / "run"), Error);
+  EXPECT_THROW(train(model, nullptr, corpus_, options(RecipeKind::distill), directory_.path() / "run"), Error);
+}
+
+}  // namespace
+}  // namespace supra

@@ -1,6 +1,7 @@
 #include "tensor/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <vector>
 
 #include "tensor/error.h"
 
@@ -92,42 +94,87 @@ void FileWriter::finish() {
   if (close(fd) != 0) fail_errno("close", path_);
 }
 
-static void sync_directory(const Path& path) {
+void sync_directory(const Path& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) fail_errno("open", path);
-  fsync(fd);
+  // file systems that know no such thing say EINVAL
+  const int reason = fsync(fd) == 0 || errno == EINVAL || errno == EROFS ? 0 : errno;
   close(fd);
+  errno = reason;
+  if (reason) fail_errno("flush", path);
 }
 
 static Path parent_of(const Path& path) { return path.has_parent_path() ? path.parent_path() : Path("."); }
 
-void replace_file(const Path& beside, const Path& path) {
-  if (rename(beside.c_str(), path.c_str()) != 0) {
+void make_directories(const Path& path) {
+  std::vector<Path> absent;
+  std::error_code error;
+  for (Path at = path; !fs::exists(at, error); at = parent_of(at)) absent.push_back(at);
+  fs::create_directories(path, error);
+  CHECK(!error, "%s: cannot create a directory: %s (give another place)", path.c_str(), error.message().c_str());
+  for (const Path& made : absent) sync_directory(parent_of(made));
+}
+
+static Path beside(const Path& path) { return parent_of(path) / (".tmp-" + path.filename().string()); }
+
+void remove_directory(const Path& path) {
+  const Path aside = beside(path);
+  std::error_code error;
+  fs::remove_all(aside, error);
+  if (rename(path.c_str(), aside.c_str()) != 0) {
+    if (errno == ENOENT) return;
+    fail_errno("remove", path);
+  }
+  sync_directory(parent_of(path));
+  fs::remove_all(aside, error);
+}
+
+void remove_unfinished(const Path& folder) {
+  std::vector<Path> left_over;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename().string().starts_with(".tmp-")) left_over.push_back(entry.path());
+  }
+  for (const Path& path : left_over) fs::remove_all(path, error);
+}
+
+void replace_file(const Path& built, const Path& path) {
+  if (rename(built.c_str(), path.c_str()) != 0) {
     const int error = errno;
-    unlink(beside.c_str());
+    unlink(built.c_str());
     errno = error;
     fail_errno("replace", path);
   }
   sync_directory(parent_of(path));
 }
 
-void write_file_atomically(const Path& path, std::string_view text) {
-  const Path beside = parent_of(path) / (".tmp-" + path.filename().string());
-  FileWriter out(beside);
+static void write_whole(const Path& path, std::string_view text) {
+  FileWriter out(path);
   out.write(text);
   out.finish();
-  replace_file(beside, path);
+}
+
+void write_file_atomically(const Path& path, std::string_view text) {
+  write_whole(beside(path), text);
+  replace_file(beside(path), path);
+}
+
+void copy_file_atomically(const Path& from, const Path& to) {
+  const Path built = beside(to);
+  unlink(built.c_str());
+  if (link(from.c_str(), built.c_str()) != 0) write_whole(built, MappedFile(from).text());
+  replace_file(built, to);
 }
 
 NewDirectory::NewDirectory(const Path& final_path) : final_(fs::absolute(final_path).lexically_normal()) {
   // a trailing slash leaves an empty file name
   if (!final_.has_filename()) final_ = final_.parent_path();
-  std::error_code error;
-  fs::create_directories(final_.parent_path(), error);
+  make_directories(final_.parent_path());
   CHECK(!fs::exists(final_) || fs::is_directory(final_), "%s: is a file, a directory is to be written there (give another name)",
         final_.c_str());
-  building_ = final_.parent_path() / (".tmp-" + final_.filename().string());
+  building_ = beside(final_);
   // left over by a run that was killed
+  std::error_code error;
   fs::remove_all(building_, error);
   if (mkdir(building_.c_str(), 0777) != 0) fail_errno("create a directory", building_);
 }
@@ -158,6 +205,29 @@ void NewDirectory::commit() {
   sync_directory(final_.parent_path());
   std::error_code error;
   fs::remove_all(building_, error);
+}
+
+FileLock::FileLock(const Path& path) : path_(path) {
+  struct stat info;
+  do {
+    if (fd_ >= 0) close(fd_);
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd_ < 0) fail_errno("write", path);
+    // file systems that know no locks give none
+    if (flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      char process[16] = {};
+      if (pread(fd_, process, sizeof process - 1, 0) <= 0) process[0] = '?';
+      close(fd_);
+      fail("%s: process %s is writing here (wait for it, stop it, or choose another place)", path.c_str(), process);
+    }
+    // again where its holder removed it between the two calls
+  } while (fstat(fd_, &info) == 0 && info.st_nlink == 0);
+  if (ftruncate(fd_, 0) == 0) dprintf(fd_, "%d", getpid());
+}
+
+FileLock::~FileLock() {
+  unlink(path_.c_str());
+  close(fd_);
 }
 
 }  // namespace supra

@@ -60,6 +60,21 @@ void replace_file(const Path& beside, const Path& path);
 // Writes beside the final name, flushes to the disk and renames: the file is old or new, never half.
 void write_file_atomically(const Path& path, std::string_view text);
 
+// Replaces a file by another one in one step: by a second name for the same bytes, where the file system has links.
+void copy_file_atomically(const Path& from, const Path& to);
+
+// Makes a directory and those above it, flushed to the disk.
+void make_directories(const Path& path);
+
+// Flushes the names in a directory to the disk.
+void sync_directory(const Path& path);
+
+// Removes a directory, if it is there: complete or gone, never half.
+void remove_directory(const Path& path);
+
+// Removes what a process that died was about to write into a folder. Only for one that nobody else writes to.
+void remove_unfinished(const Path& folder);
+
 // A directory built beside its final name. commit() flushes everything and swaps it in; before that, or if the program
 // dies at any instant, whatever stood under the final name stands untouched. Not committed: removed.
 class NewDirectory {
@@ -75,6 +90,20 @@ class NewDirectory {
  private:
   Path final_, building_;
   bool committed_ = false;
+};
+
+// A file that one process at a time can hold; it is removed at the end, and one whose holder died is free.
+class FileLock {
+ public:
+  // Throws Error naming the process that holds it.
+  explicit FileLock(const Path& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  Path path_;
+  int fd_ = -1;
 };
 
 }  // namespace supra

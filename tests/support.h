@@ -33,8 +33,8 @@ inline std::filesystem::path shared_dir() {
 // An empty directory that goes with the test.
 class TempDir {
  public:
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "supra-test-XXXXXX").string();
+  explicit TempDir(const std::filesystem::path& where = std::filesystem::temp_directory_path()) {
+    std::string pattern = (where / "supra-test-XXXXXX").string();
     path_ = mkdtemp(pattern.data()) ? pattern : "";
     CHECK(!path_.empty(), "cannot make the directory %s", pattern.c_str());
   }

@@ -25,4 +25,15 @@ inline std::shared_ptr<Decoder> tiny_decoder(MixerKind mixer, uint64_t seed = 3)
   return decoder;
 }
 
+// The same with raw bytes for tokens.
+inline Model byte_model(MixerKind mixer, uint64_t seed = 5) {
+  Config config = tiny_config(mixer);
+  config.vocab = 256;
+  Model model;
+  model.decoder = make_decoder(config);
+  model.decoder->init_weights(seed);
+  model.tokenizer = load_tokenizer("bytes");
+  return model;
+}
+
 }  // namespace supra

@@ -26,16 +26,6 @@ std::string pattern_text(int documents) {
   return text;
 }
 
-Model byte_model(MixerKind mixer) {
-  Config config = tiny_config(mixer);
-  config.vocab = 256;
-  Model model;
-  model.decoder = make_decoder(config);
-  model.decoder->init_weights(5);
-  model.tokenizer = load_tokenizer("bytes");
-  return model;
-}
-
 Corpus pattern_corpus(const TempDir& directory, int documents = 60) {
   const Path file = directory.path() / "text.txt";
   write_file_atomically(file, pattern_text(documents));

@@ -372,8 +372,13 @@ void Json::push(Json value) {
 
 static void write_string(std::string& out, std::string_view text) {
   out += '"';
-  for (const char c : text) {
-    if (c == '"' || c == '\\')
+  for (size_t at = 0, size; at < text.size(); at += std::max<size_t>(1, size)) {
+    size = utf8_length(text.substr(at, 4));
+    const char c = text[at];
+    // JSON is UTF-8: any other byte becomes the replacement character
+    if (size != 1)
+      out += size == 0 ? "\ufffd" : text.substr(at, size);
+    else if (c == '"' || c == '\\')
       (out += '\\') += c;
     else if (c == '\n')
       out += "\\n";

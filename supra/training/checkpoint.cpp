@@ -1,6 +1,7 @@
 #include "supra/training/checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "supra/formats/json.h"
 #include "supra/formats/safetensors.h"
@@ -22,9 +23,11 @@ static std::vector<std::pair<int64_t, Path>> checkpoints_of(const Path& run) {
   return found;
 }
 
-static Json to_json(double value) { return value; }
+// a loss that is no number is none
+static Json to_json(double value) { return std::isfinite(value) ? value : -1.0; }
 static Json to_json(int64_t value) { return value; }
 static Json to_json(uint64_t value) { return static_cast<int64_t>(value); }
+static Json to_json(const std::string& value) { return value; }
 
 // The one list of the fields and their names.
 template <class State, class F>
@@ -33,6 +36,8 @@ static void each_field(State& s, F f) {
   f("tokens", s.tokens);
   f("position", s.position);
   f("seconds", s.seconds);
+  f("valid_nll", s.valid_nll);
+  f("made_by", s.made_by);
   f("seed", s.seed);
   f("stage", s.stage);
   f("stage_begin", s.stage_begin);
@@ -49,10 +54,8 @@ Path checkpoint_path(const Path& run, int64_t step) {
   return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
 }
 
-Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep) {
-  const Path path = checkpoint_path(run, state.step);
-  NewDirectory directory(path);
-  write_model(model, directory.path());
+static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer, const TrainingState& state) {
+  write_model(model, directory);
 
   NamedTensors moments;
   for (const Optimizer::Slot& slot : optimizer.slots()) {
@@ -60,19 +63,46 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
     moments.push_back({"m." + slot.trained.name, slot.m});
     if (slot.v.defined()) moments.push_back({"v." + slot.trained.name, slot.v});
   }
-  write_safetensors(directory.path() / "optimizer.safetensors", moments);
+  write_safetensors(directory / "optimizer.safetensors", moments);
 
   Json json = Json::object();
-  each_field(state, [&](const char* name, auto field) { json.set(name, to_json(field)); });
-  FileWriter out(directory.path() / "training.json");
+  each_field(state, [&](const char* name, const auto& field) { json.set(name, to_json(field)); });
+  FileWriter out(directory / "training.json");
   out.write(json.dump(true) + "\n");
   out.finish();
-  directory.commit();
+}
 
-  std::vector<std::pair<int64_t, Path>> all = checkpoints_of(run);
-  std::error_code error;
+static void read(const Json& json, double& value) { value = json.as_number(); }
+static void read(const Json& json, int64_t& value) { value = json.as_integer(); }
+static void read(const Json& json, uint64_t& value) { value = static_cast<uint64_t>(json.as_integer()); }
+static void read(const Json& json, std::string& value) { value = json.as_string(); }
+
+TrainingState read_training_state(const Path& checkpoint) {
+  const Json json = Json::load(checkpoint / "training.json");
+  TrainingState state;
+  each_field(state, [&](const char* name, auto& field) { read(json.at(name), field); });
+  return state;
+}
+
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep) {
+  CHECK(keep >= 1, "%s: %d checkpoints to keep, at least 1 is needed", run.c_str(), keep);
+  const Path path = checkpoint_path(run, state.step);
+  remove_unfinished(run);
+  remove_unfinished(run / "checkpoints");
+  try {
+    NewDirectory directory(path);
+    write_checkpoint(directory.path(), model, optimizer, state);
+    directory.commit();
+  } catch (const Error& error) {
+    const auto last = latest_checkpoint(run);
+    fail("%s; %s", error.what(),
+         last ? ("the last complete checkpoint is " + last->string()).c_str() : "no checkpoint was complete before");
+  }
+
+  const auto all = checkpoints_of(run);
+  const auto best = best_checkpoint(run);
   for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); i++) {
-    if (all[i].first != state.stage_begin) fs::remove_all(all[i].second, error);
+    if (all[i].second != best && all[i].first != state.stage_begin) remove_directory(all[i].second);
   }
   return path;
 }
@@ -83,28 +113,58 @@ std::optional<Path> latest_checkpoint(const Path& run) {
   return all.back().second;
 }
 
-void publish_checkpoint(const Path& checkpoint, const Path& run) {
-  for (const auto& entry : fs::directory_iterator(checkpoint)) {
-    const Path name = entry.path().filename();
-    if (name == "optimizer.safetensors" || name == "training.json") continue;
-    const Path beside = run / (".tmp-" + name.string());
-    std::error_code error;
-    fs::remove(beside, error);
-    // a second name for the same bytes, or a copy where the file system has no links
-    fs::create_hard_link(entry.path(), beside, error);
-    if (error) fs::copy_file(entry.path(), beside);
-    fs::rename(beside, run / name);
+std::optional<Path> best_checkpoint(const Path& run) {
+  std::optional<Path> best;
+  double lowest = INFINITY;
+  for (const auto& [step, path] : checkpoints_of(run)) {
+    double nll = -1;
+    try {
+      nll = read_training_state(path).valid_nll;
+    } catch (const Error&) {
+      // one that cannot be read is not the best
+    }
+    if (nll < 0 || nll > lowest) continue;
+    lowest = nll;
+    best = path;
   }
+  return best;
 }
 
-TrainingState read_training_state(const Path& checkpoint) {
-  const Json json = Json::load(checkpoint / "training.json");
-  TrainingState state;
-  each_field(state, [&](const char* name, auto& field) {
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(field)>, double>) field = json.number(name);
-    else field = static_cast<std::remove_reference_t<decltype(field)>>(json.integer(name));
-  });
-  return state;
+void remove_checkpoints(const Path& run) { remove_directory(run / "checkpoints"); }
+
+static bool same_bytes(const Path& a, const Path& b) {
+  std::error_code error;
+  if (fs::equivalent(a, b, error)) return true;
+  return fs::exists(b, error) && MappedFile(a).text() == MappedFile(b).text();
+}
+
+// Whether a folder's model would be read from a file of this name too.
+static bool belongs_to_model(const std::string& name) {
+  const bool weights = name.starts_with("model") && name.find(".safetensors") != name.npos;
+  return weights || name.starts_with("tokenizer") || name == "vocab.json" || name == "merges.txt";
+}
+
+void publish_checkpoint(const Path& checkpoint, const Path& run) {
+  const Path config = "config.json";
+  std::vector<Path> changed, gone;
+  for (const auto& entry : fs::directory_iterator(checkpoint)) {
+    const Path name = entry.path().filename();
+    if (name == "optimizer.safetensors" || name == "training.json" || name == config) continue;
+    if (!same_bytes(entry.path(), run / name)) changed.push_back(name);
+  }
+  for (const auto& entry : fs::directory_iterator(run)) {
+    const Path name = entry.path().filename();
+    if (belongs_to_model(name) && !fs::exists(checkpoint / name)) gone.push_back(name);
+  }
+  std::error_code error;
+  // one file is replaced in one step; of several, some would be old, and a folder without a config is no model
+  if (changed.size() + gone.size() > 1 || !same_bytes(checkpoint / config, run / config)) {
+    fs::remove(run / config, error);
+    changed.push_back(config);
+  }
+  for (const Path& name : gone) fs::remove(run / name, error);
+  sync_directory(run);
+  for (const Path& name : changed) copy_file_atomically(checkpoint / name, run / name);
 }
 
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer) {

@@ -20,18 +20,31 @@ struct TrainingState {
   int64_t stage_steps = 0;  // updates of the weights in it
   double stage_nll = -1;    // validation where it began
   double mean_loss = 0, mean_norm = 0;  // running, see TrainOptions::outliers
+  double valid_nll = -1;  // nats a token on held-out text after this step; -1: not measured
   uint64_t seed = 0;
   // What steps and position count in: a run that resumes must agree.
   int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
+  std::string made_by;  // the command line, or what else brings it about again
+
+  bool operator==(const TrainingState&) const = default;
 };
 
-// Writes <run>/checkpoints/step-<step>, then removes the older ones but the last `keep`. Returns its path.
+// Writes <run>/checkpoints/step-<step>, flushed to the disk, then removes all but the last `keep`, the best and the one where the stage began. Returns
+// its path. Killed at any instant, or failing (the Error says so), it leaves those that were there. One process at a time
+// may write to a run: hold a FileLock.
 Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep = 2);
 
 // The newest complete checkpoint of a run, if there is one.
 std::optional<Path> latest_checkpoint(const Path& run);
 
-// Makes the run's directory itself a model: the checkpoint's, file by file, each replaced in one step.
+// The complete checkpoint with the lowest validation loss, the newer of equals; none where no loss was measured.
+std::optional<Path> best_checkpoint(const Path& run);
+
+// Removes all checkpoints of a run, at once.
+void remove_checkpoints(const Path& run);
+
+// Makes the run's directory itself the checkpoint's model. Where it was that of a run of the same shape and tokenizer,
+// it is at any instant the old one or the new one; otherwise it is no model in between.
 void publish_checkpoint(const Path& checkpoint, const Path& run);
 
 // Where the checkpoint of a step is, or would be.

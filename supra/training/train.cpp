@@ -76,9 +76,11 @@ class Run {
         recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
         loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing.value()),
         steps_(step_count(o_)),
-        start_(Clock::now()) {
+        start_(Clock::now()),
+        lock_((make_directories(directory), directory / ".lock")) {
     model.decoder->set_recompute(o_.recompute);
     state_.seed = o_.seed;
+    state_.made_by = o_.made_by;
     state_.batch_tokens = o_.batch_tokens;
     state_.sequence = o_.sequence;
     state_.corpus_tokens = corpus.tokens();
@@ -96,7 +98,7 @@ class Run {
       resume();
     } else {
       // higher steps of an older run would pass for the newest of this one
-      std::filesystem::remove_all(directory_ / "checkpoints");
+      remove_checkpoints(directory_);
       prepare();
       begin_stage(0);
     }
@@ -171,6 +173,7 @@ class Run {
     if (!hooks_.validate) return;
     state_.stage_nll = validate();
     note(format("stage %s begins at %.4f nats a token", stage().name.c_str(), state_.stage_nll));
+    state_.valid_nll = state_.stage_nll;
     stage_start_ = save();
   }
 
@@ -180,7 +183,7 @@ class Run {
     note(format("stage %s ended at %.4f, worse than it began: its weights are dropped (try a smaller learning rate)",
                 stage().name.c_str(), valid_nll));
     load_weights(stage_start_, *model_.decoder);
-    result_.valid_nll = state_.stage_nll;
+    result_.valid_nll = state_.valid_nll = state_.stage_nll;
   }
 
   Path save() {
@@ -220,6 +223,7 @@ class Run {
   Path stage_start_;
   TrainResult result_;
   const Clock::time_point start_;
+  const FileLock lock_;
   double spent_before_ = 0, validation_seconds_ = 0, tail_ = 0;
   int64_t tokens_before_ = 0, tail_steps_ = 0;
 };
@@ -303,6 +307,7 @@ void Run::step() {
 
   const bool done = state_.step == steps_, stage_done = state_.step == ends_[index];
   if (hooks_.validate && (stage_done || crossed(o_.validate_every))) shown.valid_nll = validate();
+  state_.valid_nll = shown.valid_nll;
   if (state_.step > steps_ - std::max<int64_t>(1, steps_ / 20)) {
     tail_ += shown.loss;
     tail_steps_++;

@@ -37,6 +37,7 @@ struct TrainOptions {
   int64_t keep = 2;              // checkpoints, beside the best one
   int64_t validate_every = 0;    // tokens; 0: a fifth of all
   bool resume = false;
+  std::string made_by;           // the command line, or what else brings the run about again: kept in its checkpoints
 };
 
 // What one step shows.

@@ -1,8 +1,10 @@
 #include "supra/linearize.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "supra/formats/json.h"
+#include "supra/training/calibrate.h"
 #include "tools/command.h"
 #include "tools/human.h"
 
@@ -12,6 +14,10 @@ int run_linearize(Args& args) {
   Path input, output;
   std::string tokenizer;
   LinearizeOptions options;
+  Path calibration_text;
+  std::string separator;
+  int64_t calibration_tokens = 8192;
+  Calibration calibration = Calibration::ridge;
   bool json = false;
   args.positional(&input, "MODEL", "a softmax transformer: a folder or a file");
   args.flag(&output, "--output -o", "DIR", "where the SUPRA model goes").required();
@@ -34,6 +40,11 @@ int run_linearize(Args& args) {
   args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys behind the feature maps");
   args.choice(&options.per_head, "--feature-map", {{"full", false}, {"per-head", true}}, "whether a feature map mixes the heads");
   args.flag(&options.keep_softmax, "--keep-softmax", "0,5", "layers that keep their softmax attention");
+  args.flag(&calibration_text, "--calibrate", "TEXT", "fit the output projections to the teacher's outputs on this text, in closed form");
+  args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
+              "all of an output projection, or one number a head");
+  args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use");
+  args.flag(&separator, "--docs", "SEP", "what stands between documents of the text; else it is one document");
   args.flag(&options.seed, "--seed", "N", "of the random feature maps");
   args.flag(&tokenizer, "--tokenizer", "FILE", "the tokenizer to put beside the model; else the one found beside MODEL");
   common_flags(args, &json);
@@ -44,6 +55,14 @@ int run_linearize(Args& args) {
         "%s: is the model itself, which would be overwritten (give another --output)", output.c_str());
   const Model teacher = load_model(input, tokenizer);
   const Linearized result = linearize(teacher, options);
+  if (!calibration_text.empty()) {
+    const Corpus corpus = read_corpus({calibration_text}, tokenizer_of(teacher), separator);
+    const int64_t T = std::min<int64_t>(512, teacher.config().context), rows = 4;
+    BatchLoader loader(corpus, rows, T, options.seed);
+    std::vector<Batch> batches;
+    for (int64_t tokens = 0; tokens < calibration_tokens; tokens += rows * T) batches.push_back(loader.next());
+    calibrate(*result.model.decoder, *teacher.decoder, batches, calibration);
+  }
   save_model(result.model, output);
 
   const int64_t total = result.copied_parameters + result.fresh_parameters;
@@ -61,8 +80,9 @@ int run_linearize(Args& args) {
     printf("%s\n", report.dump().c_str());
     return 0;
   }
-  printf("copied  %4zu tensors, %s parameters, unchanged\n", result.copied.size(), format_count(static_cast<double>(result.copied_parameters)).c_str());
-  printf("new     %4zu tensors, %s parameters: the feature maps\n", result.fresh.size(), format_count(static_cast<double>(result.fresh_parameters)).c_str());
+  if (!calibration_text.empty()) printf("fitted  the output projections, to the teacher's outputs on %s\n", calibration_text.c_str());
+  printf("copied  %4zu tensors, %s parameters\n", result.copied.size(), format_count(static_cast<double>(result.copied_parameters)).c_str());
+  printf("new     %4zu tensors, %s parameters\n", result.fresh.size(), format_count(static_cast<double>(result.fresh_parameters)).c_str());
   for (const std::string& note : result.notes) printf("note    %s\n", note.c_str());
   printf("state   %s a sequence, at any length (the KV cache takes %s a token)\n", format_bytes(static_cast<double>(state)).c_str(),
          format_bytes(static_cast<double>(cache)).c_str());

@@ -23,7 +23,6 @@ struct TrainFlags {
   std::vector<Path> valid;
   std::string tokenizer, separator;
   TrainOptions options;
-  int packing = 0;  // 0: auto, else one more than Packing
   bool json = false, overwrite = false;
 };
 
@@ -43,10 +42,8 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&o.warmup, "--warmup", "X", "of a stage's steps, in which the learning rate rises").at_least(0);
   args.tokens(&o.batch_tokens, "--batch-tokens", "of an optimizer step; 0: four sequences");
   args.tokens(&o.sequence, "--seq-len", "tokens of a sequence; 0: the model's context, at most 512");
-  args.choice(&f.packing, "--pack",
-              {{"auto", 0}, {"stream", 1}, {"documents", 2}, {"carried", 3}},
-              "windows anywhere in a stream of documents; whole documents, each from an empty state; or rows that go on where "
-              "they ended. auto: stream for recipe supra, else documents");
+  args.choice(&o.packing, "--pack", {{"stream", Packing::stream}, {"documents", Packing::documents}},
+              "windows anywhere in a stream of documents, as in the paper; or whole documents, each from an empty state");
   args.flag(&o.accumulate, "--accumulate", "N", "parts in which a batch goes through the model").at_least(1);
   args.flag(&o.adamw.weight_decay, "--weight-decay", "X", "AdamW's decoupled decay").at_least(0);
   args.flag(&o.adamw.beta1, "--beta1", "X", "AdamW's mean of gradients");
@@ -114,7 +111,6 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
   const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json");
   CHECK(f.options.resume || f.overwrite || !taken,
         "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
-  if (f.packing > 0) f.options.packing = static_cast<Packing>(f.packing - 1);
   f.options = resolve(f.options, *model.decoder);
   const TrainOptions& o = f.options;
 

@@ -14,7 +14,6 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   const Config& config = decoder.config();
   if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
   if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
-  if (!o.packing) o.packing = o.recipe.kind == RecipeKind::supra ? Packing::stream : Packing::documents;
   if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind == RecipeKind::distill ? RecipeKind::distill : RecipeKind::supra, decoder);
   if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_lr(RecipeKind::transfer, decoder);
   CHECK(o.tokens > 0, "training: tokens is %ld (say how many to train on, 3M for example)", static_cast<long>(o.tokens));
@@ -74,7 +73,7 @@ class Run {
         directory_(directory),
         hooks_(hooks),
         recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
-        loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing.value()),
+        loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing),
         steps_(step_count(o_)),
         start_(Clock::now()),
         lock_((make_directories(directory), directory / ".lock")) {

@@ -1,6 +1,5 @@
 #pragma once
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +16,7 @@ struct TrainOptions {
   int64_t tokens = 0;            // to train on in all
   int64_t sequence = 0;          // T; 0: the model's context, at most 512
   int64_t batch_tokens = 0;      // of an optimizer step; 0: four sequences
-  std::optional<Packing> packing;  // of documents into rows; none: stream for the paper's recipe, whole documents for the others
+  Packing packing = Packing::stream;  // of documents into rows
   int64_t accumulate = 1;        // a step's batch goes through the model in this many parts
   bool recompute = false;        // activation checkpointing: backward computes every layer again
   RecipeOptions recipe;          // with the learning rates

@@ -149,6 +149,12 @@ Flag& Flag::at_least(double minimum) {
 Args::Args(std::string command, std::string summary, std::vector<std::string> words)
     : command_(std::move(command)), summary_(std::move(summary)), words_(std::move(words)) {}
 
+std::string Args::command_line() const {
+  std::string line = "supra " + command_;
+  for (const std::string& word : words_) line += word.find(' ') == word.npos ? " " + word : " '" + word + "'";
+  return line;
+}
+
 Flag& Args::add(const char* names, std::string value_name, const char* help, std::string shown_default) {
   std::vector<std::string> spelled = split(names, " ");
   for (const std::string& name : spelled)

@@ -101,6 +101,7 @@ class Flag {
 class Args {
  public:
   Args(std::string command, std::string summary, std::vector<std::string> words);
+  std::string command_line() const;  // "supra cut --lines 3 FILE": as it was given
 
   // A flag with a value. `names` are separated by blanks, the long one first. T: a string, Path, number,
   // vector of int64 ("1,2,3"), vector of strings or paths (several words, up to the next flag; may be

@@ -140,7 +140,8 @@ void show_memory_and_speed(const Model& teacher, const Model& student) {
 TrainResult train_with_progress(Model& model, const Path& text, const TrainOptions& options, const Path& directory,
                                 const std::vector<std::vector<int32_t>>& valid, const Path& csv) {
   const Corpus corpus = read_corpus({text}, *model.tokenizer, kStorySeparator);
-  TrainingLog log(csv, false);
+  TrainingLog log(csv);
+  log.start(0);
   Progress progress("   step", step_count(options));
   TrainHooks hooks;
   hooks.validate = [&] { return evaluate(*model.decoder, valid).nll; };

@@ -45,13 +45,14 @@ bool Progress::due(int64_t done) const {
   return quiet >= 10 || (quiet >= 1 && total_ > 0 && done - shown_done_ >= std::max<int64_t>(1, total_ / 20));
 }
 
-void Progress::update(int64_t done, const std::string& details) {
+void Progress::update(int64_t done, const std::string& details, double seconds_left) {
   if (!due(done)) return;
   std::string line = what_ + " " + amount(done);
   if (total_ > 0) line += "/" + amount(total_);
   if (!details.empty()) line += " | " + details;
   if (total_ > 0 && done > start_) {
-    const double left = seconds() * double(std::max<int64_t>(0, total_ - done)) / double(done - start_);
+    const double by_speed = seconds() * double(std::max<int64_t>(0, total_ - done)) / double(done - start_);
+    const double left = seconds_left >= 0 ? seconds_left : by_speed;
     line += done < total_ ? " | eta " + format_time(left) : " | " + format_time(seconds());
   }
   show(line);

@@ -22,7 +22,8 @@ class Progress {
   void start_at(int64_t done);
 
   // "what 120/1000 | details | eta 12m". Cheap when it is too early to show; the last one is always shown.
-  void update(int64_t done, const std::string& details = "");
+  // `seconds_left`: of who knows better than the speed so far; below 0: nobody does.
+  void update(int64_t done, const std::string& details = "", double seconds_left = -1);
 
   // A line of its own that stays.
   void say(const std::string& line);

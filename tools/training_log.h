@@ -1,38 +1,50 @@
 #pragma once
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <sstream>
 
 #include "supra/training/train.h"
 
 namespace supra {
 
-// The CSV of a run, one row a step: what `supra plot` draws. An empty path writes nothing.
+// The CSV of a run, one row a step: what `supra plot` draws. Without a path it writes nothing.
 class TrainingLog {
  public:
-  TrainingLog(const Path& path, bool append) {
-    if (path.empty()) return;
-    file_ = fopen(path.c_str(), append ? "a" : "w");
-    CHECK(file_, "%s: cannot write the log: %s (check the path)", path.c_str(), strerror(errno));
-    // a run that resumes may begin a log
-    if (ftell(file_) == 0) fprintf(file_, "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n");
-  }
+  explicit TrainingLog(Path path) : path_(std::move(path)) {}
   ~TrainingLog() {
     if (file_) fclose(file_);
   }
   TrainingLog(const TrainingLog&) = delete;
   TrainingLog& operator=(const TrainingLog&) = delete;
 
+  // The steps up to `step` stay, as a run that resumes there left them; the rows behind were of steps that will be done again.
+  void start(int64_t step) {
+    if (path_.empty()) return;
+    std::string kept = "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n";
+    if (step > 0 && std::filesystem::exists(path_)) {
+      std::istringstream old(read_file(path_));
+      std::string row;
+      std::getline(old, row);
+      while (std::getline(old, row) && !old.eof() && atoll(row.c_str()) <= step) kept += row + "\n";
+    }
+    write_file_atomically(path_, kept);
+    file_ = fopen(path_.c_str(), "a");
+    CHECK(file_, "%s: cannot write the log: %s (check the path)", path_.c_str(), strerror(errno));
+  }
+
   void write(const TrainStep& s) {
     if (!file_) return;
-    fprintf(file_, "%ld,%ld,%.3f,%.6f,%.6f,%.4e,%.1f,", static_cast<long>(s.step), static_cast<long>(s.tokens), s.seconds,
+    fprintf(file_, "%ld,%ld,%.3f,%.9g,%.9g,%.6e,%.1f,", static_cast<long>(s.step), static_cast<long>(s.tokens), s.seconds,
             s.loss, s.grad_norm, s.lr, s.tokens_per_second);
-    if (s.valid_nll >= 0) fprintf(file_, "%.6f", s.valid_nll);
+    if (s.valid_nll >= 0) fprintf(file_, "%.9g", s.valid_nll);
     fprintf(file_, "\n");
     fflush(file_);
   }
 
  private:
+  Path path_;
   FILE* file_ = nullptr;
 };
 

@@ -130,7 +130,7 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
 
   catch_interrupts();
-  TrainingLog log(f.log, o.resume);
+  TrainingLog log(f.log);
   std::optional<Progress> progress;
   double valid = -1;
   TrainHooks hooks;
@@ -140,13 +140,14 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
     if (progress) progress->say(line);
     else fprintf(stderr, "%s\n", line.c_str());
   };
+  hooks.on_start = [&](int64_t step) { log.start(step); };
   hooks.on_step = [&](const TrainStep& s) {
     if (!progress) progress.emplace("step", s.steps).start_at(s.step - 1);
     if (s.valid_nll >= 0) valid = s.valid_nll;
-    std::string details = format("loss %.3f", s.loss);
+    std::string details = format("%s loss %.3f", s.stage.c_str(), s.loss);
     if (valid >= 0) details += format(" | valid %.3f", valid);
     details += format(" | norm %.2f | lr %.1e | %s tok/s", s.grad_norm, s.lr, format_count(s.tokens_per_second).c_str());
-    progress->update(s.step, details);
+    progress->update(s.step, details, s.seconds_left);
     log.write(s);
   };
   const TrainResult result = train(model, teacher, corpus, o, f.output, hooks);
@@ -175,6 +176,7 @@ int run_uptrain(Args& args) {
   args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of the calibration of recipe distill; 0: none");
   declare(args, f);
   args.parse();
+  f.options.made_by = args.command_line();
   std::optional<Model> teacher;
   if (recipe.kind != RecipeKind::supra) {
     CHECK(!teacher_path.empty(), "--recipe transfer and distill learn from a teacher (name it with --teacher MODEL)");
@@ -188,6 +190,7 @@ int run_train(Args& args) {
   args.positional(&f.input, "CONFIG.json", "the model's shape, in OpenLM's words");
   declare(args, f);
   args.parse();
+  f.options.made_by = args.command_line();
   Model model;
   model.decoder = make_decoder(read_openlm_config(Json::load(f.input)));
   model.tokenizer = load_tokenizer(f.tokenizer.empty() ? std::filesystem::absolute(f.input).parent_path().string() : f.tokenizer);

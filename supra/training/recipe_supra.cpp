@@ -19,7 +19,7 @@ double default_lr(RecipeKind kind, Decoder& student) {
 
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options) {
   Stage stage;
-  stage.name = "language model";
+  stage.name = "text";
   stage.lr = options.lr;
   stage.learn = [&student, z_loss = options.z_loss](const Batch& batch, double weight) {
     const Var loss = student.loss(student.hidden(batch.tokens, nullptr, batch.lengths, batch.cuts), batch.targets, z_loss);

@@ -7,7 +7,7 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
   stage.name = "transfer";
   stage.share = options.transfer_share;
   stage.lr = options.transfer_lr;
-  stage.cost = 2;
+  stage.cost = 2.7;
   stage.trains = [](const std::string& name) { return name.find(".attention.") != std::string::npos; };
   stage.learn = [&](const Batch& batch, double weight) {
     int64_t replaced = 0;

@@ -89,7 +89,6 @@ class Run {
       ends_.push_back(std::min(steps_, static_cast<int64_t>(std::llround(share * static_cast<double>(steps_)))));
     }
     ends_.back() = steps_;
-    for (size_t i = 0; i < ends_.size(); i++) all_work_ += static_cast<double>(ends_[i] - first_step(i)) * recipe_.stages[i].cost;
   }
 
   TrainResult go() {
@@ -101,6 +100,7 @@ class Run {
       prepare();
       begin_stage(0);
     }
+    if (hooks_.on_start) hooks_.on_start(state_.step);
     while (state_.step < steps_ && !result_.interrupted) {
       if (hooks_.should_stop && hooks_.should_stop()) {
         result_.interrupted = true;
@@ -196,11 +196,31 @@ class Run {
     const auto before = Clock::now();
     const double nll = hooks_.validate();
     validation_seconds_ += seconds_since(before);
+    validations_++;
     return result_.valid_nll = nll;
   }
 
   bool crossed(int64_t every) const {
     return every > 0 && state_.tokens / every != (state_.tokens - o_.batch_tokens) / every;
+  }
+
+  // What the first `step` steps cost, in forward passes of a batch.
+  double work_of(int64_t step) const {
+    double work = 0;
+    for (size_t i = 0; i < ends_.size(); i++) {
+      work += static_cast<double>(std::clamp(step, first_step(i), ends_[i]) - first_step(i)) * recipe_.stages[i].cost;
+    }
+    return work;
+  }
+
+  double seconds_left() const {
+    const double done = work_of(state_.step), speed = (done - work_before_) / (seconds_since(start_) - validation_seconds_);
+    double left = (work_of(steps_) - done) / speed;
+    if (validations_ > 0) {
+      const double to_come = static_cast<double>(o_.tokens - state_.tokens) / static_cast<double>(o_.validate_every);
+      left += std::ceil(to_come) * validation_seconds_ / static_cast<double>(validations_);
+    }
+    return left;
   }
 
   void resume();
@@ -216,7 +236,8 @@ class Run {
   BatchLoader loader_;
   const int64_t steps_;
   std::vector<int64_t> ends_;  // the step at which each stage ends
-  double all_work_ = 0;
+  double work_before_ = 0;
+  int64_t validations_ = 0;
   std::optional<Optimizer> optimizer_;
   TrainingState state_;
   Path stage_start_;
@@ -249,6 +270,7 @@ void Run::resume() {
   stage_start_ = checkpoint_path(directory_, saved.stage_begin);
   spent_before_ = saved.seconds;
   tokens_before_ = saved.tokens;
+  work_before_ = work_of(saved.step);
   loader_.seek(saved.position);
   result_.checkpoint = *last;
   note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(steps_)));
@@ -316,9 +338,7 @@ void Run::step() {
   shown.tokens = state_.tokens;
   shown.seconds = seconds();
   shown.tokens_per_second = static_cast<double>(state_.tokens - tokens_before_) / (seconds_since(start_) - validation_seconds_);
-  double work = 0;
-  for (size_t i = 0; i <= index; i++) work += static_cast<double>(std::min(state_.step, ends_[i]) - first_step(i)) * recipe_.stages[i].cost;
-  shown.work = work / all_work_;
+  shown.seconds_left = seconds_left();
   if (hooks_.on_step) hooks_.on_step(shown);
   result_.loss = shown.loss;
   result_.tokens_per_second = shown.tokens_per_second;

@@ -45,7 +45,7 @@ struct TrainStep {
   std::string stage;
   double seconds = 0, loss = 0, grad_norm = 0, lr = 0, tokens_per_second = 0;
   double valid_nll = -1;         // -1: not measured at this step
-  double work = 0;               // the part of the run's work that is done, 0 to 1
+  double seconds_left = 0;       // from the speed so far, what a token of each stage costs, and the validations to come
 };
 
 struct TrainResult {
@@ -59,6 +59,7 @@ struct TrainResult {
 
 struct TrainHooks {
   std::function<double()> validate;                 // nats a token on held-out text; empty: no validation
+  std::function<void(int64_t step)> on_start;       // once, with the step that the run begins or goes on behind
   std::function<void(const TrainStep&)> on_step;
   std::function<void(const std::string&)> on_note;  // one line: what was saved, resumed from, ...
   std::function<bool()> should_stop;                // asked between steps

@@ -347,6 +347,21 @@ TEST_F(CliTest, CtrlCSavesACheckpointThatGoesOn) {
   EXPECT_SAYS(resumed.err, "resumed from " + at(checkpoint));
 }
 
+TEST_F(CliTest, TrainsOnWhatTheTeacherSays) {
+  const std::vector<std::string> words = {"uptrain", at("student"), "-o",     at("by_itself"), "--teacher",     at("teacher"),
+                                          "--data",  "self",        "--json", "--tokens",      "2k",            "--recipe",
+                                          "transfer"};
+  EXPECT_EQ(expect_json(supra_run(words), {}).integer("steps"), 7);
+  const std::string text = read_file(at("by_itself/self.bin"));
+  // more of it would be another text: a run that goes on reads what it was made with
+  std::vector<std::string> longer = words;
+  longer[10] = "3k";
+  longer.push_back("--resume");
+  EXPECT_EQ(expect_json(supra_run(longer), {}).integer("steps"), 11);
+  EXPECT_EQ(read_file(at("by_itself/self.bin")), text);
+  expect_error(supra_run({"uptrain", at("student"), "-o", at("alone"), "--data", "self", "--tokens", "1k"}), {"--teacher"});
+}
+
 TEST_F(CliTest, ChatKeepsItsState) {
   const Outcome outcome = run({{"chat", at("student"), "-n", "5"},
                                "story\n/state\n/save " + at("chat.state") + "\n/reset\n/load " +

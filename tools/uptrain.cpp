@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 
@@ -5,6 +6,7 @@
 #include "supra/formats/json.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/training/checkpoint.h"
+#include "supra/training/self_data.h"
 #include "supra/training/train.h"
 #include "tools/command.h"
 #include "tools/human.h"
@@ -22,6 +24,7 @@ struct TrainFlags {
   std::vector<std::string> data;
   std::vector<Path> valid;
   std::string tokenizer, separator;
+  int64_t self_tokens = 0;
   TrainOptions options;
   bool json = false, overwrite = false;
 };
@@ -29,7 +32,7 @@ struct TrainFlags {
 void declare(Args& args, TrainFlags& f) {
   TrainOptions& o = f.options;
   args.flag(&f.output, "--output -o", "DIR", "where the trained model goes, its checkpoints inside").required();
-  args.flag(&f.data, "--data", "FILE[=WEIGHT]", "text, .jsonl or shards to train on; weights are parts of the rows").required();
+  args.flag(&f.data, "--data", "FILE[=WEIGHT]", "text, .jsonl or shards to train on, or self: text that --teacher samples; weights are parts of the rows").required();
   args.flag(&f.valid, "--valid", "FILE", "held-out text, measured five times on the way");
   args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
@@ -103,6 +106,24 @@ DataFile read_data_file(const std::string& word) {
   return file;
 }
 
+constexpr const char* kSelf = "self";
+
+bool wants_self_data(const TrainFlags& f) {
+  return std::any_of(f.data.begin(), f.data.end(), [](const std::string& word) { return read_data_file(word).path == kSelf; });
+}
+
+// The shard of what the teacher samples. A run that resumes reads what it was made with.
+Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* teacher) {
+  const Path shard = f.output / "self.bin";
+  if (f.options.resume && std::filesystem::exists(shard)) return shard;
+  CHECK(teacher, "--data self is text that a teacher samples (name it with --teacher MODEL)");
+  const int64_t tokens = f.self_tokens > 0 ? std::min(f.self_tokens, f.options.tokens) : f.options.tokens;
+  make_directories(f.output);
+  Progress progress("sampled tokens", tokens);
+  write_self_data(shard, *teacher, tokenizer, tokens, f.options.seed, [&](int64_t drawn) { progress.update(drawn); });
+  return shard;
+}
+
 int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   std::error_code absent;
@@ -116,6 +137,9 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
 
   std::vector<DataFile> files;
   for (const std::string& word : f.data) files.push_back(read_data_file(word));
+  for (DataFile& file : files) {
+    if (file.path == kSelf) file.path = self_data(f, tokenizer, teacher);
+  }
   const Corpus corpus = read_corpus(files, tokenizer, f.separator);
   std::vector<std::vector<int32_t>> held_out;
   for (const Path& path : f.valid) {
@@ -169,7 +193,8 @@ int run_uptrain(Args& args) {
               {{"supra", RecipeKind::supra}, {"transfer", RecipeKind::transfer}, {"distill", RecipeKind::distill}},
               "the paper's language-model loss on all weights; or attention transfer first; or calibration, attention "
               "transfer and the teacher's distribution");
-  args.flag(&teacher_path, "--teacher", "MODEL", "the softmax model that transfer and distill learn from");
+  args.tokens(&f.self_tokens, "--self-tokens", "to sample for --data self; 0, and at most: as many as --tokens");
+  args.flag(&teacher_path, "--teacher", "MODEL", "the softmax model that transfer, distill and --data self learn from");
   args.flag(&recipe.transfer_lr, "--transfer-lr", "X", "peak learning rate of the attention transfer; 0: by the model's width");
   args.flag(&recipe.transfer_share, "--transfer-share", "X", "of the tokens").at_least(0);
   args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);
@@ -178,8 +203,8 @@ int run_uptrain(Args& args) {
   args.parse();
   f.options.made_by = args.command_line();
   std::optional<Model> teacher;
-  if (recipe.kind != RecipeKind::supra) {
-    CHECK(!teacher_path.empty(), "--recipe transfer and distill learn from a teacher (name it with --teacher MODEL)");
+  if (recipe.kind != RecipeKind::supra || wants_self_data(f)) {
+    CHECK(!teacher_path.empty(), "--recipe transfer and distill and --data self learn from a teacher (name it with --teacher MODEL)");
     teacher = load_model(teacher_path, "", Weights::stored);
   }
   return run_training(f, load_model(f.input, f.tokenizer), teacher ? teacher->decoder.get() : nullptr);

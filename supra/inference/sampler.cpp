@@ -35,10 +35,12 @@ int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> 
   const auto likelier = [](const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); };
   if (options_.temperature == 0) return std::min_element(candidates_.begin(), candidates_.end(), likelier)->id;
 
-  std::sort(candidates_.begin(), candidates_.end(), likelier);
+  // the order matters only to what cuts the unlikely ones off
+  const bool cuts = options_.top_k > 0 || options_.top_p < 1 || options_.min_p > 0;
+  if (cuts) std::sort(candidates_.begin(), candidates_.end(), likelier);
   size_t count = candidates_.size();
   if (options_.top_k > 0) count = std::min(count, static_cast<size_t>(options_.top_k));
-  const double best = candidates_[0].logit;
+  const double best = std::min_element(candidates_.begin(), candidates_.end(), likelier)->logit;
   std::vector<double> weights(count);
   double total = 0;
   for (size_t i = 0; i < count; i++) {

@@ -1,0 +1,66 @@
+#include "supra/training/self_data.h"
+
+#include <algorithm>
+
+#include "supra/inference/sampler.h"
+#include "supra/training/shard.h"
+#include "tensor/error.h"
+
+namespace supra {
+
+// Documents that are sampled at once: as many as make decoding efficient, fewer where their states are large or where
+// none would come to its end.
+static int64_t rows_at_once(const Decoder& teacher, int64_t tokens) {
+  constexpr int64_t kMostRows = 32, kMostBytes = 512 << 20;
+  const int64_t context = teacher.config().context;
+  const int64_t bytes = static_cast<int64_t>(teacher.state_bytes(context));
+  return std::clamp<int64_t>(std::min(kMostBytes / std::max<int64_t>(1, bytes), tokens / context), 1, kMostRows);
+}
+
+void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& tokenizer, int64_t tokens, uint64_t seed,
+                     FunctionRef<void(int64_t drawn)> on_drawn) {
+  const int64_t O = teacher.config().vocab, context = teacher.config().context, B = rows_at_once(teacher, tokens);
+  CHECK(tokenizer.bos() >= 0, "%s: the teacher's tokenizer has no BOS to begin a document with (give a text as --data)",
+        path.c_str());
+  CHECK(tokenizer.size() <= O, "%s: the tokenizer has %d pieces, the teacher knows %ld tokens (name its own with --tokenizer)",
+        path.c_str(), tokenizer.size(), static_cast<long>(O));
+  const NoGrad off;
+  ShardWriter shard(path, tokenizer);
+  State state = teacher.init_state(B);
+  std::vector<std::vector<int32_t>> documents(B, {tokenizer.bos()});
+  std::vector<Sampler> samplers;
+  for (int64_t b = 0; b < B; b++) {
+    samplers.emplace_back(SamplerOptions{.temperature = 1, .top_p = 1, .seed = seed * static_cast<uint64_t>(B) + static_cast<uint64_t>(b)});
+  }
+  const auto end_document = [&](std::vector<int32_t>& ids) {
+    if (ids.size() < 2) return;
+    shard.add({ids, static_cast<int64_t>(tokenizer.decode({ids.begin() + 1, ids.end()}).size()), 0});
+  };
+
+  for (int64_t drawn = 0; drawn < tokens; drawn += B) {
+    std::vector<int32_t> last(B), next(B);
+    std::transform(documents.begin(), documents.end(), last.begin(), [](const auto& ids) { return ids.back(); });
+    const Tensor logits = teacher.logits(teacher.hidden(Tensor::of(last, {B, 1}), &state)).value();
+    parallel_for(B, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; b++) {
+        // a padded vocabulary has ids beyond the tokenizer's
+        next[b] = samplers[b].choose({logits.data<float>() + b * O, static_cast<size_t>(tokenizer.size())});
+      }
+    });
+    for (int64_t b = 0; b < B; b++) {
+      std::vector<int32_t>& ids = documents[b];
+      const bool said_all = next[b] == tokenizer.bos() || next[b] == tokenizer.eos();
+      if (!said_all) ids.push_back(next[b]);
+      if (!said_all && static_cast<int64_t>(ids.size()) < context) continue;
+      end_document(ids);
+      ids = {tokenizer.bos()};
+      state.reset_row(b);
+    }
+    on_drawn(std::min(drawn + B, tokens));
+  }
+  for (std::vector<int32_t>& ids : documents) end_document(ids);
+  CHECK(shard.documents() > 0, "%s: the teacher ends every document before it begins (give a text as --data)", path.c_str());
+  shard.finish();
+}
+
+}  // namespace supra

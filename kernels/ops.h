@@ -137,12 +137,6 @@ struct AdamwStep {
 };
 // g *= grad_scale; m, v: moving means of g, g^2; w -= lr (m^ / (sqrt(v^) + eps) + weight_decay w)
 void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& options);
-// ---- muon.cpp, for matrices (R,C) f32
-struct MuonStep {
-  double lr, momentum, weight_decay, grad_scale;
-};
-// m: moving sum of g; w -= lr (0.2 sqrt(max(R,C)) the nearest orthogonal matrix + weight_decay w)
-void muon_update(const Tensor& w, const Tensor& m, const Tensor& g, const MuonStep& options);
 // Sum of squares in double, in a fixed order.
 double squared_norm(const Tensor& t);
 

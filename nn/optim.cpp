@@ -5,9 +5,6 @@
 
 namespace supra {
 
-// Muon's momentum, as published.
-constexpr double kMomentum = 0.95;
-
 Optimizer::Optimizer(std::vector<Trained> parameters, const AdamwOptions& options) : options_(options) {
   for (Trained& trained : parameters) slots_.push_back({std::move(trained), {}, {}});
 }
@@ -29,15 +26,12 @@ void Optimizer::step(double lr, double clip, double norm) {
     const Trained& p = slot.trained;
     const Tensor gradient = p.parameter.grad();
     if (!gradient.defined()) continue;
-    if (!slot.m.defined()) slot.m = zeros_like(gradient);
-    if (!slot.v.defined() && !p.orthogonal) slot.v = zeros_like(gradient);
-    const double rate = lr * p.lr_scale, decay = p.decays ? options_.weight_decay : 0;
-    if (p.orthogonal) {
-      muon_update(p.parameter.value(), slot.m, gradient, {rate, kMomentum, decay, grad_scale});
-    } else {
-      adamw_update(p.parameter.value(), slot.m, slot.v, gradient,
-                   {rate, options_.beta1, options_.beta2, options_.eps, decay, steps_, grad_scale});
+    if (!slot.m.defined()) {
+      slot.m = zeros_like(gradient);
+      slot.v = zeros_like(gradient);
     }
+    adamw_update(p.parameter.value(), slot.m, slot.v, gradient,
+                 {lr * p.lr_scale, options_.beta1, options_.beta2, options_.eps, p.decays ? options_.weight_decay : 0, steps_, grad_scale});
     p.parameter.clear_grad();
   }
 }

@@ -16,16 +16,14 @@ struct Trained {
   Var parameter;
   double lr_scale = 1;    // its learning rate over the others'
   bool decays = true;     // weight decay reaches it
-  bool orthogonal = false;  // a matrix that is updated by Muon, with AdamW's rate
 };
 
-// AdamW over named parameters, and Muon over those that ask for it, f32. Moments are made at the first step that gives a
-// parameter a gradient.
+// AdamW over named parameters, f32. Moments are made at the first step that gives a parameter a gradient.
 class Optimizer {
  public:
   struct Slot {
     Trained trained;
-    Tensor m, v;  // moving means of the gradient and of its square, the parameter's shape; Muon has no v
+    Tensor m, v;  // moving means of the gradient and of its square, the parameter's shape
   };
 
   Optimizer(std::vector<Trained> parameters, const AdamwOptions& options);

@@ -3,7 +3,7 @@
 
 #include "kernels/gemm.h"
 #include "supra/inference/session.h"
-#include "supra/training/train.h"
+#include "supra/training/memory_plan.h"
 #include "tensor/random.h"
 #include "tools/bench.h"
 #include "tools/human.h"
@@ -68,21 +68,6 @@ double sgemm_rate() {
   return 2.0 * n * n * n / best / 1e9;
 }
 
-// The most that a training step holds. While the loss is made: weights and two moments, the gradient of the output
-// matrix, a block of logits, and what each layer keeps for its backward. When backward ends: every gradient instead.
-double planned_bytes(Decoder& decoder, int64_t tokens) {
-  const Config& c = decoder.config();
-  double kept = 0;
-  for (MixerKind kind : c.mixers) {
-    // norms, projections, their parts and sums; a feature map adds its results and states of chunks
-    const int64_t widths = kind == MixerKind::softmax ? 15 : 21;
-    kept += static_cast<double>((widths * c.width + 3 * c.mlp_width) * tokens);
-  }
-  const double parameters = static_cast<double>(decoder.parameter_count());
-  const double loss = static_cast<double>(c.vocab * c.width + std::min(tokens * c.vocab, kLogitsAtOnce));
-  return 4 * std::max(3 * parameters + loss + kept, 4 * parameters);
-}
-
 void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_t rows, int64_t T) {
   const int64_t tokens = rows * T;
   Source random(random_tokens(4 * tokens, decoder.config().vocab), {0, static_cast<uint64_t>(4 * tokens)}, 0);
@@ -90,7 +75,9 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   BatchLoader loader(corpus, rows, T, 1);
   std::vector<Trained> parameters;
   decoder.visit([&](const std::string& path, Var& parameter) { parameters.push_back({path, parameter}); });
-  const TrainOptions options;
+  TrainOptions options;
+  options.tokens = options.batch_tokens = tokens;
+  options.sequence = T;
   const Stage stage = language_model_stage(decoder, options.recipe);
   Optimizer optimizer(parameters, options.adamw);
   const double sgemm = sgemm_rate();
@@ -106,7 +93,7 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   if (!row) return;
   const double speed = static_cast<double>(tokens) / time.seconds,
                of_sgemm = 100 * flop / time.seconds / 1e9 / sgemm;
-  const double peak = static_cast<double>(memory_stats().peak), planned = planned_bytes(decoder, tokens);
+  const double peak = static_cast<double>(memory_stats().peak), planned = static_cast<double>(plan_memory(decoder, nullptr, options).peak());
   row->note = format("%s tok/s, %.0f%% of sgemm, %s (planned %s)", format_count(speed).c_str(), of_sgemm,
                      format_bytes(peak).c_str(), format_bytes(planned).c_str());
   row->more = {{"tokens_per_second", speed},

@@ -6,6 +6,7 @@
 #include "supra/formats/json.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/training/checkpoint.h"
+#include "supra/training/memory_plan.h"
 #include "supra/training/self_data.h"
 #include "supra/training/train.h"
 #include "tools/command.h"
@@ -26,7 +27,7 @@ struct TrainFlags {
   std::string tokenizer, separator;
   int64_t self_tokens = 0;
   TrainOptions options;
-  bool json = false, overwrite = false;
+  bool json = false, overwrite = false, dry_run = false;
 };
 
 void declare(Args& args, TrainFlags& f) {
@@ -52,7 +53,6 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&o.adamw.beta1, "--beta1", "X", "AdamW's mean of gradients");
   args.flag(&o.adamw.beta2, "--beta2", "X", "AdamW's mean of squares");
   args.flag(&o.recompute, "--activation-checkpointing", "compute layers again in backward: less memory, a third more work");
-  args.flag(&o.muon, "--muon", "update the layers' matrices by Muon");
   args.choice(&o.decay_vectors, "--decay-vectors", {{"yes", true}, {"no", false}}, "whether weight decay reaches norms and biases");
   args.flag(&o.new_lr, "--new-lr", "X", "learning rate of the weights that linearization added, over the others'").at_least(0);
   args.flag(&o.only, "--only", "PATTERN", "train parameters of these names alone; * matches anything");
@@ -67,6 +67,7 @@ void declare(Args& args, TrainFlags& f) {
   args.tokens(&o.validate_every, "--valid-every", "tokens between validations; 0: a fifth of all");
   args.flag(&o.resume, "--resume", "go on from the last checkpoint in DIR");
   args.flag(&f.overwrite, "--overwrite", "start anew where DIR already holds a run");
+  args.flag(&f.dry_run, "--dry-run", "show what would be done and the memory it takes, and stop");
   args.flag(&f.log, "--log", "run.csv", "one row a step, for supra plot");
   common_flags(args, &f.json);
 }
@@ -94,6 +95,46 @@ int report(const TrainFlags& f, const TrainResult& result) {
   fprintf(stderr, "interrupted at step %ld; the last checkpoint is %s (--resume goes on from it)\n",
           static_cast<long>(result.steps), result.checkpoint.c_str());
   return 1;
+}
+
+// What a run would do: its stages, and the memory of a step.
+int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, const Corpus& corpus, const MemoryPlan& plan) {
+  const TrainOptions& o = f.options;
+  const Recipe recipe = make_recipe(*model.decoder, teacher, o.recipe);
+  const std::vector<int64_t> ends = stage_ends(recipe, step_count(o));
+  const struct {
+    const char* name;
+    int64_t bytes;
+  } rows[] = {{"weights", plan.weights}, {"gradients", plan.gradients}, {"moments", plan.moments}, {"activations", plan.activations},
+              {"loss", plan.loss},       {"teacher", plan.teacher},     {"peak", plan.peak()}};
+  if (f.json) {
+    Json report = Json::object(), bytes = Json::object(), stages = Json::array();
+    for (const auto& row : rows) bytes.set(row.name, row.bytes);
+    for (size_t i = 0; i < ends.size(); i++) {
+      Json stage = Json::object();
+      stage.set("name", recipe.stages[i].name);
+      stage.set("steps", ends[i] - (i == 0 ? 0 : ends[i - 1]));
+      stage.set("lr", recipe.stages[i].lr);
+      stages.push(std::move(stage));
+    }
+    report.set("plan", std::move(bytes));
+    report.set("stages", std::move(stages));
+    report.set("batch_tokens", o.batch_tokens);
+    report.set("sequence", o.sequence);
+    report.set("epochs", static_cast<double>(o.tokens) / static_cast<double>(corpus.tokens()));
+    printf("%s\n", report.dump().c_str());
+    return 0;
+  }
+  for (size_t i = 0; i < ends.size(); i++) {
+    printf("stage %-9s %6ld steps, peak learning rate %.2g\n", recipe.stages[i].name.c_str(),
+           static_cast<long>(ends[i] - (i == 0 ? 0 : ends[i - 1])), recipe.stages[i].lr);
+  }
+  for (const auto& row : rows) printf("%-12s %s\n", row.name, format_bytes(static_cast<double>(row.bytes)).c_str());
+  const size_t memory = physical_memory();
+  printf("of %s that this machine has%s\n", format_bytes(static_cast<double>(memory)).c_str(),
+         static_cast<size_t>(plan.peak() + plan.teacher) > memory
+             ? ": too little (a smaller --batch-tokens or more --accumulate, or --activation-checkpointing)" : "");
+  return 0;
 }
 
 // "a.txt=2", unless a file has that very name.
@@ -152,6 +193,11 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
           format_count(static_cast<double>(corpus.tokens())).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
           static_cast<double>(o.tokens) / static_cast<double>(corpus.tokens()),
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
+
+  const MemoryPlan plan = plan_memory(*model.decoder, teacher, o);
+  if (f.dry_run) return show_plan(f, model, teacher, corpus, plan);
+  fprintf(stderr, "memory: %s at its peak, %s of it activations\n", format_bytes(static_cast<double>(plan.peak())).c_str(),
+          format_bytes(static_cast<double>(plan.activations)).c_str());
 
   catch_interrupts();
   TrainingLog log(f.log);

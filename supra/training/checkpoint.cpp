@@ -61,7 +61,7 @@ static void write_checkpoint(const Path& directory, const Model& model, Optimize
   for (const Optimizer::Slot& slot : optimizer.slots()) {
     if (!slot.m.defined()) continue;
     moments.push_back({"m." + slot.trained.name, slot.m});
-    if (slot.v.defined()) moments.push_back({"v." + slot.trained.name, slot.v});
+    moments.push_back({"v." + slot.trained.name, slot.v});
   }
   write_safetensors(directory / "optimizer.safetensors", moments);
 

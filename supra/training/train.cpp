@@ -28,6 +28,26 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
 
 int64_t step_count(const TrainOptions& o) { return std::max<int64_t>(1, o.tokens / o.batch_tokens); }
 
+static bool matches(const std::string& name, const std::vector<std::string>& patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& pattern) { return fnmatch(("*" + pattern + "*").c_str(), name.c_str(), 0) == 0; });
+}
+
+bool trains(const TrainOptions& o, const std::string& name) {
+  return (o.only.empty() || matches(name, o.only)) && !matches(name, o.freeze);
+}
+
+std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
+  std::vector<int64_t> ends;
+  double share = 0;
+  for (const Stage& stage : recipe.stages) {
+    share += stage.share;
+    ends.push_back(std::min(steps, static_cast<int64_t>(std::llround(share * static_cast<double>(steps)))));
+  }
+  ends.back() = steps;
+  return ends;
+}
+
 // Rows [begin, end) of a batch.
 static Batch rows_of(const Batch& batch, int64_t begin, int64_t end) {
   Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0};
@@ -59,11 +79,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-bool matches(const std::string& name, const std::vector<std::string>& patterns) {
-  return std::any_of(patterns.begin(), patterns.end(),
-                     [&](const std::string& pattern) { return fnmatch(("*" + pattern + "*").c_str(), name.c_str(), 0) == 0; });
-}
-
 // One run of train(): what its steps share.
 class Run {
  public:
@@ -75,6 +90,7 @@ class Run {
         recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
         loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing),
         steps_(step_count(o_)),
+        ends_(stage_ends(recipe_, steps_)),
         start_(Clock::now()),
         lock_((make_directories(directory), directory / ".lock")) {
     model.decoder->set_recompute(o_.recompute);
@@ -83,12 +99,6 @@ class Run {
     state_.batch_tokens = o_.batch_tokens;
     state_.sequence = o_.sequence;
     state_.corpus_tokens = corpus.tokens();
-    double share = 0;
-    for (const Stage& stage : recipe_.stages) {
-      share += stage.share;
-      ends_.push_back(std::min(steps_, static_cast<int64_t>(std::llround(share * static_cast<double>(steps_)))));
-    }
-    ends_.back() = steps_;
   }
 
   TrainResult go() {
@@ -144,20 +154,15 @@ class Run {
     return tokens;
   }
 
-  bool trains(const std::string& name) const {
-    return (!stage().trains || stage().trains(name)) && (o_.only.empty() || matches(name, o_.only)) && !matches(name, o_.freeze);
-  }
-
   // A new optimizer over the parameters of this stage; the others ask for no gradient.
   void make_optimizer() {
     std::vector<Trained> trained;
     model_.decoder->visit([&](const std::string& name, Var& parameter) {
-      const bool trains_it = trains(name);
+      const bool trains_it = (!stage().trains || stage().trains(name)) && trains(o_, name);
       parameter = Var(parameter.value(), trains_it);
       if (!trains_it) return;
       const bool matrix = parameter.shape().size() == 2, is_new = name.find("_totrain_") != std::string::npos;
-      const bool orthogonal = o_.muon && matrix && name.starts_with("layers.");
-      trained.push_back({name, parameter, is_new ? o_.new_lr : 1, matrix || o_.decay_vectors, orthogonal});
+      trained.push_back({name, parameter, is_new ? o_.new_lr : 1, matrix || o_.decay_vectors});
     });
     CHECK(!trained.empty(), "training: stage %s trains no parameter (see --only and --freeze)", stage().name.c_str());
     optimizer_.emplace(std::move(trained), o_.adamw);
@@ -235,7 +240,7 @@ class Run {
   Recipe recipe_;
   BatchLoader loader_;
   const int64_t steps_;
-  std::vector<int64_t> ends_;  // the step at which each stage ends
+  const std::vector<int64_t> ends_;  // the step at which each stage ends
   double work_before_ = 0;
   int64_t validations_ = 0;
   std::optional<Optimizer> optimizer_;

@@ -23,7 +23,6 @@ struct TrainOptions {
   double min_lr_ratio = 0.1;     // last learning rate of a stage over its peak
   double warmup = 0.05;          // of a stage's steps
   AdamwOptions adamw;
-  bool muon = false;             // matrices of the layers are updated by Muon
   bool decay_vectors = true;     // weight decay reaches norms and biases
   double new_lr = 1;             // learning rate of the weights that linearization added, over the others'
   std::vector<std::string> only, freeze;  // name patterns of what is trained, of what is not; * matches anything
@@ -67,6 +66,12 @@ struct TrainHooks {
 
 // Fills in what was left to be decided; throws Error where the options contradict each other.
 TrainOptions resolve(TrainOptions options, Decoder& decoder);
+
+// Whether the patterns of `only` and `freeze` let a parameter be trained.
+bool trains(const TrainOptions& options, const std::string& name);
+
+// The stages of a run, and the step behind the last one of each.
+std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps);
 
 // Optimizer steps of a run whose options are resolved.
 int64_t step_count(const TrainOptions& options);

@@ -29,6 +29,8 @@ void check_config(const Config& c, const std::string& where) {
   CHECK(c.windows.empty() || static_cast<int64_t>(c.windows.size()) == c.layers, "%s: %zu windows for %ld layers", at,
         c.windows.size(), static_cast<long>(c.layers));
   for (const int64_t window : c.windows) CHECK(window >= 0, "%s: a window of %ld tokens", at, static_cast<long>(window));
+  CHECK(c.lora.rank >= 0 && c.lora.rank <= 1 << 20 && positive(c.lora.alpha), "%s: LoRA of rank %ld and alpha %g, expected positive numbers", at,
+        static_cast<long>(c.lora.rank), c.lora.alpha);
   CHECK(positive(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
         c.norm.eps);
   const double start = c.decay.start.value_or(1);

@@ -57,6 +57,15 @@ enum class OutputNorm {
   none
 };
 
+// Low-rank factors beside matrices of the layers, which are trained in their place (nn/lora.cpp).
+struct LoraConfig {
+  int64_t rank = 0;  // r; 0: there are none
+  double alpha = 16;
+  std::vector<std::string> on;  // patterns of the matrices' names
+
+  bool operator==(const LoraConfig&) const = default;
+};
+
 struct Config {
   std::string family = "openlm";  // where the weights came from: "llama", "openlm", "llama2.c"; see formats/families.h
   int64_t vocab = 0;       // O
@@ -86,6 +95,7 @@ struct Config {
   OutputNorm output_norm = OutputNorm::group;
   bool output_gate = false;             // the normed outputs are multiplied by sigmoid(W x + b)
   std::vector<MixerKind> mixers;        // one a layer
+  LoraConfig lora;                      // only in training: what is published has none
 };
 
 constexpr int64_t kMostLayers = 1 << 16;

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "kernels/cuts.h"
-#include "tensor/random.h"
 
 namespace supra {
 
@@ -16,6 +15,7 @@ Decoder::Decoder(const Config& c, const MakeMixer& make_mixer) : config_(c) {
   }
   norm_ = Norm(c.width, c.norm);
   if (!c.tied) output_ = Linear(c.vocab, c.width);
+  if (c.lora.rank > 0) declare_lora();
 }
 
 void Decoder::visit(const VisitParameters& f) {
@@ -58,11 +58,6 @@ static void fill_truncated_normal(const Tensor& t, double deviation, Philox& ran
     while (std::fabs(z) > 3);
     x[i] = static_cast<float>(deviation * z);
   }
-}
-
-static void fill_uniform(const Tensor& t, double bound, Philox& random) {
-  float* x = t.data<float>();
-  for (int64_t i = 0; i < t.numel(); i++) x[i] = static_cast<float>(bound * (2 * random.uniform() - 1));
 }
 
 // Mixer::init_neutral() fills these.

@@ -25,6 +25,12 @@ class Decoder {
   // Merges what only training needs apart (Mixer::fold); true when anything was. Such a model cannot be saved.
   bool fold();
 
+  // ---- lora.cpp
+  // Puts low-rank factors beside the matrices that lora.on names. They change nothing yet.
+  void add_lora(const LoraConfig& lora, uint64_t seed);
+  // Adds the factors to their matrices, and they are gone; false where there were none.
+  bool merge_lora();
+
   // Random weights as OpenLM starts a training: truncated normals of variance 1/fan_in, residual branches smaller with
   // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1, gates Mixer::init_neutral().
   // `which`: only the parameters it says yes to.
@@ -59,6 +65,7 @@ class Decoder {
 
   // One layer, all of it.
   Var block(int64_t layer, const Var& x, const Steps& steps, LayerState* state, const OnMixer& on_mixer) const;
+  void declare_lora();  // factors of the config, without memory
   // tokens (B,T) at these steps -> (B,T,C)
   Var embed(const Tensor& tokens, const Steps& steps) const;
   const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }

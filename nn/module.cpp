@@ -1,8 +1,22 @@
 #include "nn/module.h"
 
+#include <fnmatch.h>
+
+#include <algorithm>
+
 namespace supra {
 
 Var make_parameter(Shape shape) { return Var(Tensor::wrap(nullptr, std::move(shape), Dtype::f32, nullptr), true); }
+
+bool name_matches(const std::string& name, const std::vector<std::string>& patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& pattern) { return fnmatch(("*" + pattern + "*").c_str(), name.c_str(), 0) == 0; });
+}
+
+void fill_uniform(const Tensor& t, double bound, Philox& random) {
+  float* x = t.data<float>();
+  for (int64_t i = 0; i < t.numel(); i++) x[i] = static_cast<float>(bound * (2 * random.uniform() - 1));
+}
 
 static void visit_if_defined(const std::string& name, Var& parameter, const VisitParameters& f) {
   if (parameter.defined()) f(name, parameter);
@@ -12,9 +26,17 @@ Linear::Linear(int64_t out, int64_t in, bool has_bias) : weight(make_parameter({
   if (has_bias) bias = make_parameter({out});
 }
 
+Var Linear::operator()(const Var& x) const {
+  const Var y = linear(x, weight, bias);
+  return lora_a.defined() ? add(y, scale(linear(linear(x, lora_a), lora_b), lora_scale)) : y;
+}
+
 void Linear::visit(const std::string& path, const VisitParameters& f) {
+  f(path, *this);
   visit_if_defined(path + ".weight", weight, f);
   visit_if_defined(path + ".bias", bias, f);
+  visit_if_defined(path + ".lora_a", lora_a, f);
+  visit_if_defined(path + ".lora_b", lora_b, f);
 }
 
 Norm::Norm(int64_t width, const NormConfig& c) : config(c) {

@@ -21,7 +21,13 @@ static void read_weights(const ModelSource& source, Decoder& decoder) {
   });
 }
 
-void load_weights(const Path& path, Decoder& decoder) { read_weights(open_model(path), decoder); }
+void load_weights(const Path& path, Decoder& decoder) {
+  const ModelSource source = open_model(path);
+  const LoraConfig &stored = source.config.lora, &here = decoder.config().lora;
+  CHECK(stored == here, "%s: has LoRA of rank %ld, alpha %g, this model %ld, %g, on the same or other matrices (give the same --lora flags)",
+        path.c_str(), static_cast<long>(stored.rank), stored.alpha, static_cast<long>(here.rank), here.alpha);
+  read_weights(source, decoder);
+}
 
 // What is multiplied and looked up as it is stored; the rest of a model is small, and f32.
 static bool is_plain_matrix(const std::string& name, const Var& parameter) {
@@ -69,8 +75,9 @@ Model load_model(const Path& path, const std::string& tokenizer, Weights weights
   } else {
     model.decoder = describe_decoder(source.config);
     map_weights(source, *model.decoder);
-    model.folded = weights == Weights::folded && model.decoder->fold();
   }
+  if (model.decoder->merge_lora()) model.notes.push_back("low-rank factors (LoRA) are merged into their matrices");
+  model.folded = weights == Weights::folded && model.decoder->fold();
   if (tokenizer.empty()) find_tokenizer_of(model, path);
   else model.tokenizer = load_tokenizer(tokenizer);
   CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,

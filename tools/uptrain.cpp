@@ -245,6 +245,10 @@ int run_uptrain(Args& args) {
   args.flag(&recipe.transfer_share, "--transfer-share", "X", "of the tokens").at_least(0);
   args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);
   args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of the calibration of recipe distill; 0: none");
+  LoraConfig lora;
+  args.flag(&lora.rank, "--lora", "RANK", "train low-rank factors beside matrices, and new weights, alone; 0: all weights").at_least(0);
+  args.flag(&lora.alpha, "--lora-alpha", "X", "the factors' product counts X / RANK times").at_least(0);
+  args.flag(&lora.on, "--lora-on", "PATTERN", "matrices of the layers that get factors; else in_proj and out_proj");
   declare(args, f);
   args.parse();
   f.options.made_by = args.command_line();
@@ -253,7 +257,10 @@ int run_uptrain(Args& args) {
     CHECK(!teacher_path.empty(), "--recipe transfer and distill and --data self learn from a teacher (name it with --teacher MODEL)");
     teacher = load_model(teacher_path, "", Weights::stored);
   }
-  return run_training(f, load_model(f.input, f.tokenizer), teacher ? teacher->decoder.get() : nullptr);
+  Model model = load_model(f.input, f.tokenizer);
+  if (lora.on.empty()) lora.on = {"attention.in_proj", "attention.out_proj"};
+  if (lora.rank > 0) model.decoder->add_lora(lora, f.options.seed);
+  return run_training(f, std::move(model), teacher ? teacher->decoder.get() : nullptr);
 }
 
 int run_train(Args& args) {

@@ -32,7 +32,7 @@ Json write(E value) {
 template <class T>
 Json write(const std::vector<T>& values) {
   Json list = Json::array();
-  for (const T value : values) list.push(write(value));
+  for (const T& value : values) list.push(write(value));
   return list;
 }
 
@@ -106,6 +106,9 @@ void each_field(Config& c, F f) {
   f("output_norm", c.output_norm);
   f("output_gate", c.output_gate);
   f("mixers", c.mixers);
+  f("lora.rank", c.lora.rank);
+  f("lora.alpha", c.lora.alpha);
+  f("lora.on", c.lora.on);
 }
 
 }  // namespace

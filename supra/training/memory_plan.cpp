@@ -29,7 +29,9 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   plan.accumulates = o.accumulate > 1;
   plan.weights = bytes_of(student);
   student.visit([&](const std::string& name, Var& parameter) {
-    if (!trains(o, name)) return;
+    // what keeps nothing for backward is no part of what is measured
+    parameter = Var(parameter.value(), trains(o, name));
+    if (!parameter.requires_grad()) return;
     const int64_t bytes = static_cast<int64_t>(parameter.value().bytes());
     plan.gradients += bytes;
     plan.moments += 2 * bytes;

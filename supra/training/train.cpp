@@ -1,7 +1,5 @@
 #include "supra/training/train.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -22,19 +20,19 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
         "training: a batch of %ld tokens does not divide into %ld parts of whole sequences of %ld (choose a multiple of %ld)",
         static_cast<long>(o.batch_tokens), static_cast<long>(o.accumulate), static_cast<long>(o.sequence),
         static_cast<long>(o.sequence * std::max<int64_t>(1, o.accumulate)));
+  if (config.lora.rank > 0) {
+    const std::vector<std::string> adapted = {".lora_", "_totrain_"};
+    CHECK(o.only.empty() || o.only == adapted, "training: of a model with low-rank factors these and what is new are trained (leave --only away, --lora-on says where they are)");
+    o.only = adapted;
+  }
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
 }
 
 int64_t step_count(const TrainOptions& o) { return std::max<int64_t>(1, o.tokens / o.batch_tokens); }
 
-static bool matches(const std::string& name, const std::vector<std::string>& patterns) {
-  return std::any_of(patterns.begin(), patterns.end(),
-                     [&](const std::string& pattern) { return fnmatch(("*" + pattern + "*").c_str(), name.c_str(), 0) == 0; });
-}
-
 bool trains(const TrainOptions& o, const std::string& name) {
-  return (o.only.empty() || matches(name, o.only)) && !matches(name, o.freeze);
+  return (o.only.empty() || name_matches(name, o.only)) && !name_matches(name, o.freeze);
 }
 
 std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
@@ -121,7 +119,7 @@ class Run {
     }
     if (!result_.interrupted) {
       save();
-      publish_checkpoint(result_.checkpoint, directory_);
+      publish();
     }
     result_.steps = state_.step;
     result_.tokens = state_.tokens;
@@ -152,6 +150,14 @@ class Run {
     int64_t tokens = 0;
     for (const Batch& batch : batches) tokens += batch.tokens.numel();
     return tokens;
+  }
+
+  // The factors of a LoRA belong to its training alone: they are merged first.
+  void publish() {
+    if (!model_.decoder->merge_lora()) return publish_checkpoint(result_.checkpoint, directory_);
+    const NewDirectory merged(directory_ / "merged");
+    write_model(model_, merged.path());
+    publish_checkpoint(merged.path(), directory_);
   }
 
   // A new optimizer over the parameters of this stage; the others ask for no gradient.

@@ -80,7 +80,8 @@ int64_t step_count(const TrainOptions& options);
 // summed over the parts: those of the mean.
 double accumulate_gradients(const Stage& stage, const Batch& batch, int64_t parts);
 
-// Trains the model in place. `directory` takes the checkpoints (checkpoints/step-N, see checkpoint.h) and, at the end,
+// Trains the model in place; of one with low-rank factors (Decoder::add_lora()) these and what linearization added, and merges
+// them at the end. `directory` takes the checkpoints (checkpoints/step-N, see checkpoint.h) and, at the end,
 // the model itself; unless the run resumes, checkpoints of an older run there go first. `teacher`: what recipes other than
 // `supra` learn from. With validation, a stage that ends with a higher loss than it began with is undone. A loss or
 // gradient that is no number throws Error naming the step, the tensor and what was saved last.

@@ -1,0 +1,59 @@
+#include <cmath>
+
+#include "nn/decoder.h"
+
+// Low-rank adaptation (LoRA, arXiv 2106.09685): beside W stand A (r, in) and B (out, r), and the layer computes
+//   y = x W^T + b + alpha / r (x A^T) B^T
+// A begins uniform in +-1/sqrt(in), B at zero: nothing is changed yet.
+
+namespace supra {
+
+static void for_each_adapted(Decoder& decoder, const std::function<void(Linear&)>& f) {
+  decoder.visit([&](const std::string&, Linear& linear) {
+    if (linear.lora_a.defined()) f(linear);
+  });
+}
+
+void Decoder::declare_lora() {
+  const LoraConfig& lora = config_.lora;
+  int64_t found = 0;
+  visit([&](const std::string& path, Linear& linear) {
+    // what linearization added is trained as a whole, and an output matrix may be the embedding
+    const bool given = path.starts_with("layers.") && path.find("_totrain_") == path.npos;
+    if (!given || !name_matches(path + ".weight", lora.on)) return;
+    linear.lora_a = make_parameter({lora.rank, linear.weight.dim(1)});
+    linear.lora_b = make_parameter({linear.weight.dim(0), lora.rank});
+    linear.lora_scale = lora.alpha / static_cast<double>(lora.rank);
+    found++;
+  });
+  CHECK(found > 0, "lora: no matrix of the layers has a name like %s (supra inspect --tensors shows the names)",
+        lora.on.empty() ? "none" : lora.on[0].c_str());
+}
+
+void Decoder::add_lora(const LoraConfig& lora, uint64_t seed) {
+  CHECK(config_.lora.rank == 0, "lora: the model has factors of rank %ld already (merge them first)",
+        static_cast<long>(config_.lora.rank));
+  config_.lora = lora;
+  check_config(config_, "lora");
+  declare_lora();
+  Philox random(seed, 3);
+  for_each_adapted(*this, [&](Linear& linear) {
+    linear.lora_a = Var(Tensor::zeros(linear.lora_a.shape()), true);
+    linear.lora_b = Var(Tensor::zeros(linear.lora_b.shape()), true);
+    fill_uniform(linear.lora_a.value(), 1 / std::sqrt(static_cast<double>(linear.lora_a.dim(1))), random);
+  });
+}
+
+bool Decoder::merge_lora() {
+  if (config_.lora.rank == 0) return false;
+  const NoGrad off;
+  for_each_adapted(*this, [](Linear& linear) {
+    const Var product = scale(matmul(linear.lora_b, linear.lora_a), linear.lora_scale);
+    linear.weight = Var(add(Var(linear.weight.value().to(Dtype::f32)), product).value(), true);
+    linear.lora_a = linear.lora_b = {};
+  });
+  config_.lora = {};
+  return true;
+}
+
+}  // namespace supra

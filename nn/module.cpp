@@ -28,7 +28,7 @@ Linear::Linear(int64_t out, int64_t in, bool has_bias) : weight(make_parameter({
 
 Var Linear::operator()(const Var& x) const {
   const Var y = linear(x, weight, bias);
-  return lora_a.defined() ? add(y, scale(linear(linear(x, lora_a), lora_b), lora_scale)) : y;
+  return lora_a.defined() ? add(y, linear(scale(linear(x, lora_a), lora_scale), lora_b)) : y;
 }
 
 void Linear::visit(const std::string& path, const VisitParameters& f) {

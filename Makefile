@@ -85,7 +85,7 @@ SOURCES := $(sort $(filter-out %.simd.cpp,$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 
-.PHONY: all found gtest test cuda demo teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found gtest test cuda demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -174,6 +174,9 @@ cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cud
 
 demo: all ## the main job on what the repository ships, in under three minutes on two cores
 	$(quiet)$(OUT)/supra demo
+
+lab: all ## recipes and mixers side by side on one teacher, into build/lab (half an hour; LAB='--tokens 3M --seeds 3')
+	$(quiet)$(OUT)/supra lab $(LAB)
 
 teacher: all ## train the demo's teacher anew into tools/teacher
 	$(quiet)$(OUT)/supra demo --make-teacher

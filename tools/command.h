@@ -18,7 +18,8 @@
   COMMAND(bench, "how fast it is, as a part of what this machine can do")        \
   COMMAND(plot, "draw the curves of training runs")                              \
   COMMAND(doctor, "what this machine has, what will be used, and why")           \
-  COMMAND(demo, "the main job, on what the repository ships")
+  COMMAND(demo, "the main job, on what the repository ships")                    \
+  COMMAND(lab, "what mixers and recipes are worth, side by side")
 
 namespace supra {
 

@@ -4,17 +4,16 @@
 #include <cstdio>
 
 #include "supra/evaluation/perplexity.h"
-#include "supra/evaluation/recall.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/inference/generate.h"
 #include "supra/linearize.h"
 #include "supra/training/train.h"
 #include "tools/command.h"
+#include "tools/held_out.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/plot.h"
 #include "tools/progress.h"
-#include "tools/story_grammar.h"
 #include "tools/training_log.h"
 
 // supra demo: the main job, on what the repository ships. A transformer becomes an RNN, breaks, heals under uptraining and
@@ -23,46 +22,8 @@
 namespace supra {
 namespace {
 
-// Seeds of the grammar: the teacher, the student and the tests read different stories.
-enum : uint64_t { kTeacherStories = 1, kStudentStories = 2, kHeldOutStories = 3 };
-
-struct HeldOut {
-  std::vector<std::vector<int32_t>> sequences;
-  std::vector<RecallText> recall;
-  int64_t bytes = 0;
-  double floor = 0;  // bits a byte
-};
-
-// The tokens that bytes [begin, end) of the text lie in.
-std::vector<std::pair<int64_t, int64_t>> token_spans(const Tokenizer& tokenizer, const std::vector<int32_t>& ids,
-                                                     const std::vector<std::pair<size_t, size_t>>& byte_spans) {
-  std::vector<size_t> ends;  // of each token, in bytes
-  for (size_t i = 0; i < ids.size(); i++) ends.push_back((i ? ends.back() : 0) + tokenizer.piece(ids[i], i <= 1).size());
-  std::vector<std::pair<int64_t, int64_t>> spans;
-  for (const auto& [begin, end] : byte_spans) {
-    const auto first = std::upper_bound(ends.begin(), ends.end(), begin), last = std::lower_bound(first, ends.end(), end);
-    spans.emplace_back(first - ends.begin(), last - ends.begin() + 1);
-  }
-  return spans;
-}
-
-HeldOut held_out_stories(const Tokenizer& tokenizer, int count, size_t context) {
-  CHECK(context >= 200, "demo: the teacher's context of %zu tokens is too short for a story (give another --teacher)", context);
-  StoryGrammar grammar(kHeldOutStories);
-  HeldOut held_out;
-  double bits = 0;
-  while (static_cast<int>(held_out.sequences.size()) < count) {
-    const Story story = grammar.next();
-    std::vector<int32_t> ids = encode_document(tokenizer, story.text, true);
-    if (ids.size() > context) continue;
-    held_out.recall.push_back({ids, token_spans(tokenizer, ids, story.recall)});
-    held_out.sequences.push_back(std::move(ids));
-    held_out.bytes += static_cast<int64_t>(story.text.size());
-    bits += story.bits;
-  }
-  held_out.floor = bits / static_cast<double>(held_out.bytes);
-  return held_out;
-}
+// Seeds of the grammar: the teacher, the student and the tests (kHeldOutStories) read different stories.
+enum : uint64_t { kTeacherStories = 1, kStudentStories = 2 };
 
 Path write_text(const Path& directory, const char* name, uint64_t seed, int64_t bytes) {
   StoryGrammar grammar(seed);
@@ -79,7 +40,7 @@ double bits_of(const Decoder& decoder, const HeldOut& held_out) {
 // One line: how well a model predicts stories it has never seen, and what it remembers of them.
 void show_score(const char* who, const Decoder& decoder, const HeldOut& held_out) {
   printf("   %-26s %.3f bits a byte (floor %.3f), recalls %.0f %% of names, things and places\n", who, bits_of(decoder, held_out),
-         held_out.floor, 100 * recall(decoder, held_out.recall));
+         held_out.floor, 100 * share_recalled(recalled(decoder, held_out.recall)));
   fflush(stdout);
 }
 

@@ -1,0 +1,25 @@
+#pragma once
+#include <vector>
+
+#include "supra/evaluation/recall.h"
+#include "supra/tokenizers/tokenizer.h"
+#include "tools/story_grammar.h"
+
+// Stories of the grammar that nobody was trained on: how well a model predicts and what it remembers.
+
+namespace supra {
+
+// The grammar's seed of these stories.
+inline constexpr uint64_t kHeldOutStories = 3;
+
+struct HeldOut {
+  std::vector<std::vector<int32_t>> sequences;
+  std::vector<RecallText> recall;
+  int64_t bytes = 0;
+  double floor = 0;  // bits a byte
+};
+
+// `count` stories of at most `context` tokens.
+HeldOut held_out_stories(const Tokenizer& tokenizer, int count, size_t context);
+
+}  // namespace supra

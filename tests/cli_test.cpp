@@ -31,6 +31,7 @@ struct Run {
   rlim_t file_limit = RLIM_INFINITY;  // bytes a file may have: a full disk
   std::string interrupt_when;         // this is on stderr; empty: never
   std::string folder = ".";           // where it runs
+  std::function<bool()> kill_when = {};  // with kill -9
 };
 
 Outcome run(const Run& r) {
@@ -57,14 +58,14 @@ Outcome run(const Run& r) {
     _exit(127);
   }
   int status = 0;
-  if (!r.interrupt_when.empty()) {
+  if (!r.interrupt_when.empty() || r.kill_when) {
     while (waitpid(child, &status, WNOHANG) == 0) {
-      if (read_file(err).find(r.interrupt_when) != std::string::npos) {
-        kill(child, SIGINT);
+      if (r.kill_when ? r.kill_when() : read_file(err).find(r.interrupt_when) != std::string::npos) {
+        kill(child, r.kill_when ? SIGKILL : SIGINT);
         waitpid(child, &status, 0);
         break;
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::this_thread::sleep_for(std::chrono::milliseconds(r.kill_when ? 1 : 20));
     }
   } else {
     waitpid(child, &status, 0);
@@ -345,6 +346,48 @@ TEST_F(CliTest, CtrlCSavesACheckpointThatGoesOn) {
   again.push_back("--resume");
   const Outcome resumed = run({again, "", RLIM_INFINITY, "resumed from"});
   EXPECT_SAYS(resumed.err, "resumed from " + at(checkpoint));
+}
+
+// Step, tokens, loss, gradient norm and learning rate of every row: all but what the clock says.
+static std::string without_times(const std::string& csv) {
+  std::string kept;
+  for (size_t at = 0, end; (end = csv.find('\n', at)) != std::string::npos; at = end + 1) {
+    size_t column = 0;
+    for (char c : csv.substr(at, end - at)) {
+      column += c == ',';
+      if (column != 2 && column != 6) kept += c;
+    }
+    kept += '\n';
+  }
+  return kept;
+}
+
+// 100 steps are 37, a kill some steps later, and the 63 behind the checkpoint.
+TEST_F(CliTest, AKilledRunGoesOnBitForBit) {
+  for (const std::string recipe : {"supra", "transfer", "distill"}) {
+    const auto words = [&](const std::string& name) {
+      return std::vector<std::string>{"uptrain", at("student"), "-o", at(name), "--overwrite", "--data", at("text.txt"), "--docs", "<end>",
+                                      "--recipe", recipe, "--teacher", at("teacher"), "--seq-len", "16", "--batch-tokens", "64",
+                                      "--tokens", "6400", "--accumulate", "2", "--activation-checkpointing", "--checkpoint-every", "2368",
+                                      "--keep", "5", "--pack", "carried", "--log", at(name + ".csv")};
+    };
+    const Outcome straight = supra_run(words("straight"));
+    ASSERT_EQ(straight.code, 0) << straight.err;
+    struct Run killed{words("killed"), "", RLIM_INFINITY, ""};
+    std::filesystem::remove(at("killed.csv"));
+    killed.kill_when = [&] { return std::filesystem::exists(at("killed.csv")) && read_file(at("killed.csv")).find("\n41,") != std::string::npos; };
+    EXPECT_EQ(run(killed).code, 128 + SIGKILL);
+    EXPECT_TRUE(std::filesystem::exists(at("killed/checkpoints/step-000037")));
+    std::vector<std::string> resume = words("killed");
+    resume.push_back("--resume");
+    const Outcome resumed = supra_run(resume);
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    for (const char* file : {"model.safetensors", "optimizer.safetensors", "memory.safetensors"}) {
+      const std::string name = "checkpoints/step-000100/" + std::string(file);
+      EXPECT_EQ(read_file(at("killed/" + name)), read_file(at("straight/" + name))) << recipe << " " << name;
+    }
+    EXPECT_EQ(without_times(read_file(at("killed.csv"))), without_times(read_file(at("straight.csv")))) << recipe;
+  }
 }
 
 TEST_F(CliTest, TrainsOnWhatTheTeacherSays) {

@@ -111,6 +111,7 @@ TEST_F(RecipeTest, ResumesBitForBit) {
     TrainOptions o = options(kind);
     o.accumulate = 2;
     o.recompute = true;
+    if (kind != RecipeKind::transfer) o.packing = Packing::carried;
     Model straight = student();
     train(straight, teacher_.decoder.get(), corpus_, o, directory_.path() / "straight");
     // in the first stage, at its end, in the second
@@ -127,6 +128,64 @@ TEST_F(RecipeTest, ResumesBitForBit) {
       train(resumed, teacher_.decoder.get(), corpus_, again, directory_.path() / "broken");
       EXPECT_TRUE(same_weights(resumed, straight)) << static_cast<int>(kind) << " at " << at;
     }
+  }
+}
+
+// The mean loss of a long document does not depend on the pieces that it is read in: its state is carried.
+TEST_F(RecipeTest, CarriedRowsRememberWhatCameBefore) {
+  std::string text;
+  for (int i = 0; i < 97; i++) text += static_cast<char>('a' + i * i % 23);
+  write_file_atomically(directory_.path() / "long.txt", text);
+  const Corpus corpus = read_corpus({directory_.path() / "long.txt"}, *teacher_.tokenizer, "");
+  const Model model = student();
+  for (RecipeKind kind : {RecipeKind::supra, RecipeKind::transfer, RecipeKind::distill}) {
+    RecipeOptions o = options(kind).recipe;
+    if (kind == RecipeKind::transfer) o.transfer_share = 1;
+    const Stage stage = make_recipe(*model.decoder, teacher_.decoder.get(), o).stages[kind == RecipeKind::distill];
+    const auto mean_loss = [&](int64_t pieces, bool forgets) {
+      BatchLoader loader(corpus, 1, 96 / pieces, 0, Packing::carried);
+      std::vector<Memory> memories(1);
+      double loss = 0;
+      for (int64_t i = 0; i < pieces; i++) {
+        if (forgets) memories = std::vector<Memory>(1);
+        loss += accumulate_gradients(stage, loader.next(), memories) / static_cast<double>(pieces);
+      }
+      return loss;
+    };
+    // the relative errors of transfer are those of each piece
+    if (kind != RecipeKind::transfer) {
+      EXPECT_NEAR(mean_loss(3, false), mean_loss(1, false), 2e-5 * mean_loss(1, false));
+    }
+    EXPECT_GT(std::fabs(mean_loss(3, true) - mean_loss(3, false)), 1e-4);
+  }
+}
+
+TEST_F(RecipeTest, GoesOnWithLargerAndSmallerBatches) {
+  for (int64_t batch : {32, 96, 256}) {
+    TrainOptions o = options(RecipeKind::distill);
+    int64_t steps = 0;
+    TrainHooks stopping, going_on;
+    stopping.should_stop = [&] { return steps++ == 20; };
+    Model broken = student(), resumed = student();
+    const int64_t done = train(broken, teacher_.decoder.get(), corpus_, o, directory_.path() / "broken", stopping).tokens;
+    std::string notes;
+    std::vector<TrainStep> rest;
+    going_on.on_note = [&](const std::string& line) { notes += line + "\n"; };
+    going_on.on_step = [&](const TrainStep& step) { rest.push_back(step); };
+    o.resume = true;
+    o.batch_tokens = batch;
+    const TrainResult result = train(resumed, teacher_.decoder.get(), corpus_, o, directory_.path() / "broken", going_on);
+    EXPECT_NE(notes.find(format("batches of %ld tokens", static_cast<long>(batch))), std::string::npos) << notes;
+    ASSERT_FALSE(rest.empty());
+    EXPECT_EQ(rest.front().step, 21);
+    EXPECT_EQ(rest.front().tokens, done + batch);
+    EXPECT_EQ(rest.back().step, rest.back().steps);
+    EXPECT_EQ(result.tokens, rest.back().tokens);
+    EXPECT_LT(std::abs(result.tokens - o.tokens), batch);
+    // where the schedule ends is where the tokens do
+    EXPECT_LT(rest.back().lr, 0.2 * o.recipe.lr);
+    o.packing = Packing::carried;
+    EXPECT_THROW(train(resumed, teacher_.decoder.get(), corpus_, o, directory_.path() / "broken"), Error);
   }
 }
 
@@ -153,7 +212,8 @@ TEST_F(RecipeTest, MicroBatchesEqualOneBatch) {
     for (int64_t i = 3; i < 70; i++) batch.targets.data<int32_t>()[i] = kIgnore;
     std::vector<Tensor> once;
     for (int64_t parts : {1, 2, 4}) {
-      accumulate_gradients(recipe.stages.back(), batch, parts);
+      std::vector<Memory> memories(parts);
+      accumulate_gradients(recipe.stages.back(), batch, memories);
       size_t i = 0;
       double squares = 0, errors = 0;
       model.decoder->visit([&](const std::string&, Var& parameter) {
@@ -175,7 +235,8 @@ TEST_F(RecipeTest, CalibrationFitsTheTeachersOutputs) {
   const auto error_of = [&](const Model& model, const Batch& batch) {
     RecipeOptions o;
     o.transfer_share = 1;
-    const double error = transfer_stage(*model.decoder, *teacher_.decoder, o).learn(batch, 0);
+    Memory memory;
+    const double error = transfer_stage(*model.decoder, *teacher_.decoder, o).learn(batch, 0, memory);
     model.decoder->visit([](const std::string&, Var& parameter) { parameter.clear_grad(); });
     return error;
   };

@@ -113,7 +113,7 @@ TEST(Train, ResumesBitForBit) {
 
   // what the steps are counted in may not change on the way
   for (const auto& change : std::vector<std::function<void(TrainOptions&)>>{
-           [](TrainOptions& t) { t.seed = 8; }, [](TrainOptions& t) { t.batch_tokens = 128; },
+           [](TrainOptions& t) { t.seed = 8; }, [](TrainOptions& t) { t.packing = Packing::documents; },
            [](TrainOptions& t) { t.sequence = 16; }, [](TrainOptions& t) { t.tokens = 64 * 3; }}) {
     TrainOptions other = o;
     change(other);

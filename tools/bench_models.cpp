@@ -81,10 +81,11 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   const Stage stage = language_model_stage(decoder, options.recipe);
   Optimizer optimizer(parameters, options.adamw);
   const double sgemm = sgemm_rate();
+  std::vector<Memory> memories(1);
   reset_peak();
   const Timing time = bench.repeat([&] {
     return std::vector<double>{seconds_of([&] {
-      accumulate_gradients(stage, loader.next(), 1);
+      accumulate_gradients(stage, loader.next(), memories);
       optimizer.step(3e-4, options.clip, optimizer.gradient_norm());
     })};
   })[0];

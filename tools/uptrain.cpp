@@ -46,8 +46,9 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&o.warmup, "--warmup", "X", "of a stage's steps, in which the learning rate rises").at_least(0);
   args.tokens(&o.batch_tokens, "--batch-tokens", "of an optimizer step; 0: four sequences");
   args.tokens(&o.sequence, "--seq-len", "tokens of a sequence; 0: the model's context, at most 512");
-  args.choice(&o.packing, "--pack", {{"stream", Packing::stream}, {"documents", Packing::documents}},
-              "windows anywhere in a stream of documents, as in the paper; or whole documents, each from an empty state");
+  args.choice(&o.packing, "--pack", {{"stream", Packing::stream}, {"documents", Packing::documents}, {"carried", Packing::carried}},
+              "windows anywhere in a stream of documents, as in the paper; or whole documents, each from an empty state; or "
+              "long ones, row by row, the state carried from batch to batch (truncated back-propagation)");
   args.flag(&o.accumulate, "--accumulate", "N", "parts in which a batch goes through the model").at_least(1);
   args.flag(&o.adamw.weight_decay, "--weight-decay", "X", "AdamW's decoupled decay").at_least(0);
   args.flag(&o.adamw.beta1, "--beta1", "X", "AdamW's mean of gradients");

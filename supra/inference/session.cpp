@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "supra/formats/safetensors.h"
+#include "supra/state_file.h"
 
 namespace supra {
 
@@ -72,39 +73,15 @@ Tensor Session::step(std::span<const int32_t> ids) {
   return logits_;
 }
 
-static std::string part_name(size_t layer, size_t part) { return format("layers.%zu.state.%zu", layer, part); }
-
 void Session::save(const Path& path) const {
-  NamedTensors tensors = {{"positions", Tensor::of(state_.positions)}};
+  NamedTensors tensors = state_tensors(state_);
   if (logits_.defined()) tensors.push_back({"logits", logits_});
-  for (size_t i = 0; i < state_.layers.size(); i++) {
-    const std::vector<Var>& parts = state_.layers[i].parts;
-    for (size_t k = 0; k < parts.size(); k++) tensors.push_back({part_name(i, k), parts[k].value()});
-  }
   write_safetensors(path, tensors, {{"format", "supra state"}});
 }
 
 void Session::load(const Path& path) {
   const auto file = open_safetensors(path);
-  State state = decoder_.init_state(state_.batch());
-  const Tensor positions = file->get("positions", {state.batch()}, Dtype::i64);
-  std::copy_n(positions.data<int64_t>(), positions.numel(), state.positions.begin());
-  const auto [least, most] = std::minmax_element(state.positions.begin(), state.positions.end());
-  CHECK(*least >= 0, "%s: holds the position %ld (the file is damaged)", path.c_str(), static_cast<long>(*least));
-  for (size_t i = 0; i < state.layers.size(); i++) {
-    for (size_t k = 0; k < state.layers[i].parts.size(); k++) {
-      const Tensor part = file->get(part_name(i, k));
-      Shape expected = state.layers[i].parts[k].shape();
-      // a KV cache has at least the rows that were written
-      if (decoder_.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax && part.rank() == 4) {
-        expected[1] = std::max(part.dim(1), *most);
-      }
-      CHECK(part.shape() == expected && part.dtype() == Dtype::f32,
-            "%s: %s is %s, this model needs %s (the state belongs to another model)", path.c_str(), part_name(i, k).c_str(),
-            to_string(part.shape()).c_str(), to_string(expected).c_str());
-      state.layers[i].parts[k] = Var(part.clone());
-    }
-  }
+  State state = read_state(*file, decoder_, state_.batch());
   logits_ = file->find("logits") ? file->get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone() : Tensor();
   state_ = std::move(state);
 }

@@ -48,13 +48,15 @@ static void each_field(State& s, F f) {
   f("batch_tokens", s.batch_tokens);
   f("sequence", s.sequence);
   f("corpus_tokens", s.corpus_tokens);
+  f("packing", s.packing);
 }
 
 Path checkpoint_path(const Path& run, int64_t step) {
   return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
 }
 
-static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer, const TrainingState& state) {
+static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer, const TrainingState& state,
+                             const NamedTensors& memory) {
   write_model(model, directory);
 
   NamedTensors moments;
@@ -64,6 +66,7 @@ static void write_checkpoint(const Path& directory, const Model& model, Optimize
     moments.push_back({"v." + slot.trained.name, slot.v});
   }
   write_safetensors(directory / "optimizer.safetensors", moments);
+  if (!memory.empty()) write_safetensors(directory / "memory.safetensors", memory);
 
   Json json = Json::object();
   each_field(state, [&](const char* name, const auto& field) { json.set(name, to_json(field)); });
@@ -84,14 +87,15 @@ TrainingState read_training_state(const Path& checkpoint) {
   return state;
 }
 
-Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep) {
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep,
+                     const NamedTensors& memory) {
   CHECK(keep >= 1, "%s: %d checkpoints to keep, at least 1 is needed", run.c_str(), keep);
   const Path path = checkpoint_path(run, state.step);
   remove_unfinished(run);
   remove_unfinished(run / "checkpoints");
   try {
     NewDirectory directory(path);
-    write_checkpoint(directory.path(), model, optimizer, state);
+    write_checkpoint(directory.path(), model, optimizer, state, memory);
     directory.commit();
   } catch (const Error& error) {
     const auto last = latest_checkpoint(run);
@@ -149,7 +153,7 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
   std::vector<Path> changed, gone;
   for (const auto& entry : fs::directory_iterator(checkpoint)) {
     const Path name = entry.path().filename();
-    if (name == "optimizer.safetensors" || name == "training.json" || name == config) continue;
+    if (name == "optimizer.safetensors" || name == "memory.safetensors" || name == "training.json" || name == config) continue;
     if (!same_bytes(entry.path(), run / name)) changed.push_back(name);
   }
   for (const auto& entry : fs::directory_iterator(run)) {
@@ -165,6 +169,11 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
   for (const Path& name : gone) fs::remove(run / name, error);
   sync_directory(run);
   for (const Path& name : changed) copy_file_atomically(checkpoint / name, run / name);
+}
+
+std::unique_ptr<WeightReader> open_memory(const Path& checkpoint) {
+  const Path path = checkpoint / "memory.safetensors";
+  return fs::exists(path) ? open_safetensors(path) : nullptr;
 }
 
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer) {

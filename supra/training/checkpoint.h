@@ -1,7 +1,9 @@
 #pragma once
+#include <memory>
 #include <optional>
 
 #include "nn/optim.h"
+#include "supra/formats/weights.h"
 #include "supra/model.h"
 
 namespace supra {
@@ -9,6 +11,7 @@ namespace supra {
 // A training checkpoint: a directory, complete or absent, that is also a model.
 //   config.json, model.safetensors, tokenizer   the model
 //   optimizer.safetensors                       moments: m.<name>, v.<name>
+//   memory.safetensors                          what rows that are carried remember; else it is not there
 //   training.json                               everything in TrainingState
 struct TrainingState {
   int64_t step = 0;      // optimizer steps done
@@ -24,6 +27,7 @@ struct TrainingState {
   uint64_t seed = 0;
   // What steps and position count in: a run that resumes must agree.
   int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
+  std::string packing;
   std::string made_by;  // the command line, or what else brings it about again
 
   bool operator==(const TrainingState&) const = default;
@@ -32,7 +36,8 @@ struct TrainingState {
 // Writes <run>/checkpoints/step-<step>, flushed to the disk, then removes all but the last `keep`, the best and the one where the stage began. Returns
 // its path. Killed at any instant, or failing (the Error says so), it leaves those that were there. One process at a time
 // may write to a run: hold a FileLock.
-Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep = 2);
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep = 2,
+                     const NamedTensors& memory = {});
 
 // The newest complete checkpoint of a run, if there is one.
 std::optional<Path> latest_checkpoint(const Path& run);
@@ -51,6 +56,9 @@ void publish_checkpoint(const Path& checkpoint, const Path& run);
 Path checkpoint_path(const Path& run, int64_t step);
 
 TrainingState read_training_state(const Path& checkpoint);
+
+// The memory of a checkpoint; null where it has none.
+std::unique_ptr<WeightReader> open_memory(const Path& checkpoint);
 
 // Reads weights and moments back into a model and an optimizer of the same shape.
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer);

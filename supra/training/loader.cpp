@@ -14,6 +14,15 @@ namespace supra {
 // Of these the first that fits goes into a row.
 constexpr size_t kLookAhead = 64;
 
+const char* name_of(Packing packing) {
+  switch (packing) {
+    case Packing::stream: return "stream";
+    case Packing::documents: return "documents";
+    case Packing::carried: return "carried";
+  }
+  fail("training data: unknown packing %d", static_cast<int>(packing));
+}
+
 BatchLoader::BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing)
     : corpus_(corpus), rows_(rows), T_(T), seed_(seed), packing_(packing) {
   CHECK(!corpus.sources.empty(), "training data: there is none (give text with --data)");

@@ -15,6 +15,8 @@ enum class Packing {
   carried,    // each row goes on where it ended in the batch before: for truncated back-propagation
 };
 
+const char* name_of(Packing packing);
+
 // A step is a token with the one behind it as its target. But for `stream`, a document of n tokens has n - 1
 // steps and no target lies in another document.
 struct Batch {

@@ -27,14 +27,21 @@ struct RecipeOptions {
   int64_t calibrate_tokens = 8192;  // distill: 0 leaves the calibration out
 };
 
+// What the rows of carried batches remember from one to the next: states, without their history, so that gradients end
+// where a batch begins (truncated back-propagation through time). Of no rows: nothing yet.
+struct Memory {
+  State student, teacher;
+};
+
 struct Stage {
   std::string name;
   double share = 1;  // of the tokens
   double lr = 0;     // peak
   // The parameters it trains, by name; empty: all.
   std::function<bool(const std::string&)> trains;
-  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns that mean.
-  std::function<double(const Batch& batch, double weight)> learn;
+  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns that mean. A carried batch
+  // goes on from the memory and leaves its own there.
+  std::function<double(const Batch& batch, double weight, Memory& memory)> learn;
   double cost = 3;   // of a token, in forward passes of the model: for the estimate of the time left
 };
 
@@ -46,6 +53,11 @@ struct Recipe {
 
 // `teacher` may be null for `supra`, else it has the student's vocabulary and layers.
 Recipe make_recipe(Decoder& student, const Decoder* teacher, const RecipeOptions& options);
+
+// The state that a batch begins with, in `memory`: null where each of its rows begins anew.
+State* past_of(const Batch& batch, const Decoder& decoder, State& memory);
+// What a decoder makes of a batch that begins there, (B,T,C).
+Var hidden_of(const Batch& batch, const Decoder& decoder, State& memory);
 
 // ---- recipe_supra.cpp
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options);

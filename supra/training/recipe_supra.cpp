@@ -17,12 +17,25 @@ double default_lr(RecipeKind kind, Decoder& student) {
   fail("training: unknown recipe %d", static_cast<int>(kind));
 }
 
+State* past_of(const Batch& batch, const Decoder& decoder, State& memory) {
+  if (batch.goes_on.empty()) return nullptr;
+  if (memory.batch() == 0) memory = decoder.init_state(batch.tokens.dim(0));
+  for (size_t b = 0; b < batch.goes_on.size(); b++) {
+    if (!batch.goes_on[b]) memory.reset_row(static_cast<int64_t>(b));
+  }
+  return &memory;
+}
+
+Var hidden_of(const Batch& batch, const Decoder& decoder, State& memory) {
+  return decoder.hidden(batch.tokens, past_of(batch, decoder, memory), batch.lengths, batch.cuts);
+}
+
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options) {
   Stage stage;
   stage.name = "text";
   stage.lr = options.lr;
-  stage.learn = [&student, z_loss = options.z_loss](const Batch& batch, double weight) {
-    const Var loss = student.loss(student.hidden(batch.tokens, nullptr, batch.lengths, batch.cuts), batch.targets, z_loss);
+  stage.learn = [&student, z_loss = options.z_loss](const Batch& batch, double weight, Memory& memory) {
+    const Var loss = student.loss(hidden_of(batch, student, memory.student), batch.targets, z_loss);
     backward(scale(loss, weight));
     return loss.value().item();
   };

@@ -9,18 +9,27 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
   stage.lr = options.transfer_lr;
   stage.cost = 2.7;
   stage.trains = [](const std::string& name) { return name.find(".attention.") != std::string::npos; };
-  stage.learn = [&](const Batch& batch, double weight) {
+  stage.learn = [&](const Batch& batch, double weight, Memory& memory) {
     int64_t replaced = 0;
     for (int64_t i = 0; i < student.layers(); i++) replaced += student.mixer(i).kind() == MixerKind::supra;
     double total = 0;
+    State* past = past_of(batch, student, memory.student);
     // the teacher's weights ask for no gradients: nothing of its pass is kept
-    teacher.hidden(batch.tokens, nullptr, batch.lengths, batch.cuts, [&](int64_t layer, const Var& input, const Var& output, const Steps& steps) {
+    State* taught = past_of(batch, teacher, memory.teacher);
+    const auto learn_layer = [&](int64_t layer, const Var& input, const Var& output, const Steps& steps) {
       const Mixer& mixer = student.mixer(layer);
       if (mixer.kind() != MixerKind::supra) return;
-      const Var error = relative_error(mixer.forward(input, steps, nullptr), output.value(), steps.lengths);
+      LayerState* state = past ? &past->layers[layer] : nullptr;
+      const Var error = relative_error(mixer.forward(input, steps, state), output.value(), steps.lengths);
       backward(scale(error, weight / static_cast<double>(replaced)));
       total += error.value().item() / static_cast<double>(replaced);
-    });
+      // one layer's history at a time
+      if (state) {
+        for (Var& part : state->parts) part = part.detach();
+      }
+    };
+    teacher.hidden(batch.tokens, taught, batch.lengths, batch.cuts, learn_layer);
+    if (past) past->positions = taught->positions;
     return total;
   };
   return stage;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "supra/state_file.h"
 #include "supra/training/checkpoint.h"
 
 namespace supra {
@@ -24,6 +25,10 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
     const std::vector<std::string> adapted = {".lora_", "_totrain_"};
     CHECK(o.only.empty() || o.only == adapted, "training: of a model with low-rank factors these and what is new are trained (leave --only away, --lora-on says where they are)");
     o.only = adapted;
+  }
+  for (int64_t i = 0; o.packing == Packing::carried && i < decoder.layers(); i++) {
+    CHECK(decoder.mixer(i).kind() != MixerKind::softmax,
+          "training: --pack carried needs a state of fixed size, layer %ld keeps its softmax (use --pack documents)", static_cast<long>(i));
   }
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
@@ -51,6 +56,7 @@ static Batch rows_of(const Batch& batch, int64_t begin, int64_t end) {
   Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0};
   if (!batch.cuts.empty()) part.cuts.assign(batch.cuts.begin() + begin, batch.cuts.begin() + end);
   if (!batch.lengths.empty()) part.lengths.assign(batch.lengths.begin() + begin, batch.lengths.begin() + end);
+  if (!batch.goes_on.empty()) part.goes_on.assign(batch.goes_on.begin() + begin, batch.goes_on.begin() + end);
   return part;
 }
 
@@ -59,14 +65,16 @@ static double targets_of(const Batch& batch) {
   return static_cast<double>(batch.targets.numel() - std::count(target, target + batch.targets.numel(), kIgnore));
 }
 
-double accumulate_gradients(const Stage& stage, const Batch& batch, int64_t parts) {
-  const int64_t rows = batch.tokens.dim(0) / parts;
+double accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<Memory>& memories) {
+  const int64_t parts = static_cast<int64_t>(memories.size()), rows = batch.tokens.dim(0) / parts;
   const double targets = targets_of(batch);
   double loss = 0;
   for (int64_t i = 0; i < parts; i++) {
     const Batch part = rows_of(batch, i * rows, (i + 1) * rows);
     const double weight = targets_of(part) / targets;
-    loss += weight * stage.learn(part, weight);
+    Memory& memory = memories[i];
+    loss += weight * stage.learn(part, weight, memory);
+    memory = {memory.student.detach(), memory.teacher.detach()};
   }
   return loss;
 }
@@ -85,7 +93,9 @@ class Run {
         o_(resolve(o, *model.decoder)),
         directory_(directory),
         hooks_(hooks),
+        teacher_(teacher),
         recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
+        memories_(o_.accumulate),
         loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing),
         steps_(step_count(o_)),
         ends_(stage_ends(recipe_, steps_)),
@@ -97,6 +107,7 @@ class Run {
     state_.batch_tokens = o_.batch_tokens;
     state_.sequence = o_.sequence;
     state_.corpus_tokens = corpus.tokens();
+    state_.packing = name_of(o_.packing);
   }
 
   TrainResult go() {
@@ -109,7 +120,7 @@ class Run {
       begin_stage(0);
     }
     if (hooks_.on_start) hooks_.on_start(state_.step);
-    while (state_.step < steps_ && !result_.interrupted) {
+    while (batches() < steps_ && !result_.interrupted) {
       if (hooks_.should_stop && hooks_.should_stop()) {
         result_.interrupted = true;
         save();
@@ -129,7 +140,10 @@ class Run {
   }
 
  private:
-  int64_t first_step(size_t stage) const { return stage == 0 ? 0 : ends_[stage - 1]; }
+  // Of this size, that the tokens so far are: the step, unless a run goes on with larger or smaller batches.
+  int64_t batches() const { return state_.tokens / o_.batch_tokens; }
+  // The first of a stage.
+  int64_t first_batch(size_t stage) const { return stage == 0 ? 0 : ends_[stage - 1]; }
   const Stage& stage() const { return recipe_.stages[state_.stage]; }
   double seconds() const { return spent_before_ + seconds_since(start_); }
   void note(const std::string& line) const {
@@ -177,6 +191,7 @@ class Run {
   void begin_stage(size_t index) {
     state_.stage = static_cast<int64_t>(index);
     state_.stage_begin = state_.step;
+    memories_.assign(memories_.size(), {});
     state_.stage_steps = 0;
     state_.mean_loss = state_.mean_norm = 0;
     make_optimizer();
@@ -198,7 +213,7 @@ class Run {
 
   Path save() {
     state_.seconds = seconds();
-    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep));
+    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep), memory_tensors());
     note("saved " + result_.checkpoint.string());
     return result_.checkpoint;
   }
@@ -215,17 +230,17 @@ class Run {
     return every > 0 && state_.tokens / every != (state_.tokens - o_.batch_tokens) / every;
   }
 
-  // What the first `step` steps cost, in forward passes of a batch.
-  double work_of(int64_t step) const {
+  // What the first batches cost, in forward passes of one.
+  double work_of(int64_t batches) const {
     double work = 0;
     for (size_t i = 0; i < ends_.size(); i++) {
-      work += static_cast<double>(std::clamp(step, first_step(i), ends_[i]) - first_step(i)) * recipe_.stages[i].cost;
+      work += static_cast<double>(std::clamp(batches, first_batch(i), ends_[i]) - first_batch(i)) * recipe_.stages[i].cost;
     }
     return work;
   }
 
   double seconds_left() const {
-    const double done = work_of(state_.step), speed = (done - work_before_) / (seconds_since(start_) - validation_seconds_);
+    const double done = work_of(batches()), speed = (done - work_before_) / (seconds_since(start_) - validation_seconds_);
     double left = (work_of(steps_) - done) / speed;
     if (validations_ > 0) {
       const double to_come = static_cast<double>(o_.tokens - state_.tokens) / static_cast<double>(o_.validate_every);
@@ -234,6 +249,8 @@ class Run {
     return left;
   }
 
+  NamedTensors memory_tensors() const;
+  void restore_memory(const Path& checkpoint);
   void resume();
   void step();
   void check_finite(double loss, double norm) const;
@@ -243,10 +260,12 @@ class Run {
   const TrainOptions o_;
   const Path directory_;
   const TrainHooks& hooks_;
+  const Decoder* teacher_;
   Recipe recipe_;
+  std::vector<Memory> memories_;  // one a part of the batch
   BatchLoader loader_;
   const int64_t steps_;
-  const std::vector<int64_t> ends_;  // the step at which each stage ends
+  const std::vector<int64_t> ends_;  // the batch at which each stage ends
   double work_before_ = 0;
   int64_t validations_ = 0;
   std::optional<Optimizer> optimizer_;
@@ -259,6 +278,36 @@ class Run {
   int64_t tokens_before_ = 0, tail_steps_ = 0;
 };
 
+static std::string part_prefix(size_t part, const char* whose) { return format("part%zu.%s.", part, whose); }
+
+NamedTensors Run::memory_tensors() const {
+  NamedTensors tensors;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    const auto add = [&](const char* whose, const State& state) {
+      if (state.batch() == 0) return;
+      const NamedTensors part = state_tensors(state, part_prefix(i, whose));
+      tensors.insert(tensors.end(), part.begin(), part.end());
+    };
+    add("student", memories_[i].student);
+    add("teacher", memories_[i].teacher);
+  }
+  return tensors;
+}
+
+void Run::restore_memory(const Path& checkpoint) {
+  const auto file = open_memory(checkpoint);
+  if (!file) return;
+  const int64_t rows = o_.batch_tokens / o_.sequence / o_.accumulate;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    const auto restore = [&](const char* whose, const Decoder* decoder, State& into) {
+      const std::string prefix = part_prefix(i, whose);
+      if (file->find(prefix + "positions")) into = read_state(*file, *decoder, rows, prefix);
+    };
+    restore("student", model_.decoder.get(), memories_[i].student);
+    restore("teacher", teacher_, memories_[i].teacher);
+  }
+}
+
 void Run::resume() {
   const std::optional<Path> last = latest_checkpoint(directory_);
   CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory_.c_str());
@@ -267,24 +316,36 @@ void Run::resume() {
     CHECK(then == now, "%s: was made with %s %lu, this run has %lu (%s)", last->c_str(), what, then, now, advice);
   };
   agree("--seed", saved.seed, state_.seed, "give the same");
-  agree("--batch-tokens", static_cast<uint64_t>(saved.batch_tokens), static_cast<uint64_t>(state_.batch_tokens), "give the same");
   agree("--seq-len", static_cast<uint64_t>(saved.sequence), static_cast<uint64_t>(state_.sequence), "give the same");
   agree("tokens of text", static_cast<uint64_t>(saved.corpus_tokens), static_cast<uint64_t>(state_.corpus_tokens),
         "give the same --data and --docs");
   CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --recipe)",
         last->c_str(), static_cast<long>(saved.stage), recipe_.stages.size());
-  CHECK(saved.step <= steps_, "%s: is %ld steps in, these --tokens are only %ld steps (give more --tokens)", last->c_str(),
-        static_cast<long>(saved.step), static_cast<long>(steps_));
+  CHECK(saved.tokens < o_.tokens + o_.batch_tokens, "%s: has been trained on %ld tokens, --tokens asks for %ld in all (give more --tokens)",
+        last->c_str(), static_cast<long>(saved.tokens), static_cast<long>(o_.tokens));
+  CHECK(saved.packing == state_.packing, "%s: was made with --pack %s, this run has %s (give the same)", last->c_str(),
+        saved.packing.c_str(), state_.packing.c_str());
+  const bool other_batches = saved.batch_tokens != o_.batch_tokens;
+  CHECK(!other_batches || o_.packing != Packing::carried,
+        "%s: was made with --batch-tokens %ld, this run has %ld: rows that are carried cannot become more or fewer (give the same)",
+        last->c_str(), static_cast<long>(saved.batch_tokens), static_cast<long>(o_.batch_tokens));
   state_ = saved;
+  state_.batch_tokens = o_.batch_tokens;
+  state_.made_by = o_.made_by;
   make_optimizer();
   load_checkpoint(*last, model_, *optimizer_);
+  restore_memory(*last);
   stage_start_ = checkpoint_path(directory_, saved.stage_begin);
   spent_before_ = saved.seconds;
   tokens_before_ = saved.tokens;
-  work_before_ = work_of(saved.step);
+  work_before_ = work_of(batches());
   loader_.seek(saved.position);
   result_.checkpoint = *last;
-  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(steps_)));
+  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(saved.step + steps_ - batches())));
+  if (!other_batches) return;
+  note(format("batches of %ld tokens from here on, %ld before: %ld steps are left; the learning rate goes on from where it was, "
+              "and is not adapted to the batch (see --lr)",
+              static_cast<long>(o_.batch_tokens), static_cast<long>(saved.batch_tokens), static_cast<long>(steps_ - batches())));
 }
 
 void Run::check_finite(double loss, double norm) const {
@@ -314,14 +375,14 @@ bool Run::is_outlier(double loss, double norm) {
 
 void Run::step() {
   const size_t index = static_cast<size_t>(state_.stage);
-  const int64_t first = first_step(index), count = ends_[index] - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
+  const int64_t first = first_batch(index), count = ends_[index] - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
   const Schedule schedule{o_.schedule, stage().lr, stage().lr * o_.min_lr_ratio, warmup, count};
 
   TrainStep shown;
   shown.stage = stage().name;
-  shown.lr = schedule.at(state_.step - first);
-  shown.loss = accumulate_gradients(stage(), loader_.next(), o_.accumulate);
-  if (state_.step == first) {
+  shown.lr = schedule.at(std::max<int64_t>(0, batches() - first));
+  shown.loss = accumulate_gradients(stage(), loader_.next(), memories_);
+  if (state_.step == state_.stage_begin) {
     const std::vector<std::string> missed = optimizer_->without_gradient();
     result_.without_gradient.insert(result_.without_gradient.end(), missed.begin(), missed.end());
   }
@@ -337,15 +398,15 @@ void Run::step() {
   state_.tokens += o_.batch_tokens;
   state_.position = loader_.position();
 
-  const bool done = state_.step == steps_, stage_done = state_.step == ends_[index];
+  const bool done = batches() >= steps_, stage_done = batches() >= ends_[index];
   if (hooks_.validate && (stage_done || crossed(o_.validate_every))) shown.valid_nll = validate();
   state_.valid_nll = shown.valid_nll;
-  if (state_.step > steps_ - std::max<int64_t>(1, steps_ / 20)) {
+  if (batches() > steps_ - std::max<int64_t>(1, steps_ / 20)) {
     tail_ += shown.loss;
     tail_steps_++;
   }
   shown.step = state_.step;
-  shown.steps = steps_;
+  shown.steps = state_.step + std::max<int64_t>(0, steps_ - batches());
   shown.tokens = state_.tokens;
   shown.seconds = seconds();
   shown.tokens_per_second = static_cast<double>(state_.tokens - tokens_before_) / (seconds_since(start_) - validation_seconds_);

@@ -1,0 +1,42 @@
+#include "supra/state_file.h"
+
+#include <algorithm>
+
+namespace supra {
+
+static std::string part_name(size_t layer, size_t part) { return format("layers.%zu.state.%zu", layer, part); }
+
+NamedTensors state_tensors(const State& state, const std::string& prefix) {
+  NamedTensors tensors = {{prefix + "positions", Tensor::of(state.positions)}};
+  for (size_t i = 0; i < state.layers.size(); i++) {
+    const std::vector<Var>& parts = state.layers[i].parts;
+    for (size_t k = 0; k < parts.size(); k++) tensors.push_back({prefix + part_name(i, k), parts[k].value()});
+  }
+  return tensors;
+}
+
+State read_state(const WeightReader& file, const Decoder& decoder, int64_t batch, const std::string& prefix) {
+  State state = decoder.init_state(batch);
+  const Tensor positions = file.get(prefix + "positions", {batch}, Dtype::i64);
+  std::copy_n(positions.data<int64_t>(), batch, state.positions.begin());
+  const auto [least, most] = std::minmax_element(state.positions.begin(), state.positions.end());
+  CHECK(*least >= 0, "%s: holds the position %ld (the file is damaged)", file.path().c_str(), static_cast<long>(*least));
+  for (size_t i = 0; i < state.layers.size(); i++) {
+    for (size_t k = 0; k < state.layers[i].parts.size(); k++) {
+      const std::string name = prefix + part_name(i, k);
+      const Tensor part = file.get(name);
+      Shape expected = state.layers[i].parts[k].shape();
+      // a KV cache has at least the rows that were written
+      if (decoder.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax && part.rank() == 4) {
+        expected[1] = std::max(part.dim(1), *most);
+      }
+      CHECK(part.shape() == expected && part.dtype() == Dtype::f32,
+            "%s: %s is %s, this model needs %s (the state belongs to another model)", file.path().c_str(), name.c_str(),
+            to_string(part.shape()).c_str(), to_string(expected).c_str());
+      state.layers[i].parts[k] = Var(part.clone());
+    }
+  }
+  return state;
+}
+
+}  // namespace supra

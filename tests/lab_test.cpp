@@ -1,0 +1,96 @@
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "tests/support.h"
+#include "tests/tiny_model.h"
+#include "tools/command.h"
+#include "tools/story_grammar.h"
+
+namespace supra {
+namespace {
+
+// supra lab with a teacher of a few thousand parameters that knows nothing, on stories of the grammar.
+class LabTest : public testing::Test {
+ protected:
+  LabTest() {
+    Config config = tiny_config(MixerKind::softmax);
+    config.context = 256;
+    write_file_atomically(dir_.path() / "tok.bin", story_vocabulary());
+    Model model;
+    model.tokenizer = load_tokenizer(dir_.path() / "tok.bin");
+    config.vocab = model.tokenizer->size();
+    model.decoder = make_decoder(config);
+    model.decoder->init_weights(1);
+    save_model(model, dir_.path() / "teacher");
+  }
+
+  // What it prints.
+  std::string run(std::vector<std::string> words) {
+    // no file of another place: the texts are to come from the grammar
+    for (const char* flag : {"--data=", "--valid=", "--test="}) words.push_back(flag);
+    words.insert(words.end(), {"--teacher", dir_.path() / "teacher", "-o", out_, "--tokens", "8k"});
+    testing::internal::CaptureStdout();
+    Args args("lab", "", std::move(words));
+    const int code = run_lab(args);
+    const std::string printed = testing::internal::GetCapturedStdout();
+    EXPECT_EQ(code, 0);
+    return printed;
+  }
+
+  TempDir dir_;
+  Path out_ = dir_.path() / "out";
+};
+
+std::vector<std::vector<std::string>> read_csv(const Path& path) {
+  std::vector<std::vector<std::string>> rows;
+  std::istringstream text(read_file(path));
+  for (std::string line; std::getline(text, line);) {
+    std::istringstream fields(line);
+    rows.emplace_back();
+    for (std::string field; std::getline(fields, field, ',');) rows.back().push_back(field);
+  }
+  return rows;
+}
+
+TEST_F(LabTest, EveryStudentHasItsRowItsLogAndItsLine) {
+  const std::string table = run({});
+  const auto rows = read_csv(out_ / "lab.csv");
+  const std::vector<std::string> names = {"student", "teacher", "calibrated", "supra", "transfer", "distill", "gated-distill", "wide-gated-distill"};
+  ASSERT_EQ(rows.size(), names.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i][0], names[i]);
+    EXPECT_NE(table.find("\n" + names[i] + " "), std::string::npos) << table;
+    ASSERT_EQ(rows[i].size(), 10u);
+    for (size_t c = 1; i > 0 && c < 10; ++c) {
+      size_t end = 0;
+      EXPECT_TRUE(std::isfinite(std::stod(rows[i][c], &end)));
+      EXPECT_EQ(end, rows[i][c].size()) << rows[i][c];
+    }
+    if (i < 3) continue;
+    EXPECT_EQ(rows[i][2], "8192");
+    EXPECT_TRUE(std::filesystem::exists(out_ / names[i] / "config.json"));
+    EXPECT_EQ(read_csv(out_ / (names[i] + ".csv")).size(), 9u) << "eight steps and the names of the columns";
+  }
+  EXPECT_EQ(read_file(out_ / "lab.png").substr(1, 3), "PNG");
+}
+
+TEST_F(LabTest, StudentsAreChosenAndTheirSeedsHaveAMean) {
+  const std::string table = run({"--students", "calibrated", "supra", "--seeds", "2"});
+  const auto rows = read_csv(out_ / "lab.csv");
+  ASSERT_EQ(rows.size(), 6u);
+  double mean = 0;
+  for (size_t i : {4, 5}) {
+    EXPECT_EQ(rows[i][0] + rows[i][1], "supra" + std::to_string(i - 4));
+    mean += std::stod(rows[i][5]) / 2;
+  }
+  EXPECT_NE(rows[4][5], rows[5][5]) << "two seeds, two students";
+  const size_t at = table.find("supra                mean");
+  ASSERT_NE(at, std::string::npos) << table;
+  EXPECT_NE(table.substr(at, table.find('\n', at) - at).find(format("%.4f ", mean)), std::string::npos) << table;
+  EXPECT_THROW(run({"--students", "distil"}), UsageError);
+  testing::internal::GetCapturedStdout();
+}
+
+}  // namespace
+}  // namespace supra

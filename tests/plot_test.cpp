@@ -241,7 +241,7 @@ TEST(Chart, TheLegendCoversNoLine) {
   for (const auto& [y, count] : cases) {
     Panel panel{"y", {}, {}, {}, false};
     for (size_t i = 0; i < count; ++i) {
-      panel.series.push_back({"a very long name of a run", {}, y, 0, false, {}});
+      panel.series.push_back({"a long name of a run", {}, y, 0, false, {}});
       for (size_t x = 0; x < y.size(); ++x) panel.series.back().x.push_back(double(x));
     }
     const Canvas canvas = draw({"", "x", {panel}}, 600, 300);

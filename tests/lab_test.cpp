@@ -70,8 +70,9 @@ TEST_F(LabTest, EveryStudentHasItsRowItsLogAndItsLine) {
   for (size_t i = 0; i < rows.size(); ++i) {
     EXPECT_EQ(rows[i][0], names[i]);
     EXPECT_NE(text.find("\n" + names[i] + " "), std::string::npos) << text;
-    ASSERT_EQ(rows[i].size(), 10u);
-    for (size_t c = 1; i > 0 && c < 10; ++c) {
+    // no story of the grammar repeats a word behind 128 tokens: the last field is empty
+    ASSERT_EQ(rows[i].size(), i == 0 ? 10u : 9u);
+    for (size_t c = 1; i > 0 && c < 9; ++c) {
       size_t end = 0;
       EXPECT_TRUE(std::isfinite(std::stod(rows[i][c], &end)));
       EXPECT_EQ(end, rows[i][c].size()) << rows[i][c];

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -63,13 +64,17 @@ std::vector<std::vector<int32_t>> sequences_of(const Lab& lab, const Tokenizer& 
 // What a row shows of a student.
 struct Score {
   double tokens = 0, seconds = 0, valid = 0, test = 0;
-  double recall[std::size(kDistances)] = {};
+  double recall[std::size(kDistances)] = {};  // not a number where the stories have no such distance
 };
 
 Score measure(const Lab& lab, const Decoder& decoder, int64_t tokens, double seconds) {
   Score score = {static_cast<double>(tokens), seconds, evaluate(decoder, lab.valid).nll, evaluate(decoder, lab.test).nll};
   const std::vector<Recalled> spans = recalled(decoder, lab.stories.recall);
-  for (size_t i = 0; i < std::size(kDistances); i++) score.recall[i] = share_recalled(spans, kDistances[i].first, kDistances[i].second);
+  for (size_t i = 0; i < std::size(kDistances); i++) {
+    const int64_t least = kDistances[i].first, most = kDistances[i].second;
+    const bool any = std::any_of(spans.begin(), spans.end(), [&](const Recalled& r) { return r.distance >= least && r.distance <= most; });
+    score.recall[i] = any ? share_recalled(spans, least, most) : NAN;
+  }
   return score;
 }
 
@@ -87,7 +92,7 @@ Score mean(const std::vector<Score>& scores) {
 void show(const std::string& name, const std::string& seed, const Score& s) {
   printf("%-20s %4s %8s %7s   %.4f   %.4f  ", name.c_str(), seed.c_str(), format_count(s.tokens).c_str(),
          format_time(s.seconds).c_str(), s.valid, s.test);
-  for (const double share : s.recall) printf(" %4.0f %%", 100 * share);
+  for (const double share : s.recall) printf(" %6s", std::isnan(share) ? "-" : format("%.0f %%", 100 * share).c_str());
   printf("\n");
   fflush(stdout);
 }
@@ -96,7 +101,7 @@ void show(const std::string& name, const std::string& seed, const Score& s) {
 void record(Lab& lab, const std::string& name, int64_t seed, const Score& s) {
   show(name, std::to_string(seed), s);
   lab.csv += format("%s,%ld,%.0f,%.1f,%.6f,%.6f", name.c_str(), static_cast<long>(seed), s.tokens, s.seconds, s.valid, s.test);
-  for (const double share : s.recall) lab.csv += format(",%.4f", share);
+  for (const double share : s.recall) lab.csv += std::isnan(share) ? "," : format(",%.4f", share);
   lab.csv += "\n";
   write_file_atomically(lab.output / "lab.csv", lab.csv);
 }

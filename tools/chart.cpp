@@ -139,13 +139,13 @@ double highest(const Panel& panel, const Range& x) {
   return panel.falls && !later.empty() && all.high - later.high > 0.3 * (later.high - all.low) ? later.high : all.high;
 }
 
-// A corner of the panel where the legend covers no line; the vertical axis may grow for it.
-void make_room(Layout& layout) {
+// A corner of the panel where the legend covers no line; the vertical axis may grow for it, by `most` of its span.
+void make_room(Layout& layout, double most) {
   Frame& f = layout.frame;
   const Legend& legend = layout.legend;
   const double high = f.y.high, span = high - f.y.low, gap = 10;
   const double xs[] = {f.right - legend.width - gap, f.left + gap}, ys[] = {f.top + gap, f.bottom - legend.height - gap};
-  for (const double more : {0.0, 0.1, 0.2, 0.35}) {
+  for (double more = 0; more <= most; more += 0.1) {
     f.y.high = high + span * more;
     Lines lines = lines_of(f, layout.panel);
     for (const auto& [name, value] : layout.panel.levels) lines.push_back({f.place(f.x.low, value), f.place(f.x.high, value)});
@@ -160,14 +160,14 @@ void make_room(Layout& layout) {
   f.y.high = high;
 }
 
-Layout lay_out(const Panel& panel, Frame frame) {
+Layout lay_out(const Panel& panel, Frame frame, double most) {
   frame.y.include(highest(panel, frame.x));
   for (const Series& series : panel.series)
     for (Point p : values(series)) frame.y.include(std::min(p.y, frame.y.high));
   for (const auto& [name, value] : panel.levels) frame.y.include(value);
   frame.y.widen(0.06);
   Layout layout = {panel, Legend(panel.series), frame, {}};
-  if (layout.has_legend()) make_room(layout);
+  if (layout.has_legend()) make_room(layout, most);
   return layout;
 }
 
@@ -196,25 +196,29 @@ Canvas draw(const Chart& chart, int width, int height) {
   const double left = 96, top = chart.title.empty() ? 20 : 50, bottom = height - 60, gap = 24;
   const double panel_height = (bottom - top - gap * double(chart.panels.size() - 1)) / double(chart.panels.size());
   double right = width - 28;
-  const auto lay_out_all = [&] {
+  const auto lay_out_all = [&](double most) {
     CHECK(right - left >= 100 && panel_height >= 60, "chart: %d x %d pixels are too few for %zu panels", width, height,
           chart.panels.size());
     std::vector<Layout> layouts;
     for (const Panel& panel : chart.panels) {
       const double panel_top = top + (panel_height + gap) * double(layouts.size());
-      layouts.push_back(lay_out(panel, {left, panel_top, right, panel_top + panel_height, x, {}}));
+      layouts.push_back(lay_out(panel, {left, panel_top, right, panel_top + panel_height, x, {}}, most));
     }
     return layouts;
   };
-  std::vector<Layout> layouts = lay_out_all();
-  // Where one legend finds no room in its panel, all stand beside theirs.
+  std::vector<Layout> layouts = lay_out_all(0.35);
+  // Where one legend finds no room in its panel, all stand beside theirs, if that leaves the panels most of the width.
   const auto is_homeless = [](const Layout& l) { return l.has_legend() && !l.corner; };
   if (std::any_of(layouts.begin(), layouts.end(), is_homeless)) {
     double widest = 0;
     for (const Layout& l : layouts) widest = std::max(widest, l.legend.width);
-    right -= widest;
-    layouts = lay_out_all();
-    for (Layout& l : layouts) l.corner.reset();
+    const bool beside = widest < 0.4 * (right - left);
+    if (beside) right -= widest;
+    layouts = lay_out_all(beside ? 0 : 2);
+    for (Layout& l : layouts) {
+      if (beside) l.corner.reset();
+      else if (!l.corner) l.corner = Point{right - l.legend.width, l.frame.top};
+    }
   }
 
   Canvas canvas(width, height, kPaper);

@@ -199,7 +199,8 @@ void draw(const Lab& lab, const std::vector<Student>& students, const Decoder& t
   PlotOptions plot;
   plot.y = {"valid_nll"};
   plot.teacher = evaluate(teacher, lab.valid).nll;
-  plot.title = "Students of " + lab.teacher_path.stem().string() + ", " + format_count(static_cast<double>(lab.tokens)) + " tokens each";
+  const Path name = std::filesystem::is_directory(lab.teacher_path) ? lab.teacher_path : lab.teacher_path.stem();
+  plot.title = "Students of " + name.string() + ", " + format_count(static_cast<double>(lab.tokens)) + " tokens each";
   plot_runs(logs, lab.output / "lab.png", plot);
 }
 

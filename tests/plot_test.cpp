@@ -244,14 +244,14 @@ TEST(Chart, TheLegendCoversNoLine) {
       panel.series.push_back({"a long name of a run", {}, y, 0, false, {}});
       for (size_t x = 0; x < y.size(); ++x) panel.series.back().x.push_back(double(x));
     }
-    const Canvas canvas = draw({"", "x", {panel}}, 600, 300);
+    const Canvas canvas = draw({"", "x", {panel}}, 800, 300);
     // The line is seen in every column of the panel; between a sample and its name there is nothing else.
-    int first = 600, last = 0, seen = 0;
-    for (int x = 0; x < 600; ++x) {
+    int first = 800, last = 0, seen = 0;
+    for (int x = 0; x < 800; ++x) {
       if (!has_line(canvas, x, 0, x + 1, 300)) continue;
       first = std::min(first, x), last = x, seen++;
     }
-    EXPECT_GT(last - first, 250);
+    EXPECT_GT(last - first, 400);
     EXPECT_LT(last - first + 1 - seen, 25) << count << " of " << y.size() << " points";
   }
 }

@@ -39,7 +39,7 @@ void declare(Args& args, TrainFlags& f) {
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
   args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
   args.flag(&o.recipe.lr, "--lr", "X", "peak learning rate; 0: by the model's size");
-  args.flag(&o.min_lr_ratio, "--min-lr-ratio", "X", "last learning rate of a stage over its peak").at_least(0);
+  args.flag(&o.min_lr, "--min-lr", "X", "last learning rate of every stage; below 0: a tenth of its peak");
   args.choice(&o.schedule, "--schedule",
               {{"cosine", Schedule::Kind::cosine}, {"linear", Schedule::Kind::linear}, {"wsd", Schedule::Kind::wsd}, {"constant", Schedule::Kind::constant}},
               "of the learning rate; wsd falls over the last fifth");

@@ -376,7 +376,7 @@ bool Run::is_outlier(double loss, double norm) {
 void Run::step() {
   const size_t index = static_cast<size_t>(state_.stage);
   const int64_t first = first_batch(index), count = ends_[index] - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
-  const Schedule schedule{o_.schedule, stage().lr, stage().lr * o_.min_lr_ratio, warmup, count};
+  const Schedule schedule{o_.schedule, stage().lr, o_.min_lr < 0 ? 0.1 * stage().lr : o_.min_lr, warmup, count};
 
   TrainStep shown;
   shown.stage = stage().name;

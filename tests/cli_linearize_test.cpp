@@ -32,9 +32,15 @@ const std::vector<LayerFlags>& layer_flags() {
       {{"--output-gate"}, "output_gate", "true", "_totrain_z.weight"},
       {{"--qk-norm"}, "qk_norm", "\"whole\"", "_totrain_q_norm.weight"},
       {{"--keep-softmax", "0"}, "mixers", R"(["softmax", "supra"])", ""},
-      {{"--decay", "none", "--feature-map", "per-head", "--rope", "before-map", "--output-norm", "denominator"},
-       "output_norm", "\"denominator\"", ""},
-      {{"--mixer", "gated", "--key-dim", "16", "--output-gate", "--qk-norm", "--init", "identity"}, "key_dim", "16", "_totrain_decay.bias"}};
+      {{"--decay", "none", "--feature-map", "per-head", "--rope", "before-map", "--output-norm",
+        "denominator"},
+       "output_norm",
+       "\"denominator\"",
+       ""},
+      {{"--mixer", "gated", "--key-dim", "16", "--output-gate", "--qk-norm", "--init", "identity"},
+       "key_dim",
+       "16",
+       "_totrain_decay.bias"}};
   return all;
 }
 
@@ -45,7 +51,8 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 // A student in DIR, and what linearize says of it in JSON.
-Json linearize_with(const std::string& teacher, const std::string& directory, std::vector<std::string> words) {
+Json linearize_with(const std::string& teacher, const std::string& directory,
+                    std::vector<std::string> words) {
   words.insert(words.begin(), {"linearize", teacher, "-o", directory, "--json"});
   const Outcome outcome = supra_run(words);
   EXPECT_EQ(outcome.code, 0) << joined(words) << outcome.err;
@@ -71,16 +78,19 @@ TEST_F(CliTest, EveryFlagOfALayerMakesThatLayer) {
       EXPECT_TRUE(weights_of(at("variant")).count("layers.1.attention." + flags.tensor));
     }
     // in chunks, step by step, and behind a quantization of its weights
-    std::vector<std::string> words = {"eval", at("variant"), "--text", at("text.txt"), "--max-tokens", "300", "--json"};
+    std::vector<std::string> words = {"eval",         at("variant"), "--text", at("text.txt"),
+                                      "--max-tokens", "300",         "--json"};
     const double chunked = expect_json(supra_run(words), {}).number("nll");
     words.push_back("--recurrent");
     EXPECT_NEAR(expect_json(supra_run(words), {}).number("nll"), chunked, 1e-4);
-    const std::vector<std::string> small = {"quantize", at("variant"), "-o", at("small"), "--dtype", "q8_0", "--check", at("text.txt"),
-                                            "--max-tokens", "300", "--json"};
+    const std::vector<std::string> small = {"quantize",     at("variant"), "-o",      at("small"),
+                                            "--dtype",      "q8_0",        "--check", at("text.txt"),
+                                            "--max-tokens", "300",         "--json"};
     const Json quantized = expect_json(supra_run(small), {"bytes", "kept_bf16"});
     EXPECT_NEAR(quantized.number("nll_before"), chunked, 1e-4);
     EXPECT_NEAR(quantized.number("nll"), chunked, 0.1);
-    EXPECT_EQ(expect_json(supra_run({"inspect", at("small"), "--json"}), {}).at("config").dump(), seen.at("config").dump());
+    EXPECT_EQ(expect_json(supra_run({"inspect", at("small"), "--json"}), {}).at("config").dump(),
+              seen.at("config").dump());
   }
 }
 
@@ -101,16 +111,19 @@ TEST_F(CliTest, InspectNamesTheVariant) {
     linearize_with(at("teacher"), at("variant"), std::move(words));
     return supra_run({"inspect", at("variant"), "--tensors"}).out;
   };
-  const std::string wide = inspected({"--mixer", "gated", "--key-dim", "16", "--output-gate", "--output-norm", "none"});
+  const std::string wide =
+      inspected({"--mixer", "gated", "--key-dim", "16", "--output-gate", "--output-norm", "none"});
   EXPECT_SAYS(wide, "4 heads of 8");
   EXPECT_SAYS(wide, "gated       layers 0-1, 16 features a head, outputs without a norm, an output gate");
   // two layers, four heads of 16 x 8
   EXPECT_SAYS(wide, "state       4.10 kB a sequence\n");
   EXPECT_SAYS(wide, "_totrain_z.weight");
-  const std::string t2r = inspected({"--mixer", "learned-decay", "--feature-map", "per-head", "--rope", "before-map", "--output-norm",
-                                     "denominator", "--keep-softmax", "1"});
+  const std::string t2r = inspected({"--mixer", "learned-decay", "--feature-map", "per-head", "--rope",
+                                     "before-map", "--output-norm", "denominator", "--keep-softmax", "1"});
   EXPECT_SAYS(t2r, "softmax     layers 1\n");
-  EXPECT_SAYS(t2r, "learned-decay layers 0, a feature map per head, rotated before the map, outputs over their sum of weights");
+  EXPECT_SAYS(t2r,
+              "learned-decay layers 0, a feature map per head, rotated before the map, outputs over their "
+              "sum of weights");
   EXPECT_SAYS(t2r, "a sequence and 256 B a token");
 }
 
@@ -118,7 +131,10 @@ TEST_F(CliTest, InspectNamesTheVariant) {
 TEST_F(CliTest, GatedAndLearnedStartAsSupra) {
   const auto loss = [](const std::string& mixer, const std::string& decay) {
     linearize_with(at("teacher"), at("variant"), {"--mixer", mixer, "--decay", decay});
-    return expect_json(supra_run({"eval", at("variant"), "--text", at("text.txt"), "--max-tokens", "500", "--json"}), {}).number("nll");
+    return expect_json(
+               supra_run({"eval", at("variant"), "--text", at("text.txt"), "--max-tokens", "500", "--json"}),
+               {})
+        .number("nll");
   };
   for (const char* decay : {"lightning", "retnet"}) {
     const double supra = loss("supra", decay);
@@ -132,8 +148,9 @@ TEST_F(CliTest, CalibrationFitsTheOutputProjections) {
   linearize_with(at("teacher"), at("plain"), {"--mixer", "gated"});
   const auto plain = weights_of(at("plain"));
   for (const std::string kind : {"ridge", "heads"}) {
-    linearize_with(at("teacher"), at(kind), {"--mixer", "gated", "--calibrate", at("text.txt"), "--docs", "<end>", "--calibration", kind,
-                                             "--calibrate-tokens", "1k"});
+    linearize_with(at("teacher"), at(kind),
+                   {"--mixer", "gated", "--calibrate", at("text.txt"), "--docs", "<end>", "--calibration",
+                    kind, "--calibrate-tokens", "1k"});
     for (const auto& [name, tensor] : weights_of(at(kind))) {
       const Tensor& before = plain.at(name);
       const bool fitted = name.ends_with("out_proj.weight");
@@ -149,7 +166,9 @@ TEST_F(CliTest, CalibrationFitsTheOutputProjections) {
     }
   }
   // other text, another fit
-  linearize_with(at("teacher"), at("more"), {"--mixer", "gated", "--calibrate", at("text.txt"), "--docs", "<end>", "--calibrate-tokens", "3k"});
+  linearize_with(
+      at("teacher"), at("more"),
+      {"--mixer", "gated", "--calibrate", at("text.txt"), "--docs", "<end>", "--calibrate-tokens", "3k"});
   EXPECT_FALSE(same_bits(weights_of(at("more")).at("layers.0.attention.out_proj.weight"),
                          weights_of(at("ridge")).at("layers.0.attention.out_proj.weight")));
 }
@@ -166,7 +185,8 @@ TEST_F(CliTest, LinearizeSaysWhatDoesNotGoTogether) {
   expect_error(with({"--key-dim", "7"}), {"7", "pairs"});
   expect_error(with({"--decay-start", "-1"}), {"-1", "positive"});
   expect_error(with({"--calibrate", at("nowhere")}), {"nowhere"});
-  for (const char* flag : {"--mixer", "--decay", "--feature-map", "--rope", "--output-norm", "--calibration", "--init"}) {
+  for (const char* flag :
+       {"--mixer", "--decay", "--feature-map", "--rope", "--output-norm", "--calibration", "--init"}) {
     EXPECT_EQ(with({flag, "bogus"}).code, 2) << flag;
   }
   EXPECT_FALSE(std::filesystem::exists(at("refused")));

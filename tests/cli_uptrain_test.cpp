@@ -17,14 +17,16 @@ class UptrainTest : public CliTest {
  protected:
   // Runs of a gated student, twenty steps of 128 tokens unless the words say otherwise.
   static Outcome uptrain(const std::string& from, const std::string& to, std::vector<std::string> words) {
-    const std::vector<std::string> common = {"uptrain", at(from),  "-o",     at(to), "--overwrite", "--data",   at("text.txt"), "--docs",
-                                             "<end>",   "--json",  "--lr",   "1e-2", "--seq-len",   "32",       "--batch-tokens", "128",
-                                             "--log",   at("run.csv"), "--tokens", "2560"};
+    const std::vector<std::string> common = {
+        "uptrain",        at(from), "-o",     at(to),        "--overwrite", "--data",    at("text.txt"),
+        "--docs",         "<end>",  "--json", "--lr",        "1e-2",        "--seq-len", "32",
+        "--batch-tokens", "128",    "--log",  at("run.csv"), "--tokens",    "2560"};
     words.insert(words.begin(), common.begin(), common.end());
     return supra_run(words);
   }
   static void gated(const std::string& name) {
-    const Outcome outcome = supra_run({"linearize", at("teacher"), "-o", at(name), "--mixer", "gated", "--output-gate"});
+    const Outcome outcome =
+        supra_run({"linearize", at("teacher"), "-o", at(name), "--mixer", "gated", "--output-gate"});
     ASSERT_EQ(outcome.code, 0) << outcome.err;
   }
   static std::map<std::string, Tensor> weights(const std::string& name) {
@@ -34,10 +36,12 @@ class UptrainTest : public CliTest {
     return all;
   }
   // Which weights differ is what `trained` says of their names.
-  static void expect_trained(const std::string& from, const std::string& to, const std::function<bool(const std::string&)>& trained) {
+  static void expect_trained(const std::string& from, const std::string& to,
+                             const std::function<bool(const std::string&)>& trained) {
     const auto before = weights(from), after = weights(to);
     ASSERT_EQ(before.size(), after.size());
-    for (const auto& [name, tensor] : before) EXPECT_NE(same_bits(tensor, after.at(name)), trained(name)) << name;
+    for (const auto& [name, tensor] : before)
+      EXPECT_NE(same_bits(tensor, after.at(name)), trained(name)) << name;
   }
   // A column of the log.
   static std::vector<double> logged(size_t column) {
@@ -67,7 +71,8 @@ TEST_F(UptrainTest, SchedulesFallAsTheySay) {
       {"wsd", {1, 1 - (end - 0.8) / 0.2}},
       {"cosine", {0.5 * (1 + std::cos(M_PI * half)), 0.5 * (1 + std::cos(M_PI * end))}}};
   for (const auto& [name, rates] : expected) {
-    const Outcome outcome = uptrain("student", "run", {"--schedule", name, "--min-lr-ratio", "0", "--warmup", "0.05"});
+    const Outcome outcome =
+        uptrain("student", "run", {"--schedule", name, "--min-lr-ratio", "0", "--warmup", "0.05"});
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     const std::vector<double> lr = logged(kLr);
     ASSERT_EQ(lr.size(), 20u);
@@ -92,9 +97,11 @@ TEST_F(UptrainTest, NewWeightsFirstThenAll) {
 
 TEST_F(UptrainTest, FreezesAndScalesByName) {
   gated("student");
-  EXPECT_EQ(uptrain("student", "run", {"--only", "_totrain_", "norm", "--freeze", "layers.1.*decay"}).code, 0);
+  EXPECT_EQ(uptrain("student", "run", {"--only", "_totrain_", "norm", "--freeze", "layers.1.*decay"}).code,
+            0);
   expect_trained("student", "run", [](const std::string& name) {
-    return (is_new(name) || name.find("norm") != name.npos) && name.find("layers.1.attention._totrain_decay") == name.npos;
+    return (is_new(name) || name.find("norm") != name.npos) &&
+           name.find("layers.1.attention._totrain_decay") == name.npos;
   });
   EXPECT_EQ(uptrain("student", "run", {"--new-lr", "0"}).code, 0);
   expect_trained("student", "run", [](const std::string& name) { return !is_new(name); });
@@ -134,7 +141,8 @@ TEST_F(UptrainTest, OutliersAreNotedAndSkipped) {
   EXPECT_SAYS(skipped({"--outliers", "0.01", "--skip-outliers", "--schedule", "constant"}), "; skipped");
   const auto stopped = weights("run");
   EXPECT_EQ(uptrain("student", "twenty", {"--schedule", "constant", "--warmup", "0.075"}).code, 0);
-  for (const auto& [name, tensor] : weights("twenty")) EXPECT_TRUE(same_bits(tensor, stopped.at(name))) << name;
+  for (const auto& [name, tensor] : weights("twenty"))
+    EXPECT_TRUE(same_bits(tensor, stopped.at(name))) << name;
 }
 
 TEST_F(UptrainTest, LowRankFactorsAreMergedIntoWhatIsPublished) {
@@ -142,7 +150,8 @@ TEST_F(UptrainTest, LowRankFactorsAreMergedIntoWhatIsPublished) {
   EXPECT_EQ(uptrain("student", "run", {"--lora", "2"}).code, 0);
   EXPECT_LT(logged(kLoss).back(), logged(kLoss).front());
   expect_trained("student", "run", [](const std::string& name) {
-    return is_new(name) || name.find("attention.in_proj") != name.npos || name.find("attention.out_proj") != name.npos;
+    return is_new(name) || name.find("attention.in_proj") != name.npos ||
+           name.find("attention.out_proj") != name.npos;
   });
 }
 
@@ -150,7 +159,8 @@ TEST_F(UptrainTest, ADryRunPlansAndWritesNothing) {
   gated("student");
   const auto plan = [](std::vector<std::string> words) {
     words.push_back("--dry-run");
-    const Json json = expect_json(uptrain("student", "planned", words), {"stages", "batch_tokens", "sequence", "epochs"});
+    const Json json =
+        expect_json(uptrain("student", "planned", words), {"stages", "batch_tokens", "sequence", "epochs"});
     EXPECT_FALSE(std::filesystem::exists(at("planned")));
     std::map<std::string, int64_t> bytes;
     for (const char* key : {"weights", "gradients", "moments", "activations", "loss", "teacher", "peak"}) {
@@ -161,7 +171,8 @@ TEST_F(UptrainTest, ADryRunPlansAndWritesNothing) {
     bytes["steps"] = stage.integer("steps");
     return bytes;
   };
-  auto all = plan({}), fewer = plan({"--only", "_totrain_"}), again = plan({"--activation-checkpointing"}), parts = plan({"--accumulate", "4"});
+  auto all = plan({}), fewer = plan({"--only", "_totrain_"}), again = plan({"--activation-checkpointing"}),
+       parts = plan({"--accumulate", "4"});
   auto taught = plan({"--recipe", "distill", "--teacher", at("teacher")});
   EXPECT_EQ(all["steps"], 20);
   EXPECT_EQ(taught["steps"], 14);

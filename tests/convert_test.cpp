@@ -128,18 +128,20 @@ TEST(Convert, SupraModelsGoToOpenLmAndNowhereElse) {
   }
 }
 
-// What linear_open_lm cannot compute is refused by name, before anything is written; the rest says so in its own keys.
+// What linear_open_lm cannot compute is refused by name, before anything is written; the rest says so in its
+// own keys.
 TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
-  const std::map<std::string, std::string> refused = {{"per_head_map", "per_head_feature_map true"},
-                                                      {"learned_decay", "decay.source \"learned\""},
-                                                      {"gated", "decay.source \"gated\""},
-                                                      {"denominator", "output_norm \"denominator\""},
-                                                      {"output_gate_without_norm", "output_norm \"none\", output_gate true"},
-                                                      {"rope_before_map", "rope_before_map true"},
-                                                      {"norm_per_head", "qk_norm \"per_head\""},
-                                                      {"t2r", "per_head_feature_map true, rope_before_map true"},
-                                                      {"everything", "decay.source \"gated\", output_gate true"},
-                                                      {"everything_one_map", "decay.source \"gated\", output_gate true"}};
+  const std::map<std::string, std::string> refused = {
+      {"per_head_map", "per_head_feature_map true"},
+      {"learned_decay", "decay.source \"learned\""},
+      {"gated", "decay.source \"gated\""},
+      {"denominator", "output_norm \"denominator\""},
+      {"output_gate_without_norm", "output_norm \"none\", output_gate true"},
+      {"rope_before_map", "rope_before_map true"},
+      {"norm_per_head", "qk_norm \"per_head\""},
+      {"t2r", "per_head_feature_map true, rope_before_map true"},
+      {"everything", "decay.source \"gated\", output_gate true"},
+      {"everything_one_map", "decay.source \"gated\", output_gate true"}};
   size_t seen = 0;
   for (const MixerVariant& variant : mixer_variants()) {
     SCOPED_TRACE(variant.name);

@@ -19,7 +19,8 @@ using Source = DecayConfig::Source;
 Tensor some_tokens(int64_t B, int64_t T) {
   Philox random(4);
   const Tensor tokens = Tensor::empty({B, T}, Dtype::i32);
-  for (int64_t i = 0; i < tokens.numel(); i++) tokens.data<int32_t>()[i] = static_cast<int32_t>(random.below(61));
+  for (int64_t i = 0; i < tokens.numel(); i++)
+    tokens.data<int32_t>()[i] = static_cast<int32_t>(random.below(61));
   return tokens;
 }
 
@@ -72,8 +73,10 @@ TEST(LinearizeVariants, WideKeysTakeTheTeachersGains) {
     teacher.decoder = make_decoder(config);
     teacher.decoder->init_weights(1);
     teacher.decoder->visit([](const std::string& name, Var& parameter) {
-      for (int64_t i = 0; name.ends_with("q_norm.weight") && i < parameter.numel(); i++) parameter.value().data<float>()[i] = static_cast<float>(i);
-      for (int64_t i = 0; name.ends_with("k_norm.weight") && i < parameter.numel(); i++) parameter.value().data<float>()[i] = static_cast<float>(i);
+      for (int64_t i = 0; name.ends_with("q_norm.weight") && i < parameter.numel(); i++)
+        parameter.value().data<float>()[i] = static_cast<float>(i);
+      for (int64_t i = 0; name.ends_with("k_norm.weight") && i < parameter.numel(); i++)
+        parameter.value().data<float>()[i] = static_cast<float>(i);
     });
     LinearizeOptions options;
     options.key_dim = 12;
@@ -86,7 +89,8 @@ TEST(LinearizeVariants, WideKeysTakeTheTeachersGains) {
       for (int64_t i = 0; i < parameter.numel(); i++) {
         // two query heads share a key head
         const int64_t head = i / 12 / (is_q ? 1 : 2);
-        EXPECT_EQ(parameter.value().data<float>()[i], static_cast<float>(head * 6 + i % 6)) << name << " " << i;
+        EXPECT_EQ(parameter.value().data<float>()[i], static_cast<float>(head * 6 + i % 6))
+            << name << " " << i;
       }
       checked++;
     });
@@ -111,7 +115,8 @@ TEST(LinearizeVariants, WhatDoesNotGoTogetherIsRefused) {
   expect_says(complaint_of(teacher, options), "--qk-norm or --keep-softmax");
 }
 
-// A golden file of the model in double: what verify computes in f32, in chunks and step by step, agrees with it.
+// A golden file of the model in double: what verify computes in f32, in chunks and step by step, agrees with
+// it.
 TEST(LinearizeVariants, VerifyKnowsThem) {
   const TempDir directory;
   const Path golden = directory.path() / "golden.safetensors";
@@ -122,12 +127,16 @@ TEST(LinearizeVariants, VerifyKnowsThem) {
     Model model;
     model.decoder = stirred_decoder(tiny_config(variant));
     const auto wide = stirred_decoder(tiny_config(variant));
-    wide->visit([](const std::string&, Var& parameter) { parameter = Var(parameter.value().to(Dtype::f64), true); });
+    wide->visit(
+        [](const std::string&, Var& parameter) { parameter = Var(parameter.value().to(Dtype::f64), true); });
     const Var hidden = wide->hidden(tokens);
     const Tensor logits = wide->logits(hidden).value().to(Dtype::f32);
     const Var loss = wide->loss(hidden, tokens.view({-1}), 1e-4);
     backward(loss);
-    NamedTensors expected = {{"tokens", tokens}, {"targets", tokens}, {"logits", logits}, {"recurrent_logits", logits},
+    NamedTensors expected = {{"tokens", tokens},
+                             {"targets", tokens},
+                             {"logits", logits},
+                             {"recurrent_logits", logits},
                              {"loss_z1e-4", loss.value().to(Dtype::f32)}};
     wide->visit([&](const std::string& name, Var& parameter) {
       ASSERT_TRUE(parameter.grad().defined()) << name;
@@ -139,7 +148,8 @@ TEST(LinearizeVariants, VerifyKnowsThem) {
     options.tolerance = 1e-3;
     const std::vector<VerifyRow> rows = verify(model, golden, options);
     EXPECT_EQ(rows.size(), expected.size() - 2);
-    for (const VerifyRow& row : rows) EXPECT_TRUE(row.passed()) << row.key << ": error " << row.error << " " << row.note;
+    for (const VerifyRow& row : rows)
+      EXPECT_TRUE(row.passed()) << row.key << ": error " << row.error << " " << row.note;
   }
 }
 
@@ -155,7 +165,8 @@ TEST(LinearizeVariants, VerifyTakesDecaysAsTheyAre) {
     model.decoder = stirred_decoder(config);
     std::vector<double> decay;
     for (int64_t layer = 0; layer < 2; layer++) {
-      for (int64_t h = 0; h < 4; h++) decay.push_back(std::exp(-std::exp2(-2.0 * static_cast<double>(h + 1))));
+      for (int64_t h = 0; h < 4; h++)
+        decay.push_back(std::exp(-std::exp2(-2.0 * static_cast<double>(h + 1))));
     }
     model.decoder->visit([&](const std::string& name, Var& parameter) {
       if (!name.ends_with("_totrain_decay.bias")) return;
@@ -179,7 +190,8 @@ TEST(LinearizeVariants, VerifyTakesDecaysAsTheyAre) {
     write_safetensors(golden, {{"tokens", tokens}, {"recurrent_states", states}});
     const VerifyRow row = verify(model, golden).at(0);
     EXPECT_EQ(row.passed(), source != Source::gated) << row.error << " " << row.note;
-    if (source == Source::gated) expect_says(row.note, "only SUPRA layers whose decay is the same for all tokens");
+    if (source == Source::gated)
+      expect_says(row.note, "only SUPRA layers whose decay is the same for all tokens");
   }
 }
 

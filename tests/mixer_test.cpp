@@ -59,7 +59,8 @@ Values reference(const Config& c, const ReferenceWeights& weights, const Values&
   Values y;
   for (size_t begin = 0; begin < x.size(); begin += T * c.width) {
     Matrix rows;
-    for (int64_t t = 0; t < T; t++) rows.emplace_back(x.begin() + begin + t * c.width, x.begin() + begin + (t + 1) * c.width);
+    for (int64_t t = 0; t < T; t++)
+      rows.emplace_back(x.begin() + begin + t * c.width, x.begin() + begin + (t + 1) * c.width);
     for (const Values& row : reference_mixer(c, weights, rows)) y.insert(y.end(), row.begin(), row.end());
   }
   return y;
@@ -95,8 +96,8 @@ TEST_P(MixerTest, SaysWhatTheEquationsSay) {
   }
 }
 
-// Of a weighted sum of the outputs, by central differences of the reference, at twelve elements of the input and of every
-// parameter.
+// Of a weighted sum of the outputs, by central differences of the reference, at twelve elements of the input
+// and of every parameter.
 TEST_P(MixerTest, GradientsAreThoseOfTheEquations) {
   const int64_t T = 9;
   for (const Dtype dtype : {Dtype::f64, Dtype::f32}) {
@@ -130,7 +131,8 @@ TEST_P(MixerTest, GradientsAreThoseOfTheEquations) {
         const double numeric = (above - sum()) / (2 * step);
         values[at] = before;
         const double tolerance = dtype == Dtype::f64 ? 1e-6 : 2e-4;
-        EXPECT_NEAR(given[at], numeric, tolerance * largest) << name << " " << at << " in " << supra::name(dtype);
+        EXPECT_NEAR(given[at], numeric, tolerance * largest)
+            << name << " " << at << " in " << supra::name(dtype);
       }
     };
     check("x", inputs, x.grad());
@@ -138,7 +140,8 @@ TEST_P(MixerTest, GradientsAreThoseOfTheEquations) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, MixerTest, testing::ValuesIn(mixer_variants().begin() + 1, mixer_variants().end()),
+INSTANTIATE_TEST_SUITE_P(Variants, MixerTest,
+                         testing::ValuesIn(mixer_variants().begin() + 1, mixer_variants().end()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

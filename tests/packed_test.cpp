@@ -41,7 +41,8 @@ std::map<std::string, std::shared_ptr<Decoder>> decoders() {
   learned.learned_positions = true;
   learned.rope.layout = Rope::Layout::none;
   std::map<std::string, std::shared_ptr<Decoder>> all;
-  for (const MixerVariant& variant : mixer_variants()) all[variant.name] = stirred_decoder(tiny_config(variant));
+  for (const MixerVariant& variant : mixer_variants())
+    all[variant.name] = stirred_decoder(tiny_config(variant));
   for (const auto& [name, config] : {std::pair{"windows", softmax}, {"learned positions", learned}}) {
     all[name] = make_decoder(config);
     all[name]->init_weights(3);
@@ -77,7 +78,8 @@ TEST(Packed, documents_give_the_loss_and_the_gradients_of_each_alone) {
   const Batch batch({{40}, {39, 1}, {1, 38}, of_one, {3, 1, 1, 20, 7}, {17, 2, 21}}, 40);
   for (const auto& [name, decoder] : decoders()) {
     for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
-      decoder->visit([&](const std::string&, Var& parameter) { parameter = Var(parameter.value().to(dtype), true); });
+      decoder->visit(
+          [&](const std::string&, Var& parameter) { parameter = Var(parameter.value().to(dtype), true); });
       // a norm of the few weights of a first token magnifies the rounding of f32
       const double tolerance = dtype == Dtype::f32 ? 1e-3 : 1e-10;
       const Sum packed(*decoder, [&](const Sum::Add& add) {
@@ -89,7 +91,9 @@ TEST(Packed, documents_give_the_loss_and_the_gradients_of_each_alone) {
           ends.push_back(batch.lengths[b]);
           int64_t begin = 0;
           for (int64_t end : ends) {
-            const auto document = [&](const Tensor& x) { return steps(x, begin, end, static_cast<int64_t>(b)); };
+            const auto document = [&](const Tensor& x) {
+              return steps(x, begin, end, static_cast<int64_t>(b));
+            };
             add(decoder->hidden(document(batch.tokens)), document(batch.targets));
             begin = end;
           }

@@ -7,8 +7,9 @@
 
 #include "nn/config.h"
 
-// A SUPRA layer of any variant as its equations say it, in double: every query against every key, no state, no chunks, no
-// kernels. It takes nothing from the code it judges but the config and the names of the weights.
+// A SUPRA layer of any variant as its equations say it, in double: every query against every key, no state,
+// no chunks, no kernels. It takes nothing from the code it judges but the config and the names of the
+// weights.
 //
 //   q, k  = relu(E u + b),  u = in_proj(x), normed and rotated as the config says
 //   o_i   = sum_{j<=i} w_ij v_j,  w_ij = prod_{l=j+1..i} g_l (q_i . k_j) / sqrt(K)
@@ -17,7 +18,7 @@
 namespace supra {
 
 using Values = std::vector<double>;
-using Matrix = std::vector<Values>;                 // a row a token
+using Matrix = std::vector<Values>;                      // a row a token
 using ReferenceWeights = std::map<std::string, Values>;  // in_proj.weight, _totrain_embed.bias, ...
 
 inline double sigmoid_of(double x) { return 1 / (1 + std::exp(-x)); }
@@ -29,7 +30,8 @@ inline Matrix affine(const Matrix& x, const ReferenceWeights& weights, const std
   for (size_t t = 0; t < x.size(); t++) {
     for (size_t o = 0; o < out; o++) {
       if (bias != weights.end()) y[t][o] = bias->second[o];
-      for (size_t i = 0; weight != weights.end() && i < x[t].size(); i++) y[t][o] += weight->second[o * x[t].size() + i] * x[t][i];
+      for (size_t i = 0; weight != weights.end() && i < x[t].size(); i++)
+        y[t][o] += weight->second[o * x[t].size() + i] * x[t][i];
     }
   }
   return y;
@@ -47,7 +49,8 @@ inline Matrix rotated(const Matrix& x, size_t dim) {
   for (size_t t = 0; t < x.size(); t++) {
     for (size_t head = 0; head < x[t].size(); head += dim) {
       for (size_t i = 0; i < dim / 2; i++) {
-        const double angle = static_cast<double>(t) * std::pow(10000, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+        const double angle = static_cast<double>(t) *
+                             std::pow(10000, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
         const double a = x[t][head + i], b = x[t][head + dim / 2 + i];
         y[t][head + i] = a * std::cos(angle) - b * std::sin(angle);
         y[t][head + dim / 2 + i] = b * std::cos(angle) + a * std::sin(angle);
@@ -58,7 +61,8 @@ inline Matrix rotated(const Matrix& x, size_t dim) {
 }
 
 // relu(E u + b), E of all heads or of each.
-inline Matrix features_of(const Config& c, const ReferenceWeights& weights, const std::string& name, const Matrix& u, int64_t heads) {
+inline Matrix features_of(const Config& c, const ReferenceWeights& weights, const std::string& name,
+                          const Matrix& u, int64_t heads) {
   Matrix y;
   if (!c.per_head_feature_map) {
     y = affine(u, weights, name, heads * c.key_dim);
@@ -70,7 +74,8 @@ inline Matrix features_of(const Config& c, const ReferenceWeights& weights, cons
         const int64_t size = c.key_dim * columns;
         return Values(all.begin() + h * size, all.begin() + (h + 1) * size);
       };
-      const ReferenceWeights own = {{"head.weight", rows(".weight", c.head_dim)}, {"head.bias", rows(".bias", 1)}};
+      const ReferenceWeights own = {{"head.weight", rows(".weight", c.head_dim)},
+                                    {"head.bias", rows(".bias", 1)}};
       const Matrix part = affine(columns_of(u, h * c.head_dim, c.head_dim), own, "head", c.key_dim);
       for (size_t t = 0; t < u.size(); t++) y[t].insert(y[t].end(), part[t].begin(), part[t].end());
     }
@@ -87,7 +92,8 @@ inline Matrix repeated(const Matrix& x, int64_t dim, int64_t times) {
   for (const Values& row : x) {
     Values& into = y.emplace_back();
     for (size_t head = 0; head < row.size(); head += dim) {
-      for (int64_t i = 0; i < times; i++) into.insert(into.end(), row.begin() + head, row.begin() + head + dim);
+      for (int64_t i = 0; i < times; i++)
+        into.insert(into.end(), row.begin() + head, row.begin() + head + dim);
     }
   }
   return y;
@@ -111,18 +117,24 @@ inline Matrix decays(const Config& c, const ReferenceWeights& weights, const Mat
   for (Values& row : g) {
     for (int64_t h = 0; h < c.heads; h++) {
       const double n = static_cast<double>(h);
-      if (c.decay.source != DecayConfig::Source::fixed) row[h] = sigmoid_of(row[h]);
-      else if (c.decay.kind == DecayConfig::Kind::none) row[h] = 1;
-      else if (c.decay.kind == DecayConfig::Kind::retnet) row[h] = 1 - std::pow(2, -5 - n);
-      else row[h] = std::exp(-std::pow(2, -8 * (n + 1) / static_cast<double>(c.heads)));
+      if (c.decay.source != DecayConfig::Source::fixed)
+        row[h] = sigmoid_of(row[h]);
+      else if (c.decay.kind == DecayConfig::Kind::none)
+        row[h] = 1;
+      else if (c.decay.kind == DecayConfig::Kind::retnet)
+        row[h] = 1 - std::pow(2, -5 - n);
+      else
+        row[h] = std::exp(-std::pow(2, -8 * (n + 1) / static_cast<double>(c.heads)));
     }
   }
   return g;
 }
 
-// x (T,C) -> y (T,C), one sequence from its beginning. For half-layout rotary positions, RMS norms and a power of two of heads.
+// x (T,C) -> y (T,C), one sequence from its beginning. For half-layout rotary positions, RMS norms and a
+// power of two of heads.
 inline Matrix reference_mixer(const Config& c, const ReferenceWeights& weights, const Matrix& x) {
-  const int64_t T = static_cast<int64_t>(x.size()), H = c.heads, G = c.kv_heads, D = c.head_dim, K = c.key_dim, V = c.value_dim;
+  const int64_t T = static_cast<int64_t>(x.size()), H = c.heads, G = c.kv_heads, D = c.head_dim,
+                K = c.key_dim, V = c.value_dim;
   const Matrix projected = affine(x, weights, "in_proj", H * D + G * (D + V));
   Matrix q = columns_of(projected, 0, H * D), k = columns_of(projected, H * D, G * D);
   const Matrix v = repeated(columns_of(projected, (H + G) * D, G * V), V, H / G), g = decays(c, weights, x);

@@ -77,7 +77,9 @@ inline const std::vector<MixerVariant>& mixer_variants() {
 }
 
 // Outputs over a sum of weights that may cross zero: nothing bounds what it makes of rounding.
-inline bool is_unbounded(const Config& c) { return c.output_norm == OutputNorm::denominator && !c.rope_before_map; }
+inline bool is_unbounded(const Config& c) {
+  return c.output_norm == OutputNorm::denominator && !c.rope_before_map;
+}
 
 inline Config tiny_config(const MixerVariant& variant) {
   Config config = tiny_config(variant.kind);
@@ -85,7 +87,8 @@ inline Config tiny_config(const MixerVariant& variant) {
   return config;
 }
 
-// The same, wide enough for whole blocks of quantized weights; three of them in a row of the MLP's second matrix.
+// The same, wide enough for whole blocks of quantized weights; three of them in a row of the MLP's second
+// matrix.
 inline Config block_config(const MixerVariant& variant) {
   Config config = tiny_config(variant.kind);
   config.width = 64;
@@ -95,14 +98,16 @@ inline Config block_config(const MixerVariant& variant) {
   return config;
 }
 
-// Weights as at the start of a training, and noise on those that start neutral: gates that do nothing prove nothing.
+// Weights as at the start of a training, and noise on those that start neutral: gates that do nothing prove
+// nothing.
 inline std::shared_ptr<Decoder> stirred_decoder(const Config& config, uint64_t seed = 3) {
   const auto decoder = make_decoder(config);
   decoder->init_weights(seed);
   Philox random(seed + 1);
   decoder->visit([&](const std::string& name, Var& parameter) {
     if (name.find("_totrain_") == std::string::npos) return;
-    for (int64_t i = 0; i < parameter.numel(); i++) parameter.value().data<float>()[i] += static_cast<float>(0.2 * random.normal());
+    for (int64_t i = 0; i < parameter.numel(); i++)
+      parameter.value().data<float>()[i] += static_cast<float>(0.2 * random.normal());
   });
   return decoder;
 }

@@ -84,7 +84,8 @@ int run_convert(Args& args) {
   const std::string beyond = layout == Layout::openlm ? beyond_openlm_in_words(source.config) : "";
   const auto& mixers = source.config.mixers;
   CHECK(beyond.empty() || std::count(mixers.begin(), mixers.end(), MixerKind::supra) == 0,
-        "%s: linear_open_lm has no SUPRA model with %s (this program reads it as it is; supra quantize changes its dtype)",
+        "%s: linear_open_lm has no SUPRA model with %s (this program reads it as it is; supra quantize "
+        "changes its dtype)",
         input.c_str(), beyond.c_str());
   const auto tokenizer = tokenizer_file.empty() ? find_tokenizer(input) : load_tokenizer(tokenizer_file);
   const NamedTensors tensors = tensors_of(source);
@@ -104,7 +105,8 @@ int run_convert(Args& args) {
     return 0;
   }
   for (const std::string& note : source.notes) printf("note    %s\n", note.c_str());
-  if (!beyond.empty()) printf("note    OpenLM would compute another model, it does not know %s\n", beyond.c_str());
+  if (!beyond.empty())
+    printf("note    OpenLM would compute another model, it does not know %s\n", beyond.c_str());
   for (const std::string& name : source.unexpected) printf("left    %s is no weight of this model\n", name.c_str());
   printf("wrote   %s (%s, %zu tensors%s)\n", output.c_str(), family.c_str(), tensors.size(), tokenizer ? ", tokenizer" : ", no tokenizer was found");
   return 0;

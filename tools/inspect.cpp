@@ -17,9 +17,12 @@ namespace {
 const char* mixer_name(const Config& config, MixerKind kind) {
   if (kind == MixerKind::softmax) return "softmax";
   switch (config.decay.source) {
-    case DecayConfig::Source::fixed: return "supra";
-    case DecayConfig::Source::learned: return "learned-decay";
-    case DecayConfig::Source::gated: return "gated";
+    case DecayConfig::Source::fixed:
+      return "supra";
+    case DecayConfig::Source::learned:
+      return "learned-decay";
+    case DecayConfig::Source::gated:
+      return "gated";
   }
   fail("inspect: unknown decay %d", static_cast<int>(config.decay.source));
 }
@@ -38,7 +41,8 @@ std::string mixer_details(const Config& c) {
 
 // "32.8 kB a sequence" of recurrent layers, "1.02 kB a token" of softmax, or both.
 std::string describe_state(const Decoder& decoder) {
-  const double fixed = static_cast<double>(decoder.state_bytes(0)), token = static_cast<double>(decoder.state_bytes(1)) - fixed;
+  const double fixed = static_cast<double>(decoder.state_bytes(0)),
+               token = static_cast<double>(decoder.state_bytes(1)) - fixed;
   std::string text;
   if (fixed > 0) text = format_bytes(fixed) + " a sequence";
   if (token > 0) text += (text.empty() ? "" : " and ") + format_bytes(token) + " a token";
@@ -86,7 +90,8 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
   for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
     const std::string layers = layers_with(c, kind);
     const std::string details = kind == MixerKind::supra ? mixer_details(c) : "";
-    if (!layers.empty()) printf("  %-11s layers %s%s\n", mixer_name(c, kind), layers.c_str(), details.c_str());
+    if (!layers.empty())
+      printf("  %-11s layers %s%s\n", mixer_name(c, kind), layers.c_str(), details.c_str());
   }
   printf("  state       %s\n", describe_state(*describe_decoder(c)).c_str());
   printf("  tokenizer   %s\n", tokenizer.c_str());

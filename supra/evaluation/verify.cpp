@@ -59,8 +59,8 @@ class Computed {
     }
   }
 
-  // Token by token through the recurrent form. linear_open_lm keeps g S, the state already decayed for the next step: a
-  // layer that learns g from that step has no such state.
+  // Token by token through the recurrent form. linear_open_lm keeps g S, the state already decayed for the
+  // next step: a layer that learns g from that step has no such state.
   void run_recurrent() {
     if (std::exchange(recurrent_done_, true)) return;
     const Tensor ids = tokens();
@@ -84,7 +84,8 @@ class Computed {
       if (!log_decay.defined()) return;
       const int64_t H = S.dim(1), size = S.dim(2) * S.dim(3);
       for (int64_t at = 0; at < S.numel(); at++) {
-        states.push_back(static_cast<float>(std::exp(log_decay.data<double>()[at / size % H])) * S.data<float>()[at]);
+        states.push_back(static_cast<float>(std::exp(log_decay.data<double>()[at / size % H])) *
+                         S.data<float>()[at]);
       }
       shape = S.shape();
     }
@@ -138,8 +139,9 @@ class Computed {
 
 static void compare(VerifyRow& row, const Tensor& given, const Tensor& golden, double floor) {
   if (!given.defined()) {
-    row.note = row.key == "recurrent_states" ? "only SUPRA layers whose decay is the same for all tokens have these states"
-                                             : "the model has nothing of this name";
+    row.note = row.key == "recurrent_states"
+                   ? "only SUPRA layers whose decay is the same for all tokens have these states"
+                   : "the model has nothing of this name";
     return;
   }
   if (given.numel() != golden.numel()) {

@@ -194,7 +194,8 @@ Json beyond_openlm(const Config& c) {
   Config known = c;
   known.family = "openlm";
   // windows that see all are none
-  if (std::all_of(c.windows.begin(), c.windows.end(), [](int64_t window) { return window == 0; })) known.windows.clear();
+  if (std::all_of(c.windows.begin(), c.windows.end(), [](int64_t window) { return window == 0; }))
+    known.windows.clear();
   return misread(known, write_openlm_keys(c));
 }
 

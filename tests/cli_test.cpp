@@ -187,7 +187,7 @@ TEST_F(CliTest, OverwritingForgetsTheOldRun) {
   EXPECT_SAYS(supra_run(longer).out, "\"loss\": null");
   const Outcome shorter = with({"1k", "--resume"});
   EXPECT_EQ(shorter.code, 1);
-  EXPECT_SAYS(shorter.err, "step-000007: is 7 steps in");
+  EXPECT_SAYS(shorter.err, "step-000007: has been trained on 1792 tokens");
 }
 
 TEST_F(CliTest, TheTokenizerBesideAConfigIsFoundFromItsFolder) {

@@ -136,13 +136,14 @@ $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
 
-$(OUT)/run_tests: $(call objects,tests/*.cpp) $(OBJ)/tests/fuzz/parsers.o \
+TEST_OBJECTS := $(call objects,tests/*.cpp) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/*.cu))
+$(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \
                   $(filter-out %/main.o,$(call objects,tools/*.cpp)) \
                   $(EMULATOR_OBJECTS) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
-$(call objects,tests/*.cpp): | gtest
+$(TEST_OBJECTS): | gtest
 
 $(OUT)/fuzz_parsers: $(call objects,tests/fuzz/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"

@@ -1,9 +1,13 @@
 #pragma once
+#include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 
 // Stands in for CUDA's <cuda_runtime.h> where no GPU is: with -Itests/cuda_emulator before it, a .cu file
@@ -16,8 +20,9 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
-// dynamic shared memory is a global array of the emulator; any other kind fails to compile by this attribute
-#define __shared__ __attribute__((weak))
+// the dynamic shared memory of a block is one array of the thread of the processor that runs it; any other
+// kind fails to compile by these words
+#define __shared__ constinit thread_local __attribute__((weak))
 
 struct uint3 {
   unsigned x, y, z;
@@ -40,54 +45,150 @@ struct alignas(16) uint4 {
 };
 
 // Of the thread that runs.
-extern uint3 threadIdx, blockIdx;
-extern dim3 blockDim, gridDim;
+extern constinit thread_local uint3 threadIdx, blockIdx;
+extern constinit thread_local dim3 blockDim, gridDim;
 
 // What a thread waits in says where it was called from.
 #define EMULATOR_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 void __syncthreads(EMULATOR_PLACE);
 void __syncwarp(unsigned mask = 0xffffffff, EMULATOR_PLACE);
+inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 
 namespace supra::emulator {
-// The value that lane `source` of the warp brings.
-uint32_t shuffle(const char* name, unsigned mask, uint32_t value, int source, const char* file, int line);
+
+// What the 32 lanes of the warp bring; valid until the warp's next operation.
+const uint32_t* exchange(const char* name, unsigned mask, uint32_t value, const char* file, int line);
 int lane();
-}  // namespace supra::emulator
 
-#define EMULATOR_SHUFFLE(name, source)                                      \
-  template <class T>                                                        \
-  T name(unsigned mask, T value, int by, EMULATOR_PLACE) {                  \
-    static_assert(sizeof(T) == 4);                                          \
-    using supra::emulator::lane;                                            \
-    uint32_t bits;                                                          \
-    memcpy(&bits, &value, 4);                                               \
-    bits = supra::emulator::shuffle(#name, mask, bits, source, file, line); \
-    memcpy(&value, &bits, 4);                                               \
-    return value;                                                           \
-  }
-EMULATOR_SHUFFLE(__shfl_sync, by & 31)
-EMULATOR_SHUFFLE(__shfl_xor_sync, lane() ^ by)
-EMULATOR_SHUFFLE(__shfl_up_sync, lane() < by ? lane() : lane() - by)
-EMULATOR_SHUFFLE(__shfl_down_sync, lane() + by > 31 ? lane() : lane() + by)
-#undef EMULATOR_SHUFFLE
-
-// One thread runs at a time, so plain code is atomic.
 template <class T>
-T atomicAdd(T* at, T value) {
-  return std::exchange(*at, static_cast<T>(*at + value));
-}
-template <class T>
-T atomicMax(T* at, T value) {
-  return std::exchange(*at, *at < value ? value : *at);
-}
-
-inline float __uint_as_float(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, 4);
+T of_lane(const char* name, unsigned mask, T value, int source, const char* file, int line) {
+  static_assert(sizeof(T) % 4 == 0);
+  uint32_t words[sizeof(T) / 4];
+  memcpy(words, &value, sizeof value);
+  for (uint32_t& word : words) word = exchange(name, mask, word, file, line)[source];
+  memcpy(&value, words, sizeof value);
   return value;
 }
+
+}  // namespace supra::emulator
+
+// Lanes in groups of `width`, from `first` on; a source outside of the group is the lane itself.
+#define EMULATOR_SHUFFLE(name, source)                                                     \
+  template <class T>                                                                       \
+  T name(unsigned mask, T value, int by, int width = 32, EMULATOR_PLACE) {                 \
+    const int lane = supra::emulator::lane(), first = lane & ~(width - 1);                 \
+    const int from = source, inside = from >= first && from < first + width;               \
+    return supra::emulator::of_lane(#name, mask, value, inside ? from : lane, file, line); \
+  }
+EMULATOR_SHUFFLE(__shfl_sync, first + (by & (width - 1)))
+EMULATOR_SHUFFLE(__shfl_xor_sync, lane ^ by)
+EMULATOR_SHUFFLE(__shfl_up_sync, lane - by)
+EMULATOR_SHUFFLE(__shfl_down_sync, lane + by)
+#undef EMULATOR_SHUFFLE
+
+// Bit i is set where lane i brings something other than zero.
+inline unsigned __ballot_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
+  const uint32_t* const all = supra::emulator::exchange("__ballot_sync", mask, predicate != 0, file, line);
+  unsigned votes = 0;
+  for (int i = 0; i < 32; i++) votes |= all[i] << i;
+  return votes;
+}
+inline int __any_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
+  return __ballot_sync(mask, predicate, file, line) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
+  return __ballot_sync(mask, predicate, file, line) == 0xffffffff;
+}
+// The lanes that bring the same.
+inline unsigned __match_any_sync(unsigned mask, unsigned value, EMULATOR_PLACE) {
+  const uint32_t* const all = supra::emulator::exchange("__match_any_sync", mask, value, file, line);
+  unsigned same = 0;
+  for (int i = 0; i < 32; i++) same |= unsigned{all[i] == value} << i;
+  return same;
+}
+#define EMULATOR_REDUCE(name, expression)                                                              \
+  template <class T>                                                                                   \
+  T name(unsigned mask, T value, EMULATOR_PLACE) {                                                     \
+    static_assert(std::is_integral_v<T> && sizeof(T) == 4);                                            \
+    const auto all = supra::emulator::exchange(#name, mask, static_cast<uint32_t>(value), file, line); \
+    T a = static_cast<T>(all[0]);                                                                      \
+    for (int i = 1; i < 32; i++) {                                                                     \
+      const T b = static_cast<T>(all[i]);                                                              \
+      a = expression;                                                                                  \
+    }                                                                                                  \
+    return a;                                                                                          \
+  }
+EMULATOR_REDUCE(__reduce_add_sync, static_cast<T>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b)))
+EMULATOR_REDUCE(__reduce_min_sync, b < a ? b : a)
+EMULATOR_REDUCE(__reduce_max_sync, a < b ? b : a)
+#undef EMULATOR_REDUCE
+
+// Blocks run at the same time, so these are atomic. Sums of floats are refused: their order would be
+// anyone's.
+template <class T>
+T atomicAdd(T* at, T value) {
+  static_assert(std::is_integral_v<T>, "no float atomics: sum in a fixed order");
+  return std::atomic_ref(*at).fetch_add(value);
+}
+template <class T>
+T atomicExch(T* at, T value) {
+  return std::atomic_ref(*at).exchange(value);
+}
+template <class T>
+T atomicCAS(T* at, T expected, T value) {
+  std::atomic_ref(*at).compare_exchange_strong(expected, value);
+  return expected;
+}
+#define EMULATOR_ATOMIC(name, replaces)                                           \
+  template <class T>                                                              \
+  T name(T* at, T value) {                                                        \
+    T old = std::atomic_ref(*at).load();                                          \
+    while (replaces && !std::atomic_ref(*at).compare_exchange_weak(old, value)) { \
+    }                                                                             \
+    return old;                                                                   \
+  }
+EMULATOR_ATOMIC(atomicMax, old < value)
+EMULATOR_ATOMIC(atomicMin, value < old)
+#undef EMULATOR_ATOMIC
+
+namespace supra::cuda {
+void check_aligned(const void* address, size_t bytes);
+}
+// Loads and stores that tell the caches what to expect.
+#define EMULATOR_LOAD(name)                    \
+  template <class T>                           \
+  T name(const T* at) {                        \
+    supra::cuda::check_aligned(at, sizeof(T)); \
+    return *at;                                \
+  }
+#define EMULATOR_STORE(name)                        \
+  template <class T>                                \
+  void name(T* at, std::type_identity_t<T> value) { \
+    supra::cuda::check_aligned(at, sizeof(T));      \
+    *at = value;                                    \
+  }
+EMULATOR_LOAD(__ldg)
+EMULATOR_LOAD(__ldcs)
+EMULATOR_LOAD(__ldcg)
+EMULATOR_STORE(__stcs)
+EMULATOR_STORE(__stcg)
+#undef EMULATOR_LOAD
+#undef EMULATOR_STORE
+
+inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline float __int_as_float(int32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
+inline int32_t __float_as_int(float x) { return std::bit_cast<int32_t>(x); }
+inline int __popc(uint32_t x) { return std::popcount(x); }
+inline int __clz(uint32_t x) { return std::countl_zero(x); }
+inline int __ffs(uint32_t x) { return x ? std::countr_zero(x) + 1 : 0; }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+// as good as the GPU's or better
+inline float __expf(float x) { return std::exp(x); }
+inline float __logf(float x) { return std::log(x); }
+inline float __fdividef(float x, float y) { return x / y; }
 
 enum cudaError_t {
   cudaSuccess = 0,
@@ -96,6 +197,7 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorNoDevice = 100,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
 };
 const char* cudaGetErrorString(cudaError_t error);  // of the last error: what the emulator found, in full
 cudaError_t cudaGetLastError();
@@ -110,25 +212,45 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaRuntimeGetVersion(int* version);
 cudaError_t cudaDriverGetVersion(int* version);
 
-// Work is done at once, so streams and events are names and nothing else.
+// Work is done at once and in the order of the calls, whichever stream it goes to. While a stream is
+// captured, what goes into it is recorded instead.
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+using cudaGraph_t = struct CUgraph_st*;
+using cudaGraphExec_t = struct CUgraphExec_st*;
+enum { cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventDisableTiming = 2 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 
 using cudaMemPool_t = struct CUmemPoolHandle_st*;
 enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device);
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
+cudaError_t cudaMallocHost(void** memory, size_t bytes);
+cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
@@ -136,8 +258,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 namespace supra::emulator {
-cudaError_t run(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
-                const std::function<void()>& thread);
+cudaError_t launch(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   std::function<void()> thread);
 cudaError_t allow_shared_bytes(const void* kernel, int bytes);
 }  // namespace supra::emulator
 
@@ -148,10 +270,11 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...), cudaFuncAttribute, i
 
 template <class... Params>
 cudaError_t cudaLaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, void** args,
-                             size_t shared_bytes, cudaStream_t) {
+                             size_t shared_bytes, cudaStream_t stream) {
   return [&]<size_t... I>(std::index_sequence<I...>) {
-    const auto thread = [=] { kernel(*static_cast<Params*>(args[I])...); };
-    return supra::emulator::run(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, thread);
+    const std::tuple<Params...> values(*static_cast<Params*>(args[I])...);
+    return supra::emulator::launch(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream,
+                                   [=] { std::apply(kernel, values); });
   }
   (std::index_sequence_for<Params...>());
 }

@@ -1,10 +1,12 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
-// Runs CUDA kernels on the processor, one block after another, the threads of a block as fibers: a thread
-// runs until it waits for others (a barrier, a shuffle, a matrix product of the warp) and hands over to the
-// next in the schedule. Code that is right gives the same bits in every order; a barrier that is missing does
-// not, for fresh shared and device memory is full of NaN.
+// Runs CUDA kernels on the processor. Each thread of our pool runs one block after another, the threads of a
+// block as fibers: a thread runs until it waits for others (a barrier, a shuffle, a matrix product of the
+// warp) and hands over to the next in the schedule. Code that is right gives the same bits in every order; a
+// barrier that is missing does not, for fresh shared and device memory is full of NaN, and so is the place
+// that an asynchronous copy goes to until it was waited for.
 //
 // What goes wrong comes out of the launch as an error that says where, as launch() reports any other:
 // - a barrier that part of a block waits at, and who waits where
@@ -21,8 +23,9 @@ namespace supra::emulator {
 enum class Schedule { in_order, reversed, shuffled };
 void set_schedule(Schedule schedule, uint64_t seed = 1);
 
-// GPUs that the program finds; 1 at first.
+// GPUs that the program finds, and the bytes of memory of each; 1 and 80 GB at first.
 void set_gpus(int count);
+void set_gpu_memory(size_t bytes);
 
 // For the emulator's own parts, in a thread of a kernel: ends the launch with an error, does not return.
 // Nothing on the thread's stack is destroyed, so what it prints must own no memory.

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "kernels/mma.cuh"
 #include "tests/cuda_emulator/fiber.h"
 #include "tests/support.h"
@@ -21,6 +24,7 @@ class CudaEmulator : public testing::Test {
   void TearDown() override {
     emulator::set_schedule(Schedule::in_order);
     emulator::set_gpus(1);
+    emulator::set_gpu_memory(size_t{80} << 30);
   }
 };
 
@@ -137,6 +141,26 @@ TEST_F(CudaEmulator, a_copy_is_there_after_the_wait_and_not_before) {
   for (float value : out) EXPECT_TRUE(std::isnan(value));
 }
 
+// Two copies to one place, one after the other; the second is not waited for.
+__global__ void reads_too_late(float* out, const float* from) {
+  float* const shared = cuda::shared_memory<float>();
+  for (int copy = 0; copy < 2; copy++) {
+    cuda::copy_async_16(shared, from, false);
+    cuda::copy_async_commit();
+    if (copy == 0) cuda::copy_async_wait<0>();
+  }
+  cuda::copy_async_wait<1>();
+  *out = *shared;
+}
+__global__ void copies_to(float* to, const float* from) { cuda::copy_async_16(to, from, false); }
+
+TEST_F(CudaEmulator, a_copy_takes_away_what_was_there) {
+  alignas(16) float x[4] = {1, 2, 3, 4}, out = 0;
+  cuda::launch<reads_too_late>({1, 1, 16}, &out, x);
+  EXPECT_TRUE(std::isnan(out));
+  EXPECT_SAYS(fault_of<copies_to>({1, 1, 16}, x, x), "which is not shared memory");
+}
+
 __global__ void writes_shared(int at) { cuda::shared_memory<volatile char>()[at] = 0; }
 
 TEST_F(CudaEmulator, a_write_past_the_shared_memory_is_reported) {
@@ -159,39 +183,148 @@ TEST_F(CudaEmulator, launches_beyond_a_gpu_are_refused) {
   EXPECT_EQ(fault_of<some_return_early>({{1, 1, 1}, {8, 8, 16}}, &sum), "nothing");
 }
 
-// One product with all fragments loaded as the address recipes of mma.cuh say. a, b in shared memory as given
-// or transposed: C = A B for A (16,16) and B (16,16), two products of (16,8).
-__global__ void multiplies(float* c, const Bf16* a, const Bf16* b, bool transposed) {
-  const cuda::Tile<16> A = {cuda::shared_memory<Bf16>()}, B = {A.elements + A.size(16)};
-  for (int i = threadIdx.x; i < 256; i += 32) {
-    const int row = i / 16, column = i % 16;
-    *(transposed ? A.at(column, row) : A.at(row, column)) = a[i];
-    *(transposed ? B.at(column, row) : B.at(row, column)) = b[i];
-  }
-  __syncthreads();
-  const int lane = threadIdx.x;
-  uint32_t x[4], y[4];
-  transposed ? cuda::load_a_of_transposed(x, A, 0, 0, lane) : cuda::load_a(x, A, 0, 0, lane);
-  transposed ? cuda::load_b_of_transposed(y, B, 0, 0, lane) : cuda::load_b(y, B, 0, 0, lane);
-  for (int tile = 0; tile < 2; tile++) {
-    float sum[4] = {};
-    cuda::mma(sum, x, y[2 * tile], y[2 * tile + 1]);
-    for (int e = 0; e < 4; e++) c[(lane / 4 + e / 2 * 8) * 16 + tile * 8 + lane % 4 * 2 + e % 2] = sum[e];
+// out (32): a row a function, in each lane that row's bit of what came
+__global__ void lanes_together(unsigned* out) {
+  const unsigned lane = threadIdx.x, all = cuda::kWholeWarp;
+  const auto put = [&](int row, unsigned value) { out[row * 32 + lane] = value; };
+  put(0, __ballot_sync(all, lane % 3 == 0));
+  put(1, static_cast<unsigned>(__any_sync(all, lane == 31)) * 2 +
+             static_cast<unsigned>(__all_sync(all, lane < 31)));
+  put(2, __match_any_sync(all, lane / 8));
+  put(3, __reduce_add_sync(all, lane));
+  put(4, static_cast<unsigned>(__reduce_min_sync(all, static_cast<int>(lane) - 5)));
+  put(5, __reduce_max_sync(all, lane ^ 5));
+  put(6, __shfl_sync(all, lane, 3, 8));
+  put(7, __shfl_down_sync(all, lane, 3, 16));
+  put(8, __shfl_up_sync(all, lane, 3));
+  put(9, static_cast<unsigned>(__shfl_xor_sync(all, uint64_t{lane} << 32, 16) >> 32));
+}
+
+TEST_F(CudaEmulator, lanes_see_what_the_others_bring) {
+  unsigned out[10][32];
+  cuda::launch<lanes_together>({1, 32}, &out[0][0]);
+  for (unsigned lane = 0; lane < 32; lane++) {
+    EXPECT_EQ(out[0][lane], 0x49249249u);
+    EXPECT_EQ(out[1][lane], 2u);
+    EXPECT_EQ(out[2][lane], 0xffu << lane / 8 * 8);
+    EXPECT_EQ(out[3][lane], 496u);
+    EXPECT_EQ(out[4][lane], static_cast<unsigned>(-5));
+    EXPECT_EQ(out[5][lane], 31u);
+    EXPECT_EQ(out[6][lane], lane / 8 * 8 + 3);
+    EXPECT_EQ(out[7][lane], lane % 16 < 13 ? lane + 3 : lane);
+    EXPECT_EQ(out[8][lane], lane < 3 ? lane : lane - 3);
+    EXPECT_EQ(out[9][lane], lane ^ 16);
   }
 }
 
-TEST_F(CudaEmulator, fragments_and_products_fit_together) {
-  const Tensor a = random_normal({16, 16}, 1).to(Dtype::bf16), b = random_normal({16, 16}, 2).to(Dtype::bf16);
-  const Tensor a64 = a.to(Dtype::f64), b64 = b.to(Dtype::f64), truth = Tensor::zeros({16, 16}, Dtype::f64);
-  for (int i = 0; i < 16 * 16 * 16; i++) {
-    const int m = i / 256, n = i / 16 % 16, k = i % 16;
-    truth.data<double>()[m * 16 + n] += a64.data<double>()[m * 16 + k] * b64.data<double>()[k * 16 + n];
+// Each block waits until all have come, or for ten seconds.
+__global__ void blocks_wait_for_each_other(int* arrived, int* met) {
+  atomicAdd(arrived, 1);
+  const auto start = std::chrono::steady_clock::now();
+  while (atomicAdd(arrived, 0) < static_cast<int>(gridDim.x)) {
+    if (std::chrono::steady_clock::now() - start > std::chrono::seconds(10)) return;
+    std::this_thread::yield();
   }
-  for (const bool transposed : {false, true}) {
-    const Tensor c = Tensor::empty({16, 16});
-    cuda::launch<multiplies>({1, 32, 2048}, c.data<float>(), a.data<Bf16>(), b.data<Bf16>(), transposed);
-    expect_close(c, truth, transposed ? "transposed" : "as it is");
+  atomicAdd(met, 1);
+}
+
+TEST_F(CudaEmulator, blocks_run_at_the_same_time) {
+  const RestoreMachine restore;
+  set_threads(3);
+  int arrived = 0, met = 0;
+  cuda::launch<blocks_wait_for_each_other>({3, 1}, &arrived, &met);
+  EXPECT_EQ(met, 3);
+}
+
+// A sum in an order of its own for every thread of every block, through shared memory
+__global__ void sums(float* out, const float* x) {
+  float* const shared = cuda::shared_memory<float>();
+  const unsigned i = threadIdx.x, n = blockDim.x;
+  shared[i] = x[i] * static_cast<float>(blockIdx.x + 1);
+  __syncthreads();
+  float sum = 0;
+  for (unsigned j = 0; j < n; j++) sum += shared[(i + j) % n];
+  out[blockIdx.x * n + i] = cuda::warp_sum(sum);
+}
+
+__global__ void fails_from(unsigned block) {
+  if (blockIdx.x >= block)
+    cuda::check_aligned(reinterpret_cast<const void*>(4 * uintptr_t{blockIdx.x} + 1), 4);
+}
+
+TEST_F(CudaEmulator, the_number_of_threads_changes_nothing) {
+  const RestoreMachine restore;
+  const Tensor x = random_normal({96}, 1);
+  Tensor first;
+  std::string first_fault;
+  for (const int threads : {1, 2, 5}) {
+    set_threads(threads);
+    for (Schedule schedule : {Schedule::in_order, Schedule::reversed, Schedule::shuffled}) {
+      emulator::set_schedule(schedule);
+      const Tensor out = Tensor::full({40, 96}, NAN);
+      cuda::launch<sums>({40, 96, 96 * sizeof(float)}, out.data<float>(), x.data<float>());
+      if (!first.defined()) first = out;
+      EXPECT_TRUE(same_bits(out, first)) << threads << " threads";
+    }
+    emulator::set_schedule(Schedule::shuffled, 3);
+    const std::string fault = fault_of<fails_from>({200, 1}, 60);
+    if (first_fault.empty()) first_fault = fault;
+    EXPECT_EQ(fault, first_fault) << threads << " threads";
   }
+  EXPECT_TRUE(all_finite(first));
+}
+
+__global__ void doubles(float* x) { x[threadIdx.x] *= 2; }
+
+TEST_F(CudaEmulator, a_graph_does_again_what_was_recorded) {
+  const cuda::Stream stream;
+  const cuda::StreamScope scope(stream);
+  std::vector<float> x = {1, 2, 3, 4}, out(4);
+  const size_t bytes = sizeof(float) * 4;
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  cuda::check(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeThreadLocal), "capture");
+  {
+    const std::shared_ptr<void> memory = cuda::allocate(bytes);
+    cuda::copy(memory.get(), Device::cuda, x.data(), Device::cpu, bytes);
+    cuda::launch<doubles>({1, 4}, static_cast<float*>(memory.get()));
+    // a copy to the processor would wait, which a recorded stream cannot
+    EXPECT_THROW(cuda::copy(out.data(), Device::cpu, memory.get(), Device::cuda, bytes), Error);
+  }
+  cuda::check(cudaStreamEndCapture(stream.handle(), &graph), "capture");
+  cuda::check(cudaGraphInstantiate(&exec, graph), "instance");
+  cuda::check(cudaGraphDestroy(graph), "graph");
+  EXPECT_EQ(out, std::vector<float>(4));
+  for (const float start : {1.0f, 10.0f}) {
+    x.assign(4, start);
+    cuda::check(cudaGraphLaunch(exec, stream.handle()), "launch");
+    EXPECT_EQ(out, std::vector<float>(4, 2 * start));
+  }
+  cuda::check(cudaGraphExecDestroy(exec), "instance");
+}
+
+TEST_F(CudaEmulator, memory_has_an_end_and_what_is_free_is_known) {
+  size_t before, free, total;
+  cuda::check(cudaMemGetInfo(&before, &total), "memory");
+  emulator::set_gpu_memory(total - before + 1000);
+  const std::shared_ptr<void> memory = cuda::allocate(600);
+  EXPECT_NE(memory, nullptr);
+  cuda::check(cudaMemGetInfo(&free, &total), "memory");
+  EXPECT_EQ(free, 400u);
+  EXPECT_EQ(cuda::allocate(401), nullptr);
+  EXPECT_NE(cuda::allocate(400), nullptr);
+}
+
+TEST_F(CudaEmulator, events_tell_the_time) {
+  cudaEvent_t start, end;
+  float milliseconds = -1;
+  cudaEventCreate(&start), cudaEventCreate(&end);
+  cudaEventRecord(start, cuda::current_stream());
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  cudaEventRecord(end, cuda::current_stream());
+  cuda::check(cudaEventElapsedTime(&milliseconds, start, end), "time");
+  EXPECT_GE(milliseconds, 2);
+  cudaEventDestroy(start), cudaEventDestroy(end);
 }
 
 TEST_F(CudaEmulator, a_machine_with_no_gpu_says_so) {

@@ -59,9 +59,9 @@ emulator_switch:
 
 static void switch_to(Registers& save, Registers& load) { emulator_switch(&save, load); }
 
-static void prepare(Registers& registers, char* stack, size_t bytes, void (*entry)()) {
+static void prepare(Registers& registers, char*, char* stack_end, void (*entry)()) {
   // entry() finds the stack as after a call: 8 bytes below a multiple of 16
-  void** top = reinterpret_cast<void**>(stack + bytes);
+  void** top = reinterpret_cast<void**>(stack_end);
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(entry);
   for (int saved = 0; saved < 6; saved++) *--top = nullptr;
@@ -72,16 +72,22 @@ using Registers = ucontext_t;
 
 static void switch_to(Registers& save, Registers& load) { swapcontext(&save, &load); }
 
-static void prepare(Registers& registers, char* stack, size_t bytes, void (*entry)()) {
+static void prepare(Registers& registers, char* stack, char* stack_end, void (*entry)()) {
   getcontext(&registers);
   registers.uc_stack.ss_sp = stack;
-  registers.uc_stack.ss_size = bytes;
+  registers.uc_stack.ss_size = static_cast<size_t>(stack_end - stack);
   registers.uc_link = nullptr;
   makecontext(&registers, entry, 0);
 }
 #endif
 
-constexpr size_t kStackBytes = 128 * 1024;  // touched pages alone take memory
+constexpr size_t kPage = 4096;
+// Touched pages alone take memory. An odd number of them, and stacks that begin in different places of a
+// page: what lies a power of two apart crowds into few lines of the caches.
+constexpr size_t kStackBytes = 33 * kPage;
+static char* beginning(char* stack) {
+  return stack + kStackBytes - reinterpret_cast<uintptr_t>(stack) / kStackBytes % 8 * (kPage / 8);
+}
 
 struct FiberContext {
   Registers registers;
@@ -93,12 +99,12 @@ struct FiberContext {
 namespace {
 
 struct Scheduler {
-  Registers registers;
+  Registers registers = {};
   FiberContext* running = nullptr;
   const void* stack = nullptr;
   size_t stack_bytes = 0;
 };
-Scheduler scheduler;
+constinit thread_local Scheduler scheduler;
 
 void begin() {
   __sanitizer_finish_switch_fiber(nullptr, &scheduler.stack, &scheduler.stack_bytes);
@@ -126,7 +132,7 @@ void Fiber::start(void (*entry)()) {
   __asan_unpoison_memory_region(context_->stack, kStackBytes);
   context_->entry = entry;
   context_->fake_stack = nullptr;
-  prepare(context_->registers, context_->stack, kStackBytes, begin);
+  prepare(context_->registers, context_->stack, beginning(context_->stack), begin);
 }
 
 void Fiber::resume() {

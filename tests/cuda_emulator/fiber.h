@@ -1,7 +1,8 @@
 #pragma once
 #include <cstddef>
 
-// Fibers: threads of control that run one at a time and hand over by themselves. One scheduler resumes them.
+// Fibers: threads of control that run one at a time and hand over by themselves. A
+// thread of the processor has its own fibers and resumes them.
 
 namespace supra::emulator {
 

@@ -1,28 +1,63 @@
+#include "tests/cuda_emulator/runtime.h"
+
 #include <cstdlib>
-#include <string>
+#include <map>
+#include <mutex>
 
 #include "tensor/error.h"
-#include "tests/cuda_emulator/cuda_runtime.h"
 #include "tests/cuda_emulator/emulator.h"
 
-// What of CUDA's runtime stands around the kernels: devices, memory, streams, errors.
+// Devices, errors and memory of the emulated GPU.
 
 static int gpu_count = 1;
-static cudaError_t last_error = cudaSuccess;
-static std::string last_words;
+static thread_local cudaError_t last_error = cudaSuccess;
+static thread_local std::string last_words;
+
+// Never destroyed: tensors of static life may give their memory back late.
+struct Memory {
+  std::mutex mutex;
+  size_t total = size_t{80} << 30, taken = 0;
+  std::map<void*, size_t> sizes;
+};
+static Memory& memory_of_gpu = *new Memory;
 
 namespace supra::emulator {
 
 void set_gpus(int count) { gpu_count = count; }
+
+void set_gpu_memory(size_t bytes) {
+  const std::lock_guard lock(memory_of_gpu.mutex);
+  memory_of_gpu.total = bytes;
+}
 
 cudaError_t fail_with(cudaError_t error, const std::string& what) {
   last_error = error, last_words = what;
   return error;
 }
 
+// As long as asked and no longer, so that the address sanitizer sees who goes past the end.
+void* take_memory(size_t bytes) {
+  Memory& gpu = memory_of_gpu;
+  const std::lock_guard lock(gpu.mutex);
+  void* memory;
+  if (gpu.taken + bytes > gpu.total || posix_memalign(&memory, 256, bytes)) return nullptr;
+  gpu.taken += gpu.sizes[memory] = bytes;
+  return memset(memory, 0xff, bytes);
+}
+
+void give_memory_back(void* memory) {
+  Memory& gpu = memory_of_gpu;
+  const std::lock_guard lock(gpu.mutex);
+  const auto found = gpu.sizes.find(memory);
+  CHECK(found != gpu.sizes.end(), "emulator: %p is freed, which is no memory of the GPU", memory);
+  gpu.taken -= found->second;
+  gpu.sizes.erase(found);
+  free(memory);
+}
+
 }  // namespace supra::emulator
 
-using supra::emulator::fail_with;
+using namespace supra::emulator;
 
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : last_words.c_str();
@@ -36,37 +71,40 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {"emulated GPU", 9, 0, 132, size_t{80} << 30};
+  *properties = {"emulated GPU", 9, 0, 132, memory_of_gpu.total};
   return cudaSuccess;
 }
 
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = static_cast<cudaStream_t>(malloc(1));
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) { return free(stream), cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t*, unsigned) { return cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t*, int) { return cudaSuccess; }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 
-// As long as asked and no longer, so that the address sanitizer sees who goes past the end.
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  const std::lock_guard lock(memory_of_gpu.mutex);
+  *total = memory_of_gpu.total;
+  return *free = memory_of_gpu.total - memory_of_gpu.taken, cudaSuccess;
+}
+
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
-  if (posix_memalign(memory, 256, bytes)) return fail_with(cudaErrorMemoryAllocation, "out of memory");
-  memset(*memory, 0xff, bytes);
+  *memory = take_memory(bytes);
+  return *memory ? cudaSuccess : fail_with(cudaErrorMemoryAllocation, "out of memory");
+}
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  if (!leave_to_graph(stream, memory)) give_memory_back(memory);
   return cudaSuccess;
 }
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t) { return free(memory), cudaSuccess; }
 
-cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t) {
-  return memset(memory, byte, bytes), cudaSuccess;
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  return posix_memalign(memory, 256, bytes) ? fail_with(cudaErrorMemoryAllocation, "out of memory")
+                                            : cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  return memcpy(to, from, bytes), cudaSuccess;
+cudaError_t cudaFreeHost(void* memory) { return free(memory), cudaSuccess; }
+
+cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream) {
+  return put(stream, [=] { return memset(memory, byte, bytes), cudaSuccess; });
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  return put(stream, [=] { return memcpy(to, from, bytes), cudaSuccess; });
 }

@@ -79,7 +79,7 @@ TeacherCache::TeacherCache(const Path& path, const Decoder& teacher, const Corpu
                {"vocabulary", its.vocabulary, mine.vocabulary},
                {"--teacher-top", its.top, mine.top},
                {"--seq-len", its.sequence, mine.sequence},
-               {"--pack", its.packing, mine.packing},
+               {"--pack (0: stream, 1: documents)", its.packing, mine.packing},
                {"--seed", its.seed, mine.seed},
                {"--teacher, by a hash of its weights", its.teacher, mine.teacher},
                {"--data or --docs, by a hash of the ids", its.corpus, mine.corpus}};

@@ -120,12 +120,15 @@ constexpr int64_t kLogitsAtOnce = 1 << 23;
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0);
 // Distillation (Hinton et al., arXiv 1503.02531): the loss of a row becomes
 //   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits,
-// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype.
+// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype. It is shown the
+// student's x of these rows.
 struct Distillation {
-  std::function<void(int64_t first, const Tensor& logits)> teacher;
+  std::function<void(int64_t first, const Tensor& student, const Tensor& logits)> teacher;
   double weight = 1;
 };
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss, const Distillation& distillation);
+// log sum exp of each row of logits (N,O), f64 (N). No gradient.
+Tensor log_sum_exp(const Tensor& logits);
 // -log p(target) of each row, f32 (N); 0 where the target is kIgnore. No gradient.
 Tensor token_nll(const Tensor& logits, const Tensor& targets);
 

@@ -149,7 +149,7 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
   table.push_back({"linear_cross_entropy_distilled",
                    [](const Vars& in) -> Vars {
                      const Tensor targets = some_targets(Var(Tensor::empty({in[0].dim(0), in[1].dim(0)})));
-                     const auto teacher = [](int64_t first, const Tensor& logits) {
+                     const auto teacher = [](int64_t first, const Tensor&, const Tensor& logits) {
                        const int64_t O = logits.dim(1);
                        const Tensor waves = Tensor::empty(logits.shape(), Dtype::f64);
                        for (int64_t i = 0; i < waves.numel(); i++) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 // an objective of its own. One file a recipe.
 
 namespace supra {
+
+class TeacherCache;
 
 enum class RecipeKind {
   supra,     // the paper's: language-model loss on all weights, one stage
@@ -25,6 +28,7 @@ struct RecipeOptions {
   double kl_weight = 1;          // distill: the rest is the language-model loss
   double z_loss = 1e-4;          // of the language-model loss
   int64_t calibrate_tokens = 8192;  // distill: 0 leaves the calibration out
+  std::shared_ptr<TeacherCache> cache;  // distill: what the teacher says comes from here; null: it runs in every step
 };
 
 // What the rows of carried batches remember from one to the next: states, without their history, so that gradients end

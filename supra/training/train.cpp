@@ -53,7 +53,7 @@ std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
 
 // Rows [begin, end) of a batch.
 static Batch rows_of(const Batch& batch, int64_t begin, int64_t end) {
-  Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0};
+  Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0, batch.first_row + begin};
   if (!batch.cuts.empty()) part.cuts.assign(batch.cuts.begin() + begin, batch.cuts.begin() + end);
   if (!batch.lengths.empty()) part.lengths.assign(batch.lengths.begin() + begin, batch.lengths.begin() + end);
   if (!batch.goes_on.empty()) part.goes_on.assign(batch.goes_on.begin() + begin, batch.goes_on.begin() + end);

@@ -51,7 +51,6 @@ ifeq ($(OPENBLAS),yes)
   CXXFLAGS += -DSUPRA_OPENBLAS
   LDLIBS   += -lopenblas
 endif
-CXXFLAGS += -DSUPRA_STB
 
 # A .cu file is compiled by nvcc in a build with CUDA. In any other it is left out, but for the tests: there the C++
 # compiler takes it, and its kernels run on an emulator.

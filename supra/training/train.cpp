@@ -13,8 +13,8 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   const Config& config = decoder.config();
   if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
   if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
-  if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind == RecipeKind::distill ? RecipeKind::distill : RecipeKind::supra, decoder);
-  if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_lr(RecipeKind::transfer, decoder);
+  if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind, decoder);
+  if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_transfer_lr(decoder);
   CHECK(o.tokens > 0, "training: tokens is %ld (say how many to train on, 3M for example)", static_cast<long>(o.tokens));
   CHECK(o.sequence >= 2, "training: sequence length %ld, at least 2 is needed", static_cast<long>(o.sequence));
   CHECK(o.accumulate >= 1 && o.batch_tokens % (o.sequence * o.accumulate) == 0 && o.batch_tokens > 0,

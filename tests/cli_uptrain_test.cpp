@@ -72,7 +72,7 @@ TEST_F(UptrainTest, SchedulesFallAsTheySay) {
       {"cosine", {0.5 * (1 + std::cos(M_PI * half)), 0.5 * (1 + std::cos(M_PI * end))}}};
   for (const auto& [name, rates] : expected) {
     const Outcome outcome =
-        uptrain("student", "run", {"--schedule", name, "--min-lr-ratio", "0", "--warmup", "0.05"});
+        uptrain("student", "run", {"--schedule", name, "--min-lr", "0", "--warmup", "0.05"});
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     const std::vector<double> lr = logged(kLr);
     ASSERT_EQ(lr.size(), 20u);

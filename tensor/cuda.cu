@@ -21,6 +21,12 @@ void launch_failed(std::string_view signature, const LaunchShape& shape, cudaErr
        shape.block.y, shape.block.z, shape.shared_bytes, cudaGetErrorString(error));
 }
 
+size_t most_shared_memory() {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "the GPU's shared memory");
+  return static_cast<size_t>(bytes);
+}
+
 std::vector<Gpu> gpus() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;

@@ -45,13 +45,15 @@ __global__ void __launch_bounds__(kWarps * 32) linear_attention_kernel(const __g
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_column = blockIdx.y * 32;
   const int column = first_column + lane, slices = (sweep.K + kChunk - 1) / kChunk;
   const bool live = column < sweep.V;
-  if (first_column >= sweep.V) return;
+  if (first_column >= sweep.V || head.idle(kChunk)) return;
   const ChunkMemory m;
-  const float* const first = head.first();
+  const State first = head.first();
   for (int i = warp; i < slices * kChunk; i += kWarps) {
-    m.state[i * 32 + lane] = first && live && i < sweep.K ? first[head.state_at(i, column)] : 0;
+    m.state[i * 32 + lane] = first.data && live && i < sweep.K ? *first.at(i, column) : 0;
   }
-  for (int c = 0; c < head.chunks(kChunk); c++) {
+  // log of what the segment leaves of the state that came into it
+  double left = 0;
+  for (int c = head.first_chunk(); c < head.end_chunk(kChunk); c++) {
     const auto chunk = head.chunk(c, kChunk);
     if (warp == 0) {
       double sum = 0;
@@ -98,7 +100,8 @@ __global__ void __launch_bounds__(kWarps * 32) linear_attention_kernel(const __g
       // nobody needs this slice of q and k any more
       __syncthreads();
     }
-    for (int e = 0; e < kEach; e++) {
+    left += m.log_decay[kChunk - 1];
+    for (int e = 0; e < kEach && !sweeps.collects; e++) {
       const int i = warp + e * kWarps;
       const float decay = expf(static_cast<float>(m.log_decay[i] - m.log_decay[lane]));
       m.p[i * 32 + lane] = lane <= i ? sweep.in_scale * sweep.out_scale * decay * weight[e] : 0;
@@ -117,31 +120,76 @@ __global__ void __launch_bounds__(kWarps * 32) linear_attention_kernel(const __g
     __syncthreads();
   }
   head.blank_rest(first_column, std::min(first_column + 32, sweep.V));
-  float* const last = head.last();
-  if (!last || !live) return;
+  if (sweeps.collects && blockIdx.y + threadIdx.x == 0) *head.carried_decay() = expf(static_cast<float>(left));
+  const State last = head.last(kChunk);
+  if (!last.data || !live) return;
   const float factor = head.last_factor();
-  for (int i = warp; i < sweep.K; i += kWarps)
-    last[head.state_at(i, column)] = factor * m.state[i * 32 + lane];
+  for (int i = warp; i < sweep.K; i += kWarps) *last.at(i, column) = factor * m.state[i * 32 + lane];
 }
 
+// Between collecting and doing: what a segment leaves of its own becomes what it leaves.
 template <class T>
-int64_t sweep(const Sweeps<T>& sweeps) {
-  if constexpr (std::is_same_v<T, Bf16>) {
-    if (sweep_mma(sweeps)) return 1;
+__global__ void __launch_bounds__(kWarps * 32) carry_kernel(const __grid_constant__ Sweeps<T> sweeps, int64_t size) {
+  const int64_t i = int64_t{blockIdx.y} * blockDim.x + threadIdx.x, last = sweeps.segments - 1;
+  if (i >= size) return;
+  float* const states = sweeps.carried + blockIdx.x * last * size + i;
+  const float* const decays = sweeps.carried_decay + blockIdx.x * last;
+  float s = *states;
+  for (int64_t segment = 1; segment < last; segment++) {
+    s = decays[segment] * s + states[segment * size];
+    states[segment * size] = s;
   }
+}
+
+// Without tensor cores.
+template <class T>
+static void sweep_any(const Sweeps<T>& sweeps) {
   int64_t K = 0, V = 0;
   for (int i = 0; i < sweeps.count; i++) {
     K = std::max<int64_t>(K, sweeps.each[i].K), V = std::max<int64_t>(V, sweeps.each[i].V);
   }
   CHECK(K <= kLargestK, "linear_attention: heads %ld wide, the GPU's kernel takes up to %ld",
         static_cast<long>(K), static_cast<long>(kLargestK));
-  const dim3 grid(blocks(sweeps.document_count * sweeps.heads * sweeps.count, 1), blocks(V, 32));
-  launch<linear_attention_kernel<T>>({grid, kWarps * 32, ChunkMemory::bytes(K)}, sweeps);
-  for (int i = 0; i < sweeps.count; i++) {
+  launch<linear_attention_kernel<T>>(
+      {{blocks(sweeps.blocks_to_do(), 1), blocks(V, 32)}, kWarps * 32, ChunkMemory::bytes(K)}, sweeps);
+}
+
+template <class T>
+int64_t sweep(const Sweeps<T>& sweeps) {
+  bool mma = false;
+  if constexpr (std::is_same_v<T, Bf16>) mma = mma_can(sweeps);
+  const auto go = [&](const Sweeps<T>& s) {
+    if constexpr (std::is_same_v<T, Bf16>) {
+      if (mma) return sweep_mma(s);
+    }
+    sweep_any(s);
+  };
+  const int64_t parts = mma ? 1 : blocks(sweeps.each[0].V, 32);
+  const int64_t chunks = blocks(sweeps.steps, mma ? kMmaChunk : kChunk);
+  // a segment of one chunk would spend as much on its state as on its output
+  const int64_t idle = attribute(cudaDevAttrMultiProcessorCount) / std::max<int64_t>(1, sweeps.heads_to_do() * parts);
+  const int64_t segments = std::max<int64_t>(1, std::min(idle, chunks / 2));
+  Sweeps<T> all = sweeps;
+  all.segment_chunks = static_cast<int>((chunks + segments - 1) / segments);
+  if (segments > 1) {
+    all.segments = static_cast<int>((chunks + all.segment_chunks - 1) / all.segment_chunks);
+    const int64_t size = int64_t{sweeps.each[0].K} * sweeps.each[0].V, carried = sweeps.heads_to_do() * (all.segments - 1);
+    const std::shared_ptr<void> memory = allocate(carried * (size + 1) * sizeof(float));
+    all.carried = static_cast<float*>(memory.get());
+    all.carried_decay = all.carried + carried * size;
+    all.collects = true;
+    go(all);
+    all.collects = false;
+    launch<carry_kernel<T>>({{blocks(sweeps.heads_to_do(), 1), blocks(size, kWarps * 32)}, kWarps * 32}, all, size);
+    go(all);
+  } else {
+    go(all);
+  }
+  for (int i = 0; i < sweeps.count && !mma; i++) {
     const Sweep<T>& s = sweeps.each[i];
     if (s.rstd) groupnorm_fwd(s.o.data, s.rstd, s.o.data, sweeps.tokens * sweeps.heads, s.V, s.eps);
   }
-  return grid.y;
+  return parts;
 }
 
 template <class T>

@@ -61,6 +61,13 @@ struct Sweeps {
   int64_t document_count;
   int count = 0;
   Sweep<T> each[3] = {};
+  // Long documents are cut into segments of whole chunks where there are few heads: more blocks can work.
+  // First each segment but a document's last collects the state that its own steps leave (the first one goes
+  // on from the state that came in), then these are carried from segment to segment, then all is done from
+  // there. By block of a segment: states (blocks,segments-1,K,V), and decays by which what came in is left.
+  int segments = 1, segment_chunks = 0;
+  bool collects = false;
+  float *carried = nullptr, *carried_decay = nullptr;
 
   explicit Sweeps(const LinearAttentionInputs<T>& in)
       : steps(in.n.T),
@@ -71,19 +78,35 @@ struct Sweeps {
         documents(in.documents),
         document_count(in.document_count) {}
   void add(const Sweep<T>& sweep) { each[count++] = sweep; }
+  // Heads of documents, of all sweeps.
+  __host__ __device__ int64_t heads_to_do() const { return document_count * heads * count; }
+  int64_t blocks_to_do() const { return heads_to_do() * (collects ? segments - 1 : segments); }
 };
 
-// What a block works on: one sweep over one head of one document.
+// One head's state.
+struct State {
+  float* data;  // null: zeros, or nobody wants it
+  int64_t row, column;  // elements to the next of each
+
+  __device__ float* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
+};
+
+// What a block works on: one sweep over one head of one document, or over a segment of it.
 template <class T>
 struct Head {
   const Sweeps<T>& all;
   const Sweep<T>& sweep;
   LinearAttentionDocument document;
-  int64_t h;
+  int64_t index, h;
+  int segment;
 
   __device__ Head(const Sweeps<T>& sweeps, int64_t block)
-      : all(sweeps), sweep(sweeps.each[block % sweeps.count]), h(block / sweeps.count % sweeps.heads) {
-    const int64_t d = block / sweeps.count / sweeps.heads;
+      : all(sweeps),
+        sweep(sweeps.each[block % sweeps.count]),
+        index(block % sweeps.heads_to_do()),
+        h(block / sweeps.count % sweeps.heads),
+        segment(static_cast<int>(block / sweeps.heads_to_do())) {
+    const int64_t d = index / sweeps.count / sweeps.heads;
     const int32_t end = static_cast<int32_t>(sweeps.steps);
     document = sweeps.documents ? sweeps.documents[d]
                                 : LinearAttentionDocument{static_cast<int32_t>(d), 0, end, end};
@@ -96,6 +119,9 @@ struct Head {
     __device__ int64_t step(int i) const { return first + i * by; }
   };
   __device__ int chunks(int size) const { return (document.end - document.begin + size - 1) / size; }
+  // Those of the segment, in the order of the sweep.
+  __device__ int first_chunk() const { return segment * all.segment_chunks; }
+  __device__ int end_chunk(int size) const { return std::min(first_chunk() + all.segment_chunks, chunks(size)); }
   // Chunks begin at the same steps in both directions.
   __device__ Chunk chunk(int c, int size) const {
     if (sweep.backwards) c = chunks(size) - 1 - c;
@@ -112,25 +138,41 @@ struct Head {
     return x < -200 ? -200 : x;
   }
 
-  // Where element (i,j) of the head's states lies.
-  __device__ int64_t state_at(int64_t i, int64_t j) const {
+  // The row's state comes in at its first document and goes out at its last; gradients the other way round.
+  __device__ bool comes_in() const { return sweep.backwards ? document.stop == all.steps : document.begin == 0; }
+  __device__ bool goes_out() const { return sweep.backwards ? document.begin == 0 : document.stop == all.steps; }
+  __device__ State row_state(const float* states) const {
     const int64_t K = sweep.K, V = sweep.V;
-    return (document.row * all.heads + h) * K * V + (sweep.transposed ? j * K + i : i * V + j);
+    if (!states) return {};
+    float* const own = const_cast<float*>(states) + (document.row * all.heads + h) * K * V;
+    return sweep.transposed ? State{own, 1, K} : State{own, V, 1};
   }
-  // A row's state comes in at its first document and goes out at its last; gradients the other way round.
-  __device__ const float* first() const {
-    return (sweep.backwards ? document.stop == all.steps : document.begin == 0) ? sweep.first : nullptr;
+  __device__ State carried(int leaves) const {
+    const int64_t size = int64_t{sweep.K} * sweep.V;
+    return {all.carried + (index * (all.segments - 1) + leaves) * size, sweep.V, 1};
   }
-  __device__ float* last() const {
-    return (sweep.backwards ? document.begin == 0 : document.stop == all.steps) ? sweep.last : nullptr;
+  __device__ float* carried_decay() const { return all.carried_decay + index * (all.segments - 1) + segment; }
+  // What the block begins with, and where it puts what it ends with.
+  __device__ State first() const {
+    if (segment > 0) return all.collects ? State{} : carried(segment - 1);
+    return row_state(comes_in() ? sweep.first : nullptr);
+  }
+  __device__ State last(int size) const {
+    if (all.collects) return carried(segment);
+    const bool ends = first_chunk() + all.segment_chunks >= chunks(size);
+    return row_state(ends && goes_out() ? sweep.last : nullptr);
   }
   // The state's gradient has one decay more to go through: the first step's.
   __device__ float last_factor() const {
-    return sweep.backwards && document.begin < document.end ? expf(log_decay_at(document.begin - 1)) : 1;
+    const bool through = sweep.backwards && !all.collects && document.begin < document.end;
+    return through ? expf(log_decay_at(document.begin - 1)) : 1;
   }
+  // Segments past the document's end have nothing to do.
+  __device__ bool idle(int size) const { return segment > 0 && first_chunk() >= chunks(size); }
 
   // Columns [begin, end) of o are 0 past the document's end.
   __device__ void blank_rest(int64_t begin, int64_t end) const {
+    if (segment > 0 || all.collects) return;
     for (int64_t t = document.end; t < document.stop; t++) {
       T* const o = sweep.o.at(token(t), h);
       for (int64_t j = begin + threadIdx.x; j < end; j += blockDim.x) store_1(o + j, 0);
@@ -143,8 +185,11 @@ struct Head {
 // tensor cores. Returns the parts in which dots come.
 template <class T>
 int64_t sweep(const Sweeps<T>& sweeps);
-// On tensor cores; false where they cannot.
-bool sweep_mma(const Sweeps<Bf16>& sweeps);
+
+// On tensor cores, in chunks of so many steps.
+constexpr int kMmaChunk = 64;
+bool mma_can(const Sweeps<Bf16>& sweeps);
+void sweep_mma(const Sweeps<Bf16>& sweeps);
 
 // The operands of the forward, and one of a tensor (B,T,H,width).
 template <class T>

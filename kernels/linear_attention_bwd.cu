@@ -78,10 +78,9 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const auto at = [&](int64_t t) { return head.token(t) * sweeps.heads + head.h; };
   float product = 0;
-  if (const float* const d_last = head.first()) {
-    const int64_t size = int64_t{of_k.K} * of_k.V, state = head.state_at(0, 0);
-    for (int64_t i = threadIdx.x; i < size; i += kThreads) product += last_state[state + i] * d_last[state + i];
-  }
+  const State S = head.row_state(last_state), dS = head.first();
+  const int64_t size = dS.data ? int64_t{of_k.K} * of_k.V : 0;
+  for (int64_t i = threadIdx.x; i < size; i += kThreads) product += S.data[i] * dS.data[i];
   // of all steps that were passed
   double after = block_sum(product, scratch), total = 0;
   // no state comes into the document

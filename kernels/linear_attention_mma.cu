@@ -17,7 +17,7 @@
 
 namespace supra::cuda {
 
-constexpr int kChunk = 64;
+constexpr int kChunk = kMmaChunk;
 constexpr int kThreads = 512;
 
 // Shared memory. What is copied ahead exists kStages times; chunk c is in number c % kStages.
@@ -79,7 +79,7 @@ __device__ static void sum_decays(float* L, const Head<Bf16>& head, const Head<B
 template <int K, int V, int kStages>
 __device__ static void fetch(const MmaMemory<K, V, kStages>& memory, const Head<Bf16>& head, int c) {
   const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
-  copy_rows(memory.q(c), head.sweep.q, head, chunk);
+  if (!head.all.collects) copy_rows(memory.q(c), head.sweep.q, head, chunk);
   copy_rows(memory.k(c), head.sweep.k, head, chunk);
   copy_rows(memory.v(c), head.sweep.v, head, chunk);
   copy_async_commit();
@@ -169,6 +169,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int kRows = K / 64, kColumns = V / 32;
   const Head<Bf16> head(sweeps, blockIdx.x);
   const Sweep<Bf16>& sweep = head.sweep;
+  if (head.idle(kChunk)) return;
   const MmaMemory<K, V, kStages> memory;
   const Place at;
   const int lane = at.lane, row = at.row, column = at.column, pair = at.pair, first_column = column * (V / 4);
@@ -185,77 +186,79 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto publish = [&](const float* s, int r, int c) {
     vector_at<uint32_t>(memory.state().at(r, c)) = pack_bf16(s[0], s[1]);
   };
-  if (const float* const first = head.first()) {
-    each_pair([&](float* s, int r, int c) {
-      s[0] = first[head.state_at(r, c)], s[1] = first[head.state_at(r, c + 1)];
-    });
+  if (const State first = head.first(); first.data) {
+    each_pair([&](float* s, int r, int c) { s[0] = *first.at(r, c), s[1] = *first.at(r, c + 1); });
   }
   each_pair(publish);
-  const int chunks = head.chunks(kChunk);
-  if (chunks > 0) fetch(memory, head, 0);
-
-  for (int c = 0; c < chunks; c++) {
+  const int begin = head.first_chunk(), end = head.end_chunk(kChunk);
+  if (begin < end) fetch(memory, head, begin);
+  // log2 of what the segment leaves of the state that came into it
+  float left = 0;
+  for (int c = begin; c < end; c++) {
     copy_async_wait<0>();
     // S and the chunk are there, and nobody reads the last one any more
     __syncthreads();
-    if (kStages > 1 && c + 1 < chunks) fetch(memory, head, c + 1);
+    if (kStages > 1 && c + 1 < end) fetch(memory, head, c + 1);
     const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
     const Tile<K> q = memory.q(c), k = memory.k(c);
     const Tile<V> v = memory.v(c);
     const float* const L = memory.log_decay(c);
 
-    float P[2][4] = {}, O[kColumns][4] = {};
+    if (!sweeps.collects) {
+      float P[2][4] = {}, O[kColumns][4] = {};
 #pragma unroll
-    for (int i = 0; i < K; i += 16) {
-      uint32_t a[4], b[4];
-      load_a(a, q, row, i, lane);
-      // tiles above the diagonal are zero
-      if (column * 16 <= row) {
-        load_b_of_transposed(b, k, i, column * 16, lane);
-        mma(P[0], a, b[0], b[1]);
-        mma(P[1], a, b[2], b[3]);
+      for (int i = 0; i < K; i += 16) {
+        uint32_t a[4], b[4];
+        load_a(a, q, row, i, lane);
+        // tiles above the diagonal are zero
+        if (column * 16 <= row) {
+          load_b_of_transposed(b, k, i, column * 16, lane);
+          mma(P[0], a, b[0], b[1]);
+          mma(P[1], a, b[2], b[3]);
+        }
+        multiply(O, a, memory.state(), i, first_column, lane);
       }
-      multiply(O, a, memory.state(), i, first_column, lane);
-    }
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int i = at.rows[half];
-      const float L_i = L[i], lambda = sweep.out_scale * exp2f(L_i);
+      for (int half = 0; half < 2; half++) {
+        const int i = at.rows[half];
+        const float L_i = L[i], lambda = sweep.out_scale * exp2f(L_i);
 #pragma unroll
-      for (int n = 0; n < kColumns; n++) O[n][2 * half] *= lambda, O[n][2 * half + 1] *= lambda;
-      const float scale = sweep.in_scale * sweep.out_scale;
+        for (int n = 0; n < kColumns; n++) O[n][2 * half] *= lambda, O[n][2 * half + 1] *= lambda;
+        const float scale = sweep.in_scale * sweep.out_scale;
 #pragma unroll
-      for (int n = 0; n < 2; n++) {
-        const int j = column * 16 + n * 8 + pair;
-        const float D[] = {j <= i ? scale * exp2f(L_i - L[j]) : 0, j < i ? scale * exp2f(L_i - L[j + 1]) : 0};
-        vector_at<uint32_t>(memory.weights().at(i, j)) =
-            pack_bf16(D[0] * P[n][2 * half], D[1] * P[n][2 * half + 1]);
+        for (int n = 0; n < 2; n++) {
+          const int j = column * 16 + n * 8 + pair;
+          const float D[] = {j <= i ? scale * exp2f(L_i - L[j]) : 0, j < i ? scale * exp2f(L_i - L[j + 1]) : 0};
+          vector_at<uint32_t>(memory.weights().at(i, j)) =
+              pack_bf16(D[0] * P[n][2 * half], D[1] * P[n][2 * half + 1]);
+        }
       }
-    }
-    // P is whole, and all have read S
-    __syncthreads();
+      // P is whole, and all have read S
+      __syncthreads();
 
-    for (int i = 0; i <= row; i += 16) {
-      uint32_t a[4];
-      load_a(a, memory.weights(), row, i, lane);
-      multiply(O, a, v, i, first_column, lane);
-    }
-    float rstd[2] = {};
-    if (sweep.rstd) normalise<V>(O, rstd, memory.row_sums(), at, sweep.eps);
-    if (sweep.dots) multiply_rows<V>(O, memory.row_sums(), at, head, chunk);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      if (at.rows[half] >= chunk.rows) break;
-      const int64_t token = head.token(chunk.step(at.rows[half]));
-      Bf16* const to = sweep.o.at(token, head.h) + first_column + pair;
-#pragma unroll
-      for (int n = 0; n < kColumns; n++) {
-        vector_at<uint32_t>(to + 8 * n) = pack_bf16(O[n][2 * half], O[n][2 * half + 1]);
+      for (int i = 0; i <= row; i += 16) {
+        uint32_t a[4];
+        load_a(a, memory.weights(), row, i, lane);
+        multiply(O, a, v, i, first_column, lane);
       }
-      if (sweep.rstd && column + pair == 0) sweep.rstd[token * sweeps.heads + head.h] = rstd[half];
-    }
+      float rstd[2] = {};
+      if (sweep.rstd) normalise<V>(O, rstd, memory.row_sums(), at, sweep.eps);
+      if (sweep.dots) multiply_rows<V>(O, memory.row_sums(), at, head, chunk);
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        if (at.rows[half] >= chunk.rows) break;
+        const int64_t token = head.token(chunk.step(at.rows[half]));
+        Bf16* const to = sweep.o.at(token, head.h) + first_column + pair;
+#pragma unroll
+        for (int n = 0; n < kColumns; n++) {
+          vector_at<uint32_t>(to + 8 * n) = pack_bf16(O[n][2 * half], O[n][2 * half + 1]);
+        }
+        if (sweep.rstd && column + pair == 0) sweep.rstd[token * sweeps.heads + head.h] = rstd[half];
+      }
 
+    }
     const float L_end = L[kChunk - 1], lambda = exp2f(L_end);
+    left += L_end;
     each_pair([&](float* s, int, int) { s[0] *= lambda, s[1] *= lambda; });
 #pragma unroll
     for (int i = 0; i < kChunk; i += 16) {
@@ -280,41 +283,44 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (kStages == 1) {
       // all are done with the chunk
       __syncthreads();
-      if (c + 1 < chunks) fetch(memory, head, c + 1);
+      if (c + 1 < end) fetch(memory, head, c + 1);
     }
     each_pair(publish);
   }
   head.blank_rest(0, V);
-  float* const last = head.last();
-  if (!last) return;
+  if (sweeps.collects && threadIdx.x == 0) *head.carried_decay() = exp2f(left);
+  const State last = head.last(kChunk);
+  if (!last.data) return;
   const float factor = head.last_factor();
   each_pair([&](const float* s, int r, int c) {
-    last[head.state_at(r, c)] = factor * s[0], last[head.state_at(r, c + 1)] = factor * s[1];
+    *last.at(r, c) = factor * s[0], *last.at(r, c + 1) = factor * s[1];
   });
 }
 
 template <int K, int V>
 static bool run(const Sweeps<Bf16>& sweeps) {
   if (sweeps.each[0].K != K || sweeps.each[0].V != V) return false;
+  const size_t most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   const auto go = [&]<int kStages>(std::integral_constant<int, kStages>) {
-    constexpr size_t bytes = MmaMemory<K, V, kStages>::kBytes;
-    if (bytes > most_shared_memory()) return false;
     launch<linear_attention_mma_kernel<K, V, kStages>>(
-        {blocks(sweeps.document_count * sweeps.heads * sweeps.count, 1), kThreads, bytes}, sweeps);
-    return true;
+        {blocks(sweeps.blocks_to_do(), 1), kThreads, MmaMemory<K, V, kStages>::kBytes}, sweeps);
   };
-  return go(std::integral_constant<int, 2>()) || go(std::integral_constant<int, 1>());
+  MmaMemory<K, V, 2>::kBytes <= most ? go(std::integral_constant<int, 2>()) : go(std::integral_constant<int, 1>());
+  return true;
 }
 
-bool sweep_mma(const Sweeps<Bf16>& sweeps) {
+bool mma_can(const Sweeps<Bf16>& sweeps) {
+  const auto fits = [](int64_t width) { return width == 64 || width == 128; };
   const auto aligned = [](const Operand<const Bf16>& x) {
     return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.step % 8 == 0;
   };
-  for (int i = 0; i < sweeps.count; i++) {
-    const Sweep<Bf16>& s = sweeps.each[i];
-    if (!aligned(s.q) || !aligned(s.k) || !aligned(s.v)) return false;
-  }
-  return run<64, 64>(sweeps) || run<64, 128>(sweeps) || run<128, 64>(sweeps) || run<128, 128>(sweeps);
+  return std::all_of(sweeps.each, sweeps.each + sweeps.count, [&](const Sweep<Bf16>& s) {
+    return fits(s.K) && fits(s.V) && aligned(s.q) && aligned(s.k) && aligned(s.v);
+  });
+}
+
+void sweep_mma(const Sweeps<Bf16>& sweeps) {
+  run<64, 64>(sweeps) || run<64, 128>(sweeps) || run<128, 64>(sweeps) || run<128, 128>(sweeps);
 }
 
 }  // namespace supra::cuda

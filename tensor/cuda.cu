@@ -21,10 +21,10 @@ void launch_failed(std::string_view signature, const LaunchShape& shape, cudaErr
        shape.block.y, shape.block.z, shape.shared_bytes, cudaGetErrorString(error));
 }
 
-size_t most_shared_memory() {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "the GPU's shared memory");
-  return static_cast<size_t>(bytes);
+int64_t attribute(cudaDeviceAttr what) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, what, 0), "an attribute of the GPU");
+  return value;
 }
 
 std::vector<Gpu> gpus() {

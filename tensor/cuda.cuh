@@ -69,8 +69,8 @@ void launch(const LaunchShape& shape, Args... args) {
   if (error != cudaSuccess) launch_failed(signature<kernel>(), shape, error);
 }
 
-// Bytes of shared memory that a block can have: 163 KB on an A100, 227 KB on Hopper, 99 KB on smaller cards.
-size_t most_shared_memory();
+// What the GPU in use has of something: multiprocessors, bytes of shared memory that a block may ask for.
+int64_t attribute(cudaDeviceAttr what);
 
 // Blocks of `per_block` that cover n.
 inline unsigned blocks(int64_t n, int64_t per_block) {

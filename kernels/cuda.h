@@ -135,8 +135,8 @@ struct LinearAttentionGrads {
   float* dlog_decay;  // (H) or (B,T,H), or null
 };
 
-// o (B,T,H,V): =, with rstd (B,T,H) normalised head by head.   last_state (B,H,K,V): =, may be in.state where
-// no row has two documents.   K <= 512. Bf16 with K and V of 64 or 128 takes the tensor cores: q, k, v, S enter
+// o (B,T,H,V): =, with rstd (B,T,H) normalised head by head.   last_state (B,H,K,V): =, not in.state.
+// K <= 512. Bf16 with K and V of 64 or 128 takes the tensor cores: q, k, v, S enter
 // the products as bf16, sums and S itself are f32.
 template <class T>
 SUPRA_CU void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAttentionInputs<T>& in,

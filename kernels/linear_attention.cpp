@@ -262,7 +262,8 @@ constexpr Device gpu = Device::cuda;
 
 // (documents,4) as LinearAttentionDocument has it; undefined where every row is one document of T steps.
 Tensor documents_on_gpu(const Sizes& n) {
-  CHECK(n.T < INT32_MAX, "linear_attention: rows of %ld steps, the GPU takes fewer than 2^31", static_cast<long>(n.T));
+  CHECK(n.T < INT32_MAX, "linear_attention: rows of %ld steps, the GPU takes fewer than 2^31",
+        static_cast<long>(n.T));
   const auto is_whole = [&](int64_t length) { return length == n.T; };
   if (n.cuts.empty() && std::all_of(n.lengths.begin(), n.lengths.end(), is_whole)) return {};
   std::vector<int32_t> all;
@@ -270,7 +271,8 @@ Tensor documents_on_gpu(const Sizes& n) {
   for (size_t b = 0; b < rows.size(); b++) {
     for (const Segment& s : rows[b]) {
       const int64_t stop = &s == &rows[b].back() ? n.T : s.end;
-      for (int64_t x : {static_cast<int64_t>(b), s.begin, s.end, stop}) all.push_back(static_cast<int32_t>(x));
+      for (int64_t x : {static_cast<int64_t>(b), s.begin, s.end, stop})
+        all.push_back(static_cast<int32_t>(x));
     }
   }
   return Tensor::of(all, {static_cast<int64_t>(all.size() / 4), 4}).to(gpu);
@@ -330,7 +332,8 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
       [&]<class T>(T) {
         cuda::linear_attention_fwd(
             o.data<T>(gpu), data_or_null<float>(rstd, gpu), last.data<float>(gpu),
-            inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, n), norm_eps);
+            inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, n),
+            norm_eps);
       });
 
   auto backward = [=, q = q.value(), k = k.value(), v = v.value(), log_decay = log_decay.value()](
@@ -376,10 +379,12 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
         static_cast<long>(n.T));
   const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device());
   if (q.device() == gpu) {
-    by_device("linear_attention_step", q, [](auto) {}, [&]<class T>(T) {
-      cuda::linear_attention_step(o.data<T>(gpu), state.data<float>(gpu),
-                                  inputs_on_gpu<T>(q, k, v, log_decay, state, {}, n));
-    });
+    by_device(
+        "linear_attention_step", q, [](auto) {},
+        [&]<class T>(T) {
+          cuda::linear_attention_step(o.data<T>(gpu), state.data<float>(gpu),
+                                      inputs_on_gpu<T>(q, k, v, log_decay, state, {}, n));
+        });
     return o;
   }
   const Inputs<float> in = inputs<float>(q, k, v, log_decay, state);

@@ -39,7 +39,8 @@ struct ChunkMemory {
 // A block takes one head of one document and 32 columns of V: those of S stand for themselves. A warp takes
 // every eighth step of the chunk and every eighth row of S, a lane one column.
 template <class T>
-__global__ void __launch_bounds__(kWarps * 32) linear_attention_kernel(const __grid_constant__ Sweeps<T> sweeps) {
+__global__ void __launch_bounds__(kWarps * 32)
+    linear_attention_kernel(const __grid_constant__ Sweeps<T> sweeps) {
   const Head<T> head(sweeps, blockIdx.x);
   const Sweep<T>& sweep = head.sweep;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_column = blockIdx.y * 32;
@@ -120,7 +121,8 @@ __global__ void __launch_bounds__(kWarps * 32) linear_attention_kernel(const __g
     __syncthreads();
   }
   head.blank_rest(first_column, std::min(first_column + 32, sweep.V));
-  if (sweeps.collects && blockIdx.y + threadIdx.x == 0) *head.carried_decay() = expf(static_cast<float>(left));
+  if (sweeps.collects && blockIdx.y + threadIdx.x == 0)
+    *head.carried_decay() = expf(static_cast<float>(left));
   const State last = head.last(kChunk);
   if (!last.data || !live) return;
   const float factor = head.last_factor();
@@ -129,7 +131,8 @@ __global__ void __launch_bounds__(kWarps * 32) linear_attention_kernel(const __g
 
 // Between collecting and doing: what a segment leaves of its own becomes what it leaves.
 template <class T>
-__global__ void __launch_bounds__(kWarps * 32) carry_kernel(const __grid_constant__ Sweeps<T> sweeps, int64_t size) {
+__global__ void __launch_bounds__(kWarps * 32)
+    carry_kernel(const __grid_constant__ Sweeps<T> sweeps, int64_t size) {
   const int64_t i = int64_t{blockIdx.y} * blockDim.x + threadIdx.x, last = sweeps.segments - 1;
   if (i >= size) return;
   float* const states = sweeps.carried + blockIdx.x * last * size + i;
@@ -167,20 +170,23 @@ int64_t sweep(const Sweeps<T>& sweeps) {
   const int64_t parts = mma ? 1 : blocks(sweeps.each[0].V, 32);
   const int64_t chunks = blocks(sweeps.steps, mma ? kMmaChunk : kChunk);
   // a segment of one chunk would spend as much on its state as on its output
-  const int64_t idle = attribute(cudaDevAttrMultiProcessorCount) / std::max<int64_t>(1, sweeps.heads_to_do() * parts);
+  const int64_t idle =
+      attribute(cudaDevAttrMultiProcessorCount) / std::max<int64_t>(1, sweeps.heads_to_do() * parts);
   const int64_t segments = std::max<int64_t>(1, std::min(idle, chunks / 2));
   Sweeps<T> all = sweeps;
   all.segment_chunks = static_cast<int>((chunks + segments - 1) / segments);
   if (segments > 1) {
     all.segments = static_cast<int>((chunks + all.segment_chunks - 1) / all.segment_chunks);
-    const int64_t size = int64_t{sweeps.each[0].K} * sweeps.each[0].V, carried = sweeps.heads_to_do() * (all.segments - 1);
+    const int64_t size = int64_t{sweeps.each[0].K} * sweeps.each[0].V,
+                  carried = sweeps.heads_to_do() * (all.segments - 1);
     const std::shared_ptr<void> memory = allocate(carried * (size + 1) * sizeof(float));
     all.carried = static_cast<float*>(memory.get());
     all.carried_decay = all.carried + carried * size;
     all.collects = true;
     go(all);
     all.collects = false;
-    launch<carry_kernel<T>>({{blocks(sweeps.heads_to_do(), 1), blocks(size, kWarps * 32)}, kWarps * 32}, all, size);
+    launch<carry_kernel<T>>({{blocks(sweeps.heads_to_do(), 1), blocks(size, kWarps * 32)}, kWarps * 32}, all,
+                            size);
     go(all);
   } else {
     go(all);

@@ -85,7 +85,7 @@ struct Sweeps {
 
 // One head's state.
 struct State {
-  float* data;  // null: zeros, or nobody wants it
+  float* data;          // null: zeros, or nobody wants it
   int64_t row, column;  // elements to the next of each
 
   __device__ float* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
@@ -121,11 +121,14 @@ struct Head {
   __device__ int chunks(int size) const { return (document.end - document.begin + size - 1) / size; }
   // Those of the segment, in the order of the sweep.
   __device__ int first_chunk() const { return segment * all.segment_chunks; }
-  __device__ int end_chunk(int size) const { return std::min(first_chunk() + all.segment_chunks, chunks(size)); }
+  __device__ int end_chunk(int size) const {
+    return std::min(first_chunk() + all.segment_chunks, chunks(size));
+  }
   // Chunks begin at the same steps in both directions.
   __device__ Chunk chunk(int c, int size) const {
     if (sweep.backwards) c = chunks(size) - 1 - c;
-    const int begin = document.begin + c * size, left = document.end - begin, rows = left < size ? left : size;
+    const int begin = document.begin + c * size, left = document.end - begin,
+              rows = left < size ? left : size;
     return sweep.backwards ? Chunk{begin + rows - 1, rows, -1} : Chunk{begin, rows, 1};
   }
 
@@ -139,8 +142,12 @@ struct Head {
   }
 
   // The row's state comes in at its first document and goes out at its last; gradients the other way round.
-  __device__ bool comes_in() const { return sweep.backwards ? document.stop == all.steps : document.begin == 0; }
-  __device__ bool goes_out() const { return sweep.backwards ? document.begin == 0 : document.stop == all.steps; }
+  __device__ bool comes_in() const {
+    return sweep.backwards ? document.stop == all.steps : document.begin == 0;
+  }
+  __device__ bool goes_out() const {
+    return sweep.backwards ? document.begin == 0 : document.stop == all.steps;
+  }
   __device__ State row_state(const float* states) const {
     const int64_t K = sweep.K, V = sweep.V;
     if (!states) return {};

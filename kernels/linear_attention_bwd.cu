@@ -41,8 +41,8 @@ class SharedGradient {
   void add_up() const {
     if (sharing_ == 1) return;
     const auto go = [&]<int W>(std::integral_constant<int, W>) {
-      launch<add_shared_kernel<T, W>>({blocks(N_ * width_, kThreads * W), kThreads}, to_, by_head(), N_, sharing_,
-                                      width_);
+      launch<add_shared_kernel<T, W>>({blocks(N_ * width_, kThreads * W), kThreads}, to_, by_head(), N_,
+                                      sharing_, width_);
     };
     fits_vectors(width_, to_, by_head()) ? go(std::integral_constant<int, 4>())
                                          : go(std::integral_constant<int, 1>());
@@ -129,7 +129,8 @@ __global__ static void add_documents_kernel(float* total, const float* sums, int
 }
 
 template <class T>
-static void decay_gradient(float* dlog_decay, const float* last_state, int64_t parts, const Sweeps<T>& sweeps) {
+static void decay_gradient(float* dlog_decay, const float* last_state, int64_t parts,
+                           const Sweeps<T>& sweeps) {
   const bool by_token = sweeps.decay_by_token;
   const int64_t heads = sweeps.document_count * sweeps.heads;
   const std::shared_ptr<void> memory = by_token ? nullptr : allocate(heads * sizeof(float));
@@ -137,8 +138,8 @@ static void decay_gradient(float* dlog_decay, const float* last_state, int64_t p
   launch<decay_gradient_kernel<T>>({blocks(heads, 1), kThreads, kThreads / 32 * sizeof(float)},
                                    by_token ? dlog_decay : nullptr, sums, last_state, parts, sweeps);
   if (by_token) return;
-  launch<add_documents_kernel>({blocks(sweeps.heads, kThreads), kThreads}, dlog_decay, sums, sweeps.document_count,
-                               sweeps.heads);
+  launch<add_documents_kernel>({blocks(sweeps.heads, kThreads), kThreads}, dlog_decay, sums,
+                               sweeps.document_count, sweeps.heads);
 }
 
 template <class T>
@@ -205,8 +206,9 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
   if (grads.dlog_decay) decay_gradient(grads.dlog_decay, last_state, parts, sweeps);
 }
 
-template void linear_attention_bwd(const LinearAttentionGrads<float>&, const float*, const float*, const float*,
-                                   const float*, const float*, const LinearAttentionInputs<float>&);
+template void linear_attention_bwd(const LinearAttentionGrads<float>&, const float*, const float*,
+                                   const float*, const float*, const float*,
+                                   const LinearAttentionInputs<float>&);
 template void linear_attention_bwd(const LinearAttentionGrads<Bf16>&, const Bf16*, const float*, const Bf16*,
                                    const float*, const float*, const LinearAttentionInputs<Bf16>&);
 

@@ -1,8 +1,8 @@
 #include "kernels/linear_attention.cuh"
 #include "kernels/mma.cuh"
 
-// Chunked linear attention on tensor cores. A block keeps S of one head of one document in registers and walks
-// once along time, 64 steps a turn; q, k, v are read once and o is written once. In the words of
+// Chunked linear attention on tensor cores. A block keeps S of one head of one document in registers and
+// walks once along time, 64 steps a turn; q, k, v are read once and o is written once. In the words of
 // linear_attention.simd.cpp, with L_i = log2 of lambda_i:
 //
 //   P = (Q K^T) * D           P_ij *= scale 2^(L_i - L_j) for j <= i, else 0
@@ -91,7 +91,8 @@ __device__ static uint32_t scaled(uint32_t pair, float low, float high) {
   return pack_bf16(low_bf16(pair) * low, high_bf16(pair) * high);
 }
 
-// What a thread holds of the block's matrices: of every tile two pairs, in two rows, and from column `pair` on.
+// What a thread holds of the block's matrices: of every tile two pairs, in two rows, and from column `pair`
+// on.
 struct Place {
   int lane = threadIdx.x % 32, row = threadIdx.x / 128 * 16, column = threadIdx.x / 32 % 4;
   int rows[2] = {row + lane / 4, row + lane / 4 + 8}, pair = lane % 4 * 2;
@@ -143,8 +144,8 @@ __device__ static void multiply_rows(const float (&O)[V / 32][4], float2* sums, 
   for (int half = 0; half < 2; half++) {
     float sum = 0;
     if (at.rows[half] < chunk.rows) {
-      const Bf16* const with = head.sweep.factor.at(head.token(chunk.step(at.rows[half])), head.h) +
-                               at.column * (V / 4) + at.pair;
+      const Bf16* const with =
+          head.sweep.factor.at(head.token(chunk.step(at.rows[half])), head.h) + at.column * (V / 4) + at.pair;
 #pragma unroll
       for (int c = 0; c < V / 32; c++) {
         const uint32_t x = vector_at<const uint32_t>(with + 8 * c);
@@ -228,7 +229,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int n = 0; n < 2; n++) {
           const int j = column * 16 + n * 8 + pair;
-          const float D[] = {j <= i ? scale * exp2f(L_i - L[j]) : 0, j < i ? scale * exp2f(L_i - L[j + 1]) : 0};
+          const float D[] = {j <= i ? scale * exp2f(L_i - L[j]) : 0,
+                             j < i ? scale * exp2f(L_i - L[j + 1]) : 0};
           vector_at<uint32_t>(memory.weights().at(i, j)) =
               pack_bf16(D[0] * P[n][2 * half], D[1] * P[n][2 * half + 1]);
         }
@@ -255,7 +257,6 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
         if (sweep.rstd && column + pair == 0) sweep.rstd[token * sweeps.heads + head.h] = rstd[half];
       }
-
     }
     const float L_end = L[kChunk - 1], lambda = exp2f(L_end);
     left += L_end;
@@ -305,7 +306,8 @@ static bool run(const Sweeps<Bf16>& sweeps) {
     launch<linear_attention_mma_kernel<K, V, kStages>>(
         {blocks(sweeps.blocks_to_do(), 1), kThreads, MmaMemory<K, V, kStages>::kBytes}, sweeps);
   };
-  MmaMemory<K, V, 2>::kBytes <= most ? go(std::integral_constant<int, 2>()) : go(std::integral_constant<int, 1>());
+  MmaMemory<K, V, 2>::kBytes <= most ? go(std::integral_constant<int, 2>())
+                                     : go(std::integral_constant<int, 1>());
   return true;
 }
 

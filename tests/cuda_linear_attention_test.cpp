@@ -13,8 +13,9 @@ struct Linear {
   double norm_eps = 0, steepest = 0.7;
 
   std::string name() const {
-    return format("B%ld T%ld H%ld Gk%ld Gv%ld K%ld V%ld %s decay up to %g, norm %g", long(B), long(T), long(H),
-                  long(Gk), long(Gv), long(K), long(V), decay_by_token ? "token" : "head", steepest, norm_eps);
+    return format("B%ld T%ld H%ld Gk%ld Gv%ld K%ld V%ld %s decay up to %g, norm %g", long(B), long(T),
+                  long(H), long(Gk), long(Gv), long(K), long(V), decay_by_token ? "token" : "head", steepest,
+                  norm_eps);
   }
 };
 
@@ -28,7 +29,8 @@ struct LinearTensors {
         v(random_normal({c.B, c.T, c.Gv, c.V}, 3, dtype)),
         log_decay(Tensor::zeros(c.decay_by_token ? Shape{c.B, c.T, c.H} : Shape{c.H})),
         d_o(random_normal({c.B, c.T, c.H, c.V}, 6, dtype)) {
-    if (c.with_state) state = random_normal({c.B, c.H, c.K, c.V}, 4), d_last = random_normal(state.shape(), 7);
+    if (c.with_state)
+      state = random_normal({c.B, c.H, c.K, c.V}, 4), d_last = random_normal(state.shape(), 7);
     Philox random(5);
     for (int64_t i = 0; i < log_decay.numel(); i++) {
       const double strength = c.decay_by_token ? random.uniform() : 1, h = double(i % c.H);
@@ -56,15 +58,22 @@ Results run(const Linear& c, const LinearTensors& in, Move move) {
 
 constexpr const char* kNames[] = {"o", "last state", "dq", "dk", "dv", "dlog_decay", "dstate"};
 
+// A norm rounds y and the gradient before it once more each, and takes the largest part out of the latter; the
+// decays' gradient is a sum of differences.
 template <class T>
-Results check(const Linear& c) {
+double tolerance_of(const Linear& c, size_t result) {
+  const bool rounded = dtype_of<T>() == Dtype::bf16 && ((c.norm_eps > 0 && result > 1) || result == 5);
+  return tolerance<T>() * (rounded ? 3 : 1);
+}
+
+template <class T>
+void check(const Linear& c) {
   SCOPED_TRACE(std::string(name(dtype_of<T>())) + " " + c.name());
   const LinearTensors in(c, dtype_of<T>());
   const Results truth = run(c, in, [](const Tensor& t) { return t.to(Dtype::f64); });
   const Results got = on_gpu([&] { return run(c, in, gpu); });
   EXPECT_EQ(got.size(), truth.size());
-  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], kNames[i], tolerance<T>());
-  return got;
+  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], kNames[i], tolerance_of<T>(c, i));
 }
 
 }  // namespace
@@ -73,8 +82,14 @@ TEST_F(Cuda, linear_attention_in_chunks) {
   const Linear one = {.T = 1, .with_state = false};
   const Linear odd = {.B = 1, .T = 33, .H = 4, .Gk = 2, .Gv = 1, .K = 7, .V = 35};
   const Linear ragged = {.T = 40, .K = 34, .V = 32, .decay_by_token = true, .lengths = {33, 0}};
-  const Linear packed = {.T = 70, .H = 4, .Gk = 1, .Gv = 2, .decay_by_token = true,
-                         .lengths = {70, 66}, .cuts = {{1, 33, 34}, {64}}, .norm_eps = 1e-5};
+  const Linear packed = {.T = 70,
+                         .H = 4,
+                         .Gk = 1,
+                         .Gv = 2,
+                         .decay_by_token = true,
+                         .lengths = {70, 66},
+                         .cuts = {{1, 33, 34}, {64}},
+                         .norm_eps = 1e-5};
   const Linear strongest = {.T = 34, .decay_by_token = true, .steepest = INFINITY};
   const Linear strongest_head = {.T = 34, .steepest = 1000};
   for (const Linear& c : {Linear{}, one, odd, ragged, packed, strongest, strongest_head}) {
@@ -85,10 +100,28 @@ TEST_F(Cuda, linear_attention_in_chunks) {
 
 TEST_F(Cuda, linear_attention_on_tensor_cores) {
   check<Bf16>({.B = 1, .T = 130, .K = 64, .V = 64});
-  check<Bf16>({.T = 70, .H = 2, .Gk = 1, .Gv = 1, .K = 64, .V = 128, .decay_by_token = true, .lengths = {66, 3}});
+  check<Bf16>(
+      {.T = 70, .H = 2, .Gk = 1, .Gv = 1, .K = 64, .V = 128, .decay_by_token = true, .lengths = {66, 3}});
   check<Bf16>({.B = 1, .T = 63, .K = 128, .V = 64, .with_state = false, .norm_eps = 1e-5});
   check<Bf16>({.B = 1, .T = 65, .K = 128, .V = 128, .decay_by_token = true, .steepest = INFINITY});
   check<Bf16>({.B = 1, .T = 140, .K = 64, .V = 64, .lengths = {137}, .cuts = {{5, 70}}, .norm_eps = 1e-5});
+}
+
+// Few heads and many steps: more blocks than heads work, each on its part of the steps.
+TEST_F(Cuda, linear_attention_in_segments) {
+  const Linear packed = {.B = 1,
+                         .T = 200,
+                         .H = 2,
+                         .Gk = 1,
+                         .Gv = 1,
+                         .K = 9,
+                         .V = 5,
+                         .decay_by_token = true,
+                         .lengths = {190},
+                         .cuts = {{40}}};
+  check<float>({.T = 200, .K = 9, .V = 40, .norm_eps = 1e-5});
+  check<float>(packed);
+  check<Bf16>({.B = 1, .T = 257, .K = 64, .V = 64, .decay_by_token = true});
 }
 
 #if !defined(SUPRA_CUDA)
@@ -138,16 +171,20 @@ TEST_F(Cuda, linear_attention_of_columns) {
     const LinearTensors in(c, Dtype::bf16);
     const Results expected = on_gpu([&] { return run(c, in, gpu); });
     const Results got = on_gpu([&] {
-      const Tensor q = gpu(spread(in.q)), k = gpu(spread(in.k)), v = gpu(spread(in.v)), decay = gpu(in.log_decay);
+      const Tensor q = gpu(spread(in.q)), k = gpu(spread(in.k)), v = gpu(spread(in.v)),
+                   decay = gpu(in.log_decay);
       const cuda::LinearAttentionInputs<Bf16> there = {
-          at<Bf16>(q), at<Bf16>(k), at<Bf16>(v), at<float>(decay), nullptr, nullptr, c.B,
-          {c.B, c.T, c.H, c.Gk, c.Gv, c.K, c.V, q.dim(1), k.dim(1), v.dim(1), false, 0.4f}};
+          at<Bf16>(q), at<Bf16>(k),
+          at<Bf16>(v), at<float>(decay),
+          nullptr,     nullptr,
+          c.B,         {c.B, c.T, c.H, c.Gk, c.Gv, c.K, c.V, q.dim(1), k.dim(1), v.dim(1), false, 0.4f}};
       Results all;
       for (const Tensor& t : expected) all.push_back(gpu_empty(t.shape(), t.dtype()));
       cuda::linear_attention_fwd<Bf16>(at<Bf16>(all[0]), nullptr, at<float>(all[1]), there, 0);
       const Tensor d_o = gpu(in.d_o);
-      cuda::linear_attention_bwd<Bf16>({at<Bf16>(all[2]), at<Bf16>(all[3]), at<Bf16>(all[4]), nullptr, at<float>(all[5])},
-                                       at<Bf16>(d_o), nullptr, nullptr, nullptr, at<float>(all[1]), there);
+      cuda::linear_attention_bwd<Bf16>(
+          {at<Bf16>(all[2]), at<Bf16>(all[3]), at<Bf16>(all[4]), nullptr, at<float>(all[5])}, at<Bf16>(d_o),
+          nullptr, nullptr, nullptr, at<float>(all[1]), there);
       return all;
     });
     for (size_t i = 0; i < got.size(); i++) EXPECT_TRUE(same_bits(got[i], expected[i])) << kNames[i];

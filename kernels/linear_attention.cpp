@@ -19,7 +19,8 @@
 // At a cut g_t is 0: a document sees nothing of the one before it. The reference walks these lines as they
 // stand. The fast code takes document by document, in chunks of steps, and saves the state that enters each
 // but a document's first. With a norm, o goes through groupnorm (groupnorm.cpp), a group a head; the fast
-// code does it in place and saves y and rstd (B,T,H).
+// code does it in place and saves y and rstd (B,T,H). The GPU's code saves no states: each gradient is a
+// linear attention, too (linear_attention.cuh).
 
 namespace supra {
 namespace {

@@ -1,6 +1,7 @@
 #include <type_traits>
 
 #include "kernels/linear_attention.cuh"
+#include "tensor/tensor.h"
 
 // Linear attention on the GPU for any type and size: the sweep without tensor cores, and the step that
 // decodes. Formulas: linear_attention.cpp; the matrices of a chunk: linear_attention.simd.cpp.
@@ -129,16 +130,15 @@ __global__ void __launch_bounds__(kWarps * 32)
   for (int i = warp; i < sweep.K; i += kWarps) *last.at(i, column) = factor * m.state[i * 32 + lane];
 }
 
-// Between collecting and doing: what a segment leaves of its own becomes what it leaves.
-template <class T>
-__global__ void __launch_bounds__(kWarps * 32)
-    carry_kernel(const __grid_constant__ Sweeps<T> sweeps, int64_t size) {
-  const int64_t i = int64_t{blockIdx.y} * blockDim.x + threadIdx.x, last = sweeps.segments - 1;
+// states (gridDim.x,segments,size), decays (gridDim.x,segments): what a segment leaves of its own steps
+// becomes all that it leaves.
+__global__ static void __launch_bounds__(kWarps * 32)
+    carry_kernel(float* states, const float* decays, int64_t segments, int64_t size) {
+  const int64_t i = int64_t{blockIdx.y} * blockDim.x + threadIdx.x, head = blockIdx.x;
   if (i >= size) return;
-  float* const states = sweeps.carried + blockIdx.x * last * size + i;
-  const float* const decays = sweeps.carried_decay + blockIdx.x * last;
+  states += head * segments * size + i, decays += head * segments;
   float s = *states;
-  for (int64_t segment = 1; segment < last; segment++) {
+  for (int64_t segment = 1; segment < segments; segment++) {
     s = decays[segment] * s + states[segment * size];
     states[segment * size] = s;
   }
@@ -147,14 +147,20 @@ __global__ void __launch_bounds__(kWarps * 32)
 // Without tensor cores.
 template <class T>
 static void sweep_any(const Sweeps<T>& sweeps) {
-  int64_t K = 0, V = 0;
-  for (int i = 0; i < sweeps.count; i++) {
-    K = std::max<int64_t>(K, sweeps.each[i].K), V = std::max<int64_t>(V, sweeps.each[i].V);
-  }
+  const int64_t K = sweeps.each[0].K, V = sweeps.each[0].V;
   CHECK(K <= kLargestK, "linear_attention: heads %ld wide, the GPU's kernel takes up to %ld",
         static_cast<long>(K), static_cast<long>(kLargestK));
   launch<linear_attention_kernel<T>>(
       {{blocks(sweeps.blocks_to_do(), 1), blocks(V, 32)}, kWarps * 32, ChunkMemory::bytes(K)}, sweeps);
+}
+
+// Into how many segments documents are cut: so many that every multiprocessor has a block. A segment has two
+// chunks at least; the state alone of one would cost as much as its output.
+template <class T>
+static int64_t segments_of(const Sweeps<T>& sweeps, int64_t parts, int64_t chunks) {
+  const int64_t heads = std::max<int64_t>(1, sweeps.heads_to_do() * parts);
+  return std::clamp<int64_t>(attribute(cudaDevAttrMultiProcessorCount) / heads, 1,
+                             std::max<int64_t>(1, chunks / 2));
 }
 
 template <class T>
@@ -167,30 +173,24 @@ int64_t sweep(const Sweeps<T>& sweeps) {
     }
     sweep_any(s);
   };
-  const int64_t parts = mma ? 1 : blocks(sweeps.each[0].V, 32);
+  const int64_t parts = mma ? 1 : blocks(sweeps.each[0].V, 32), heads = sweeps.heads_to_do();
   const int64_t chunks = blocks(sweeps.steps, mma ? kMmaChunk : kChunk);
-  // a segment of one chunk would spend as much on its state as on its output
-  const int64_t idle =
-      attribute(cudaDevAttrMultiProcessorCount) / std::max<int64_t>(1, sweeps.heads_to_do() * parts);
-  const int64_t segments = std::max<int64_t>(1, std::min(idle, chunks / 2));
   Sweeps<T> all = sweeps;
-  all.segment_chunks = static_cast<int>((chunks + segments - 1) / segments);
-  if (segments > 1) {
-    all.segments = static_cast<int>((chunks + all.segment_chunks - 1) / all.segment_chunks);
-    const int64_t size = int64_t{sweeps.each[0].K} * sweeps.each[0].V,
-                  carried = sweeps.heads_to_do() * (all.segments - 1);
-    const std::shared_ptr<void> memory = allocate(carried * (size + 1) * sizeof(float));
-    all.carried = static_cast<float*>(memory.get());
-    all.carried_decay = all.carried + carried * size;
+  all.segment_chunks = blocks(chunks, segments_of(sweeps, parts, chunks));
+  all.segments = std::max(1u, blocks(chunks, std::max(1, all.segment_chunks)));
+  Tensor states, decays;
+  if (const int64_t leave = all.segments - 1; leave > 0) {
+    const int64_t size = int64_t{sweeps.each[0].K} * sweeps.each[0].V;
+    states = Tensor::empty({heads, leave, size}, Dtype::f32, Device::cuda);
+    decays = Tensor::empty({heads, leave}, Dtype::f32, Device::cuda);
+    all.carried = states.data<float>(Device::cuda), all.carried_decay = decays.data<float>(Device::cuda);
     all.collects = true;
     go(all);
     all.collects = false;
-    launch<carry_kernel<T>>({{blocks(sweeps.heads_to_do(), 1), blocks(size, kWarps * 32)}, kWarps * 32}, all,
-                            size);
-    go(all);
-  } else {
-    go(all);
+    launch<carry_kernel>({{blocks(heads, 1), blocks(size, kWarps * 32)}, kWarps * 32}, all.carried,
+                         all.carried_decay, leave, size);
   }
+  go(all);
   for (int i = 0; i < sweeps.count && !mma; i++) {
     const Sweep<T>& s = sweeps.each[i];
     if (s.rstd) groupnorm_fwd(s.o.data, s.rstd, s.o.data, sweeps.tokens * sweeps.heads, s.V, s.eps);

@@ -1,4 +1,5 @@
 #include "kernels/linear_attention.cuh"
+#include "tensor/tensor.h"
 
 // The gradients of linear attention: three sweeps (linear_attention.cuh), and what has to be added up after
 // them in an order of its own. Nothing was saved by the forward: the sweep of dq builds S anew.
@@ -35,9 +36,9 @@ class SharedGradient {
  public:
   SharedGradient(T* to, const LinearAttentionSizes& n, int64_t groups, int64_t width)
       : to_(to), N_(n.B * n.T * groups), sharing_(n.H / groups), width_(width) {
-    if (sharing_ > 1) memory_ = allocate(N_ * sharing_ * width * sizeof(T));
+    if (sharing_ > 1) each_ = Tensor::empty({N_, sharing_, width}, dtype_of<T>(), Device::cuda);
   }
-  T* by_head() const { return sharing_ > 1 ? static_cast<T*>(memory_.get()) : to_; }
+  T* by_head() const { return sharing_ > 1 ? each_.data<T>(Device::cuda) : to_; }
   void add_up() const {
     if (sharing_ == 1) return;
     const auto go = [&]<int W>(std::integral_constant<int, W>) {
@@ -51,7 +52,7 @@ class SharedGradient {
  private:
   T* to_;
   int64_t N_, sharing_, width_;
-  std::shared_ptr<void> memory_;
+  Tensor each_;
 };
 
 // The sum over the block's threads, in each of them.
@@ -133,8 +134,8 @@ static void decay_gradient(float* dlog_decay, const float* last_state, int64_t p
                            const Sweeps<T>& sweeps) {
   const bool by_token = sweeps.decay_by_token;
   const int64_t heads = sweeps.document_count * sweeps.heads;
-  const std::shared_ptr<void> memory = by_token ? nullptr : allocate(heads * sizeof(float));
-  float* const sums = static_cast<float*>(memory.get());
+  const Tensor memory = by_token ? Tensor() : Tensor::empty({heads}, Dtype::f32, Device::cuda);
+  float* const sums = by_token ? nullptr : memory.data<float>(Device::cuda);
   launch<decay_gradient_kernel<T>>({blocks(heads, 1), kThreads, kThreads / 32 * sizeof(float)},
                                    by_token ? dlog_decay : nullptr, sums, last_state, parts, sweeps);
   if (by_token) return;
@@ -148,17 +149,17 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
   const LinearAttentionSizes& n = in.n;
   const int K = static_cast<int>(n.K), V = static_cast<int>(n.V);
   const int64_t rows = n.B * n.T * n.H;
-  const std::shared_ptr<void> plain = rstd ? allocate(rows * V * sizeof(T)) : nullptr;
+  Tensor before_norm, dots;
   if (rstd) {
-    groupnorm_bwd(static_cast<T*>(plain.get()), d_o, o, rstd, rows, n.V);
-    d_o = static_cast<T*>(plain.get());
+    before_norm = Tensor::empty({rows, n.V}, dtype_of<T>(), Device::cuda);
+    groupnorm_bwd(before_norm.data<T>(Device::cuda), d_o, o, rstd, rows, n.V);
+    d_o = before_norm.data<T>(Device::cuda);
   }
   // at most as many parts as the kernel without tensor cores has blocks along K
   const int64_t most_parts = blocks(K, 32);
-  const std::shared_ptr<void> dots =
-      grads.dlog_decay ? allocate(2 * most_parts * rows * sizeof(float)) : nullptr;
-  float* const q_dq = static_cast<float*>(dots.get());
-  float* const k_dk = dots ? q_dq + most_parts * rows : nullptr;
+  if (grads.dlog_decay) dots = Tensor::empty({2, most_parts, rows}, Dtype::f32, Device::cuda);
+  float* const q_dq = grads.dlog_decay ? dots.data<float>(Device::cuda) : nullptr;
+  float* const k_dk = grads.dlog_decay ? q_dq + most_parts * rows : nullptr;
   const SharedGradient<T> dk(grads.dk, n, n.Gk, K), dv(grads.dv, n, n.Gv, V);
   const Operand<const T> q = q_of(in), k = k_of(in), v = v_of(in), dy = by_head(d_o, n.H, V);
 

@@ -104,7 +104,6 @@ constexpr int64_t kSquaresBlock = 1 << 14;
 template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
 
-// ---- linear_attention.cu, linear_attention_mma.cu
 // ---- linear_attention.cu, linear_attention_mma.cu, linear_attention_bwd.cu
 // Arguments as ops.h describes them: q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log_decay (H) or (B,T,H)
 // state (B,H,K,V). Two tokens of q lie q_step elements apart: q, k and v may be columns of one wider matrix.

@@ -1,4 +1,5 @@
 #include "kernels/linear_attention.cuh"
+#include "kernels/rows.cuh"
 #include "tensor/tensor.h"
 
 // The gradients of linear attention: three sweeps (linear_attention.cuh), and what has to be added up after
@@ -12,23 +13,7 @@
 
 namespace supra::cuda {
 
-constexpr int kThreads = 256;
-
-// sum (N,D): row i is the sum of rows i * sharing ... of x, in order
-template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
-    add_shared_kernel(T* sum, const T* x, int64_t N, int64_t sharing, int64_t D) {
-  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * W;
-  if (at >= N * D) return;
-  x += at / D * sharing * D + at % D;
-  float total[W] = {};
-  for (int64_t i = 0; i < sharing; i++) {
-    float a[W];
-    load(a, x + i * D);
-    for (int e = 0; e < W; e++) total[e] += a[e];
-  }
-  store(sum + at, total);
-}
+constexpr int kThreads = kBlockThreads;
 
 // A gradient of a head of k or v: where it is written, and how it gets to where it belongs.
 template <class T>
@@ -40,13 +25,7 @@ class SharedGradient {
   }
   T* by_head() const { return sharing_ > 1 ? each_.data<T>(Device::cuda) : to_; }
   void add_up() const {
-    if (sharing_ == 1) return;
-    const auto go = [&]<int W>(std::integral_constant<int, W>) {
-      launch<add_shared_kernel<T, W>>({blocks(N_ * width_, kThreads * W), kThreads}, to_, by_head(), N_,
-                                      sharing_, width_);
-    };
-    fits_vectors(width_, to_, by_head()) ? go(std::integral_constant<int, 4>())
-                                         : go(std::integral_constant<int, 1>());
+    if (sharing_ > 1) sum_heads(to_, by_head(), N_, sharing_, width_);
   }
 
  private:
@@ -54,17 +33,6 @@ class SharedGradient {
   int64_t N_, sharing_, width_;
   Tensor each_;
 };
-
-// The sum over the block's threads, in each of them.
-__device__ static float block_sum(float x, float* scratch) {
-  x = warp_sum(x);
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
-  __syncthreads();
-  x = 0;
-  for (int i = 0; i < kThreads / 32; i++) x += scratch[i];
-  __syncthreads();
-  return x;
-}
 
 // After the sweeps of dq and dk, whose dots are q dq and k dk. A block takes one head of one document and
 // walks from its end, 256 steps a turn. by_step (B,T,H), or the sum of all steps: sums (documents,H).
@@ -83,7 +51,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t size = dS.data ? int64_t{of_k.K} * of_k.V : 0;
   for (int64_t i = threadIdx.x; i < size; i += kThreads) product += S.data[i] * dS.data[i];
   // of all steps that were passed
-  double after = block_sum(product, scratch), total = 0;
+  double after = team_sum(product, scratch), total = 0;
   // no state comes into the document
   const bool alone = document.begin > 0 || !of_q.first;
   for (int64_t end = document.end; end > document.begin; end -= kThreads) {
@@ -115,18 +83,9 @@ __global__ void __launch_bounds__(kThreads)
   if (by_step) {
     for (int64_t t = document.end + threadIdx.x; t < document.stop; t += kThreads) by_step[at(t)] = 0;
   } else {
-    const float sum = block_sum(static_cast<float>(total), scratch);
+    const float sum = team_sum(static_cast<float>(total), scratch);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
   }
-}
-
-// total (H): the sum over the rows of sums (documents,H), in order
-__global__ static void add_documents_kernel(float* total, const float* sums, int64_t documents, int64_t H) {
-  const int64_t h = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (h >= H) return;
-  float sum = 0;
-  for (int64_t d = 0; d < documents; d++) sum += sums[d * H + h];
-  total[h] = sum;
 }
 
 template <class T>
@@ -136,11 +95,11 @@ static void decay_gradient(float* dlog_decay, const float* last_state, int64_t p
   const int64_t heads = sweeps.document_count * sweeps.heads;
   const Tensor memory = by_token ? Tensor() : Tensor::empty({heads}, Dtype::f32, Device::cuda);
   float* const sums = by_token ? nullptr : memory.data<float>(Device::cuda);
-  launch<decay_gradient_kernel<T>>({blocks(heads, 1), kThreads, kThreads / 32 * sizeof(float)},
+  launch<decay_gradient_kernel<T>>({blocks(heads, 1), kThreads, kTeamScratch},
                                    by_token ? dlog_decay : nullptr, sums, last_state, parts, sweeps);
   if (by_token) return;
-  launch<add_documents_kernel>({blocks(sweeps.heads, kThreads), kThreads}, dlog_decay, sums,
-                               sweeps.document_count, sweeps.heads);
+  fill_bytes(dlog_decay, 0, sweeps.heads * sizeof(float));
+  add_rows(dlog_decay, sums, sweeps.document_count, sweeps.heads);
 }
 
 template <class T>

@@ -104,7 +104,7 @@ constexpr int64_t kSquaresBlock = 1 << 14;
 template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
 
-// ---- linear_attention.cu, linear_attention_mma.cu
+// ---- linear_attention.cu, linear_attention_mma.cu, linear_attention_bwd.cu
 // Arguments as ops.h describes them: q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log_decay (H) or (B,T,H)
 // state (B,H,K,V). Two tokens of q lie q_step elements apart: q, k and v may be columns of one wider matrix.
 struct LinearAttentionSizes {
@@ -113,20 +113,41 @@ struct LinearAttentionSizes {
   bool decay_by_token;
   float scale;
 };
+// Steps [begin, end) of a row are one document. What is written for each step is zero from its end up to
+// `stop`. The first document of a row begins at 0, the last one stops at T, and each row has one at least.
+struct LinearAttentionDocument {
+  int32_t row, begin, end, stop;
+};
 template <class T>
 struct LinearAttentionInputs {
   const T *q, *k, *v;
   const float* log_decay;
-  const float* state;      // null: zeros
-  const int32_t* lengths;  // (B) steps of each row; null: T
+  const float* state;                        // null: zeros
+  const LinearAttentionDocument* documents;  // null: every row is one
+  int64_t document_count;                    // B where documents is null
   LinearAttentionSizes n;
 };
-
-// o (B,T,H,V): =   last_state (B,H,K,V): =, may be in.state.   K <= 512. Bf16 with K and V of 64 or 128 takes
-// the tensor cores: q, k, v, S enter the products as bf16, sums and S itself are f32.
 template <class T>
-SUPRA_CU void linear_attention_fwd(T* o, float* last_state, const LinearAttentionInputs<T>& in);
-// One step, T = 1: the state (B,H,K,V) in place; in.state and in.lengths are not looked at.
+struct LinearAttentionGrads {
+  T *dq, *dk, *dv;    // (B,T,H,K)  (B,T,Gk,K)  (B,T,Gv,V)
+  float* dstate;      // (B,H,K,V), or null
+  float* dlog_decay;  // (H) or (B,T,H), or null
+};
+
+// o (B,T,H,V): =, with rstd (B,T,H) normalised head by head.   last_state (B,H,K,V): =, not in.state.
+// K <= 512. Bf16 with K and V of 64 or 128 takes the tensor cores: q, k, v, S enter
+// the products as bf16, sums and S itself are f32.
+template <class T>
+SUPRA_CU void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAttentionInputs<T>& in,
+                                   double norm_eps);
+// All of grads: =. d_o (B,T,H,V) is the gradient of what fwd wrote, d_last that of last_state, or null. o and
+// rstd as fwd left them, rstd null where o was not normalised. last_state is needed for dlog_decay alone.
+// K, V <= 512.
+template <class T>
+SUPRA_CU void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, const float* d_last,
+                                   const T* o, const float* rstd, const float* last_state,
+                                   const LinearAttentionInputs<T>& in);
+// One step, T = 1: the state (B,H,K,V) in place; in.state and in.documents are not looked at.
 template <class T>
 SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in);
 

@@ -107,7 +107,7 @@ struct LinearAttention {
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0,
                                  const Cuts& cuts = {});
-// One step (T = 1), in place: updates state, returns o. For inference: f32 only, no gradient.
+// One step (T = 1), in place: updates state, returns o. For inference: f32 (on the GPU bf16, too), no gradient.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);
 

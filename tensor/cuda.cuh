@@ -69,6 +69,9 @@ void launch(const LaunchShape& shape, Args... args) {
   if (error != cudaSuccess) launch_failed(signature<kernel>(), shape, error);
 }
 
+// What the GPU in use has of something: multiprocessors, bytes of shared memory that a block may ask for.
+int64_t attribute(cudaDeviceAttr what);
+
 // Blocks of `per_block` that cover n.
 inline unsigned blocks(int64_t n, int64_t per_block) {
   const int64_t count = (n + per_block - 1) / per_block;

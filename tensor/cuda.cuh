@@ -91,6 +91,12 @@ __device__ inline float warp_sum(float x, int lanes = 32) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(kWholeWarp, x, offset);
   return x;
 }
+// The same for the largest.
+__device__ inline float warp_max(float x, int lanes = 32) {
+  for (int offset = lanes / 2; offset > 0; offset /= 2)
+    x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, offset));
+  return x;
+}
 
 #if defined(__CUDACC__)
 // Two floats, rounded to the nearest even; the lower half of the pair holds `low`.

@@ -46,6 +46,12 @@ SUPRA_CU void linear_attention_fwd(T* o, float* last_state, const LinearAttentio
 template <class T>
 SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in);
 
+// ---- gemv.cu.  y (N,O) = x (N,C) w(O,C)^T + bias (O) or null.   w as stored: f32, f16, bf16 or quantised
+constexpr int64_t kGemvRows = 8;  // N at most
+template <class T>
+SUPRA_CU void gemv(T* y, const T* x, const void* w, Dtype dtype, const float* bias, int64_t N, int64_t O,
+                   int64_t C);
+
 // ---- softmax_attention.cu, softmax_attention_mma.cu
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H): formulas and backward in
 // softmax_attention.cpp

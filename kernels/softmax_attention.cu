@@ -108,7 +108,7 @@ __device__ static void store_rows(T* to, int64_t step, Rows rows, const float (&
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_fwd_kernel(T* o, float* lse, SoftmaxAttentionInputs<T> in) {
   const SoftmaxAttentionSizes& n = in.n;
   const SoftmaxHead<T> head(in, blockIdx.x / n.H, blockIdx.x % n.H);
@@ -170,7 +170,7 @@ __device__ static Weights weights_of(const SoftmaxAttentionGradients<T>& grads, 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dq_kernel(SoftmaxAttentionGradients<T> grads, SoftmaxAttentionInputs<T> in) {
   const SoftmaxAttentionSizes& n = in.n;
   const SoftmaxHead<T> head(in, blockIdx.x / n.H, blockIdx.x % n.H);
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dkdv_kernel(SoftmaxAttentionGradients<T> grads, SoftmaxAttentionInputs<T> in) {
   const SoftmaxAttentionSizes& n = in.n;
   const int64_t row = blockIdx.x / n.G, family = n.H / n.G, h = blockIdx.x % n.G * family;
@@ -216,6 +216,8 @@ __global__ void __launch_bounds__(kThreads)
   fill(k, first.k, first.k_step, begin, end, K);
   fill(v, first.v, first.v_step, begin, end, V);
   clear(dk), clear(dv);
+  // the zeros are there, though no query may see these keys
+  __syncthreads();
   const int t_begin = first.sight.begin_of(begin), t_end = first.sight.end_of(end - 1);
   for (int64_t i = 0; i < family; i++) {
     const SoftmaxHead<T> head(in, row, h + i);
@@ -239,7 +241,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // delta (rows) = do o, a warp a row
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_delta_kernel(float* delta, const T* d_o, const T* o, int64_t rows, int64_t V) {
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   float sum = 0;

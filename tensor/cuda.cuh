@@ -105,8 +105,14 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
+__device__ inline float f16_to_float(uint32_t half) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(static_cast<uint16_t>(half)));
+  return x;
+}
 __device__ inline void check_aligned(const void*, size_t) {}
 #else
+inline float f16_to_float(uint32_t half) { return f16_to_f32(static_cast<uint16_t>(half)); }
 uint32_t pack_bf16(float low, float high);
 // The emulator reports what an x86 forgives.
 void check_aligned(const void* address, size_t bytes);

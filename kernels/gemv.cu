@@ -94,7 +94,7 @@ struct StoredRow {
 
 // y (N,O) = x (N,C) w (O,C)^T + bias, N <= kRows
 template <class T, Dtype W, int kRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     gemv_kernel(T* y, const T* x, const uint8_t* w, const float* bias, int N, int64_t O, int64_t C,
                 int64_t row_bytes, int alignment) {
   using U = Unit<W>;

@@ -87,44 +87,61 @@ __device__ static void store_row(Bf16* row, const float (&c)[kTiles][4], int hal
   }
 }
 
+// A block's queries, and its walk along the keys that they see.
+template <int D, int kHeld>
+struct QueryBlock {
+  Memory<D, kHeld, kKeys> memory;
+  SoftmaxHead<Bf16> head;
+  // those with the most keys first
+  const int begin = (gridDim.y - 1 - blockIdx.y) * kRows, end = std::min(begin + kRows, head.sight.T);
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
+  const int queries[2] = {begin + row + lane / 4, begin + row + lane / 4 + 8};
+
+  __device__ explicit QueryBlock(const SoftmaxAttentionInputs<Bf16>& in)
+      : head(in, blockIdx.x / in.n.H, blockIdx.x % in.n.H) {}
+
+  // f(their first key, whether all see all, K, V) for each tile of keys that any of the warp's queries sees.
+  // The rows that were copied before are there.
+  template <class F>
+  __device__ void walk(F f) const {
+    const Sight& sight = head.sight;
+    const int keys = sight.keys(end - 1);
+    const auto fetch = [&](int turn, int key) {
+      copy_rows<kKeys>(memory.others(turn, 0), head.k, head.k_step, key, keys);
+      copy_rows<kKeys>(memory.others(turn, 1), head.v, head.v_step, key, keys);
+      copy_async_commit();
+    };
+    fetch(0, sight.from(begin));
+    for (int key = sight.from(begin), turn = 0; key < keys; key += kKeys, turn++) {
+      copy_async_wait<0>();
+      // the tile is there, and nobody reads the last one any more
+      __syncthreads();
+      if (key + kKeys < keys) fetch(turn + 1, key + kKeys);
+      if (sight.sees_none(begin + row, 16, key, kKeys)) continue;
+      f(key, sight.sees_all(begin + row, 16, key, kKeys), memory.others(turn, 0), memory.others(turn, 1));
+    }
+  }
+};
+
 template <int D>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_fwd_mma_kernel(Bf16* o, float* lse, SoftmaxAttentionInputs<Bf16> in) {
-  const SoftmaxAttentionSizes& n = in.n;
-  const SoftmaxHead<Bf16> head(in, blockIdx.x / n.H, blockIdx.x % n.H);
-  const Sight& sight = head.sight;
-  const Memory<D, 1, kKeys> memory;
-  const Tile<D> q = memory.rows(0);
-  // those with the most keys first
-  const int begin = (gridDim.y - 1 - blockIdx.y) * kRows, end = std::min(begin + kRows, sight.T);
-  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
-  const int queries[] = {begin + row + lane / 4, begin + row + lane / 4 + 8};
-  const int keys = sight.keys(end - 1);
-  const auto fetch = [&](int turn, int key) {
-    copy_rows<kKeys>(memory.others(turn, 0), head.k, head.k_step, key, keys);
-    copy_rows<kKeys>(memory.others(turn, 1), head.v, head.v_step, key, keys);
-    copy_async_commit();
-  };
-  const float scale = n.scale * kLog2e;
+  const QueryBlock<D, 1> block(in);
+  const SoftmaxHead<Bf16>& head = block.head;
+  const float scale = in.n.scale * kLog2e;
   // finite: a query may see none of the first keys
   float O[D / 8][4] = {}, top[] = {-1e30f, -1e30f}, sum[2] = {};
 
-  copy_rows<kRows>(q, head.q, head.q_step, begin, end);
-  fetch(0, sight.from(begin));
-  for (int key = sight.from(begin), turn = 0; key < keys; key += kKeys, turn++) {
-    copy_async_wait<0>();
-    // the tile is there, and nobody reads the last one any more
-    __syncthreads();
-    if (key + kKeys < keys) fetch(turn + 1, key + kKeys);
-    if (sight.sees_none(begin + row, 16, key, kKeys)) continue;
+  copy_rows<kRows>(block.memory.rows(0), head.q, head.q_step, block.begin, block.end);
+  block.walk([&](int key, bool whole, Tile<D> k, Tile<D> v) {
     float P[kKeys / 8][4] = {};
-    multiply_rows(P, q, row, memory.others(turn, 0), lane);
-    const bool whole = sight.sees_all(begin + row, 16, key, kKeys);
+    multiply_rows(P, block.memory.rows(0), block.row, k, block.lane);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float highest = top[half], total = 0;
       each_of_row(P, half, [&](float& p, int column) {
-        p = whole || sight.sees(queries[half], key + pair + column) ? p * scale : -INFINITY;
+        const bool seen = whole || head.sight.sees(block.queries[half], key + block.pair + column);
+        p = seen ? p * scale : -INFINITY;
         highest = fmaxf(highest, p);
       });
       highest = warp_max(highest, 4);
@@ -133,67 +150,54 @@ __global__ void __launch_bounds__(kThreads, 1)
       top[half] = highest, sum[half] = keep * sum[half] + total;
       each_of_row(O, half, [&](float& x, int) { x *= keep; });
     }
-    add_product<kKeys / 8, D>(O, P, memory.others(turn, 1), lane);
-  }
+    add_product<kKeys / 8, D>(O, P, v, block.lane);
+  });
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const float total = warp_sum(sum[half], 4);
-    const int64_t t = queries[half];
-    if (t >= end) continue;
-    store_row(o + head.o + t * head.o_step + pair, O, half, 1 / total);
-    if (pair == 0) lse[head.lse + t * n.H] = (top[half] + log2f(total)) / kLog2e;
+    const int64_t t = block.queries[half];
+    if (t >= block.end) continue;
+    store_row(o + head.o + t * head.o_step + block.pair, O, half, 1 / total);
+    if (block.pair == 0) lse[head.lse + t * in.n.H] = (top[half] + log2f(total)) / kLog2e;
   }
 }
 
 template <int D>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dq_mma_kernel(SoftmaxAttentionGradients<Bf16> grads, SoftmaxAttentionInputs<Bf16> in) {
-  const SoftmaxAttentionSizes& n = in.n;
-  const SoftmaxHead<Bf16> head(in, blockIdx.x / n.H, blockIdx.x % n.H);
-  const Sight& sight = head.sight;
-  const Memory<D, 2, kKeys> memory;
-  const int begin = (gridDim.y - 1 - blockIdx.y) * kRows, end = std::min(begin + kRows, sight.T);
-  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
-  const int queries[] = {begin + row + lane / 4, begin + row + lane / 4 + 8};
-  const int keys = sight.keys(end - 1);
-  const auto fetch = [&](int turn, int key) {
-    copy_rows<kKeys>(memory.others(turn, 0), head.k, head.k_step, key, keys);
-    copy_rows<kKeys>(memory.others(turn, 1), head.v, head.v_step, key, keys);
-    copy_async_commit();
-  };
-  const float scale = n.scale * kLog2e;
+  const QueryBlock<D, 2> block(in);
+  const SoftmaxHead<Bf16>& head = block.head;
+  const float scale = in.n.scale * kLog2e;
   float dQ[D / 8][4] = {}, lse[2] = {}, delta[2] = {};
+#pragma unroll
   for (int half = 0; half < 2; half++) {
-    if (queries[half] >= end) break;
-    lse[half] = grads.lse[head.lse + queries[half] * n.H] * kLog2e;
-    delta[half] = grads.delta[head.lse + queries[half] * n.H];
+    const int64_t t = block.queries[half];
+    if (t >= block.end) continue;
+    lse[half] = grads.lse[head.lse + t * in.n.H] * kLog2e;
+    delta[half] = grads.delta[head.lse + t * in.n.H];
   }
 
-  copy_rows<kRows>(memory.rows(0), head.q, head.q_step, begin, end);
-  copy_rows<kRows>(memory.rows(1), grads.d_o + head.o, head.o_step, begin, end);
-  fetch(0, sight.from(begin));
-  for (int key = sight.from(begin), turn = 0; key < keys; key += kKeys, turn++) {
-    copy_async_wait<0>();
-    __syncthreads();
-    if (key + kKeys < keys) fetch(turn + 1, key + kKeys);
-    if (sight.sees_none(begin + row, 16, key, kKeys)) continue;
+  copy_rows<kRows>(block.memory.rows(0), head.q, head.q_step, block.begin, block.end);
+  copy_rows<kRows>(block.memory.rows(1), grads.d_o + head.o, head.o_step, block.begin, block.end);
+  block.walk([&](int key, bool whole, Tile<D> k, Tile<D> v) {
     float P[kKeys / 8][4] = {}, dP[kKeys / 8][4] = {};
-    multiply_rows(P, memory.rows(0), row, memory.others(turn, 0), lane);
-    multiply_rows(dP, memory.rows(1), row, memory.others(turn, 1), lane);
-    const bool whole = sight.sees_all(begin + row, 16, key, kKeys);
+    multiply_rows(P, block.memory.rows(0), block.row, k, block.lane);
+    multiply_rows(dP, block.memory.rows(1), block.row, v, block.lane);
 #pragma unroll
     for (int i = 0; i < kKeys / 8 * 4; i++) {
       const int half = i / 2 % 2;
+      const bool seen =
+          whole || head.sight.sees(block.queries[half], key + i / 4 * 8 + block.pair + i % 2);
       float& dp = dP[i / 4][i % 4];
-      const bool seen = whole || sight.sees(queries[half], key + i / 4 * 8 + pair + i % 2);
       dp = seen ? exp2f(P[i / 4][i % 4] * scale - lse[half]) * (dp - delta[half]) : 0;
     }
-    add_product<kKeys / 8, D>(dQ, dP, memory.others(turn, 0), lane);
-  }
+    add_product<kKeys / 8, D>(dQ, dP, k, block.lane);
+  });
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    const int64_t t = queries[half];
-    if (t < end) store_row(grads.dq + (head.lse + t * n.H) * D + pair, dQ, half, n.scale);
+    const int64_t t = block.queries[half];
+    if (t < block.end)
+      store_row(grads.dq + (head.lse + t * in.n.H) * D + block.pair, dQ, half, in.n.scale);
   }
 }
 

@@ -151,4 +151,34 @@ SUPRA_CU void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T
 template <class T>
 SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in);
 
+// ---- gemv.cu.  y (N,O) = x (N,C) w(O,C)^T + bias (O) or null.   w as stored: f32, f16, bf16 or quantised
+constexpr int64_t kGemvRows = 8;  // N at most
+template <class T>
+SUPRA_CU void gemv(T* y, const T* x, const void* w, Dtype dtype, const float* bias, int64_t N, int64_t O,
+                   int64_t C);
+
+// ---- softmax_attention.cu, softmax_attention_mma.cu
+// q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H): formulas and backward in
+// softmax_attention.cpp
+struct SoftmaxAttentionSizes {
+  int64_t B, T, H, S, G, K, V;
+  int64_t window;  // S where there is none
+  float scale;
+};
+template <class T>
+struct SoftmaxAttentionInputs {
+  const T *q, *k, *v;
+  const int32_t* first;      // (B)
+  const int32_t* documents;  // (B,T): where the document of each query begins among the keys; null: at 0
+  SoftmaxAttentionSizes n;
+};
+
+// Bf16 with K = V of 64 or 128 takes the tensor cores: probabilities and their gradients enter the products
+// as bf16, sums are f32. Others: K + V up to about 500, what shared memory holds.   o, lse, dq, dk, dv: =
+template <class T>
+SUPRA_CU void softmax_attention_fwd(T* o, float* lse, const SoftmaxAttentionInputs<T>& in);
+template <class T>
+SUPRA_CU void softmax_attention_bwd(T* dq, T* dk, T* dv, const T* d_o, const T* o, const float* lse,
+                                    const SoftmaxAttentionInputs<T>& in);
+
 }  // namespace supra::cuda

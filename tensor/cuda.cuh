@@ -95,6 +95,12 @@ __device__ inline float warp_sum(float x, int lanes = 32) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(kWholeWarp, x, offset);
   return x;
 }
+// The same for the largest.
+__device__ inline float warp_max(float x, int lanes = 32) {
+  for (int offset = lanes / 2; offset > 0; offset /= 2)
+    x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, offset));
+  return x;
+}
 
 #if defined(__CUDACC__)
 // Two floats, rounded to the nearest even; the lower half of the pair holds `low`.
@@ -103,8 +109,14 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
+__device__ inline float f16_to_float(uint32_t half) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(static_cast<uint16_t>(half)));
+  return x;
+}
 __device__ inline void check_aligned(const void*, size_t) {}
 #else
+inline float f16_to_float(uint32_t half) { return f16_to_f32(static_cast<uint16_t>(half)); }
 uint32_t pack_bf16(float low, float high);
 // The emulator reports what an x86 forgives.
 void check_aligned(const void* address, size_t bytes);

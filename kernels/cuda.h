@@ -36,7 +36,7 @@ SUPRA_CU void gemm(const Product& p, const T* a, const T* b, bool accumulate, Ou
 // unless SUPRA_GEMM=timed: two runs may choose differently, and differ in their last bits.
 SUPRA_CU void time_products(bool on);
 
-// ---- row_sums.cu.  sums (C) += the sum over the rows of x (N,C);   y (N,C) = row (C), N times
+// ---- rows.cu.  sums (C) += the sum over the rows of x (N,C);   y (N,C) = row (C), N times
 template <class T>
 SUPRA_CU void add_rows(float* sums, const T* x, int64_t N, int64_t C);
 template <class T>

@@ -146,7 +146,7 @@ void Tensor::copy_from(const Tensor& source) const {
   if (numel() == 0) return;
   if (device_ != source.device_ || device_ == Device::cuda) {
     if (dtype_ == source.dtype_) return copy_bytes(memory_, device_, source.memory_, source.device_, bytes());
-    if (device_ != source.device_) return copy_from(source.to(device_));
+    if (device_ != source.device_) return copy_from(source.device_ == Device::cpu ? source.to(dtype_) : source.to(Device::cpu));
     return cuda::convert(memory_, dtype_, source.memory_, source.dtype_, numel());
   }
   if (!is_quantized(dtype_) && !is_quantized(source.dtype_)) {

@@ -17,8 +17,6 @@ cublasStatus_t refuse(cublasStatus_t status, const std::string& why) {
 }
 cublasStatus_t invalid(const std::string& why) { return refuse(CUBLAS_STATUS_INVALID_VALUE, why); }
 
-size_t size_of(cudaDataType_t type) { return type == CUDA_R_32F ? 4 : 2; }
-
 float read(const void* p, cudaDataType_t type, int64_t i) {
   return type == CUDA_R_32F ? static_cast<const float*>(p)[i]
                             : supra::bf16_to_f32(static_cast<const uint16_t*>(p)[i]);

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 }
 
 template <class T, int W>
-static void sum_rows(float* y, const T* x, int64_t N, int64_t C, int64_t slices, bool add) {
+static void sum_slices(float* y, const T* x, int64_t N, int64_t C, int64_t slices, bool add) {
   const int64_t rows = (N + slices - 1) / slices;
   const LaunchShape shape = {
       {blocks(C, 32 * W), static_cast<unsigned>(slices)}, {32, kWarps}, 32 * kWarps * W * sizeof(float)};
@@ -49,9 +49,9 @@ void add_rows(float* sums, const T* x, int64_t N, int64_t C) {
   const std::shared_ptr<void> memory = slices > 1 ? allocate(slices * C * sizeof(float)) : nullptr;
   float* const partial = static_cast<float*>(memory.get());
   const bool vectors = fits_vectors(C, sums, x);
-  if (slices == 1) return (vectors ? sum_rows<T, 4> : sum_rows<T, 1>)(sums, x, N, C, 1, true);
-  (vectors ? sum_rows<T, 4> : sum_rows<T, 1>)(partial, x, N, C, slices, false);
-  (vectors ? sum_rows<float, 4> : sum_rows<float, 1>)(sums, partial, slices, C, 1, true);
+  if (slices == 1) return (vectors ? sum_slices<T, 4> : sum_slices<T, 1>)(sums, x, N, C, 1, true);
+  (vectors ? sum_slices<T, 4> : sum_slices<T, 1>)(partial, x, N, C, slices, false);
+  (vectors ? sum_slices<float, 4> : sum_slices<float, 1>)(sums, partial, slices, C, 1, true);
 }
 
 template <class T>

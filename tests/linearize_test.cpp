@@ -117,8 +117,7 @@ TEST(LinearizeVariants, VerifyKnowsThem) {
   const Path golden = directory.path() / "golden.safetensors";
   const Tensor tokens = some_tokens(2, 40);
   for (const MixerVariant& variant : mixer_variants()) {
-    // a sum of weights that crosses zero is no test of precision
-    if (std::string(variant.name) == "denominator") continue;
+    if (is_unbounded(tiny_config(variant))) continue;
     SCOPED_TRACE(variant.name);
     Model model;
     model.decoder = stirred_decoder(tiny_config(variant));

@@ -93,13 +93,14 @@ TEST(Packed, documents_give_the_loss_and_the_gradients_of_each_alone) {
             add(decoder->hidden(document(batch.tokens)), document(batch.targets));
             begin = end;
           }
+        }
+      });
+      EXPECT_NEAR(packed.loss, apart.loss, tolerance * apart.loss) << name;
+      for (const auto& [parameter, grad] : packed.grads) {
+        EXPECT_LE(difference(grad, apart.grads.at(parameter)).normalised, tolerance)
+            << name << ", " << parameter << " in " << supra::name(dtype);
       }
-    });
-    EXPECT_NEAR(packed.loss, apart.loss, tolerance * apart.loss) << name;
-    for (const auto& [parameter, grad] : packed.grads) {
-      EXPECT_LE(difference(grad, apart.grads.at(parameter)).normalised, tolerance) << name << ", " << parameter << " in " << supra::name(dtype);
     }
-   }
   }
 }
 

@@ -243,6 +243,7 @@ TEST(QuantizeTest, a_model_is_the_same_from_its_file) {
       const std::vector<Tensor> here = run(model), there = run(back);
       for (size_t i = 0; i < 2; i++) {
         EXPECT_TRUE(same_bits(here[i], there[i]));
+        if (is_unbounded(model.config())) continue;
         const double loss = difference(here[i], plain[i]).normalised;
         EXPECT_LT(loss, dtype == Dtype::f32    ? 1e-30
                         : dtype == Dtype::f16  ? 5e-3

@@ -76,6 +76,9 @@ inline const std::vector<MixerVariant>& mixer_variants() {
   return variants;
 }
 
+// Outputs over a sum of weights that may cross zero: nothing bounds what it makes of rounding.
+inline bool is_unbounded(const Config& c) { return c.output_norm == OutputNorm::denominator && !c.rope_before_map; }
+
 inline Config tiny_config(const MixerVariant& variant) {
   Config config = tiny_config(variant.kind);
   variant.change(config);

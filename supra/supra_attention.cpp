@@ -128,6 +128,11 @@ size_t SupraAttention::state_bytes(int64_t) const {
   return static_cast<size_t>(heads_ * key_dim_ * state_columns()) * sizeof(float);
 }
 
+Tensor SupraAttention::log_decay() const {
+  if (decay_source_ == DecayConfig::Source::gated) return {};
+  return log_decays(Var(log_decay_)).value().to(Dtype::f64);
+}
+
 Var SupraAttention::log_decays(const Var& x) const {
   switch (decay_source_) {
     case DecayConfig::Source::fixed: return Var(log_decay_.to(x.dtype()));

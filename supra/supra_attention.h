@@ -38,7 +38,8 @@ class SupraAttention : public Mixer {
   const Linear& out_proj() const { return out_proj_; }
   // Decays start as the fixed ones, an output gate as sigmoid(3).
   void init_neutral() override;
-  const Tensor& log_decay() const { return log_decay_; }  // (H) log g of the fixed decay, f64
+  // (H) log g in f64, fixed or as learned; of a gated layer, where it follows the token, an undefined tensor.
+  Tensor log_decay() const;
 
  private:
   Var log_decays(const Var& x) const;  // (H) or (B,T,H)

@@ -142,7 +142,12 @@ $(OUT)/run_tests: $(call objects,tests/*.cpp) $(OBJ)/tests/fuzz/parsers.o \
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
-$(call objects,tests/*.cpp): | gtest
+# The library for hosts, as they link it: with memory of its own (supra/embed/allocator.cpp).
+$(OUT)/run_embed_tests: $(call objects,tests/embed/memory_test.cpp supra/embed/allocator.cpp) $(OUT)/libsupra.a
+	@echo "  link $@"
+	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
+
+$(call objects,tests/*.cpp tests/embed/*_test.cpp): | gtest
 
 $(OUT)/fuzz_parsers: $(call objects,tests/fuzz/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"
@@ -160,9 +165,9 @@ gtest:
 	fi; \
 	echo "The tests need GoogleTest: sudo apt-get install libgtest-dev"; exit 1
 
-test: $(OUT)/run_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' runs a part)
+test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
-	  $(OUT)/run_tests $(if $(FILTER),--gtest_filter='$(FILTER)')
+	  sh -c '$(foreach tests,run_tests run_embed_tests,$(OUT)/$(tests) $(if $(FILTER),--gtest_filter="$(FILTER)") &&) true'
 
 cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
 	@$(MAKE) --no-print-directory CONFIG=cuda all

@@ -14,7 +14,9 @@ bool is_packed_file(const std::string& tensor) { return tensor.starts_with(kFile
 // write_safetensors() begins the header with the metadata.
 bool is_packed(const MappedFile& file) {
   const std::string_view text = file.text();
-  return text.size() > 8 && text.substr(8).starts_with(format("{\"__metadata__\":{\"format\":\"%s\"", kFormat));
+  if (text.size() < 8) return false;
+  const std::string_view begin = text.substr(8, 80);
+  return begin.starts_with("{\"__metadata__\"") && begin.find(format("\"%s\"", kFormat)) != begin.npos;
 }
 
 PackedFiles::PackedFiles(const MappedFile& file) : ModelFiles(file.path()), file_(file), tensors_(open_safetensors(file)) {}

@@ -126,6 +126,7 @@ supra_engine* open_engine(const supra_options* given, supra_error* error, const 
     const UseMemory here(&engine->memory);
     if (options.progress) {
       progress = [call = options.progress, user = options.user](double done) {
+        const UseMemory hosts(nullptr);
         require(call(user, done) == 0, SUPRA_CANCELLED, "cancelled by the caller's progress function at %.0f %%", 100 * done);
       };
     }

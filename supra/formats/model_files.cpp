@@ -1,6 +1,10 @@
 #include "supra/formats/model_files.h"
 
+#include <dirent.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "supra/formats/packed_model.h"
 #include "tensor/error.h"
@@ -20,8 +24,12 @@ Folder::Folder(const Path& path) : ModelFiles(path) {
 }
 
 std::vector<std::string> Folder::names() const {
+  // std::filesystem's own way ends the program when memory runs out
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(path().c_str()), closedir);
+  CHECK(folder, "%s: cannot list the folder: %s", path().c_str(), strerror(errno));
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(path())) names.push_back(entry.path().filename().string());
+  while (const dirent* entry = readdir(folder.get())) names.push_back(entry->d_name);
+  std::erase_if(names, [](const std::string& name) { return name == "." || name == ".."; });
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -21,13 +21,9 @@ namespace {
 
 std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
   std::vector<Path> found;
-  std::error_code error;
-  const fs::directory_iterator entries(folder, error);
-  CHECK(!error, "%s: cannot list the folder: %s", folder.c_str(), error.message().c_str());
-  for (const auto& entry : entries) {
-    if (entry.path().filename().string().ends_with(ending)) found.push_back(entry.path());
+  for (const std::string& name : Folder(folder).names()) {
+    if (name.ends_with(ending)) found.push_back(folder / name);
   }
-  std::sort(found.begin(), found.end());
   return found;
 }
 
@@ -65,6 +61,7 @@ Path find_weights(const Path& folder) {
 
 void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const Family& family) {
   source.stored = file->tensors();
+  std::erase_if(source.stored, [](const TensorInfo& info) { return is_packed_file(info.name); });
   std::vector<std::string> unused;
   source.weights = rename_weights(std::move(file), family, source.config, unused);
   size_t buffers = 0;

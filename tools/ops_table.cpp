@@ -478,6 +478,9 @@ static void add_without_gradient(std::vector<OpCase>& table) {
       {"token_nll",
        [](const Vars& in) -> Vars { return {Var(token_nll(in[0].value(), some_targets(in[0])))}; },
        constants({{"logits", {6, 5}, {}, {512, 32000}}}), each(4)});
+  table.push_back({"log_sum_exp",
+                   [](const Vars& in) -> Vars { return {Var(log_sum_exp(in[0].value()).to(in[0].dtype()))}; },
+                   constants({{"logits", {6, 5}, {}, {512, 32000}}}), each(4)});
   auto step = [](const Vars& in) -> Vars {
     const Tensor o =
         linear_attention_step(in[0].value(), in[1].value(), in[2].value(), in[3].value(), in[4].value(), 0.1);

@@ -107,7 +107,8 @@ TEST_F(TeacherCacheTest, TeachesOneClassForTheTokensItDoesNotName) {
     return [&](int64_t first, const Tensor&, const Tensor& logits) { logits.copy_from(teacher.rows(first, first + logits.dim(0))); };
   };
   // blocks that are no whole rows
-  const TeacherLogits cached = cache(K)->logits(one, live);
+  const auto written = cache(K);
+  const TeacherLogits cached = written->logits(one, live);
   for (int64_t i = 0; i < n; i += 7) cached(i, student.rows(i, std::min(n, i + 7)), given.rows(i, std::min(n, i + 7)));
 
   const auto probabilities = [&](const Tensor& logits, int64_t row) {

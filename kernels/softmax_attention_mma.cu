@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
     if (turn + 1 < family * tiles) fetch(turn + 1);
     const int t = t_begin + turn % tiles * kQueries;
-    if (sight.sees_none(t, kQueries - 1, begin + row, 16)) continue;
+    if (sight.sees_none(t, kQueries, begin + row, 16)) continue;
     const Tile<D> q = memory.others(turn, 0), d_o = memory.others(turn, 1);
     const float *const lse = statistics(turn), *const delta = lse + kQueries;
     float P[kQueries / 8][4] = {}, dP[kQueries / 8][4] = {};

@@ -1,6 +1,6 @@
 # supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists what can be made.
 #
-# Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  STB=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
+# Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
 # make cuda builds in a directory of its own; make CONFIG=cuda test runs the tests of it, on the GPU.
 
 BUILD    ?= build
@@ -45,16 +45,11 @@ ifeq ($(CONFIG),fuzz)
 endif
 OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
 OPENBLAS := $(OPENBLAS)
-STB      ?= $(call probe,-include stb/stb_image_write.h)
-STB      := $(STB)
 GTEST     = $(call probe,-include gtest/gtest.h,-lgtest)
 NVCC      = $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc))
 ifeq ($(OPENBLAS),yes)
   CXXFLAGS += -DSUPRA_OPENBLAS
   LDLIBS   += -lopenblas
-endif
-ifeq ($(STB),yes)
-  CXXFLAGS += -DSUPRA_STB
 endif
 
 # A .cu file is compiled by nvcc in a build with CUDA. In any other it is left out, but for the tests: there the C++
@@ -97,7 +92,6 @@ found:
 	@say() { if [ -n "$$1" ]; then echo "✓ $$2"; else echo "✗ $$2: $$3"; fi; }; \
 	say '$(call probe)' '$(CXX)' 'missing, or knows no C++20 (apt-get install g++)'; \
 	say '$(filter yes,$(OPENBLAS))' 'OpenBLAS' 'the built-in matrix product is used (apt-get install libopenblas-dev)'; \
-	say '$(filter yes,$(STB))' 'stb' 'supra plot cannot draw (apt-get install libstb-dev)'; \
 	say '$(NVCC)' 'CUDA: make cuda builds for GPUs' 'no build for GPUs (apt-get install nvidia-cuda-toolkit)'; \
 	say '$(GTEST)' 'GoogleTest' 'only tests need it, make test fetches it (apt-get install libgtest-dev)'
 

@@ -87,14 +87,14 @@ static void check_targets(const char* op, int64_t N, int64_t O, const Tensor& ta
   }
 }
 
-// lse (N) f64; ignored rows stay unwritten.
-static Tensor lse_of_rows(const Tensor& logits, const int32_t* target) {
+// lse (N) f64; ignored rows stay unwritten. Without targets none is.
+static Tensor lse_of_rows(const Tensor& logits, const int32_t* target = nullptr) {
   const int64_t O = logits.dim(-1), N = row_count(logits);
   const Tensor lse = Tensor::empty({N}, Dtype::f64);
   by_dtype("cross_entropy", logits.dtype(), [&]<class T>(T) {
     parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; n++) {
-        if (target[n] != kIgnore) lse.data<double>()[n] = cpu::log_sum_exp(logits.data<T>() + n * O, O);
+        if (!target || target[n] != kIgnore) lse.data<double>()[n] = cpu::log_sum_exp(logits.data<T>() + n * O, O);
       }
     });
   });
@@ -223,7 +223,7 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
     for (int64_t n = 0; n < N; n += block) {
       const int64_t rows = std::min(block, N - n);
       gemm(false, true, rows, O, C, x + n * C, C, matrix, C, false, y, O);
-      if (taught) distillation.teacher(n, teacher.rows(0, rows));
+      if (taught) distillation.teacher(n, logits.rows(0, rows), teacher.rows(0, rows));
       sum += differentiate_rows(y, data_or_null<T>(teacher), target + n, rows, O, z_loss, share, distillation.weight);
       if (dh.defined()) gemm(false, false, rows, C, O, y, O, matrix, C, false, dh.data<T>() + n * C, C);
       if (dw.defined()) gemm(true, false, O, C, rows, y, O, x + n * C, C, n > 0, dw.data<T>(), C);
@@ -242,6 +242,8 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
     give(1, dw);
   });
 }
+
+Tensor log_sum_exp(const Tensor& logits) { return lse_of_rows(logits); }
 
 Tensor token_nll(const Tensor& logits, const Tensor& targets) {
   check_targets("token_nll", row_count(logits), logits.dim(-1), targets);

@@ -42,8 +42,9 @@ void check_config(const Config& c, const std::string& where) {
       std::all_of(c.rope.divisors.begin(), c.rope.divisors.end(), positive);
   CHECK(valid, "%s: rotary base %g, scale %g, magnitude %g and all divisors must be positive", at, c.rope.base,
         c.rope.scale, c.rope.magnitude);
+  const int64_t supra_dim = c.rope_before_map ? c.head_dim : c.key_dim;
   for (const auto& [kind, dim] :
-       {std::pair(MixerKind::softmax, c.head_dim), std::pair(MixerKind::supra, c.key_dim)}) {
+       {std::pair(MixerKind::softmax, c.head_dim), std::pair(MixerKind::supra, supra_dim)}) {
     if (std::count(c.mixers.begin(), c.mixers.end(), kind) == 0) continue;
     const int64_t rotated = c.rope.dims == 0 ? dim : c.rope.dims;
     CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0,

@@ -30,7 +30,10 @@ void SoftmaxAttention::visit(const std::string& path, const VisitParameters& f) 
 }
 
 LayerState SoftmaxAttention::init_state(int64_t batch) const {
-  return {{Var(Tensor::zeros({batch, 0, kv_heads_, key_dim_})), Var(Tensor::zeros({batch, 0, kv_heads_, value_dim_}))}};
+  const auto none = [&](int64_t dim) {
+    return Var(Tensor::zeros({batch, 0, kv_heads_, dim}, Dtype::f32, in_proj_.weight.value().device()));
+  };
+  return {{none(key_dim_), none(value_dim_)}};
 }
 
 size_t SoftmaxAttention::state_bytes(int64_t position) const {

@@ -17,7 +17,12 @@ static Config linearized_config(const Config& teacher, const LinearizeOptions& o
     config.output_norm = options.output_norm;
     config.output_gate = options.output_gate;
     if (options.key_dim > 0) config.key_dim = options.key_dim;
-    if (options.qk_norm && config.qk_norm == QkNorm::none) config.qk_norm = QkNorm::whole;
+    if (options.qk_norm && config.qk_norm == QkNorm::none) {
+      CHECK(options.keep_softmax.empty(),
+            "linearize: the layers that keep their softmax have no norms of q and k (give --qk-norm or "
+            "--keep-softmax)");
+      config.qk_norm = QkNorm::whole;
+    }
     CHECK(config.decay.source == DecayConfig::Source::fixed || config.decay.kind != DecayConfig::Kind::none,
           "linearize: a decay that is learned starts from a slope (give --decay lightning or retnet)");
   }
@@ -31,6 +36,11 @@ static Config linearized_config(const Config& teacher, const LinearizeOptions& o
     CHECK(layer >= 0 && layer < config.layers, "linearize: layer %ld is to keep its softmax, the model has layers 0 to %ld",
           static_cast<long>(layer), static_cast<long>(config.layers - 1));
   }
+  const int64_t scaled = 2 * static_cast<int64_t>(config.rope.divisors.size());
+  CHECK(scaled == 0 || config.rope.dims != 0 || config.rope_before_map || config.key_dim == config.head_dim,
+        "linearize: the teacher's rotary frequencies are scaled one by one, for the %ld dimensions of its "
+        "heads, not for %ld features (give --rope before-map, or no --key-dim)",
+        static_cast<long>(scaled), static_cast<long>(config.key_dim));
   CHECK(config.mixers != teacher.mixers, "linearize: no softmax layer is left to replace (%s)",
         options.keep_softmax.empty() ? "the model is recurrent already" : "--keep-softmax names them all");
   return config;
@@ -47,6 +57,11 @@ static std::vector<std::string> notes_on(const Config& teacher, const Config& st
   if (teacher.learned_positions) {
     notes.push_back(format("the learned positions are kept: the model ends at %ld tokens, as its teacher", static_cast<long>(teacher.context)));
   }
+  if (student.output_norm == OutputNorm::denominator && !student.rope_before_map &&
+      student.rope.layout != Rope::Layout::none) {
+    notes.push_back(
+        "the sum of weights may cross zero where features are rotated (--rope before-map keeps it positive)");
+  }
   if (teacher.qk_norm != QkNorm::none) notes.push_back("the norms of queries and keys are kept, behind the feature maps");
   return notes;
 }
@@ -60,15 +75,21 @@ static std::string teacher_name(std::string name) {
   return name;
 }
 
-// A SUPRA layer normalises k after its heads were repeated: the gain of a key head serves each of its query heads.
+// A SUPRA layer normalises k after its heads were repeated: the gain of a key head serves each of its query
+// heads. Where a head has more features than it had dimensions, those of one dimension share its gain, as
+// make_identity() lays them out.
+static void copy_gain(const Tensor& to, const Tensor& from, const Config& c) {
+  const int64_t K = c.key_dim, D = c.head_dim, repeat = to.numel() / K / (from.numel() / D);
+  for (int64_t i = 0; i < to.numel(); i++)
+    to.data<float>()[i] = from.data<float>()[i / K / repeat * D + i % K % D];
+}
+
 static void copy_weight(const std::string& name, const Tensor& to, const Tensor& from, const Config& c) {
-  const int64_t repeat = to.numel() / from.numel();
-  CHECK(to.shape() == from.shape() || (name.find("_totrain_k_norm") != std::string::npos && repeat == c.heads / c.kv_heads),
-        "linearize: %s is %s, the teacher has %s", name.c_str(), to_string(to.shape()).c_str(), to_string(from.shape()).c_str());
-  const int64_t head = from.numel() / (repeat > 1 ? c.kv_heads : 1);
-  for (int64_t i = 0; i < to.numel() / head; i++) {
-    to.view({-1}).rows(i * head, (i + 1) * head).copy_from(from.view({-1}).rows(i / repeat * head, (i / repeat + 1) * head));
-  }
+  const bool same = to.shape() == from.shape();
+  if (!same && name != teacher_name(name)) return copy_gain(to, from, c);
+  CHECK(same, "linearize: %s is %s, the teacher has %s", name.c_str(), to_string(to.shape()).c_str(),
+        to_string(from.shape()).c_str());
+  to.copy_from(from);
 }
 
 // Parameters that softmax attention does not have.
@@ -101,7 +122,7 @@ Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
   student.decoder->visit([&](const std::string& name, Var& parameter) {
     const auto found = weights.find(name) != weights.end() ? weights.find(name) : weights.find(teacher_name(name));
     if (found != weights.end()) {
-      copy_weight(name, parameter.value(), found->second, teacher.config());
+      copy_weight(name, parameter.value(), found->second, student.config());
       result.copied.push_back(name);
       result.copied_parameters += parameter.numel();
       return;

@@ -29,6 +29,7 @@ class SupraAttention : public Mixer {
   // relu(E (W x + a) + b) = relu((E W) x + E a + b): in_proj makes mapped q and k, and the feature maps are gone. Only where in_proj is
   // f32, the product has fewer elements than its factors, and E is small enough to be multiplied at every start.
   bool fold() override;
+  void to(Device device) override;
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
@@ -38,7 +39,8 @@ class SupraAttention : public Mixer {
   const Linear& out_proj() const { return out_proj_; }
   // Decays start as the fixed ones, an output gate as sigmoid(3).
   void init_neutral() override;
-  const Tensor& log_decay() const { return log_decay_; }  // (H) log g of the fixed decay, f64
+  // (H) log g in f64, fixed or as learned; of a gated layer, where it follows the token, an undefined tensor.
+  Tensor log_decay() const;
 
  private:
   Var log_decays(const Var& x) const;  // (H) or (B,T,H)
@@ -57,6 +59,7 @@ class SupraAttention : public Mixer {
   Linear z_proj_;             // (H*V,C), only with an output gate
   Linear out_proj_;           // (C, H*V)
   Tensor log_decay_;          // (H) f64, fixed
+  Tensor gpu_log_decay_;      // the same in f32, where the layer is on the GPU
 };
 
 // s_h >= 0 of g_h = exp(-s_h), h = 0..H-1.

@@ -1,6 +1,7 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <tuple>
@@ -67,6 +68,9 @@ void launch(const LaunchShape& shape, Args... args) {
   const cudaError_t error = go(kernel);
   if (error != cudaSuccess) launch_failed(signature<kernel>(), shape, error);
 }
+
+// What the GPU in use has of something: multiprocessors, bytes of shared memory that a block may ask for.
+int64_t attribute(cudaDeviceAttr what);
 
 // Blocks of `per_block` that cover n.
 inline unsigned blocks(int64_t n, int64_t per_block) {
@@ -147,28 +151,37 @@ __device__ inline void store_1(Bf16* p, float x) {
   p->bits = static_cast<uint16_t>(pack_bf16(x, 0) & 0xffff);
 }
 
-// x = W elements at p: one, or four in a vector.
+// x = W elements at p: one, or four or eight in vectors of up to 16 bytes.
 template <int W, class T>
 __device__ void load(float (&x)[W], const T* p) {
-  static_assert(W == 1 || W == 4);
-  if constexpr (W == 4)
-    load_4(x, p);
-  else
+  static_assert(W == 1 || W == 4 || W == 8);
+  if constexpr (W == 1) {
     x[0] = to_float(*p);
+  } else if constexpr (W == 8 && sizeof(T) == 2) {
+    const uint4 v = vector_at<const uint4>(p);
+    const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+    for (int i = 0; i < 4; i++) x[2 * i] = low_bf16(pairs[i]), x[2 * i + 1] = high_bf16(pairs[i]);
+  } else {
+    for (int i = 0; i < W; i += 4) load_4(x + i, p + i);
+  }
 }
 template <int W, class T>
 __device__ void store(T* p, const float (&x)[W]) {
-  static_assert(W == 1 || W == 4);
-  if constexpr (W == 4)
-    store_4(p, x);
-  else
+  static_assert(W == 1 || W == 4 || W == 8);
+  if constexpr (W == 1) {
     store_1(p, x[0]);
+  } else if constexpr (W == 8 && sizeof(T) == 2) {
+    vector_at<uint4>(p) = {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]),
+                           pack_bf16(x[6], x[7])};
+  } else {
+    for (int i = 0; i < W; i += 4) store_4(p + i, x + i);
+  }
 }
 
-// Rows of n elements at these addresses may be read and written in fours.
-template <class... T>
+// Rows of n elements at these addresses may be read and written W at a time.
+template <int W = 4, class... T>
 bool fits_vectors(int64_t n, const T*... rows) {
-  return n % 4 == 0 && ((reinterpret_cast<uintptr_t>(rows) % (4 * sizeof(T)) == 0) && ...);
+  return n % W == 0 && ((reinterpret_cast<uintptr_t>(rows) % std::min<size_t>(16, W * sizeof(T)) == 0) && ...);
 }
 
 }  // namespace supra::cuda

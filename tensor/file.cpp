@@ -52,6 +52,15 @@ MappedFile::MappedFile(const Path& path) : path_(path) {
 
 std::string read_file(const Path& path) { return std::string(MappedFile(path).text()); }
 
+static void write_all_at(int fd, size_t offset, std::string_view bytes, const Path& path) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n = pwrite(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("write", path);
+    done += static_cast<size_t>(n);
+  }
+}
+
 FileWriter::FileWriter(const Path& path) : path_(path) {
   fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) fail_errno("write", path);
@@ -70,9 +79,7 @@ void FileWriter::write(const void* data, size_t bytes) {
 
 void FileWriter::write_at(size_t offset, std::string_view bytes) {
   flush();
-  if (pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset)) != static_cast<ssize_t>(bytes.size())) {
-    fail_errno("write", path_);
-  }
+  write_all_at(fd_, offset, bytes, path_);
 }
 
 void FileWriter::flush() {
@@ -93,6 +100,26 @@ void FileWriter::finish() {
   fd_ = -1;
   if (close(fd) != 0) fail_errno("close", path_);
 }
+
+PatchedFile::PatchedFile(const Path& path) : path_(path), fd_(open(path.c_str(), O_RDWR | O_CLOEXEC)) {
+  if (fd_ < 0) fail_errno("open", path);
+}
+
+PatchedFile::~PatchedFile() { close(fd_); }
+
+size_t PatchedFile::read_at(size_t offset, void* to, size_t bytes) const {
+  size_t done = 0;
+  while (done < bytes) {
+    const ssize_t n = pread(fd_, static_cast<char*>(to) + done, bytes - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("read", path_);
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return done;
+}
+
+void PatchedFile::write_at(size_t offset, std::string_view bytes) const { write_all_at(fd_, offset, bytes, path_); }
 
 void sync_directory(const Path& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

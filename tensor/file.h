@@ -54,6 +54,24 @@ class FileWriter {
   std::string buffer_;
 };
 
+// A file that is there already, read and written at any place. What nobody wrote before its end is zeros, and takes no room
+// where the file system knows holes. Writing flushes nothing.
+class PatchedFile {
+ public:
+  explicit PatchedFile(const Path& path);
+  ~PatchedFile();
+  PatchedFile(const PatchedFile&) = delete;
+  PatchedFile& operator=(const PatchedFile&) = delete;
+
+  // Returns how many bytes there were before the end.
+  size_t read_at(size_t offset, void* to, size_t bytes) const;
+  void write_at(size_t offset, std::string_view bytes) const;
+
+ private:
+  Path path_;
+  int fd_;
+};
+
 // Renames a finished file that stands in the folder of the one it replaces, for good: the folder is flushed.
 void replace_file(const Path& beside, const Path& path);
 

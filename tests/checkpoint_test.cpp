@@ -39,7 +39,8 @@ struct Moment {
   bool operator==(const Moment& other) const {
     const std::vector<Optimizer::Slot>&a = optimizer->slots(), &b = other.optimizer->slots();
     const auto same = [](const Optimizer::Slot& x, const Optimizer::Slot& y) {
-      return x.trained.name == y.trained.name && same_bits(x.trained.parameter.value(), y.trained.parameter.value()) && same_bits(x.m, y.m) &&
+      return x.trained.name == y.trained.name &&
+             same_bits(x.trained.parameter.value(), y.trained.parameter.value()) && same_bits(x.m, y.m) &&
              same_bits(x.v, y.v);
     };
     return state == other.state && std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
@@ -79,7 +80,8 @@ struct Call {
   // What the descriptor in the first argument is open for.
   Path file() const {
     std::error_code error;
-    return fs::read_symlink(format("/proc/%d/fd/%lu", process, static_cast<unsigned long>(arguments[0])), error);
+    return fs::read_symlink(format("/proc/%d/fd/%lu", process, static_cast<unsigned long>(arguments[0])),
+                            error);
   }
 };
 
@@ -99,11 +101,13 @@ bool run_traced(const std::function<void()>& f, const std::function<bool(const C
   }
   int status = 0;
   waitpid(child, &status, 0);
-  if (WIFSTOPPED(status)) ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD);
+  if (WIFSTOPPED(status))
+    ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD);
   while (WIFSTOPPED(status)) {
     __ptrace_syscall_info info = {};
     ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info);
-    if (info.op == PTRACE_SYSCALL_INFO_ENTRY && !goes_on({child, info.entry.nr, info.entry.args})) kill(child, SIGKILL);
+    if (info.op == PTRACE_SYSCALL_INFO_ENTRY && !goes_on({child, info.entry.nr, info.entry.args}))
+      kill(child, SIGKILL);
     ptrace(PTRACE_SYSCALL, child, nullptr, nullptr);
     waitpid(child, &status, 0);
   }
@@ -117,9 +121,8 @@ class CheckpointKilled : public testing::Test {
     if (!run_traced([] {}, [](const Call&) { return true; })) GTEST_SKIP() << "ptrace is not permitted here";
   }
 
-  // Kills f(run) in front of each of its system calls in turn, each time on a copy of the folder `before`, and
-  // looks at what is left.
-  // Nothing here depends on the disk: memory is faster.
+  // Kills f(run) in front of each of its system calls in turn, each time on a copy of the folder `before`,
+  // and looks at what is left. Nothing here depends on the disk: memory is faster.
   void kill_everywhere(const Path& before, const std::function<void(const Path&)>& f,
                        const std::function<void(const Path&)>& look) {
     bool ended = false;
@@ -147,15 +150,17 @@ TEST_F(CheckpointKilled, TheOldOneOrTheNewOneIsThere) {
   for (const int64_t step : {2, 1}) {
     next_.state.step = step;
     int olds = 0, news = 0;
-    kill_everywhere(before_, [&](const Path& run) { next_.save(run); }, [&](const Path& run) {
-      const Moment found = load(latest_checkpoint(run).value());
-      olds += found == old_;
-      news += found == next_;
-      EXPECT_TRUE(found == old_ || found == next_);
-      // and nothing but the next one is left by the next save
-      EXPECT_TRUE(load(last_.save(run)) == last_);
-      EXPECT_EQ(names_in(run / "checkpoints"), std::set<std::string>{"step-000003"});
-    });
+    kill_everywhere(
+        before_, [&](const Path& run) { next_.save(run); },
+        [&](const Path& run) {
+          const Moment found = load(latest_checkpoint(run).value());
+          olds += found == old_;
+          news += found == next_;
+          EXPECT_TRUE(found == old_ || found == next_);
+          // and nothing but the next one is left by the next save
+          EXPECT_TRUE(load(last_.save(run)) == last_);
+          EXPECT_EQ(names_in(run / "checkpoints"), std::set<std::string>{"step-000003"});
+        });
     EXPECT_GT(olds, 20);
     EXPECT_GT(news, 3);
   }
@@ -187,7 +192,8 @@ TEST_F(CheckpointKilled, APublishedModelIsTheOldOneOrTheNewOne) {
       publish(run);
       last_.save(run);
       EXPECT_TRUE(same_weights(load_model(run), next_.model));
-      EXPECT_EQ(names_in(run), (std::set<std::string>{"checkpoints", "config.json", "model.safetensors", "tokenizer.bytes"}));
+      EXPECT_EQ(names_in(run), (std::set<std::string>{"checkpoints", "config.json", "model.safetensors",
+                                                      "tokenizer.bytes"}));
     };
   };
   publish_checkpoint(before_ / "checkpoints/step-000001", before_);
@@ -207,20 +213,24 @@ TEST_F(CheckpointKilled, EveryByteIsFlushedBeforeItsNameIsThere) {
   const Path folder = before_ / "checkpoints", built = folder / ".tmp-step-000002";
   std::set<Path> flushed, made;
   int renamed = 0;
-  EXPECT_TRUE(run_traced([&] { next_.save(before_); }, [&](const Call& call) {
-    if (call.number == SYS_fsync) flushed.insert(call.file());
-    if (call.number == SYS_write) flushed.erase(call.file());
-    if (call.number == SYS_renameat2) {
-      renamed++;
-      made = {built};
-      for (const auto& entry : fs::directory_iterator(built)) made.insert(entry.path());
-      EXPECT_TRUE(std::includes(flushed.begin(), flushed.end(), made.begin(), made.end()));
-      // the folders that were made for it
-      for (const Path& parent : {before_, before_.parent_path()}) EXPECT_TRUE(flushed.contains(parent)) << parent;
-      flushed.erase(folder);
-    }
-    return true;
-  }));
+  EXPECT_TRUE(run_traced([&] { next_.save(before_); },
+                         [&](const Call& call) {
+                           if (call.number == SYS_fsync) flushed.insert(call.file());
+                           if (call.number == SYS_write) flushed.erase(call.file());
+                           if (call.number == SYS_renameat2) {
+                             renamed++;
+                             made = {built};
+                             for (const auto& entry : fs::directory_iterator(built))
+                               made.insert(entry.path());
+                             EXPECT_TRUE(
+                                 std::includes(flushed.begin(), flushed.end(), made.begin(), made.end()));
+                             // the folders that were made for it
+                             for (const Path& parent : {before_, before_.parent_path()})
+                               EXPECT_TRUE(flushed.contains(parent)) << parent;
+                             flushed.erase(folder);
+                           }
+                           return true;
+                         }));
   EXPECT_EQ(renamed, 1);
   EXPECT_GE(made.size(), 6u);
   EXPECT_TRUE(flushed.contains(folder));
@@ -279,14 +289,16 @@ TEST(Checkpoint, KeepsTheLastOnesAndTheBest) {
   Moment moment(1);
   // of equals the newer is the best; a step without a measurement never is
   const double losses[] = {-1, 3, 2, 2, 2.5, NAN, 2.1};
-  const char* best[] = {"", "step-000002", "step-000003", "step-000004", "step-000004", "step-000004", "step-000004"};
+  const char* best[] = {
+      "", "step-000002", "step-000003", "step-000004", "step-000004", "step-000004", "step-000004"};
   for (size_t i = 0; i < std::size(losses); i++) {
     moment.state.step++;
     moment.state.valid_nll = losses[i];
     moment.save(run, 2);
     EXPECT_EQ(best_checkpoint(run).value_or("").filename(), best[i]);
   }
-  EXPECT_EQ(names_in(run / "checkpoints"), (std::set<std::string>{"step-000004", "step-000006", "step-000007"}));
+  EXPECT_EQ(names_in(run / "checkpoints"),
+            (std::set<std::string>{"step-000004", "step-000006", "step-000007"}));
   moment.state.step++;
   moment.state.valid_nll = 1;
   moment.save(run, 1);
@@ -323,7 +335,8 @@ TEST(FileLock, BelongsToOneProcessUntilItDies) {
     const FileLock lock(path);
     ADD_FAILURE() << "two processes hold one lock";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find(format("process %d is writing", child)), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find(format("process %d is writing", child)), std::string::npos)
+        << error.what();
   }
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);

@@ -128,6 +128,54 @@ TEST(Convert, SupraModelsGoToOpenLmAndNowhereElse) {
   }
 }
 
+// What linear_open_lm cannot compute is refused by name, before anything is written; the rest says so in its
+// own keys.
+TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
+  const std::map<std::string, std::string> refused = {
+      {"per_head_map", "per_head_feature_map true"},
+      {"learned_decay", "decay.source \"learned\""},
+      {"gated", "decay.source \"gated\""},
+      {"denominator", "output_norm \"denominator\""},
+      {"output_gate_without_norm", "output_norm \"none\", output_gate true"},
+      {"rope_before_map", "rope_before_map true"},
+      {"norm_per_head", "qk_norm \"per_head\""},
+      {"t2r", "per_head_feature_map true, rope_before_map true"},
+      {"everything", "decay.source \"gated\", output_gate true"},
+      {"everything_one_map", "decay.source \"gated\", output_gate true"}};
+  size_t seen = 0;
+  for (const MixerVariant& variant : mixer_variants()) {
+    SCOPED_TRACE(variant.name);
+    const TempDir directory;
+    const Path folder = directory.path() / "model", out = directory.path() / "out";
+    Model model;
+    model.decoder = stirred_decoder(tiny_config(variant));
+    save_model(model, folder);
+    const auto complaint = [&](const char* layout) {
+      try {
+        convert(folder, out, {"--to", layout});
+      } catch (const Error& error) {
+        EXPECT_FALSE(std::filesystem::exists(out));
+        return std::string(error.what());
+      }
+      return std::string();
+    };
+    if (variant.kind == MixerKind::supra) {
+      EXPECT_NE(complaint("hf").find("SUPRA layers"), std::string::npos);
+    }
+    const std::string said = complaint("openlm");
+    const auto expected = refused.find(variant.name);
+    if (expected == refused.end()) {
+      EXPECT_EQ(said, "");
+      EXPECT_FALSE(Json::load(out / "config.json").find("supra"));
+      expect_same_weights(open_model(folder), open_model(out));
+    } else {
+      seen++;
+      EXPECT_NE(said.find(expected->second), std::string::npos) << said;
+    }
+  }
+  EXPECT_EQ(seen, refused.size());
+}
+
 TEST(Convert, ALargeModelIsCutIntoShards) {
   const Path folder = shared_dir() / "golden/hf/llama_gqa";
   SKIP_WITHOUT(folder);

@@ -5,6 +5,7 @@
 
 #include "supra/inference/generate.h"
 #include "supra/inference/session.h"
+#include "tensor/quantized.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 
@@ -19,9 +20,9 @@ std::vector<int32_t> random_ids(Philox& random, int64_t n) {
 
 double distance(const Tensor& a, const Tensor& b) { return difference(a, b).largest; }
 
-class SessionTest : public testing::TestWithParam<MixerKind> {
+class SessionTest : public testing::TestWithParam<MixerVariant> {
  protected:
-  std::shared_ptr<Decoder> decoder = tiny_decoder(GetParam());
+  std::shared_ptr<Decoder> decoder = stirred_decoder(tiny_config(GetParam()));
 };
 
 // What is left of a KV cache behind the position is of no matter; compare what counts.
@@ -135,7 +136,7 @@ TEST_P(SessionTest, ADamagedPositionIsRefused) {
     damaged.set_state(state);
     damaged.save(file);
     // a recurrent state is as large at any position
-    if (position > 0 && GetParam() == MixerKind::supra) {
+    if (position > 0 && GetParam().kind == MixerKind::supra) {
       EXPECT_NO_THROW(other.load(file));
     } else {
       EXPECT_THROW(other.load(file), Error);
@@ -162,8 +163,22 @@ TEST_P(SessionTest, GeneratesTheSameForTheSameSeed) {
   EXPECT_NE(texts[0], texts[2]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Mixers, SessionTest, testing::Values(MixerKind::softmax, MixerKind::supra),
-                         [](const auto& info) { return info.param == MixerKind::supra ? "supra" : "softmax"; });
+// A prompt meets quantized weights as f32, a step meets them as integers.
+TEST_P(SessionTest, QuantizedWeightsFeedAndStepAlike) {
+  const auto small = stirred_decoder(block_config(GetParam()));
+  Philox random(14);
+  const std::vector<int32_t> ids = random_ids(random, 70);
+  for (Dtype dtype : {Dtype::bf16, Dtype::q8_0, Dtype::q4_0}) {
+    EXPECT_TRUE(quantize(*small, dtype).empty());
+    Session fed(*small), stepped(*small);
+    fed.feed(ids);
+    for (const int32_t id : ids) stepped.step(std::span(&id, 1));
+    EXPECT_LT(distance(stepped.logits(), fed.logits()), is_quantized(dtype) ? 1e-3 : 2e-5) << name(dtype);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Mixers, SessionTest, testing::ValuesIn(mixer_variants()),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(Sampler, KeepsToItsRules) {
   const std::vector<float> logits = {1, 3, 2, 3, -5};

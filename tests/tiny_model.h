@@ -1,5 +1,8 @@
 #pragma once
+#include <ostream>
+
 #include "supra/model.h"
+#include "tensor/random.h"
 
 namespace supra {
 
@@ -17,6 +20,96 @@ inline Config tiny_config(MixerKind mixer) {
   c.context = 64;
   c.mixers = {mixer, mixer};
   return c;
+}
+
+// The mixers there are, and what may differ in a SUPRA layer: what is proven of one is proven of all.
+struct MixerVariant {
+  const char* name;
+  MixerKind kind = MixerKind::supra;
+  void (*change)(Config& config) = [](Config&) {};
+};
+
+inline void PrintTo(const MixerVariant& variant, std::ostream* out) { *out << variant.name; }
+
+inline const std::vector<MixerVariant>& mixer_variants() {
+  using Source = DecayConfig::Source;
+  static const auto supra = MixerKind::supra;
+  static const std::vector<MixerVariant> variants = {
+      {"softmax", MixerKind::softmax},
+      {"supra"},
+      {"one_map", supra, [](Config& c) { c.kv_heads = c.heads; }},
+      {"per_head_map", supra, [](Config& c) { c.per_head_feature_map = true; }},
+      {"no_decay", supra, [](Config& c) { c.decay.kind = DecayConfig::Kind::none; }},
+      {"retnet", supra, [](Config& c) { c.decay.kind = DecayConfig::Kind::retnet; }},
+      {"learned_decay", supra, [](Config& c) { c.decay.source = Source::learned; }},
+      {"gated", supra, [](Config& c) { c.decay.source = Source::gated; }},
+      {"denominator", supra, [](Config& c) { c.output_norm = OutputNorm::denominator; }},
+      {"output_gate_without_norm", supra,
+       [](Config& c) {
+         c.output_norm = OutputNorm::none;
+         c.output_gate = true;
+       }},
+      {"rope_before_map", supra, [](Config& c) { c.rope_before_map = true; }},
+      {"wide_keys", supra, [](Config& c) { c.key_dim = 2 * c.head_dim; }},
+      {"norm_per_head", supra, [](Config& c) { c.qk_norm = QkNorm::per_head; }},
+      // T2R (arXiv 2103.13076)
+      {"t2r", supra,
+       [](Config& c) {
+         c.decay.kind = DecayConfig::Kind::none;
+         c.per_head_feature_map = c.rope_before_map = true;
+         c.output_norm = OutputNorm::denominator;
+       }},
+      {"everything", supra,
+       [](Config& c) {
+         c.decay.source = Source::gated;
+         c.key_dim = 2 * c.head_dim;
+         c.output_gate = true;
+         c.qk_norm = QkNorm::whole;
+       }},
+      {"everything_one_map", supra, [](Config& c) {
+         c.kv_heads = c.heads;
+         c.decay.source = Source::gated;
+         c.key_dim = 2 * c.head_dim;
+         c.output_gate = true;
+         c.qk_norm = QkNorm::whole;
+       }}};
+  return variants;
+}
+
+// Outputs over a sum of weights that may cross zero: nothing bounds what it makes of rounding.
+inline bool is_unbounded(const Config& c) {
+  return c.output_norm == OutputNorm::denominator && !c.rope_before_map;
+}
+
+inline Config tiny_config(const MixerVariant& variant) {
+  Config config = tiny_config(variant.kind);
+  variant.change(config);
+  return config;
+}
+
+// The same, wide enough for whole blocks of quantized weights; three of them in a row of the MLP's second
+// matrix.
+inline Config block_config(const MixerVariant& variant) {
+  Config config = tiny_config(variant.kind);
+  config.width = 64;
+  config.head_dim = config.key_dim = config.value_dim = 16;
+  config.mlp_width = 96;
+  variant.change(config);
+  return config;
+}
+
+// Weights as at the start of a training, and noise on those that start neutral: gates that do nothing prove
+// nothing.
+inline std::shared_ptr<Decoder> stirred_decoder(const Config& config, uint64_t seed = 3) {
+  const auto decoder = make_decoder(config);
+  decoder->init_weights(seed);
+  Philox random(seed + 1);
+  decoder->visit([&](const std::string& name, Var& parameter) {
+    if (name.find("_totrain_") == std::string::npos) return;
+    for (int64_t i = 0; i < parameter.numel(); i++)
+      parameter.value().data<float>()[i] += static_cast<float>(0.2 * random.normal());
+  });
+  return decoder;
 }
 
 inline std::shared_ptr<Decoder> tiny_decoder(MixerKind mixer, uint64_t seed = 3) {

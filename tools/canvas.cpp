@@ -4,18 +4,8 @@
 #include <cmath>
 
 #include "tensor/error.h"
+#include "tools/png.h"
 #include "tools/stroke_font.h"
-
-#if defined(SUPRA_STB)
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_STATIC
-#define STBI_WRITE_NO_STDIO
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
-#include <stb/stb_image_write.h>
-#pragma GCC diagnostic pop
-#endif
 
 namespace supra {
 namespace {
@@ -92,6 +82,30 @@ void Canvas::polyline(std::span<const Point> points, double thickness, Color col
         blend(x, y, color, c * opacity);
 }
 
+void Canvas::dashed_line(std::span<const Point> points, std::span<const double> dashes, double thickness, Color color) {
+  if (dashes.empty() || points.empty()) return polyline(points, thickness, color);
+  size_t turn = 0;
+  double left = dashes[0];
+  std::vector<Point> dash = {points[0]};
+  const auto end_dash = [&] {
+    if (turn % 2 == 0) polyline(dash, thickness, color);
+  };
+  for (const Point to : points.subspan(1)) {
+    Point at = dash.back();
+    double way = std::hypot(to.x - at.x, to.y - at.y);
+    for (; way > left; left = dashes[++turn % dashes.size()]) {
+      at = {at.x + (to.x - at.x) * left / way, at.y + (to.y - at.y) * left / way};
+      way -= left;
+      dash.push_back(at);
+      end_dash();
+      dash = {at};
+    }
+    left -= way;
+    dash.push_back(to);
+  }
+  end_dash();
+}
+
 void Canvas::dot(Point center, double radius, Color color) { polyline({&center, 1}, 2 * radius, color); }
 
 double Canvas::text_width(std::string_view text, double size) {
@@ -126,28 +140,8 @@ void Canvas::vertical_text(Point at, std::string_view text, double size, Color c
   strokes(at, text, size, color, align, true);
 }
 
-#if defined(SUPRA_STB)
-
-bool can_write_png() { return true; }
-
 void Canvas::write_png(const Path& path) const {
-  std::string file;
-  const auto append = [](void* to, void* data, int bytes) {
-    static_cast<std::string*>(to)->append(static_cast<const char*>(data), size_t(bytes));
-  };
-  const int done = stbi_write_png_to_func(append, &file, width_, height_, 3, pixels_.data(), width_ * 3);
-  CHECK(done, "%s: stb could not make the PNG", path.c_str());
-  write_file_atomically(path, file);
+  write_file_atomically(path, encode_png(width_, height_, pixels_));
 }
-
-#else
-
-bool can_write_png() { return false; }
-
-void Canvas::write_png(const Path& path) const {
-  fail("%s: this program was built without stb (apt-get install libstb-dev, then make)", path.c_str());
-}
-
-#endif
 
 }  // namespace supra

@@ -34,6 +34,8 @@ class Canvas {
   void rectangle(double left, double top, double right, double bottom, Color color, double opacity = 1);
   // The points joined; its parts do not shine through each other where they overlap. One point makes a dot.
   void polyline(std::span<const Point> points, double thickness, Color color, double opacity = 1);
+  // The same in dashes: lengths drawn and left out by turns; none: all is drawn.
+  void dashed_line(std::span<const Point> points, std::span<const double> dashes, double thickness, Color color);
   void dot(Point center, double radius, Color color);
   // `size` is the height of a capital letter; `at` is on the base line. A letter the font lacks becomes a
   // box.
@@ -42,7 +44,7 @@ class Canvas {
   void vertical_text(Point at, std::string_view text, double size, Color color, Align align = Align::left);
   static double text_width(std::string_view text, double size);
 
-  // Throws Error where the program was built without stb (see can_write_png) or the file cannot be written.
+  // Throws Error where the file cannot be written.
   void write_png(const Path& path) const;
 
  private:
@@ -52,7 +54,5 @@ class Canvas {
   int width_, height_;
   std::vector<uint8_t> pixels_;  // rows of r, g, b
 };
-
-bool can_write_png();
 
 }  // namespace supra

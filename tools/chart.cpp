@@ -2,77 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "tensor/error.h"
+#include "tools/series.h"
+#include "tools/ticks.h"
 
 namespace supra {
 namespace {
 
-constexpr Color kPaper = {255, 255, 255}, kInk = {40, 44, 52}, kFaint = {110, 116, 128},
-                kGrid = {228, 231, 236};
-// Dark enough on white, and told apart by people who see no red or green.
-constexpr Color kColors[] = {{0, 98, 178},  {216, 91, 0},   {0, 138, 104}, {178, 60, 140},
-                             {196, 152, 0}, {74, 168, 216}, {92, 72, 160}, {120, 84, 60}};
-constexpr double kTextSize = 9, kTitleSize = 12;
-
-struct Range {
-  double low = std::numeric_limits<double>::infinity();
-  double high = -std::numeric_limits<double>::infinity();
-
-  void include(double v) { low = std::min(low, v), high = std::max(high, v); }
-  bool empty() const { return low > high; }
-  // A constant gets some room, so that its line stands in the middle; other ranges get `share` at either end.
-  void widen(double share) {
-    const double room = high > low ? (high - low) * share : std::max(std::abs(high) * 0.1, 1e-9);
-    low -= room, high += room;
-  }
-};
-
-// The rectangle of a panel and its two scales.
-struct Frame {
-  double left, top, right, bottom;
-  Range x, y;
-
-  Point place(double vx, double vy) const {
-    return {left + (vx - x.low) / (x.high - x.low) * (right - left),
-            bottom - (vy - y.low) / (y.high - y.low) * (bottom - top)};
-  }
-};
-
-// The points of a series that can be drawn.
-std::vector<Point> values(const Series& series, std::optional<double> y_max) {
-  std::vector<Point> points;
-  for (size_t i = 0; i < series.x.size(); ++i) {
-    if (!std::isfinite(series.x[i]) || !std::isfinite(series.y[i])) continue;
-    points.push_back({series.x[i], y_max ? std::min(series.y[i], *y_max) : series.y[i]});
-  }
-  return points;
-}
-
-// Whether a line goes up and down so much that it hides its course.
-bool noisy(const std::vector<Point>& points) {
-  Range range;
-  double way = 0;
-  for (size_t i = 0; i < points.size(); ++i) {
-    range.include(points[i].y);
-    if (i > 0) way += std::abs(points[i].y - points[i - 1].y);
-  }
-  return points.size() > 100 && way > 3 * (range.high - range.low);
-}
-
-// The mean over a window around each point, smaller towards the ends so that it stays centred.
-std::vector<Point> running_mean(const std::vector<Point>& points) {
-  std::vector<double> sums(points.size() + 1);
-  for (size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].y;
-  const size_t half = points.size() / 60;
-  std::vector<Point> mean = points;
-  for (size_t i = 0; i < points.size(); ++i) {
-    const size_t reach = std::min({half, i, points.size() - 1 - i});
-    mean[i].y = (sums[i + reach + 1] - sums[i - reach]) / double(2 * reach + 1);
-  }
-  return mean;
-}
+constexpr double kTextSize = 10.5, kTitleSize = 13;
 
 void draw_axes(Canvas& canvas, const Frame& f, const std::string& label, bool with_x) {
   const std::vector<double> ys = nice_ticks(f.y.low, f.y.high, std::max(3, int((f.bottom - f.top) / 60)));
@@ -88,118 +26,206 @@ void draw_axes(Canvas& canvas, const Frame& f, const std::string& label, bool wi
   for (double v : xs) {
     const double x = std::round(f.place(v, f.y.low).x);
     canvas.rectangle(x, f.top, x + 1, f.bottom, kGrid);
-    if (with_x) canvas.text({x, f.bottom + 20}, tick_label(v, step(xs)), kTextSize, kFaint, Align::center);
+    if (with_x) canvas.text({x, f.bottom + 22}, tick_label(v, step(xs)), kTextSize, kFaint, Align::center);
   }
   canvas.rectangle(f.left, f.bottom, f.right, f.bottom + 1, kFaint);
   canvas.rectangle(f.left - 1, f.top, f.left, f.bottom + 1, kFaint);
-  canvas.vertical_text({26, (f.top + f.bottom) / 2}, label, kTextSize, kInk, Align::center);
+  const double fit = std::min(1.0, (f.bottom - f.top) / Canvas::text_width(label, kTextSize));
+  canvas.vertical_text({26, (f.top + f.bottom) / 2}, label, kTextSize * fit, kInk, Align::center);
 }
 
-void draw_series(Canvas& canvas, const Frame& f, const Series& series, const std::vector<Point>& points) {
-  const Color color = kColors[series.color % std::size(kColors)];
-  const auto placed = [&](std::vector<Point> points) {
-    for (Point& p : points) p = f.place(p.x, p.y);
-    return points;
-  };
-  // A noisy line is drawn pale, with its running mean on top.
-  const bool pale = !series.marked && noisy(points);
-  if (pale) canvas.polyline(placed(points), 1, color, 0.3);
-  const std::vector<Point> line = placed(pale ? running_mean(points) : points);
-  canvas.polyline(line, 2, color);
-  if (series.marked || points.size() == 1)
-    for (Point p : line) canvas.dot(p, points.size() > 60 ? 2.5 : 4, color);
+// Whether no line runs through the rectangle.
+bool is_free(const Lines& lines, double left, double top, double right, double bottom) {
+  for (const auto& line : lines) {
+    for (size_t i = 0; i < line.size(); ++i) {
+      const Point a = line[i], b = line[std::min(i + 1, line.size() - 1)];
+      const int steps = 1 + int(std::hypot(b.x - a.x, b.y - a.y) / 4);
+      for (int s = 0; s <= steps; ++s) {
+        const double x = a.x + (b.x - a.x) * s / steps, y = a.y + (b.y - a.y) * s / steps;
+        if (x > left - 4 && x < right + 4 && y > top - 4 && y < bottom + 4) return false;
+      }
+    }
+  }
+  return true;
 }
 
-void draw_level(Canvas& canvas, const Frame& f, const std::string& name, double value) {
+// A dashed line with its name where no other line is, or at its left end.
+void draw_level(Canvas& canvas, const Frame& f, const std::string& name, double value, const Lines& lines) {
   const double y = std::round(f.place(f.x.low, value).y);
   for (double x = f.left; x < f.right; x += 10)
     canvas.rectangle(x, y, std::min(x + 6, f.right), y + 1.5, kInk);
   const std::string text = name + format(" %.4g", value);
   const double width = Canvas::text_width(text, kTextSize);
-  canvas.rectangle(f.left + 8, y - 18, f.left + 16 + width, y - 3, kPaper, 0.8);
-  canvas.text({f.left + 12, y - 6}, text, kTextSize, kInk);
-}
-
-// In the upper right corner, where a curve that falls leaves room.
-void draw_legend(Canvas& canvas, const Frame& f, const std::vector<Series>& series) {
-  constexpr double kRow = 20, kSample = 26;
-  double width = 0;
-  for (const Series& s : series) width = std::max(width, Canvas::text_width(s.name, kTextSize));
-  const double left = f.right - width - kSample - 30, top = f.top + 8;
-  canvas.rectangle(left, top, f.right - 8, top + kRow * double(series.size()) + 8, kPaper, 0.85);
-  for (size_t i = 0; i < series.size(); ++i) {
-    const double y = top + 14 + kRow * double(i);
-    const Color color = kColors[series[i].color % std::size(kColors)];
-    const Point sample[] = {{left + 8, y}, {left + 8 + kSample, y}};
-    canvas.polyline(sample, 2, color);
-    if (series[i].marked) canvas.dot({left + 8 + kSample / 2, y}, 4, color);
-    canvas.text({left + kSample + 16, y + kTextSize / 2}, series[i].name, kTextSize, kInk);
+  Point at = {f.left + 12, y - 7};
+  for (Point other : {at, {f.right - 12 - width, y - 7}, {at.x, y + 9 + kTextSize}, {f.right - 12 - width, y + 9 + kTextSize}}) {
+    if (other.y > f.bottom - 2 || !is_free(lines, other.x, other.y - kTextSize, other.x + width, other.y)) continue;
+    at = other;
+    break;
   }
+  canvas.rectangle(at.x - 4, at.y - kTextSize - 3, at.x + width + 4, at.y + 3, kPaper, 0.8);
+  canvas.text(at, text, kTextSize, kInk);
 }
 
-void draw_panel(Canvas& canvas, Frame frame, const Panel& panel, bool with_x) {
+// A row a series, and one for what a ring means.
+struct Legend {
+  const std::vector<Series>& series;
+  std::vector<std::string> rings;
+  double width = 0, height = 0;
+
+  static constexpr double kRow = 20, kSample = 44;
+
+  explicit Legend(const std::vector<Series>& all) : series(all) {
+    for (const Series& s : all) {
+      width = std::max(width, Canvas::text_width(s.name, kTextSize));
+      for (const auto& [name, x] : s.ends) {
+        const std::string text = "end of " + name;
+        if (std::find(rings.begin(), rings.end(), text) == rings.end()) rings.push_back(text);
+        width = std::max(width, Canvas::text_width(text, kTextSize));
+      }
+    }
+    width += kSample + 24;
+    height = kRow * double(series.size() + rings.size()) + 8;
+  }
+
+  void draw(Canvas& canvas, Point corner) const {
+    canvas.rectangle(corner.x, corner.y, corner.x + width, corner.y + height, kPaper, 0.85);
+    double y = corner.y + 14;
+    const auto row = [&](const std::string& text) {
+      canvas.text({corner.x + kSample + 16, y + kTextSize / 2}, text, kTextSize, kInk);
+      y += kRow;
+    };
+    for (const Series& s : series) {
+      draw_sample(canvas, {{corner.x + 8, y}, {corner.x + 8 + kSample, y}}, s);
+      if (s.marked) canvas.dot({corner.x + 8 + kSample / 2, y}, 4, color_of(s));
+      row(s.name);
+    }
+    for (const std::string& text : rings) {
+      draw_ring(canvas, {corner.x + 8 + kSample / 2, y}, kFaint);
+      row(text);
+    }
+  }
+};
+
+// Everything that is drawn in a panel, as lines.
+Lines lines_of(const Frame& f, const Panel& panel) {
+  Lines lines;
   for (const Series& series : panel.series)
-    for (Point p : values(series, panel.y_max)) frame.y.include(p.y);
-  CHECK(!frame.y.empty(), "chart: %s has no point to draw", panel.label.c_str());
+    for (auto& part : within(f, values(series))) lines.push_back(std::move(part));
+  return lines;
+}
+
+// A panel laid out: where it is, its scales and its legend.
+struct Layout {
+  const Panel& panel;
+  Legend legend;
+  Frame frame;
+  std::optional<Point> corner;  // of the legend; none: it is not needed, or stands beside the panel
+
+  // A single line is what the axis says it is.
+  bool has_legend() const { return panel.series.size() > 1 || panel.series[0].name != panel.label || !legend.rings.empty(); }
+};
+
+// The largest value worth room: the first steps of a run, which fall from far above, may leave the panel.
+double highest(const Panel& panel, const Range& x) {
+  Range all, later;
+  for (const Series& series : panel.series) {
+    for (Point p : values(series)) {
+      all.include(p.y);
+      if (p.x > x.low + 0.15 * (x.high - x.low)) later.include(p.y);
+    }
+  }
+  CHECK(!all.empty(), "chart: %s has no point to draw", panel.label.c_str());
+  if (panel.y_max) return std::clamp(*panel.y_max, all.low, all.high);
+  return panel.falls && !later.empty() && all.high - later.high > 0.3 * (later.high - all.low) ? later.high : all.high;
+}
+
+// A corner of the panel where the legend covers no line; the vertical axis may grow for it, by `most` of its span.
+void make_room(Layout& layout, double most) {
+  Frame& f = layout.frame;
+  const Legend& legend = layout.legend;
+  const double high = f.y.high, span = high - f.y.low, gap = 10;
+  const double xs[] = {f.right - legend.width - gap, f.left + gap}, ys[] = {f.top + gap, f.bottom - legend.height - gap};
+  for (double more = 0; more <= most; more += 0.1) {
+    f.y.high = high + span * more;
+    Lines lines = lines_of(f, layout.panel);
+    for (const auto& [name, value] : layout.panel.levels) lines.push_back({f.place(f.x.low, value), f.place(f.x.high, value)});
+    for (double y : ys) {
+      for (double x : xs) {
+        if (!is_free(lines, x, y, x + legend.width, y + legend.height)) continue;
+        layout.corner = Point{x, y};
+        return;
+      }
+    }
+  }
+  f.y.high = high;
+}
+
+Layout lay_out(const Panel& panel, Frame frame, double most) {
+  frame.y.include(highest(panel, frame.x));
+  for (const Series& series : panel.series)
+    for (Point p : values(series)) frame.y.include(std::min(p.y, frame.y.high));
   for (const auto& [name, value] : panel.levels) frame.y.include(value);
   frame.y.widen(0.06);
-  draw_axes(canvas, frame, panel.label, with_x);
-  for (const auto& [name, value] : panel.levels) draw_level(canvas, frame, name, value);
-  for (const Series& series : panel.series) draw_series(canvas, frame, series, values(series, panel.y_max));
-  // A single line is what the axis says it is.
-  if (panel.series.size() > 1 || panel.series[0].name != panel.label)
-    draw_legend(canvas, frame, panel.series);
+  Layout layout = {panel, Legend(panel.series), frame, {}};
+  if (layout.has_legend()) make_room(layout, most);
+  return layout;
+}
+
+void draw_panel(Canvas& canvas, const Layout& layout, bool with_x) {
+  const Frame& frame = layout.frame;
+  draw_axes(canvas, frame, layout.panel.label, with_x);
+  const Lines lines = lines_of(frame, layout.panel);
+  for (const auto& [name, value] : layout.panel.levels) draw_level(canvas, frame, name, value, lines);
+  for (const Series& series : layout.panel.series) draw_series(canvas, frame, series);
+  if (layout.has_legend()) layout.legend.draw(canvas, layout.corner.value_or(Point{frame.right + 8, frame.top - 4}));
 }
 
 }  // namespace
 
 Canvas draw(const Chart& chart, int width, int height) {
   CHECK(!chart.panels.empty(), "chart: nothing to draw");
-  Canvas canvas(width, height, kPaper);
   Range x;
   for (const Panel& panel : chart.panels)
     for (const Series& series : panel.series)
-      for (Point p : values(series, panel.y_max)) x.include(p.x);
+      for (Point p : values(series)) x.include(p.x);
   CHECK(!x.empty(), "chart: no point to draw");
+  // A run that begins near 0 is seen from there.
+  if (x.low > 0 && x.low < 0.1 * x.high) x.low = 0;
   x.widen(0.01);
 
-  const double left = 92, right = width - 24, top = chart.title.empty() ? 20 : 48, bottom = height - 56,
-               gap = 24;
-  const double panels = double(chart.panels.size());
-  const double panel_height = (bottom - top - gap * (panels - 1)) / panels;
-  CHECK(right - left >= 100 && panel_height >= 60, "chart: %d x %d pixels are too few for %zu panels", width,
-        height, chart.panels.size());
-  if (!chart.title.empty()) canvas.text({left, 30}, chart.title, kTitleSize, kInk);
-  for (size_t i = 0; i < chart.panels.size(); ++i) {
-    const double panel_top = top + (panel_height + gap) * double(i);
-    draw_panel(canvas, {left, panel_top, right, panel_top + panel_height, x, {}}, chart.panels[i],
-               i + 1 == chart.panels.size());
+  const double left = 96, top = chart.title.empty() ? 20 : 50, bottom = height - 60, gap = 24;
+  const double panel_height = (bottom - top - gap * double(chart.panels.size() - 1)) / double(chart.panels.size());
+  double right = width - 28;
+  const auto lay_out_all = [&](double most) {
+    CHECK(right - left >= 100 && panel_height >= 60, "chart: %d x %d pixels are too few for %zu panels", width, height,
+          chart.panels.size());
+    std::vector<Layout> layouts;
+    for (const Panel& panel : chart.panels) {
+      const double panel_top = top + (panel_height + gap) * double(layouts.size());
+      layouts.push_back(lay_out(panel, {left, panel_top, right, panel_top + panel_height, x, {}}, most));
+    }
+    return layouts;
+  };
+  std::vector<Layout> layouts = lay_out_all(0.35);
+  // Where one legend finds no room in its panel, all stand beside theirs, if that leaves the panels most of the width.
+  const auto is_homeless = [](const Layout& l) { return l.has_legend() && !l.corner; };
+  if (std::any_of(layouts.begin(), layouts.end(), is_homeless)) {
+    double widest = 0;
+    for (const Layout& l : layouts) widest = std::max(widest, l.legend.width);
+    const bool beside = widest < 0.4 * (right - left);
+    if (beside) right -= widest;
+    layouts = lay_out_all(beside ? 0 : 2);
+    for (Layout& l : layouts) {
+      if (beside) l.corner.reset();
+      else if (!l.corner) l.corner = Point{right - l.legend.width, l.frame.top};
+    }
   }
+
+  Canvas canvas(width, height, kPaper);
+  if (!chart.title.empty()) canvas.text({left, 32}, chart.title, kTitleSize, kInk);
+  for (const Layout& l : layouts) draw_panel(canvas, l, &l == &layouts.back());
   canvas.text({(left + right) / 2, height - 14.0}, chart.x_label, kTextSize, kInk, Align::center);
   return canvas;
-}
-
-std::vector<double> nice_ticks(double low, double high, int count) {
-  const double rough = (high - low) / std::max(1, count);
-  const double power = std::pow(10, std::floor(std::log10(rough)));
-  double step = 10 * power;
-  for (double nice : {1.0, 2.0, 5.0}) {
-    if (nice * power < rough * 0.7) continue;
-    step = nice * power;
-    break;
-  }
-  std::vector<double> ticks;
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i)
-    ticks.push_back(i * step);
-  return ticks;
-}
-
-std::string tick_label(double value, double step) {
-  const double size = std::max(std::abs(value), step);
-  for (const auto& [scale, suffix] : {std::pair{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}})
-    if (size >= scale && value != 0) return format("%.6g%s", value / scale, suffix);
-  // What is a rounding error away from 0 is 0.
-  return std::abs(value) < step * 1e-6 ? "0" : format("%.6g", value);
 }
 
 }  // namespace supra

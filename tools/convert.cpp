@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cstdio>
 
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/hf_export.h"
 #include "supra/formats/model_source.h"
+#include "supra/formats/openlm_config.h"
 #include "supra/formats/safetensors.h"
 #include "supra/formats/torch_file.h"
 #include "supra/tokenizers/tokenizer.h"
@@ -34,6 +36,16 @@ void write_hf(const Path& folder, const Config& config, const NamedTensors& tens
   json.set("eos_token_id", id(tokenizer ? tokenizer->eos() : -1));
   write_file_atomically(folder / "config.json", json.dump(true) + "\n");
   write_sharded_safetensors(folder, hf_weights(config, tensors), dtype, static_cast<uint64_t>(shard_bytes));
+}
+
+// What OpenLM cannot compute: "decay.source gated, output_gate true".
+std::string beyond_openlm_in_words(const Config& config) {
+  std::string text;
+  const Json fields = beyond_openlm(config);
+  for (const Json::Member& field : fields.as_object()) {
+    text += (text.empty() ? "" : ", ") + field.key + " " + field.value.dump();
+  }
+  return text;
 }
 
 // Both files that OpenLM's loaders take; the .pt as its training writes it.
@@ -69,6 +81,12 @@ int run_convert(Args& args) {
   const ModelSource source = open_model(input);
   // before anything is read: a model that the layout has no words for
   if (layout == Layout::hf) hf_model_type(source.config);
+  const std::string beyond = layout == Layout::openlm ? beyond_openlm_in_words(source.config) : "";
+  const auto& mixers = source.config.mixers;
+  CHECK(beyond.empty() || std::count(mixers.begin(), mixers.end(), MixerKind::supra) == 0,
+        "%s: linear_open_lm has no SUPRA model with %s (this program reads it as it is; supra quantize "
+        "changes its dtype)",
+        input.c_str(), beyond.c_str());
   const auto tokenizer = tokenizer_file.empty() ? find_tokenizer(input) : load_tokenizer(tokenizer_file);
   const NamedTensors tensors = tensors_of(source);
   NewDirectory directory(output);
@@ -87,6 +105,8 @@ int run_convert(Args& args) {
     return 0;
   }
   for (const std::string& note : source.notes) printf("note    %s\n", note.c_str());
+  if (!beyond.empty())
+    printf("note    OpenLM would compute another model, it does not know %s\n", beyond.c_str());
   for (const std::string& name : source.unexpected) printf("left    %s is no weight of this model\n", name.c_str());
   printf("wrote   %s (%s, %zu tensors%s)\n", output.c_str(), family.c_str(), tensors.size(), tokenizer ? ", tokenizer" : ", no tokenizer was found");
   return 0;

@@ -22,16 +22,6 @@
 namespace supra {
 namespace {
 
-// Seeds of the grammar: the teacher, the student and the tests (kHeldOutStories) read different stories.
-enum : uint64_t { kTeacherStories = 1, kStudentStories = 2 };
-
-Path write_text(const Path& directory, const char* name, uint64_t seed, int64_t bytes) {
-  StoryGrammar grammar(seed);
-  const Path path = directory / name;
-  write_file_atomically(path, write_stories(grammar, bytes).text);
-  return path;
-}
-
 double bits_of(const Decoder& decoder, const HeldOut& held_out) {
   const Perplexity score = evaluate(decoder, held_out.sequences);
   return bits_per_byte(score.nll, score.tokens, held_out.bytes);
@@ -126,7 +116,7 @@ int make_teacher(const Path& teacher, const Path& output) {
   CHECK(model.config().vocab == model.tokenizer->size(), "%s/train.json: vocab_size is %ld, the grammar's words make %d",
         teacher.c_str(), static_cast<long>(model.config().vocab), model.tokenizer->size());
   model.decoder->init_weights(1);
-  const Path text = write_text(output, "teacher.txt", kTeacherStories, 16'000'000);
+  const Path text = write_story_file(output / "teacher.txt", kTeacherStories, 16'000'000);
   const HeldOut held_out = held_out_stories(*model.tokenizer, 200, static_cast<size_t>(model.config().context));
   TrainOptions options;
   options.tokens = 4'000'000;
@@ -175,8 +165,7 @@ int run_demo(Args& args) {
   printf("\n3  Uptraining on %s tokens of other stories\n", format_count(static_cast<double>(tokens)).c_str());
   fflush(stdout);
   std::filesystem::create_directories(output);
-  // a token is about four bytes
-  const Path text = write_text(output, "stories.txt", kStudentStories, 4 * tokens);
+  const Path text = write_story_file(output / "stories.txt", kStudentStories, 4 * tokens);
   TrainOptions options;
   options.tokens = tokens;
   options = resolve(options, *student.decoder);
@@ -194,11 +183,8 @@ int run_demo(Args& args) {
   printf("\n5  Memory and speed\n");
   show_memory_and_speed(teacher, student);
 
-  printf("\n6  Written to %s: student/ (a model), uptrain.csv, stories.txt", output.c_str());
-  if (plot_available()) {
-    plot_runs({output / "uptrain.csv"}, output / "curve.png", {});
-    printf(", curve.png");
-  }
+  printf("\n6  Written to %s: student/ (a model), uptrain.csv, stories.txt, curve.png", output.c_str());
+  plot_runs({output / "uptrain.csv"}, output / "curve.png", {});
   printf("\n   all in %s. Now with a real model:\n\n", format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str());
   printf("     supra inspect MODEL                   what is in it (a folder from Hugging Face, a GGUF, an OpenLM or a llama2.c checkpoint)\n"
          "     supra linearize MODEL -o student      softmax out, recurrent state in\n"

@@ -90,15 +90,6 @@ Finding matrices() {
   }
 }
 
-Finding png() {
-#if defined(SUPRA_STB)
-  return {"stb", Verdict::good, "built with stb_image_write", "supra plot writes PNG files"};
-#else
-  return {"stb", Verdict::absent, "built without stb",
-          "supra plot cannot write; apt-get install libstb-dev, then make"};
-#endif
-}
-
 // The compiler of CUDA on the PATH or where its installer puts it.
 std::string cuda_toolkit() {
   std::string folders = getenv("PATH") ? getenv("PATH") : "";
@@ -160,7 +151,7 @@ int run_doctor(Args& args) {
   common_flags(args, &json);
   args.parse();
 
-  const std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), png(), gpu()};
+  const std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), gpu()};
   bool healthy = true;
   for (const Finding& finding : findings) healthy &= finding.verdict != Verdict::wrong;
   json ? print_json(findings, healthy) : print_text(findings);

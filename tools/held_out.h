@@ -5,12 +5,9 @@
 #include "supra/tokenizers/tokenizer.h"
 #include "tools/story_grammar.h"
 
-// Stories of the grammar that nobody was trained on: how well a model predicts and what it remembers.
+// Stories of the grammar (kHeldOutStories) that nobody was trained on: how well a model predicts and what it remembers.
 
 namespace supra {
-
-// The grammar's seed of these stories.
-inline constexpr uint64_t kHeldOutStories = 3;
 
 struct HeldOut {
   std::vector<std::vector<int32_t>> sequences;

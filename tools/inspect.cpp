@@ -4,6 +4,7 @@
 
 #include "supra/formats/config_json.h"
 #include "supra/formats/model_source.h"
+#include "supra/formats/parameters.h"
 #include "supra/model.h"
 #include "supra/tokenizers/chat_template.h"
 #include "tools/command.h"
@@ -12,9 +13,40 @@
 namespace supra {
 namespace {
 
+// As the flags of supra linearize call it.
 const char* mixer_name(const Config& config, MixerKind kind) {
   if (kind == MixerKind::softmax) return "softmax";
-  return config.decay.source == DecayConfig::Source::gated ? "gated" : "supra";
+  switch (config.decay.source) {
+    case DecayConfig::Source::fixed:
+      return "supra";
+    case DecayConfig::Source::learned:
+      return "learned-decay";
+    case DecayConfig::Source::gated:
+      return "gated";
+  }
+  fail("inspect: unknown decay %d", static_cast<int>(config.decay.source));
+}
+
+// What a recurrent layer has beyond the paper's: ", 32 features a head, an output gate".
+std::string mixer_details(const Config& c) {
+  std::string text;
+  if (c.key_dim != c.head_dim) text += format(", %ld features a head", static_cast<long>(c.key_dim));
+  if (c.per_head_feature_map) text += ", a feature map per head";
+  if (c.rope_before_map) text += ", rotated before the map";
+  if (c.output_norm == OutputNorm::denominator) text += ", outputs over their sum of weights";
+  if (c.output_norm == OutputNorm::none) text += ", outputs without a norm";
+  if (c.output_gate) text += ", an output gate";
+  return text;
+}
+
+// "32.8 kB a sequence" of recurrent layers, "1.02 kB a token" of softmax, or both.
+std::string describe_state(const Decoder& decoder) {
+  const double fixed = static_cast<double>(decoder.state_bytes(0)),
+               token = static_cast<double>(decoder.state_bytes(1)) - fixed;
+  std::string text;
+  if (fixed > 0) text = format_bytes(fixed) + " a sequence";
+  if (token > 0) text += (text.empty() ? "" : " and ") + format_bytes(token) + " a token";
+  return text;
 }
 
 // The layers of a kind, in ranges: "0-3, 5".
@@ -53,13 +85,15 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
       "  shape       %ld layers, width %ld, %ld heads of %ld (%ld for keys and values), MLP %ld, vocabulary "
       "%ld, context %ld\n",
       static_cast<long>(c.layers), static_cast<long>(c.width), static_cast<long>(c.heads),
-      static_cast<long>(c.key_dim), static_cast<long>(c.kv_heads), static_cast<long>(c.mlp_width),
+      static_cast<long>(c.head_dim), static_cast<long>(c.kv_heads), static_cast<long>(c.mlp_width),
       static_cast<long>(c.vocab), static_cast<long>(c.context));
   for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
     const std::string layers = layers_with(c, kind);
+    const std::string details = kind == MixerKind::supra ? mixer_details(c) : "";
     if (!layers.empty())
-      printf("  %-10s  layers %s\n", mixer_name(c, kind), layers.c_str());
+      printf("  %-11s layers %s%s\n", mixer_name(c, kind), layers.c_str(), details.c_str());
   }
+  printf("  state       %s\n", describe_state(*describe_decoder(c)).c_str());
   printf("  tokenizer   %s\n", tokenizer.c_str());
   for (const std::string& note : source.notes) printf("  note        %s\n", note.c_str());
   for (const std::string& name : source.unexpected) printf("  not used    %s\n", name.c_str());
@@ -105,6 +139,7 @@ int run_inspect(Args& args) {
     report.set("parameters", parameters);
     report.set("layers", source.config.layers);
     report.set("config", describe(source.config));
+    report.set("state_bytes", static_cast<int64_t>(describe_decoder(source.config)->state_bytes(1)));
     report.set("tensors", std::move(list));
     printf("%s\n", report.dump().c_str());
     return 0;

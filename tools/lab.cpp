@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -46,37 +48,71 @@ const Student kStudents[] = {
 constexpr std::pair<int64_t, int64_t> kDistances[] = {{1, 32}, {33, 64}, {65, 128}, {129, INT64_MAX}};
 
 struct Lab {
-  Path teacher_path, tokenizer, train_text, valid_text, test_text, output;
-  std::string separator = "<|endoftext|>";
+  Path teacher_path, tokenizer, train_text, valid_text, test_text, output = "build/lab";
+  std::string separator = kStorySeparator;
   int64_t tokens = 1'000'000, seeds = 1;
+  std::vector<std::string> students;
   std::vector<std::vector<int32_t>> valid, test;
   HeldOut stories;
-  std::FILE* csv = nullptr;
+  std::string csv = "student,seed,tokens,seconds,valid_nll,test_nll,recall_32,recall_64,recall_128,recall_far\n";
 };
 
 std::vector<std::vector<int32_t>> sequences_of(const Lab& lab, const Tokenizer& tokenizer, const Path& text, int64_t context) {
   return scoring_sequences(tokenizer, MappedFile(text).text(), {lab.separator, 0, 0, context, true});
 }
 
-void show(const Lab& lab, const std::string& name, uint64_t seed, int64_t tokens, double seconds, const Decoder& decoder) {
-  const double valid = evaluate(decoder, lab.valid).nll, test = evaluate(decoder, lab.test).nll;
+// What a row shows of a student.
+struct Score {
+  double tokens = 0, seconds = 0, valid = 0, test = 0;
+  double recall[std::size(kDistances)] = {};  // not a number where the stories have no such distance
+};
+
+Score measure(const Lab& lab, const Decoder& decoder, int64_t tokens, double seconds) {
+  Score score = {static_cast<double>(tokens), seconds, evaluate(decoder, lab.valid).nll, evaluate(decoder, lab.test).nll};
   const std::vector<Recalled> spans = recalled(decoder, lab.stories.recall);
-  printf("%-20s %4lu %8s %7s   %.4f   %.4f  ", name.c_str(), static_cast<unsigned long>(seed), format_count(static_cast<double>(tokens)).c_str(),
-         format_time(seconds).c_str(), valid, test);
-  fprintf(lab.csv, "%s,%lu,%ld,%.1f,%.6f,%.6f", name.c_str(), static_cast<unsigned long>(seed), static_cast<long>(tokens), seconds, valid, test);
-  for (const auto& [least, most] : kDistances) {
-    const double share = share_recalled(spans, least, most);
-    printf(" %4.0f %%", 100 * share);
-    fprintf(lab.csv, ",%.4f", share);
+  for (size_t i = 0; i < std::size(kDistances); i++) {
+    const int64_t least = kDistances[i].first, most = kDistances[i].second;
+    const bool any = std::any_of(spans.begin(), spans.end(), [&](const Recalled& r) { return r.distance >= least && r.distance <= most; });
+    score.recall[i] = any ? share_recalled(spans, least, most) : NAN;
   }
-  printf("\n");
-  fprintf(lab.csv, "\n");
-  fflush(nullptr);
+  return score;
 }
 
-// Makes, trains and shows one student; false when it was interrupted.
-bool run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& teacher, const Corpus& corpus) {
-  const std::string name = lab.seeds > 1 ? format("%s-%lu", s.name, static_cast<unsigned long>(seed)) : s.name;
+Score mean(const std::vector<Score>& scores) {
+  Score sum;
+  const double part = 1 / static_cast<double>(scores.size());
+  for (const Score& s : scores) {
+    sum.tokens += part * s.tokens, sum.seconds += part * s.seconds, sum.valid += part * s.valid, sum.test += part * s.test;
+    for (size_t i = 0; i < std::size(kDistances); i++) sum.recall[i] += part * s.recall[i];
+  }
+  return sum;
+}
+
+// A row of the table.
+void show(const std::string& name, const std::string& seed, const Score& s) {
+  printf("%-20s %4s %8s %7s   %.4f   %.4f  ", name.c_str(), seed.c_str(), format_count(s.tokens).c_str(),
+         format_time(s.seconds).c_str(), s.valid, s.test);
+  for (const double share : s.recall) printf(" %6s", std::isnan(share) ? "-" : format("%.0f %%", 100 * share).c_str());
+  printf("\n");
+  fflush(stdout);
+}
+
+// A row of the table and of the CSV.
+void record(Lab& lab, const std::string& name, int64_t seed, const Score& s) {
+  show(name, std::to_string(seed), s);
+  lab.csv += format("%s,%ld,%.0f,%.1f,%.6f,%.6f", name.c_str(), static_cast<long>(seed), s.tokens, s.seconds, s.valid, s.test);
+  for (const double share : s.recall) lab.csv += std::isnan(share) ? "," : format(",%.4f", share);
+  lab.csv += "\n";
+  write_file_atomically(lab.output / "lab.csv", lab.csv);
+}
+
+std::string run_name(const Lab& lab, const Student& s, int64_t seed) {
+  return lab.seeds > 1 ? format("%s-%ld", s.name, static_cast<long>(seed)) : s.name;
+}
+
+// Makes and trains one student; nothing when it was interrupted.
+std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& teacher, const Corpus& corpus) {
+  const std::string name = run_name(lab, s, static_cast<int64_t>(seed));
   LinearizeOptions linear;
   linear.init = s.identity ? LinearizeOptions::Init::identity : LinearizeOptions::Init::standard;
   linear.decay.source = s.decay;
@@ -97,8 +133,7 @@ bool run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& t
     std::vector<Batch> batches;
     while (static_cast<int64_t>(batches.size()) * o.batch_tokens < o.recipe.calibrate_tokens) batches.push_back(loader.next());
     make_recipe(*student.decoder, teacher.decoder.get(), o.recipe).prepare(batches);
-    show(lab, name, seed, 0, 0, *student.decoder);
-    return true;
+    return measure(lab, *student.decoder, 0, 0);
   }
   TrainingLog log(lab.output / (name + ".csv"));
   Progress progress(name, step_count(o));
@@ -113,9 +148,60 @@ bool run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& t
   };
   const TrainResult result = train(student, teacher.decoder.get(), corpus, o, lab.output / name, hooks);
   progress.finish();
-  if (result.interrupted) return false;
-  show(lab, name, seed, result.tokens, result.seconds, *student.decoder);
+  if (result.interrupted) return {};
+  return measure(lab, *student.decoder, result.tokens, result.seconds);
+}
+
+// All students of a name are run, and shown with their mean; false when it was interrupted.
+bool run_seeds(Lab& lab, const Student& s, const Model& teacher, const Corpus& corpus) {
+  std::vector<Score> scores;
+  for (int64_t seed = 0; seed < lab.seeds; seed++) {
+    const std::optional<Score> score = run_student(lab, s, static_cast<uint64_t>(seed), teacher, corpus);
+    if (!score) return false;
+    record(lab, s.name, seed, *score);
+    scores.push_back(*score);
+  }
+  if (lab.seeds > 1) show(s.name, "mean", mean(scores));
   return true;
+}
+
+// The students to run: those named, or all.
+std::vector<Student> chosen(const Args& args, const std::vector<std::string>& names) {
+  std::vector<Student> students;
+  std::vector<std::string> known;
+  for (const Student& s : kStudents) {
+    known.push_back(s.name);
+    if (names.empty() || std::find(names.begin(), names.end(), s.name) != names.end()) students.push_back(s);
+  }
+  for (const std::string& name : names) {
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      args.misused("--students: there is no %s%s; --help names them all", name.c_str(), nearest_hint(name, known).c_str());
+  }
+  return students;
+}
+
+// Text that was not given is stories of our own grammar.
+void write_missing_texts(Lab& lab) {
+  const auto write = [&](Path& text, const char* name, uint64_t seed, int64_t bytes) {
+    if (text.empty()) text = write_story_file(lab.output / name, seed, bytes);
+  };
+  write(lab.train_text, "train.txt", kStudentStories, 4 * lab.tokens);
+  write(lab.valid_text, "valid.txt", kValidStories, 40'000);
+  write(lab.test_text, "test.txt", kHeldOutStories, 40'000);
+}
+
+// The validation curves of the students that were trained, those of their first seeds.
+void draw(const Lab& lab, const std::vector<Student>& students, const Decoder& teacher) {
+  std::vector<Path> logs;
+  for (const Student& s : students)
+    if (s.recipe) logs.push_back(lab.output / (run_name(lab, s, 0) + ".csv"));
+  if (logs.empty()) return;
+  PlotOptions plot;
+  plot.y = {"valid_nll"};
+  plot.teacher = evaluate(teacher, lab.valid).nll;
+  const Path name = std::filesystem::is_directory(lab.teacher_path) ? lab.teacher_path : lab.teacher_path.stem();
+  plot.title = "Students of " + name.string() + ", " + format_count(static_cast<double>(lab.tokens)) + " tokens each";
+  plot_runs(logs, lab.output / "lab.png", plot);
 }
 
 }  // namespace
@@ -124,58 +210,52 @@ int run_lab(Args& args) {
   const char* given = std::getenv("SUPRA_SHARED");
   const Path shared = given ? given : "../shared", models = shared / "models/stories260K", texts = shared / "data/tinystories";
   Lab lab;
-  lab.output = "build/lab";
   lab.teacher_path = models / "stories260K.bin";
-  lab.tokenizer = models / "tok512.bin";
-  lab.train_text = texts / "uptrain_train.txt";
-  lab.valid_text = texts / "uptrain_valid.txt";
-  lab.test_text = texts / "uptrain_test.txt";
+  if (std::filesystem::exists(lab.teacher_path) && std::filesystem::exists(texts)) {
+    lab.tokenizer = models / "tok512.bin";
+    lab.train_text = texts / "uptrain_train.txt";
+    lab.valid_text = texts / "uptrain_valid.txt";
+    lab.test_text = texts / "uptrain_test.txt";
+  } else {
+    lab.teacher_path = "tools/teacher";
+  }
+  std::string names;
+  for (const Student& s : kStudents) names += std::string(names.empty() ? "" : ", ") + s.name;
+  const std::string students_help = "rows of the table, some of " + names + "; else all";
   args.flag(&lab.output, "--output -o", "DIR", "where the table, the CSVs, the picture and the students go");
-  args.flag(&lab.teacher_path, "--teacher", "MODEL", "a softmax model");
-  args.flag(&lab.tokenizer, "--tokenizer", "FILE", "its tokenizer");
-  args.flag(&lab.train_text, "--data", "FILE", "text to train on");
-  args.flag(&lab.valid_text, "--valid", "FILE", "text that choices may be made by");
-  args.flag(&lab.test_text, "--test", "FILE", "text that is only measured");
-  args.flag(&lab.separator, "--docs", "SEP", "what stands between documents");
+  args.flag(&lab.students, "--students", "NAME", students_help.c_str());
   args.tokens(&lab.tokens, "--tokens", "that each student is trained on");
   args.flag(&lab.seeds, "--seeds", "N", "runs of each student").at_least(1);
+  const Flag& other = args.flag(&lab.teacher_path, "--teacher", "MODEL", "a softmax model");
+  args.flag(&lab.tokenizer, "--tokenizer", "FILE", "the teacher's; else the one found beside it");
+  args.flag(&lab.train_text, "--data", "FILE", "text to train on; else stories of our own grammar");
+  args.flag(&lab.valid_text, "--valid", "FILE", "text that choices may be made by; else the same");
+  args.flag(&lab.test_text, "--test", "FILE", "text that is only measured; else the same");
+  args.flag(&lab.separator, "--docs", "SEP", "what stands between documents");
   common_flags(args);
+  const Path own_tokenizer = lab.tokenizer;
   args.parse();
+  if (other.given() && lab.tokenizer == own_tokenizer) lab.tokenizer.clear();
+  const std::vector<Student> students = chosen(args, lab.students);
   catch_interrupts();
 
-  Model teacher = load_model(lab.teacher_path, lab.tokenizer.string(), Weights::stored);
+  const auto start = std::chrono::steady_clock::now();
+  std::filesystem::create_directories(lab.output);
+  write_missing_texts(lab);
+  const Model teacher = load_model(lab.teacher_path, lab.tokenizer.string(), Weights::stored);
   const Tokenizer& tokenizer = tokenizer_of(teacher);
   const int64_t context = std::min<int64_t>(teacher.config().context, 512);
   lab.valid = sequences_of(lab, tokenizer, lab.valid_text, context);
   lab.test = sequences_of(lab, tokenizer, lab.test_text, context);
   lab.stories = held_out_stories(tokenizer, 100, static_cast<size_t>(context));
   const Corpus corpus = read_corpus({lab.train_text}, tokenizer, lab.separator);
-  std::filesystem::create_directories(lab.output);
-  lab.csv = std::fopen((lab.output / "lab.csv").c_str(), "w");
-  CHECK(lab.csv, "%s: cannot be written", (lab.output / "lab.csv").c_str());
-  fprintf(lab.csv, "student,seed,tokens,seconds,valid_nll,test_nll,recall_32,recall_64,recall_128,recall_far\n");
   printf("                                          nats a token      recalled at a distance of\n"
          "student              seed   tokens    time    valid     test     ..32  ..64 ..128  more\n");
-  const auto start = std::chrono::steady_clock::now();
-  show(lab, "teacher", 0, 0, 0, *teacher.decoder);
-
-  std::vector<Path> logs;
-  for (const Student& student : kStudents) {
-    for (int64_t seed = 0; seed < lab.seeds; seed++) {
-      if (!run_student(lab, student, static_cast<uint64_t>(seed), teacher, corpus)) return 1;
-    }
-    const Path log = lab.output / (student.name + std::string(lab.seeds > 1 ? "-0.csv" : ".csv"));
-    if (student.recipe) logs.push_back(log);
+  record(lab, "teacher", 0, measure(lab, *teacher.decoder, 0, 0));
+  for (const Student& student : students) {
+    if (!run_seeds(lab, student, teacher, corpus)) return 1;
   }
-  std::fclose(lab.csv);
-  if (plot_available()) {
-    PlotOptions plot;
-    plot.y = {"valid_nll"};
-    plot.teacher = evaluate(*teacher.decoder, lab.valid).nll;
-    plot.title = "validation, nats a token";
-    plot.y_max = 3;
-    plot_runs(logs, lab.output / "lab.png", plot);
-  }
+  draw(lab, students, *teacher.decoder);
   printf("all in %s; %s holds lab.csv, lab.png and a directory a student\n",
          format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str(), lab.output.c_str());
   return 0;

@@ -149,7 +149,7 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
   table.push_back({"linear_cross_entropy_distilled",
                    [](const Vars& in) -> Vars {
                      const Tensor targets = some_targets(Var(Tensor::empty({in[0].dim(0), in[1].dim(0)})));
-                     const auto teacher = [](int64_t first, const Tensor& logits) {
+                     const auto teacher = [](int64_t first, const Tensor&, const Tensor& logits) {
                        const int64_t O = logits.dim(1);
                        const Tensor waves = Tensor::empty(logits.shape(), Dtype::f64);
                        for (int64_t i = 0; i < waves.numel(); i++) {
@@ -163,7 +163,7 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
                    three_products});
   table.push_back({"relative_error",
                    [](const Vars& in) -> Vars {
-                     const Tensor t = Tensor::full(in[0].shape(), 0.3, in[0].dtype());
+                     const Tensor t = Tensor::full(in[0].shape(), 0.3, in[0].dtype(), in[0].value().device());
                      return {relative_error(in[0], t, {in[0].dim(1), in[0].dim(1) - 1})};
                    },
                    {{"y", {2, 3, 4}, {2, 37, 67}, {2, 2048, 768}}},

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <map>
 
 #include "tensor/error.h"
 #include "tools/args.h"
@@ -18,6 +19,7 @@ struct Run {
   std::string name;
   std::vector<std::string> names;
   std::vector<std::vector<double>> columns;
+  std::vector<std::string> stages;  // of each row; empty where the log names none
 
   const std::vector<double>* find(const std::string& column) const {
     const auto found = std::find(names.begin(), names.end(), column);
@@ -63,7 +65,11 @@ Run read_run(const Path& path) {
     const std::vector<std::string> fields = split(lines[i], ',');
     CHECK(fields.size() == run.names.size(), "%s:%zu: %zu fields, the first line names %zu columns",
           path.c_str(), i + 1, fields.size(), run.names.size());
-    for (size_t c = 0; c < fields.size(); ++c) run.columns[c].push_back(read_field(fields[c], path, i + 1));
+    for (size_t c = 0; c < fields.size(); ++c) {
+      const bool is_stage = run.names[c] == "stage";
+      if (is_stage) run.stages.push_back(fields[c]);
+      run.columns[c].push_back(read_field(is_stage ? "" : fields[c], path, i + 1));
+    }
   }
   CHECK(!run.columns[0].empty(), "%s: no rows yet", path.c_str());
   return run;
@@ -85,11 +91,33 @@ void tell_apart(std::vector<Run>& runs) {
   }
 }
 
+// What an axis says of a column of supra uptrain --log.
+std::string column_label(const std::string& column, bool with_unit) {
+  static const std::map<std::string, std::pair<const char*, const char*>> kLabels = {
+      {"tokens", {"tokens trained on", ""}}, {"seconds", {"time", " (s)"}},         {"loss", {"training loss", ""}},
+      {"valid_nll", {"validation loss", " (nats a token)"}}, {"lr", {"learning rate", ""}}, {"grad_norm", {"norm of the gradient", ""}},
+      {"tokens_per_second", {"speed", " (tokens a second)"}}};
+  const auto found = kLabels.find(column);
+  return found == kLabels.end() ? column : found->second.first + std::string(with_unit ? found->second.second : "");
+}
+
+// The stages of a run but its last one, and where each ended.
+std::vector<std::pair<std::string, double>> stage_ends(const Run& run, const std::vector<double>& x) {
+  std::vector<std::pair<std::string, double>> ends;
+  for (size_t i = 1; i < run.stages.size(); ++i)
+    if (run.stages[i] != run.stages[i - 1]) ends.emplace_back(run.stages[i - 1], x[i - 1]);
+  return ends;
+}
+
 // The series of one panel: its columns of every run that has them.
 Panel make_panel(const std::vector<Run>& runs, const std::string& x_column, const std::string& y_columns) {
   Panel panel;
   const std::vector<std::string> wanted = split(y_columns, ',');
-  for (const std::string& column : wanted) panel.label += (panel.label.empty() ? "" : ", ") + column;
+  const auto is_loss = [](const std::string& column) { return column == "loss" || column == "valid_nll"; };
+  const bool losses = std::all_of(wanted.begin(), wanted.end(), is_loss);
+  panel.falls = losses || wanted == std::vector<std::string>{"grad_norm"};
+  if (losses && wanted.size() > 1) panel.label = "loss (nats a token)";
+  else for (const std::string& column : wanted) panel.label += (panel.label.empty() ? "" : ", ") + column_label(column, column == wanted.back());
   for (size_t r = 0; r < runs.size(); ++r) {
     const Run& run = runs[r];
     const std::vector<double>* x = run.find(x_column);
@@ -99,18 +127,16 @@ Panel make_panel(const std::vector<Run>& runs, const std::string& x_column, cons
     for (size_t c = 0; c < wanted.size(); ++c) {
       const std::vector<double>* y = run.find(wanted[c]);
       if (!y || std::none_of(y->begin(), y->end(), [](double v) { return std::isfinite(v); })) continue;
-      std::string name = runs.size() == 1 ? wanted[c] : run.name;
-      if (runs.size() > 1 && wanted.size() > 1) name += ": " + wanted[c];
-      panel.series.push_back({name, *x, *y, runs.size() == 1 ? c : r, c > 0});
+      std::string name = runs.size() == 1 ? column_label(wanted[c], wanted.size() == 1) : run.name;
+      if (runs.size() > 1 && wanted.size() > 1) name += ": " + column_label(wanted[c], false);
+      panel.series.push_back({name, *x, *y, runs.size() == 1 ? c : r, c > 0, stage_ends(run, *x)});
     }
   }
-  CHECK(!panel.series.empty(), "%s: no value of %s to draw", runs[0].path.c_str(), panel.label.c_str());
+  CHECK(!panel.series.empty(), "%s: no value of %s to draw", runs[0].path.c_str(), y_columns.c_str());
   return panel;
 }
 
 }  // namespace
-
-bool plot_available() { return can_write_png(); }
 
 void plot_runs(const std::vector<Path>& logs, const Path& png, const PlotOptions& options) {
   std::vector<Run> runs;
@@ -118,7 +144,7 @@ void plot_runs(const std::vector<Path>& logs, const Path& png, const PlotOptions
   tell_apart(runs);
   Chart chart;
   chart.title = options.title;
-  chart.x_label = options.x;
+  chart.x_label = column_label(options.x, true);
   for (const std::string& columns : options.y) chart.panels.push_back(make_panel(runs, options.x, columns));
   chart.panels[0].y_max = options.y_max;
   if (options.teacher) chart.panels[0].levels.emplace_back("teacher", *options.teacher);

@@ -21,9 +21,6 @@ struct PlotOptions {
   int width = 1000, height = 600;
 };
 
-// Whether this program can write a PNG (it was built with stb).
-bool plot_available();
-
 // Throws Error naming file and line for a log that cannot be read, and where there is nothing to draw.
 void plot_runs(const std::vector<Path>& logs, const Path& png, const PlotOptions& options);
 

@@ -17,7 +17,7 @@ int run_plot(Args& args) {
   args.flag(&options.y, "--y", "COLUMNS",
             "a panel of columns, such as loss,valid_nll; several make several panels");
   args.flag(&options.teacher, "--teacher", "NLL", "a dashed line: the loss of the model this one came from");
-  args.flag(&options.y_max, "--y-max", "X", "draw what is above X at X");
+  args.flag(&options.y_max, "--y-max", "X", "cut off what is above X; else the first steps are that lie far above the rest");
   args.flag(&options.title, "--title", "TEXT", "a line above the picture");
   args.flag(&options.width, "--width", "PIXELS", "of the picture").at_least(200);
   args.flag(&options.height, "--height", "PIXELS", "of the picture").at_least(150);

@@ -53,7 +53,7 @@ int run_quantize(Args& args) {
                {"bf16", Dtype::bf16},
                {"f16", Dtype::f16},
                {"f32", Dtype::f32}},
-              "of the matrices; norms, decay and feature maps stay f32");
+              "of the matrices; norms, decays and feature maps stay f32");
   args.flag(&text, "--check", "TEXT", "a text to score before and after");
   args.tokens(&options.max_tokens, "--max-tokens", "ids of it to score; 0: all");
   args.flag(&tokenizer, "--tokenizer", "FILE", "else the one found beside the model");

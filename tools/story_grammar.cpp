@@ -199,6 +199,12 @@ StoryText write_stories(StoryGrammar& grammar, int64_t bytes) {
   return all;
 }
 
+Path write_story_file(const Path& path, uint64_t seed, int64_t bytes) {
+  StoryGrammar grammar(seed);
+  write_file_atomically(path, write_stories(grammar, bytes).text);
+  return path;
+}
+
 std::string story_vocabulary() {
   // every word of the rules comes up in this many stories
   constexpr int kStories = 4000;

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/file.h"
 #include "tensor/random.h"
 
 // A small grammar that writes short stories for the demo. It is a source with a known floor: no model can
@@ -64,6 +65,12 @@ struct StoryText {
 
 // Whole stories until there are `bytes` of text or a little more.
 StoryText write_stories(StoryGrammar& grammar, int64_t bytes);
+
+// Seeds: the teacher, the students, choices between them and the last word on them each have stories of their own.
+inline constexpr uint64_t kTeacherStories = 1, kStudentStories = 2, kHeldOutStories = 3, kValidStories = 4;
+
+// The same as a file; returns its path. A token of story_vocabulary() is about four bytes.
+Path write_story_file(const Path& path, uint64_t seed, int64_t bytes);
 
 // A tokenizer file (llama2.c's format) whose pieces are the words of the grammar, with the space in front of them, and
 // their beginnings, so that merging letter by letter arrives at the word. A story is about 80 tokens.

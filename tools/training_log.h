@@ -22,7 +22,7 @@ class TrainingLog {
   // The steps up to `step` stay, as a run that resumes there left them; the rows behind were of steps that will be done again.
   void start(int64_t step) {
     if (path_.empty()) return;
-    std::string kept = "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n";
+    std::string kept = "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll,stage\n";
     if (step > 0 && std::filesystem::exists(path_)) {
       std::istringstream old(read_file(path_));
       std::string row;
@@ -39,7 +39,7 @@ class TrainingLog {
     fprintf(file_, "%ld,%ld,%.3f,%.9g,%.9g,%.6e,%.1f,", static_cast<long>(s.step), static_cast<long>(s.tokens), s.seconds,
             s.loss, s.grad_norm, s.lr, s.tokens_per_second);
     if (s.valid_nll >= 0) fprintf(file_, "%.9g", s.valid_nll);
-    fprintf(file_, "\n");
+    fprintf(file_, ",%s\n", s.stage.c_str());
     fflush(file_);
   }
 

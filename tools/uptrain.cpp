@@ -8,6 +8,7 @@
 #include "supra/training/checkpoint.h"
 #include "supra/training/memory_plan.h"
 #include "supra/training/self_data.h"
+#include "supra/training/teacher_cache.h"
 #include "supra/training/train.h"
 #include "tools/command.h"
 #include "tools/human.h"
@@ -21,11 +22,11 @@ namespace supra {
 namespace {
 
 struct TrainFlags {
-  Path input, output, log;
+  Path input, output, log, teacher_cache;
   std::vector<std::string> data;
   std::vector<Path> valid;
   std::string tokenizer, separator;
-  int64_t self_tokens = 0;
+  int64_t self_tokens = 0, teacher_top = 32;
   TrainOptions options;
   bool json = false, overwrite = false, dry_run = false;
 };
@@ -39,7 +40,7 @@ void declare(Args& args, TrainFlags& f) {
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
   args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
   args.flag(&o.recipe.lr, "--lr", "X", "peak learning rate; 0: by the model's size");
-  args.flag(&o.min_lr_ratio, "--min-lr-ratio", "X", "last learning rate of a stage over its peak").at_least(0);
+  args.flag(&o.min_lr, "--min-lr", "X", "last learning rate of every stage; below 0: a tenth of its peak");
   args.choice(&o.schedule, "--schedule",
               {{"cosine", Schedule::Kind::cosine}, {"linear", Schedule::Kind::linear}, {"wsd", Schedule::Kind::wsd}, {"constant", Schedule::Kind::constant}},
               "of the learning rate; wsd falls over the last fifth");
@@ -166,6 +167,17 @@ Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* t
   return shard;
 }
 
+// Says how large the file becomes that the distillation learns from, and opens it.
+std::shared_ptr<TeacherCache> open_cache(const TrainFlags& f, const Decoder& teacher, const Corpus& corpus) {
+  const TrainOptions& o = f.options;
+  const double rows = static_cast<double>(o.tokens) / static_cast<double>(o.sequence) * (1 - o.recipe.transfer_share);
+  fprintf(stderr, "%s: %s for the %s rows that the distillation reads, %s\n", f.teacher_cache.c_str(),
+          format_bytes(rows * static_cast<double>(TeacherCache::row_bytes(teacher.config().vocab, f.teacher_top, o.sequence))).c_str(), format_count(rows).c_str(),
+          std::filesystem::exists(f.teacher_cache) ? "but for those that are there" : "to be written");
+  if (f.dry_run) return nullptr;
+  return std::make_shared<TeacherCache>(f.teacher_cache, teacher, corpus, f.teacher_top, o.sequence, o.seed, o.packing);
+}
+
 int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   std::error_code absent;
@@ -195,6 +207,7 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
           static_cast<double>(o.tokens) / static_cast<double>(corpus.tokens()),
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
 
+  if (!f.teacher_cache.empty()) f.options.recipe.cache = open_cache(f, *teacher, corpus);
   const MemoryPlan plan = plan_memory(*model.decoder, teacher, o);
   if (f.dry_run) return show_plan(f, model, teacher, corpus, plan);
   fprintf(stderr, "memory: %s at its peak, %s of it activations\n", format_bytes(static_cast<double>(plan.peak())).c_str(),
@@ -242,6 +255,9 @@ int run_uptrain(Args& args) {
               "transfer and the teacher's distribution");
   args.tokens(&f.self_tokens, "--self-tokens", "to sample for --data self; 0, and at most: as many as --tokens");
   args.flag(&teacher_path, "--teacher", "MODEL", "the softmax model that transfer, distill and --data self learn from");
+  args.flag(&f.teacher_cache, "--teacher-cache", "FILE",
+            "what the teacher of distill says, written by the first run and read by the next that see the same rows");
+  args.flag(&f.teacher_top, "--teacher-top", "K", "most probable tokens that it holds; about the others only their sum").at_least(1);
   args.flag(&recipe.transfer_lr, "--transfer-lr", "X", "peak learning rate of the attention transfer; 0: by the model's width");
   args.flag(&recipe.transfer_share, "--transfer-share", "X", "of the tokens").at_least(0);
   args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);
@@ -253,6 +269,8 @@ int run_uptrain(Args& args) {
   declare(args, f);
   args.parse();
   f.options.made_by = args.command_line();
+  CHECK(f.teacher_cache.empty() || recipe.kind == RecipeKind::distill,
+        "--teacher-cache holds what --recipe distill learns from (leave it away, or give that recipe)");
   std::optional<Model> teacher;
   if (recipe.kind != RecipeKind::supra || wants_self_data(f)) {
     CHECK(!teacher_path.empty(), "--recipe transfer and distill and --data self learn from a teacher (name it with --teacher MODEL)");

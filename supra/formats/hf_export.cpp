@@ -12,7 +12,7 @@ namespace supra {
 namespace {
 
 [[noreturn]] void refuse(const char* what) {
-  fail("convert: no family of transformers has %s (--to openlm keeps it)", what);
+  fail("convert: no family of transformers has %s (--to openlm keeps what OpenLM has)", what);
 }
 
 // One window for all layers, 0 for none.

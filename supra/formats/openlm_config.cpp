@@ -137,20 +137,7 @@ const char* name_of_row(const Row (&table)[n], F matches) {
   return std::find_if(std::begin(table), std::end(table), matches)->name;
 }
 
-}  // namespace
-
-Config read_openlm_config(const Json& json) {
-  Config config = read_openlm_keys(json);
-  const Json* ours = json.find("supra");
-  if (ours) set_fields(config, *ours);
-  const bool own_head_dim = ours && ours->find("head_dim");
-  CHECK(own_head_dim || config.width % config.heads == 0, "%s: a width of %ld is not divisible by %ld heads",
-        json.where().c_str(), static_cast<long>(config.width), static_cast<long>(config.heads));
-  check_config(config, json.where());
-  return config;
-}
-
-Json write_openlm_config(const Config& c) {
+Json write_openlm_keys(const Config& c) {
   const bool linear = std::count(c.mixers.begin(), c.mixers.end(), MixerKind::supra) > 0;
   Json json = Json::object();
   json.set("hidden_dim", c.width);
@@ -176,14 +163,46 @@ Json write_openlm_config(const Config& c) {
   json.set("use_decay", c.decay.kind != DecayConfig::Kind::none);
   json.set("use_retnet_slopes", c.decay.kind == DecayConfig::Kind::retnet);
   json.set("decay_start", c.decay.start ? Json(*c.decay.start) : Json());
+  return json;
+}
 
-  // what a reader of these keys would get wrong goes under a key of its own
-  Json ours = Json::object();
-  const Json wanted = describe(c), understood = describe(read_openlm_keys(json));
+// What a reader of these keys would get wrong.
+Json misread(const Config& c, const Json& keys) {
+  Json fields = Json::object();
+  const Json wanted = describe(c), understood = describe(read_openlm_keys(keys));
   for (size_t i = 0; i < wanted.as_object().size(); i++) {
     const Json::Member& field = wanted.as_object()[i];
-    if (!(field == understood.as_object()[i])) ours.set(field.key, field.value);
+    if (!(field == understood.as_object()[i])) fields.set(field.key, field.value);
   }
+  return fields;
+}
+
+}  // namespace
+
+Config read_openlm_config(const Json& json) {
+  Config config = read_openlm_keys(json);
+  const Json* ours = json.find("supra");
+  if (ours) set_fields(config, *ours);
+  const bool own_head_dim = ours && ours->find("head_dim");
+  CHECK(own_head_dim || config.width % config.heads == 0, "%s: a width of %ld is not divisible by %ld heads",
+        json.where().c_str(), static_cast<long>(config.width), static_cast<long>(config.heads));
+  check_config(config, json.where());
+  return config;
+}
+
+Json beyond_openlm(const Config& c) {
+  Config known = c;
+  known.family = "openlm";
+  // windows that see all are none
+  if (std::all_of(c.windows.begin(), c.windows.end(), [](int64_t window) { return window == 0; }))
+    known.windows.clear();
+  return misread(known, write_openlm_keys(c));
+}
+
+Json write_openlm_config(const Config& c) {
+  Json json = write_openlm_keys(c);
+  // under a key of its own
+  const Json ours = misread(c, json);
   if (!ours.as_object().empty()) json.set("supra", ours);
   return json;
 }

@@ -12,6 +12,10 @@ namespace supra {
 // Throws Error naming key and line for what is missing, contradictory or not supported.
 Config read_openlm_config(const Json& json);
 
+// What OpenLM has no words for, in ours: {"decay.source": "gated"}. The family, which changes nothing it
+// computes, is not among it.
+Json beyond_openlm(const Config& config);
+
 // The training spelling; read_openlm_config() gives the same config again. Throws Error for a norm that
 // OpenLM has not.
 Json write_openlm_config(const Config& config);

@@ -16,7 +16,9 @@ static std::vector<std::pair<int64_t, Path>> checkpoints_of(const Path& run) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
     const std::string name = entry.path().filename();
-    if (!name.starts_with("step-") || name.size() > 20 || name.find_first_not_of("0123456789", 5) != std::string::npos) continue;
+    if (!name.starts_with("step-") || name.size() > 20 ||
+        name.find_first_not_of("0123456789", 5) != std::string::npos)
+      continue;
     if (name.size() > 5) found.emplace_back(std::stoll(name.substr(5)), entry.path());
   }
   std::sort(found.begin(), found.end());
@@ -55,8 +57,8 @@ Path checkpoint_path(const Path& run, int64_t step) {
   return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
 }
 
-static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer, const TrainingState& state,
-                             const NamedTensors& memory) {
+static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer,
+                             const TrainingState& state, const NamedTensors& memory) {
   write_model(model, directory);
 
   NamedTensors moments;
@@ -87,8 +89,8 @@ TrainingState read_training_state(const Path& checkpoint) {
   return state;
 }
 
-Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int keep,
-                     const NamedTensors& memory) {
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state,
+                     int keep, const NamedTensors& memory) {
   CHECK(keep >= 1, "%s: %d checkpoints to keep, at least 1 is needed", run.c_str(), keep);
   const Path path = checkpoint_path(run, state.step);
   remove_unfinished(run);
@@ -100,7 +102,8 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
   } catch (const Error& error) {
     const auto last = latest_checkpoint(run);
     fail("%s; %s", error.what(),
-         last ? ("the last complete checkpoint is " + last->string()).c_str() : "no checkpoint was complete before");
+         last ? ("the last complete checkpoint is " + last->string()).c_str()
+              : "no checkpoint was complete before");
   }
 
   const auto all = checkpoints_of(run);
@@ -153,7 +156,9 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
   std::vector<Path> changed, gone;
   for (const auto& entry : fs::directory_iterator(checkpoint)) {
     const Path name = entry.path().filename();
-    if (name == "optimizer.safetensors" || name == "memory.safetensors" || name == "training.json" || name == config) continue;
+    if (name == "optimizer.safetensors" || name == "memory.safetensors" || name == "training.json" ||
+        name == config)
+      continue;
     if (!same_bytes(entry.path(), run / name)) changed.push_back(name);
   }
   for (const auto& entry : fs::directory_iterator(run)) {
@@ -161,7 +166,8 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
     if (belongs_to_model(name) && !fs::exists(checkpoint / name)) gone.push_back(name);
   }
   std::error_code error;
-  // one file is replaced in one step; of several, some would be old, and a folder without a config is no model
+  // one file is replaced in one step; of several, some would be old, and a folder without a config is no
+  // model
   if (changed.size() + gone.size() > 1 || !same_bytes(checkpoint / config, run / config)) {
     fs::remove(run / config, error);
     changed.push_back(config);
@@ -182,7 +188,10 @@ TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& o
   const auto moments = open_safetensors(checkpoint / "optimizer.safetensors");
   const auto moment = [&](const std::string& name, const Var& parameter) {
     // a parameter that no gradient has reached yet has none
-    return moments->find(name) ? moments->get(name, parameter.shape(), Dtype::f32).clone() : Tensor();
+    if (!moments->find(name)) return Tensor();
+    const Tensor read = moments->get(name, parameter.shape(), Dtype::f32), own = empty_like(parameter.value());
+    own.copy_from(read);
+    return own;
   };
   for (Optimizer::Slot& slot : optimizer.slots()) {
     slot.m = moment("m." + slot.trained.name, slot.trained.parameter);

@@ -1,6 +1,7 @@
 #include "supra/training/corpus.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "supra/formats/json.h"
@@ -110,6 +111,18 @@ static int64_t sum(const std::vector<Source>& sources, F of) {
 int64_t Corpus::tokens() const { return sum(sources, &Source::tokens); }
 int64_t Corpus::documents() const { return sum(sources, &Source::documents); }
 int64_t Corpus::text_bytes() const { return sum(sources, &Source::text_bytes); }
+
+uint64_t Corpus::hash() const {
+  // FNV-1a, a number at a time
+  uint64_t hash = 0xcbf29ce484222325;
+  const auto add = [&](uint64_t number) { hash = (hash ^ number) * 0x100000001b3; };
+  for (const Source& source : sources) {
+    add(std::bit_cast<uint64_t>(source.weight));
+    for (int64_t d = 0; d <= source.documents(); d++) add(static_cast<uint64_t>(source.start(d)));
+    for (int64_t i = 0; i < source.tokens(); i++) add(static_cast<uint64_t>(source.id(i)));
+  }
+  return hash;
+}
 
 // The ids of texts, in memory.
 static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokenizer,

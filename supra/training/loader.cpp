@@ -162,6 +162,7 @@ std::vector<BatchLoader::Piece> BatchLoader::next_row() {
 
 Batch BatchLoader::next() {
   Batch batch;
+  batch.first_row = position_;
   batch.tokens = Tensor::zeros({rows_, T_}, Dtype::i32);
   batch.targets = Tensor::full({rows_, T_}, kIgnore, Dtype::i32);
   for (int64_t b = 0; b < rows_; b++) {

@@ -26,6 +26,7 @@ struct Batch {
   std::vector<int64_t> lengths;  // (B) steps before the padding; empty where all are T
   std::vector<bool> goes_on;     // carried: whether the row's state is the one it ended with; else empty
   int64_t steps = 0;             // that count in the loss
+  int64_t first_row = 0;         // the loader's position of its first row
 };
 
 // The documents of every source in a new random order each epoch; with several sources, rows are dealt by

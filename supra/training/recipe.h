@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 // an objective of its own. One file a recipe.
 
 namespace supra {
+
+class TeacherCache;
 
 enum class RecipeKind {
   supra,     // the paper's: language-model loss on all weights, one stage
@@ -25,6 +28,7 @@ struct RecipeOptions {
   double kl_weight = 1;          // distill: the rest is the language-model loss
   double z_loss = 1e-4;          // of the language-model loss
   int64_t calibrate_tokens = 8192;  // distill: 0 leaves the calibration out
+  std::shared_ptr<TeacherCache> cache;  // distill: what the teacher says comes from here; null: it runs in every step
 };
 
 // What the rows of carried batches remember from one to the next: states, without their history, so that gradients end
@@ -62,11 +66,12 @@ Var hidden_of(const Batch& batch, const Decoder& decoder, State& memory);
 // ---- recipe_supra.cpp
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options);
 
-// The learning rate that a stage is trained with unless told otherwise; `transfer` is that of the attention transfer.
-//   supra: 3e-3 at 260 thousand parameters, falling with the square root of the size to the paper's 3e-4 (below 3 billion)
-//   and 3e-5 (above).   distill: two thirds of that law, without its lower end.   transfer: 1e-2 at width 64, falling
-//   with the square of the width to 1e-4.
+// The learning rate of a recipe's last stage unless told otherwise: 3e-3 at 260 thousand parameters, falling with the square
+// root of the size. supra: to the paper's 3e-4 (below 3 billion) and 3e-5 (above).   transfer: without that lower end, which
+// wrecked a calibrated student of 135 million in batches of 2,048 tokens.   distill: two thirds of transfer's.
 double default_lr(RecipeKind kind, Decoder& student);
+// That of the attention transfer: 1e-2 at width 64, falling with the square of the width to 1e-4.
+double default_transfer_lr(const Decoder& student);
 
 // ---- recipe_transfer.cpp: every layer's mixer learns, from the teacher's inputs, to say what the teacher's says
 //   loss = 1/L sum_l |A_l - T_l|^2 / |T_l|^2,  A_l, T_l: outputs of layer l's mixers (after out_proj) for one input

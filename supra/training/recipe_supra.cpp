@@ -7,14 +7,19 @@
 namespace supra {
 
 double default_lr(RecipeKind kind, Decoder& student) {
-  const double parameters = static_cast<double>(student.parameter_count()), width = static_cast<double>(student.config().width);
+  const double parameters = static_cast<double>(student.parameter_count());
   const double by_size = 3e-3 * std::sqrt(std::min(1.0, 260e3 / parameters));
   switch (kind) {
     case RecipeKind::supra: return parameters > 3e9 ? 3e-5 : std::max(by_size, 3e-4);
-    case RecipeKind::transfer: return std::clamp(1e-2 * (64 / width) * (64 / width), 1e-4, 1e-2);
+    case RecipeKind::transfer: return by_size;
     case RecipeKind::distill: return by_size * 2 / 3;
   }
   fail("training: unknown recipe %d", static_cast<int>(kind));
+}
+
+double default_transfer_lr(const Decoder& student) {
+  const double ratio = 64 / static_cast<double>(student.config().width);
+  return std::clamp(1e-2 * ratio * ratio, 1e-4, 1e-2);
 }
 
 State* past_of(const Batch& batch, const Decoder& decoder, State& memory) {

@@ -13,8 +13,8 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   const Config& config = decoder.config();
   if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
   if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
-  if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind == RecipeKind::distill ? RecipeKind::distill : RecipeKind::supra, decoder);
-  if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_lr(RecipeKind::transfer, decoder);
+  if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind, decoder);
+  if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_transfer_lr(decoder);
   CHECK(o.tokens > 0, "training: tokens is %ld (say how many to train on, 3M for example)", static_cast<long>(o.tokens));
   CHECK(o.sequence >= 2, "training: sequence length %ld, at least 2 is needed", static_cast<long>(o.sequence));
   CHECK(o.accumulate >= 1 && o.batch_tokens % (o.sequence * o.accumulate) == 0 && o.batch_tokens > 0,
@@ -53,7 +53,7 @@ std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
 
 // Rows [begin, end) of a batch.
 static Batch rows_of(const Batch& batch, int64_t begin, int64_t end) {
-  Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0};
+  Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0, batch.first_row + begin};
   if (!batch.cuts.empty()) part.cuts.assign(batch.cuts.begin() + begin, batch.cuts.begin() + end);
   if (!batch.lengths.empty()) part.lengths.assign(batch.lengths.begin() + begin, batch.lengths.begin() + end);
   if (!batch.goes_on.empty()) part.goes_on.assign(batch.goes_on.begin() + begin, batch.goes_on.begin() + end);
@@ -376,7 +376,7 @@ bool Run::is_outlier(double loss, double norm) {
 void Run::step() {
   const size_t index = static_cast<size_t>(state_.stage);
   const int64_t first = first_batch(index), count = ends_[index] - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
-  const Schedule schedule{o_.schedule, stage().lr, stage().lr * o_.min_lr_ratio, warmup, count};
+  const Schedule schedule{o_.schedule, stage().lr, o_.min_lr < 0 ? 0.1 * stage().lr : o_.min_lr, warmup, count};
 
   TrainStep shown;
   shown.stage = stage().name;

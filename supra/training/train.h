@@ -20,7 +20,7 @@ struct TrainOptions {
   int64_t accumulate = 1;        // a step's batch goes through the model in this many parts
   bool recompute = false;        // activation checkpointing: backward computes every layer again
   RecipeOptions recipe;          // with the learning rates
-  double min_lr_ratio = 0.1;     // last learning rate of a stage over its peak
+  double min_lr = -1;            // last learning rate of every stage; below 0: a tenth of its peak
   double warmup = 0.05;          // of a stage's steps
   AdamwOptions adamw;
   bool decay_vectors = true;     // weight decay reaches norms and biases

@@ -396,7 +396,7 @@ std::string small_training_checkpoint() {
   });
   return join(R"({"step": 3, "tokens": 96, "position": 96, "seconds": 0.5, "valid_nll": -1, "made_by": "a test",
                   "seed": 7, "stage": 0, "stage_begin": 0, "stage_steps": 3, "stage_nll": -1, "mean_loss": 2, "mean_norm": 1,
-                  "batch_tokens": 32, "sequence": 16, "corpus_tokens": 1000})",
+                  "batch_tokens": 32, "sequence": 16, "corpus_tokens": 1000, "packing": "stream"})",
               bytes_of_file([&](const Path& path) { write_safetensors(path, moments); }));
 }
 

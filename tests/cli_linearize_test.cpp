@@ -1,0 +1,197 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "supra/formats/safetensors.h"
+#include "tests/cli.h"
+
+// supra linearize: every flag makes the layer that it names, which inspect, eval, quantize and convert know.
+
+namespace supra {
+namespace {
+
+struct LayerFlags {
+  std::vector<std::string> words;
+  std::string key, value;  // of the config
+  std::string tensor;      // of layer 1, that no other layer has; may be empty
+};
+
+const std::vector<LayerFlags>& layer_flags() {
+  static const std::vector<LayerFlags> all = {
+      {{"--mixer", "gated"}, "decay.source", "\"gated\"", "_totrain_decay.weight"},
+      {{"--mixer", "learned-decay"}, "decay.source", "\"learned\"", "_totrain_decay.bias"},
+      {{"--mixer", "supra"}, "decay.source", "\"fixed\"", ""},
+      {{"--decay", "none"}, "decay.kind", "\"none\"", ""},
+      {{"--decay", "retnet"}, "decay.kind", "\"retnet\"", ""},
+      {{"--decay-start", "0.5"}, "decay.start", "0.5", ""},
+      {{"--feature-map", "per-head"}, "per_head_feature_map", "true", ""},
+      {{"--key-dim", "16"}, "key_dim", "16", ""},
+      {{"--rope", "before-map"}, "rope_before_map", "true", ""},
+      {{"--output-norm", "denominator"}, "output_norm", "\"denominator\"", ""},
+      {{"--output-norm", "none"}, "output_norm", "\"none\"", ""},
+      {{"--output-gate"}, "output_gate", "true", "_totrain_z.weight"},
+      {{"--qk-norm"}, "qk_norm", "\"whole\"", "_totrain_q_norm.weight"},
+      {{"--keep-softmax", "0"}, "mixers", R"(["softmax", "supra"])", ""},
+      {{"--decay", "none", "--feature-map", "per-head", "--rope", "before-map", "--output-norm",
+        "denominator"},
+       "output_norm",
+       "\"denominator\"",
+       ""},
+      {{"--mixer", "gated", "--key-dim", "16", "--output-gate", "--qk-norm", "--init", "identity"},
+       "key_dim",
+       "16",
+       "_totrain_decay.bias"}};
+  return all;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += word + " ";
+  return text;
+}
+
+// A student in DIR, and what linearize says of it in JSON.
+Json linearize_with(const std::string& teacher, const std::string& directory,
+                    std::vector<std::string> words) {
+  words.insert(words.begin(), {"linearize", teacher, "-o", directory, "--json"});
+  const Outcome outcome = supra_run(words);
+  EXPECT_EQ(outcome.code, 0) << joined(words) << outcome.err;
+  return Json::parse(outcome.out, "stdout");
+}
+
+std::map<std::string, Tensor> weights_of(const Path& directory) {
+  std::map<std::string, Tensor> all;
+  const auto file = open_safetensors(directory / "model.safetensors");
+  for (const TensorInfo& info : file->tensors()) all[info.name] = file->get(info.name).clone();
+  return all;
+}
+
+TEST_F(CliTest, EveryFlagOfALayerMakesThatLayer) {
+  for (const LayerFlags& flags : layer_flags()) {
+    SCOPED_TRACE(joined(flags.words));
+    const Json made = linearize_with(at("teacher"), at("variant"), flags.words);
+    const Json seen = expect_json(supra_run({"inspect", at("variant"), "--json"}), {"state_bytes"});
+    EXPECT_EQ(seen.at("config").at(flags.key).dump(), flags.value);
+    EXPECT_EQ(seen.integer("state_bytes"), made.integer("state_bytes"));
+    EXPECT_EQ(seen.integer("parameters"), made.integer("parameters"));
+    if (!flags.tensor.empty()) {
+      EXPECT_TRUE(weights_of(at("variant")).count("layers.1.attention." + flags.tensor));
+    }
+    // in chunks, step by step, and behind a quantization of its weights
+    std::vector<std::string> words = {"eval",         at("variant"), "--text", at("text.txt"),
+                                      "--max-tokens", "300",         "--json"};
+    const double chunked = expect_json(supra_run(words), {}).number("nll");
+    words.push_back("--recurrent");
+    EXPECT_NEAR(expect_json(supra_run(words), {}).number("nll"), chunked, 1e-4);
+    const std::vector<std::string> small = {"quantize",     at("variant"), "-o",      at("small"),
+                                            "--dtype",      "q8_0",        "--check", at("text.txt"),
+                                            "--max-tokens", "300",         "--json"};
+    const Json quantized = expect_json(supra_run(small), {"bytes", "kept_bf16"});
+    EXPECT_NEAR(quantized.number("nll_before"), chunked, 1e-4);
+    EXPECT_NEAR(quantized.number("nll"), chunked, 0.1);
+    EXPECT_EQ(expect_json(supra_run({"inspect", at("small"), "--json"}), {}).at("config").dump(),
+              seen.at("config").dump());
+  }
+}
+
+// A decay follows the token within 4 bits of nothing: its weights stay as they are.
+TEST_F(CliTest, QuantizedGatesKeepTheirDecay) {
+  linearize_with(at("teacher"), at("variant"), {"--mixer", "gated", "--output-gate"});
+  supra_run({"quantize", at("variant"), "-o", at("small"), "--dtype", "q4_0"});
+  std::map<std::string, std::string> dtypes;
+  const Json seen = expect_json(supra_run({"inspect", at("small"), "--json"}), {"tensors"});
+  for (const Json& tensor : seen.at("tensors").as_array()) dtypes[tensor.text("name")] = tensor.text("dtype");
+  EXPECT_EQ(dtypes["layers.0.attention._totrain_decay.weight"], "f32");
+  EXPECT_EQ(dtypes["layers.0.attention._totrain_embed.weight"], "f32");
+  EXPECT_EQ(dtypes["layers.0.attention._totrain_z.weight"], "q4_0");
+}
+
+TEST_F(CliTest, InspectNamesTheVariant) {
+  const auto inspected = [](std::vector<std::string> words) {
+    linearize_with(at("teacher"), at("variant"), std::move(words));
+    return supra_run({"inspect", at("variant"), "--tensors"}).out;
+  };
+  const std::string wide =
+      inspected({"--mixer", "gated", "--key-dim", "16", "--output-gate", "--output-norm", "none"});
+  EXPECT_SAYS(wide, "4 heads of 8");
+  EXPECT_SAYS(wide, "gated       layers 0-1, 16 features a head, outputs without a norm, an output gate");
+  // two layers, four heads of 16 x 8
+  EXPECT_SAYS(wide, "state       4.10 kB a sequence\n");
+  EXPECT_SAYS(wide, "_totrain_z.weight");
+  const std::string t2r = inspected({"--mixer", "learned-decay", "--feature-map", "per-head", "--rope",
+                                     "before-map", "--output-norm", "denominator", "--keep-softmax", "1"});
+  EXPECT_SAYS(t2r, "softmax     layers 1\n");
+  EXPECT_SAYS(t2r,
+              "learned-decay layers 0, a feature map per head, rotated before the map, outputs over their "
+              "sum of weights");
+  EXPECT_SAYS(t2r, "a sequence and 256 B a token");
+}
+
+// Learned decays start as the fixed ones: the same text, the same loss.
+TEST_F(CliTest, GatedAndLearnedStartAsSupra) {
+  const auto loss = [](const std::string& mixer, const std::string& decay) {
+    linearize_with(at("teacher"), at("variant"), {"--mixer", mixer, "--decay", decay});
+    return expect_json(
+               supra_run({"eval", at("variant"), "--text", at("text.txt"), "--max-tokens", "500", "--json"}),
+               {})
+        .number("nll");
+  };
+  for (const char* decay : {"lightning", "retnet"}) {
+    const double supra = loss("supra", decay);
+    EXPECT_NEAR(loss("gated", decay), supra, 1e-6) << decay;
+    EXPECT_NEAR(loss("learned-decay", decay), supra, 1e-6) << decay;
+  }
+}
+
+// The fit changes output projections alone; by heads, all columns of one by one number.
+TEST_F(CliTest, CalibrationFitsTheOutputProjections) {
+  linearize_with(at("teacher"), at("plain"), {"--mixer", "gated"});
+  const auto plain = weights_of(at("plain"));
+  for (const std::string kind : {"ridge", "heads"}) {
+    linearize_with(at("teacher"), at(kind),
+                   {"--mixer", "gated", "--calibrate", at("text.txt"), "--docs", "<end>", "--calibration",
+                    kind, "--calibrate-tokens", "1k"});
+    for (const auto& [name, tensor] : weights_of(at(kind))) {
+      const Tensor& before = plain.at(name);
+      const bool fitted = name.ends_with("out_proj.weight");
+      EXPECT_EQ(same_bits(tensor, before), !fitted) << name;
+      if (!fitted) continue;
+      double spread = 0;
+      for (int64_t i = 0; i < 32; i++) {
+        const int64_t first = i / 8 * 8;
+        const double factor = tensor.data<float>()[first] / before.data<float>()[first];
+        spread = std::max(spread, std::fabs(tensor.data<float>()[i] / before.data<float>()[i] / factor - 1));
+      }
+      EXPECT_EQ(spread < 1e-5, kind == "heads") << name << " " << spread;
+    }
+  }
+  // other text, another fit
+  linearize_with(
+      at("teacher"), at("more"),
+      {"--mixer", "gated", "--calibrate", at("text.txt"), "--docs", "<end>", "--calibrate-tokens", "3k"});
+  EXPECT_FALSE(same_bits(weights_of(at("more")).at("layers.0.attention.out_proj.weight"),
+                         weights_of(at("ridge")).at("layers.0.attention.out_proj.weight")));
+}
+
+TEST_F(CliTest, LinearizeSaysWhatDoesNotGoTogether) {
+  const auto with = [](std::vector<std::string> words) {
+    words.insert(words.begin(), {"linearize", at("teacher"), "-o", at("refused")});
+    return supra_run(words);
+  };
+  expect_error(with({"--mixer", "gated", "--decay", "none"}), {"--decay lightning or retnet"});
+  expect_error(with({"--qk-norm", "--keep-softmax", "0"}), {"--qk-norm or --keep-softmax"});
+  expect_error(with({"--keep-softmax", "0,1"}), {"no softmax layer is left"});
+  expect_error(with({"--keep-softmax", "2"}), {"layer 2", "0 to 1"});
+  expect_error(with({"--key-dim", "7"}), {"7", "pairs"});
+  expect_error(with({"--decay-start", "-1"}), {"-1", "positive"});
+  expect_error(with({"--calibrate", at("nowhere")}), {"nowhere"});
+  for (const char* flag :
+       {"--mixer", "--decay", "--feature-map", "--rope", "--output-norm", "--calibration", "--init"}) {
+    EXPECT_EQ(with({flag, "bogus"}).code, 2) << flag;
+  }
+  EXPECT_FALSE(std::filesystem::exists(at("refused")));
+  EXPECT_SAYS(with({"--output-norm", "denominator"}).out, "--rope before-map keeps it positive");
+}
+
+}  // namespace
+}  // namespace supra

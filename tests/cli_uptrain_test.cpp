@@ -1,0 +1,189 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <map>
+#include <sstream>
+
+#include "supra/formats/safetensors.h"
+#include "tests/cli.h"
+
+// supra uptrain: what its flags do to the weights, to the log and to the plan.
+
+namespace supra {
+namespace {
+
+class UptrainTest : public CliTest {
+ protected:
+  // Runs of a gated student, twenty steps of 128 tokens unless the words say otherwise.
+  static Outcome uptrain(const std::string& from, const std::string& to, std::vector<std::string> words) {
+    const std::vector<std::string> common = {
+        "uptrain",        at(from), "-o",     at(to),        "--overwrite", "--data",    at("text.txt"),
+        "--docs",         "<end>",  "--json", "--lr",        "1e-2",        "--seq-len", "32",
+        "--batch-tokens", "128",    "--log",  at("run.csv"), "--tokens",    "2560"};
+    words.insert(words.begin(), common.begin(), common.end());
+    return supra_run(words);
+  }
+  static void gated(const std::string& name) {
+    const Outcome outcome =
+        supra_run({"linearize", at("teacher"), "-o", at(name), "--mixer", "gated", "--output-gate"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+  static std::map<std::string, Tensor> weights(const std::string& name) {
+    std::map<std::string, Tensor> all;
+    const auto file = open_safetensors(at(name + "/model.safetensors"));
+    for (const TensorInfo& info : file->tensors()) all[info.name] = file->get(info.name).clone();
+    return all;
+  }
+  // Which weights differ is what `trained` says of their names.
+  static void expect_trained(const std::string& from, const std::string& to,
+                             const std::function<bool(const std::string&)>& trained) {
+    const auto before = weights(from), after = weights(to);
+    ASSERT_EQ(before.size(), after.size());
+    for (const auto& [name, tensor] : before)
+      EXPECT_NE(same_bits(tensor, after.at(name)), trained(name)) << name;
+  }
+  // A column of the log.
+  static std::vector<double> logged(size_t column) {
+    std::istringstream rows(read_file(at("run.csv")));
+    std::vector<double> values;
+    std::string row;
+    std::getline(rows, row);
+    while (std::getline(rows, row)) {
+      std::istringstream cells(row);
+      std::string cell;
+      for (size_t i = 0; i <= column; i++) std::getline(cells, cell, ',');
+      values.push_back(std::stod(cell));
+    }
+    return values;
+  }
+  static constexpr size_t kLoss = 3, kLr = 5;
+  static bool is_new(const std::string& name) { return name.find("_totrain_") != std::string::npos; }
+};
+
+TEST_F(UptrainTest, SchedulesFallAsTheySay) {
+  gated("student");
+  // of twenty steps the first warms up: the rate at step 10 and at the last one, over the peak
+  const double end = 18.0 / 19, half = 9.0 / 19;
+  const std::map<std::string, std::pair<double, double>> expected = {
+      {"constant", {1, 1}},
+      {"linear", {1 - half, 1 - end}},
+      {"wsd", {1, 1 - (end - 0.8) / 0.2}},
+      {"cosine", {0.5 * (1 + std::cos(M_PI * half)), 0.5 * (1 + std::cos(M_PI * end))}}};
+  for (const auto& [name, rates] : expected) {
+    const Outcome outcome =
+        uptrain("student", "run", {"--schedule", name, "--min-lr", "0", "--warmup", "0.05"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    const std::vector<double> lr = logged(kLr);
+    ASSERT_EQ(lr.size(), 20u);
+    EXPECT_NEAR(lr[0], 1e-2, 1e-8) << name;
+    EXPECT_NEAR(lr[10], 1e-2 * rates.first, 1e-8) << name;
+    EXPECT_NEAR(lr[19], 1e-2 * rates.second, 1e-8) << name;
+  }
+  EXPECT_EQ(uptrain("student", "run", {"--schedule", "bogus"}).code, 2);
+}
+
+// The two steps of the paper's ablation: the new weights alone, then all.
+TEST_F(UptrainTest, NewWeightsFirstThenAll) {
+  gated("student");
+  EXPECT_EQ(uptrain("student", "first", {"--only", "*_totrain_*"}).code, 0);
+  expect_trained("student", "first", is_new);
+  const double after_first = logged(kLoss).back();
+  EXPECT_LT(after_first, logged(kLoss).front());
+  EXPECT_EQ(uptrain("first", "second", {}).code, 0);
+  expect_trained("first", "second", [](const std::string&) { return true; });
+  EXPECT_LT(logged(kLoss).back(), after_first);
+}
+
+TEST_F(UptrainTest, FreezesAndScalesByName) {
+  gated("student");
+  EXPECT_EQ(uptrain("student", "run", {"--only", "_totrain_", "norm", "--freeze", "layers.1.*decay"}).code,
+            0);
+  expect_trained("student", "run", [](const std::string& name) {
+    return (is_new(name) || name.find("norm") != name.npos) &&
+           name.find("layers.1.attention._totrain_decay") == name.npos;
+  });
+  EXPECT_EQ(uptrain("student", "run", {"--new-lr", "0"}).code, 0);
+  expect_trained("student", "run", [](const std::string& name) { return !is_new(name); });
+  const Outcome nothing = uptrain("student", "run", {"--only", "no_such"});
+  EXPECT_EQ(nothing.code, 1);
+  EXPECT_SAYS(nothing.err, "trains no parameter (see --only and --freeze)");
+}
+
+TEST_F(UptrainTest, RecomputedAndAccumulatedStepsAreTheSame) {
+  gated("student");
+  EXPECT_EQ(uptrain("student", "plain", {}).code, 0);
+  const std::vector<double> losses = logged(kLoss);
+  EXPECT_EQ(uptrain("student", "recomputed", {"--activation-checkpointing"}).code, 0);
+  EXPECT_EQ(logged(kLoss), losses);
+  expect_trained("plain", "recomputed", [](const std::string&) { return false; });
+  EXPECT_EQ(uptrain("student", "parts", {"--accumulate", "2"}).code, 0);
+  const std::vector<double> in_parts = logged(kLoss);
+  ASSERT_EQ(in_parts.size(), losses.size());
+  // AdamW magnifies the rounding of another order of sums
+  for (size_t i = 0; i < losses.size(); i++) EXPECT_NEAR(in_parts[i], losses[i], 1e-3) << i;
+  expect_error(uptrain("student", "run", {"--accumulate", "3"}), {"3 parts"});
+}
+
+// Where every step is far above the mean, none but the first twenty are done.
+TEST_F(UptrainTest, OutliersAreNotedAndSkipped) {
+  gated("student");
+  const auto skipped = [](std::vector<std::string> words) {
+    words.insert(words.end(), {"--tokens", "3840"});
+    const Outcome outcome = uptrain("student", "run", words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.err;
+  };
+  EXPECT_EQ(skipped({"--schedule", "constant"}).find("outlier"), std::string::npos);
+  const std::string noted = skipped({"--outliers", "0.01", "--schedule", "constant"});
+  EXPECT_SAYS(noted, "step 21 is an outlier");
+  EXPECT_EQ(noted.find("; skipped"), std::string::npos);
+  EXPECT_SAYS(skipped({"--outliers", "0.01", "--skip-outliers", "--schedule", "constant"}), "; skipped");
+  const auto stopped = weights("run");
+  EXPECT_EQ(uptrain("student", "twenty", {"--schedule", "constant", "--warmup", "0.075"}).code, 0);
+  for (const auto& [name, tensor] : weights("twenty"))
+    EXPECT_TRUE(same_bits(tensor, stopped.at(name))) << name;
+}
+
+TEST_F(UptrainTest, LowRankFactorsAreMergedIntoWhatIsPublished) {
+  gated("student");
+  EXPECT_EQ(uptrain("student", "run", {"--lora", "2"}).code, 0);
+  EXPECT_LT(logged(kLoss).back(), logged(kLoss).front());
+  expect_trained("student", "run", [](const std::string& name) {
+    return is_new(name) || name.find("attention.in_proj") != name.npos ||
+           name.find("attention.out_proj") != name.npos;
+  });
+}
+
+TEST_F(UptrainTest, ADryRunPlansAndWritesNothing) {
+  gated("student");
+  const auto plan = [](std::vector<std::string> words) {
+    words.push_back("--dry-run");
+    const Json json =
+        expect_json(uptrain("student", "planned", words), {"stages", "batch_tokens", "sequence", "epochs"});
+    EXPECT_FALSE(std::filesystem::exists(at("planned")));
+    std::map<std::string, int64_t> bytes;
+    for (const char* key : {"weights", "gradients", "moments", "activations", "loss", "teacher", "peak"}) {
+      bytes[key] = json.at("plan").integer(key);
+    }
+    const Json& stage = json.at("stages").as_array().back();
+    EXPECT_EQ(stage.number("lr"), 1e-2);
+    bytes["steps"] = stage.integer("steps");
+    return bytes;
+  };
+  auto all = plan({}), fewer = plan({"--only", "_totrain_"}), again = plan({"--activation-checkpointing"}),
+       parts = plan({"--accumulate", "4"});
+  auto taught = plan({"--recipe", "distill", "--teacher", at("teacher")});
+  EXPECT_EQ(all["steps"], 20);
+  EXPECT_EQ(taught["steps"], 14);
+  EXPECT_EQ(all["moments"], 2 * all["weights"]);
+  EXPECT_LT(fewer["moments"], all["moments"]);
+  EXPECT_EQ(fewer["weights"], all["weights"]);
+  EXPECT_LT(again["activations"], all["activations"]);
+  EXPECT_LT(parts["activations"], all["activations"]);
+  EXPECT_EQ(all["teacher"], 0);
+  EXPECT_GT(taught["teacher"], 0);
+}
+
+}  // namespace
+}  // namespace supra

@@ -1,5 +1,6 @@
 #include "nn/softmax_attention.h"
 #include "tests/cuda_support.h"
+#include "tests/tiny_model.h"
 
 // Softmax attention on the GPU, with and without tensor cores, and the KV cache there.
 
@@ -80,6 +81,36 @@ TEST_F(Cuda, softmax_attention_stands_large_scores) {
   check_softmax<float>({.T = 34, .S = 34, .scale = 60}, 8);
   check_softmax<Bf16>({.B = 1, .T = 34, .S = 34, .H = 1, .G = 1, .K = 64, .V = 64, .first = {0}, .scale = 8},
                       2);
+}
+
+namespace {
+
+// What a layer gives for 18 calls of 4 steps each, with rows cut here and there: its cache grows twice.
+Results run_with_a_cache(Device device) {
+  SoftmaxAttention layer(tiny_config(MixerKind::softmax), 0);
+  uint64_t seed = 1;
+  layer.visit("", [&](const std::string&, Var& parameter) {
+    parameter = Var(random_normal(parameter.shape(), seed++).to(device));
+  });
+  LayerState state = layer.init_state(2);
+  Steps steps = {.first = {0, 0}, .lengths = {}, .cuts = {}};
+  Results outputs;
+  for (int call = 0; call < 18; call++) {
+    steps.cuts = {{}, {}};
+    if (call == 3) steps.cuts[1] = {1, 3};
+    const Tensor x = random_normal({2, 4, 24}, seed++);
+    outputs.push_back(layer.forward(Var(x.to(device)), steps, &state).value());
+    for (int b = 0; b < 2; b++) steps.first[b] = steps.cuts[b].empty() ? steps.first[b] + 4 : 4 - steps.cuts[b].back();
+  }
+  return outputs;
+}
+
+}  // namespace
+
+TEST_F(Cuda, a_kv_cache_grows_and_is_cut) {
+  const Results truth = run_with_a_cache(Device::cpu);
+  const Results got = on_gpu([] { return run_with_a_cache(Device::cuda); });
+  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], format("call %zu", i));
 }
 
 }  // namespace supra

@@ -48,14 +48,7 @@ struct MmaMemory {
 template <int kColumns>
 __device__ static void copy_rows(Tile<kColumns> to, const Operand<const Bf16>& from, const Head<Bf16>& head,
                                  const Head<Bf16>::Chunk& chunk) {
-  constexpr int kPieces = kColumns / 8;
-  const Bf16* const first = from.at(head.token(chunk.first), head.h);
-  const int64_t step = chunk.by * from.step;
-  for (int i = threadIdx.x; i < kChunk * kPieces; i += kThreads) {
-    const int row = i / kPieces, column = i % kPieces * 8;
-    const bool live = row < chunk.rows;
-    copy_async_16(to.at(row, column), first + (live ? row * step + column : 0), !live);
-  }
+  copy_rows<kChunk, kThreads>(to, from.at(head.token(chunk.first), head.h), chunk.by * from.step, chunk.rows);
 }
 
 // L: sums of log2 g from the chunk's first step to each, by the first warp. Steps past the end leave S as it

@@ -77,6 +77,18 @@ struct Tile {
   static constexpr int size(int rows) { return rows * kPitch; }
 };
 
+// Starts the copy of so many rows that lie `step` elements apart, and of zeros for the others up to kRows, by a
+// block of kThreads.
+template <int kRows, int kThreads, int kColumns>
+__device__ void copy_rows(Tile<kColumns> to, const Bf16* from, int64_t step, int64_t rows) {
+  constexpr int kPieces = kColumns / 8;
+  for (int i = threadIdx.x; i < kRows * kPieces; i += kThreads) {
+    const int row = i / kPieces, column = i % kPieces * 8;
+    const bool live = row < rows;
+    copy_async_16(to.at(row, column), from + (live ? row * step + column : 0), !live);
+  }
+}
+
 // a = X[m..m+15][k..k+15], or the same of X^T where X holds k by m
 template <int kColumns>
 __device__ void load_a(uint32_t (&a)[4], Tile<kColumns> x, int m, int k, int lane) {

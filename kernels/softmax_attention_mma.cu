@@ -24,12 +24,7 @@ constexpr float kLog2e = 1.4426950408889634f;
 // Rows [begin, end), and zeros behind them
 template <int kTileRows, int D>
 __device__ static void copy_rows(Tile<D> to, const Bf16* from, int64_t step, int begin, int end) {
-  constexpr int kPieces = D / 8;
-  for (int i = threadIdx.x; i < kTileRows * kPieces; i += kThreads) {
-    const int row = i / kPieces, column = i % kPieces * 8;
-    const bool live = begin + row < end;
-    copy_async_16(to.at(row, column), from + (live ? (begin + row) * step + column : 0), !live);
-  }
+  copy_rows<kTileRows, kThreads>(to, from + begin * step, step, end - begin);
 }
 
 // Shared memory: kHeld tiles of the block's rows, and two of others, each twice: for what is worked on, and

@@ -4,6 +4,7 @@
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
+#include "tensor/kept.h"
 #include "tensor/parallel.h"
 
 // rope (Su et al., arXiv 2104.09864): pair i of a head is turned by the angle p / (scale divisor_i base^(2i/dims)),
@@ -50,10 +51,10 @@ struct RopeTable {
   bool serves(const Rope& r, const std::vector<int64_t>& p) const { return rope == r && positions == p; }
 };
 
-// The table of the last call in this thread is kept: q, k and every layer of a step ask for the same.
+// The table of the last call is kept: q, k and every layer of a step ask for the same.
 template <class T>
 const RopeTable<T>& table_for(const Rope& rope, std::vector<int64_t> positions) {
-  static thread_local RopeTable<T> last;
+  RopeTable<T>& last = kept().get<RopeTable<T>>();
   if (!last.serves(rope, positions)) last = RopeTable<T>(rope, std::move(positions));
   return last;
 }

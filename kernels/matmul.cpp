@@ -41,7 +41,9 @@ Var linear(const Var& x, const Var& w, const Var& bias) {
   const int64_t N = numel(Shape(x.shape().begin(), x.shape().end() - 1));
   Shape shape = x.shape();
   shape.back() = O;
-  const Tensor y = Tensor::empty(shape, x.dtype());
+  const Tensor y = Tensor::empty(shape, x.dtype(), x.value().device());
+  const Tensor term = bias.defined() ? bias.value() : Tensor();
+  if (!will_record({x, w, bias}) && multiply_few_on_gpu(y, x.value(), w.value(), term)) return Var(y);
   by_dtype("linear", x.dtype(), [&]<class T>(T) {
     T* out = y.data<T>();
     for (int64_t row = 0; bias.defined() && row < N; row++)

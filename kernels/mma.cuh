@@ -110,4 +110,23 @@ __device__ void multiply(float (&c)[kTiles][4], const uint32_t (&a)[4], Tile<kCo
   }
 }
 
+// c (16, 8 kTiles) += a X^T, where X holds n by k, from column k on
+template <int kTiles, int kColumns>
+__device__ void multiply_by_transposed(float (&c)[kTiles][4], const uint32_t (&a)[4], Tile<kColumns> x, int k,
+                                       int lane) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; tile += 2) {
+    uint32_t b[4];
+    load_b_of_transposed(b, x, k, tile * 8, lane);
+    mma(c[tile], a, b[0], b[1]);
+    mma(c[tile + 1], a, b[2], b[3]);
+  }
+}
+
+// Two C side by side become an A.
+__device__ inline void to_a(uint32_t (&a)[4], const float (&left)[4], const float (&right)[4]) {
+  a[0] = pack_bf16(left[0], left[1]), a[1] = pack_bf16(left[2], left[3]);
+  a[2] = pack_bf16(right[0], right[1]), a[3] = pack_bf16(right[2], right[3]);
+}
+
 }  // namespace supra::cuda

@@ -1,0 +1,85 @@
+#include "nn/softmax_attention.h"
+#include "tests/cuda_support.h"
+
+// Softmax attention on the GPU, with and without tensor cores, and the KV cache there.
+
+namespace supra {
+namespace {
+
+struct Softmax {
+  int64_t B = 2, T = 37, S = 37, H = 4, G = 2, K = 8, V = 8;
+  std::vector<int64_t> first = {0, 0};
+  int64_t window = 0;
+  Cuts cuts = {};
+  double scale = 0.3;
+
+  std::string name() const {
+    return format("B%ld T%ld S%ld H%ld G%ld K%ld V%ld window %ld%s", long(B), long(T), long(S), long(H),
+                  long(G), long(K), long(V), long(window), cuts.empty() ? "" : " cut");
+  }
+};
+
+const char* const kNames[] = {"o", "dq", "dk", "dv"};
+
+// Keys that no query sees are NaN: nobody reads what a cache does not hold yet.
+void hide(const Tensor& keys, const Softmax& c) {
+  for (int64_t b = 0; b < c.B; b++) {
+    const Tensor row = keys.rows(b, b + 1).view({c.S, keys.dim(2), keys.dim(3)});
+    row.rows(c.first[b] + c.T, c.S).fill(NAN);
+  }
+}
+
+template <class T>
+void check_softmax(const Softmax& c, double looser = 1) {
+  SCOPED_TRACE(std::string(name(dtype_of<T>())) + " " + c.name());
+  const Tensor q = random_normal({c.B, c.T, c.H, c.K}, 1, dtype_of<T>()),
+               k = random_normal({c.B, c.S, c.G, c.K}, 2, dtype_of<T>()),
+               v = random_normal({c.B, c.S, c.G, c.V}, 3, dtype_of<T>()),
+               dy = random_normal({c.B, c.T, c.H, c.V}, 4, dtype_of<T>());
+  const auto run = [&](const Var& q, const Var& k, const Var& v, const Tensor& dy) {
+    const Var o = softmax_attention(q, k, v, c.scale, c.first, c.window, c.cuts);
+    backward(o, dy);
+    return Results{o.value(), q.grad(), k.grad(), v.grad()};
+  };
+  const auto wide = [](const Tensor& t) { return Var(t.to(Dtype::f64), true); };
+  const Results truth = run(wide(q), wide(k), wide(v), dy.to(Dtype::f64));
+  hide(k, c), hide(v, c);
+  const Results got = on_gpu(
+      [&] { return run(Var(gpu(q), true), Var(gpu(k), true), Var(gpu(v), true), gpu(dy)); });
+  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], kNames[i], looser * tolerance<T>());
+}
+
+}  // namespace
+
+TEST_F(Cuda, softmax_attention_of_any_size) {
+  for (const Softmax& c : {Softmax{}, Softmax{.B = 1, .T = 1, .S = 1, .H = 1, .G = 1, .K = 1, .V = 1, .first = {0}},
+                           Softmax{.B = 1, .T = 33, .S = 33, .H = 3, .G = 1, .K = 7, .V = 35, .first = {0}},
+                           Softmax{.T = 5, .S = 70, .first = {64, 3}, .window = 9},
+                           Softmax{.T = 1, .S = 40, .first = {39, 0}},
+                           Softmax{.T = 66, .S = 70, .G = 4, .first = {2, 0}, .window = 20, .cuts = {{5, 40}, {}}}}) {
+    check_softmax<float>(c);
+    check_softmax<Bf16>(c);
+  }
+}
+
+TEST_F(Cuda, softmax_attention_on_tensor_cores) {
+  const double scale = 0.125;
+  // more than one tile of queries and of keys; documents; a window narrower than a tile; a cache
+  for (const Softmax& c :
+       {Softmax{.B = 1, .T = 130, .S = 130, .H = 2, .G = 1, .K = 64, .V = 64, .first = {0}, .scale = scale},
+        Softmax{.T = 67, .S = 67, .H = 1, .G = 1, .K = 64, .V = 64, .cuts = {{}, {1, 33}}, .scale = scale},
+        Softmax{.B = 1, .T = 140, .S = 200, .H = 1, .G = 1, .K = 64, .V = 64, .first = {49}, .window = 30, .scale = scale},
+        Softmax{.T = 3, .S = 140, .H = 2, .G = 2, .K = 128, .V = 128, .first = {137, 5}, .scale = scale},
+        Softmax{.B = 1, .T = 66, .S = 66, .H = 2, .G = 1, .K = 128, .V = 128, .first = {0}, .scale = scale}}) {
+    check_softmax<Bf16>(c);
+  }
+}
+
+TEST_F(Cuda, softmax_attention_stands_large_scores) {
+  // scores of hundreds keep fewer digits behind the point
+  check_softmax<float>({.T = 34, .S = 34, .scale = 60}, 8);
+  check_softmax<Bf16>({.B = 1, .T = 34, .S = 34, .H = 1, .G = 1, .K = 64, .V = 64, .first = {0}, .scale = 8},
+                      2);
+}
+
+}  // namespace supra

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "kernels/cuda.h"
-#include "kernels/stored.cuh"
+#include "tensor/stored.cuh"
 #include "tensor/elements.cuh"
 
 namespace supra::cuda {

@@ -89,10 +89,12 @@ SUPRA_CU void fill_bytes(void* memory, int byte, size_t bytes);
 // from the processor returns when the source may change.
 SUPRA_CU void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
 
-// ---- elements.cu: n elements of f32 or bf16 in the GPU's memory, other dtypes throw Error
-SUPRA_CU void convert(void* to, Dtype to_dtype, const void* from, Dtype from_dtype, int64_t n);
+// ---- elements.cu: in the GPU's memory; dtypes other than those named throw Error
+// N rows of C elements: f32 or bf16 from f32, bf16, f16 or a quantised dtype
+SUPRA_CU void convert(void* to, Dtype to_dtype, const void* from, Dtype from_dtype, int64_t N, int64_t C);
+// n elements of any dtype but the quantised
 SUPRA_CU void fill(void* memory, Dtype dtype, double value, int64_t n);
-// sum += term
+// n elements of f32 or bf16: sum += term
 SUPRA_CU void add_into(void* sum, const void* term, Dtype dtype, int64_t n);
 
 }  // namespace supra::cuda

@@ -1,4 +1,5 @@
 #include "tensor/elements.cuh"
+#include "tensor/stored.cuh"
 
 // What tensors and autograd themselves do on the GPU.
 
@@ -18,15 +19,27 @@ struct Convert {
   }
 };
 
-template <class T>
+template <class To>
+struct FromStored {
+  To* y;
+  const uint8_t* x;
+  Dtype dtype;
+  int64_t C, row_bytes;
+  template <int W>
+  __device__ void at(unsigned row, int64_t i) const {
+    float a[W];
+    load_stored(a, x + row * row_bytes, dtype, i, C);
+    store(y + row * C + i, a);
+  }
+};
+
+template <class Bits>
 struct Fill {
-  T* y;
-  float value;
+  Bits* y;
+  Bits value;
   template <int W>
   __device__ void at(unsigned, int64_t i) const {
-    float a[W];
-    for (float& e : a) e = value;
-    store(y + i, a);
+    y[i] = value;
   }
 };
 
@@ -53,20 +66,35 @@ void by_type(const char* what, Dtype dtype, F f) {
 
 }  // namespace
 
-void convert(void* to, Dtype to_dtype, const void* from, Dtype from_dtype, int64_t n) {
+void convert(void* to, Dtype to_dtype, const void* from, Dtype from_dtype, int64_t N, int64_t C) {
   by_type("a conversion", to_dtype, [&]<class To>(To) {
+    if (from_dtype == Dtype::f16 || is_quantized(from_dtype)) {
+      const FromStored<To> f = {static_cast<To*>(to), static_cast<const uint8_t*>(from), from_dtype, C,
+                                static_cast<int64_t>(row_bytes(from_dtype, C))};
+      return each_element<4>(N, C, fits_vectors(C, f.y), f);
+    }
     by_type("a conversion", from_dtype, [&]<class From>(From) {
       const Convert<To, From> f = {static_cast<To*>(to), static_cast<const From*>(from)};
-      each_element<8>(1, n, fits_vectors<8>(0, f.y, f.x), f);
+      each_element<8>(1, N * C, fits_vectors<8>(0, f.y, f.x), f);
     });
   });
 }
 
 void fill(void* memory, Dtype dtype, double value, int64_t n) {
-  by_type("fill", dtype, [&]<class T>(T) {
-    const Fill<T> f = {static_cast<T*>(memory), static_cast<float>(value)};
-    each_element<kVector<T>>(1, n, fits_vectors<kVector<T>>(0, f.y), f);
-  });
+  const auto with = [&]<class Bits>(Bits bits) {
+    supra::convert(&bits, dtype, &value, Dtype::f64, 1);
+    each_element<1>(1, n, false, Fill<Bits>{static_cast<Bits*>(memory), bits});
+  };
+  switch (size_of(dtype)) {
+    case 1:
+      return with(uint8_t());
+    case 2:
+      return with(uint16_t());
+    case 4:
+      return with(uint32_t());
+    default:
+      return with(uint64_t());
+  }
 }
 
 void add_into(void* sum, const void* term, Dtype dtype, int64_t n) {

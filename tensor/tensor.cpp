@@ -149,7 +149,8 @@ void Tensor::copy_from(const Tensor& source) const {
     // where one side is the CPU, it converts: it knows all dtypes
     if (device_ == Device::cpu) return copy_from(source.to(Device::cpu));
     if (source.device_ == Device::cpu) return copy_from(source.to(dtype_));
-    return cuda::convert(memory_, dtype_, source.memory_, source.dtype_, numel());
+    const int64_t C = source.shape_.empty() ? 1 : source.dim(-1);
+    return cuda::convert(memory_, dtype_, source.memory_, source.dtype_, numel() / C, C);
   }
   if (!is_quantized(dtype_) && !is_quantized(source.dtype_)) {
     return convert(memory_, dtype_, source.memory_, source.dtype_, numel());

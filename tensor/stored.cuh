@@ -6,14 +6,15 @@
 
 namespace supra::cuda {
 
-// A finite half.
+#if defined(__CUDACC__)
 __device__ inline float half_to_float(uint16_t half) {
-  const uint32_t exponent = half >> 10 & 31, mantissa = half & 1023;
-  // 2^-24 steps below the smallest normal number
-  const float magnitude = exponent ? __uint_as_float((exponent + 112) << 23 | mantissa << 13)
-                                   : static_cast<float>(mantissa) * 5.9604644775390625e-8f;
-  return half & 0x8000 ? -magnitude : magnitude;
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+  return x;
 }
+#else
+inline float half_to_float(uint16_t half) { return f16_to_f32(half); }
+#endif
 
 // Element i of a row of C; the layouts are those of tensor/quantized.h.
 __device__ inline float stored_element(const uint8_t* row, Dtype dtype, int64_t i, int64_t C) {

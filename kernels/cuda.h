@@ -1,4 +1,5 @@
 #pragma once
+#include <compare>
 #include <cstdint>
 
 #include "kernels/activation.h"
@@ -103,6 +104,46 @@ SUPRA_CU void adamw(float* w, float* m, float* v, const float* g, int64_t n, con
 constexpr int64_t kSquaresBlock = 1 << 14;
 template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
+
+// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N) + bias (N), or += without a bias; row-major, as gemm.h has it.
+// `batch` such products have their matrices *_step elements apart and no bias. The first product of a stream takes
+// 32 MB for all that follow, so it must not be captured into a graph.
+struct Product {
+  bool ta = false, tb = false;
+  int64_t M, N, K, lda, ldb, ldc;
+  int64_t batch = 1, a_step = 0, b_step = 0, c_step = 0;
+  auto operator<=>(const Product&) const = default;
+};
+// T, Out: both float, both Bf16, or Bf16 and float. Sums are f32, and float is float throughout, without TF32.
+template <class T, class Out>
+SUPRA_CU void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c,
+                   const Out* bias = nullptr);
+// From now on products that come for the first time try several algorithms and take the fastest. Off at first,
+// unless SUPRA_GEMM=timed: two runs may choose differently, and differ in their last bits.
+SUPRA_CU void time_products(bool on);
+
+// ---- rows.cu.  sums (C) += the sum over the rows of x (N,C);   y (N,C) = row (C), N times
+template <class T>
+SUPRA_CU void add_rows(float* sums, const T* x, int64_t N, int64_t C);
+template <class T>
+SUPRA_CU void repeat_row(T* y, const float* row, int64_t N, int64_t C);
+
+// ---- cross_entropy.cu
+struct CrossEntropy {
+  int64_t N, O;
+  float z_loss, weight, teacher_weight;
+};
+// losses (N): =   dx (N,O): = weight * dy[0] times the gradient, may be x; either may be null. x, teacher (N,O)
+// targets (N): negative ones are left out, with 0 for loss and gradient. teacher: null where teacher_weight is 0;
+// dy: null is 1.   T, D: both float, both Bf16, or float and Bf16.
+template <class T, class D>
+SUPRA_CU void cross_entropy(float* losses, D* dx, const T* x, const float* teacher, const int32_t* targets,
+                            const float* dy, const CrossEntropy& n);
+// sum[0] = factor * the sum of x (N)
+SUPRA_CU void scaled_sum(float* sum, const float* x, int64_t N, double factor);
+// x (n) *= factor[0]
+template <class T>
+SUPRA_CU void scale_by(T* x, const float* factor, int64_t n);
 
 // ---- linear_attention.cu, linear_attention_mma.cu
 // ---- linear_attention.cu, linear_attention_mma.cu, linear_attention_bwd.cu

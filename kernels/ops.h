@@ -114,7 +114,7 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
 // ---- cross_entropy.cpp
 constexpr int32_t kIgnore = -100;
 // mean over the targets that are not kIgnore of  lse - x_target + z_loss * lse^2,  lse = log sum exp(x)
-//   logits (N,O)  targets (N) i32  ->  (1)
+//   logits (N,O)  targets (N) i32  ->  (1), f32 on the GPU; targets are looked at on the CPU and may lie there
 Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss = 0);
 // Logits that linear_cross_entropy holds at once, in floats, unless 32 rows are more: 32 MB was the fastest of 8 to 64.
 constexpr int64_t kLogitsAtOnce = 1 << 23;
@@ -123,8 +123,8 @@ constexpr int64_t kLogitsAtOnce = 1 << 23;
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0);
 // Distillation (Hinton et al., arXiv 1503.02531): the loss of a row becomes
 //   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits,
-// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype. It is shown the
-// student's x of these rows.
+// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype, on the GPU in
+// f32. It is shown the student's x of these rows, of the same dtype.
 struct Distillation {
   std::function<void(int64_t first, const Tensor& student, const Tensor& logits)> teacher;
   double weight = 1;

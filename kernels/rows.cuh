@@ -1,9 +1,10 @@
 #pragma once
+#include "kernels/cuda.h"
 #include "tensor/elements.cuh"
 
 // What kernels share that sum along rows. A team of threads walks along a row; narrow rows share a block, and
 // a warp: blockDim is teams() of tensor/elements.cuh. Sums over rows go in two stages, so that no order
-// depends on luck: every block adds up its rows, add_rows() the blocks.
+// depends on luck: every block adds up its rows, add_rows() of cuda.h the blocks.
 
 namespace supra::cuda {
 
@@ -24,8 +25,5 @@ __device__ inline float team_sum(float x, float* scratch) {
   __syncthreads();
   return x;
 }
-
-// sum (C) += the sum over the rows of partial (rows, C), in order
-void add_rows(float* sum, const float* partial, int64_t rows, int64_t C);
 
 }  // namespace supra::cuda

@@ -12,6 +12,7 @@
 #include "tools/png.h"
 #include "tools/stroke_font.h"
 #include "tools/ticks.h"
+#include "tools/training_log.h"
 
 namespace supra {
 namespace {
@@ -321,6 +322,23 @@ TEST_F(PlotRuns, AStageThatEndsIsMarked) {
   };
   EXPECT_NE(picture("distill"), picture("transfer"));
   EXPECT_EQ(picture("distill"), picture("text"));
+}
+
+// A log from before there were stages, of a run that goes on behind its first step.
+TEST_F(PlotRuns, OldLogsGoOn) {
+  const Path path = log("run.csv", "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll\n1,64,1,5,1,1e-3,64,\n2,128,2,4,1,1e-3,64,3\n");
+  TrainStep step;
+  step.step = 2;
+  step.tokens = 128;
+  step.loss = 4.5;
+  step.stage = "text";
+  TrainingLog log(path);
+  log.start(1);
+  log.write(step);
+  EXPECT_EQ(read_file(path),
+            "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll,stage\n1,64,1,5,1,1e-3,64,,\n"
+            "2,128,0.000,4.5,0,0.000000e+00,0.0,,text\n");
+  plot_runs({path}, png_, {});
 }
 
 TEST_F(PlotRuns, ErrorsNameTheLine) {

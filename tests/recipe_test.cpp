@@ -125,6 +125,16 @@ TEST_F(RecipeTest, ResumesBitForBit) {
       resumed.decoder->init_weights(99);
       TrainOptions again = o;
       again.resume = true;
+      if (kind == RecipeKind::supra) {
+        TrainOptions other = again;
+        other.accumulate = 1;
+        try {
+          train(resumed, nullptr, corpus_, other, directory_.path() / "broken");
+          ADD_FAILURE() << "what carried rows remember fits no other parts";
+        } catch (const Error& error) {
+          EXPECT_NE(std::string(error.what()).find("--accumulate"), std::string::npos) << error.what();
+        }
+      }
       train(resumed, teacher_.decoder.get(), corpus_, again, directory_.path() / "broken");
       EXPECT_TRUE(same_weights(resumed, straight)) << static_cast<int>(kind) << " at " << at;
     }

@@ -237,6 +237,8 @@ int run_lab(Args& args) {
   args.parse();
   if (other.given() && lab.tokenizer == own_tokenizer) lab.tokenizer.clear();
   const std::vector<Student> students = chosen(args, lab.students);
+  CHECK(std::filesystem::exists(lab.teacher_path), "%s: there is no teacher (run make lab where supra was built, or give --teacher MODEL)",
+        lab.teacher_path.c_str());
   catch_interrupts();
 
   const auto start = std::chrono::steady_clock::now();

@@ -116,7 +116,10 @@ Panel make_panel(const std::vector<Run>& runs, const std::string& x_column, cons
   const auto is_loss = [](const std::string& column) { return column == "loss" || column == "valid_nll"; };
   const bool losses = std::all_of(wanted.begin(), wanted.end(), is_loss);
   panel.falls = losses || wanted == std::vector<std::string>{"grad_norm"};
-  if (losses && wanted.size() > 1) panel.label = "loss (nats a token)";
+  // what attention transfer makes small is no nats
+  const auto transfers = [](const Run& run) { return std::count(run.stages.begin(), run.stages.end(), "transfer") > 0; };
+  const bool mixed = std::any_of(runs.begin(), runs.end(), transfers);
+  if (losses && wanted.size() > 1) panel.label = mixed ? "loss (nats a token; transfer: relative error)" : "loss (nats a token)";
   else for (const std::string& column : wanted) panel.label += (panel.label.empty() ? "" : ", ") + column_label(column, column == wanted.back());
   for (size_t r = 0; r < runs.size(); ++r) {
     const Run& run = runs[r];

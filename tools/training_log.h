@@ -27,7 +27,9 @@ class TrainingLog {
       std::istringstream old(read_file(path_));
       std::string row;
       std::getline(old, row);
-      while (std::getline(old, row) && !old.eof() && atoll(row.c_str()) <= step) kept += row + "\n";
+      // logs had no stages once
+      const char* const stage = row.ends_with(",stage") ? "" : ",";
+      while (std::getline(old, row) && !old.eof() && atoll(row.c_str()) <= step) kept += row + stage + "\n";
     }
     write_file_atomically(path_, kept);
     file_ = fopen(path_.c_str(), "a");

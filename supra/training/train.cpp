@@ -298,6 +298,10 @@ void Run::restore_memory(const Path& checkpoint) {
   const auto file = open_memory(checkpoint);
   if (!file) return;
   const int64_t rows = o_.batch_tokens / o_.sequence / o_.accumulate;
+  const auto has = [&](size_t part) { return file->find(part_prefix(part, "student") + "positions") != nullptr; };
+  CHECK(has(memories_.size() - 1) && !has(memories_.size()),
+        "%s: what its carried rows remember stands in another number of parts than %zu (give the same --accumulate)",
+        file->path().c_str(), memories_.size());
   for (size_t i = 0; i < memories_.size(); i++) {
     const auto restore = [&](const char* whose, const Decoder* decoder, State& into) {
       const std::string prefix = part_prefix(i, whose);
@@ -330,8 +334,8 @@ void Run::resume() {
         "%s: was made with --batch-tokens %ld, this run has %ld: rows that are carried cannot become more or fewer (give the same)",
         last->c_str(), static_cast<long>(saved.batch_tokens), static_cast<long>(o_.batch_tokens));
   state_ = saved;
+  if (other_batches) state_.made_by += format("; from step %ld on: ", static_cast<long>(saved.step)) + o_.made_by;
   state_.batch_tokens = o_.batch_tokens;
-  state_.made_by = o_.made_by;
   make_optimizer();
   load_checkpoint(*last, model_, *optimizer_);
   restore_memory(*last);

@@ -59,8 +59,9 @@ EMULATOR := tests/cuda_emulator
 EMULATED := -I$(EMULATOR) -Wno-unknown-pragmas
 ifeq ($(CONFIG),cuda)
   CXXFLAGS  += -DSUPRA_CUDA
-  LDFLAGS   += -L$(dir $(NVCC))../lib64
-  LDLIBS    += -lcudart_static -lrt
+  CUDA_LIB  := $(abspath $(dir $(NVCC))../lib64)
+  LDFLAGS   += -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB)
+  LDLIBS    += -lcudart_static -lrt -lcublasLt
   NVCCFLAGS := -std=c++20 -O3 -I. -MMD -MP -DSUPRA_CUDA --expt-relaxed-constexpr -ccbin $(CXX) \
                -Xcompiler -Wall,-Wextra,-pthread $(if $(WERROR),-Werror all-warnings) \
                -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]

@@ -4,8 +4,6 @@
 #include <queue>
 #include <utility>
 
-#include "tensor/parallel.h"
-
 namespace supra {
 
 static thread_local bool recording = true;
@@ -80,17 +78,6 @@ bool will_record(std::initializer_list<Var> inputs) {
 
 void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
   if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
-}
-
-static void add_into(const Tensor& sum, const Tensor& term) {
-  const auto add = [&]<class T>(T) {
-    T* a = sum.data<T>();
-    const T* b = term.data<T>();
-    parallel_for(sum.numel(), 1 << 14, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) a[i] += b[i];
-    });
-  };
-  sum.dtype() == Dtype::f64 ? add(double()) : add(float());
 }
 
 struct Engine {
@@ -199,7 +186,7 @@ Var record(const char* name, std::vector<Var> inputs, Tensor output, Backward ba
 void backward(const Var& root, Tensor seed) {
   if (!seed.defined()) {
     CHECK(root.numel() == 1, "backward: a root of shape %s needs a gradient to start from", to_string(root.shape()).c_str());
-    seed = Tensor::full(root.shape(), 1, root.dtype());
+    seed = Tensor::full(root.shape(), 1, root.dtype(), root.value().device());
   }
   Engine::run({root}, {seed});
 }

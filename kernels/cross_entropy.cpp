@@ -2,23 +2,27 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
-#include "kernels/gemm.h"
+#include "kernels/multiply.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
 // cross_entropy: loss = mean over the rows whose target is not kIgnore of  lse - x_target + z lse^2
-//   lse = log sum exp(x)   logits x (N,O)  targets (N)  loss (1)  lse (N) f64 saved for backward.   dx: =
+//   lse = log sum exp(x)   logits x (N,O)  targets (N)  loss (1)  nothing else saved for backward.   dx: =
 //   dx = dloss / rows (softmax(x) (1 + 2 z lse) - onehot(target)); zero in ignored rows
 // The z-loss keeps lse near zero (PaLM, arXiv 2204.02311, section 5).
 //
 // linear_cross_entropy: the same of logits = h w^T, which are never there as a whole
 //   h (N,C)  w (O,C)  loss (1)  dh, dw saved for backward, where they are only multiplied by dloss
-// With a teacher's logits t, p = softmax(t):  loss of a row = (1 - a) (lse - x_target) + a sum p (log p - x + lse) + z lse^2
+// With a teacher's logits t, p = softmax(t):
+//   loss of a row = (1 - a) (lse - x_target) + a sum p (log p - x + lse) + z lse^2
 //   dx = weight (softmax(x) (1 + 2 z lse) - (1 - a) onehot(target) - a p)
 // A block of rows goes through all three products while its logits are in the cache: logits = h w^T, dh =
 // dlogits w, dw += dlogits^T h.
+//
+// On the GPU logits, losses and their sum are f32; dlogits and h may be bf16. Nothing waits for the loss.
 
 namespace supra {
 namespace cpu {
@@ -76,166 +80,165 @@ static void scaled_softmax(float* y, const float* x, double lse, double factor, 
 
 }  // namespace cpu
 
-static void check_targets(const char* op, int64_t N, int64_t O, const Tensor& targets) {
+constexpr Device gpu = Device::cuda;
+
+// Targets on the CPU, where they are looked at before anything else is done.
+static Tensor checked(const char* op, int64_t N, int64_t O, const Tensor& targets) {
   CHECK(O > 0 && targets.numel() == N, "%s: targets are %s, expected one for each of %ld rows of %ld logits",
         op, to_string(targets.shape()).c_str(), static_cast<long>(N), static_cast<long>(O));
-  const int32_t* target = targets.data<int32_t>();
+  const Tensor here = targets.to(Device::cpu);
+  const int32_t* target = here.data<int32_t>();
   for (int64_t n = 0; n < N; n++) {
     CHECK(target[n] == kIgnore || (target[n] >= 0 && target[n] < O),
           "%s: target %d in row %ld is outside of the vocabulary of %ld (kIgnore = %d leaves a row out)", op,
           target[n], static_cast<long>(n), static_cast<long>(O), kIgnore);
   }
+  return here;
 }
 
-// lse (N) f64; ignored rows stay unwritten. Without targets none is.
-static Tensor lse_of_rows(const Tensor& logits, const int32_t* target = nullptr) {
-  const int64_t O = logits.dim(-1), N = row_count(logits);
-  const Tensor lse = Tensor::empty({N}, Dtype::f64);
-  by_dtype("cross_entropy", logits.dtype(), [&]<class T>(T) {
-    parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; n++) {
-        if (!target || target[n] != kIgnore) lse.data<double>()[n] = cpu::log_sum_exp(logits.data<T>() + n * O, O);
-      }
-    });
-  });
-  return lse;
-}
-
-static double element(const Tensor& t, int64_t i) {
-  return t.dtype() == Dtype::f64 ? t.data<double>()[i] : t.data<float>()[i];
-}
-
-static void scale_in_place(const Tensor& t, double factor) {
-  by_dtype("cross_entropy", t.dtype(), [&]<class T>(T) {
-    T* x = t.data<T>();
-    for (int64_t i = 0; i < t.numel(); i++) x[i] *= static_cast<T>(factor);
-  });
-}
-
-static int64_t count_targets(const Tensor& targets) {
+// What a row has in the mean: 1 / the number of those with a target.
+static double share_of(const Tensor& targets) {
   const int32_t* target = targets.data<int32_t>();
-  return targets.numel() - std::count(target, target + targets.numel(), kIgnore);
+  const int64_t counted = targets.numel() - std::count(target, target + targets.numel(), kIgnore);
+  return counted ? 1 / static_cast<double>(counted) : 0;
 }
 
-static double loss_of_row(double lse, double x_target, double z_loss) {
-  return lse - x_target + z_loss * lse * lse;
+// (1) = factor * the sum of losses
+static Tensor total(const Tensor& losses, double factor, Dtype dtype) {
+  const Tensor loss = Tensor::empty({1}, dtype, losses.device());
+  if (losses.device() == gpu)
+    cuda::scaled_sum(loss.data<float>(gpu), losses.data<float>(gpu), losses.numel(), factor);
+  else
+    loss.fill(std::accumulate(losses.data<double>(), losses.data<double>() + losses.numel(), 0.0) * factor);
+  return loss;
 }
 
-// dx = weight (softmax(x) (1 + 2 z lse) - onehot(target)); dx may be x.
+// Losses of rows, one at a time: f64 on the CPU.
+static Tensor empty_losses(const Tensor& rows, int64_t N) {
+  return Tensor::empty({N}, rows.device() == gpu ? Dtype::f32 : Dtype::f64, rows.device());
+}
+
+// How a row counts: the gradient is multiplied by `weight`.
+struct Weights {
+  double z_loss, weight, teacher = 0;
+};
+
+// The loss of a row, and its gradient where dx is not null; dx may be x. t: the teacher's logits, or null.
 template <class T>
-static void gradient_of_row(T* dx, const T* x, int32_t target, double lse, double z_loss, double weight,
-                            int64_t O) {
+static double differentiate_row(T* dx, const T* x, const T* t, int32_t target, int64_t O, const Weights& w) {
   if (target == kIgnore) {
-    std::fill_n(dx, O, T(0));
-    return;
+    if (dx) std::fill_n(dx, O, T(0));
+    return 0;
   }
-  cpu::scaled_softmax(dx, x, lse, weight * (1 + 2 * z_loss * lse), O);
-  dx[target] -= static_cast<T>(weight);
+  const double lse = cpu::log_sum_exp(x, O), x_target = x[target], own = 1 - w.teacher;
+  const double teacher_lse = t ? cpu::log_sum_exp(t, O) : 0;
+  double loss = own * (lse - x_target) + w.z_loss * lse * lse;
+  if (t) loss += w.teacher * (cpu::weighted_gap(t, x, teacher_lse, O) - teacher_lse + lse);
+  if (!dx) return loss;
+  cpu::scaled_softmax(dx, x, lse, w.weight * (1 + 2 * w.z_loss * lse), O);
+  if (t) cpu::add_softmax(dx, t, teacher_lse, -w.weight * w.teacher, O);
+  dx[target] -= static_cast<T>(w.weight * own);
+  return loss;
 }
 
-static Tensor cross_entropy_bwd(double weight, const Tensor& logits, const Tensor& targets, const Tensor& lse,
-                                double z_loss) {
-  const int64_t O = logits.dim(-1), N = row_count(logits);
-  const Tensor dx = empty_like(logits);
-  by_dtype("cross_entropy", logits.dtype(), [&]<class T>(T) {
-    parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; n++) {
-        gradient_of_row(dx.data<T>() + n * O, logits.data<T>() + n * O, targets.data<int32_t>()[n],
-                        lse.data<double>()[n], z_loss, weight, O);
-      }
-    });
-  });
-  return dx;
+// losses (N): =   dx (N,O): =, may be x   teacher (N,O)   dy (1), what gradients are multiplied by; each but
+// x and targets may be undefined.
+static void differentiate(const char* op, const Tensor& losses, const Tensor& dx, const Tensor& x,
+                          const Tensor& teacher, const Tensor& targets, const Tensor& dy, Weights w) {
+  const int64_t O = x.dim(-1), N = row_count(x);
+  by_device(
+      op, dx.defined() ? dx : x,
+      [&]<class T>(T) {
+        if (dy.defined()) w.weight *= dy.item();
+        T *const to = data_or_null<T>(dx), *const t = data_or_null<T>(teacher);
+        parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
+          for (int64_t n = begin; n < end; n++) {
+            const int64_t at = n * O;
+            const double loss = differentiate_row(to ? to + at : to, x.data<T>() + at, t ? t + at : t,
+                                                  targets.data<int32_t>()[n], O, w);
+            if (losses.defined()) losses.data<double>()[n] = loss;
+          }
+        });
+      },
+      [&]<class T>(T) {
+        const cuda::CrossEntropy n = {N, O, float(w.z_loss), float(w.weight), float(w.teacher)};
+        const auto go = [&]<class Logit>(Logit) {
+          cuda::cross_entropy(data_or_null<float>(losses, gpu), data_or_null<T>(dx, gpu), x.data<Logit>(gpu),
+                              data_or_null<float>(teacher, gpu), targets.data<int32_t>(gpu),
+                              data_or_null<float>(dy, gpu), n);
+        };
+        x.dtype() == Dtype::f32 ? go(float()) : go(T());
+      });
 }
 
 Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
   const Tensor& x = logits.value();
-  check_targets("cross_entropy", row_count(x), x.dim(-1), targets);
-  const int32_t* target = targets.data<int32_t>();
-  const Tensor lse = lse_of_rows(x, target);
-  const int64_t O = x.dim(-1), counted = count_targets(targets);
-  const double share = counted ? 1 / static_cast<double>(counted) : 0;
-  double sum = 0;
-  for (int64_t n = 0; n < row_count(x); n++) {
-    if (target[n] != kIgnore)
-      sum += loss_of_row(lse.data<double>()[n], element(x, n * O + target[n]), z_loss);
-  }
-  const Tensor loss = Tensor::full({1}, sum * share, x.dtype());
+  const Tensor here = checked("cross_entropy", row_count(x), x.dim(-1), targets), there = here.to(x.device());
+  const double share = share_of(here);
+  const Tensor losses = empty_losses(x, here.numel());
+  differentiate("cross_entropy", losses, {}, x, {}, there, {}, {z_loss, 1});
+  const Tensor loss = total(losses, share, sum_dtype(x.dtype()));
   return record("cross_entropy", {logits}, loss, [=, x = x](const Tensor& dy, Grads& grads) {
-    grads.give(0, cross_entropy_bwd(dy.item() * share, x, targets, lse, z_loss));
+    const Tensor dx = empty_like(x);
+    differentiate("cross_entropy", {}, dx, x, {}, there, dy, {z_loss, share});
+    grads.give(0, dx);
   });
-}
-
-// Turns rows of logits into their gradients and returns the sum of their losses; teacher: as many rows, or null.
-template <class T>
-static double differentiate_rows(T* logits, const T* teacher, const int32_t* target, int64_t N, int64_t O,
-                                 double z_loss, double weight, double teacher_weight) {
-  std::vector<double> losses(N);
-  parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      T* x = logits + n * O;
-      if (target[n] == kIgnore) {
-        std::fill_n(x, O, T(0));
-        continue;
-      }
-      const double lse = cpu::log_sum_exp(x, O), x_target = x[target[n]], own = 1 - teacher_weight;
-      losses[n] = own * (lse - x_target) + z_loss * lse * lse;
-      if (!teacher) {
-        gradient_of_row(x, x, target[n], lse, z_loss, weight, O);
-        continue;
-      }
-      const T* t = teacher + n * O;
-      const double teacher_lse = cpu::log_sum_exp(t, O);
-      losses[n] += teacher_weight * (cpu::weighted_gap(t, x, teacher_lse, O) - teacher_lse + lse);
-      cpu::scaled_softmax(x, x, lse, weight * (1 + 2 * z_loss * lse), O);
-      cpu::add_softmax(x, t, teacher_lse, -weight * teacher_weight, O);
-      x[target[n]] -= static_cast<T>(weight * own);
-    }
-  });
-  return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss) {
   return linear_cross_entropy(h, w, targets, z_loss, {{}, 0});
 }
 
+// t *= factor (1), without a wait for a factor on the GPU
+static void scale_in_place(const Tensor& t, const Tensor& factor) {
+  by_device(
+      "linear_cross_entropy", t,
+      [&]<class T>(T) {
+        const T by = static_cast<T>(factor.item());
+        for (int64_t i = 0; by != 1 && i < t.numel(); i++) t.data<T>()[i] *= by;
+      },
+      [&]<class T>(T) { cuda::scale_by(t.data<T>(gpu), factor.data<float>(gpu), t.numel()); });
+}
+
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss,
                          const Distillation& distillation) {
+  constexpr const char* op = "linear_cross_entropy";
   const std::string weight = to_string(w.shape());
   CHECK(w.value().rank() == 2 && h.value().rank() == 2 && h.dim(1) == w.dim(1),
         "linear_cross_entropy: weight is %s, input %s; (O,C) and (N,C) are needed", weight.c_str(),
         to_string(h.shape()).c_str());
-  const int64_t N = h.dim(0), C = h.dim(1), O = w.dim(0);
-  check_targets("linear_cross_entropy", N, O, targets);
-  const int32_t* target = targets.data<int32_t>();
-  const int64_t counted = count_targets(targets);
-  const double share = counted ? 1 / static_cast<double>(counted) : 0;
+  const Tensor& x = h.value();
+  const int64_t N = h.dim(0), O = w.dim(0);
+  const Tensor here = checked(op, N, O, targets), there = here.to(x.device());
+  const Weights weights = {z_loss, share_of(here), distillation.weight};
   const bool keep = will_record({h, w}), taught = distillation.weight > 0;
-  const Tensor dh = keep && h.requires_grad() ? empty_like(h.value()) : Tensor();
+  const Tensor dh = keep && h.requires_grad() ? empty_like(x) : Tensor();
   const Tensor dw = keep && w.requires_grad() ? empty_like(w.value()) : Tensor();
-  double sum = 0;
-  by_dtype("linear_cross_entropy", h.dtype(), [&]<class T>(T) {
-    const T *x = h.value().data<T>(), *matrix = w.value().data<T>();
-    const int64_t block = std::clamp<int64_t>(kLogitsAtOnce / O / 32 * 32, 32, std::max<int64_t>(32, N));
-    const Tensor logits = Tensor::empty({std::min(block, N), O}, h.dtype());
-    const Tensor teacher = taught ? empty_like(logits) : Tensor();
-    T* y = logits.data<T>();
-    for (int64_t n = 0; n < N; n += block) {
-      const int64_t rows = std::min(block, N - n);
-      gemm(false, true, rows, O, C, x + n * C, C, matrix, C, false, y, O);
-      if (taught) distillation.teacher(n, logits.rows(0, rows), teacher.rows(0, rows));
-      sum += differentiate_rows(y, data_or_null<T>(teacher), target + n, rows, O, z_loss, share, distillation.weight);
-      if (dh.defined()) gemm(false, false, rows, C, O, y, O, matrix, C, false, dh.data<T>() + n * C, C);
-      if (dw.defined()) gemm(true, false, O, C, rows, y, O, x + n * C, C, n > 0, dw.data<T>(), C);
-    }
-    if (dw.defined() && N == 0) dw.fill(0);
-  });
-  const Tensor loss = Tensor::full({1}, sum * share, h.dtype());
-  return record("linear_cross_entropy", {h, w}, loss, [=](const Tensor& dy, Grads& grads) {
-    const double factor = dy.item();
+  // rounded here and not once a block, where it is
+  const Tensor matrix = x.device() == gpu ? w.value().to(x.dtype()) : w.value();
+  const int64_t block = std::clamp<int64_t>(kLogitsAtOnce / O / 32 * 32, 32, std::max<int64_t>(32, N));
+  const Tensor logits = Tensor::empty({std::min(block, N), O}, sum_dtype(x.dtype()), x.device());
+  // the kernel writes gradients of one dtype over logits of the same
+  const Tensor dlogits = !keep                         ? Tensor()
+                         : logits.dtype() == x.dtype() ? logits
+                                                       : Tensor::empty(logits.shape(), x.dtype(), x.device());
+  const Tensor teacher = taught ? empty_like(logits) : Tensor(), losses = empty_losses(x, N);
+  for (int64_t n = 0; n < N; n += block) {
+    const int64_t end = std::min(n + block, N);
+    const Tensor from = x.rows(n, end), y = logits.rows(0, end - n),
+                 dy = keep ? dlogits.rows(0, end - n) : Tensor();
+    multiply(op, y, false, from, false, matrix, true);
+    if (taught) distillation.teacher(n, y, teacher.rows(0, end - n));
+    differentiate(op, losses.rows(n, end), dy, y, teacher, there.view({-1}).rows(n, end), {}, weights);
+    if (dh.defined()) multiply(op, dh.rows(n, end), false, dy, false, matrix, false);
+    if (dw.defined()) multiply(op, dw, n > 0, dy, true, from, false);
+  }
+  if (dw.defined() && N == 0) dw.fill(0);
+  const Tensor loss = total(losses, weights.weight, sum_dtype(x.dtype()));
+  return record(op, {h, w}, loss, [=](const Tensor& dy, Grads& grads) {
     const auto give = [&](size_t input, const Tensor& gradient) {
       if (!gradient.defined()) return;
-      if (factor != 1) scale_in_place(gradient, factor);
+      scale_in_place(gradient, dy);
       grads.give(input, gradient);
     };
     give(0, dh);
@@ -243,18 +246,24 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
   });
 }
 
-Tensor log_sum_exp(const Tensor& logits) { return lse_of_rows(logits); }
+Tensor log_sum_exp(const Tensor& logits) {
+  const int64_t O = logits.dim(-1), N = row_count(logits);
+  const Tensor lse = Tensor::empty({N}, Dtype::f64);
+  by_dtype("log_sum_exp", logits.dtype(), [&]<class T>(T) {
+    parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; n++)
+        lse.data<double>()[n] = cpu::log_sum_exp(logits.data<T>() + n * O, O);
+    });
+  });
+  return lse;
+}
 
 Tensor token_nll(const Tensor& logits, const Tensor& targets) {
-  check_targets("token_nll", row_count(logits), logits.dim(-1), targets);
-  const int32_t* target = targets.data<int32_t>();
-  const Tensor lse = lse_of_rows(logits, target), nll = Tensor::empty({targets.numel()});
-  for (int64_t n = 0; n < nll.numel(); n++) {
-    const double loss =
-        target[n] == kIgnore ? 0 : lse.data<double>()[n] - element(logits, n * logits.dim(-1) + target[n]);
-    nll.data<float>()[n] = static_cast<float>(loss);
-  }
-  return nll;
+  const int64_t N = row_count(logits);
+  const Tensor there = checked("token_nll", N, logits.dim(-1), targets).to(logits.device());
+  const Tensor losses = empty_losses(logits, N);
+  differentiate("token_nll", losses, {}, logits, {}, there, {}, {0, 0});
+  return losses.to(Dtype::f32);
 }
 
 }  // namespace supra

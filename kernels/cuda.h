@@ -1,6 +1,8 @@
 #pragma once
+#include <compare>
 #include <cstdint>
 
+#include "kernels/activation.h"
 #include "tensor/cuda.h"
 #include "tensor/dtype.h"
 
@@ -8,6 +10,11 @@
 // current stream (tensor/cuda.h). Formulas stand in the .cpp of the same stem, which calls these for tensors
 // on a GPU. Sums are f32 in a fixed order: the same input gives the same bits. A launch that fails throws
 // Error.
+
+namespace supra {
+struct AdamwFactors;
+struct RopeTurn;
+}  // namespace supra
 
 namespace supra::cuda {
 
@@ -20,7 +27,125 @@ template <class T>
 SUPRA_CU void rmsnorm_bwd(T* dx, float* dw, const T* dy, const T* x, const float* w, const float* rstd,
                           int64_t N, int64_t C);
 
-// ---- linear_attention.cu, linear_attention_mma.cu
+// ---- layernorm.cu.  As rmsnorm; mean, rstd (N)  w, b, dw, db (C), each or null
+template <class T>
+SUPRA_CU void layernorm_fwd(T* y, float* mean, float* rstd, const T* x, const float* w, const float* b, int64_t N,
+                            int64_t C, double eps);
+template <class T>
+SUPRA_CU void layernorm_bwd(T* dx, float* dw, float* db, const T* dy, const T* x, const float* w,
+                            const float* mean, const float* rstd, int64_t N, int64_t C);
+
+// ---- groupnorm.cu.  N groups of D elements: y, x, dx, dy (N,D)  rstd (N)
+template <class T>
+SUPRA_CU void groupnorm_fwd(T* y, float* rstd, const T* x, int64_t N, int64_t D, double eps);
+template <class T>
+SUPRA_CU void groupnorm_bwd(T* dx, const T* dy, const T* y, const float* rstd, int64_t N, int64_t D);
+
+// ---- elementwise.cu.  n elements: y = a + b; y = a b; y = factor x; y = f(x); dx = dy f'(x)
+template <class T>
+SUPRA_CU void add(T* y, const T* a, const T* b, int64_t n);
+template <class T>
+SUPRA_CU void mul(T* y, const T* a, const T* b, int64_t n);
+template <class T>
+SUPRA_CU void scale(T* y, const T* x, double factor, int64_t n);
+template <class T>
+SUPRA_CU void activation_fwd(T* y, const T* x, int64_t n, Activation f);
+template <class T>
+SUPRA_CU void activation_bwd(T* dx, const T* dy, const T* x, int64_t n, Activation f);
+
+// ---- gated.cu.  y, dy (N,F)  gate_up, dgate_up (N,2F): y = f(gate) up
+template <class T>
+SUPRA_CU void gated_fwd(T* y, const T* gate_up, int64_t N, int64_t F, Activation f);
+template <class T>
+SUPRA_CU void gated_bwd(T* dgate_up, const T* dy, const T* gate_up, int64_t N, int64_t F, Activation f);
+
+// ---- ratio.cu.  x, dx (N,V+1)  y, dy (N,V)
+template <class T>
+SUPRA_CU void divide_by_last_fwd(T* y, const T* x, int64_t N, int64_t V, double eps);
+template <class T>
+SUPRA_CU void divide_by_last_bwd(T* dx, const T* dy, const T* x, int64_t N, int64_t V, double eps);
+
+// ---- relative_error.cu.  y, t, dy (N,C)  error, target, factor (N)
+// error = sum |y - t|^2, target = sum |t|^2 of each row;  dy = factor (y - t), 0 where the factor is
+template <class T>
+SUPRA_CU void row_squares(float* error, float* target, const T* y, const T* t, int64_t N, int64_t C);
+template <class T>
+SUPRA_CU void relative_error_bwd(T* dy, const T* y, const T* t, const float* factor, int64_t N, int64_t C);
+
+// ---- layout.cu.  to (N,C) = from (N,C), columns of rows that are a stride apart; null: zeros
+template <class T>
+SUPRA_CU void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t N, int64_t C);
+// dx (N,K) = the sum of the `times` rows in a row of dy (N,times,K)
+template <class T>
+SUPRA_CU void sum_heads(T* dx, const T* dy, int64_t N, int64_t times, int64_t K);
+
+// ---- rope.cu.  x, y (N,H,K)
+template <class T>
+SUPRA_CU void rope(T* y, const T* x, const float* cosine, const float* sine, const RopeTurn& turn);
+
+// ---- embedding.cu.  y (N,C) = rows `ids` (N) of a table (O,C) of f32, bf16, f16 or quantised; NaN for an id
+// outside [0, O)
+template <class T>
+SUPRA_CU void embedding_fwd(T* y, const int32_t* ids, const void* table, Dtype dtype, int64_t N, int64_t O,
+                            int64_t C);
+// Piece p is the sum of rows order[begin[p]], ..., order[begin[p + 1] - 1] of the source; order null: the rows
+// as they stand. It is added to row target[p] of dw (O,C) or, where that is negative, becomes row
+// -1 - target[p] of partial.
+struct RowSums {
+  int64_t pieces;
+  const int32_t *order, *begin, *target;
+};
+template <class T>
+SUPRA_CU void sum_rows(float* dw, float* partial, const T* source, const RowSums& sums, int64_t C);
+
+// ---- adamw.cu.  n elements, w, m, v in place
+SUPRA_CU void adamw(float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors);
+// sums[i] = the sum of squares of elements [i, i + 1) kSquaresBlock of x, in double
+constexpr int64_t kSquaresBlock = 1 << 14;
+template <class T>
+SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
+
+// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N) + bias (N), or += without a bias; row-major, as gemm.h has it.
+// `batch` such products have their matrices *_step elements apart and no bias. The first product of a stream takes
+// 32 MB for all that follow, so it must not be captured into a graph.
+struct Product {
+  bool ta = false, tb = false;
+  int64_t M, N, K, lda, ldb, ldc;
+  int64_t batch = 1, a_step = 0, b_step = 0, c_step = 0;
+  auto operator<=>(const Product&) const = default;
+};
+// T, Out: both float, both Bf16, or Bf16 and float. Sums are f32, and float is float throughout, without TF32.
+template <class T, class Out>
+SUPRA_CU void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c,
+                   const Out* bias = nullptr);
+// From now on products that come for the first time try several algorithms and take the fastest. Off at first,
+// unless SUPRA_GEMM=timed: two runs may choose differently, and differ in their last bits.
+SUPRA_CU void time_products(bool on);
+
+// ---- rows.cu.  sums (C) += the sum over the rows of x (N,C);   y (N,C) = row (C), N times
+template <class T>
+SUPRA_CU void add_rows(float* sums, const T* x, int64_t N, int64_t C);
+template <class T>
+SUPRA_CU void repeat_row(T* y, const float* row, int64_t N, int64_t C);
+
+// ---- cross_entropy.cu
+struct CrossEntropy {
+  int64_t N, O;
+  float z_loss, weight, teacher_weight;
+};
+// losses (N): =   dx (N,O): = weight * dy[0] times the gradient, may be x; either may be null. x, teacher (N,O)
+// targets (N): negative ones are left out, with 0 for loss and gradient. teacher: null where teacher_weight is 0;
+// dy: null is 1.   T, D: both float, both Bf16, or float and Bf16.
+template <class T, class D>
+SUPRA_CU void cross_entropy(float* losses, D* dx, const T* x, const float* teacher, const int32_t* targets,
+                            const float* dy, const CrossEntropy& n);
+// sum[0] = factor * the sum of x (N)
+SUPRA_CU void scaled_sum(float* sum, const float* x, int64_t N, double factor);
+// x (n) *= factor[0]
+template <class T>
+SUPRA_CU void scale_by(T* x, const float* factor, int64_t n);
+
+// ---- linear_attention.cu, linear_attention_mma.cu, linear_attention_bwd.cu
 // Arguments as ops.h describes them: q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log_decay (H) or (B,T,H)
 // state (B,H,K,V). Two tokens of q lie q_step elements apart: q, k and v may be columns of one wider matrix.
 struct LinearAttentionSizes {
@@ -29,21 +154,72 @@ struct LinearAttentionSizes {
   bool decay_by_token;
   float scale;
 };
+// Steps [begin, end) of a row are one document. What is written for each step is zero from its end up to
+// `stop`. The first document of a row begins at 0, the last one stops at T, and each row has one at least.
+struct LinearAttentionDocument {
+  int32_t row, begin, end, stop;
+};
 template <class T>
 struct LinearAttentionInputs {
   const T *q, *k, *v;
   const float* log_decay;
-  const float* state;      // null: zeros
-  const int32_t* lengths;  // (B) steps of each row; null: T
+  const float* state;                        // null: zeros
+  const LinearAttentionDocument* documents;  // null: every row is one
+  int64_t document_count;                    // B where documents is null
   LinearAttentionSizes n;
 };
-
-// o (B,T,H,V): =   last_state (B,H,K,V): =, may be in.state.   K <= 512. Bf16 with K and V of 64 or 128 takes
-// the tensor cores: q, k, v, S enter the products as bf16, sums and S itself are f32.
 template <class T>
-SUPRA_CU void linear_attention_fwd(T* o, float* last_state, const LinearAttentionInputs<T>& in);
-// One step, T = 1: the state (B,H,K,V) in place; in.state and in.lengths are not looked at.
+struct LinearAttentionGrads {
+  T *dq, *dk, *dv;    // (B,T,H,K)  (B,T,Gk,K)  (B,T,Gv,V)
+  float* dstate;      // (B,H,K,V), or null
+  float* dlog_decay;  // (H) or (B,T,H), or null
+};
+
+// o (B,T,H,V): =, with rstd (B,T,H) normalised head by head.   last_state (B,H,K,V): =, not in.state.
+// K <= 512. Bf16 with K and V of 64 or 128 takes the tensor cores: q, k, v, S enter
+// the products as bf16, sums and S itself are f32.
+template <class T>
+SUPRA_CU void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAttentionInputs<T>& in,
+                                   double norm_eps);
+// All of grads: =. d_o (B,T,H,V) is the gradient of what fwd wrote, d_last that of last_state, or null. o and
+// rstd as fwd left them, rstd null where o was not normalised. last_state is needed for dlog_decay alone.
+// K, V <= 512.
+template <class T>
+SUPRA_CU void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, const float* d_last,
+                                   const T* o, const float* rstd, const float* last_state,
+                                   const LinearAttentionInputs<T>& in);
+// One step, T = 1: the state (B,H,K,V) in place; in.state and in.documents are not looked at.
 template <class T>
 SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in);
+
+// ---- gemv.cu.  y (N,O) = x (N,C) w(O,C)^T + bias (O) or null.   w as stored: f32, f16, bf16 or quantised
+constexpr int64_t kGemvRows = 8;  // N at most
+template <class T>
+SUPRA_CU void gemv(T* y, const T* x, const void* w, Dtype dtype, const float* bias, int64_t N, int64_t O,
+                   int64_t C);
+
+// ---- softmax_attention.cu, softmax_attention_mma.cu
+// q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H): formulas and backward in
+// softmax_attention.cpp
+struct SoftmaxAttentionSizes {
+  int64_t B, T, H, S, G, K, V;
+  int64_t window;  // S where there is none
+  float scale;
+};
+template <class T>
+struct SoftmaxAttentionInputs {
+  const T *q, *k, *v;
+  const int32_t* first;      // (B)
+  const int32_t* documents;  // (B,T): where the document of each query begins among the keys; null: at 0
+  SoftmaxAttentionSizes n;
+};
+
+// Bf16 with K = V of 64 or 128 takes the tensor cores: probabilities and their gradients enter the products
+// as bf16, sums are f32. Others: K + V up to about 500, what shared memory holds.   o, lse, dq, dk, dv: =
+template <class T>
+SUPRA_CU void softmax_attention_fwd(T* o, float* lse, const SoftmaxAttentionInputs<T>& in);
+template <class T>
+SUPRA_CU void softmax_attention_bwd(T* dq, T* dk, T* dv, const T* d_o, const T* o, const float* lse,
+                                    const SoftmaxAttentionInputs<T>& in);
 
 }  // namespace supra::cuda

@@ -2,6 +2,7 @@
 #include <numbers>
 
 #include "kernels/activation.h"
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"
@@ -94,34 +95,44 @@ static void activation_bwd(float* dx, const float* dy, const float* x, int64_t n
 
 }  // namespace cpu
 
-// y of x's shape: f(y, x, at, n) makes a stretch of n elements, which begins at element `at` of every tensor.
-template <class F>
-static Tensor elementwise(const char* op, const Tensor& x, F f) {
+constexpr Device kGpu = Device::cuda;
+
+// y of x's shape: cpu(y, x, at, n) makes a stretch of n elements, which begins at element `at` of every tensor,
+// gpu(y, x, n) all of them.
+template <class Cpu, class Gpu>
+static Tensor elementwise(const char* op, const Tensor& x, Cpu cpu, Gpu gpu) {
   const Tensor y = empty_like(x);
-  by_dtype(op, x.dtype(), [&]<class T>(T) {
-    parallel_for(y.numel(), row_grain(1), [&](int64_t begin, int64_t end) {
-      f(y.data<T>() + begin, x.data<T>() + begin, begin, end - begin);
-    });
-  });
+  const int64_t n = y.numel();
+  by_device(
+      op, x,
+      [&]<class T>(T) {
+        parallel_for(n, row_grain(1), [&](int64_t begin, int64_t end) {
+          cpu(y.data<T>() + begin, x.data<T>() + begin, begin, end - begin);
+        });
+      },
+      [&]<class T>(T) { gpu(y.data<T>(kGpu), x.data<T>(kGpu), n); });
   return y;
 }
 
 static Tensor product(const Tensor& a, const Tensor& b) {
-  return elementwise("mul", a, [&]<class T>(T* y, const T* x, int64_t at, int64_t n) {
-    cpu::mul(y, x, b.data<T>() + at, n);
-  });
+  return elementwise(
+      "mul", a,
+      [&]<class T>(T* y, const T* x, int64_t at, int64_t n) { cpu::mul(y, x, b.data<T>() + at, n); },
+      [&]<class T>(T* y, const T* x, int64_t n) { cuda::mul(y, x, b.data<T>(kGpu), n); });
 }
 
 static Tensor multiple(const Tensor& x, double factor) {
-  return elementwise("scale", x,
-                     [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::scale(y, x, factor, n); });
+  return elementwise(
+      "scale", x, [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::scale(y, x, factor, n); },
+      [=]<class T>(T* y, const T* x, int64_t n) { cuda::scale(y, x, factor, n); });
 }
 
 Var add(const Var& a, const Var& b) {
   check_shape("add", "b", b.shape(), a.shape());
-  const Tensor y = elementwise("add", a.value(), [&]<class T>(T* y, const T* x, int64_t at, int64_t n) {
-    cpu::add(y, x, b.value().data<T>() + at, n);
-  });
+  const Tensor y = elementwise(
+      "add", a.value(),
+      [&]<class T>(T* y, const T* x, int64_t at, int64_t n) { cpu::add(y, x, b.value().data<T>() + at, n); },
+      [&]<class T>(T* y, const T* x, int64_t n) { cuda::add(y, x, b.value().data<T>(kGpu), n); });
   return record("add", {a, b}, y, [](const Tensor& dy, Grads& grads) {
     grads.give(0, dy);
     grads.give(1, dy);
@@ -144,11 +155,17 @@ Var scale(const Var& x, double factor) {
 
 static Var activation(const char* op, const Var& x, Activation f) {
   const Tensor y = elementwise(
-      op, x.value(), [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::activation_fwd(y, x, n, f); });
+      op, x.value(), [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::activation_fwd(y, x, n, f); },
+      [=]<class T>(T* y, const T* x, int64_t n) { cuda::activation_fwd(y, x, n, f); });
   return record(op, {x}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
-    grads.give(0, elementwise(op, x, [&]<class T>(T* dx, const T* x, int64_t at, int64_t n) {
-                 cpu::activation_bwd(dx, dy.data<T>() + at, x, n, f);
-               }));
+    grads.give(0, elementwise(
+                      op, x,
+                      [&]<class T>(T* dx, const T* x, int64_t at, int64_t n) {
+                        cpu::activation_bwd(dx, dy.data<T>() + at, x, n, f);
+                      },
+                      [&]<class T>(T* dx, const T* x, int64_t n) {
+                        cuda::activation_bwd(dx, dy.data<T>(kGpu), x, n, f);
+                      }));
   });
 }
 

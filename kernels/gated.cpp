@@ -1,4 +1,5 @@
 #include "kernels/activation.h"
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"
@@ -44,20 +45,28 @@ static Var gated(const char* op, const Var& gate_up, Activation f) {
         "%s: input is %s, the last dimension holds gate and up and must be even", op,
         to_string(shape).c_str());
   const int64_t F = shape.back() /= 2, N = row_count(gate_up.value());
-  const Tensor y = Tensor::empty(shape, gate_up.dtype());
-  by_dtype(op, y.dtype(), [&, in = gate_up.value()]<class T>(T) {
-    parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
-      cpu::gated_fwd(y.data<T>() + begin * F, in.data<T>() + begin * 2 * F, end - begin, F, f);
-    });
-  });
+  constexpr Device gpu = Device::cuda;
+  const Tensor& in = gate_up.value();
+  const Tensor y = Tensor::empty(shape, in.dtype(), in.device());
+  by_device(
+      op, in,
+      [&]<class T>(T) {
+        parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
+          cpu::gated_fwd(y.data<T>() + begin * F, in.data<T>() + begin * 2 * F, end - begin, F, f);
+        });
+      },
+      [&]<class T>(T) { cuda::gated_fwd(y.data<T>(gpu), in.data<T>(gpu), N, F, f); });
   return record(op, {gate_up}, y, [=, in = gate_up.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(in);
-    by_dtype(op, in.dtype(), [&]<class T>(T) {
-      parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
-        cpu::gated_bwd(dx.data<T>() + begin * 2 * F, dy.data<T>() + begin * F, in.data<T>() + begin * 2 * F,
-                       end - begin, F, f);
-      });
-    });
+    by_device(
+        op, in,
+        [&]<class T>(T) {
+          parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
+            cpu::gated_bwd(dx.data<T>() + begin * 2 * F, dy.data<T>() + begin * F,
+                           in.data<T>() + begin * 2 * F, end - begin, F, f);
+          });
+        },
+        [&]<class T>(T) { cuda::gated_bwd(dx.data<T>(gpu), dy.data<T>(gpu), in.data<T>(gpu), N, F, f); });
     grads.give(0, dx);
   });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
@@ -76,6 +77,18 @@ void multiply_stored(const Tensor& y, const Tensor& x, const Tensor& w, bool acc
         name(dtype), name(x.dtype()));
   const auto multiply = M <= kFewRows ? multiply_few : multiply_many;
   multiply(y.data<float>(), x.data<float>(), M, w, accumulate);
+}
+
+bool multiply_few_on_gpu(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) {
+  constexpr Device gpu = Device::cuda;
+  if (x.device() != gpu || row_count(x) > cuda::kGemvRows) return false;
+  by_device(
+      "linear", x, [](auto) {},
+      [&]<class T>(T) {
+        cuda::gemv(y.data<T>(gpu), x.data<T>(gpu), w.raw(gpu), w.dtype(), data_or_null<float>(bias, gpu), row_count(x),
+                   w.dim(0), w.dim(1));
+      });
+  return true;
 }
 
 }  // namespace supra

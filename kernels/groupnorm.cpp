@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"
@@ -58,15 +59,24 @@ Var groupnorm(const Var& x, int64_t groups, double eps) {
   CHECK(groups > 0 && C % groups == 0, "groupnorm: a row of %ld does not divide into %ld groups",
         static_cast<long>(C), static_cast<long>(groups));
   const int64_t N = row_count(x.value()) * groups, D = C / groups;
-  const Tensor y = empty_like(x.value()), rstd = Tensor::empty({N}, x.dtype());
-  by_dtype("groupnorm", x.dtype(), [&]<class T>(T) {
-    cpu::groupnorm_fwd(y.data<T>(), rstd.data<T>(), x.value().data<T>(), N, D, eps);
-  });
+  constexpr Device gpu = Device::cuda;
+  const Tensor y = empty_like(x.value()), rstd = Tensor::empty({N}, sum_dtype(x.dtype()), y.device());
+  by_device(
+      "groupnorm", x.value(),
+      [&]<class T>(T) {
+        cpu::groupnorm_fwd(y.data<T>(), rstd.data<T>(), x.value().data<T>(), N, D, eps);
+      },
+      [&]<class T>(T) {
+        cuda::groupnorm_fwd(y.data<T>(gpu), rstd.data<float>(gpu), x.value().data<T>(gpu), N, D, eps);
+      });
   return record("groupnorm", {x}, y, [=](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(y);
-    by_dtype("groupnorm", y.dtype(), [&]<class T>(T) {
-      cpu::groupnorm_bwd(dx.data<T>(), dy.data<T>(), y.data<T>(), rstd.data<T>(), N, D);
-    });
+    by_device(
+        "groupnorm", y,
+        [&]<class T>(T) { cpu::groupnorm_bwd(dx.data<T>(), dy.data<T>(), y.data<T>(), rstd.data<T>(), N, D); },
+        [&]<class T>(T) {
+          cuda::groupnorm_bwd(dx.data<T>(gpu), dy.data<T>(gpu), y.data<T>(gpu), rstd.data<float>(gpu), N, D);
+        });
     grads.give(0, dx);
   });
 }

@@ -1,3 +1,4 @@
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
 #include "tensor/parallel.h"
@@ -7,53 +8,68 @@
 namespace supra {
 namespace {
 
-// A block of columns of a matrix, in the middle of its wider rows.
-template <class T>
+constexpr Device kGpu = Device::cuda;
+
+// Columns [first, first + C) of a matrix, in the middle of its wider rows; an undefined matrix is all zeros.
 struct Columns {
-  T* data;
-  int64_t stride;
+  const Tensor& matrix;
+  int64_t first = 0;
+
+  int64_t stride() const { return matrix.defined() ? matrix.dim(-1) : 0; }
+  template <class T>
+  T* data(Device on) const {
+    return matrix.defined() ? matrix.data<T>(on) + first : nullptr;
+  }
 };
 
-// to (N,C) = from (N,C), or zeros where `from` is null
+namespace cpu {
+
 template <class T>
-void copy_columns(Columns<T> to, Columns<const T> from, int64_t N, int64_t C) {
+void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t N, int64_t C) {
   parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
-      T* out = to.data + row * to.stride;
-      if (from.data)
-        std::copy_n(from.data + row * from.stride, C, out);
+      if (from)
+        std::copy_n(from + row * from_stride, C, to + row * to_stride);
       else
-        std::fill_n(out, C, T(0));
+        std::fill_n(to + row * to_stride, C, T(0));
     }
   });
 }
 
-int64_t last(const Tensor& t) { return t.dim(-1); }
+}  // namespace cpu
+
+// N rows of C columns
+void copy_columns(const char* op, const Columns& to, const Columns& from, int64_t N, int64_t C) {
+  by_device(
+      op, to.matrix,
+      [&]<class T>(T) {
+        constexpr Device cpu = Device::cpu;
+        cpu::copy_columns<T>(to.data<T>(cpu), to.stride(), from.data<T>(cpu), from.stride(), N, C);
+      },
+      [&]<class T>(T) {
+        cuda::copy_columns<T>(to.data<T>(kGpu), to.stride(), from.data<T>(kGpu), from.stride(), N, C);
+      });
+}
 
 // wide (N, sum of widths) = the parts side by side; an undefined part gives zeros
 void join(const char* op, const Tensor& wide, std::span<const Tensor> parts,
           const std::vector<int64_t>& widths) {
-  by_dtype(op, wide.dtype(), [&]<class T>(T) {
-    T* out = wide.data<T>();
-    for (size_t i = 0; i < parts.size(); out += widths[i++]) {
-      copy_columns<T>({out, last(wide)}, {data_or_null<T>(parts[i]), widths[i]}, row_count(wide),
-                      widths[i]);
-    }
-  });
+  int64_t first = 0;
+  for (size_t i = 0; i < parts.size(); first += widths[i++]) {
+    copy_columns(op, {wide, first}, {parts[i]}, row_count(wide), widths[i]);
+  }
 }
 
 std::vector<Tensor> split(const char* op, const Tensor& wide, const std::vector<int64_t>& widths) {
   std::vector<Tensor> parts;
-  by_dtype(op, wide.dtype(), [&]<class T>(T) {
-    const T* in = wide.data<T>();
-    for (int64_t width : widths) {
-      Shape shape = wide.shape();
-      shape.back() = width;
-      parts.push_back(Tensor::empty(shape, wide.dtype()));
-      copy_columns<T>({parts.back().data<T>(), width}, {in, last(wide)}, row_count(wide), width);
-      in += width;
-    }
-  });
+  int64_t first = 0;
+  for (int64_t width : widths) {
+    Shape shape = wide.shape();
+    shape.back() = width;
+    parts.push_back(Tensor::empty(shape, wide.dtype(), wide.device()));
+    copy_columns(op, {parts.back()}, {wide, first}, row_count(wide), width);
+    first += width;
+  }
   return parts;
 }
 
@@ -63,6 +79,12 @@ std::vector<Tensor> split(const char* op, const Tensor& wide, const std::vector<
 Var reshape(const Var& x, Shape shape) {
   return record("reshape", {x}, x.value().view(std::move(shape)),
                 [before = x.shape()](const Tensor& dy, Grads& grads) { grads.give(0, dy.view(before)); });
+}
+
+Var cast(const Var& x, Dtype dtype) {
+  if (x.dtype() == dtype) return x;
+  return record("cast", {x}, x.value().to(dtype),
+                [before = x.dtype()](const Tensor& dy, Grads& grads) { grads.give(0, dy.to(before)); });
 }
 
 std::vector<Var> split_columns(const Var& x, const std::vector<int64_t>& widths) {
@@ -95,7 +117,7 @@ Var concat_columns(const std::vector<Var>& parts) {
     check_shape("concat_columns", "a part", part.shape(), expected);
     shape.back() += widths.back();
   }
-  const Tensor y = Tensor::empty(shape, parts[0].dtype());
+  const Tensor y = Tensor::empty(shape, parts[0].dtype(), parts[0].value().device());
   join("concat_columns", y, values, widths);
   return record("concat_columns", parts, y, [widths](const Tensor& dy, Grads& grads) {
     const std::vector<Tensor> slices = split("concat_columns", dy, widths);
@@ -112,26 +134,25 @@ Var repeat_heads(const Var& x, int64_t times) {
   Shape shape = x.shape();
   shape[2] *= times;
   const int64_t K = shape[3], N = row_count(x.value());
-  const Tensor y = Tensor::empty(shape, x.dtype());
-  by_dtype("repeat_heads", x.dtype(), [&, in = x.value()]<class T>(T) {
-    for (int64_t i = 0; i < times; i++) {
-      copy_columns<T>({y.data<T>() + i * K, times * K}, {in.data<T>(), K}, N, K);
-    }
-  });
+  const Tensor y = Tensor::empty(shape, x.dtype(), x.value().device()), rows = y.view({N, times * K});
+  for (int64_t i = 0; i < times; i++) copy_columns("repeat_heads", {rows, i * K}, {x.value()}, N, K);
   return record("repeat_heads", {x}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x);
-    by_dtype("repeat_heads", x.dtype(), [&]<class T>(T) {
-      parallel_for(N, row_grain(times * K), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; row++) {
-          T* sum = dx.data<T>() + row * K;
-          const T* term = dy.data<T>() + row * times * K;
-          std::copy_n(term, K, sum);
-          for (int64_t i = 1; i < times; i++) {
-            for (int64_t k = 0; k < K; k++) sum[k] += term[i * K + k];
-          }
-        }
-      });
-    });
+    by_device(
+        "repeat_heads", x,
+        [&]<class T>(T) {
+          parallel_for(N, row_grain(times * K), [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; row++) {
+              T* sum = dx.data<T>() + row * K;
+              const T* term = dy.data<T>() + row * times * K;
+              std::copy_n(term, K, sum);
+              for (int64_t i = 1; i < times; i++) {
+                for (int64_t k = 0; k < K; k++) sum[k] += term[i * K + k];
+              }
+            }
+          });
+        },
+        [&]<class T>(T) { cuda::sum_heads(dx.data<T>(kGpu), dy.data<T>(kGpu), N, times, K); });
     grads.give(0, dx);
   });
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cuda.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
@@ -18,7 +19,8 @@
 // At a cut g_t is 0: a document sees nothing of the one before it. The reference walks these lines as they
 // stand. The fast code takes document by document, in chunks of steps, and saves the state that enters each
 // but a document's first. With a norm, o goes through groupnorm (groupnorm.cpp), a group a head; the fast
-// code does it in place and saves y and rstd (B,T,H).
+// code does it in place and saves y and rstd (B,T,H). The GPU's code saves no states: each gradient is a
+// linear attention, too (linear_attention.cuh).
 
 namespace supra {
 namespace {
@@ -257,12 +259,48 @@ Tensor sum_of_steps(const Tensor& by_token) {
   return total;
 }
 
+constexpr Device gpu = Device::cuda;
+
+// (documents,4) as LinearAttentionDocument has it; undefined where every row is one document of T steps.
+Tensor documents_on_gpu(const Sizes& n) {
+  CHECK(n.T < INT32_MAX, "linear_attention: rows of %ld steps, the GPU takes fewer than 2^31",
+        static_cast<long>(n.T));
+  const auto is_whole = [&](int64_t length) { return length == n.T; };
+  if (n.cuts.empty() && std::all_of(n.lengths.begin(), n.lengths.end(), is_whole)) return {};
+  std::vector<int32_t> all;
+  const auto rows = segments("linear_attention", n.cuts, n.lengths);
+  for (size_t b = 0; b < rows.size(); b++) {
+    for (const Segment& s : rows[b]) {
+      const int64_t stop = &s == &rows[b].back() ? n.T : s.end;
+      for (int64_t x : {static_cast<int64_t>(b), s.begin, s.end, stop})
+        all.push_back(static_cast<int32_t>(x));
+    }
+  }
+  return Tensor::of(all, {static_cast<int64_t>(all.size() / 4), 4}).to(gpu);
+}
+
+template <class T>
+cuda::LinearAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& k, const Tensor& v,
+                                             const Tensor& log_decay, const Tensor& state,
+                                             const Tensor& documents, const Sizes& n) {
+  return {q.data<T>(gpu),
+          k.data<T>(gpu),
+          v.data<T>(gpu),
+          log_decay.data<float>(gpu),
+          data_or_null<float>(state, gpu),
+          documents.defined() ? static_cast<cuda::LinearAttentionDocument*>(documents.raw(gpu)) : nullptr,
+          documents.defined() ? documents.dim(0) : n.B,
+          {n.B, n.T, n.H, n.Gk, n.Gv, n.K, n.V, n.H * n.K, n.Gk * n.K, n.Gv * n.V, n.decay_by_token,
+           static_cast<float>(n.scale)}};
+}
+
 }  // namespace
 
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state, const std::vector<int64_t>& lengths, double norm_eps,
                                  const Cuts& cuts) {
-  const Dtype dtype = q.dtype();
+  const Dtype dtype = q.dtype(), wide = sum_dtype(dtype);
+  const Device device = q.value().device();
   if (norm_eps > 0 && dtype == Dtype::f64) {
     const LinearAttention plain = linear_attention(q, k, v, log_decay, scale, state, lengths, 0, cuts);
     const Shape rows = {-1, q.dim(2) * v.dim(3)};
@@ -271,35 +309,59 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
   const Tensor first = state.defined() ? state.value() : Tensor();
   const Sizes n = check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale,
                         lengths, cuts);
-  // the fast code writes every step there is; the reference adds, and steps beyond a row's length are zero
-  const bool zeros = dtype == Dtype::f64 || std::any_of(n.lengths.begin(), n.lengths.end(),
-                                                        [&](int64_t length) { return length < n.T; });
+  // the fast code writes every step there is, the GPU's those beyond a row's length, too; the reference adds
+  const bool zeros = dtype == Dtype::f64 ||
+                     (device == Device::cpu && std::any_of(n.lengths.begin(), n.lengths.end(),
+                                                           [&](int64_t length) { return length < n.T; }));
   const auto blank = [=](const Shape& shape) {
-    return zeros ? Tensor::zeros(shape, dtype) : Tensor::empty(shape, dtype);
+    return zeros ? Tensor::zeros(shape, dtype) : Tensor::empty(shape, dtype, device);
   };
   const bool keep = will_record({q, k, v, log_decay, state});
-  const Tensor o = blank({n.B, n.T, n.H, n.V}), last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
-  const Tensor states =
-      keep && dtype == Dtype::f32 ? Tensor::empty({n.B, n.H, n.saved(), n.K, n.V}) : Tensor();
-  const Tensor rstd = norm_eps > 0 ? Tensor::empty({n.B, n.T, n.H}) : Tensor();
-  const Normed norm = {data_or_null<float>(rstd), static_cast<float>(norm_eps), nullptr};
-  by_dtype("linear_attention", dtype, [&]<class T>(T) {
-    fwd(o.data<T>(), last.data<T>(), data_or_null<T>(states),
-        inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first), norm, n);
-  });
+  const Tensor o = blank({n.B, n.T, n.H, n.V}), last = Tensor::empty({n.B, n.H, n.K, n.V}, wide, device);
+  const Tensor states = keep && dtype == Dtype::f32 && device == Device::cpu
+                            ? Tensor::empty({n.B, n.H, n.saved(), n.K, n.V})
+                            : Tensor();
+  const Tensor rstd = norm_eps > 0 ? Tensor::empty({n.B, n.T, n.H}, Dtype::f32, device) : Tensor();
+  const Tensor documents = device == gpu ? documents_on_gpu(n) : Tensor();
+  by_device(
+      "linear_attention", q.value(),
+      [&]<class T>(T) {
+        fwd(o.data<T>(), last.data<T>(), data_or_null<T>(states),
+            inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first),
+            {data_or_null<float>(rstd), static_cast<float>(norm_eps), nullptr}, n);
+      },
+      [&]<class T>(T) {
+        cuda::linear_attention_fwd(
+            o.data<T>(gpu), data_or_null<float>(rstd, gpu), last.data<float>(gpu),
+            inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, n),
+            norm_eps);
+      });
 
   auto backward = [=, q = q.value(), k = k.value(), v = v.value(), log_decay = log_decay.value()](
                       std::span<const Tensor> dy, Grads& grads) {
-    const Tensor d_o = dy[0].defined() ? dy[0] : Tensor::zeros({n.B, n.T, n.H, n.V}, dtype);
-    const Tensor dstate = dy[1].defined() ? dy[1].clone() : Tensor::zeros({n.B, n.H, n.K, n.V}, dtype);
+    const Tensor d_o = dy[0].defined() ? dy[0] : Tensor::zeros({n.B, n.T, n.H, n.V}, dtype, device);
     const Tensor dq = blank(q.shape()), dk = blank(k.shape()), dv = blank(v.shape());
-    Tensor ddecay = grads.needs(3) ? Tensor::zeros({n.B, n.T, n.H}, dtype) : Tensor();
-    const Normed back = {data_or_null<float>(rstd), norm.eps, rstd.defined() ? o.data<float>() : nullptr};
-    by_dtype("linear_attention", dtype, [&]<class T>(T) {
-      bwd({dq.data<T>(), dk.data<T>(), dv.data<T>(), dstate.data<T>(), data_or_null<T>(ddecay)},
-          d_o.data<T>(), data_or_null<T>(states), inputs<T>(q, k, v, log_decay, first), back, n);
-      if (ddecay.defined() && !n.decay_by_token) ddecay = sum_of_steps<T>(ddecay);
-    });
+    Tensor dstate, ddecay;
+    by_device(
+        "linear_attention", q,
+        [&]<class T>(T) {
+          dstate = dy[1].defined() ? dy[1].clone() : Tensor::zeros(last.shape(), dtype);
+          if (grads.needs(3)) ddecay = Tensor::zeros({n.B, n.T, n.H}, dtype);
+          const Normed norm = {data_or_null<float>(rstd), static_cast<float>(norm_eps),
+                               rstd.defined() ? o.data<float>() : nullptr};
+          bwd({dq.data<T>(), dk.data<T>(), dv.data<T>(), dstate.data<T>(), data_or_null<T>(ddecay)},
+              d_o.data<T>(), data_or_null<T>(states), inputs<T>(q, k, v, log_decay, first), norm, n);
+          if (ddecay.defined() && !n.decay_by_token) ddecay = sum_of_steps<T>(ddecay);
+        },
+        [&]<class T>(T) {
+          if (grads.needs(4)) dstate = empty_like(last);
+          if (grads.needs(3)) ddecay = empty_like(log_decay);
+          cuda::linear_attention_bwd({dq.data<T>(gpu), dk.data<T>(gpu), dv.data<T>(gpu),
+                                      data_or_null<float>(dstate, gpu), data_or_null<float>(ddecay, gpu)},
+                                     d_o.data<T>(gpu), data_or_null<float>(dy[1], gpu), o.data<T>(gpu),
+                                     data_or_null<float>(rstd, gpu), last.data<float>(gpu),
+                                     inputs_on_gpu<T>(q, k, v, log_decay, first, documents, n));
+        });
     grads.give(0, dq);
     grads.give(1, dk);
     grads.give(2, dv);
@@ -316,8 +378,17 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
   const Sizes n = check("linear_attention_step", q, k, v, log_decay, state, scale, {}, {});
   CHECK(n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
         static_cast<long>(n.T));
+  const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device());
+  if (q.device() == gpu) {
+    by_device(
+        "linear_attention_step", q, [](auto) {},
+        [&]<class T>(T) {
+          cuda::linear_attention_step(o.data<T>(gpu), state.data<float>(gpu),
+                                      inputs_on_gpu<T>(q, k, v, log_decay, state, {}, n));
+        });
+    return o;
+  }
   const Inputs<float> in = inputs<float>(q, k, v, log_decay, state);
-  const Tensor o = Tensor::empty({n.B, 1, n.H, n.V});
   float *y = o.data<float>(), *S = state.data<float>();
   parallel_for(n.B * n.H, 1 + 16384 / (1 + n.K * n.V), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {

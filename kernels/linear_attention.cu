@@ -1,98 +1,220 @@
 #include <type_traits>
 
 #include "kernels/linear_attention.cuh"
+#include "tensor/tensor.h"
 
-// Linear attention on the GPU for any type and size: the chunked forward without tensor cores, and the step
-// that decodes. Formulas: linear_attention.cpp; the matrices of a chunk: linear_attention.simd.cpp.
+// Linear attention on the GPU for any type and size: the sweep without tensor cores, and the step that
+// decodes. Formulas: linear_attention.cpp; the matrices of a chunk: linear_attention.simd.cpp.
 
 namespace supra::cuda {
 
-constexpr int kChunk = 32;  // steps, and columns of V that a block takes
+constexpr int kChunk = 32;  // steps, columns of V that a block takes, columns of K that it looks at at once
 constexpr int kWarps = 8;
+constexpr int kEach = kChunk / kWarps;  // rows of a chunk that a warp takes: every eighth
 constexpr int64_t kLargestK = 512;
 
-// Shared memory of a chunk. Rows of q and k have an odd pitch: lanes that read down a column meet no bank
-// twice.
+// Shared memory of a chunk: 80 KB where K is 512, which every GPU has. Rows of q and k have an odd pitch:
+// lanes that read down a column meet no bank twice.
 struct ChunkMemory {
-  double* log_decay;  // (chunk) sums of log g from the chunk's first step to each
-  float *q, *k;       // (chunk, K+1)
-  float *v, *p;       // (chunk, 32): the block's columns of V, and the weights of its keys
-  float* state;       // (K, 32)
+  static constexpr int kPitch = kChunk + 1, kTile = kChunk * kChunk;
 
-  __device__ explicit ChunkMemory(int K) {
+  double* log_decay;  // (chunk) sums of log g from the chunk's first step to each
+  float *q, *k;       // (chunk, 33): 32 columns
+  float *v, *p;       // (chunk, 32): the block's columns of V, and the weights of its keys
+  float* state;       // (K, 32), K rounded up to whole slices
+
+  __device__ ChunkMemory() {
     log_decay = shared_memory<double>();
     q = reinterpret_cast<float*>(log_decay + kChunk);
-    k = q + kChunk * (K + 1);
-    v = k + kChunk * (K + 1);
-    p = v + kChunk * kChunk;
-    state = p + kChunk * kChunk;
+    k = q + kChunk * kPitch;
+    v = k + kChunk * kPitch;
+    p = v + kTile;
+    state = p + kTile;
   }
   static size_t bytes(int64_t K) {
     return kChunk * sizeof(double) +
-           (2 * kChunk * (K + 1) + 2 * kChunk * kChunk + K * kChunk) * sizeof(float);
+           (2 * kChunk * kPitch + 2 * kTile + (K + kChunk - 1) / kChunk * kTile) * sizeof(float);
   }
 };
 
-// A block takes one head of one row and 32 columns of V: those of S stand for themselves. A warp takes every
-// eighth step of the chunk and every eighth row of S, a lane one column.
+// A block takes one head of one document and 32 columns of V: those of S stand for themselves. A warp takes
+// every eighth step of the chunk and every eighth row of S, a lane one column.
 template <class T>
 __global__ void __launch_bounds__(kWarps * 32)
-    linear_attention_fwd_kernel(T* o, float* last_state, LinearAttentionInputs<T> in) {
-  const LinearAttentionSizes& n = in.n;
-  const Head<T> head(in, blockIdx.x);
-  const int K = static_cast<int>(n.K), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t column = int64_t{blockIdx.y} * 32 + lane;
-  const bool live = column < n.V;
-  const ChunkMemory m(K);
-  for (int i = warp; i < K; i += kWarps) {
-    m.state[i * 32 + lane] = in.state && live ? in.state[(head.index * K + i) * n.V + column] : 0;
+    linear_attention_kernel(const __grid_constant__ Sweeps<T> sweeps) {
+  const Head<T> head(sweeps, blockIdx.x);
+  const Sweep<T>& sweep = head.sweep;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_column = blockIdx.y * 32;
+  const int column = first_column + lane, slices = (sweep.K + kChunk - 1) / kChunk;
+  const bool live = column < sweep.V;
+  if (first_column >= sweep.V || head.idle(kChunk)) return;
+  const ChunkMemory m;
+  const State first = head.first();
+  for (int i = warp; i < slices * kChunk; i += kWarps) {
+    m.state[i * 32 + lane] = first.data && live && i < sweep.K ? *first.at(i, column) : 0;
   }
-  for (int64_t first = 0; first < n.T; first += kChunk) {
-    const int64_t left = head.length - first;
-    for (int i = warp; i < kChunk; i += kWarps) {
-      const int64_t t = first + i;
-      for (int c = lane; c < K; c += 32) {
-        m.q[i * (K + 1) + c] = i < left ? to_float(head.q[t * n.q_step + c]) : 0;
-        m.k[i * (K + 1) + c] = i < left ? to_float(head.k[t * n.k_step + c]) : 0;
-      }
-      m.v[i * 32 + lane] = i < left && live ? to_float(head.v[t * n.v_step + column]) : 0;
-    }
+  // log of what the segment leaves of the state that came into it
+  double left = 0;
+  for (int c = head.first_chunk(); c < head.end_chunk(kChunk); c++) {
+    const auto chunk = head.chunk(c, kChunk);
     if (warp == 0) {
       double sum = 0;
-      for (int i = 0; i <= lane && i < left; i++) sum += head.log_decay_at(first + i);
+      for (int i = 0; i <= lane && i < chunk.rows; i++) sum += head.log_decay_at(chunk.step(i));
       m.log_decay[lane] = sum;
     }
-    __syncthreads();
     for (int i = warp; i < kChunk; i += kWarps) {
-      float weight = 0;
-      for (int c = 0; c < K; c++) weight += m.q[i * (K + 1) + c] * m.k[lane * (K + 1) + c];
-      const float decay = expf(static_cast<float>(m.log_decay[i] - m.log_decay[lane]));
-      m.p[i * 32 + lane] = lane <= i ? n.scale * decay * weight : 0;
-      __syncwarp();
-      float before = 0, within = 0;
-      for (int c = 0; c < K; c++) before += m.q[i * (K + 1) + c] * m.state[c * 32 + lane];
-      for (int j = 0; j <= i; j++) within += m.p[i * 32 + j] * m.v[j * 32 + lane];
-      const int64_t t = first + i;
-      const float y = expf(static_cast<float>(m.log_decay[i])) * before + within;
-      if (live && t < n.T) store_1(o + ((head.row * n.T + t) * n.H + head.h) * n.V + column, y);
+      const int64_t token = head.token(chunk.step(i));
+      m.v[i * 32 + lane] = i < chunk.rows && live ? to_float(sweep.v.at(token, head.h)[column]) : 0;
     }
-    // all have read S
-    __syncthreads();
-    const double whole = m.log_decay[kChunk - 1];
-    // lane j keeps what is left at the chunk's end of a step j
-    const float kept = n.scale * expf(static_cast<float>(whole - m.log_decay[lane]));
-    for (int c = warp; c < K; c += kWarps) {
-      float s = expf(static_cast<float>(whole)) * m.state[c * 32 + lane];
-      for (int j = 0; j < kChunk; j++) {
-        s += __shfl_sync(kWholeWarp, kept, j) * m.k[j * (K + 1) + c] * m.v[j * 32 + lane];
+    // of the warp's steps: the weight of key `lane`, and what S gives column `lane`
+    float weight[kEach] = {}, before[kEach] = {};
+    for (int slice = 0; slice < slices; slice++) {
+      const int k = slice * kChunk + lane;
+      for (int i = warp; i < kChunk; i += kWarps) {
+        const int64_t token = head.token(chunk.step(i));
+        const bool there = i < chunk.rows && k < sweep.K;
+        m.q[i * m.kPitch + lane] = there ? to_float(sweep.q.at(token, head.h)[k]) : 0;
+        m.k[i * m.kPitch + lane] = there ? to_float(sweep.k.at(token, head.h)[k]) : 0;
       }
-      m.state[c * 32 + lane] = s;
+      float* const S = m.state + slice * m.kTile;
+      __syncthreads();
+      for (int j = 0; j < kChunk; j++) {
+        const float key = m.k[lane * m.kPitch + j], s = S[j * 32 + lane];
+        for (int e = 0; e < kEach; e++) {
+          const float query = m.q[(warp + e * kWarps) * m.kPitch + j];
+          weight[e] += query * key;
+          before[e] += query * s;
+        }
+      }
+      // all have read S
+      __syncthreads();
+      const double whole = m.log_decay[kChunk - 1];
+      const float decay = expf(static_cast<float>(whole));
+      // lane j keeps what is left at the chunk's end of a step j
+      const float kept = sweep.in_scale * expf(static_cast<float>(whole - m.log_decay[lane]));
+      float s[kEach];
+      for (int e = 0; e < kEach; e++) s[e] = decay * S[(warp + e * kWarps) * 32 + lane];
+      for (int j = 0; j < kChunk; j++) {
+        const float value = __shfl_sync(kWholeWarp, kept, j) * m.v[j * 32 + lane];
+        for (int e = 0; e < kEach; e++) s[e] += m.k[j * m.kPitch + warp + e * kWarps] * value;
+      }
+      for (int e = 0; e < kEach; e++) S[(warp + e * kWarps) * 32 + lane] = s[e];
+      // nobody needs this slice of q and k any more
+      __syncthreads();
     }
+    left += m.log_decay[kChunk - 1];
+    for (int e = 0; e < kEach && !sweeps.collects; e++) {
+      const int i = warp + e * kWarps;
+      const float decay = expf(static_cast<float>(m.log_decay[i] - m.log_decay[lane]));
+      m.p[i * 32 + lane] = lane <= i ? sweep.in_scale * sweep.out_scale * decay * weight[e] : 0;
+      __syncwarp();
+      float y = sweep.out_scale * expf(static_cast<float>(m.log_decay[i])) * before[e];
+      for (int j = 0; j <= i; j++) y += m.p[i * 32 + j] * m.v[j * 32 + lane];
+      const bool writes = live && i < chunk.rows;
+      const int64_t token = head.token(chunk.step(i));
+      if (writes) store_1(sweep.o.at(token, head.h) + column, y);
+      if (!sweep.dots) continue;
+      const float dot = warp_sum(writes ? y * to_float(sweep.factor.at(token, head.h)[column]) : 0);
+      if (lane == 0 && i < chunk.rows)
+        sweep.dots[(blockIdx.y * sweeps.tokens + token) * sweeps.heads + head.h] = dot;
+    }
+    // nobody needs the chunk any more
     __syncthreads();
   }
-  for (int i = warp; live && i < K; i += kWarps) {
-    last_state[(head.index * K + i) * n.V + column] = m.state[i * 32 + lane];
+  head.blank_rest(first_column, std::min(first_column + 32, sweep.V));
+  if (sweeps.collects && blockIdx.y + threadIdx.x == 0)
+    *head.carried_decay() = expf(static_cast<float>(left));
+  const State last = head.last(kChunk);
+  if (!last.data || !live) return;
+  const float factor = head.last_factor();
+  for (int i = warp; i < sweep.K; i += kWarps) *last.at(i, column) = factor * m.state[i * 32 + lane];
+}
+
+// states (gridDim.x,segments,size), decays (gridDim.x,segments): what a segment leaves of its own steps
+// becomes all that it leaves.
+__global__ static void __launch_bounds__(kWarps * 32)
+    carry_kernel(float* states, const float* decays, int64_t segments, int64_t size) {
+  const int64_t i = int64_t{blockIdx.y} * blockDim.x + threadIdx.x, head = blockIdx.x;
+  if (i >= size) return;
+  states += head * segments * size + i, decays += head * segments;
+  float s = *states;
+  for (int64_t segment = 1; segment < segments; segment++) {
+    s = decays[segment] * s + states[segment * size];
+    states[segment * size] = s;
   }
+}
+
+// Without tensor cores.
+template <class T>
+static void sweep_any(const Sweeps<T>& sweeps) {
+  const int64_t K = sweeps.each[0].K, V = sweeps.each[0].V;
+  CHECK(K <= kLargestK, "linear_attention: heads %ld wide, the GPU's kernel takes up to %ld",
+        static_cast<long>(K), static_cast<long>(kLargestK));
+  launch<linear_attention_kernel<T>>(
+      {{blocks(sweeps.blocks_to_do(), 1), blocks(V, 32)}, kWarps * 32, ChunkMemory::bytes(K)}, sweeps);
+}
+
+// Into how many segments documents are cut: so many that every multiprocessor has a block. A segment has two
+// chunks at least; the state alone of one would cost as much as its output.
+template <class T>
+static int64_t segments_of(const Sweeps<T>& sweeps, int64_t parts, int64_t chunks) {
+  const int64_t heads = std::max<int64_t>(1, sweeps.heads_to_do() * parts);
+  return std::clamp<int64_t>(attribute(cudaDevAttrMultiProcessorCount) / heads, 1,
+                             std::max<int64_t>(1, chunks / 2));
+}
+
+template <class T>
+int64_t sweep(const Sweeps<T>& sweeps) {
+  bool mma = false;
+  if constexpr (std::is_same_v<T, Bf16>) mma = mma_can(sweeps);
+  const auto go = [&](const Sweeps<T>& s) {
+    if constexpr (std::is_same_v<T, Bf16>) {
+      if (mma) return sweep_mma(s);
+    }
+    sweep_any(s);
+  };
+  const int64_t parts = mma ? 1 : blocks(sweeps.each[0].V, 32), heads = sweeps.heads_to_do();
+  const int64_t chunks = blocks(sweeps.steps, mma ? kMmaChunk : kChunk);
+  Sweeps<T> all = sweeps;
+  all.segment_chunks = blocks(chunks, segments_of(sweeps, parts, chunks));
+  all.segments = std::max(1u, blocks(chunks, std::max(1, all.segment_chunks)));
+  Tensor states, decays;
+  if (const int64_t leave = all.segments - 1; leave > 0) {
+    const int64_t size = int64_t{sweeps.each[0].K} * sweeps.each[0].V;
+    states = Tensor::empty({heads, leave, size}, Dtype::f32, Device::cuda);
+    decays = Tensor::empty({heads, leave}, Dtype::f32, Device::cuda);
+    all.carried = states.data<float>(Device::cuda), all.carried_decay = decays.data<float>(Device::cuda);
+    all.collects = true;
+    go(all);
+    all.collects = false;
+    launch<carry_kernel>({{blocks(heads, 1), blocks(size, kWarps * 32)}, kWarps * 32}, all.carried,
+                         all.carried_decay, leave, size);
+  }
+  go(all);
+  for (int i = 0; i < sweeps.count && !mma; i++) {
+    const Sweep<T>& s = sweeps.each[i];
+    if (s.rstd) groupnorm_fwd(s.o.data, s.rstd, s.o.data, sweeps.tokens * sweeps.heads, s.V, s.eps);
+  }
+  return parts;
+}
+
+template <class T>
+void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAttentionInputs<T>& in,
+                          double norm_eps) {
+  const LinearAttentionSizes& n = in.n;
+  Sweeps<T> sweeps(in);
+  sweeps.add({.K = static_cast<int>(n.K),
+              .V = static_cast<int>(n.V),
+              .o = by_head(o, n.H, n.V),
+              .q = q_of(in),
+              .k = k_of(in),
+              .v = v_of(in),
+              .in_scale = n.scale,
+              .first = in.state,
+              .last = last_state,
+              .rstd = rstd,
+              .eps = static_cast<float>(norm_eps)});
+  sweep(sweeps);
 }
 
 // S = g S + scale k v^T, o = q S. A block takes one head of one row and as many columns of V as its threads
@@ -101,22 +223,23 @@ template <class T, int W>
 __global__ void __launch_bounds__(kWarps * 32)
     linear_attention_step_kernel(T* o, float* state, LinearAttentionInputs<T> in) {
   const LinearAttentionSizes& n = in.n;
-  const Head<T> head(in, blockIdx.x);
+  const int64_t row = blockIdx.x / n.H, h = blockIdx.x % n.H, head = blockIdx.x;
+  const T *const q = q_of(in).at(row, h), *const k = k_of(in).at(row, h);
   const int64_t column = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * W;
-  const float g = expf(head.log_decay_at(0));
+  const float g = expf(in.log_decay[n.decay_by_token ? head : h]);
   float sum[W] = {};
   if (column < n.V) {
     float v[W];
-    load(v, head.v + column);
+    load(v, v_of(in).at(row, h) + column);
     for (int e = 0; e < W; e++) v[e] *= n.scale;
-    float* const S = state + head.index * n.K * n.V + column;
+    float* const S = state + head * n.K * n.V + column;
     for (int64_t i = threadIdx.y; i < n.K; i += blockDim.y) {
-      const float q = to_float(head.q[i]), k = to_float(head.k[i]);
+      const float query = to_float(q[i]), key = to_float(k[i]);
       float s[W];
       load(s, S + i * n.V);
       for (int e = 0; e < W; e++) {
-        s[e] = g * s[e] + k * v[e];
-        sum[e] += q * s[e];
+        s[e] = g * s[e] + key * v[e];
+        sum[e] += query * s[e];
       }
       store(S + i * n.V, s);
     }
@@ -129,19 +252,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   for (unsigned y = 1; y < blockDim.y; y++) {
     for (int e = 0; e < W; e++) sum[e] += sums[y * width + threadIdx.x * W + e];
   }
-  store(o + head.index * n.V + column, sum);
-}
-
-template <class T>
-void linear_attention_fwd(T* o, float* last_state, const LinearAttentionInputs<T>& in) {
-  const LinearAttentionSizes& n = in.n;
-  if constexpr (std::is_same_v<T, Bf16>) {
-    if (linear_attention_mma(o, last_state, in)) return;
-  }
-  CHECK(n.K <= kLargestK, "linear_attention: keys of %ld, the GPU's kernel takes up to %ld",
-        static_cast<long>(n.K), static_cast<long>(kLargestK));
-  launch<linear_attention_fwd_kernel<T>>(
-      {{blocks(n.B * n.H, 1), blocks(n.V, 32)}, kWarps * 32, ChunkMemory::bytes(n.K)}, o, last_state, in);
+  store(o + head * n.V + column, sum);
 }
 
 template <class T, int W>
@@ -163,8 +274,10 @@ void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& i
   (vectors ? step<T, 4> : step<T, 1>)(o, state, in);
 }
 
-template void linear_attention_fwd(float*, float*, const LinearAttentionInputs<float>&);
-template void linear_attention_fwd(Bf16*, float*, const LinearAttentionInputs<Bf16>&);
+template int64_t sweep(const Sweeps<float>&);
+template int64_t sweep(const Sweeps<Bf16>&);
+template void linear_attention_fwd(float*, float*, float*, const LinearAttentionInputs<float>&, double);
+template void linear_attention_fwd(Bf16*, float*, float*, const LinearAttentionInputs<Bf16>&, double);
 template void linear_attention_step(float*, float*, const LinearAttentionInputs<float>&);
 template void linear_attention_step(Bf16*, float*, const LinearAttentionInputs<Bf16>&);
 

@@ -1,81 +1,82 @@
 #include "kernels/linear_attention.cuh"
 #include "kernels/mma.cuh"
 
-// Chunked linear attention on tensor cores. A block keeps S of one head of one row in registers and walks
-// once along time, 64 steps a turn; q, k, v are read once and o is written once. In the words of
+// Chunked linear attention on tensor cores. A block keeps S of one head of one document in registers and
+// walks once along time, 64 steps a turn; q, k, v are read once and o is written once. In the words of
 // linear_attention.simd.cpp, with L_i = log2 of lambda_i:
 //
 //   P = (Q K^T) * D           P_ij *= scale 2^(L_i - L_j) for j <= i, else 0
-//   O = P V + lambda Q S      S' = lambda_n S + (rho K)^T V,  rho_j = scale 2^(L_n - L_j)
+//   O = P V + lambda Q S      S' = lambda_n S + (rho K)^T V,  rho_j = 2^(L_n - L_j)
 //
-// Products take bf16: S goes into shared memory rounded, and stays f32 in registers.
+// scale stands in rho, or before lambda where the sweep says so. Products take bf16: S goes into shared
+// memory rounded, and stays f32 in registers.
 //
 // 16 warps stand in 4 rows and 4 columns. Of the chunk's 64 x 64 weights P a warp makes 16 x 16, of O its 16
 // rows and a quarter of V, of S the rows 16 row + 64m and the same quarter. While a chunk is worked on the
-// next one is copied.
+// next one is copied, where the GPU has shared memory for both.
 
 namespace supra::cuda {
 
-constexpr int kChunk = 64;
+constexpr int kChunk = kMmaChunk;
 constexpr int kThreads = 512;
 
-// Shared memory. What is copied ahead exists twice; which of the two holds chunk c is c % 2.
-template <int K, int V>
+// Shared memory. What is copied ahead exists kStages times; chunk c is in number c % kStages.
+template <int K, int V, int kStages>
 struct MmaMemory {
   static constexpr int kInput = 2 * Tile<K>::size(kChunk) + Tile<V>::size(kChunk);
-  static constexpr int kElements = 2 * kInput + Tile<V>::size(K) + Tile<kChunk>::size(kChunk);
-  static constexpr size_t kBytes = kElements * sizeof(Bf16) + 2 * kChunk * sizeof(float);
+  static constexpr int kElements = kStages * kInput + Tile<V>::size(K) + Tile<kChunk>::size(kChunk);
+  static constexpr size_t kBytes =
+      kElements * sizeof(Bf16) + kStages * kChunk * sizeof(float) + 4 * kChunk * sizeof(float2);
 
   Bf16* const begin = shared_memory<Bf16>();
 
-  __device__ Tile<K> q(int c) const { return {begin + c % 2 * kInput}; }
+  __device__ Tile<K> q(int c) const { return {begin + c % kStages * kInput}; }
   __device__ Tile<K> k(int c) const { return {q(c).elements + Tile<K>::size(kChunk)}; }
   __device__ Tile<V> v(int c) const { return {k(c).elements + Tile<K>::size(kChunk)}; }
-  __device__ Tile<V> state() const { return {begin + 2 * kInput}; }
+  __device__ Tile<V> state() const { return {begin + kStages * kInput}; }
   __device__ Tile<kChunk> weights() const { return {state().elements + Tile<V>::size(K)}; }
+  // What the four columns of warps have to say of each row of O.
+  __device__ float2* row_sums() const {
+    return reinterpret_cast<float2*>(weights().elements + Tile<kChunk>::size(kChunk));
+  }
   __device__ float* log_decay(int c) const {
-    return reinterpret_cast<float*>(weights().elements + Tile<kChunk>::size(kChunk)) + c % 2 * kChunk;
+    return reinterpret_cast<float*>(row_sums() + 4 * kChunk) + c % kStages * kChunk;
   }
 };
 
-// Steps past the row's length come as zeros.
+// Steps past the document's end come as zeros.
 template <int kColumns>
-__device__ static void copy_rows(Tile<kColumns> to, const Bf16* from, int64_t step, int64_t rows) {
-  constexpr int kPieces = kColumns / 8;
-  for (int i = threadIdx.x; i < kChunk * kPieces; i += kThreads) {
-    const int row = i / kPieces, column = i % kPieces * 8;
-    const bool live = row < rows;
-    copy_async_16(to.at(row, column), from + (live ? row * step + column : 0), !live);
-  }
+__device__ static void copy_rows(Tile<kColumns> to, const Operand<const Bf16>& from, const Head<Bf16>& head,
+                                 const Head<Bf16>::Chunk& chunk) {
+  copy_rows<kChunk, kThreads>(to, from.at(head.token(chunk.first), head.h), chunk.by * from.step, chunk.rows);
 }
 
-// L: sums of log2 g from the chunk's first step to each, by the first warp. Steps past the length leave S as
-// it is.
-__device__ static void sum_decays(float* L, const Head<Bf16>& head, int64_t first) {
+// L: sums of log2 g from the chunk's first step to each, by the first warp. Steps past the end leave S as it
+// is.
+__device__ static void sum_decays(float* L, const Head<Bf16>& head, const Head<Bf16>::Chunk& chunk) {
   const int lane = threadIdx.x;
   float before = 0;
   for (int half = 0; half < 2; half++) {
-    const int64_t t = first + half * 32 + lane;
-    float sum = t < head.length ? head.log_decay_at(t) * 1.4426950408889634f : 0;
+    const int i = half * 32 + lane;
+    float sum = i < chunk.rows ? head.log_decay_at(chunk.step(i)) * 1.4426950408889634f : 0;
     for (int by = 1; by < 32; by *= 2) {
       const float left = __shfl_up_sync(kWholeWarp, sum, by);
       if (lane >= by) sum += left;
     }
     sum += before;
-    L[half * 32 + lane] = sum;
+    L[i] = sum;
     before = __shfl_sync(kWholeWarp, sum, 31);
   }
 }
 
-template <int K, int V>
-__device__ static void fetch(const MmaMemory<K, V>& memory, const LinearAttentionSizes& n,
-                             const Head<Bf16>& head, int c) {
-  const int64_t first = int64_t{c} * kChunk, left = head.length - first;
-  copy_rows(memory.q(c), head.q + first * n.q_step, n.q_step, left);
-  copy_rows(memory.k(c), head.k + first * n.k_step, n.k_step, left);
-  copy_rows(memory.v(c), head.v + first * n.v_step, n.v_step, left);
+template <int K, int V, int kStages>
+__device__ static void fetch(const MmaMemory<K, V, kStages>& memory, const Head<Bf16>& head, int c) {
+  const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
+  if (!head.all.collects) copy_rows(memory.q(c), head.sweep.q, head, chunk);
+  copy_rows(memory.k(c), head.sweep.k, head, chunk);
+  copy_rows(memory.v(c), head.sweep.v, head, chunk);
   copy_async_commit();
-  if (threadIdx.x < 32) sum_decays(memory.log_decay(c), head, first);
+  if (threadIdx.x < 32) sum_decays(memory.log_decay(c), head, chunk);
 }
 
 // A pair of bf16 times two factors
@@ -83,18 +84,89 @@ __device__ static uint32_t scaled(uint32_t pair, float low, float high) {
   return pack_bf16(low_bf16(pair) * low, high_bf16(pair) * high);
 }
 
-template <int K, int V>
+// What a thread holds of the block's matrices: of every tile two pairs, in two rows, and from column `pair`
+// on.
+struct Place {
+  int lane = threadIdx.x % 32, row = threadIdx.x / 128 * 16, column = threadIdx.x / 32 % 4;
+  int rows[2] = {row + lane / 4, row + lane / 4 + 8}, pair = lane % 4 * 2;
+};
+
+// The rows of O get mean 0 and variance 1; rstd[half] is what they were divided by. Each warp knows mean and
+// squared distances of its quarter of a row.
+template <int V>
+__device__ static void normalise(float (&O)[V / 32][4], float (&rstd)[2], float2* moments, const Place& at,
+                                 float eps) {
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    float sum = 0, squares = 0;
+#pragma unroll
+    for (int c = 0; c < V / 32; c++) sum += O[c][2 * half] + O[c][2 * half + 1];
+    const float mean = warp_sum(sum, 4) / (V / 4);
+#pragma unroll
+    for (int c = 0; c < V / 32; c++) {
+      const float a = O[c][2 * half] - mean, b = O[c][2 * half + 1] - mean;
+      squares += a * a + b * b;
+    }
+    squares = warp_sum(squares, 4);
+    if (at.pair == 0) moments[at.column * kChunk + at.rows[half]] = {mean, squares};
+  }
+  __syncthreads();
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const float2* const row = moments + at.rows[half];
+    float mean = 0, squares = 0;
+    for (int w = 0; w < 4; w++) mean += row[w * kChunk].x / 4;
+    for (int w = 0; w < 4; w++) {
+      const float2 m = row[w * kChunk];
+      squares += m.y + V / 4 * (m.x - mean) * (m.x - mean);
+    }
+    rstd[half] = 1 / sqrtf(squares / V + eps);
+#pragma unroll
+    for (int c = 0; c < V / 32; c++) {
+      O[c][2 * half] = (O[c][2 * half] - mean) * rstd[half];
+      O[c][2 * half + 1] = (O[c][2 * half + 1] - mean) * rstd[half];
+    }
+  }
+}
+
+// The products of O's rows with those of sweep.factor.
+template <int V>
+__device__ static void multiply_rows(const float (&O)[V / 32][4], float2* sums, const Place& at,
+                                     const Head<Bf16>& head, const Head<Bf16>::Chunk& chunk) {
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    float sum = 0;
+    if (at.rows[half] < chunk.rows) {
+      const Bf16* const with =
+          head.sweep.factor.at(head.token(chunk.step(at.rows[half])), head.h) + at.column * (V / 4) + at.pair;
+#pragma unroll
+      for (int c = 0; c < V / 32; c++) {
+        const uint32_t x = vector_at<const uint32_t>(with + 8 * c);
+        sum += O[c][2 * half] * low_bf16(x) + O[c][2 * half + 1] * high_bf16(x);
+      }
+    }
+    sum = warp_sum(sum, 4);
+    if (at.pair == 0) sums[at.column * kChunk + at.rows[half]].x = sum;
+  }
+  __syncthreads();
+  const int i = threadIdx.x;
+  if (i >= chunk.rows) return;
+  float sum = 0;
+  for (int w = 0; w < 4; w++) sum += sums[w * kChunk + i].x;
+  head.sweep.dots[head.token(chunk.step(i)) * head.all.heads + head.h] = sum;
+}
+
+template <int K, int V, int kStages>
 __global__ void __launch_bounds__(kThreads, 1)
-    linear_attention_mma_kernel(Bf16* o, float* last_state, LinearAttentionInputs<Bf16> in) {
+    linear_attention_mma_kernel(const __grid_constant__ Sweeps<Bf16> sweeps) {
   // tiles of 16 rows of S, and of 8 columns of O and S, that a warp holds
   constexpr int kRows = K / 64, kColumns = V / 32;
-  const LinearAttentionSizes& n = in.n;
-  const Head<Bf16> head(in, blockIdx.x);
-  const MmaMemory<K, V> memory;
-  const int lane = threadIdx.x % 32, row = threadIdx.x / 128 * 16, column = threadIdx.x / 32 % 4;
-  // the thread holds of every tile two pairs: in these rows, and from this column on
-  const int rows[] = {row + lane / 4, row + lane / 4 + 8}, pair = lane % 4 * 2,
-            first_column = column * (V / 4);
+  const Head<Bf16> head(sweeps, blockIdx.x);
+  const Sweep<Bf16>& sweep = head.sweep;
+  if (head.idle(kChunk)) return;
+  const MmaMemory<K, V, kStages> memory;
+  const Place at;
+  const int lane = at.lane, row = at.row, column = at.column, pair = at.pair, first_column = column * (V / 4);
 
   float S[kRows][kColumns][4] = {};
   // f(two neighbours of S, their row, their first column) for all that the thread holds
@@ -102,84 +174,90 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
     for (int i = 0; i < kRows * kColumns * 2; i++) {
       const int m = i / (kColumns * 2), c = i / 2 % kColumns, half = i % 2;
-      f(S[m][c] + 2 * half, m * 64 + rows[half], first_column + 8 * c + pair);
+      f(S[m][c] + 2 * half, m * 64 + at.rows[half], first_column + 8 * c + pair);
     }
   };
   const auto publish = [&](const float* s, int r, int c) {
     vector_at<uint32_t>(memory.state().at(r, c)) = pack_bf16(s[0], s[1]);
   };
-  if (in.state) {
-    each_pair([&](float* s, int r, int c) {
-      const float2 x = vector_at<const float2>(in.state + (head.index * K + r) * V + c);
-      s[0] = x.x, s[1] = x.y;
-    });
+  if (const State first = head.first(); first.data) {
+    each_pair([&](float* s, int r, int c) { s[0] = *first.at(r, c), s[1] = *first.at(r, c + 1); });
   }
   each_pair(publish);
-  const int chunks = static_cast<int>((n.T + kChunk - 1) / kChunk);
-  fetch(memory, n, head, 0);
-
-  for (int chunk = 0; chunk < chunks; chunk++) {
+  const int begin = head.first_chunk(), end = head.end_chunk(kChunk);
+  if (begin < end) fetch(memory, head, begin);
+  // log2 of what the segment leaves of the state that came into it
+  float left = 0;
+  for (int c = begin; c < end; c++) {
     copy_async_wait<0>();
     // S and the chunk are there, and nobody reads the last one any more
     __syncthreads();
-    if (chunk + 1 < chunks) fetch(memory, n, head, chunk + 1);
-    const Tile<K> q = memory.q(chunk), k = memory.k(chunk);
-    const Tile<V> v = memory.v(chunk);
-    const float* const L = memory.log_decay(chunk);
+    if (kStages > 1 && c + 1 < end) fetch(memory, head, c + 1);
+    const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
+    const Tile<K> q = memory.q(c), k = memory.k(c);
+    const Tile<V> v = memory.v(c);
+    const float* const L = memory.log_decay(c);
 
-    float P[2][4] = {}, O[kColumns][4] = {};
+    if (!sweeps.collects) {
+      float P[2][4] = {}, O[kColumns][4] = {};
 #pragma unroll
-    for (int i = 0; i < K; i += 16) {
-      uint32_t a[4], b[4];
-      load_a(a, q, row, i, lane);
-      // tiles above the diagonal are zero
-      if (column * 16 <= row) {
-        load_b_of_transposed(b, k, i, column * 16, lane);
-        mma(P[0], a, b[0], b[1]);
-        mma(P[1], a, b[2], b[3]);
+      for (int i = 0; i < K; i += 16) {
+        uint32_t a[4], b[4];
+        load_a(a, q, row, i, lane);
+        // tiles above the diagonal are zero
+        if (column * 16 <= row) {
+          load_b_of_transposed(b, k, i, column * 16, lane);
+          mma(P[0], a, b[0], b[1]);
+          mma(P[1], a, b[2], b[3]);
+        }
+        multiply(O, a, memory.state(), i, first_column, lane);
       }
-      multiply(O, a, memory.state(), i, first_column, lane);
-    }
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int i = rows[half];
-      const float L_i = L[i], lambda = exp2f(L_i);
+      for (int half = 0; half < 2; half++) {
+        const int i = at.rows[half];
+        const float L_i = L[i], lambda = sweep.out_scale * exp2f(L_i);
 #pragma unroll
-      for (int c = 0; c < kColumns; c++) O[c][2 * half] *= lambda, O[c][2 * half + 1] *= lambda;
+        for (int n = 0; n < kColumns; n++) O[n][2 * half] *= lambda, O[n][2 * half + 1] *= lambda;
+        const float scale = sweep.in_scale * sweep.out_scale;
 #pragma unroll
-      for (int c = 0; c < 2; c++) {
-        const int j = column * 16 + c * 8 + pair;
-        const float D[] = {j <= i ? n.scale * exp2f(L_i - L[j]) : 0,
-                           j < i ? n.scale * exp2f(L_i - L[j + 1]) : 0};
-        vector_at<uint32_t>(memory.weights().at(i, j)) =
-            pack_bf16(D[0] * P[c][2 * half], D[1] * P[c][2 * half + 1]);
+        for (int n = 0; n < 2; n++) {
+          const int j = column * 16 + n * 8 + pair;
+          const float D[] = {j <= i ? scale * exp2f(L_i - L[j]) : 0,
+                             j < i ? scale * exp2f(L_i - L[j + 1]) : 0};
+          vector_at<uint32_t>(memory.weights().at(i, j)) =
+              pack_bf16(D[0] * P[n][2 * half], D[1] * P[n][2 * half + 1]);
+        }
       }
-    }
-    // P is whole, and all have read S
-    __syncthreads();
+      // P is whole, and all have read S
+      __syncthreads();
 
-    for (int i = 0; i <= row; i += 16) {
-      uint32_t a[4];
-      load_a(a, memory.weights(), row, i, lane);
-      multiply(O, a, v, i, first_column, lane);
-    }
+      for (int i = 0; i <= row; i += 16) {
+        uint32_t a[4];
+        load_a(a, memory.weights(), row, i, lane);
+        multiply(O, a, v, i, first_column, lane);
+      }
+      float rstd[2] = {};
+      if (sweep.rstd) normalise<V>(O, rstd, memory.row_sums(), at, sweep.eps);
+      if (sweep.dots) multiply_rows<V>(O, memory.row_sums(), at, head, chunk);
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int64_t step = int64_t{chunk} * kChunk + rows[half];
-      if (step >= n.T) break;
-      Bf16* const to = o + ((head.row * n.T + step) * n.H + head.h) * V + first_column + pair;
+      for (int half = 0; half < 2; half++) {
+        if (at.rows[half] >= chunk.rows) break;
+        const int64_t token = head.token(chunk.step(at.rows[half]));
+        Bf16* const to = sweep.o.at(token, head.h) + first_column + pair;
 #pragma unroll
-      for (int c = 0; c < kColumns; c++) {
-        vector_at<uint32_t>(to + 8 * c) = pack_bf16(O[c][2 * half], O[c][2 * half + 1]);
+        for (int n = 0; n < kColumns; n++) {
+          vector_at<uint32_t>(to + 8 * n) = pack_bf16(O[n][2 * half], O[n][2 * half + 1]);
+        }
+        if (sweep.rstd && column + pair == 0) sweep.rstd[token * sweeps.heads + head.h] = rstd[half];
       }
     }
-
     const float L_end = L[kChunk - 1], lambda = exp2f(L_end);
+    left += L_end;
     each_pair([&](float* s, int, int) { s[0] *= lambda, s[1] *= lambda; });
 #pragma unroll
     for (int i = 0; i < kChunk; i += 16) {
       float rho[4];
-      for (int e = 0; e < 4; e++) rho[e] = n.scale * exp2f(L_end - L[i + pair + e % 2 + e / 2 * 8]);
+      for (int e = 0; e < 4; e++) rho[e] = sweep.in_scale * exp2f(L_end - L[i + pair + e % 2 + e / 2 * 8]);
       uint32_t a[kRows][4], b[4];
 #pragma unroll
       for (int m = 0; m < kRows; m++) {
@@ -187,38 +265,57 @@ __global__ void __launch_bounds__(kThreads, 1)
         for (int e = 0; e < 4; e++) a[m][e] = scaled(a[m][e], rho[e / 2 * 2], rho[e / 2 * 2 + 1]);
       }
 #pragma unroll
-      for (int c = 0; c < kColumns; c += 2) {
-        load_b(b, v, i, first_column + c * 8, lane);
+      for (int n = 0; n < kColumns; n += 2) {
+        load_b(b, v, i, first_column + n * 8, lane);
 #pragma unroll
         for (int m = 0; m < kRows; m++) {
-          mma(S[m][c], a[m], b[0], b[1]);
-          mma(S[m][c + 1], a[m], b[2], b[3]);
+          mma(S[m][n], a[m], b[0], b[1]);
+          mma(S[m][n + 1], a[m], b[2], b[3]);
         }
       }
     }
+    if (kStages == 1) {
+      // all are done with the chunk
+      __syncthreads();
+      if (c + 1 < end) fetch(memory, head, c + 1);
+    }
     each_pair(publish);
   }
+  head.blank_rest(0, V);
+  if (sweeps.collects && threadIdx.x == 0) *head.carried_decay() = exp2f(left);
+  const State last = head.last(kChunk);
+  if (!last.data) return;
+  const float factor = head.last_factor();
   each_pair([&](const float* s, int r, int c) {
-    vector_at<float2>(last_state + (head.index * K + r) * V + c) = {s[0], s[1]};
+    *last.at(r, c) = factor * s[0], *last.at(r, c + 1) = factor * s[1];
   });
 }
 
 template <int K, int V>
-static bool run(Bf16* o, float* last_state, const LinearAttentionInputs<Bf16>& in) {
-  if (in.n.K != K || in.n.V != V) return false;
-  launch<linear_attention_mma_kernel<K, V>>({blocks(in.n.B * in.n.H, 1), kThreads, MmaMemory<K, V>::kBytes},
-                                            o, last_state, in);
+static bool run(const Sweeps<Bf16>& sweeps) {
+  if (sweeps.each[0].K != K || sweeps.each[0].V != V) return false;
+  const size_t most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  const auto go = [&]<int kStages>(std::integral_constant<int, kStages>) {
+    launch<linear_attention_mma_kernel<K, V, kStages>>(
+        {blocks(sweeps.blocks_to_do(), 1), kThreads, MmaMemory<K, V, kStages>::kBytes}, sweeps);
+  };
+  MmaMemory<K, V, 2>::kBytes <= most ? go(std::integral_constant<int, 2>())
+                                     : go(std::integral_constant<int, 1>());
   return true;
 }
 
-bool linear_attention_mma(Bf16* o, float* last_state, const LinearAttentionInputs<Bf16>& in) {
-  const auto aligned = [](const Bf16* p, int64_t step) {
-    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && step % 8 == 0;
+bool mma_can(const Sweeps<Bf16>& sweeps) {
+  const auto fits = [](int64_t width) { return width == 64 || width == 128; };
+  const auto aligned = [](const Operand<const Bf16>& x) {
+    return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.step % 8 == 0;
   };
-  const LinearAttentionSizes& n = in.n;
-  if (!aligned(in.q, n.q_step) || !aligned(in.k, n.k_step) || !aligned(in.v, n.v_step)) return false;
-  return run<64, 64>(o, last_state, in) || run<64, 128>(o, last_state, in) ||
-         run<128, 64>(o, last_state, in) || run<128, 128>(o, last_state, in);
+  return std::all_of(sweeps.each, sweeps.each + sweeps.count, [&](const Sweep<Bf16>& s) {
+    return fits(s.K) && fits(s.V) && aligned(s.q) && aligned(s.k) && aligned(s.v);
+  });
+}
+
+void sweep_mma(const Sweeps<Bf16>& sweeps) {
+  run<64, 64>(sweeps) || run<64, 128>(sweeps) || run<128, 64>(sweeps) || run<128, 128>(sweeps);
 }
 
 }  // namespace supra::cuda

@@ -77,6 +77,18 @@ struct Tile {
   static constexpr int size(int rows) { return rows * kPitch; }
 };
 
+// Starts the copy of so many rows that lie `step` elements apart, and of zeros for the others up to kRows, by a
+// block of kThreads.
+template <int kRows, int kThreads, int kColumns>
+__device__ void copy_rows(Tile<kColumns> to, const Bf16* from, int64_t step, int64_t rows) {
+  constexpr int kPieces = kColumns / 8;
+  for (int i = threadIdx.x; i < kRows * kPieces; i += kThreads) {
+    const int row = i / kPieces, column = i % kPieces * 8;
+    const bool live = row < rows;
+    copy_async_16(to.at(row, column), from + (live ? row * step + column : 0), !live);
+  }
+}
+
 // a = X[m..m+15][k..k+15], or the same of X^T where X holds k by m
 template <int kColumns>
 __device__ void load_a(uint32_t (&a)[4], Tile<kColumns> x, int m, int k, int lane) {
@@ -108,6 +120,25 @@ __device__ void multiply(float (&c)[kTiles][4], const uint32_t (&a)[4], Tile<kCo
     mma(c[tile], a, b[0], b[1]);
     mma(c[tile + 1], a, b[2], b[3]);
   }
+}
+
+// c (16, 8 kTiles) += a X^T, where X holds n by k, from column k on
+template <int kTiles, int kColumns>
+__device__ void multiply_by_transposed(float (&c)[kTiles][4], const uint32_t (&a)[4], Tile<kColumns> x, int k,
+                                       int lane) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; tile += 2) {
+    uint32_t b[4];
+    load_b_of_transposed(b, x, k, tile * 8, lane);
+    mma(c[tile], a, b[0], b[1]);
+    mma(c[tile + 1], a, b[2], b[3]);
+  }
+}
+
+// Two C side by side become an A.
+__device__ inline void to_a(uint32_t (&a)[4], const float (&left)[4], const float (&right)[4]) {
+  a[0] = pack_bf16(left[0], left[1]), a[1] = pack_bf16(left[2], left[3]);
+  a[2] = pack_bf16(right[0], right[1]), a[3] = pack_bf16(right[2], right[3]);
 }
 
 }  // namespace supra::cuda

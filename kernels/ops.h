@@ -24,8 +24,10 @@ Var headwise_linear(const Var& x, const Var& w, const Var& bias, int64_t heads);
 Var matmul(const Var& a, const Var& b);
 
 // ---- embedding.cpp
-// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws.
-Var embedding(const Tensor& ids, const Var& w);
+// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws. y is on w's device, ids may be
+// there too: nobody checks them then, and an id outside gives NaN. y is f64 of an f64 table, else f32, or on the
+// GPU what `activations` says.
+Var embedding(const Tensor& ids, const Var& w, Dtype activations = Dtype::f32);
 
 // ---- elementwise.cpp. Shapes are equal, nothing is broadcast.
 Var add(const Var& a, const Var& b);
@@ -59,6 +61,7 @@ Var divide_by_last(const Var& x, double eps);
 Var reshape(const Var& x, Shape shape);
 std::vector<Var> split_columns(const Var& x, const std::vector<int64_t>& widths);  // of the last dimension, copied
 Var concat_columns(const std::vector<Var>& parts);          // along the last dimension
+Var cast(const Var& x, Dtype dtype);                        // the same numbers in another dtype; x where it is none
 Var repeat_heads(const Var& x, int64_t times);              // (B,T,G,K) -> (B,T,G*times,K), head g to g*times ...
 
 // Where documents packed behind one another begin: (B) ascending columns > 0 of each row; empty: nowhere. From a cut on
@@ -104,14 +107,14 @@ struct LinearAttention {
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0,
                                  const Cuts& cuts = {});
-// One step (T = 1), in place: updates state, returns o. For inference: f32 only, no gradient.
+// One step (T = 1), in place: updates state, returns o. For inference: f32 (on the GPU bf16, too), no gradient.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);
 
 // ---- cross_entropy.cpp
 constexpr int32_t kIgnore = -100;
 // mean over the targets that are not kIgnore of  lse - x_target + z_loss * lse^2,  lse = log sum exp(x)
-//   logits (N,O)  targets (N) i32  ->  (1)
+//   logits (N,O)  targets (N) i32  ->  (1), f32 on the GPU; targets are looked at on the CPU and may lie there
 Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss = 0);
 // Logits that linear_cross_entropy holds at once, in floats, unless 32 rows are more: 32 MB was the fastest of 8 to 64.
 constexpr int64_t kLogitsAtOnce = 1 << 23;
@@ -120,8 +123,8 @@ constexpr int64_t kLogitsAtOnce = 1 << 23;
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0);
 // Distillation (Hinton et al., arXiv 1503.02531): the loss of a row becomes
 //   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits,
-// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype. It is shown the
-// student's x of these rows.
+// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype, on the GPU in
+// f32. It is shown the student's x of these rows, of the same dtype.
 struct Distillation {
   std::function<void(int64_t first, const Tensor& student, const Tensor& logits)> teacher;
   double weight = 1;
@@ -140,7 +143,8 @@ struct AdamwStep {
 };
 // g *= grad_scale; m, v: moving means of g, g^2; w -= lr (m^ / (sqrt(v^) + eps) + weight_decay w)
 void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& options);
-// Sum of squares in double, in a fixed order.
+// Sum of squares in double, in a fixed order; all tensors on one device.
 double squared_norm(const Tensor& t);
+double squared_norm(const std::vector<Tensor>& tensors);
 
 }  // namespace supra

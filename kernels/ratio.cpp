@@ -1,3 +1,4 @@
+#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
 #include "tensor/parallel.h"
@@ -36,20 +37,30 @@ Var divide_by_last(const Var& x, double eps) {
   CHECK(!shape.empty() && shape.back() >= 2, "divide_by_last: x is %s, values and what divides them are needed",
         to_string(shape).c_str());
   const int64_t V = --shape.back(), N = row_count(x.value());
-  const Tensor y = Tensor::empty(shape, x.dtype());
-  by_dtype("divide_by_last", x.dtype(), [&, in = x.value()]<class T>(T) {
-    parallel_for(N, row_grain(V), [&](int64_t begin, int64_t end) {
-      divide(y.data<T>() + begin * V, in.data<T>() + begin * (V + 1), end - begin, V, static_cast<T>(eps));
-    });
-  });
+  constexpr Device gpu = Device::cuda;
+  const Tensor& in = x.value();
+  const Tensor y = Tensor::empty(shape, in.dtype(), in.device());
+  by_device(
+      "divide_by_last", in,
+      [&]<class T>(T) {
+        parallel_for(N, row_grain(V), [&](int64_t begin, int64_t end) {
+          divide(y.data<T>() + begin * V, in.data<T>() + begin * (V + 1), end - begin, V, static_cast<T>(eps));
+        });
+      },
+      [&]<class T>(T) { cuda::divide_by_last_fwd(y.data<T>(gpu), in.data<T>(gpu), N, V, eps); });
   return record("divide_by_last", {x}, y, [=, in = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(in);
-    by_dtype("divide_by_last", in.dtype(), [&]<class T>(T) {
-      parallel_for(N, row_grain(V), [&](int64_t begin, int64_t end) {
-        divide_bwd(dx.data<T>() + begin * (V + 1), dy.data<T>() + begin * V, in.data<T>() + begin * (V + 1),
-                   end - begin, V, static_cast<T>(eps));
-      });
-    });
+    by_device(
+        "divide_by_last", in,
+        [&]<class T>(T) {
+          parallel_for(N, row_grain(V), [&](int64_t begin, int64_t end) {
+            divide_bwd(dx.data<T>() + begin * (V + 1), dy.data<T>() + begin * V,
+                       in.data<T>() + begin * (V + 1), end - begin, V, static_cast<T>(eps));
+          });
+        },
+        [&]<class T>(T) {
+          cuda::divide_by_last_bwd(dx.data<T>(gpu), dy.data<T>(gpu), in.data<T>(gpu), N, V, eps);
+        });
     grads.give(0, dx);
   });
 }

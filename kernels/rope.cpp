@@ -1,8 +1,10 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "kernels/cuda.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
+#include "kernels/rope.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
@@ -23,10 +25,10 @@ struct RopeTable {
   Rope rope;
   std::vector<int64_t> positions;
   int64_t width = 0;
-  std::vector<T> cosine, sine;
+  Tensor cosine, sine;
 
   RopeTable() = default;
-  RopeTable(const Rope& rope, std::vector<int64_t> positions) : rope(rope), positions(std::move(positions)) {
+  RopeTable(const Rope& rope, std::vector<int64_t> given, Device device) : rope(rope), positions(std::move(given)) {
     const int64_t repeat = rope.layout == Rope::Layout::interleaved ? 2 : 1;
     width = rope.dims / 2 * repeat;
     std::vector<double> period;
@@ -35,9 +37,10 @@ struct RopeTable {
       const double divisor = rope.divisors.empty() ? 1 : rope.divisors[i / repeat];
       period.push_back(rope.scale * divisor * std::pow(rope.base, exponent));
     }
+    std::vector<T> cosine, sine;
     // packed documents count from 0 again and again: each position is worked out once
     std::unordered_map<int64_t, size_t> known;
-    for (int64_t position : this->positions) {
+    for (int64_t position : positions) {
       const auto [row, fresh] = known.try_emplace(position, cosine.size());
       for (size_t i = 0; i < period.size(); i++) {
         const double angle = fresh ? static_cast<double>(position) / period[i] : 0;
@@ -45,34 +48,29 @@ struct RopeTable {
         sine.push_back(fresh ? static_cast<T>(rope.magnitude * std::sin(angle)) : sine[row->second + i]);
       }
     }
+    this->cosine = Tensor::of(cosine).to(device);
+    this->sine = Tensor::of(sine).to(device);
   }
 
-  bool serves(const Rope& r, const std::vector<int64_t>& p) const { return rope == r && positions == p; }
+  bool serves(const Rope& r, const std::vector<int64_t>& p, Device device) const {
+    return rope == r && positions == p && cosine.device() == device;
+  }
 };
 
 // The table of the last call in this thread is kept: q, k and every layer of a step ask for the same.
 template <class T>
-const RopeTable<T>& table_for(const Rope& rope, std::vector<int64_t> positions) {
+const RopeTable<T>& table_for(const Rope& rope, std::vector<int64_t> positions, Device device) {
   static thread_local RopeTable<T> last;
-  if (!last.serves(rope, positions)) last = RopeTable<T>(rope, std::move(positions));
+  if (!last.serves(rope, positions, device)) last = RopeTable<T>(rope, std::move(positions), device);
   return last;
 }
-
-// How x (N,H,K) finds its angles: row n takes those of row n % period of the table, head h those h *
-// head_step on.
-struct Turn {
-  int64_t N, H, K, dims;
-  bool interleaved;
-  int64_t period, width, head_step;
-  int direction;  // 1: forward, -1: backward
-};
 
 }  // namespace
 
 namespace cpu {
 
 template <class T>
-static void rope(T* y, const T* x, const T* cosine, const T* sine, const Turn& turn) {
+static void rope(T* y, const T* x, const T* cosine, const T* sine, const RopeTurn& turn) {
   for (int64_t n = 0; n < turn.N; n++) {
     for (int64_t h = 0; h < turn.H; h++, y += turn.K, x += turn.K) {
       const int64_t angles = n % turn.period * turn.width + h * turn.head_step;
@@ -87,7 +85,7 @@ static void rope(T* y, const T* x, const T* cosine, const T* sine, const Turn& t
   }
 }
 
-static void rope(float* y, const float* x, const float* cosine, const float* sine, const Turn& turn) {
+static void rope(float* y, const float* x, const float* cosine, const float* sine, const RopeTurn& turn) {
   const auto rotate = turn.interleaved ? simd().rope_interleaved : simd().rope_half;
   const int64_t row = turn.H * turn.K;
   parallel_for(turn.N, row_grain(row), [&](int64_t begin, int64_t end) {
@@ -109,21 +107,32 @@ static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_
   const std::vector<int64_t> rows = together ? std::vector(first.begin(), first.begin() + std::min<int64_t>(B, 1)) : first;
   std::vector<int64_t> turns = by_head ? positions("rope", {0}, H, {}) : positions("rope", rows, T, cuts);
   const Tensor y = empty_like(x);
-  by_dtype("rope", x.dtype(), [&]<class Real>(Real) {
-    const RopeTable<Real>& table = table_for<Real>(rope, std::move(turns));
-    const Turn turn = {.N = B * T,
-                       .H = H,
-                       .K = K,
-                       .dims = rope.dims,
-                       .interleaved = rope.layout == Rope::Layout::interleaved,
-                       .period = by_head    ? 1
-                                 : together ? T
-                                            : B * T,
-                       .width = table.width,
-                       .head_step = by_head ? table.width : 0,
-                       .direction = direction};
-    cpu::rope(y.data<Real>(), x.data<Real>(), table.cosine.data(), table.sine.data(), turn);
-  });
+  const auto turn = [&](int64_t width) {
+    return RopeTurn{.N = B * T,
+                    .H = H,
+                    .K = K,
+                    .dims = rope.dims,
+                    .interleaved = rope.layout == Rope::Layout::interleaved,
+                    .period = by_head    ? 1
+                              : together ? T
+                                         : B * T,
+                    .width = width,
+                    .head_step = by_head ? width : 0,
+                    .direction = direction};
+  };
+  by_device(
+      "rope", x,
+      [&]<class Real>(Real) {
+        const RopeTable<Real>& table = table_for<Real>(rope, std::move(turns), Device::cpu);
+        cpu::rope(y.data<Real>(), x.data<Real>(), table.cosine.template data<Real>(),
+                  table.sine.template data<Real>(), turn(table.width));
+      },
+      [&]<class Real>(Real) {
+        constexpr Device gpu = Device::cuda;
+        const RopeTable<float>& table = table_for<float>(rope, std::move(turns), gpu);
+        cuda::rope(y.data<Real>(gpu), x.data<Real>(gpu), table.cosine.data<float>(gpu),
+                   table.sine.data<float>(gpu), turn(table.width));
+      });
   return y;
 }
 

@@ -2,6 +2,7 @@
 #include <stdint.h>
 
 #include "kernels/activation.h"
+#include "kernels/adamw.h"
 #include "tensor/dtype.h"
 
 // The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once a level into a namespace of its own
@@ -81,11 +82,6 @@
   KERNEL(copy_loop, (float* y, const float* x, int64_t n, bool streaming))
 
 namespace supra {
-
-// What adamw() multiplies with; keep = 1 - lr decay, rate = lr / (1 - beta1^step), v_scale = 1 / sqrt(1 - beta2^step).
-struct AdamwFactors {
-  float grad_scale, old_m, new_m, old_v, new_v, keep, rate, v_scale, eps;
-};
 
 struct Int8Rows;
 struct LinearAttentionHead;

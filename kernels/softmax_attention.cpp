@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/cuda.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
@@ -185,6 +186,32 @@ void bwd(const Gradients<float>& grads, const float* d_o, const Outputs<float>& 
   });
 }
 
+// What the GPU's kernels are told of the rows: where they stand, and their documents where there are cuts.
+struct RowsOnGpu {
+  Tensor first, documents;
+
+  explicit RowsOnGpu(const Sizes& n) {
+    first = Tensor::of(std::vector<int32_t>(n.first.begin(), n.first.end())).to(Device::cuda);
+    std::vector<int32_t> begins;
+    for (int64_t b = 0; b < n.B; b++) {
+      for (const Segment& document : n.documents[b]) {
+        begins.resize(b * n.T + document.end, static_cast<int32_t>(n.first_key(b, document)));
+        if (document.begin > 0) documents = first;
+      }
+    }
+    if (documents.defined()) documents = Tensor::of(begins).to(Device::cuda);
+  }
+};
+
+template <class T>
+cuda::SoftmaxAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& k, const Tensor& v, const Sizes& n,
+                                              const RowsOnGpu& rows) {
+  constexpr Device gpu = Device::cuda;
+  return {q.data<T>(gpu), k.data<T>(gpu), v.data<T>(gpu), rows.first.data<int32_t>(gpu),
+          data_or_null<int32_t>(rows.documents, gpu),
+          {n.B, n.T, n.H, n.S, n.G, n.K, n.V, n.window, static_cast<float>(n.scale)}};
+}
+
 Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
             const std::vector<int64_t>& first, int64_t window, const Cuts& cuts) {
   const char* op = "softmax_attention";
@@ -211,19 +238,37 @@ Sizes check(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
 
 Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale,
                       const std::vector<int64_t>& first, int64_t window, const Cuts& cuts) {
+  constexpr Device gpu = Device::cuda;
   const Sizes n = check(q.value(), k.value(), v.value(), scale, first, window, cuts);
-  const Tensor o = Tensor::empty({n.B, n.T, n.H, n.V}, q.dtype()),
-               lse = Tensor::empty({n.B, n.T, n.H}, q.dtype());
-  by_dtype("softmax_attention", q.dtype(), [&]<class T>(T) {
-    fwd(Outputs<T>{o.data<T>(), lse.data<T>()},
-        Inputs<T>{q.value().data<T>(), k.value().data<T>(), v.value().data<T>()}, n);
-  });
+  const Tensor o = Tensor::empty({n.B, n.T, n.H, n.V}, q.dtype(), q.value().device()),
+               lse = Tensor::empty({n.B, n.T, n.H}, sum_dtype(q.dtype()), o.device());
+  by_device(
+      "softmax_attention", q.value(),
+      [&]<class T>(T) {
+        fwd(Outputs<T>{o.data<T>(), lse.data<T>()},
+            Inputs<T>{q.value().data<T>(), k.value().data<T>(), v.value().data<T>()}, n);
+      },
+      [&]<class T>(T) {
+        const RowsOnGpu rows(n);
+        cuda::softmax_attention_fwd(o.data<T>(gpu), lse.data<float>(gpu),
+                                    inputs_on_gpu<T>(q.value(), k.value(), v.value(), n, rows));
+      });
   auto backward = [=, q = q.value(), k = k.value(), v = v.value()](const Tensor& dy, Grads& grads) {
-    const Tensor dq = zeros_like(q), dk = zeros_like(k), dv = zeros_like(v);
-    by_dtype("softmax_attention", q.dtype(), [&]<class T>(T) {
-      bwd(Gradients<T>{dq.data<T>(), dk.data<T>(), dv.data<T>()}, dy.data<T>(),
-          Outputs<T>{o.data<T>(), lse.data<T>()}, Inputs<T>{q.data<T>(), k.data<T>(), v.data<T>()}, n);
-    });
+    // the GPU writes each once, the CPU adds
+    const auto fresh = q.device() == Device::cpu ? zeros_like : empty_like;
+    const Tensor dq = fresh(q), dk = fresh(k), dv = fresh(v);
+    by_device(
+        "softmax_attention", q,
+        [&]<class T>(T) {
+          bwd(Gradients<T>{dq.data<T>(), dk.data<T>(), dv.data<T>()}, dy.data<T>(),
+              Outputs<T>{o.data<T>(), lse.data<T>()}, Inputs<T>{q.data<T>(), k.data<T>(), v.data<T>()}, n);
+        },
+        [&]<class T>(T) {
+          const RowsOnGpu rows(n);
+          cuda::softmax_attention_bwd(dq.data<T>(gpu), dk.data<T>(gpu), dv.data<T>(gpu), dy.data<T>(gpu),
+                                      o.data<T>(gpu), lse.data<float>(gpu),
+                                      inputs_on_gpu<T>(q, k, v, n, rows));
+        });
     grads.give(0, dq);
     grads.give(1, dk);
     grads.give(2, dv);

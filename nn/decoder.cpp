@@ -43,6 +43,14 @@ void Decoder::allocate() {
   visit([](const std::string&, Var& parameter) { parameter = Var(Tensor::zeros(parameter.shape()), true); });
 }
 
+void Decoder::to(Device device, Dtype activations) {
+  visit([=](const std::string&, Var& parameter) {
+    parameter = Var(parameter.value().to(device), parameter.requires_grad());
+  });
+  for (const Layer& layer : layers_) layer.mixer->to(device);
+  activations_ = activations;
+}
+
 bool Decoder::fold() {
   bool any = false;
   for (Layer& layer : layers_) any = layer.mixer->fold() || any;
@@ -105,7 +113,7 @@ size_t Decoder::state_bytes(int64_t position) const {
 }
 
 Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
-  Var x = embedding(tokens, embedding_);
+  Var x = embedding(tokens, embedding_, activations_);
   if (config_.learned_positions) {
     const int64_t B = tokens.dim(0), T = tokens.dim(1), most = config_.context;
     const Tensor ids = Tensor::zeros({B, T}, Dtype::i32);
@@ -116,7 +124,7 @@ Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
             static_cast<long>(counted[i]), static_cast<long>(most));
       ids.data<int32_t>()[i] = static_cast<int32_t>(counted[i]);
     }
-    x = add(x, embedding(ids, positions_));
+    x = add(x, embedding(ids, positions_, activations_));
   }
   return config_.post_embed_norm ? post_embed_norm_(x) : x;
 }

@@ -22,6 +22,10 @@ class Decoder {
   void visit(const VisitParameters& f);
   int64_t parameter_count();
   void allocate();  // gives every parameter zeros of its own
+  // Moves every parameter. What changes parameters from outside (init_weights, fold) comes before. On the GPU
+  // activations may be bf16; the parameters of a model that is trained stay f32.
+  void to(Device device, Dtype activations = Dtype::f32);
+  Device device() const { return embedding_.value().device(); }
   // Merges what only training needs apart (Mixer::fold); true when anything was. Such a model cannot be saved.
   bool fold();
 
@@ -72,6 +76,7 @@ class Decoder {
 
   Config config_;
   bool recompute_ = false;
+  Dtype activations_ = Dtype::f32;
   Var embedding_;  // (O,C)
   Var positions_;  // (context, C), only with learned_positions
   Norm post_embed_norm_, norm_;

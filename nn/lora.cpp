@@ -38,9 +38,11 @@ void Decoder::add_lora(const LoraConfig& lora, uint64_t seed) {
   declare_lora();
   Philox random(seed, 3);
   for_each_adapted(*this, [&](Linear& linear) {
-    linear.lora_a = Var(Tensor::zeros(linear.lora_a.shape()), true);
-    linear.lora_b = Var(Tensor::zeros(linear.lora_b.shape()), true);
-    fill_uniform(linear.lora_a.value(), 1 / std::sqrt(static_cast<double>(linear.lora_a.dim(1))), random);
+    const Device device = linear.weight.value().device();
+    const Tensor a = Tensor::empty(linear.lora_a.shape());
+    fill_uniform(a, 1 / std::sqrt(static_cast<double>(a.dim(1))), random);
+    linear.lora_a = Var(a.to(device), true);
+    linear.lora_b = Var(Tensor::zeros(linear.lora_b.shape(), Dtype::f32, device), true);
   });
 }
 

@@ -1,7 +1,5 @@
 #include "nn/mixer.h"
 
-#include <cstring>
-
 namespace supra {
 
 State State::clone() const {
@@ -24,7 +22,7 @@ State State::select(const std::vector<int64_t>& rows) const {
     for (const Var& part : layer.parts) {
       Shape shape = part.shape();
       shape[0] = static_cast<int64_t>(rows.size());
-      const Tensor copy = Tensor::empty(shape, part.value().dtype());
+      const Tensor copy = Tensor::empty(shape, part.value().dtype(), part.value().device());
       for (int64_t i = 0; i < shape[0]; i++) copy.rows(i, i + 1).copy_from(part.value().rows(rows[i], rows[i] + 1));
       into.parts.emplace_back(copy);
     }
@@ -36,10 +34,7 @@ void State::reset_row(int64_t b) {
   CHECK(b >= 0 && b < batch(), "state: row %ld of %ld", static_cast<long>(b), static_cast<long>(batch()));
   positions[b] = 0;
   for (const LayerState& layer : layers) {
-    for (const Var& part : layer.parts) {
-      const Tensor row = part.value().rows(b, b + 1);
-      memset(row.raw(), 0, row.bytes());
-    }
+    for (const Var& part : layer.parts) part.value().rows(b, b + 1).fill(0);
   }
 }
 

@@ -49,6 +49,9 @@ class Mixer {
   // change nothing yet.
   virtual void init_neutral() {}
 
+  // Moves what visit() does not show, constants that forward() needs, to where the parameters went.
+  virtual void to(Device) {}
+
   // The state of B sequences that have seen nothing.
   virtual LayerState init_state(int64_t batch) const = 0;
   // Bytes one sequence's state takes after `position` steps.

@@ -10,12 +10,11 @@ Optimizer::Optimizer(std::vector<Trained> parameters, const AdamwOptions& option
 }
 
 double Optimizer::gradient_norm() const {
-  double squares = 0;
+  std::vector<Tensor> gradients;
   for (const Slot& slot : slots_) {
-    const Tensor gradient = slot.trained.parameter.grad();
-    if (gradient.defined()) squares += squared_norm(gradient);
+    if (const Tensor gradient = slot.trained.parameter.grad(); gradient.defined()) gradients.push_back(gradient);
   }
-  return std::sqrt(squares);
+  return std::sqrt(squared_norm(gradients));
 }
 
 void Optimizer::step(double lr, double clip, double norm) {

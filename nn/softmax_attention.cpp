@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace supra {
 
@@ -31,38 +30,44 @@ void SoftmaxAttention::visit(const std::string& path, const VisitParameters& f) 
 }
 
 LayerState SoftmaxAttention::init_state(int64_t batch) const {
-  return {{Var(Tensor::zeros({batch, 0, kv_heads_, key_dim_})), Var(Tensor::zeros({batch, 0, kv_heads_, value_dim_}))}};
+  const auto none = [&](int64_t dim) {
+    return Var(Tensor::zeros({batch, 0, kv_heads_, dim}, Dtype::f32, in_proj_.weight.value().device()));
+  };
+  return {{none(key_dim_), none(value_dim_)}};
 }
 
 size_t SoftmaxAttention::state_bytes(int64_t position) const {
   return static_cast<size_t>(position * kv_heads_ * (key_dim_ + value_dim_)) * sizeof(float);
 }
 
-// Copies rows of `fresh` (B,T,...) behind the first[b] rows that `cache` (B,S,...) holds, in a larger cache if need be.
+// Steps [begin, end) of row b of a cache (B,S,...), which share its memory.
+static Tensor steps_of(const Tensor& cache, int64_t b, int64_t begin, int64_t end) {
+  return cache.rows(b, b + 1).view({cache.dim(1), cache.dim(2), cache.dim(3)}).rows(begin, end);
+}
+
+// Copies rows of `fresh` (B,T,...) behind the first[b] rows that `cache` (B,S,...) holds, in a larger cache if need be:
+// of the dtype and on the device of `fresh`.
 static void append(Var& cache, const Tensor& fresh, const std::vector<int64_t>& first) {
-  const int64_t B = fresh.dim(0), T = fresh.dim(1), row = fresh.numel() / std::max<int64_t>(1, B * T);
+  const int64_t B = fresh.dim(0), T = fresh.dim(1);
   const int64_t needed = *std::max_element(first.begin(), first.end()) + T, capacity = cache.dim(1);
   if (needed > capacity) {
-    Tensor larger = Tensor::zeros({B, std::max<int64_t>({needed, 2 * capacity, 64}), fresh.dim(2), fresh.dim(3)});
-    for (int64_t b = 0; b < B; b++) larger.rows(b, b + 1).view({-1}).rows(0, capacity * row).copy_from(cache.value().rows(b, b + 1));
+    const Tensor larger = Tensor::zeros({B, std::max<int64_t>({needed, 2 * capacity, 64}), fresh.dim(2), fresh.dim(3)},
+                                        fresh.dtype(), fresh.device());
+    for (int64_t b = 0; b < B; b++) steps_of(larger, b, 0, capacity).copy_from(cache.value().rows(b, b + 1));
     cache = Var(larger);
   }
-  const int64_t S = cache.dim(1);
-  float* to = cache.value().data<float>();
-  for (int64_t b = 0; b < B; b++) {
-    memcpy(to + (b * S + first[b]) * row, fresh.data<float>() + b * T * row, static_cast<size_t>(T * row) * sizeof(float));
-  }
+  for (int64_t b = 0; b < B; b++) steps_of(cache.value(), b, first[b], first[b] + T).copy_from(fresh.rows(b, b + 1));
 }
 
 // Where a row was cut, its last document moves to the front of the cache: positions count from its first token.
 static void keep_last_document(const LayerState& cache, const Steps& steps, int64_t T) {
   for (size_t b = 0; b < steps.cuts.size(); b++) {
     if (steps.cuts[b].empty()) continue;
-    const int64_t cut = steps.cuts[b].back(), begin = steps.first[b] + cut;
+    const int64_t cut = steps.cuts[b].back(), begin = steps.first[b] + cut, n = T - cut;
     for (const Var& part : cache.parts) {
-      const int64_t S = part.dim(1);
-      const Tensor row = part.value().view({part.dim(0) * S, -1}).rows(b * S, (b + 1) * S);
-      memmove(row.raw(), row.rows(begin, S).raw(), row.rows(begin, begin + T - cut).bytes());
+      const auto row = static_cast<int64_t>(b);
+      // the two may overlap
+      steps_of(part.value(), row, 0, n).copy_from(steps_of(part.value(), row, begin, begin + n).clone());
     }
   }
 }

@@ -120,8 +120,13 @@ bool SupraAttention::fold() {
   return folded_ = true;
 }
 
+void SupraAttention::to(Device device) {
+  gpu_log_decay_ = device == Device::cpu ? Tensor() : log_decay_.to(Dtype::f32).to(device);
+}
+
 LayerState SupraAttention::init_state(int64_t batch) const {
-  return {{Var(Tensor::zeros({batch, heads_, key_dim_, state_columns()}))}};
+  const Shape shape = {batch, heads_, key_dim_, state_columns()};
+  return {{Var(Tensor::zeros(shape, Dtype::f32, in_proj_.weight.value().device()))}};
 }
 
 size_t SupraAttention::state_bytes(int64_t) const {
@@ -135,9 +140,10 @@ Tensor SupraAttention::log_decay() const {
 
 Var SupraAttention::log_decays(const Var& x) const {
   switch (decay_source_) {
-    case DecayConfig::Source::fixed: return Var(log_decay_.to(x.dtype()));
+    case DecayConfig::Source::fixed: return Var(gpu_log_decay_.defined() ? gpu_log_decay_ : log_decay_.to(x.dtype()));
     case DecayConfig::Source::learned: return log_sigmoid(decay_gate_.bias);
-    case DecayConfig::Source::gated: return log_sigmoid(decay_gate_(x));
+    // decays are f32, whatever activations are
+    case DecayConfig::Source::gated: return log_sigmoid(cast(decay_gate_(x), decay_gate_.bias.dtype()));
   }
   fail("supra attention: unknown decay %d", static_cast<int>(decay_source_));
 }
@@ -166,7 +172,7 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
   Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
   // the sum of the weights is one more value, of ones
   const bool divides = output_norm_ == OutputNorm::denominator;
-  if (divides) v = concat_columns({v, Var(Tensor::full({B, T, kv_heads_, 1}, 1, x.dtype()))});
+  if (divides) v = concat_columns({v, Var(Tensor::full({B, T, kv_heads_, 1}, 1, x.dtype(), x.value().device()))});
 
   // Both need every head's own k: the norm runs over all H*K columns, and an angle by head differs inside a group.
   if (repeat > 1 && (qk_norm_ == QkNorm::whole || rope_.layout == Rope::Layout::by_head)) k = repeat_heads(k, repeat);

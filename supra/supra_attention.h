@@ -29,6 +29,7 @@ class SupraAttention : public Mixer {
   // relu(E (W x + a) + b) = relu((E W) x + E a + b): in_proj makes mapped q and k, and the feature maps are gone. Only where in_proj is
   // f32, the product has fewer elements than its factors, and E is small enough to be multiplied at every start.
   bool fold() override;
+  void to(Device device) override;
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
@@ -58,6 +59,7 @@ class SupraAttention : public Mixer {
   Linear z_proj_;             // (H*V,C), only with an output gate
   Linear out_proj_;           // (C, H*V)
   Tensor log_decay_;          // (H) f64, fixed
+  Tensor gpu_log_decay_;      // the same in f32, where the layer is on the GPU
 };
 
 // s_h >= 0 of g_h = exp(-s_h), h = 0..H-1.

@@ -21,6 +21,12 @@ void launch_failed(std::string_view signature, const LaunchShape& shape, cudaErr
        shape.block.y, shape.block.z, shape.shared_bytes, cudaGetErrorString(error));
 }
 
+int64_t attribute(cudaDeviceAttr what) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, what, 0), "an attribute of the GPU");
+  return value;
+}
+
 std::vector<Gpu> gpus() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;

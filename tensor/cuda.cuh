@@ -1,6 +1,7 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <tuple>
@@ -68,6 +69,9 @@ void launch(const LaunchShape& shape, Args... args) {
   if (error != cudaSuccess) launch_failed(signature<kernel>(), shape, error);
 }
 
+// What the GPU in use has of something: multiprocessors, bytes of shared memory that a block may ask for.
+int64_t attribute(cudaDeviceAttr what);
+
 // Blocks of `per_block` that cover n.
 inline unsigned blocks(int64_t n, int64_t per_block) {
   const int64_t count = (n + per_block - 1) / per_block;
@@ -91,6 +95,12 @@ __device__ inline float warp_sum(float x, int lanes = 32) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(kWholeWarp, x, offset);
   return x;
 }
+// The same for the largest.
+__device__ inline float warp_max(float x, int lanes = 32) {
+  for (int offset = lanes / 2; offset > 0; offset /= 2)
+    x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, offset));
+  return x;
+}
 
 #if defined(__CUDACC__)
 // Two floats, rounded to the nearest even; the lower half of the pair holds `low`.
@@ -99,8 +109,14 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
+__device__ inline float f16_to_float(uint32_t half) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(static_cast<uint16_t>(half)));
+  return x;
+}
 __device__ inline void check_aligned(const void*, size_t) {}
 #else
+inline float f16_to_float(uint32_t half) { return f16_to_f32(static_cast<uint16_t>(half)); }
 uint32_t pack_bf16(float low, float high);
 // The emulator reports what an x86 forgives.
 void check_aligned(const void* address, size_t bytes);
@@ -135,28 +151,37 @@ __device__ inline void store_1(Bf16* p, float x) {
   p->bits = static_cast<uint16_t>(pack_bf16(x, 0) & 0xffff);
 }
 
-// x = W elements at p: one, or four in a vector.
+// x = W elements at p: one, or four or eight in vectors of up to 16 bytes.
 template <int W, class T>
 __device__ void load(float (&x)[W], const T* p) {
-  static_assert(W == 1 || W == 4);
-  if constexpr (W == 4)
-    load_4(x, p);
-  else
+  static_assert(W == 1 || W == 4 || W == 8);
+  if constexpr (W == 1) {
     x[0] = to_float(*p);
+  } else if constexpr (W == 8 && sizeof(T) == 2) {
+    const uint4 v = vector_at<const uint4>(p);
+    const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+    for (int i = 0; i < 4; i++) x[2 * i] = low_bf16(pairs[i]), x[2 * i + 1] = high_bf16(pairs[i]);
+  } else {
+    for (int i = 0; i < W; i += 4) load_4(x + i, p + i);
+  }
 }
 template <int W, class T>
 __device__ void store(T* p, const float (&x)[W]) {
-  static_assert(W == 1 || W == 4);
-  if constexpr (W == 4)
-    store_4(p, x);
-  else
+  static_assert(W == 1 || W == 4 || W == 8);
+  if constexpr (W == 1) {
     store_1(p, x[0]);
+  } else if constexpr (W == 8 && sizeof(T) == 2) {
+    vector_at<uint4>(p) = {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]),
+                           pack_bf16(x[6], x[7])};
+  } else {
+    for (int i = 0; i < W; i += 4) store_4(p + i, x + i);
+  }
 }
 
-// Rows of n elements at these addresses may be read and written in fours.
-template <class... T>
+// Rows of n elements at these addresses may be read and written W at a time.
+template <int W = 4, class... T>
 bool fits_vectors(int64_t n, const T*... rows) {
-  return n % 4 == 0 && ((reinterpret_cast<uintptr_t>(rows) % (4 * sizeof(T)) == 0) && ...);
+  return n % W == 0 && ((reinterpret_cast<uintptr_t>(rows) % std::min<size_t>(16, W * sizeof(T)) == 0) && ...);
 }
 
 }  // namespace supra::cuda

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tensor/device.h"
+#include "tensor/dtype.h"
 
 // The GPU as the processor sees it: what is there, its memory, copies and streams. Includes nothing of CUDA;
 // code that runs on the GPU stands in .cu files and starts from tensor/cuda.cuh.
@@ -87,5 +88,13 @@ SUPRA_CU void fill_bytes(void* memory, int byte, size_t bytes);
 // Between two places of which at least one is the GPU's. A copy to the processor waits until it is done; one
 // from the processor returns when the source may change.
 SUPRA_CU void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
+
+// ---- elements.cu: in the GPU's memory; dtypes other than those named throw Error
+// N rows of C elements: f32 or bf16 from f32, bf16, f16 or a quantised dtype
+SUPRA_CU void convert(void* to, Dtype to_dtype, const void* from, Dtype from_dtype, int64_t N, int64_t C);
+// n elements of any dtype but the quantised
+SUPRA_CU void fill(void* memory, Dtype dtype, double value, int64_t n);
+// n elements of f32 or bf16: sum += term
+SUPRA_CU void add_into(void* sum, const void* term, Dtype dtype, int64_t n);
 
 }  // namespace supra::cuda

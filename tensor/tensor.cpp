@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "tensor/cuda.h"
 #include "tensor/parallel.h"
 #include "tensor/quantized.h"
 
@@ -130,8 +131,9 @@ Tensor Tensor::to(Device device) const {
 }
 
 void Tensor::fill(double value) const {
-  if (device_ != Device::cpu) return copy_from(full(shape_, value, dtype_));
+  if (value == 0 && !is_quantized(dtype_)) return fill_bytes(memory_, device_, 0, bytes());
   const int64_t n = numel();
+  if (device_ == Device::cuda) return cuda::fill(memory_, dtype_, value, n);
   char* out = static_cast<char*>(memory_);
   const size_t size = size_of(dtype_);
   char element[8];
@@ -142,10 +144,13 @@ void Tensor::fill(double value) const {
 void Tensor::copy_from(const Tensor& source) const {
   CHECK(numel() == source.numel(), "copy: %s from %s", to_string(shape_).c_str(), to_string(source.shape_).c_str());
   if (numel() == 0) return;
-  if (device_ != Device::cpu || source.device_ != Device::cpu) {
-    CHECK(dtype_ == source.dtype_, "copy: %s on %s from %s on %s, but only the CPU converts (use to(Dtype) there)", name(dtype_),
-          name(device_), name(source.dtype_), name(source.device_));
-    return copy_bytes(memory_, device_, source.memory_, source.device_, bytes());
+  if (device_ != source.device_ || device_ == Device::cuda) {
+    if (dtype_ == source.dtype_) return copy_bytes(memory_, device_, source.memory_, source.device_, bytes());
+    // where one side is the CPU, it converts: it knows all dtypes
+    if (device_ == Device::cpu) return copy_from(source.to(Device::cpu));
+    if (source.device_ == Device::cpu) return copy_from(source.to(dtype_));
+    const int64_t C = source.shape_.empty() ? 1 : source.dim(-1);
+    return cuda::convert(memory_, dtype_, source.memory_, source.dtype_, numel() / C, C);
   }
   if (!is_quantized(dtype_) && !is_quantized(source.dtype_)) {
     return convert(memory_, dtype_, source.memory_, source.dtype_, numel());
@@ -162,6 +167,22 @@ void Tensor::copy_from(const Tensor& source) const {
 
 Tensor empty_like(const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); }
 Tensor zeros_like(const Tensor& t) { return Tensor::zeros(t.shape(), t.dtype(), t.device()); }
+
+void add_into(const Tensor& sum, const Tensor& term) {
+  const int64_t n = sum.numel();
+  if (sum.device() == Device::cuda) {
+    CHECK(term.dtype() == sum.dtype(), "add_into: %s to be added to %s", name(term.dtype()), name(sum.dtype()));
+    return cuda::add_into(sum.raw(Device::cuda), term.raw(Device::cuda), sum.dtype(), n);
+  }
+  const auto add = [&]<class T>(T) {
+    T* a = sum.data<T>();
+    const T* b = term.data<T>();
+    parallel_for(n, 1 << 14, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) a[i] += b[i];
+    });
+  };
+  sum.dtype() == Dtype::f64 ? add(double()) : add(float());
+}
 
 void check_shape(const char* op, const char* what, const Shape& given, const Shape& expected) {
   CHECK(given == expected, "%s: %s is %s, expected %s", op, what, to_string(given).c_str(), to_string(expected).c_str());

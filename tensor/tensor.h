@@ -65,6 +65,8 @@ class Tensor {
 
 Tensor empty_like(const Tensor& t);
 Tensor zeros_like(const Tensor& t);
+// sum += term, both f32 or f64, or on the GPU both f32 or bf16.
+void add_into(const Tensor& sum, const Tensor& term);
 
 // Throws Error "op: what is (..), expected (..)" unless the shapes are equal.
 void check_shape(const char* op, const char* what, const Shape& given, const Shape& expected);

@@ -163,7 +163,7 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
                    three_products});
   table.push_back({"relative_error",
                    [](const Vars& in) -> Vars {
-                     const Tensor t = Tensor::full(in[0].shape(), 0.3, in[0].dtype());
+                     const Tensor t = Tensor::full(in[0].shape(), 0.3, in[0].dtype(), in[0].value().device());
                      return {relative_error(in[0], t, {in[0].dim(1), in[0].dim(1) - 1})};
                    },
                    {{"y", {2, 3, 4}, {2, 37, 67}, {2, 2048, 768}}},

@@ -47,7 +47,7 @@ Tensor map_tensor(const MappedFile& file, const uint8_t* data, const Shape& shap
 void each_piece(const Tensor& tensor, Dtype dtype, FunctionRef<void(std::string_view bytes)> f) {
   constexpr int64_t kPiece = 1 << 16;
   const bool whole_rows = is_quantized(tensor.dtype()) || is_quantized(dtype);
-  const Tensor source = whole_rows ? tensor.to(dtype) : tensor;
+  const Tensor here = tensor.to(Device::cpu), source = whole_rows ? here.to(dtype) : here;
   const char* bytes = static_cast<const char*>(source.raw());
   if (source.dtype() == dtype) {
     for (size_t begin = 0; begin < source.bytes(); begin += kPiece)

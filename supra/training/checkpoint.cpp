@@ -188,7 +188,10 @@ TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& o
   const auto moments = open_safetensors(checkpoint / "optimizer.safetensors");
   const auto moment = [&](const std::string& name, const Var& parameter) {
     // a parameter that no gradient has reached yet has none
-    return moments->find(name) ? moments->get(name, parameter.shape(), Dtype::f32).clone() : Tensor();
+    if (!moments->find(name)) return Tensor();
+    const Tensor read = moments->get(name, parameter.shape(), Dtype::f32), own = empty_like(parameter.value());
+    own.copy_from(read);
+    return own;
   };
   for (Optimizer::Slot& slot : optimizer.slots()) {
     slot.m = moment("m." + slot.trained.name, slot.trained.parameter);

@@ -77,10 +77,13 @@ void fault(const char* what, ...) {
   Block::current().fault(text);
 }
 
+static size_t most_shared = kMostShared;
+void set_most_shared_memory(size_t bytes) { most_shared = std::min<size_t>(bytes, kMostShared); }
+
 cudaError_t allow_shared_bytes(const void* kernel, int bytes) {
-  if (bytes > static_cast<int>(kMostShared)) {
+  if (bytes > static_cast<int>(most_shared)) {
     return fail_with(cudaErrorInvalidValue,
-                     format("%d bytes of shared memory, a GPU has %zu", bytes, kMostShared));
+                     format("%d bytes of shared memory, a GPU has %zu", bytes, most_shared));
   }
   const std::lock_guard lock(one_at_a_time);
   allowed_shared[kernel] = static_cast<size_t>(bytes);
@@ -101,3 +104,8 @@ cudaError_t launch(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
 }
 
 }  // namespace supra::emulator
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
+  *value = what == cudaDevAttrMultiProcessorCount ? 132 : static_cast<int>(supra::emulator::most_shared);
+  return cudaSuccess;
+}

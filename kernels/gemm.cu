@@ -1,0 +1,236 @@
+#include <cublasLt.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <span>
+
+#include "kernels/cuda.h"
+#include "tensor/cuda.cuh"
+
+// Matrix products on the GPU, by cuBLASLt. It thinks in columns: what is a row-major matrix to us is its
+// transpose to it. So C^T (N,M) = op(B)^T op(A)^T is what it is asked for: the factors change places, and
+// each is transposed when it was to be.
+//
+// What cuBLASLt chose for a product is kept, a plan. Its first answer depends on nothing but the library, the
+// GPU and the product, so that is the plan: other runs give the same bits. Timing its first eight answers may
+// find a faster one, and another one in another run; that is done where SUPRA_GEMM=timed or time_products()
+// asks for it.
+
+namespace supra::cuda {
+namespace {
+
+constexpr size_t kWorkspace = 32 << 20;
+constexpr int kCandidates = 8;
+
+void check(cublasStatus_t status, const char* what) {
+  CHECK(status == CUBLAS_STATUS_SUCCESS, "cuBLASLt, %s: %s", what, cublasLtGetStatusString(status));
+}
+
+std::atomic<bool>& timed() {
+  static std::atomic<bool> on = [] {
+    const char* wish = getenv("SUPRA_GEMM");
+    CHECK(!wish || std::string_view(wish) == "timed", "SUPRA_GEMM=%s: only \"timed\" is known", wish);
+    return wish != nullptr;
+  }();
+  return on;
+}
+
+cublasLtHandle_t library() {
+  // never destroyed, as the stream that all work goes to
+  static const cublasLtHandle_t handle = [] {
+    cublasLtHandle_t made;
+    check(cublasLtCreate(&made), "its start");
+    return made;
+  }();
+  return handle;
+}
+
+std::mutex mutex;  // of what follows and of plans
+
+// Products in two streams may run at once, so each stream has its own.
+void* workspace() {
+  static auto& of_stream = *new std::map<Stream::Handle, std::shared_ptr<void>>;
+  std::shared_ptr<void>& memory = of_stream[current_stream()];
+  if (!memory) memory = allocate(kWorkspace);
+  CHECK(memory, "out of GPU memory: %zu MB for matrix products (use a smaller batch or a shorter sequence)",
+        kWorkspace >> 20);
+  return memory.get();
+}
+
+// All that cuBLASLt's choice may depend on.
+struct Question {
+  Product product;
+  cudaDataType_t in, out;
+  bool accumulate, timed;
+  std::array<uint32_t, 4> alignment;  // bytes, of a, b, c and the bias; 0: no bias
+  auto operator<=>(const Question&) const = default;
+};
+
+struct Operands {
+  const void *a, *b;
+  void* c;
+  const void* bias;
+};
+
+void set(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t what, auto value) {
+  check(cublasLtMatmulDescSetAttribute(d, what, &value, sizeof value), "a product");
+}
+void set(cublasLtMatrixLayout_t d, cublasLtMatrixLayoutAttribute_t what, auto value) {
+  check(cublasLtMatrixLayoutSetAttribute(d, what, &value, sizeof value), "a matrix");
+}
+void set(cublasLtMatmulPreference_t d, cublasLtMatmulPreferenceAttributes_t what, auto value) {
+  check(cublasLtMatmulPreferenceSetAttribute(d, what, &value, sizeof value), "a preference");
+}
+
+struct Plan {
+  cublasLtMatmulDescOpaque_t product;
+  cublasLtMatrixLayoutOpaque_t a, b, c;
+  cublasLtMatmulAlgo_t algorithm;
+};
+
+cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld,
+                                    const Product& p, int64_t step) {
+  cublasLtMatrixLayoutOpaque_t made;
+  check(cublasLtMatrixLayoutInit(&made, type, columns, rows, ld), "a matrix");
+  set(&made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<int32_t>(p.batch));
+  set(&made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, step);
+  return made;
+}
+
+Plan describe(const Question& q, const Operands& at) {
+  const Product& p = q.product;
+  Plan plan;
+  check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product");
+  const auto operation = [](bool transposed) {
+    return static_cast<int32_t>(transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  };
+  set(&plan.product, CUBLASLT_MATMUL_DESC_TRANSA, operation(p.tb));
+  set(&plan.product, CUBLASLT_MATMUL_DESC_TRANSB, operation(p.ta));
+  if (at.bias) {
+    set(&plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t{CUBLASLT_EPILOGUE_BIAS});
+    set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.bias);
+  }
+  plan.a = p.ta ? layout(q.in, p.K, p.M, p.lda, p, p.a_step) : layout(q.in, p.M, p.K, p.lda, p, p.a_step);
+  plan.b = p.tb ? layout(q.in, p.N, p.K, p.ldb, p, p.b_step) : layout(q.in, p.K, p.N, p.ldb, p, p.b_step);
+  plan.c = layout(q.out, p.M, p.N, p.ldc, p, p.c_step);
+  return plan;
+}
+
+cublasStatus_t run(Plan& plan, bool accumulate, const Operands& at) {
+  const float one = 1, beta = accumulate ? 1 : 0;
+  return cublasLtMatmul(library(), &plan.product, &one, at.b, &plan.b, at.a, &plan.a, &beta, at.c, &plan.c,
+                        at.c, &plan.c, &plan.algorithm, workspace(), kWorkspace, current_stream());
+}
+
+// Seconds of a few runs, infinite where it does not run.
+double seconds(Plan& plan, bool accumulate, const Operands& at) {
+  if (run(plan, accumulate, at) != CUBLAS_STATUS_SUCCESS) return INFINITY;
+  synchronize();
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 5; i++) run(plan, accumulate, at);
+  synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The fastest of these; products go to memory of their own, for c may be a sum. The first where that is not
+// there.
+cublasLtMatmulAlgo_t fastest(std::span<const cublasLtMatmulHeuristicResult_t> candidates, Plan plan,
+                             const Question& q, Operands at) {
+  const Product& p = q.product;
+  const int64_t elements = (p.batch - 1) * p.c_step + p.M * p.ldc;
+  const std::shared_ptr<void> c = allocate(elements * (q.out == CUDA_R_32F ? 4 : 2));
+  if (!c) return candidates[0].algo;
+  at.c = c.get();
+  size_t best = 0;
+  double least = INFINITY;
+  for (size_t i = 0; i < candidates.size(); i++) {
+    plan.algorithm = candidates[i].algo;
+    const double time = seconds(plan, q.accumulate, at);
+    if (time < least) best = i, least = time;
+  }
+  return candidates[best].algo;
+}
+
+cublasLtMatmulAlgo_t choose(Plan& plan, const Question& q, const Operands& at) {
+  cublasLtMatmulPreferenceOpaque_t preference;
+  check(cublasLtMatmulPreferenceInit(&preference), "a preference");
+  set(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
+  // where K is cut, its parts are added in f32 and in order, never in bf16
+  set(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  set(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, q.alignment[1]);
+  set(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, q.alignment[0]);
+  set(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, q.alignment[2]);
+  set(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, q.alignment[2]);
+  std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found;
+  int count = 0;
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(library(), &plan.product, &plan.b, &plan.a, &plan.c, &plan.c,
+                                     &preference, q.timed ? kCandidates : 1, found.data(), &count);
+  CHECK(status == CUBLAS_STATUS_SUCCESS && count > 0,
+        "cuBLASLt knows no way to multiply (%ld,%ld) by (%ld,%ld), %ld times, with rows %ld, %ld and %ld "
+        "apart: %s",
+        long(q.product.M), long(q.product.K), long(q.product.K), long(q.product.N), long(q.product.batch),
+        long(q.product.lda), long(q.product.ldb), long(q.product.ldc), cublasLtGetStatusString(status));
+  return q.timed ? fastest({found.data(), static_cast<size_t>(count)}, plan, q, at) : found[0].algo;
+}
+
+template <class T>
+constexpr cudaDataType_t type_of() {
+  return dtype_of<T>() == Dtype::f32 ? CUDA_R_32F : CUDA_R_16BF;
+}
+
+// Bytes that every matrix of the batch begins at a multiple of; beyond 16 nothing gains.
+template <class T>
+uint32_t alignment(const T* at, int64_t step) {
+  return 1u << std::countr_zero(reinterpret_cast<uintptr_t>(at) | step * sizeof(T) | 16);
+}
+
+// A sum of nothing is zero.
+template <class Out>
+void clear(const Product& p, Out* c) {
+  for (int64_t i = 0; i < p.batch; i++) {
+    for (int64_t row = 0; row < p.M; row++) fill_bytes(c + i * p.c_step + row * p.ldc, 0, p.N * sizeof(Out));
+  }
+}
+
+}  // namespace
+
+void time_products(bool on) { timed() = on; }
+
+template <class T, class Out>
+void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, const Out* bias) {
+  if (p.batch == 0 || p.M == 0 || p.N == 0) return;
+  CHECK(!bias || (p.K > 0 && p.batch == 1), "gemm: a bias of a sum of nothing, or of a batch");
+  if (p.K == 0) return accumulate ? void() : clear(p, c);
+  const Question question = {p,
+                             type_of<T>(),
+                             type_of<Out>(),
+                             accumulate,
+                             timed(),
+                             {alignment(a, p.a_step), alignment(b, p.b_step), alignment(c, p.c_step),
+                              bias ? alignment(bias, 0) : 0}};
+  const Operands at = {a, b, c, bias};
+  const std::lock_guard lock(mutex);
+  static auto& plans = *new std::map<Question, Plan>;
+  auto found = plans.find(question);
+  if (found == plans.end()) {
+    Plan plan = describe(question, at);
+    plan.algorithm = choose(plan, question, at);
+    found = plans.emplace(question, plan).first;
+  }
+  Plan& plan = found->second;
+  if (bias) set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias));
+  check(run(plan, accumulate, at), "a product");
+}
+
+template void gemm(const Product&, const float*, const float*, bool, float*, const float*);
+template void gemm(const Product&, const Bf16*, const Bf16*, bool, Bf16*, const Bf16*);
+template void gemm(const Product&, const Bf16*, const Bf16*, bool, float*, const float*);
+
+}  // namespace supra::cuda

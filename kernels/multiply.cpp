@@ -1,0 +1,65 @@
+#include "kernels/multiply.h"
+
+#include "kernels/cuda.h"
+#include "kernels/dispatch.h"
+#include "kernels/gemm.h"
+#include "kernels/row_sums.h"
+
+namespace supra {
+
+constexpr Device gpu = Device::cuda;
+
+void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a, bool ta, const Tensor& b,
+              bool tb, const Tensor& bias) {
+  const int64_t N = c.dim(-1), M = row_count(c), K = ta ? row_count(a) : a.dim(-1);
+  by_device(
+      op, a,
+      [&]<class T>(T) {
+        if (bias.defined()) repeat_row(op, c, bias);
+        gemm(ta, tb, M, N, K, a.data<T>(), a.dim(-1), b.data<T>(), b.dim(-1), accumulate || bias.defined(),
+             c.data<T>(), N);
+      },
+      [&]<class T>(T) {
+        const Tensor factor = b.to(a.dtype()), term = bias.defined() ? bias.to(c.dtype()) : bias;
+        const auto go = [&]<class Out>(Out) {
+          cuda::gemm(
+              {.ta = ta, .tb = tb, .M = M, .N = N, .K = K, .lda = a.dim(-1), .ldb = b.dim(-1), .ldc = N},
+              a.data<T>(gpu), factor.data<T>(gpu), accumulate, c.data<Out>(gpu),
+              data_or_null<Out>(term, gpu));
+        };
+        c.dtype() == Dtype::f32 ? go(float()) : go(T());
+      });
+}
+
+void repeat_row(const char* op, const Tensor& y, const Tensor& row) {
+  const int64_t C = y.dim(-1), N = row_count(y);
+  by_device(
+      op, y,
+      [&]<class T>(T) {
+        for (int64_t n = 0; n < N; n++) std::copy_n(row.data<T>(), C, y.data<T>() + n * C);
+      },
+      [&]<class T>(T) { cuda::repeat_row(y.data<T>(gpu), row.data<float>(gpu), N, C); });
+}
+
+template <class T>
+static void add_columns(T* sums, const T* x, int64_t N, int64_t C) {
+  for (int64_t row = 0; row < N; row++) {
+    for (int64_t i = 0; i < C; i++) sums[i] += x[row * C + i];
+  }
+}
+
+static void add_in_blocks(double* sums, const double* x, int64_t N, int64_t C) { add_columns(sums, x, N, C); }
+static void add_in_blocks(float* sums, const float* x, int64_t N, int64_t C) {
+  add_row_sums({sums}, N, C, [&](int64_t begin, int64_t end, float* partial) {
+    add_columns(partial, x + begin * C, end - begin, C);
+  });
+}
+
+void add_rows(const char* op, const Tensor& sums, const Tensor& x) {
+  const int64_t C = x.dim(-1), N = row_count(x);
+  by_device(
+      op, x, [&]<class T>(T) { add_in_blocks(sums.data<T>(), x.data<T>(), N, C); },
+      [&]<class T>(T) { cuda::add_rows(sums.data<float>(gpu), x.data<T>(gpu), N, C); });
+}
+
+}  // namespace supra

@@ -1,0 +1,24 @@
+#pragma once
+#include "tensor/tensor.h"
+
+// Products and sums of whole tensors, on the device where they lie. All dimensions but the last are rows;
+// `op` is who asks, for errors.
+
+namespace supra {
+
+// c (M,N) = op(a) (M,K) op(b) (K,N) + bias (N), or += where `accumulate` is set, without a bias then; op(x)
+// is x, or its transpose where tx is set.
+//   CPU: all in f32, or all in f64
+//   GPU: a in f32 or bf16; b of any dtype and bias are rounded to a's, each once a call, into a copy; c in
+//   a's
+//        dtype or in f32, which gradients of weights are summed in. f32 is f32 throughout, without TF32.
+void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a, bool ta, const Tensor& b,
+              bool tb, const Tensor& bias = {});
+
+// y (N,C): each row is `row` (C)
+void repeat_row(const char* op, const Tensor& y, const Tensor& row);
+
+// sums (C) += the sum over the rows of x (N,C), in a fixed order.   GPU: sums in f32
+void add_rows(const char* op, const Tensor& sums, const Tensor& x);
+
+}  // namespace supra

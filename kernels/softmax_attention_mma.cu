@@ -1,0 +1,315 @@
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+
+#include "kernels/mma.cuh"
+#include "kernels/softmax_attention.cuh"
+
+// Softmax attention on tensor cores, in the shape of FlashAttention-2 (arXiv 2307.08691). A block keeps 128
+// rows of one head in shared memory, a warp 16 of them, and walks along the others, whose next tile is copied
+// while the last one is worked on. Scores and what is made of them never leave a warp's registers: two tiles
+// of a product's C are an A of the next.
+//
+//   forward      rows: queries, others: keys.     P = Q K^T,  O += e^P V
+//   dq           rows: queries, others: keys.     P = Q K^T,  dP = dO V^T,  dQ += dS K
+//   dk, dv       rows: keys, others: queries.     P = K Q^T,  dP = V dO^T,  dV += P dO,  dK += dS Q
+//
+// Exponents are of 2: scores come with a factor of log2 e, and so does lse.
+
+namespace supra::cuda {
+
+constexpr int kRows = 128, kThreads = 2 * kRows, kKeys = 64;
+constexpr float kLog2e = 1.4426950408889634f;
+
+// Rows [begin, end), and zeros behind them
+template <int kTileRows, int D>
+__device__ static void copy_rows(Tile<D> to, const Bf16* from, int64_t step, int begin, int end) {
+  copy_rows<kTileRows, kThreads>(to, from + begin * step, step, end - begin);
+}
+
+// Shared memory: kHeld tiles of the block's rows, and two of others, each twice: for what is worked on, and
+// what is copied.
+template <int D, int kHeld, int kOthers>
+struct Memory {
+  static constexpr int kHeldSize = Tile<D>::size(kRows), kOtherSize = Tile<D>::size(kOthers);
+  static constexpr size_t kBytes = (kHeld * kHeldSize + 4 * kOtherSize) * sizeof(Bf16);
+
+  Bf16* const begin = shared_memory<Bf16>();
+
+  __device__ Tile<D> rows(int which) const { return {begin + which * kHeldSize}; }
+  __device__ Tile<D> others(int turn, int which) const {
+    return {begin + kHeld * kHeldSize + (turn % 2 * 2 + which) * kOtherSize};
+  }
+  __device__ float* end() const { return reinterpret_cast<float*>(others(0, 4).elements); }
+};
+
+// c = rows X^T, of the warp's rows
+template <int kTiles, int D>
+__device__ static void multiply_rows(float (&c)[kTiles][4], Tile<D> rows, int row, Tile<D> x, int lane) {
+#pragma unroll
+  for (int i = 0; i < D; i += 16) {
+    uint32_t a[4];
+    load_a(a, rows, row, i, lane);
+    multiply_by_transposed(c, a, x, i, lane);
+  }
+}
+
+// sums += c X
+template <int kTiles, int D>
+__device__ static void add_product(float (&sums)[D / 8][4], const float (&c)[kTiles][4], Tile<D> x,
+                                   int lane) {
+#pragma unroll
+  for (int i = 0; i < kTiles; i += 2) {
+    uint32_t a[4];
+    to_a(a, c[i], c[i + 1]);
+    multiply(sums, a, x, i * 8, 0, lane);
+  }
+}
+
+// The thread's pairs of row `half`: f(element) for all
+template <int kTiles, class F>
+__device__ static void each_of_row(float (&c)[kTiles][4], int half, F f) {
+#pragma unroll
+  for (int i = 0; i < 2 * kTiles; i++) f(c[i / 2][2 * half + i % 2], i / 2 * 8 + i % 2);
+}
+
+// The thread's part of a row times factor, to `row`: that of the row's first element the thread holds.
+template <int kTiles>
+__device__ static void store_row(Bf16* row, const float (&c)[kTiles][4], int half, float factor) {
+#pragma unroll
+  for (int i = 0; i < kTiles; i++) {
+    vector_at<uint32_t>(row + 8 * i) = pack_bf16(c[i][2 * half] * factor, c[i][2 * half + 1] * factor);
+  }
+}
+
+// A block's queries, and its walk along the keys that they see.
+template <int D, int kHeld>
+struct QueryBlock {
+  Memory<D, kHeld, kKeys> memory;
+  SoftmaxHead<Bf16> head;
+  // those with the most keys first
+  const int begin = (gridDim.y - 1 - blockIdx.y) * kRows, end = std::min(begin + kRows, head.sight.T);
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
+  const int queries[2] = {begin + row + lane / 4, begin + row + lane / 4 + 8};
+
+  __device__ explicit QueryBlock(const SoftmaxAttentionInputs<Bf16>& in)
+      : head(in, blockIdx.x / in.n.H, blockIdx.x % in.n.H) {}
+
+  // f(their first key, whether all see all, K, V) for each tile of keys that any of the warp's queries sees.
+  // The rows that were copied before are there.
+  template <class F>
+  __device__ void walk(F f) const {
+    const Sight& sight = head.sight;
+    const int keys = sight.keys(end - 1);
+    const auto fetch = [&](int turn, int key) {
+      copy_rows<kKeys>(memory.others(turn, 0), head.k, head.k_step, key, keys);
+      copy_rows<kKeys>(memory.others(turn, 1), head.v, head.v_step, key, keys);
+      copy_async_commit();
+    };
+    fetch(0, sight.from(begin));
+    for (int key = sight.from(begin), turn = 0; key < keys; key += kKeys, turn++) {
+      copy_async_wait<0>();
+      // the tile is there, and nobody reads the last one any more
+      __syncthreads();
+      if (key + kKeys < keys) fetch(turn + 1, key + kKeys);
+      if (sight.sees_none(begin + row, 16, key, kKeys)) continue;
+      f(key, sight.sees_all(begin + row, 16, key, kKeys), memory.others(turn, 0), memory.others(turn, 1));
+    }
+  }
+};
+
+template <int D>
+__global__ void __launch_bounds__(kThreads, 1)
+    softmax_attention_fwd_mma_kernel(Bf16* o, float* lse, SoftmaxAttentionInputs<Bf16> in) {
+  const QueryBlock<D, 1> block(in);
+  const SoftmaxHead<Bf16>& head = block.head;
+  const float scale = in.n.scale * kLog2e;
+  // finite: a query may see none of the first keys
+  float O[D / 8][4] = {}, top[] = {-1e30f, -1e30f}, sum[2] = {};
+
+  copy_rows<kRows>(block.memory.rows(0), head.q, head.q_step, block.begin, block.end);
+  block.walk([&](int key, bool whole, Tile<D> k, Tile<D> v) {
+    float P[kKeys / 8][4] = {};
+    multiply_rows(P, block.memory.rows(0), block.row, k, block.lane);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      float highest = top[half], total = 0;
+      each_of_row(P, half, [&](float& p, int column) {
+        const bool seen = whole || head.sight.sees(block.queries[half], key + block.pair + column);
+        p = seen ? p * scale : -INFINITY;
+        highest = fmaxf(highest, p);
+      });
+      highest = warp_max(highest, 4);
+      each_of_row(P, half, [&](float& p, int) { total += p = exp2f(p - highest); });
+      const float keep = exp2f(top[half] - highest);
+      top[half] = highest, sum[half] = keep * sum[half] + total;
+      each_of_row(O, half, [&](float& x, int) { x *= keep; });
+    }
+    add_product<kKeys / 8, D>(O, P, v, block.lane);
+  });
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const float total = warp_sum(sum[half], 4);
+    const int64_t t = block.queries[half];
+    if (t >= block.end) continue;
+    store_row(o + head.o + t * head.o_step + block.pair, O, half, 1 / total);
+    if (block.pair == 0) lse[head.lse + t * in.n.H] = (top[half] + log2f(total)) / kLog2e;
+  }
+}
+
+template <int D>
+__global__ void __launch_bounds__(kThreads, 1)
+    softmax_attention_dq_mma_kernel(SoftmaxAttentionGradients<Bf16> grads, SoftmaxAttentionInputs<Bf16> in) {
+  const QueryBlock<D, 2> block(in);
+  const SoftmaxHead<Bf16>& head = block.head;
+  const float scale = in.n.scale * kLog2e;
+  float dQ[D / 8][4] = {}, lse[2] = {}, delta[2] = {};
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const int64_t t = block.queries[half];
+    if (t >= block.end) continue;
+    lse[half] = grads.lse[head.lse + t * in.n.H] * kLog2e;
+    delta[half] = grads.delta[head.lse + t * in.n.H];
+  }
+
+  copy_rows<kRows>(block.memory.rows(0), head.q, head.q_step, block.begin, block.end);
+  copy_rows<kRows>(block.memory.rows(1), grads.d_o + head.o, head.o_step, block.begin, block.end);
+  block.walk([&](int key, bool whole, Tile<D> k, Tile<D> v) {
+    float P[kKeys / 8][4] = {}, dP[kKeys / 8][4] = {};
+    multiply_rows(P, block.memory.rows(0), block.row, k, block.lane);
+    multiply_rows(dP, block.memory.rows(1), block.row, v, block.lane);
+#pragma unroll
+    for (int i = 0; i < kKeys / 8 * 4; i++) {
+      const int half = i / 2 % 2;
+      const bool seen =
+          whole || head.sight.sees(block.queries[half], key + i / 4 * 8 + block.pair + i % 2);
+      float& dp = dP[i / 4][i % 4];
+      dp = seen ? exp2f(P[i / 4][i % 4] * scale - lse[half]) * (dp - delta[half]) : 0;
+    }
+    add_product<kKeys / 8, D>(dQ, dP, k, block.lane);
+  });
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const int64_t t = block.queries[half];
+    if (t < block.end)
+      store_row(grads.dq + (head.lse + t * in.n.H) * D + block.pair, dQ, half, in.n.scale);
+  }
+}
+
+template <int D>
+__global__ void __launch_bounds__(kThreads, 1)
+    softmax_attention_dkdv_mma_kernel(SoftmaxAttentionGradients<Bf16> grads,
+                                      SoftmaxAttentionInputs<Bf16> in) {
+  // what dK and dV leave of the registers
+  constexpr int kQueries = 4096 / D;
+  const SoftmaxAttentionSizes& n = in.n;
+  const int64_t batch_row = blockIdx.x / n.G, h = blockIdx.x % n.G * (n.H / n.G);
+  const int family = static_cast<int>(n.H / n.G), S = static_cast<int>(n.S);
+  const SoftmaxHead<Bf16> first(in, batch_row, h);
+  const Sight& sight = first.sight;
+  const Memory<D, 2, kQueries> memory;
+  const int begin = blockIdx.y * kRows, end = std::min(begin + kRows, S);
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
+  const int keys[] = {begin + row + lane / 4, begin + row + lane / 4 + 8};
+  const int t_begin = sight.begin_of(begin), t_end = sight.end_of(end - 1);
+  // the tiles of queries of one head after another
+  const int tiles = (t_end - t_begin + kQueries - 1) / kQueries;
+  // lse and delta of a tile's queries
+  const auto statistics = [&](int turn) { return memory.end() + turn % 2 * 2 * kQueries; };
+  const auto fetch = [&](int turn) {
+    const SoftmaxHead<Bf16> head(in, batch_row, h + turn / tiles);
+    const int t = t_begin + turn % tiles * kQueries;
+    copy_rows<kQueries>(memory.others(turn, 0), head.q, head.q_step, t, t_end);
+    copy_rows<kQueries>(memory.others(turn, 1), grads.d_o + head.o, head.o_step, t, t_end);
+    copy_async_commit();
+    const int i = threadIdx.x;
+    if (i >= kQueries) return;
+    const bool live = t + i < t_end;
+    const int64_t at = head.lse + (live ? t + i : 0) * n.H;
+    statistics(turn)[i] = live ? grads.lse[at] * kLog2e : INFINITY;
+    statistics(turn)[kQueries + i] = live ? grads.delta[at] : 0;
+  };
+  const float scale = n.scale * kLog2e;
+  float dK[D / 8][4] = {}, dV[D / 8][4] = {};
+
+  if (tiles > 0) {
+    copy_rows<kRows>(memory.rows(0), first.k, first.k_step, begin, end);
+    copy_rows<kRows>(memory.rows(1), first.v, first.v_step, begin, end);
+    fetch(0);
+  }
+  for (int turn = 0; turn < family * tiles; turn++) {
+    copy_async_wait<0>();
+    __syncthreads();
+    if (turn + 1 < family * tiles) fetch(turn + 1);
+    const int t = t_begin + turn % tiles * kQueries;
+    if (sight.sees_none(t, kQueries, begin + row, 16)) continue;
+    const Tile<D> q = memory.others(turn, 0), d_o = memory.others(turn, 1);
+    const float *const lse = statistics(turn), *const delta = lse + kQueries;
+    float P[kQueries / 8][4] = {}, dP[kQueries / 8][4] = {};
+    multiply_rows(P, memory.rows(0), row, q, lane);
+    multiply_rows(dP, memory.rows(1), row, d_o, lane);
+    const bool whole = sight.sees_all(t, kQueries, begin + row, 16);
+#pragma unroll
+    for (int i = 0; i < kQueries / 8 * 4; i++) {
+      const int query = i / 4 * 8 + pair + i % 2;
+      float &p = P[i / 4][i % 4], &dp = dP[i / 4][i % 4];
+      const bool seen = whole || sight.sees(t + query, keys[i / 2 % 2]);
+      p = seen ? exp2f(p * scale - lse[query]) : 0;
+      dp = seen ? p * (dp - delta[query]) : 0;
+    }
+    add_product<kQueries / 8, D>(dV, P, d_o, lane);
+    add_product<kQueries / 8, D>(dK, dP, q, lane);
+  }
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const int64_t s = keys[half];
+    if (s >= end) continue;
+    store_row(grads.dk + first.k_at + s * first.k_step + pair, dK, half, n.scale);
+    store_row(grads.dv + first.v_at + s * first.v_step + pair, dV, half, 1);
+  }
+}
+
+static bool aligned(std::initializer_list<const Bf16*> tensors) {
+  for (const Bf16* p : tensors) {
+    if (reinterpret_cast<uintptr_t>(p) % 16) return false;
+  }
+  return true;
+}
+
+// f(constant D) where the heads are of such a size
+template <class F>
+static bool by_dim(const SoftmaxAttentionSizes& n, F f) {
+  if (n.K != n.V || (n.K != 64 && n.K != 128)) return false;
+  if (n.K == 64)
+    f.template operator()<64>();
+  else
+    f.template operator()<128>();
+  return true;
+}
+
+bool softmax_attention_fwd_mma(Bf16* o, float* lse, const SoftmaxAttentionInputs<Bf16>& in) {
+  const SoftmaxAttentionSizes& n = in.n;
+  return aligned({o, in.q, in.k, in.v}) && by_dim(n, [&]<int D>() {
+           launch<softmax_attention_fwd_mma_kernel<D>>(
+               {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, Memory<D, 1, kKeys>::kBytes}, o, lse,
+               in);
+         });
+}
+
+bool softmax_attention_bwd_mma(const SoftmaxAttentionGradients<Bf16>& grads,
+                               const SoftmaxAttentionInputs<Bf16>& in) {
+  const SoftmaxAttentionSizes& n = in.n;
+  return aligned({grads.dq, grads.dk, grads.dv, grads.d_o, in.q, in.k, in.v}) && by_dim(n, [&]<int D>() {
+           launch<softmax_attention_dq_mma_kernel<D>>(
+               {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, Memory<D, 2, kKeys>::kBytes}, grads,
+               in);
+           constexpr int kQueries = 4096 / D;
+           launch<softmax_attention_dkdv_mma_kernel<D>>(
+               {{blocks(n.B * n.G, 1), blocks(n.S, kRows)},
+                kThreads,
+                Memory<D, 2, kQueries>::kBytes + 4 * kQueries * sizeof(float)},
+               grads, in);
+         });
+}
+
+}  // namespace supra::cuda

@@ -1,0 +1,116 @@
+#include "nn/softmax_attention.h"
+#include "tests/cuda_support.h"
+#include "tests/tiny_model.h"
+
+// Softmax attention on the GPU, with and without tensor cores, and the KV cache there.
+
+namespace supra {
+namespace {
+
+struct Softmax {
+  int64_t B = 2, T = 37, S = 37, H = 4, G = 2, K = 8, V = 8;
+  std::vector<int64_t> first = {0, 0};
+  int64_t window = 0;
+  Cuts cuts = {};
+  double scale = 0.3;
+
+  std::string name() const {
+    return format("B%ld T%ld S%ld H%ld G%ld K%ld V%ld window %ld%s", long(B), long(T), long(S), long(H),
+                  long(G), long(K), long(V), long(window), cuts.empty() ? "" : " cut");
+  }
+};
+
+const char* const kNames[] = {"o", "dq", "dk", "dv"};
+
+// Keys that no query sees are NaN: nobody reads what a cache does not hold yet.
+void hide(const Tensor& keys, const Softmax& c) {
+  for (int64_t b = 0; b < c.B; b++) {
+    const Tensor row = keys.rows(b, b + 1).view({c.S, keys.dim(2), keys.dim(3)});
+    row.rows(c.first[b] + c.T, c.S).fill(NAN);
+  }
+}
+
+template <class T>
+void check_softmax(const Softmax& c, double looser = 1) {
+  SCOPED_TRACE(std::string(name(dtype_of<T>())) + " " + c.name());
+  const Tensor q = random_normal({c.B, c.T, c.H, c.K}, 1, dtype_of<T>()),
+               k = random_normal({c.B, c.S, c.G, c.K}, 2, dtype_of<T>()),
+               v = random_normal({c.B, c.S, c.G, c.V}, 3, dtype_of<T>()),
+               dy = random_normal({c.B, c.T, c.H, c.V}, 4, dtype_of<T>());
+  const auto run = [&](const Var& q, const Var& k, const Var& v, const Tensor& dy) {
+    const Var o = softmax_attention(q, k, v, c.scale, c.first, c.window, c.cuts);
+    backward(o, dy);
+    return Results{o.value(), q.grad(), k.grad(), v.grad()};
+  };
+  const auto wide = [](const Tensor& t) { return Var(t.to(Dtype::f64), true); };
+  const Results truth = run(wide(q), wide(k), wide(v), dy.to(Dtype::f64));
+  hide(k, c), hide(v, c);
+  const Results got = on_gpu(
+      [&] { return run(Var(gpu(q), true), Var(gpu(k), true), Var(gpu(v), true), gpu(dy)); });
+  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], kNames[i], looser * tolerance<T>());
+}
+
+}  // namespace
+
+TEST_F(Cuda, softmax_attention_of_any_size) {
+  for (const Softmax& c : {Softmax{}, Softmax{.B = 1, .T = 1, .S = 1, .H = 1, .G = 1, .K = 1, .V = 1, .first = {0}},
+                           Softmax{.B = 1, .T = 33, .S = 33, .H = 3, .G = 1, .K = 7, .V = 35, .first = {0}},
+                           Softmax{.T = 5, .S = 70, .first = {64, 3}, .window = 9},
+                           Softmax{.T = 1, .S = 40, .first = {39, 0}},
+                           Softmax{.T = 66, .S = 70, .G = 4, .first = {2, 0}, .window = 20, .cuts = {{5, 40}, {}}}}) {
+    check_softmax<float>(c);
+    check_softmax<Bf16>(c);
+  }
+}
+
+TEST_F(Cuda, softmax_attention_on_tensor_cores) {
+  const double scale = 0.125;
+  // more than one tile of queries and of keys; documents; a window narrower than a tile; a cache
+  for (const Softmax& c :
+       {Softmax{.B = 1, .T = 130, .S = 130, .H = 2, .G = 1, .K = 64, .V = 64, .first = {0}, .scale = scale},
+        Softmax{.T = 67, .S = 67, .H = 1, .G = 1, .K = 64, .V = 64, .cuts = {{}, {1, 33}}, .scale = scale},
+        Softmax{.B = 1, .T = 140, .S = 200, .H = 1, .G = 1, .K = 64, .V = 64, .first = {49}, .window = 5, .scale = scale},
+        Softmax{.T = 3, .S = 140, .H = 2, .G = 2, .K = 128, .V = 128, .first = {137, 5}, .scale = scale},
+        Softmax{.B = 1, .T = 66, .S = 66, .H = 2, .G = 1, .K = 128, .V = 128, .first = {0}, .scale = scale}}) {
+    check_softmax<Bf16>(c);
+  }
+}
+
+TEST_F(Cuda, softmax_attention_stands_large_scores) {
+  // scores of hundreds keep fewer digits behind the point
+  check_softmax<float>({.T = 34, .S = 34, .scale = 60}, 8);
+  check_softmax<Bf16>({.B = 1, .T = 34, .S = 34, .H = 1, .G = 1, .K = 64, .V = 64, .first = {0}, .scale = 8},
+                      2);
+}
+
+namespace {
+
+// What a layer gives for 18 calls of 4 steps each, with rows cut here and there: its cache grows twice.
+Results run_with_a_cache(Device device) {
+  SoftmaxAttention layer(tiny_config(MixerKind::softmax), 0);
+  uint64_t seed = 1;
+  layer.visit("", [&](const std::string&, Var& parameter) {
+    parameter = Var(random_normal(parameter.shape(), seed++).to(device));
+  });
+  LayerState state = layer.init_state(2);
+  Steps steps = {.first = {0, 0}, .lengths = {}, .cuts = {}};
+  Results outputs;
+  for (int call = 0; call < 18; call++) {
+    steps.cuts = {{}, {}};
+    if (call == 3) steps.cuts[1] = {1, 3};
+    const Tensor x = random_normal({2, 4, 24}, seed++);
+    outputs.push_back(layer.forward(Var(x.to(device)), steps, &state).value());
+    for (int b = 0; b < 2; b++) steps.first[b] = steps.cuts[b].empty() ? steps.first[b] + 4 : 4 - steps.cuts[b].back();
+  }
+  return outputs;
+}
+
+}  // namespace
+
+TEST_F(Cuda, a_kv_cache_grows_and_is_cut) {
+  const Results truth = run_with_a_cache(Device::cpu);
+  const Results got = on_gpu([] { return run_with_a_cache(Device::cuda); });
+  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], format("call %zu", i));
+}
+
+}  // namespace supra

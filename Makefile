@@ -81,7 +81,7 @@ SOURCES := $(sort $(filter-out %.simd.cpp,$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 
-.PHONY: all found gtest test cuda demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found gtest test cuda cuda-report emu gpu-check demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -168,6 +168,18 @@ test: $(OUT)/run_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' 
 cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
 	@$(MAKE) --no-print-directory CONFIG=cuda all
 
+cuda-report: ## registers, spilled bytes and shared memory of every kernel for GPUs; fails when one spills
+	@$(MAKE) --no-print-directory CONFIG=cuda $(CU:%=$(BUILD)/cuda/objects/%.o)
+	@cat $(CU:%=$(BUILD)/cuda/objects/%.log) | c++filt -p | awk -f tools/cuda_report.awk
+
+emu: ## the kernels for GPUs on the emulator, tests and all (EMU_ASAN=1: under the address sanitizer)
+	@$(MAKE) --no-print-directory $(if $(EMU_ASAN),CONFIG=asan) test FILTER='$(or $(FILTER),Cuda*)'
+
+gpu-check: ## for who has a GPU: build for it, test on it, measure it, in ten minutes; one table last
+	@[ -e /dev/nvidiactl ] || { echo "gpu-check: there is no NVIDIA GPU here (no /dev/nvidiactl)"; exit 1; }
+	@$(MAKE) --no-print-directory CONFIG=cuda all $(BUILD)/cuda/run_tests
+	@tools/gpu_check.sh $(BUILD)/cuda
+
 demo: all ## the main job on what the repository ships, in under three minutes on two cores
 	$(quiet)$(OUT)/supra demo
 
@@ -193,7 +205,7 @@ format: ## lay out every source as .clang-format says
 	@find $(FOLDERS) tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
 
 help: ## this list
-	@sed -n 's/^\([a-z][a-z ]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
+	@sed -n 's/^\([a-z][a-z -]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)

@@ -85,17 +85,42 @@ Stream::~Stream() { cudaStreamDestroy(handle_); }
 
 Stream::Handle current_stream() { return scoped_stream ? scoped_stream : default_stream().handle(); }
 
+namespace {
+
+// A place in a stream. What waits for it keeps it.
+class Event {
+ public:
+  explicit Event(unsigned flags) { check(cudaEventCreateWithFlags(&handle_, flags), "an event of the GPU"); }
+  ~Event() { cudaEventDestroy(handle_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  cudaEvent_t handle() const { return handle_; }
+  void record(Stream::Handle stream) { check(cudaEventRecord(handle_, stream), "an event of the GPU"); }
+
+ private:
+  cudaEvent_t handle_;
+};
+
+}  // namespace
+
 void wait_for(Stream::Handle other) {
-  cudaEvent_t event;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event of the GPU");
-  cudaError_t error = cudaEventRecord(event, other);
-  if (error == cudaSuccess) error = cudaStreamWaitEvent(current_stream(), event, 0);
-  // what waits for the event keeps it
-  cudaEventDestroy(event);
-  check(error, "a wait of one stream for another");
+  Event event(cudaEventDisableTiming);
+  event.record(other);
+  check(cudaStreamWaitEvent(current_stream(), event.handle(), 0), "a wait of one stream for another");
 }
 
 void synchronize() { check(cudaStreamSynchronize(current_stream()), "work of the GPU"); }
+
+double seconds_of(const std::function<void()>& f) {
+  Event start(cudaEventDefault), end(cudaEventDefault);
+  start.record(current_stream());
+  f();
+  end.record(current_stream());
+  check(cudaEventSynchronize(end.handle()), "work of the GPU");
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, start.handle(), end.handle()), "the time of the GPU");
+  return milliseconds / 1e3;
+}
 
 StreamScope::StreamScope(const Stream& stream) : before_(scoped_stream) { scoped_stream = stream.handle(); }
 StreamScope::~StreamScope() { scoped_stream = before_; }

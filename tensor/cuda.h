@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -69,6 +70,8 @@ SUPRA_CU Stream::Handle current_stream();
 SUPRA_CU void wait_for(Stream::Handle other);
 // Waits until everything in the current stream is done. Throws Error when some of it failed.
 SUPRA_CU void synchronize();
+// Seconds from when the GPU comes to what f() puts into the current stream until it is done with it.
+SUPRA_CU double seconds_of(const std::function<void()>& f);
 
 class StreamScope {
  public:

@@ -98,6 +98,18 @@ TEST(Bench, shapes_of_the_bench_fit_the_operation) {
   }
 }
 
+TEST(Bench, rows_of_the_gpu_are_operations_of_the_tables) {
+  std::set<std::string> names;
+  for (const OpCase& op : gpu_table()) {
+    EXPECT_TRUE(names.insert(op.name).second) << op.name << " is there twice";
+    double bytes = 0;
+    for (const OpInput& input : op.inputs) bytes += 4.0 * static_cast<double>(numel(input.bench));
+    // far beyond the caches of a GPU, and all of it in the memory of a small one
+    EXPECT_GT(bytes, 64e6) << op.name;
+    EXPECT_LT(bytes, 4e9) << op.name;
+  }
+}
+
 // The declarations of kernels/ops.h, and the rows.
 TEST(Bench, no_operation_is_without_a_row) {
   std::set<std::string> names;

@@ -6,6 +6,7 @@
 
 #include "supra/formats/json.h"
 #include "tensor/cpu.h"
+#include "tensor/cuda.h"
 #include "tools/command.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
@@ -32,6 +33,20 @@ double seconds_of(FunctionRef<void()> f) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+Bench::Bench(BenchOptions options, std::vector<std::string> words)
+    : options_(std::move(options)), words_(std::move(words)) {
+  if (options_.device == Device::cuda) {
+    flush_ = Tensor::empty({options_.flush_bytes / 4}, Dtype::f32, Device::cuda);
+  }
+}
+
+double Bench::seconds_of(FunctionRef<void()> f) const {
+  if (options_.device == Device::cpu) return supra::seconds_of(f);
+  // while the GPU writes, the CPU gets ahead of it: what it takes to launch is not measured
+  flush_.fill(0);
+  return cuda::seconds_of([&] { f(); });
+}
+
 bool Bench::wants(const std::string& name) const {
   return words_.empty() || std::any_of(words_.begin(), words_.end(), [&](const std::string& word) {
            return name.find(word) != std::string::npos;
@@ -44,7 +59,7 @@ std::vector<Timing> Bench::repeat(FunctionRef<std::vector<double>()> f) const {
   std::vector<std::vector<double>> parts;
   double spent = 0;
   // once more where the first run was short: it may have met sleeping threads
-  if (seconds_of([&] { parts.resize(f().size()); }) < 1) f();
+  if (supra::seconds_of([&] { parts.resize(f().size()); }) < 1) f();
   const auto enough = [&] {
     const size_t runs = parts[0].size();
     if (runs == 0) return false;
@@ -75,6 +90,13 @@ const char* copy_stores(const Roofs& roofs) { return roofs.copy_streams ? "strea
 
 Json to_json(const Roofs& roofs) {
   Json json = Json::object();
+  if (!roofs.gpu.empty()) {
+    json.set("gpu", roofs.gpu);
+    json.set("products_bf16_gflops", roofs.products_bf16);
+    json.set("products_f32_gflops", roofs.products_f32);
+    json.set("copy_gbs", roofs.copy);
+    return json;
+  }
   json.set("threads", roofs.threads);
   json.set("level", name(cpu_level()));
   json.set("fma_gflops_core", roofs.fma_core);
@@ -101,16 +123,31 @@ Json to_json(const BenchRow& row, const Roofs& roofs) {
   return json;
 }
 
-void print_json(const Bench& bench, const Roofs& roofs) {
+// Rows that could not be measured, and why.
+using Failures = std::vector<std::pair<std::string, std::string>>;
+
+void print_json(const Bench& bench, const Roofs& roofs, const Failures& failures) {
   Json report = Json::object(), rows = Json::array();
   for (const BenchRow& row : bench.rows()) rows.push(to_json(row, roofs));
   report.set("roofs", to_json(roofs));
   report.set("rows", std::move(rows));
+  Json failed = Json::array();
+  for (const auto& [name, why] : failures) {
+    Json row = Json::object();
+    row.set("name", name);
+    row.set("error", why);
+    failed.push(std::move(row));
+  }
+  report.set("failed", std::move(failed));
   report.set("interrupted", interrupted());
   printf("%s\n", report.dump().c_str());
 }
 
 std::string roofs_line(const Roofs& r) {
+  if (!r.gpu.empty()) {
+    return format("%s: products of matrices %.1f TFLOP/s in bf16, %.1f in f32, copy %.0f GB/s", r.gpu.c_str(),
+                  r.products_bf16 / 1e3, r.products_f32 / 1e3, r.copy);
+  }
   return format(
       "%s, %d threads: fused multiply-add %.0f GFLOP/s (%.0f a core), read %.1f GB/s (%.1f), copy %.1f GB/s "
       "(%.1f, %s stores)",
@@ -118,7 +155,7 @@ std::string roofs_line(const Roofs& r) {
       copy_stores(r));
 }
 
-void print_text(const Bench& bench, const Roofs& roofs, bool markdown) {
+void print_text(const Bench& bench, const Roofs& roofs, const Failures& failures, bool markdown) {
   printf("%s\n\n", roofs_line(roofs).c_str());
   size_t width = 3;
   for (const BenchRow& row : bench.rows()) width = std::max(width, row.name.size());
@@ -144,6 +181,12 @@ void print_text(const Bench& bench, const Roofs& roofs, bool markdown) {
            format_count(bound.amount / row.time.seconds / 1e9).c_str(), bound.unit, bound.name, 100 * part,
            last.c_str());
   }
+  for (const auto& [name, why] : failures) printf("%s was not measured: %s\n", name.c_str(), why.c_str());
+}
+
+Roofs measure(const BenchOptions& options, const Roofs& before, bool quick) {
+  if (options.device == Device::cuda) return measure_gpu_roofs(options.dtype, quick ? 0.2 : 1, before);
+  return quick ? measure_roofs(0.2, before, 64 << 20) : measure_roofs(1, before);
 }
 
 struct Group {
@@ -173,12 +216,17 @@ int run_bench(Args& args) {
   BenchOptions options;
   std::vector<std::string> words;
   bool json = false, markdown = false, quick = false;
+  Dtype gpu_dtype = Dtype::bf16;
   args.optional_positional(
       &words, "WORD", "kernels, train, prefill, decode, or a part of the names of rows; none: everything");
   args.flag(&options.seconds, "--seconds", "S", "a row is repeated so long at least").at_least(0);
   args.flag(&options.repeats, "--repeats", "N", "and so often at least, unless that takes longer than 20 s")
       .at_least(1);
   args.flag(&quick, "--quick", "short for --seconds 0.05 --repeats 3");
+  args.choice(&options.device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
+              "what is measured; cuda: an NVIDIA GPU, at sizes that keep it busy");
+  args.choice(&gpu_dtype, "--dtype", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
+              "of activations, on a GPU; the CPU computes in f32");
   args.flag(&options.model, "--model", "MODEL",
             "train, prefill and decode it instead of random weights of known shapes");
   args.flag(&options.long_rows, "--long", "train also on sequences of 8,192 tokens: minutes");
@@ -186,6 +234,11 @@ int run_bench(Args& args) {
   common_flags(args, &json);
   args.parse();
   if (quick) options.seconds = 0.05, options.repeats = 3;
+  if (options.device == Device::cuda) {
+    const std::string reason = cuda::why_not();
+    CHECK(reason.empty(), "no GPU can be used: %s (supra doctor says what there is)", reason.c_str());
+    options.dtype = gpu_dtype;
+  }
 
   std::vector<BenchJob> jobs = jobs_of(words, options);
   std::vector<std::string> names;
@@ -199,8 +252,9 @@ int run_bench(Args& args) {
 
   catch_interrupts();
   fprintf(stderr, "measuring the roofs of this machine\n");
-  Roofs roofs = quick ? measure_roofs(0.2, {}, 64 << 20) : measure_roofs(1);
+  Roofs roofs = measure(options, {}, quick);
   Bench bench(options, words);
+  Failures failures;
   std::erase_if(jobs, [&](const BenchJob& job) {
     return std::none_of(job.rows.begin(), job.rows.end(),
                         [&](const std::string& row) { return bench.wants(row); });
@@ -209,15 +263,19 @@ int run_bench(Args& args) {
     Progress progress("bench", static_cast<int64_t>(jobs.size()));
     for (size_t i = 0; i < jobs.size() && !interrupted(); i++) {
       progress.update(static_cast<int64_t>(i), jobs[i].rows[0]);
-      jobs[i].run(bench);
+      try {
+        jobs[i].run(bench);
+      } catch (const Error& error) {
+        failures.emplace_back(jobs[i].rows[0], error.what());
+      }
     }
     if (!interrupted()) progress.update(static_cast<int64_t>(jobs.size()));
   }
   if (interrupted()) fprintf(stderr, "interrupted: these rows were measured before\n");
   // others may have been at work the first time
-  if (!interrupted() && !quick) roofs = measure_roofs(1, roofs);
-  json ? print_json(bench, roofs) : print_text(bench, roofs, markdown);
-  return interrupted() ? 1 : 0;
+  if (!interrupted() && !quick) roofs = measure(options, roofs, quick);
+  json ? print_json(bench, roofs, failures) : print_text(bench, roofs, failures, markdown);
+  return interrupted() || !failures.empty() ? 1 : 0;
 }
 
 }  // namespace supra

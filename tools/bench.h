@@ -15,6 +15,10 @@
 namespace supra {
 
 struct BenchOptions {
+  Device device = Device::cpu;
+  Dtype dtype = Dtype::f32;  // of activations; the CPU has kernels for f32 alone
+  // written on a GPU before each run, far more than its caches hold: what is measured comes from memory
+  int64_t flush_bytes = 512 << 20;
   double seconds = 0.4;    // a row is repeated so long,
   int64_t repeats = 10;    // and so often at least
   bool long_rows = false;  // rows that take minutes, too
@@ -38,9 +42,9 @@ struct BenchRow {
 
 class Bench {
  public:
-  Bench(BenchOptions options, std::vector<std::string> words)
-      : options_(std::move(options)), words_(std::move(words)) {}
+  Bench(BenchOptions options, std::vector<std::string> words);
 
+  const BenchOptions& options() const { return options_; }
   const std::vector<BenchRow>& rows() const { return rows_; }
 
   // Whether one of the words is a part of the name; all names are wanted where there are no words.
@@ -50,6 +54,9 @@ class Bench {
   // parts; so does this.
   std::vector<Timing> repeat(FunctionRef<std::vector<double>()> f) const;
 
+  // Seconds that f() takes on the device.
+  double seconds_of(FunctionRef<void()> f) const;
+
   // Adds the row of so much work in that time, if it is wanted; returns it, to say more.
   BenchRow* add(const std::string& name, Timing time, const Work& work);
 
@@ -57,6 +64,7 @@ class Bench {
   BenchOptions options_;
   std::vector<std::string> words_;
   std::vector<BenchRow> rows_;
+  Tensor flush_;
 };
 
 struct BenchJob {

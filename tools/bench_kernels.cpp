@@ -43,7 +43,8 @@ std::string forward_name(const OpCase& op) { return op.name + (has_gradient(op) 
 }  // namespace
 
 void bench_op(Bench& bench, const OpCase& op, Size size) {
-  const std::vector<Tensor> inputs = make_inputs(op, size, Dtype::f32);
+  std::vector<Tensor> inputs = make_inputs(op, size, bench.options().dtype);
+  for (Tensor& input : inputs) input = input.to(bench.options().device);
   OpBytes bytes = {.inputs = total_bytes(inputs)};
   Vars vars;
   for (size_t i = 0; i < inputs.size(); i++) {
@@ -53,36 +54,41 @@ void bench_op(Bench& bench, const OpCase& op, Size size) {
   const bool back = has_backward(op);
   std::vector<Tensor> seeds;
   for (const Var& y : op.fn(vars)) {
-    seeds.push_back(Tensor::full(y.shape(), 0.5));
+    seeds.push_back(Tensor::full(y.shape(), 0.5, y.dtype(), y.value().device()));
     bytes.outputs += static_cast<double>(y.value().bytes());
   }
 
   const std::vector<Timing> times = bench.repeat([&] {
     for (const Var& v : vars) v.clear_grad();
     Vars outputs;
-    std::vector<double> seconds = {seconds_of([&] { outputs = op.fn(vars); })};
+    std::vector<double> seconds = {bench.seconds_of([&] { outputs = op.fn(vars); })};
     if (!back) return seconds;
     // a root that hands the gradients over as they are, the way the next operation does in a model
     const Var root = record_many("bench", outputs, {Tensor::zeros({1})}, [&](auto, Grads& grads) {
       for (size_t i = 0; i < seeds.size(); i++) grads.give(i, seeds[i]);
     })[0];
     outputs.clear();
-    seconds.push_back(seconds_of([&] { backward(root); }));
+    seconds.push_back(bench.seconds_of([&] { backward(root); }));
     return seconds;
   });
   bench.add(forward_name(op), times[0], forward_work(op, inputs, bytes));
   if (back) bench.add(op.name + "_bwd", times[1], backward_work(op, inputs, bytes));
 }
 
-std::vector<BenchJob> kernel_jobs(const BenchOptions&) {
+std::vector<BenchJob> kernel_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
-  for (const auto* table : {&ops_table(), &bench_table()}) {
-    for (const OpCase& op : *table) {
+  const auto add = [&](const std::vector<OpCase>& table) {
+    for (const OpCase& op : table) {
       if (op.inputs[0].bench.empty()) continue;
       BenchJob job = {{forward_name(op)}, [&op](Bench& bench) { bench_op(bench, op, Size::bench); }};
       if (has_backward(op)) job.rows.push_back(op.name + "_bwd");
       jobs.push_back(std::move(job));
     }
+  };
+  if (options.device == Device::cuda) {
+    add(gpu_table());
+  } else {
+    add(ops_table()), add(bench_table());
   }
   return jobs;
 }

@@ -17,11 +17,16 @@ namespace {
 struct ModelShape {
   const char* name;
   int64_t width, layers, heads, mlp_width;
-  int64_t rows;  // of a training batch of 256 tokens each
+  int64_t rows, T;  // of a training batch
 };
 const ModelShape kShapes[] = {
-    {"15M", 288, 6, 6, 768, 4}, {"42M", 512, 8, 8, 1376, 4}, {"110M", 768, 12, 12, 2048, 2}};
-const ModelShape& kLargest = kShapes[2];
+    {"15M", 288, 6, 6, 768, 4, 256}, {"42M", 512, 8, 8, 1376, 4, 256}, {"110M", 768, 12, 12, 2048, 2, 256}};
+const ModelShape kGpuShapes[] = {{"110M", 768, 12, 12, 2048, 16, 2048}, {"1.3B", 2048, 24, 16, 5632, 8, 2048}};
+
+std::span<const ModelShape> shapes_for(const BenchOptions& options) {
+  if (options.device == Device::cuda) return kGpuShapes;
+  return kShapes;
+}
 
 const char* name_of(MixerKind kind) { return kind == MixerKind::softmax ? "softmax" : "supra"; }
 
@@ -80,11 +85,11 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   options.sequence = T;
   const Stage stage = language_model_stage(decoder, options.recipe);
   Optimizer optimizer(parameters, options.adamw);
-  const double sgemm = sgemm_rate();
+  const Device device = bench.options().device;
   std::vector<Memory> memories(1);
-  reset_peak();
+  reset_peak(device);
   const Timing time = bench.repeat([&] {
-    return std::vector<double>{seconds_of([&] {
+    return std::vector<double>{bench.seconds_of([&] {
       accumulate_gradients(stage, loader.next(), memories);
       optimizer.step(3e-4, options.clip, optimizer.gradient_norm());
     })};
@@ -92,16 +97,17 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   const double flop = 6.0 * static_cast<double>(decoder.parameter_count() * tokens);
   BenchRow* row = bench.add(name, time, {.flop = flop});
   if (!row) return;
-  const double speed = static_cast<double>(tokens) / time.seconds,
-               of_sgemm = 100 * flop / time.seconds / 1e9 / sgemm;
-  const double peak = static_cast<double>(memory_stats().peak), planned = static_cast<double>(plan_memory(decoder, nullptr, options).peak());
-  row->note = format("%s tok/s, %.0f%% of sgemm, %s (planned %s)", format_count(speed).c_str(), of_sgemm,
-                     format_bytes(peak).c_str(), format_bytes(planned).c_str());
-  row->more = {{"tokens_per_second", speed},
-               {"sgemm_gflops", sgemm},
-               {"percent_of_sgemm", of_sgemm},
-               {"peak_bytes", peak},
-               {"planned_bytes", planned}};
+  const double speed = static_cast<double>(tokens) / time.seconds;
+  const double peak = static_cast<double>(memory_stats(device).peak),
+               planned = static_cast<double>(plan_memory(decoder, nullptr, options).peak());
+  row->note = format("%s tok/s, %s (planned %s)", format_count(speed).c_str(), format_bytes(peak).c_str(),
+                     format_bytes(planned).c_str());
+  row->more = {{"tokens_per_second", speed}, {"peak_bytes", peak}, {"planned_bytes", planned}};
+  // on a GPU the roof is a product already
+  if (device == Device::cuda) return;
+  const double sgemm = sgemm_rate(), of_sgemm = 100 * flop / time.seconds / 1e9 / sgemm;
+  row->note += format(", %.0f%% of sgemm", of_sgemm);
+  row->more.insert(row->more.end(), {{"sgemm_gflops", sgemm}, {"percent_of_sgemm", of_sgemm}});
 }
 
 void add_speed(BenchRow* row, double tokens) {
@@ -116,7 +122,7 @@ void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int6
   Session session(decoder);
   const Timing time = bench.repeat([&] {
     session.reset();
-    return std::vector<double>{seconds_of([&] { session.feed(ids); })};
+    return std::vector<double>{bench.seconds_of([&] { session.feed(ids); })};
   })[0];
   const double last = static_cast<double>(decoder.config().vocab * decoder.config().width);
   add_speed(
@@ -132,7 +138,7 @@ State state_at(const Decoder& decoder, int64_t position) {
     for (Var& part : state.layers[i].parts) {
       Shape shape = part.shape();
       if (decoder.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax) shape[1] = position + 64;
-      part = Var(Tensor::full(shape, 0.01));
+      part = Var(Tensor::full(shape, 0.01, part.dtype(), part.value().device()));
     }
   }
   return state;
@@ -146,7 +152,7 @@ void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64
   const int32_t id = 1;
   const Timing time = bench.repeat([&] {
     if (session.position() == position + 32) session.set_state(start.clone());
-    return std::vector<double>{seconds_of([&] { session.step(std::span(&id, 1)); })};
+    return std::vector<double>{bench.seconds_of([&] { session.step(std::span(&id, 1)); })};
   })[0];
   const Config& c = decoder.config();
   double weights = 0, state = 0, written = 0;
@@ -168,6 +174,14 @@ void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64
 
 using MakeDecoder = std::function<std::shared_ptr<Decoder>()>;
 
+// The model, on the device of the bench.
+std::shared_ptr<Decoder> place(const MakeDecoder& make, const Bench& bench) {
+  std::shared_ptr<Decoder> decoder = make();
+  const BenchOptions& options = bench.options();
+  if (options.device != Device::cpu) decoder->to(options.device, options.dtype);
+  return decoder;
+}
+
 // A model to measure; kind: of random ones.
 struct Subject {
   std::string name;
@@ -183,20 +197,23 @@ Subject given_model(const Path& path, Weights weights) {
 
 // The dtypes that weights of random models are stored in.
 constexpr Dtype kStored[] = {Dtype::f32, Dtype::f16, Dtype::q8_0, Dtype::q4_0};
+constexpr Dtype kStoredOnGpu[] = {Dtype::bf16, Dtype::q8_0, Dtype::q4_0};
 
 // The largest shape with either mixer in every dtype, or the user's model.
 std::vector<Subject> inference_subjects(const BenchOptions& options) {
   if (!options.model.empty()) return {given_model(options.model, Weights::folded)};
   std::vector<Subject> subjects;
+  const ModelShape& shape = shapes_for(options).back();
+  const bool on_gpu = options.device == Device::cuda;
   for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
-    for (Dtype dtype : kStored) {
-      const auto make = [=] {
-        auto decoder = random_decoder(kLargest, kind);
+    for (Dtype dtype : on_gpu ? std::span<const Dtype>(kStoredOnGpu) : kStored) {
+      const auto make = [=, &shape] {
+        auto decoder = random_decoder(shape, kind);
         decoder->fold();
         quantize(*decoder, dtype);
         return decoder;
       };
-      subjects.push_back({format("%s_%s_%s", kLargest.name, name_of(kind), name(dtype)), make, kind});
+      subjects.push_back({format("%s_%s_%s", shape.name, name_of(kind), name(dtype)), make, kind});
     }
   }
   return subjects;
@@ -207,20 +224,21 @@ std::vector<Subject> inference_subjects(const BenchOptions& options) {
 std::vector<BenchJob> train_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
   const auto add = [&](const std::string& name, const MakeDecoder& make, int64_t rows, int64_t T) {
-    jobs.push_back({{name}, [=](Bench& bench) { bench_train(bench, name, *make(), rows, T); }});
+    jobs.push_back({{name}, [=](Bench& bench) { bench_train(bench, name, *place(make, bench), rows, T); }});
   };
   if (!options.model.empty()) {
     const Subject model = given_model(options.model, Weights::trainable);
     add("train_" + model.name, model.make, 2, 256);
     return jobs;
   }
-  for (const ModelShape& shape : kShapes) {
+  const std::span<const ModelShape> shapes = shapes_for(options);
+  for (const ModelShape& shape : shapes) {
     for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
       const MakeDecoder make = [shape, kind] { return random_decoder(shape, kind); };
       const std::string name = format("train_%s_%s", shape.name, name_of(kind));
-      add(name, make, shape.rows, 256);
+      add(name, make, shape.rows, shape.T);
       // what a token costs in longer sequences
-      if (&shape != kShapes) continue;
+      if (options.device == Device::cuda || &shape != kShapes) continue;
       add(name + "_T512", make, 2, 512);
       if (options.long_rows) add(name + "_T8192", make, 1, 8192);
     }
@@ -233,7 +251,7 @@ std::vector<BenchJob> prefill_jobs(const BenchOptions& options) {
   for (const Subject& model : inference_subjects(options)) {
     for (int64_t tokens : {128, 512}) {
       const std::string name = format("prefill_%s_%ld", model.name.c_str(), static_cast<long>(tokens));
-      jobs.push_back({{name}, [=](Bench& bench) { bench_prefill(bench, name, *model.make(), tokens); }});
+      jobs.push_back({{name}, [=](Bench& bench) { bench_prefill(bench, name, *place(model.make, bench), tokens); }});
     }
   }
   return jobs;
@@ -245,7 +263,7 @@ std::vector<BenchJob> decode_jobs(const BenchOptions& options) {
     // a cache of keys grows with the position, a state does not
     for (int64_t position : {64, model.kind == MixerKind::supra ? 65536 : 8192}) {
       const std::string name = format("decode_%s_at_%ld", model.name.c_str(), static_cast<long>(position));
-      jobs.push_back({{name}, [=](Bench& bench) { bench_decode(bench, name, *model.make(), position); }});
+      jobs.push_back({{name}, [=](Bench& bench) { bench_decode(bench, name, *place(model.make, bench), position); }});
     }
   }
   return jobs;

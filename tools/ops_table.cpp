@@ -31,6 +31,11 @@ static OpWork product(F columns) {
   return work;
 }
 
+static OpInput parameter(OpInput input) {
+  input.parameter = true;
+  return input;
+}
+
 // Targets 0, 3, 6, ... modulo O; every fourth row is left out.
 static Tensor some_targets(const Var& logits) {
   const Tensor targets = Tensor::empty({logits.numel() / logits.dim(-1)}, Dtype::i32);
@@ -72,27 +77,27 @@ static void add_norms(std::vector<OpCase>& table) {
   };
   table.push_back({"rmsnorm",
                    rms(1e-5),
-                   {{"x", {2, 3, 5}, {3, 67, 263}, {16384, 768}}, {"w", {5}, {263}, {768}}},
+                   {{"x", {2, 3, 5}, {3, 67, 263}, {16384, 768}}, parameter({"w", {5}, {263}, {768}})},
                    each(5)});
   table.push_back(
-      {"rmsnorm_narrow", rms(1e-5), {{"x", {4, 3}, {517, 3}, {1 << 22, 3}}, {"w", {3}, {3}, {3}}}, each(5)});
+      {"rmsnorm_narrow", rms(1e-5), {{"x", {4, 3}, {517, 3}, {1 << 22, 3}}, parameter({"w", {3}, {3}, {3}})}, each(5)});
   table.push_back({"rmsnorm_large_eps",
                    rms(0.5),
-                   {{"x", {4, 7}, {65, 768}, {6144, 2048}}, {"w", {7}, {768}, {2048}}},
+                   {{"x", {4, 7}, {65, 768}, {6144, 2048}}, parameter({"w", {7}, {768}, {2048}})},
                    each(5)});
 
   table.push_back(
       {"layernorm",
        [](const Vars& in) -> Vars { return {layernorm(in[0], in[1], in[2], 1e-5)}; },
-       {{"x", {2, 3, 5}, {3, 67, 263}, {16384, 768}}, {"w", {5}, {263}, {768}}, {"b", {5}, {263}, {768}}},
+       {{"x", {2, 3, 5}, {3, 67, 263}, {16384, 768}}, parameter({"w", {5}, {263}, {768}}), parameter({"b", {5}, {263}, {768}})},
        each(7)});
   table.push_back({"layernorm_gain_only",
                    [](const Vars& in) -> Vars { return {layernorm(in[0], in[1], {}, 1e-5)}; },
-                   {{"x", {4, 5}, {129, 768}, {16384, 768}}, {"w", {5}, {768}, {768}}},
+                   {{"x", {4, 5}, {129, 768}, {16384, 768}}, parameter({"w", {5}, {768}, {768}})},
                    each(7)});
   table.push_back({"layernorm_bias_only",
                    [](const Vars& in) -> Vars { return {layernorm(in[0], {}, in[1], 1e-5)}; },
-                   {{"x", {4, 7}, {257, 31}, {16384, 768}}, {"b", {7}, {31}, {768}}},
+                   {{"x", {4, 7}, {257, 31}, {16384, 768}}, parameter({"b", {7}, {31}, {768}})},
                    each(7)});
   table.push_back({"layernorm_plain",
                    [](const Vars& in) -> Vars { return {layernorm(in[0], {}, {}, 1e-5)}; },
@@ -143,7 +148,7 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
                      const Tensor targets = some_targets(Var(Tensor::empty({in[0].dim(0), in[1].dim(0)})));
                      return {linear_cross_entropy(in[0], in[1], targets, 0.01)};
                    },
-                   {{"h", {6, 3}, {67, 35}, {512, 768}}, {"w", {5, 3}, {517, 35}, {32000, 768}}},
+                   {{"h", {6, 3}, {67, 35}, {512, 768}}, parameter({"w", {5, 3}, {517, 35}, {32000, 768}})},
                    three_products});
   // the teacher's logits are waves along the vocabulary
   table.push_back({"linear_cross_entropy_distilled",
@@ -159,7 +164,7 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
                      };
                      return {linear_cross_entropy(in[0], in[1], targets, 0.01, {teacher, 0.7})};
                    },
-                   {{"h", {6, 3}, {67, 35}, {512, 768}}, {"w", {5, 3}, {517, 35}, {32000, 768}}},
+                   {{"h", {6, 3}, {67, 35}, {512, 768}}, parameter({"w", {5, 3}, {517, 35}, {32000, 768}})},
                    three_products});
   table.push_back({"relative_error",
                    [](const Vars& in) -> Vars {
@@ -176,29 +181,29 @@ static void add_matmul(std::vector<OpCase>& table) {
   table.push_back({"linear",
                    affine,
                    {{"x", {2, 3, 5}, {3, 67, 131}, {512, 768}},
-                    {"w", {4, 5}, {93, 131}, {2048, 768}},
-                    {"bias", {4}, {93}, {2048}}},
+                    parameter({"w", {4, 5}, {93, 131}, {2048, 768}}),
+                    parameter({"bias", {4}, {93}, {2048}})},
                    by_rows_of_w});
   // few rows take another kernel; many are summed in blocks for dw
   for (int64_t rows : {1, 2, 3, 4}) {
     table.push_back({"linear_rows_" + std::to_string(rows),
                      affine,
                      {{"x", {rows, 7}, {rows, 517}, {rows, 2048}},
-                      {"w", {3, 7}, {519, 517}, {8192, 2048}},
-                      {"bias", {3}, {519}, {8192}}},
+                      parameter({"w", {3, 7}, {519, 517}, {8192, 2048}}),
+                      parameter({"bias", {3}, {519}, {8192}})},
                      by_rows_of_w});
   }
   table.push_back({"linear_no_bias",
                    affine,
-                   {{"x", {5, 3}, {1025, 65}, {1024, 768}}, {"w", {3, 3}, {50, 65}, {768, 768}}},
+                   {{"x", {5, 3}, {1025, 65}, {1024, 768}}, parameter({"w", {3, 3}, {50, 65}, {768, 768}})},
                    by_rows_of_w});
   table.push_back({"headwise_linear",
                    [](const Vars& in) -> Vars {
                      return {headwise_linear(in[0], in[1], in[2], in[0].dim(-1) / in[1].dim(1))};
                    },
                    {{"x", {2, 3, 6}, {3, 67, 129}, {1024, 768}},
-                    {"w", {12, 2}, {93, 43}, {768, 64}},
-                    {"bias", {12}, {93}, {768}}},
+                    parameter({"w", {12, 2}, {93, 43}, {768, 64}}),
+                    parameter({"bias", {12}, {93}, {768}})},
                    product([](const auto& in) { return in[1].dim(0) * in[1].dim(1) / in[0].dim(-1); })});
   table.push_back({"matmul",
                    [](const Vars& in) -> Vars { return {matmul(in[0], in[1])}; },
@@ -219,8 +224,8 @@ static void add_embedding(std::vector<OpCase>& table) {
   };
   OpWork rows = each(0);
   rows.moves = OpWork::Moves::rows;
-  table.push_back({"embedding", look_up(2), {{"w", {6, 3}, {6, 67}, {32000, 768}}}, rows});
-  table.push_back({"embedding_many", look_up(8), {{"w", {4, 3}, {150, 131}, {4000, 768}}}, rows});
+  table.push_back({"embedding", look_up(2), {parameter({"w", {6, 3}, {6, 67}, {32000, 768}})}, rows});
+  table.push_back({"embedding_many", look_up(8), {parameter({"w", {4, 3}, {150, 131}, {4000, 768}})}, rows});
 }
 
 static void add_elementwise(std::vector<OpCase>& table) {
@@ -351,8 +356,8 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
           {{"q", {2, 4, 4, 2}, {2, 131, 4, 17}, {2, 512, 12, 64}},
            {"k", {2, 4, Gk, 2}, {2, 131, Gk, 17}, {2, 512, 3 * Gk, 64}},
            {"v", {2, 4, Gv, 3}, {2, 131, Gv, 35}, {2, 512, 3 * Gv, 64}},
-           {"log_decay", decay(4, 4), decay(131, 4), decay(512, 12), Fill::log_decay},
-           {"state", {2, 4, 2, 3}, {2, 4, 17, 35}, {2, 12, 64, 64}}},
+           parameter({"log_decay", decay(4, 4), decay(131, 4), decay(512, 12), Fill::log_decay}),
+           parameter({"state", {2, 4, 2, 3}, {2, 4, 17, 35}, {2, 12, 64, 64}})},
           linear_attention_work(),
           // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger; where a
           // document begins, o = q.k v alone is normalised, however little is left of q.k
@@ -410,7 +415,7 @@ static OpCase trained_linear_attention(int64_t H, int64_t d) {
           {{"q", {1, 5, 2, 3}, {}, {2, 512, H, d}},
            {"k", {1, 5, 2, 3}, {}, {2, 512, H, d}},
            {"v", {1, 5, 2, 3}, {}, {2, 512, H, d}},
-           {"log_decay", {2}, {}, {H}, Fill::log_decay, true}},
+           parameter({"log_decay", {2}, {}, {H}, Fill::log_decay, true})},
           linear_attention_work()};
 }
 
@@ -430,7 +435,7 @@ static void add_products_of_use(std::vector<OpCase>& table) {
     table.push_back(
         {format("linear_%ldx%ldx%ld", static_cast<long>(N), static_cast<long>(O), static_cast<long>(C)),
          plain,
-         {{"x", {3, 5}, {}, {N, C}}, {"w", {4, 5}, {}, {O, C}}},
+         {{"x", {3, 5}, {}, {N, C}}, parameter({"w", {4, 5}, {}, {O, C}})},
          by_rows_of_w});
   }
   // one token meets weights as they are stored
@@ -438,7 +443,7 @@ static void add_products_of_use(std::vector<OpCase>& table) {
     table.push_back({format("linear_rows_1_%s", name(dtype)),
                      plain,
                      {{"x", {1, 64}, {}, {1, 2048}, Fill::normal, true},
-                      {"w", {5, 64}, {}, {32768, 2048}, Fill::normal, true, dtype}},
+                      parameter({"w", {5, 64}, {}, {32768, 2048}, Fill::normal, true, dtype})},
                      by_rows_of_w});
   }
   auto tile = [](const Vars& in) -> Vars {
@@ -465,10 +470,10 @@ static void add_without_gradient(std::vector<OpCase>& table) {
   };
   const Shape small = {3, 5}, bench = {4096, 4096};
   table.push_back({"adamw", adamw,
-                   constants({{"w", small, {}, bench},
-                              {"m", small, {}, bench},
-                              {"v", small, {}, bench, Fill::positive},
-                              {"g", small, {}, bench}}),
+                   constants({parameter({"w", small, {}, bench}),
+                              parameter({"m", small, {}, bench}),
+                              parameter({"v", small, {}, bench, Fill::positive}),
+                              parameter({"g", small, {}, bench})}),
                    each(15)});
   table.push_back(
       {"squared_norm",
@@ -487,11 +492,11 @@ static void add_without_gradient(std::vector<OpCase>& table) {
     return {in[0], Var(o)};
   };
   table.push_back({"linear_attention_step", step,
-                   constants({{"state", {2, 2, 3, 5}, {}, {256, 12, 64, 64}},
+                   constants({parameter({"state", {2, 2, 3, 5}, {}, {256, 12, 64, 64}}),
                               {"q", {2, 1, 2, 3}, {}, {256, 1, 12, 64}},
                               {"k", {2, 1, 2, 3}, {}, {256, 1, 12, 64}},
                               {"v", {2, 1, 2, 5}, {}, {256, 1, 12, 64}},
-                              {"log_decay", {2}, {}, {12}, Fill::log_decay}}),
+                              parameter({"log_decay", {2}, {}, {12}, Fill::log_decay})}),
                    each(5)});
 }
 
@@ -555,8 +560,9 @@ std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype) {
   std::vector<Tensor> inputs;
   for (const OpInput& input : op.inputs) {
     const Shape& shape = size == Size::small ? input.small : size == Size::large ? input.large : input.bench;
-    inputs.push_back(random_tensor(shape, input.fill, inputs.size(), dtype)
-                         .to(input.stored == Dtype::f32 ? dtype : input.stored));
+    const Dtype wanted = input.parameter && dtype == Dtype::bf16 ? Dtype::f32 : dtype;
+    inputs.push_back(random_tensor(shape, input.fill, inputs.size(),
+                                   input.stored == Dtype::f32 ? wanted : input.stored));
   }
   return inputs;
 }
@@ -570,7 +576,8 @@ OpRun run_op(const OpCase& op, const std::vector<Tensor>& inputs, int passes) {
     std::vector<Tensor> seeds;
     run.outputs.clear();
     for (const Var& y : outputs) {
-      seeds.push_back(random_tensor(y.shape(), Fill::normal, 100 + seeds.size(), y.dtype()));
+      const Tensor seed = random_tensor(y.shape(), Fill::normal, 100 + seeds.size(), y.dtype());
+      seeds.push_back(seed.to(y.value().device()));
       run.outputs.push_back(y.value());
     }
     backward(outputs, seeds);

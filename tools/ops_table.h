@@ -27,6 +27,7 @@ struct OpInput {
   Fill fill = Fill::normal;
   bool constant = false;      // no gradient is asked for
   Dtype stored = Dtype::f32;  // a constant of the bench may be another
+  bool parameter = false;     // stays f32 beside activations in bf16
 };
 
 // What an operation cannot do without: the bench judges by it. Bytes are counted by its tensors, each read or
@@ -56,9 +57,11 @@ struct OpCase {
 const std::vector<OpCase>& ops_table();
 // What only the bench runs: operations without a gradient, and more sizes.
 const std::vector<OpCase>& bench_table();
+// What the bench runs on a GPU: operations of both tables, at sizes that keep one busy (gpu_table.cpp).
+const std::vector<OpCase>& gpu_table();
 
 enum class Size { small, large, bench };
-// The same numbers at every call, exact in f32 in either dtype.
+// The same numbers at every call, those of f64 exact in f32.
 std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype);
 
 struct OpRun {

@@ -98,7 +98,7 @@ Bound bound_of(const Roofs& roofs, const Work& work) {
   const double rest = work.read > work.written ? (one ? roofs.read_core : roofs.read) : copy;
   const double compute = work.flop / (one ? roofs.fma_core : roofs.fma) / 1e9;
   const double memory = (copied / copy + (bytes - copied) / rest) / 1e9;
-  if (compute >= memory) return {"fma", "GFLOP/s", work.flop, compute};
+  if (compute >= memory) return {roofs.gpu.empty() ? "fma" : "matrix", "GFLOP/s", work.flop, compute};
   return {"memory", "GB/s", bytes, memory};
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/gemm.h"
 #include "tensor/dtype.h"
 #include "tensor/error.h"
+#include "tests/cuda_emulator/runtime.h"
 
 namespace {
 
@@ -80,6 +81,34 @@ std::vector<float> unpack(const void* p, const cublasLtMatrixLayoutOpaque_t& x, 
       out[i * cols + j] = read(p, x.type, at + (transposed ? j + i * x.ld : i + j * x.ld));
   }
   return out;
+}
+
+// D = factor op(A) op(B) + keep C (+ bias); in_halves: as an algorithm that splits k would sum
+void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const void* A,
+              const cublasLtMatrixLayoutOpaque_t& a, const void* B, const cublasLtMatrixLayoutOpaque_t& b,
+              float keep, const void* C, const cublasLtMatrixLayoutOpaque_t& c, void* D,
+              const cublasLtMatrixLayoutOpaque_t& d, bool in_halves) {
+  const auto [m, n, k] = sizes_of(product, a, d);
+  const bool bias = product.epilogue == CUBLASLT_EPILOGUE_BIAS;
+  std::vector<float> sums(m * n);
+  for (int64_t batch = 0; batch < d.batch_count; batch++) {
+    // sums[j m + i] is element (i, j) of op(A) op(B): (n,m) = op(B)^T (n,k) times op(A)^T (k,m) for gemm()
+    const auto left = unpack(A, a, batch * a.batch_offset, product.transposed[0], m, k);
+    const auto right = unpack(B, b, batch * b.batch_offset, !product.transposed[1], n, k);
+    const int64_t half = in_halves ? k / 2 : 0, M = n, N = m, K = k;
+    supra::gemm(false, true, M, N, half, right.data(), K, left.data(), K, false, sums.data(), N);
+    supra::gemm(false, true, M, N, K - half, right.data() + half, K, left.data() + half, K, true, sums.data(),
+                N);
+    for (uint64_t j = 0; j < n; j++) {
+      for (uint64_t i = 0; i < m; i++) {
+        // C is not read where beta is 0: NaN times 0 would stay NaN
+        float x = factor * sums[j * m + i];
+        if (keep != 0) x += keep * read(C, c.type, batch * c.batch_offset + i + j * c.ld);
+        if (bias) x += read(product.bias, d.type, i);
+        write(D, d.type, batch * d.batch_offset + i + j * d.ld, x);
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -167,7 +196,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
                               cublasLtMatrixLayout_t b, const void* beta, const void* C,
                               cublasLtMatrixLayout_t c, void* D, cublasLtMatrixLayout_t d,
                               const cublasLtMatmulAlgo_t* algo, void* workspace, size_t workspace_bytes,
-                              cudaStream_t) {
+                              cudaStream_t stream) {
   if (!handle || !algo) return invalid("no handle or no algorithm");
   if (const cublasStatus_t status = check(*product, *a, *b, *c, *d)) return status;
   if (algo->number == 1) return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "an algorithm that does not run");
@@ -179,27 +208,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
       return invalid(supra::format("%p is no multiple of the %u bytes that were promised", pointers[i],
                                    algo->alignment[i]));
   }
-  const auto [m, n, k] = sizes_of(*product, *a, *d);
-  const float factor = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
-  const bool bias = product->epilogue == CUBLASLT_EPILOGUE_BIAS;
-  std::vector<float> sums(m * n);
-  for (int64_t batch = 0; batch < d->batch_count; batch++) {
-    // sums[j m + i] is element (i, j) of op(A) op(B): (n,m) = op(B)^T (n,k) times op(A)^T (k,m) for gemm()
-    const auto left = unpack(A, *a, batch * a->batch_offset, product->transposed[0], m, k);
-    const auto right = unpack(B, *b, batch * b->batch_offset, !product->transposed[1], n, k);
-    const int64_t half = algo->number == 2 ? k / 2 : 0, M = n, N = m, K = k;
-    supra::gemm(false, true, M, N, half, right.data(), K, left.data(), K, false, sums.data(), N);
-    supra::gemm(false, true, M, N, K - half, right.data() + half, K, left.data() + half, K, true, sums.data(),
-                N);
-    for (uint64_t j = 0; j < n; j++) {
-      for (uint64_t i = 0; i < m; i++) {
-        // C is not read where beta is 0: NaN times 0 would stay NaN
-        float x = factor * sums[j * m + i];
-        if (keep != 0) x += keep * read(C, c->type, batch * c->batch_offset + i + j * c->ld);
-        if (bias) x += read(product->bias, d->type, i);
-        write(D, d->type, batch * d->batch_offset + i + j * d->ld, x);
-      }
-    }
-  }
-  return CUBLAS_STATUS_SUCCESS;
+  // alpha, beta and what describes the product are taken as they are now, matrices when the stream comes to
+  // it
+  return supra::emulator::put(
+             stream,
+             [=, p = *product, a = *a, b = *b, c = *c, d = *d, half = algo->number == 2,
+              factor = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta)] {
+               multiply(p, factor, A, a, B, b, keep, C, c, D, d, half);
+               return cudaSuccess;
+             }) == cudaSuccess
+             ? CUBLAS_STATUS_SUCCESS
+             : refuse(CUBLAS_STATUS_EXECUTION_FAILED, "the stream refused the product");
 }

@@ -321,6 +321,14 @@ static void add_layout(std::vector<OpCase>& table) {
                    },
                    {{"a", {2, 2, 3}, {3, 67, 65}, {8192, 768}}, {"b", {2, 2, 1}, {3, 67, 131}, {8192, 768}}},
                    moved()});
+  // to a wider dtype, where the device has one
+  table.push_back({"cast",
+                   [](const Vars& in) -> Vars {
+                     const bool on_cpu = in[0].value().device() == Device::cpu;
+                     return {cast(in[0], on_cpu ? Dtype::f64 : Dtype::f32)};
+                   },
+                   {{"x", {3, 5}, {37, 131}, {4096, 1024}}},
+                   moved()});
   table.push_back({"repeat_heads",
                    [](const Vars& in) -> Vars { return {repeat_heads(in[0], 3)}; },
                    {{"x", {2, 2, 2, 3}, {3, 37, 5, 46}, {4, 1024, 4, 256}}},

@@ -9,14 +9,13 @@
 namespace supra {
 
 struct Roofs {
-  std::string gpu;  // its name; empty: the roofs are the CPU's
   int threads = 0;
   // 1e9 floating-point operations a second of fused multiply-adds in registers
   double fma_core = 0, fma = 0;
   // 1e9 bytes a second from memory, far beyond the caches; a copy counts what it reads and what it writes
   double read_core = 0, read = 0, copy_core = 0, copy = 0;
   bool copy_streams = false;  // the best copy wrote past the caches
-  // Of a GPU, which has this name. There fma is a product of large matrices, in the dtype of the bench,
+  // Of a GPU, which has this name; empty: the roofs are the CPU's. There fma is a product of large matrices, in the dtype of the bench,
   // threads are multiprocessors, and memory is read no faster than it is copied; nothing is of a core.
   std::string gpu = {};
   double products_bf16 = 0, products_f32 = 0;

@@ -50,8 +50,10 @@ struct OpCase {
   std::function<Vars(const Vars&)> fn;  // in f64 and f32, for any shapes that fit together
   std::vector<OpInput> inputs;
   OpWork work;
-  double tolerance =
-      1;  // multiplies what f32 may differ from f64: only for long sums and cancellation, say why beside it
+  // Multiplies what f32 may differ from f64: only for long sums and cancellation, say why beside it.
+  double tolerance = 1;
+  // To bf16, between inputs and results: 2 where backward reads what forward has rounded.
+  double roundings = 1;
 };
 
 const std::vector<OpCase>& ops_table();
@@ -69,6 +71,6 @@ struct OpRun {
   std::vector<Tensor> grads;  // one an input, undefined for constants
 };
 // Forward, then `passes` times backward, from fixed random gradients of the outputs; the gradients add up.
-OpRun run_op(const OpCase& op, const std::vector<Tensor>& inputs, int passes = 1);
+OpRun run_op(const OpCase& op, const std::vector<Tensor>& inputs, int passes = 1, Dtype seeds_in = Dtype::f32);
 
 }  // namespace supra

@@ -77,7 +77,7 @@ flags_avx512 := $(flags_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
-SOURCES := $(sort $(filter-out %.simd.cpp,$(wildcard $(LIBRARY))))
+SOURCES := $(sort $(filter-out %.simd.cpp supra/embed/allocator.cpp,$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 
@@ -143,7 +143,13 @@ $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
-$(TEST_OBJECTS): | gtest
+# The library for hosts, as they link it: with memory of its own (supra/embed/allocator.cpp).
+EMBED_TESTS := $(call objects,tests/embed/*_test.cpp)
+$(OUT)/run_embed_tests: $(EMBED_TESTS) $(OBJ)/supra/embed/allocator.o $(OUT)/libsupra.a
+	@echo "  link $@"
+	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
+
+$(TEST_OBJECTS) $(EMBED_TESTS): | gtest
 
 $(OUT)/fuzz_parsers: $(call objects,tests/fuzz/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"
@@ -161,9 +167,9 @@ gtest:
 	fi; \
 	echo "The tests need GoogleTest: sudo apt-get install libgtest-dev"; exit 1
 
-test: $(OUT)/run_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' runs a part)
+test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
-	  $(OUT)/run_tests $(if $(FILTER),--gtest_filter='$(FILTER)')
+	  sh -c '$(foreach tests,run_tests run_embed_tests,$(OUT)/$(tests) $(if $(FILTER),--gtest_filter="$(FILTER)") &&) true'
 
 cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
 	@$(MAKE) --no-print-directory CONFIG=cuda all

@@ -5,6 +5,7 @@
 #include "kernels/blas.h"
 #include "kernels/simd.h"
 #include "tensor/device.h"
+#include "tensor/kept.h"
 #include "tensor/parallel.h"
 
 namespace supra {
@@ -13,8 +14,10 @@ namespace supra {
 static constexpr int64_t kGrain = 1 << 18;
 
 float* gemm_workspace() {
-  thread_local const std::shared_ptr<void> buffer = allocate(kGemmWorkspace * sizeof(float));
-  return static_cast<float*>(buffer.get());
+  struct Workspace {
+    std::shared_ptr<void> memory = allocate(kGemmWorkspace * sizeof(float));
+  };
+  return static_cast<float*>(kept().get<Workspace>().memory.get());
 }
 
 namespace {

@@ -6,6 +6,7 @@
 #include "kernels/dispatch.h"
 #include "kernels/rope.h"
 #include "kernels/simd.h"
+#include "tensor/kept.h"
 #include "tensor/parallel.h"
 
 // rope (Su et al., arXiv 2104.09864): pair i of a head is turned by the angle p / (scale divisor_i base^(2i/dims)),
@@ -57,10 +58,10 @@ struct RopeTable {
   }
 };
 
-// The table of the last call in this thread is kept: q, k and every layer of a step ask for the same.
+// The table of the last call is kept: q, k and every layer of a step ask for the same.
 template <class T>
 const RopeTable<T>& table_for(const Rope& rope, std::vector<int64_t> positions, Device device) {
-  static thread_local RopeTable<T> last;
+  RopeTable<T>& last = kept().get<RopeTable<T>>();
   if (!last.serves(rope, positions, device)) last = RopeTable<T>(rope, std::move(positions), device);
   return last;
 }

@@ -2,6 +2,7 @@
 
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/model_source.h"
+#include "supra/formats/packed_model.h"
 #include "supra/formats/parameters.h"
 #include "tensor/quantized.h"
 
@@ -58,16 +59,16 @@ std::vector<std::string> quantize(Decoder& decoder, Dtype dtype) {
 }
 
 // A model whose tokenizer cannot be read is still a model: it can be inspected, verified and fed with ids.
-static void find_tokenizer_of(Model& model, const Path& path) {
+template <class F>
+static void find_tokenizer_of(Model& model, F find) {
   try {
-    model.tokenizer = find_tokenizer(path);
+    model.tokenizer = find();
   } catch (const Error& error) {
     model.tokenizer_problem = error.what();
   }
 }
 
-Model load_model(const Path& path, const std::string& tokenizer, Weights weights) {
-  const ModelSource source = open_model(path);
+static Model build_model(const ModelSource& source, Weights weights) {
   Model model;
   model.format = source.format;
   model.notes = source.notes;
@@ -80,11 +81,27 @@ Model load_model(const Path& path, const std::string& tokenizer, Weights weights
   }
   if (model.decoder->merge_lora()) model.notes.push_back("low-rank factors (LoRA) are merged into their matrices");
   model.folded = weights == Weights::folded && model.decoder->fold();
-  if (tokenizer.empty()) find_tokenizer_of(model, path);
-  else model.tokenizer = load_tokenizer(tokenizer);
+  return model;
+}
+
+static void check_tokenizer(const Model& model, const Path& path) {
   CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
         "%s: the tokenizer has %d pieces, the model knows %ld tokens (give the right one with --tokenizer)", path.c_str(),
         model.tokenizer->size(), static_cast<long>(model.config().vocab));
+}
+
+Model load_model(const Path& path, const std::string& tokenizer, Weights weights) {
+  Model model = build_model(open_model(path), weights);
+  if (tokenizer.empty()) find_tokenizer_of(model, [&] { return find_tokenizer(path); });
+  else model.tokenizer = load_tokenizer(tokenizer);
+  check_tokenizer(model, path);
+  return model;
+}
+
+Model load_model(const MappedFile& packed, Weights weights) {
+  Model model = build_model(open_packed(packed), weights);
+  find_tokenizer_of(model, [&] { return find_tokenizer(PackedFiles(packed)); });
+  check_tokenizer(model, packed.path());
   return model;
 }
 

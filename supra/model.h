@@ -35,6 +35,10 @@ enum class Weights {
 // or holds a NaN. `tokenizer`: a file, a folder, "bytes", or "" for the one beside the model, if there is one.
 Model load_model(const Path& path, const std::string& tokenizer = "", Weights weights = Weights::trainable);
 
+// The same from a packed model in memory (formats/packed_model.h), which stays there as long as the decoder; its weights are
+// used in place where they are stored, or folded.
+Model load_model(const MappedFile& packed, Weights weights);
+
 // Stores the matrices of a decoder, but for feature maps, as `dtype`: f32, f16, bf16, q8_0, q4_0 or q4_1. Such a model
 // computes without gradients. Returns the names of those that became bf16 since their rows are no multiple of 32.
 std::vector<std::string> quantize(Decoder& decoder, Dtype dtype);

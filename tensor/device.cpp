@@ -31,13 +31,17 @@ static std::atomic<bool> poison{getenv("SUPRA_POISON") != nullptr};
 
 const char* name(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
 
+static std::string out_of(const char* what, size_t bytes, const Account& held) {
+  return format("out of %s: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)", what,
+                bytes / 1e6, held.current.load() / 1e6);
+}
+
 static std::shared_ptr<void> allocate_cuda(size_t bytes) {
   CHECK(cuda::built(), "memory of the GPU: %s", cuda::why_not().c_str());
   const size_t size = bytes == 0 ? 1 : bytes;
   Account& held = account(Device::cuda);
   std::shared_ptr<void> memory = cuda::allocate(size);
-  CHECK(memory, "out of GPU memory: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)",
-        bytes / 1e6, held.current.load() / 1e6);
+  if (!memory) throw OutOfMemory(out_of("GPU memory", bytes, held));
   if (poison) cuda::fill_bytes(memory.get(), 0xff, size);
   held.take(size);
   void* const address = memory.get();
@@ -49,8 +53,7 @@ std::shared_ptr<void> allocate(size_t bytes, Device device) {
   Account& held = account(device);
   const size_t rounded = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
   const Block block = rounded < bytes ? Block{} : take_block(rounded);
-  CHECK(block.memory, "out of memory: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)",
-        bytes / 1e6, held.current.load() / 1e6);
+  if (!block.memory) throw OutOfMemory(out_of("memory", bytes, held));
   if (poison) memset(block.memory, 0xff, rounded);
   held.take(rounded);
   return {block.memory, [rounded, block, &held](void*) {

@@ -18,6 +18,9 @@ class MappedFile {
  public:
   MappedFile() = default;
   explicit MappedFile(const Path& path);
+  // Bytes that are in memory already, under a name for errors; `owner` keeps them there, null: the caller does.
+  MappedFile(const Path& name, const void* data, size_t size, std::shared_ptr<void> owner)
+      : owner_(std::move(owner)), data_(static_cast<const uint8_t*>(data)), size_(size), path_(name) {}
 
   const uint8_t* data() const { return data_; }
   size_t size() const { return size_; }

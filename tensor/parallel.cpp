@@ -8,9 +8,11 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tensor/error.h"
+#include "tensor/memory.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -20,16 +22,37 @@ namespace supra {
 
 using Task = FunctionRef<void(int64_t, int64_t)>;
 
-void flush_denormals() {
+static uint64_t floating_point_control() {
 #if defined(__x86_64__)
-  // bit 15: results are flushed, bit 6: operands are read as zero
-  _mm_setcsr(_mm_getcsr() | 0x8040);
+  return _mm_getcsr();
 #elif defined(__aarch64__)
   uint64_t control;
   asm volatile("mrs %0, fpcr" : "=r"(control));
-  asm volatile("msr fpcr, %0" ::"r"(control | (uint64_t{1} << 24)));
+  return control;
+#else
+  return 0;
 #endif
 }
+
+static void set_floating_point_control([[maybe_unused]] uint64_t control) {
+#if defined(__x86_64__)
+  _mm_setcsr(static_cast<uint32_t>(control));
+#elif defined(__aarch64__)
+  asm volatile("msr fpcr, %0" ::"r"(control));
+#endif
+}
+
+#if defined(__x86_64__)
+// bit 15: results are flushed, bit 6: operands are read as zero
+static constexpr uint64_t kUsual = 0x1f80, kFlush = 0x8040;
+#else
+static constexpr uint64_t kUsual = 0, kFlush = uint64_t{1} << 24;
+#endif
+
+void flush_denormals() { set_floating_point_control(floating_point_control() | kFlush); }
+
+OurRounding::OurRounding() : before_(floating_point_control()) { set_floating_point_control(kUsual | kFlush); }
+OurRounding::~OurRounding() { set_floating_point_control(before_); }
 
 int hardware_threads() {
   cpu_set_t set;
@@ -45,15 +68,15 @@ class Pool {
  public:
   explicit Pool(int size) {
     flush_denormals();
-    for (int i = 1; i < size; i++) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < size; i++) workers_.emplace_back([this, memory = memory_in_use()] { work(memory); });
+    } catch (...) {
+      stop();
+      throw;
+    }
   }
 
-  ~Pool() {
-    stop_ = true;
-    round_.fetch_add(1);
-    round_.notify_all();
-    for (auto& worker : workers_) worker.join();
-  }
+  ~Pool() { stop(); }
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -72,7 +95,7 @@ class Pool {
     round_.notify_all();
     take_parts();
     for (int done; (done = finished_.load(std::memory_order_acquire)) != parts;) wait_for_change(finished_, done);
-    if (error_) std::rethrow_exception(error_);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
   static thread_local bool inside;
@@ -123,7 +146,15 @@ class Pool {
     inside = false;
   }
 
-  void work() {
+  void stop() {
+    stop_ = true;
+    round_.fetch_add(1);
+    round_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
+  void work(const Memory* memory) {
+    const UseMemory here(memory);
     flush_denormals();
     for (uint32_t seen = 0; !stop_; seen = round_.load(std::memory_order_acquire)) {
       take_parts();
@@ -147,16 +178,24 @@ class Pool {
 thread_local bool Pool::inside = false;
 
 // Starts on first use; its threads end with the program.
-static std::unique_ptr<Pool>& pool() {
+static std::unique_ptr<Pool>& everybodys() {
   static std::unique_ptr<Pool> instance = std::make_unique<Pool>(hardware_threads());
   return instance;
 }
 
-int threads() { return pool()->size(); }
+static thread_local Pool* own_pool = nullptr;
+
+static Pool& pool() { return own_pool ? *own_pool : *everybodys(); }
+
+std::shared_ptr<Pool> make_pool(int n) { return std::make_shared<Pool>(n); }
+UsePool::UsePool(Pool& pool) : before_(own_pool) { own_pool = &pool; }
+UsePool::~UsePool() { own_pool = before_; }
+
+int threads() { return pool().size(); }
 
 void set_threads(int n) {
   CHECK(n >= 1 && n <= 1024, "threads: %d given, 1 to 1024 are possible", n);
-  if (n != threads()) pool() = std::make_unique<Pool>(n);
+  if (n != threads()) everybodys() = std::make_unique<Pool>(n);
 }
 
 void parallel_for(int64_t n, int64_t grain, Task f) {
@@ -169,7 +208,7 @@ void parallel_for(int64_t n, int64_t grain, Task f) {
   // few parts: one a thread; else several, in equal numbers
   constexpr int64_t kPartsPerThread = 4;
   const int64_t each = std::min(kPartsPerThread, wanted / all);
-  pool()->run(n, static_cast<int>(each > 1 ? each * all : std::min(all, wanted)), f);
+  pool().run(n, static_cast<int>(each > 1 ? each * all : std::min(all, wanted)), f);
 }
 
 }  // namespace supra

@@ -15,6 +15,37 @@ void set_threads(int n);    // n >= 1; call it outside of parallel_for
 // Flushes denormals to zero in the calling thread. set_threads() and the pool's own threads do it by themselves.
 void flush_denormals();
 
+// What the calling thread does with floating-point numbers while this lives is as the C library starts it, denormals
+// flushed; then it is as it was. For threads that are not ours.
+class OurRounding {
+ public:
+  OurRounding();
+  ~OurRounding();
+  OurRounding(const OurRounding&) = delete;
+  OurRounding& operator=(const OurRounding&) = delete;
+
+ private:
+  uint64_t before_;
+};
+
+// A pool of one's own, beside the one that serves everybody: of n - 1 threads and whoever calls. They take their memory
+// where the thread that made them does, and end with the last owner.
+class Pool;
+std::shared_ptr<Pool> make_pool(int n);
+
+// Makes parallel_for in the calling thread use that pool while it lives. A pool of 1 starts no thread, and none is
+// started for it.
+class UsePool {
+ public:
+  explicit UsePool(Pool& pool);
+  ~UsePool();
+  UsePool(const UsePool&) = delete;
+  UsePool& operator=(const UsePool&) = delete;
+
+ private:
+  Pool* before_;
+};
+
 // A reference to a callable, valid during the call it is passed to.
 template <class F>
 class FunctionRef;

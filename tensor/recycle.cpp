@@ -72,11 +72,13 @@ Recycler& recycler() {
 }  // namespace
 
 Block take_block(size_t bytes) {
+  if (const Memory* from = memory_in_use()) return {from->take(bytes, 64), bytes, from};
   if (bytes < kSmallest) return {aligned_alloc(64, bytes), bytes};
   return recycler().take(bytes);
 }
 
 void give_back(Block block) {
+  if (block.from) return block.from->give_back(block.memory, block.bytes);
   if (block.bytes < kSmallest) return free(block.memory);
   recycler().give(block);
 }

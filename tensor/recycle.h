@@ -1,15 +1,19 @@
 #pragma once
 #include <cstddef>
 
+#include "tensor/memory.h"
+
 // CPU memory that was freed is kept for the next block of its size: pages that are fresh from the system cost
 // more than many a kernel that writes to them. In use and kept together exceed the most that was in use at
-// once by a sixteenth, never by more.
+// once by a sixteenth, never by more. A thread that was told whose memory to take (memory.h) takes it there,
+// and nothing is kept.
 
 namespace supra {
 
 struct Block {
   void* memory;
   size_t bytes;  // at least what was asked for
+  const Memory* from = nullptr;
 };
 
 // 64-byte aligned; memory is null when there is none left. `bytes` is a multiple of 64.

@@ -128,6 +128,31 @@ TEST(Convert, SupraModelsGoToOpenLmAndNowhereElse) {
   }
 }
 
+TEST(Convert, APackedModelIsAllInOneFile) {
+  const TempDir directory;
+  Model model = byte_model(MixerKind::supra);
+  Config config = model.config();
+  // rows that can be quantised
+  config.width = 32;
+  config.mlp_width = 64;
+  model.decoder = make_decoder(config);
+  model.decoder->init_weights(5);
+  quantize(*model.decoder, Dtype::q8_0);
+  save_model(model, directory.path() / "model", std::nullopt);
+  const Path file = directory.path() / "model.supra";
+  convert(directory.path() / "model", file, {"--to", "packed"});
+  const ModelSource packed = open_model(file), before = open_model(directory.path() / "model");
+  EXPECT_EQ(describe(packed.config).dump(), describe(before.config).dump());
+  EXPECT_TRUE(packed.unexpected.empty());
+  ASSERT_EQ(packed.stored.size(), before.stored.size());
+  for (const TensorInfo& info : before.weights->tensors()) {
+    EXPECT_TRUE(same_bits(packed.weights->get(info.name), before.weights->get(info.name))) << info.name;
+  }
+  ASSERT_TRUE(find_tokenizer(file));
+  EXPECT_STREQ(find_tokenizer(file)->kind(), model.tokenizer->kind());
+  EXPECT_STREQ(load_tokenizer(file)->kind(), model.tokenizer->kind());
+}
+
 // What linear_open_lm cannot compute is refused by name, before anything is written; the rest says so in its
 // own keys.
 TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {

@@ -5,6 +5,7 @@
 #include "supra/formats/hf_export.h"
 #include "supra/formats/model_source.h"
 #include "supra/formats/openlm_config.h"
+#include "supra/formats/packed_model.h"
 #include "supra/formats/safetensors.h"
 #include "supra/formats/torch_file.h"
 #include "supra/tokenizers/tokenizer.h"
@@ -15,15 +16,15 @@
 namespace supra {
 namespace {
 
-enum class Layout { hf, openlm };
+enum class Layout { hf, openlm, packed };
 
-// Every tensor in its own dtype; quantised ones become f32, which holds their values exactly.
-NamedTensors tensors_of(const ModelSource& source) {
+// Every tensor in its own dtype. Quantised ones, where the layout has none, become f32, which holds their values exactly.
+NamedTensors tensors_of(const ModelSource& source, bool keep_quantised) {
   NamedTensors all;
   for (const TensorInfo& info : source.weights->tensors()) {
     const Tensor tensor = source.weights->get(info.name);
     check_finite(tensor, info.name, source.path);
-    all.emplace_back(info.name, is_quantized(tensor.dtype()) ? tensor.to(Dtype::f32) : tensor);
+    all.emplace_back(info.name, is_quantized(tensor.dtype()) && !keep_quantised ? tensor.to(Dtype::f32) : tensor);
   }
   return all;
 }
@@ -54,6 +55,18 @@ void write_openlm(const Path& folder, const Config& config, const NamedTensors& 
   write_torch_file(folder / "model.pt", tensors, {{"epoch", int64_t{0}}, {"name", "supra"}}, dtype);
 }
 
+// One file, which appears when it is complete.
+void write_packed_model(const Path& output, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype,
+                        const Tokenizer* tokenizer) {
+  NamedBytes files;
+  if (tokenizer) {
+    for (auto& [name, bytes] : tokenizer->files()) files.emplace_back(name, bytes);
+  }
+  const Path built = output.string() + ".tmp";
+  write_packed(built, config, tensors, files, dtype);
+  replace_file(built, output);
+}
+
 }  // namespace
 
 int run_convert(Args& args) {
@@ -64,12 +77,12 @@ int run_convert(Args& args) {
   int64_t shard_bytes = int64_t{5} << 30;
   bool json = false;
   args.positional(&input, "MODEL", "a folder or a file");
-  args.flag(&output, "--output -o", "DIR", "where the converted model goes: a new folder").required();
-  args.choice(&layout, "--to", {{"hf", Layout::hf}, {"openlm", Layout::openlm}},
-              "Hugging Face's layout (softmax models), or OpenLM's (SUPRA models too)")
+  args.flag(&output, "--output -o", "DIR", "where the converted model goes: a new folder, or a file for packed").required();
+  args.choice(&layout, "--to", {{"hf", Layout::hf}, {"openlm", Layout::openlm}, {"packed", Layout::packed}},
+              "Hugging Face's layout (softmax models), OpenLM's (SUPRA models too), or all in one file for supra/supra.h")
       .required();
   args.choice(&dtype, "--dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}, {"bf16", Dtype::bf16}},
-              "of all tensors; without it each keeps its own, quantised ones become f32");
+              "of all tensors; without it each keeps its own, quantised ones become f32 (not in packed)");
   args.tokens(&shard_bytes, "--max-shard-bytes", "bytes of a file of weights in Hugging Face's layout");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
   common_flags(args, &json);
@@ -88,14 +101,18 @@ int run_convert(Args& args) {
         "changes its dtype)",
         input.c_str(), beyond.c_str());
   const auto tokenizer = tokenizer_file.empty() ? find_tokenizer(input) : load_tokenizer(tokenizer_file);
-  const NamedTensors tensors = tensors_of(source);
-  NewDirectory directory(output);
-  if (layout == Layout::hf) write_hf(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
-  else write_openlm(directory.path(), source.config, tensors, dtype);
-  if (tokenizer) copy_tokenizer(*tokenizer, directory.path());
-  directory.commit();
+  const NamedTensors tensors = tensors_of(source, layout == Layout::packed);
+  if (layout == Layout::packed) {
+    write_packed_model(output, source.config, tensors, dtype, tokenizer.get());
+  } else {
+    NewDirectory directory(output);
+    if (layout == Layout::hf) write_hf(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
+    else write_openlm(directory.path(), source.config, tensors, dtype);
+    if (tokenizer) copy_tokenizer(*tokenizer, directory.path());
+    directory.commit();
+  }
 
-  const std::string family = layout == Layout::hf ? hf_model_type(source.config) : "openlm";
+  const std::string family = layout == Layout::hf ? hf_model_type(source.config) : layout == Layout::openlm ? "openlm" : "packed";
   if (json) {
     Json report = Json::object();
     report.set("output", output.string());

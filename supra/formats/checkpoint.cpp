@@ -8,10 +8,9 @@
 
 namespace supra {
 
-void save_model(const Path& directory, const Config& config, const NamedTensors& weights,
-                std::optional<Dtype> dtype) {
-  const char* where = directory.c_str();
-  check_config(config, directory.string());
+void check_complete(const Path& path, const Config& config, const NamedTensors& weights) {
+  const char* where = path.c_str();
+  check_config(config, path.string());
   std::unordered_map<std::string, const Shape*> given;
   for (const auto& [name, tensor] : weights) given[name] = &tensor.shape();
   const std::vector<Parameter> parameters = parameters_of(config);
@@ -26,7 +25,11 @@ void save_model(const Path& directory, const Config& config, const NamedTensors&
   }
   CHECK(given.empty(), "%s: cannot save the model, its config has no tensor %s", where,
         given.begin()->first.c_str());
+}
 
+void save_model(const Path& directory, const Config& config, const NamedTensors& weights,
+                std::optional<Dtype> dtype) {
+  check_complete(directory, config, weights);
   FileWriter out(directory / "config.json");
   out.write(write_openlm_config(config).dump(true) + "\n");
   out.finish();

@@ -13,4 +13,7 @@ namespace supra {
 void save_model(const Path& directory, const Config& config, const NamedTensors& weights,
                 std::optional<Dtype> dtype = Dtype::f32);
 
+// Throws Error, beginning with `where`, unless these are all of the tensors that the config asks for, in their shapes.
+void check_complete(const Path& where, const Config& config, const NamedTensors& weights);
+
 }  // namespace supra

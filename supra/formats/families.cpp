@@ -1,7 +1,5 @@
 #include "supra/formats/families.h"
 
-#include <map>
-
 #include "tensor/error.h"
 
 namespace supra {
@@ -10,8 +8,9 @@ namespace {
 
 using enum NameRule::Rows;
 
-const std::vector<std::string> kHfBuffers = {".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-                                             ".attention.masked_bias"};
+std::vector<std::string> hf_buffers() {
+  return {".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"};
+}
 
 Family llama_like(const char* attention_norm, const char* ffn_norm) {
   return {{
@@ -28,7 +27,7 @@ Family llama_like(const char* attention_norm, const char* ffn_norm) {
               {"output", {"lm_head"}},
           },
           {"model."},
-          kHfBuffers};
+          hf_buffers()};
 }
 
 Family gpt_neox() {
@@ -45,7 +44,7 @@ Family gpt_neox() {
               {"output", {"lm_head"}},
           },
           {"gpt_neox."},
-          kHfBuffers};
+          hf_buffers()};
 }
 
 Family gpt2() {
@@ -62,7 +61,7 @@ Family gpt2() {
               {"output", {"lm_head"}},
           },
           {"transformer."},
-          kHfBuffers};
+          hf_buffers()};
 }
 
 Family gguf(NameRule::Rows qk_rows, const char* attention_norm = "attn_norm", const char* ffn_norm = "ffn_norm") {
@@ -87,21 +86,16 @@ Family gguf(NameRule::Rows qk_rows, const char* attention_norm = "attn_norm", co
           {"rope_freqs.weight"}};
 }
 
-const Family& named(const std::map<std::string, Family>& families, const std::string& name) {
-  const auto found = families.find(name);
-  CHECK(found != families.end(), "the names of the tensors of family %s are not known", name.c_str());
-  return found->second;
+[[noreturn]] void unknown(const std::string& name) {
+  fail("the names of the tensors of family %s are not known", name.c_str());
 }
 
 }  // namespace
 
-const Family& openlm_family() {
-  static const Family family = {{}, {"module.", "_orig_mod.", "model."}, {".inv_freq"}};
-  return family;
-}
+Family openlm_family() { return {{}, {"module.", "_orig_mod.", "model."}, {".inv_freq"}}; }
 
-const Family& meta_family() {
-  static const Family family = {
+Family meta_family() {
+  return {
       {
           {"layers.#.attention.in_proj",
            {"layers.#.attention.wq", "layers.#.attention.wk", "layers.#.attention.wv"}},
@@ -112,33 +106,25 @@ const Family& meta_family() {
       {},
       {},
   };
-  return family;
 }
 
-const Family& hf_family(const std::string& model_type) {
-  static const Family llama = llama_like("layers.#.input_layernorm", "layers.#.post_attention_layernorm");
-  static const std::map<std::string, Family> families = {
-      {"llama", llama},
-      {"mistral", llama},
-      {"qwen2", llama},
-      {"qwen3", llama},
-      {"olmo2", llama_like("layers.#.post_attention_layernorm", "layers.#.post_feedforward_layernorm")},
-      {"gpt_neox", gpt_neox()},
-      {"gpt2", gpt2()},
-  };
-  return named(families, model_type);
+Family hf_family(const std::string& type) {
+  if (type == "llama" || type == "mistral" || type == "qwen2" || type == "qwen3")
+    return llama_like("layers.#.input_layernorm", "layers.#.post_attention_layernorm");
+  if (type == "olmo2")
+    return llama_like("layers.#.post_attention_layernorm", "layers.#.post_feedforward_layernorm");
+  if (type == "gpt_neox") return gpt_neox();
+  if (type == "gpt2") return gpt2();
+  unknown(type);
 }
 
-const Family& gguf_family(const std::string& architecture) {
-  static const std::map<std::string, Family> families = {
-      {"llama", gguf(neighbours)},
-      {"qwen2", gguf(same)},
-      {"qwen3", gguf(same)},
-      {"olmo2", gguf(same, "post_attention_norm", "post_ffw_norm")},
-      {"gptneox", gguf(same)},
-      {"gpt2", gguf(same)},
-  };
-  return named(families, architecture);
+Family gguf_family(const std::string& architecture) {
+  if (architecture == "llama") return gguf(neighbours);
+  if (architecture == "olmo2") return gguf(same, "post_attention_norm", "post_ffw_norm");
+  for (const char* other : {"qwen2", "qwen3", "gptneox", "gpt2"}) {
+    if (architecture == other) return gguf(same);
+  }
+  unknown(architecture);
 }
 
 std::vector<NameRule> rules_for(const Family& family, const std::string& canonical) {

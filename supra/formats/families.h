@@ -31,9 +31,9 @@ struct Family {
 // The rules for one canonical tensor, with the whole names of its sources; its own name where there are none.
 std::vector<NameRule> rules_for(const Family& family, const std::string& canonical);
 
-const Family& openlm_family();                             // canonical but for prefixes
-const Family& meta_family();                               // Meta's names, as llama2c.h gives them
-const Family& hf_family(const std::string& model_type);    // of hf_config.h
-const Family& gguf_family(const std::string& architecture);  // of gguf_config.h
+Family openlm_family();                               // canonical but for prefixes
+Family meta_family();                                 // Meta's names, as llama2c.h gives them
+Family hf_family(const std::string& model_type);      // of hf_config.h
+Family gguf_family(const std::string& architecture);  // of gguf_config.h
 
 }  // namespace supra

@@ -162,7 +162,7 @@ Json write_hf_config(const Config& c, Dtype dtype) {
 
 NamedTensors hf_weights(const Config& c, const NamedTensors& canonical) {
   const std::string type = hf_model_type(c);
-  const Family& family = hf_family(type);
+  const Family family = hf_family(type);
   // transformers' own models bear the prefix, but for the output matrix
   const std::string prefix = family.prefixes[0];
   std::map<std::string, std::vector<int64_t>> parts_of;

@@ -8,7 +8,9 @@
 #include "supra/formats/hf_config.h"
 #include "supra/formats/llama2c.h"
 #include "supra/formats/openlm_config.h"
+#include "supra/formats/packed_model.h"
 #include "supra/formats/renamed_weights.h"
+#include "supra/formats/safetensors.h"
 #include "supra/formats/weight_files.h"
 
 namespace supra {
@@ -19,13 +21,9 @@ namespace {
 
 std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
   std::vector<Path> found;
-  std::error_code error;
-  const fs::directory_iterator entries(folder, error);
-  CHECK(!error, "%s: cannot list the folder: %s", folder.c_str(), error.message().c_str());
-  for (const auto& entry : entries) {
-    if (entry.path().filename().string().ends_with(ending)) found.push_back(entry.path());
+  for (const std::string& name : Folder(folder).names()) {
+    if (name.ends_with(ending)) found.push_back(folder / name);
   }
-  std::sort(found.begin(), found.end());
   return found;
 }
 
@@ -63,6 +61,7 @@ Path find_weights(const Path& folder) {
 
 void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const Family& family) {
   source.stored = file->tensors();
+  std::erase_if(source.stored, [](const TensorInfo& info) { return is_packed_file(info.name); });
   std::vector<std::string> unused;
   source.weights = rename_weights(std::move(file), family, source.config, unused);
   size_t buffers = 0;
@@ -72,7 +71,7 @@ void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const
       buffers++;
     } else if (source.config.tied && (name == "lm_head.weight" || name == "embed_out.weight" || name.ends_with("output.weight"))) {
       source.notes.push_back(name + " is left aside: the config ties the output to the embedding");
-    } else {
+    } else if (!is_packed_file(name)) {
       source.unexpected.push_back(name);
     }
   }
@@ -137,10 +136,22 @@ bool begins_with(const Path& path, std::initializer_list<std::string_view> magic
 
 }  // namespace
 
+ModelSource open_packed(const MappedFile& file) {
+  CHECK(is_packed(file), "%s: is no packed model (supra convert MODEL -o model.supra --to packed makes one)", file.path().c_str());
+  const MappedFile config = PackedFiles(file).open("config.json");
+  ModelSource source;
+  source.config = read_openlm_config(Json::parse(config.text(), config.path().string()));
+  source.path = file.path();
+  source.format = format("packed (%s)", source.config.family.c_str());
+  take_weights(source, open_safetensors(file), openlm_family());
+  return source;
+}
+
 ModelSource open_model(const Path& given) {
   std::error_code error;
   const Path path = fs::is_directory(given, error) ? find_weights(given) : given;
   const std::string ending = path.extension();
+  if (const MappedFile file(path); is_packed(file)) return open_packed(file);
   if (begins_with(path, {"GGUF"})) return open_gguf(path);
   // llama2.c's files have no mark of their own in every version
   const bool named = ending == ".safetensors" || ending == ".json" || ending == ".pt" || ending == ".pth";

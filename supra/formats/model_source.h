@@ -24,9 +24,12 @@ struct ModelSource {
 //   a folder with config.json (OpenLM's, mistral-supra's, that of a family of Hugging Face's, or our own) and
 //   safetensors or PyTorch's files, whole or in shards with their index; the last epoch_N.pt of a training of OpenLM
 //   such a file by its name, its config.json beside it
-//   a GGUF, or a folder with one; a file of llama2.c
+//   a GGUF, or a folder with one; a file of llama2.c; a packed model
 // Throws Error for weights that are missing or of another shape than the config says. The weights' bytes are not looked
 // at: check_finite() does that.
 ModelSource open_model(const Path& path);
+
+// A packed model that is in memory (packed_model.h).
+ModelSource open_packed(const MappedFile& file);
 
 }  // namespace supra

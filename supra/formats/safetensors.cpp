@@ -105,7 +105,7 @@ void read_quantized(TensorInfo& info, const Json& dtype_name) {
 
 class Safetensors : public WeightReader {
  public:
-  explicit Safetensors(const Path& path);
+  explicit Safetensors(const MappedFile& file);
 
  protected:
   Tensor read(size_t index) const override;
@@ -115,7 +115,8 @@ class Safetensors : public WeightReader {
   std::vector<const uint8_t*> data_;
 };
 
-Safetensors::Safetensors(const Path& path) : WeightReader(path), file_(path) {
+Safetensors::Safetensors(const MappedFile& file) : WeightReader(file.path()), file_(file) {
+  const Path& path = file.path();
   uint64_t header = 0;
   CHECK(file_.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path.c_str(),
         file_.size());
@@ -169,7 +170,11 @@ Tensor Safetensors::read(size_t index) const {
 
 std::unique_ptr<WeightReader> open_safetensors(const Path& path) {
   if (path.string().ends_with(".index.json")) return open_shards(path);
-  return std::make_unique<Safetensors>(path);
+  return open_safetensors(MappedFile(path));
+}
+
+std::unique_ptr<WeightReader> open_safetensors(const MappedFile& file) {
+  return std::make_unique<Safetensors>(file);
 }
 
 void write_safetensors(const Path& path, const NamedTensors& tensors, const Metadata& metadata,

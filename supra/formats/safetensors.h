@@ -20,6 +20,7 @@ namespace supra {
 //   {"weight_map": {"tensor name": "file", ...}}
 // Throws Error naming the file, the tensor and what is wrong with it.
 std::unique_ptr<WeightReader> open_safetensors(const Path& path);
+std::unique_ptr<WeightReader> open_safetensors(const MappedFile& file);
 
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 

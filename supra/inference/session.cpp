@@ -15,6 +15,8 @@ static Tensor here(const Var& logits) { return logits.value().to(Device::cpu).to
 
 Session::Session(const Decoder& decoder, int64_t batch) : decoder_(decoder), state_(decoder.init_state(batch)) {}
 
+Session::Session(const Decoder& decoder, State state) : decoder_(decoder), state_(std::move(state)) {}
+
 void Session::reset() {
   state_ = decoder_.init_state(state_.batch());
   logits_ = {};
@@ -31,7 +33,7 @@ size_t Session::state_bytes() const {
   return bytes;
 }
 
-Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids) {
+Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids, const Progress& progress) {
   NoGrad off;
   const int64_t B = state_.batch(), C = decoder_.config().width, O = decoder_.config().vocab;
   CHECK(static_cast<int64_t>(ids.size()) == B, "session: %zu rows of ids for %ld sequences", ids.size(), static_cast<long>(B));
@@ -50,7 +52,14 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids) {
       if (lengths[b] > 0 && at + lengths[b] == size) ending.push_back(b);
     }
     const bool ragged = std::any_of(lengths.begin(), lengths.end(), [&](int64_t length) { return length != T; });
-    const Tensor hidden = decoder_.hidden(tokens, &state_, ragged ? lengths : std::vector<int64_t>()).value();
+    Decoder::OnMixer on_mixer;
+    if (progress) {
+      on_mixer = [&](int64_t layer, const Var&, const Var&, const Steps&) {
+        const double layers = static_cast<double>(decoder_.layers());
+        progress((static_cast<double>(at) + static_cast<double>(T * (layer + 1)) / layers) / static_cast<double>(longest));
+      };
+    }
+    const Tensor hidden = decoder_.hidden(tokens, &state_, ragged ? lengths : std::vector<int64_t>(), {}, on_mixer).value();
     if (ending.empty()) continue;
     // only the last hidden row of a prompt needs logits
     const Tensor rows = hidden.view({-1, C}), last = Tensor::empty({static_cast<int64_t>(ending.size()), C}, hidden.dtype(), hidden.device());
@@ -66,8 +75,8 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids) {
   return logits_;
 }
 
-Tensor Session::feed(std::span<const int32_t> ids) {
-  return feed(std::vector<std::vector<int32_t>>{{ids.begin(), ids.end()}});
+Tensor Session::feed(std::span<const int32_t> ids, const Progress& progress) {
+  return feed(std::vector<std::vector<int32_t>>{{ids.begin(), ids.end()}}, progress);
 }
 
 Tensor Session::step(std::span<const int32_t> ids) {

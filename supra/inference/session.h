@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -11,11 +12,14 @@ namespace supra {
 class Session {
  public:
   explicit Session(const Decoder& decoder, int64_t batch = 1);
+  Session(const Decoder& decoder, State state);  // whose memory it writes to
 
   // Reads ids[b] into row b (rows may differ in length, an empty row stays as it is) and returns the logits after the
-  // last id of each row, (B,O); a row that got nothing keeps its logits from before.
-  Tensor feed(const std::vector<std::vector<int32_t>>& ids);
-  Tensor feed(std::span<const int32_t> ids);  // B = 1
+  // last id of each row, (B,O); a row that got nothing keeps its logits from before. `progress` is told what part is done,
+  // a layer of a piece at a time; if it throws, the state is of no use any more.
+  using Progress = std::function<void(double done)>;
+  Tensor feed(const std::vector<std::vector<int32_t>>& ids, const Progress& progress = {});
+  Tensor feed(std::span<const int32_t> ids, const Progress& progress = {});  // B = 1
 
   // One token a row; the recurrent step.
   Tensor step(std::span<const int32_t> ids);

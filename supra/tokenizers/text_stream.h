@@ -15,6 +15,8 @@ class TextStream {
   // The end: U+FFFD if a character was left unfinished, else nothing. The stream begins anew.
   std::string flush();
 
+  const std::string& held() const { return held_; }
+
  private:
   std::string held_;
 };

@@ -51,24 +51,28 @@ static bool is_checkpoint(std::string_view bytes) {
 }
 
 // The tokenizer that a file is; null for a file that holds something else, presumably a model.
-static Loaded read_tokenizer(const Path& path) {
-  const std::string name = path.filename().string(), where = path.string(),
-                    ending = path.extension().string();
+static Loaded read_tokenizer(const ModelFiles& files, const std::string& name) {
+  const std::string ending = Path(name).extension().string();
   if (ending == ".bytes") return make_byte_tokenizer();
-  if (ending == ".gguf") return make_gguf_tokenizer(path);
-  if (ending == ".json") return make_json_tokenizer(MappedFile(path).text(), path);
   // tokenizer.model.v3
   const bool versioned = name.find(".model.v") != name.npos;
-  if (ending != ".model" && ending != ".bin" && !versioned) return nullptr;
-  const MappedFile file(path);
+  if (ending != ".json" && ending != ".model" && ending != ".bin" && !versioned) return nullptr;
+  const MappedFile file = files.open(name);
+  const std::string where = file.path().string();
+  if (ending == ".json") return make_json_tokenizer(file, files);
   if (ending != ".bin") return make_sentencepiece_tokenizer(file.text(), where);
   return is_checkpoint(file.text()) ? nullptr : make_llama2c_tokenizer(file.text(), where);
+}
+
+static Loaded read_tokenizer(const Path& path) {
+  if (path.extension() == ".gguf") return make_gguf_tokenizer(path);
+  return read_tokenizer(Folder(path.has_parent_path() ? path.parent_path() : Path(".")), path.filename().string());
 }
 
 Loaded load_tokenizer(const std::string& what) {
   if (what == "bytes") return make_byte_tokenizer();
   if (const size_t comma = what.find(','); comma != what.npos)
-    return make_gpt2_tokenizer(what.substr(0, comma), what.substr(comma + 1));
+    return make_gpt2_tokenizer(MappedFile(what.substr(0, comma)), MappedFile(what.substr(comma + 1)));
   CHECK(fs::exists(what),
         "%s: there is no such tokenizer (give a file, a folder that holds one, or the word bytes)",
         what.c_str());
@@ -81,46 +85,46 @@ Loaded load_tokenizer(const std::string& what) {
   return tokenizer;
 }
 
-// The one file of a folder whose name begins and ends so; empty if there is none.
-static Path only_file(const Path& folder, std::string_view beginning, std::string_view ending) {
-  Path found;
-  for (const Path& path : fs::directory_iterator(folder)) {
-    const std::string name = path.filename().string();
+// The one file whose name begins and ends so; empty if there is none.
+static std::string only_file(const ModelFiles& files, std::string_view beginning, std::string_view ending) {
+  std::string found;
+  for (const std::string& name : files.names()) {
     if (!name.starts_with(beginning) || !name.ends_with(ending)) continue;
-    CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)", found.c_str(),
-          path.c_str());
-    found = path;
+    const Path& folder = files.path();
+    CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)", (folder / found).c_str(),
+          (folder / name).c_str());
+    found = name;
   }
   return found;
 }
 
 // Everything but tokenizer.json, in the order that tokenizer.h gives.
-static Loaded find_other(const Path& folder) {
-  const Path vocabulary = only_file(folder, "", "vocab.json"), merges = only_file(folder, "", "merges.txt");
-  if (!vocabulary.empty() && !merges.empty()) return make_gpt2_tokenizer(vocabulary, merges);
+static Loaded find_other(const ModelFiles& files) {
+  const std::string vocabulary = only_file(files, "", "vocab.json"), merges = only_file(files, "", "merges.txt");
+  if (!vocabulary.empty() && !merges.empty()) return make_gpt2_tokenizer(files.open(vocabulary), files.open(merges));
   for (const char* ending : {".bytes", ".bin", ".model"}) {
-    if (const Path found = only_file(folder, "tok", ending); !found.empty()) return read_tokenizer(found);
+    if (const std::string found = only_file(files, "tok", ending); !found.empty()) return read_tokenizer(files, found);
   }
   return nullptr;
 }
 
-Loaded find_tokenizer(const Path& model) {
-  const bool is_folder = fs::is_directory(model);
-  Path folder = is_folder ? model : model.parent_path();
-  if (folder.empty()) folder = ".";
-  CHECK(fs::is_directory(folder), "%s: there is no such folder", folder.c_str());
-  const Path gguf = is_folder                      ? only_file(folder, "", ".gguf")
-                    : model.extension() == ".gguf" ? model
-                                                   : Path();
-  if (Loaded own = gguf.empty() ? nullptr : make_gguf_tokenizer(gguf)) return own;
-  const Path json = folder / "tokenizer.json";
-  if (!fs::exists(json)) return find_other(folder);
+Loaded find_tokenizer(const ModelFiles& files) {
+  if (!files.has("tokenizer.json")) return find_other(files);
   try {
-    return read_tokenizer(json);
+    return read_tokenizer(files, "tokenizer.json");
   } catch (const Error&) {
-    if (Loaded other = find_other(folder)) return other;
+    if (Loaded other = find_other(files)) return other;
     throw;
   }
+}
+
+Loaded find_tokenizer(const Path& model) {
+  const auto files = files_of(model);
+  std::string gguf;
+  if (fs::is_directory(model)) gguf = only_file(*files, "", ".gguf");
+  if (model.extension() == ".gguf") gguf = model.filename().string();
+  if (Loaded own = gguf.empty() ? nullptr : make_gguf_tokenizer(files->path() / gguf)) return own;
+  return find_tokenizer(*files);
 }
 
 void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory) {

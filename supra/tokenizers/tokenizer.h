@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/model_files.h"
 
 // Tokenizers: text to ids and back. All kinds stand behind one class; a tokenizer is immutable, so any number
 // of threads may use one.
@@ -61,20 +61,20 @@ class Tokenizer {
   struct File {
     std::string name, bytes;
   };
+  // What copy_tokenizer() writes: under these names find_tokenizer() knows them again.
+  virtual std::vector<File> files() const { return files_; }
 
  protected:
   Tokenizer(const char* kind, int32_t size, Marks marks) : kind_(kind), size_(size), marks_(marks) {}
 
-  std::vector<File> files_;  // what copy_tokenizer() writes
+  std::vector<File> files_;
   std::string chat_template_;
 
  private:
-  friend void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory);
   virtual std::vector<int32_t> encode_text(std::string_view text, bool parse_special) const = 0;
   // ids are in the vocabulary
   virtual std::string piece_text(int32_t id, bool first) const = 0;
   virtual bool is_mark(int32_t id) const = 0;
-  virtual std::vector<File> files() const { return files_; }
 
   const char* kind_;
   int32_t size_;
@@ -97,8 +97,10 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& what);
 // A tokenizer.json that cannot be read gives way to what comes after it, if anything does. Throws Error
 // where two files are equally good, and where only a kind is there that is not supported.
 std::shared_ptr<const Tokenizer> find_tokenizer(const Path& model);
+// The same among files; vocabularies inside a GGUF apart.
+std::shared_ptr<const Tokenizer> find_tokenizer(const ModelFiles& files);
 
-// Writes the tokenizer's files into a directory that exists, under names that find_tokenizer() knows.
+// Writes the tokenizer's files into a directory that exists.
 void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory);
 
 // The kinds. Each is read from the bytes of its file; `where` names them in errors.

@@ -254,13 +254,11 @@ std::string chat_template_in(const std::string& config) {
 }
 
 // What stands beside a tokenizer.json and belongs to it.
-std::vector<Tokenizer::File> files_beside(const Path& path, std::string_view bytes, std::string& config) {
-  std::vector<Tokenizer::File> files = {{"tokenizer.json", std::string(bytes)}};
+std::vector<Tokenizer::File> files_beside(const MappedFile& own, const ModelFiles& beside, std::string& config) {
+  std::vector<Tokenizer::File> files = {{"tokenizer.json", std::string(own.text())}};
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
-    std::error_code error;
-    const Path file = path.parent_path() / name;
-    if (!std::filesystem::exists(file, error)) continue;
-    files.push_back({name, read_file(file)});
+    if (!beside.has(name)) continue;
+    files.push_back({name, std::string(beside.open(name).text())});
     if (name == std::string("tokenizer_config.json")) config = files.back().bytes;
   }
   return files;
@@ -268,7 +266,9 @@ std::vector<Tokenizer::File> files_beside(const Path& path, std::string_view byt
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> make_json_tokenizer(std::string_view bytes, const Path& path) {
+std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, const ModelFiles& beside) {
+  const std::string_view bytes = file.text();
+  const Path& path = file.path();
   const Json json = Json::parse(bytes, path.string());
   BpeVocabulary v;
   read_normalizers(json, v);
@@ -278,24 +278,24 @@ std::shared_ptr<const Tokenizer> make_json_tokenizer(std::string_view bytes, con
   for (const AddedToken& token : v.added) place(v, token.id, token.text, bytes.size(), path.string());
 
   std::string config;
-  std::vector<Tokenizer::File> files = files_beside(path, bytes, config);
+  std::vector<Tokenizer::File> files = files_beside(file, beside, config);
   Tokenizer::Marks marks = read_template(json, v);
-  read_marks(config, path.parent_path() / "tokenizer_config.json", v, marks);
+  read_marks(config, beside.path() / "tokenizer_config.json", v, marks);
   const char* kind = v.bytes ? "byte-level BPE (tokenizer.json)" : "BPE (tokenizer.json)";
   return std::make_shared<BpeTokenizer>(kind, std::move(v), marks, std::move(files), path.string(),
                                         chat_template_in(config));
 }
 
-std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, const Path& merges) {
-  const std::string json = read_file(vocabulary), lines = read_file(merges);
+std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const MappedFile& vocabulary, const MappedFile& merges) {
+  const std::string json(vocabulary.text()), lines(merges.text());
   BpeVocabulary v;
   v.pattern = SplitPattern();
-  read_vocabulary(Json::parse(json, vocabulary.string()), v, json.size());
+  read_vocabulary(Json::parse(json, vocabulary.path().string()), v, json.size());
   for (size_t at = 0; at < lines.size();) {
     const size_t end = std::min(lines.find('\n', at), lines.size());
     std::string_view line = std::string_view(lines).substr(at, end - at);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty() && !(at == 0 && line.starts_with("#version"))) add_merge_line(v, line, merges.string());
+    if (!line.empty() && !(at == 0 && line.starts_with("#version"))) add_merge_line(v, line, merges.path().string());
     at = end + 1;
   }
   Tokenizer::Marks marks;
@@ -306,7 +306,7 @@ std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const Path& vocabulary, con
   }
   return std::make_shared<BpeTokenizer>(
       "byte-level BPE (vocab.json and merges.txt)", std::move(v), marks,
-      std::vector<Tokenizer::File>{{"vocab.json", json}, {"merges.txt", lines}}, vocabulary.string());
+      std::vector<Tokenizer::File>{{"vocab.json", json}, {"merges.txt", lines}}, vocabulary.path().string());
 }
 
 }  // namespace supra

@@ -1,9 +1,9 @@
 #include "supra/tokenizers/unicode.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
-#include <unordered_map>
 #include <vector>
 
 #include "supra/formats/utf8.h"
@@ -24,12 +24,13 @@ void each_row(const char* table, int last_base, F f) {
   }
 }
 
+// What is looked up is in static storage, made on first use: it belongs to nobody who may go.
 class Classes {
  public:
   Classes() {
     const auto mark = [&](const char* table, CharacterClass value) {
       each_row<2>(table, 16, [&](const uint32_t* range) {
-        if (range[1] >= classes_.size()) classes_.resize(range[1] + 1);
+        classes_.at(range[1]) = value;
         std::fill(classes_.begin() + range[0], classes_.begin() + range[1] + 1, value);
       });
     };
@@ -41,7 +42,32 @@ class Classes {
   CharacterClass operator[](uint32_t c) const { return c < classes_.size() ? classes_[c] : CharacterClass::other; }
 
  private:
-  std::vector<CharacterClass> classes_;
+  // all letters and numbers lie below
+  std::array<CharacterClass, 0x32400> classes_{};
+};
+
+// At most n values by key; to be sorted when all are there.
+template <class Value, size_t n>
+class Table {
+ public:
+  void add(uint64_t key, Value value) { rows_.at(size_++) = {key, value}; }
+  void sort() {
+    std::sort(rows_.begin(), rows_.begin() + size_, [](const Row& a, const Row& b) { return a.key < b.key; });
+  }
+  // null where there is none
+  const Value* find(uint64_t key) const {
+    const auto end = rows_.begin() + size_;
+    const auto row = std::lower_bound(rows_.begin(), end, key, [](const Row& a, uint64_t k) { return a.key < k; });
+    return row != end && row->key == key ? &row->value : nullptr;
+  }
+
+ private:
+  struct Row {
+    uint64_t key;
+    Value value;
+  };
+  std::array<Row, n> rows_{};
+  size_t size_ = 0;
 };
 
 // Hangul syllables are composed by arithmetic (The Unicode Standard, section 3.12).
@@ -52,14 +78,17 @@ class Normaliser {
  public:
   Normaliser() {
     each_row<3>(kCombining, 10, [&](const uint32_t* row) {
-      for (uint32_t c = row[0]; c <= row[1]; c++) combining_[c] = static_cast<uint8_t>(row[2]);
+      for (uint32_t c = row[0]; c <= row[1]; c++) combining_.add(c, static_cast<uint8_t>(row[2]));
     });
-    each_row<2>(kSingletons, 16, [&](const uint32_t* row) { parts_[row[0]] = {row[1], 0}; });
-    each_row<3>(kOnlyDecomposed, 16, [&](const uint32_t* row) { parts_[row[0]] = {row[1], row[2]}; });
+    each_row<2>(kSingletons, 16, [&](const uint32_t* row) { parts_.add(row[0], {row[1], 0}); });
+    each_row<3>(kOnlyDecomposed, 16, [&](const uint32_t* row) { parts_.add(row[0], {row[1], row[2]}); });
     each_row<3>(kPairs, 16, [&](const uint32_t* row) {
-      parts_[row[0]] = {row[1], row[2]};
-      composed_[pair(row[1], row[2])] = row[0];
+      parts_.add(row[0], {row[1], row[2]});
+      composed_.add(pair(row[1], row[2]), row[0]);
     });
+    combining_.sort();
+    parts_.sort();
+    composed_.sort();
   }
 
   std::vector<uint32_t> compose(const std::vector<uint32_t>& text) const {
@@ -89,8 +118,8 @@ class Normaliser {
   static uint64_t pair(uint32_t a, uint32_t b) { return uint64_t{a} << 32 | b; }
 
   int combining(uint32_t c) const {
-    const auto found = combining_.find(c);
-    return found == combining_.end() ? 0 : found->second;
+    const uint8_t* found = combining_.find(c);
+    return found ? *found : 0;
   }
 
   void decompose(uint32_t c, std::vector<uint32_t>& out) const {
@@ -103,9 +132,9 @@ class Normaliser {
     }
     // the first part may decompose further, the second does not
     std::vector<uint32_t> seconds;
-    for (auto found = parts_.find(c); found != parts_.end(); found = parts_.find(c)) {
-      c = found->second.first;
-      if (found->second.second) seconds.push_back(found->second.second);
+    for (const Parts* found = parts_.find(c); found; found = parts_.find(c)) {
+      c = found->first;
+      if (found->second) seconds.push_back(found->second);
     }
     out.push_back(c);
     out.insert(out.end(), seconds.rbegin(), seconds.rend());
@@ -128,13 +157,16 @@ class Normaliser {
     if (a >= kSyllables && a < kSyllables + kLeadCount * kVowelCount * kTrailCount && (a - kSyllables) % kTrailCount == 0 &&
         b > kTrails && b < kTrails + kTrailCount)
       return a + b - kTrails;
-    const auto found = composed_.find(pair(a, b));
-    return found == composed_.end() ? 0 : found->second;
+    const uint32_t* found = composed_.find(pair(a, b));
+    return found ? *found : 0;
   }
 
-  std::unordered_map<uint32_t, uint8_t> combining_;
-  std::unordered_map<uint32_t, std::pair<uint32_t, uint32_t>> parts_;
-  std::unordered_map<uint64_t, uint32_t> composed_;
+  struct Parts {
+    uint32_t first, second;
+  };
+  Table<uint8_t, 1024> combining_;
+  Table<Parts, 2304> parts_;
+  Table<uint32_t, 1024> composed_;
 };
 
 }  // namespace

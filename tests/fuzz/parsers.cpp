@@ -205,14 +205,17 @@ std::string sentencepiece(std::string_view bytes) {
 }
 
 std::string tokenizer_json(std::string_view bytes) {
-  return complaint_of([&] { use(*make_json_tokenizer(bytes, scratch("tokenizer/tokenizer.json"))); });
+  const Path path = scratch("tokenizer/tokenizer.json");
+  return complaint_of([&] {
+    use(*make_json_tokenizer(MappedFile(path, bytes.data(), bytes.size(), nullptr), Folder(path.parent_path())));
+  });
 }
 
 std::string vocabulary_and_merges(std::string_view bytes) {
   const auto files = cut(bytes, 2);
   write_bytes(scratch("vocab.json"), files[0]);
   write_bytes(scratch("merges.txt"), files[1]);
-  return complaint_of([&] { use(*make_gpt2_tokenizer(scratch("vocab.json"), scratch("merges.txt"))); });
+  return complaint_of([&] { use(*make_gpt2_tokenizer(MappedFile(scratch("vocab.json")), MappedFile(scratch("merges.txt")))); });
 }
 
 // Not a file, but people's bytes all the same: a text. Every tokenizer gives it back.

@@ -1,0 +1,364 @@
+#include <algorithm>
+#include <cstdarg>
+#include <cstring>
+#include <new>
+#include <optional>
+#include <system_error>
+
+#include "supra/embed/timeline.h"
+#include "supra/inference/sampler.h"
+#include "supra/supra.h"
+
+// The border: supra.h's functions, each of which checks what it was given, lets nothing through that was
+// thrown, and leaves the work to Engine and Timeline.
+
+using namespace supra;
+
+struct supra_engine {
+  Memory memory;  // before the engine that lies in it, and after it
+  std::optional<Engine> made;
+};
+
+struct supra_session {
+  explicit supra_session(const supra_engine& engine) : engine(engine), timeline(*engine.made) {}
+  supra_session(const supra_session&) = default;
+  const supra_engine& engine;
+  Timeline timeline;
+};
+
+namespace {
+
+// A failure that knows its code.
+struct Refusal : Error {
+  Refusal(supra_code code, const std::string& message) : Error(message), code(code) {}
+  supra_code code;
+};
+
+[[gnu::format(printf, 3, 4)]] void require(bool condition, supra_code code, const char* message, ...) {
+  if (condition) return;
+  char text[sizeof(supra_error::message)];
+  va_list args;
+  va_start(args, message);
+  vsnprintf(text, sizeof text, message, args);
+  va_end(args);
+  throw Refusal(code, text);
+}
+
+int report(supra_error* error, supra_code code, const char* message) noexcept {
+  if (!error) return code;
+  error->code = code;
+  size_t size = std::min(strlen(message), sizeof error->message - 1);
+  // not in the middle of a character
+  while (message[size] != '\0' && size > 0 && (message[size] & 0xc0) == 0x80) size--;
+  memcpy(error->message, message, size);
+  error->message[size] = '\0';
+  return code;
+}
+
+// Runs f; `usual` is what an Error means there.
+template <class F>
+int guarded(supra_error* error, supra_code usual, F f) noexcept {
+  try {
+    f();
+    return report(error, SUPRA_OK, "");
+  } catch (const Refusal& refusal) {
+    return report(error, refusal.code, refusal.what());
+  } catch (const OutOfMemory& none) {
+    return report(error, SUPRA_NO_MEMORY, none.what());
+  } catch (const std::bad_alloc&) {
+    return report(error, SUPRA_NO_MEMORY, "out of memory: the allocator gave none");
+  } catch (const Error& told) {
+    return report(error, usual, told.what());
+  } catch (const std::system_error& told) {
+    return report(error, usual, told.what());
+  } catch (const std::exception& unknown) {
+    return report(error, SUPRA_BROKEN, unknown.what());
+  } catch (...) {
+    return report(error, SUPRA_BROKEN, "something was thrown that is no error");
+  }
+}
+
+void require_session(const supra_session* session, const char* function) {
+  require(session, SUPRA_BAD_ARGUMENT, "%s: the session is null", function);
+}
+
+void require_id(const supra_engine& engine, int32_t id, const char* function) {
+  require(id >= 0 && id < engine.made->vocabulary(), SUPRA_BAD_ARGUMENT,
+          "%s: id %d is not in the vocabulary of %lld", function, id,
+          static_cast<long long>(engine.made->vocabulary()));
+}
+
+void require_buffer(const void* buffer, size_t size, const char* function, const char* what) {
+  require(buffer || size == 0, SUPRA_BAD_ARGUMENT, "%s: the %s is null", function, what);
+}
+
+// *written, then whether there is room for as much.
+void require_room(size_t needed, size_t room, size_t* written, const char* function, const char* unit) {
+  if (written) *written = needed;
+  require(needed <= room, SUPRA_NO_ROOM, "%s: there is room for %zu %s, %zu are needed", function, room, unit,
+          needed);
+}
+
+void close_engine(supra_engine* engine) noexcept {
+  const Memory memory = engine->memory;
+  {
+    const UseMemory here(&engine->memory);
+    engine->~supra_engine();
+  }
+  memory.give_back(engine, sizeof *engine);
+}
+
+template <class Read>
+supra_engine* open_engine(const supra_options* given, supra_error* error, const char* function,
+                          Read read) noexcept {
+  supra_engine* engine = nullptr;
+  const int code = guarded(error, SUPRA_BAD_MODEL, [&] {
+    const supra_options options =
+        given ? *given : supra_options{SUPRA_API_VERSION, 1, nullptr, nullptr, nullptr, nullptr};
+    require(options.api_version >= 1 && options.api_version <= SUPRA_API_VERSION, SUPRA_BAD_ARGUMENT,
+            "%s: the options are of version %u of supra.h, this library knows 1 to %u (link the library that "
+            "came with the header)",
+            function, options.api_version, SUPRA_API_VERSION);
+    require(options.threads >= 0 && options.threads <= 1024, SUPRA_BAD_ARGUMENT,
+            "%s: %d threads, 0 to 1024 are possible", function, options.threads);
+    require(!options.allocate == !options.release, SUPRA_BAD_ARGUMENT,
+            "%s: allocate and release go together, one of them is null", function);
+    const Memory memory = {options.allocate, options.release, options.user};
+    void* const room = memory.take(sizeof(supra_engine), alignof(supra_engine));
+    if (!room) throw std::bad_alloc();
+    engine = new (room) supra_engine{memory, {}};
+    std::function<void(double)> progress;
+    const UseMemory here(&engine->memory);
+    if (options.progress) {
+      progress = [call = options.progress, user = options.user](double done) {
+        const UseMemory hosts(nullptr);
+        require(call(user, done) == 0, SUPRA_CANCELLED,
+                "cancelled by the caller's progress function at %.0f %%", 100 * done);
+      };
+    }
+    engine->made.emplace(engine->memory, std::max(1, options.threads), std::move(progress), read);
+  });
+  if (code == SUPRA_OK) return engine;
+  // only now: what was thrown lay in its memory
+  if (engine) close_engine(engine);
+  return nullptr;
+}
+
+// Runs f for a session's engine: with its memory and threads.
+template <class F>
+void in(const supra_session& session, F f) {
+  const EngineCall call(*session.engine.made);
+  f();
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t supra_api_version(void) { return SUPRA_API_VERSION; }
+
+supra_engine* supra_open(const char* path, const supra_options* options, supra_error* error) {
+  return open_engine(options, error, "supra_open", [&] {
+    require(path, SUPRA_BAD_ARGUMENT, "supra_open: the path is null");
+    return load_model(path, "", Weights::stored);
+  });
+}
+
+supra_engine* supra_open_memory(const void* model, size_t bytes, const supra_options* options,
+                                supra_error* error) {
+  return open_engine(options, error, "supra_open_memory", [&] {
+    require(model, SUPRA_BAD_ARGUMENT, "supra_open_memory: the model is null");
+    require(
+        reinterpret_cast<uintptr_t>(model) % 64 == 0, SUPRA_BAD_ARGUMENT,
+        "supra_open_memory: the model lies at %p, a multiple of 64 is needed (alignas(64), or aligned_alloc)",
+        model);
+    return load_model(MappedFile("the model in memory", model, bytes, nullptr), Weights::stored);
+  });
+}
+
+void supra_close(supra_engine* engine) {
+  if (engine) close_engine(engine);
+}
+
+int32_t supra_vocabulary(const supra_engine* engine) {
+  return engine ? static_cast<int32_t>(engine->made->vocabulary()) : 0;
+}
+
+int32_t supra_bos(const supra_engine* engine) {
+  return engine && engine->made->tokenizer() ? engine->made->tokenizer()->bos() : -1;
+}
+
+int32_t supra_eos(const supra_engine* engine) {
+  return engine && engine->made->tokenizer() ? engine->made->tokenizer()->eos() : -1;
+}
+
+size_t supra_state_bytes(const supra_engine* engine) {
+  return engine ? blob_bytes(engine->made->fingerprint()) : 0;
+}
+
+int supra_encode(const supra_engine* engine, const char* text, size_t bytes, int32_t* ids, size_t room,
+                 size_t* written, supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require(engine, SUPRA_BAD_ARGUMENT, "supra_encode: the engine is null");
+    require_buffer(text, bytes, "supra_encode", "text");
+    require_buffer(ids, room, "supra_encode", "room for ids");
+    const EngineCall call(*engine->made);
+    const std::vector<int32_t> found = engine->made->needed_tokenizer().encode({text, bytes});
+    require_room(found.size(), room, written, "supra_encode", "ids");
+    std::copy(found.begin(), found.end(), ids);
+  });
+}
+
+supra_session* supra_start(const supra_engine* engine, supra_error* error) {
+  supra_session* session = nullptr;
+  guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require(engine, SUPRA_BAD_ARGUMENT, "supra_start: the engine is null");
+    const UseMemory here(&engine->memory);
+    session = new supra_session(*engine);
+  });
+  return session;
+}
+
+void supra_end(supra_session* session) {
+  if (!session) return;
+  const UseMemory here(&session->engine.memory);
+  delete session;
+}
+
+int supra_reset(supra_session* session, supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session, "supra_reset");
+    session->timeline.reset();
+  });
+}
+
+int supra_feed(supra_session* session, const int32_t* ids, size_t count, supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session, "supra_feed");
+    require_buffer(ids, count, "supra_feed", "list of ids");
+    for (size_t i = 0; i < count; i++) require_id(session->engine, ids[i], "supra_feed");
+    in(*session, [&] { session->timeline.feed({ids, count}); });
+  });
+}
+
+int supra_feed_text(supra_session* session, const char* text, size_t bytes, supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session, "supra_feed_text");
+    require_buffer(text, bytes, "supra_feed_text", "text");
+    in(*session, [&] {
+      const Tokenizer& tokenizer = session->engine.made->needed_tokenizer();
+      std::vector<int32_t> ids = tokenizer.encode({text, bytes});
+      if (session->timeline.position() == 0 && tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos());
+      session->timeline.feed(ids);
+    });
+  });
+}
+
+int supra_step(supra_session* const* sessions, const int32_t* ids, size_t count, supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_buffer(sessions, count, "supra_step", "list of sessions");
+    require_buffer(ids, count, "supra_step", "list of ids");
+    if (count == 0) return;
+    require_session(sessions[0], "supra_step");
+    in(*sessions[0], [&] {
+      std::vector<Timeline*> timelines;
+      for (size_t i = 0; i < count; i++) {
+        require_session(sessions[i], "supra_step");
+        require(&sessions[i]->engine == &sessions[0]->engine, SUPRA_BAD_ARGUMENT,
+                "supra_step: session %zu is of another engine", i);
+        require_id(sessions[i]->engine, ids[i], "supra_step");
+        timelines.push_back(&sessions[i]->timeline);
+      }
+      std::vector<Timeline*> sorted = timelines;
+      std::sort(sorted.begin(), sorted.end());
+      require(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end(), SUPRA_BAD_ARGUMENT,
+              "supra_step: a session stands twice among the %zu", count);
+      Timeline::step(timelines, {ids, count});
+    });
+  });
+}
+
+const float* supra_logits(const supra_session* session) {
+  return session ? session->timeline.logits() : nullptr;
+}
+int64_t supra_position(const supra_session* session) { return session ? session->timeline.position() : 0; }
+
+int supra_sample(const supra_session* session, const supra_sampling* sampling, uint64_t* random, int32_t* id,
+                 supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session, "supra_sample");
+    require(sampling && random && id, SUPRA_BAD_ARGUMENT, "supra_sample: sampling, random or id is null");
+    const float* const logits = session->timeline.logits();
+    require(logits, SUPRA_BAD_ARGUMENT,
+            "supra_sample: the session has read nothing yet (feed it a text or BOS)");
+    in(*session, [&] {
+      SamplerOptions options;
+      options.temperature = sampling->temperature;
+      options.top_k = sampling->top_k;
+      options.top_p = sampling->top_p;
+      options.min_p = sampling->min_p;
+      options.seed = *random;
+      *id = Sampler(options).choose({logits, static_cast<size_t>(session->engine.made->vocabulary())});
+    });
+    // the next seed, by a step of Knuth's generator (MMIX): generators that begin side by side do not follow
+    // one another
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+  });
+}
+
+int supra_text(supra_session* session, int32_t id, char* text, size_t room, size_t* written,
+               supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session, "supra_text");
+    require_buffer(text, room, "supra_text", "room for text");
+    if (id != -1) require_id(session->engine, id, "supra_text");
+    in(*session, [&] {
+      Timeline::Said said = session->timeline.say(id);
+      require_room(said.text.size(), room, written, "supra_text", "bytes");
+      if (!said.text.empty()) memcpy(text, said.text.data(), said.text.size());
+      session->timeline.said(std::move(said));
+    });
+  });
+}
+
+supra_session* supra_clone(const supra_session* session, supra_error* error) {
+  supra_session* clone = nullptr;
+  guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session, "supra_clone");
+    const UseMemory here(&session->engine.memory);
+    clone = new supra_session(*session);
+  });
+  return clone;
+}
+
+int supra_copy(supra_session* to, const supra_session* from, supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(to, "supra_copy");
+    require_session(from, "supra_copy");
+    require(&to->engine == &from->engine, SUPRA_BAD_ARGUMENT,
+            "supra_copy: the sessions are of different engines");
+    const UseMemory here(&to->engine.memory);
+    to->timeline = from->timeline;
+  });
+}
+
+int supra_save(const supra_session* session, void* buffer, size_t room, size_t* written, supra_error* error) {
+  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session, "supra_save");
+    require_buffer(buffer, room, "supra_save", "buffer");
+    const Fingerprint& model = session->engine.made->fingerprint();
+    require_room(blob_bytes(model), room, written, "supra_save", "bytes");
+    write_blob(model, session->timeline.snapshot(), buffer);
+  });
+}
+
+int supra_load(supra_session* session, const void* buffer, size_t bytes, supra_error* error) {
+  return guarded(error, SUPRA_BAD_STATE, [&] {
+    require_session(session, "supra_load");
+    require_buffer(buffer, bytes, "supra_load", "buffer");
+    const UseMemory here(&session->engine.memory);
+    session->timeline.restore(read_blob(session->engine.made->fingerprint(), buffer, bytes));
+  });
+}
+
+}  // extern "C"

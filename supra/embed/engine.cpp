@@ -1,0 +1,71 @@
+#include "supra/embed/engine.h"
+
+#include <system_error>
+
+namespace supra {
+
+static std::shared_ptr<Pool> start_threads(int threads) {
+  try {
+    return make_pool(threads);
+  } catch (const std::system_error& error) {
+    throw OutOfMemory(format("threads: cannot start %d: %s", threads - 1, error.what()));
+  }
+}
+
+static void check_recurrent(const Config& config) {
+  for (size_t i = 0; i < config.mixers.size(); i++) {
+    CHECK(config.mixers[i] == MixerKind::supra,
+          "layer %zu has softmax attention, whose memory grows with the text; all layers must be recurrent "
+          "(supra linearize makes them so)",
+          i);
+  }
+}
+
+Engine::Engine(const Memory& memory, int threads, std::function<void(double)> progress,
+               const std::function<Model()>& read)
+    : memory_(memory), progress_(std::move(progress)), pool_(start_threads(threads)) {
+  const UsePool pool(*pool_);
+  const OurRounding rounding;
+  Desk desk;
+  const UseKept kept(desk.kept);
+  model_ = read();
+  check_recurrent(model_.config());
+  uint64_t floats = 0;
+  for (const LayerState& layer : decoder().init_state(1).layers) {
+    std::vector<Shape>& shapes = state_shapes_.emplace_back();
+    for (const Var& part : layer.parts) {
+      shapes.push_back(part.shape());
+      floats += static_cast<uint64_t>(part.numel());
+    }
+  }
+  fingerprint_ = fingerprint_of(*model_.decoder, floats);
+}
+
+std::unique_ptr<Engine::Desk> Engine::take_desk() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (free_desks_) {
+      std::unique_ptr<Desk> desk = std::move(free_desks_);
+      free_desks_ = std::move(desk->next);
+      return desk;
+    }
+  }
+  return std::make_unique<Desk>();
+}
+
+void Engine::give_back(std::unique_ptr<Desk> desk) const {
+  const std::lock_guard lock(mutex_);
+  desk->next = std::move(free_desks_);
+  free_desks_ = std::move(desk);
+}
+
+EngineCall::EngineCall(const Engine& engine)
+    : engine_(engine),
+      memory_(&engine.memory_),
+      pool_(*engine.pool_),
+      desk_(engine.take_desk()),
+      kept_(desk_->kept) {}
+
+EngineCall::~EngineCall() { engine_.give_back(std::move(desk_)); }
+
+}  // namespace supra

@@ -1,0 +1,73 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "supra/embed/state_blob.h"
+#include "supra/model.h"
+#include "tensor/kept.h"
+#include "tensor/memory.h"
+#include "tensor/parallel.h"
+
+namespace supra {
+
+// What supra.h calls an engine: a model, whose memory it takes, and the threads that compute for it. Any
+// number of threads may use one.
+class Engine {
+ public:
+  // `read` gives the model. `memory` outlives the engine and all it gave. Throws Error for a model that is
+  // not recurrent throughout, OutOfMemory where threads cannot be started.
+  Engine(const Memory& memory, int threads, std::function<void(double done)> progress,
+         const std::function<Model()>& read);
+
+  const Decoder& decoder() const { return *model_.decoder; }
+  int64_t vocabulary() const { return model_.config().vocab; }
+  const Tokenizer* tokenizer() const { return model_.tokenizer.get(); }  // null where there is none
+  const Tokenizer& needed_tokenizer() const {
+    return tokenizer_of(model_);
+  }  // throws Error where there is none
+  const Fingerprint& fingerprint() const { return fingerprint_; }
+  // (1,...) of what each layer remembers; together fingerprint().floats.
+  const std::vector<std::vector<Shape>>& state_shapes() const { return state_shapes_; }
+  // Told what part of a long call is done; throws to end it.
+  const std::function<void(double done)>& progress() const { return progress_; }
+
+ private:
+  friend class EngineCall;
+  // What kernels keep for the one thread that sits here.
+  struct Desk {
+    Kept kept;
+    std::unique_ptr<Desk> next;
+  };
+  std::unique_ptr<Desk> take_desk() const;
+  void give_back(std::unique_ptr<Desk> desk) const;
+
+  const Memory& memory_;
+  std::function<void(double)> progress_;
+  std::shared_ptr<Pool> pool_;
+  Model model_;
+  Fingerprint fingerprint_;
+  std::vector<std::vector<Shape>> state_shapes_;
+  mutable std::mutex mutex_;
+  mutable std::unique_ptr<Desk> free_desks_;
+};
+
+// While it lives, the calling thread works for an engine: with its memory, its threads and what was kept for
+// it, and rounds as we do.
+class EngineCall {
+ public:
+  explicit EngineCall(const Engine& engine);
+  ~EngineCall();
+  EngineCall(const EngineCall&) = delete;
+  EngineCall& operator=(const EngineCall&) = delete;
+
+ private:
+  const Engine& engine_;
+  UseMemory memory_;
+  UsePool pool_;
+  OurRounding rounding_;
+  std::unique_ptr<Engine::Desk> desk_;
+  UseKept kept_;
+};
+
+}  // namespace supra

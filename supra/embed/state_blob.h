@@ -1,0 +1,43 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "nn/decoder.h"
+
+// A session's state as bytes. Little-endian:
+//   BlobHeader, floats of the state, floats of the logits (zeros before the first id), u64 checksum of all
+//   before it
+
+namespace supra {
+
+// What a state must fit, besides this layout's version.
+struct Fingerprint {
+  uint64_t config = 0;   // of all that describes the model
+  uint64_t weights = 0;  // of the names, shapes, dtypes and some bytes of all weights
+  char dtype[8] = {};    // of the embedding, and so of the matrices
+  uint64_t floats = 0;   // of a state
+  uint64_t logits = 0;   // the vocabulary
+};
+
+Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_floats);
+
+// All of a session. The floats need not be aligned: they may stand in a caller's buffer.
+struct Snapshot {
+  int64_t position = 0;
+  bool has_text = false;        // some text was read or said
+  std::string_view unfinished;  // up to 3 bytes of a character
+  const void* state = nullptr;
+  const void* logits = nullptr;  // null before the first id
+};
+
+size_t blob_bytes(const Fingerprint& model);
+
+// Writes blob_bytes(). Throws nothing.
+void write_blob(const Fingerprint& model, const Snapshot& session, void* to);
+
+// Views into `from`. Throws Error for what is no state, of another version, cut, damaged, of another dtype or
+// another model, and says which.
+Snapshot read_blob(const Fingerprint& model, const void* from, size_t bytes);
+
+}  // namespace supra

@@ -1,0 +1,328 @@
+#include <malloc.h>
+#include <sys/mman.h>
+
+#include <mutex>
+#include <unordered_map>
+
+#include "tests/embed_model.h"
+
+// The library as hosts link it: all memory is the engine's, and any of it may be refused.
+
+namespace supra {
+namespace {
+
+// A host's memory: knows what is out, and refuses what it is told to.
+class Host {
+ public:
+  explicit Host(int threads = 1) {
+    options_.api_version = SUPRA_API_VERSION;
+    options_.threads = threads;
+    options_.user = this;
+    options_.allocate = [](void* user, size_t bytes, size_t alignment) {
+      return static_cast<Host*>(user)->take(bytes, alignment);
+    };
+    options_.release = [](void* user, void* memory, size_t bytes) {
+      static_cast<Host*>(user)->give_back(memory, bytes);
+    };
+  }
+
+  const supra_options* options() const { return &options_; }
+  size_t bytes() const { return bytes_; }
+  size_t blocks() const { return out_.size(); }
+  // The nth request from now on is refused, and `times` - 1 after it; 0: none.
+  void refuse(size_t nth, size_t times = 1) {
+    const std::lock_guard lock(mutex_);
+    asked_ = 0;
+    first_ = nth;
+    last_ = nth + times - 1;
+    refused_ = false;
+  }
+  bool refused() const { return refused_; }
+
+ private:
+  void* take(size_t bytes, size_t alignment) {
+    const std::lock_guard lock(mutex_);
+    asked_++;
+    if (first_ > 0 && asked_ >= first_ && asked_ <= last_) {
+      refused_ = true;
+      return nullptr;
+    }
+    EXPECT_GT(bytes, 0u);
+    void* const memory = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    out_[memory] = bytes;
+    bytes_ += bytes;
+    return memory;
+  }
+  void give_back(void* memory, size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto found = out_.find(memory);
+    ASSERT_TRUE(found != out_.end());
+    EXPECT_EQ(found->second, bytes);
+    bytes_ -= bytes;
+    out_.erase(found);
+    free(memory);
+  }
+
+  supra_options options_ = {};
+  std::mutex mutex_;
+  std::unordered_map<void*, size_t> out_;
+  size_t bytes_ = 0, asked_ = 0, first_ = 0, last_ = 0;
+  bool refused_ = false;
+};
+
+class EmbedMemoryTest : public testing::Test {
+ protected:
+  EmbedMemoryTest() { write_tiny_model(file_); }
+  ~EmbedMemoryTest() override { EXPECT_EQ(host_.blocks(), 0u); }
+
+  EnginePtr open(Host& host) {
+    EnginePtr engine(supra_open(file_.c_str(), host.options(), &error_));
+    EXPECT_TRUE(engine) << error_.message;
+    return engine;
+  }
+
+  // Refuses the first request that f makes, then the second, ..., alone and with all that follow, until none
+  // is left: each time f says so, and the session is as it was.
+  template <class F>
+  void expect_refusals_survived(const EnginePtr& engine, const SessionPtr& session, F f) {
+    const std::string before = saved(engine, session);
+    for (const size_t times : {size_t{1}, size_t{1} << 40}) {
+      size_t nth = 0;
+      do {
+        host_.refuse(++nth, times);
+        const int code = f();
+        const bool refused = host_.refused();
+        host_.refuse(0);
+        if (!refused) {
+          EXPECT_EQ(code, SUPRA_OK) << error_.message;
+          EXPECT_EQ(supra_load(session.get(), before.data(), before.size(), &error_), SUPRA_OK);
+          break;
+        }
+        EXPECT_EQ(code, SUPRA_NO_MEMORY) << "request " << nth << ": " << error_.message;
+        EXPECT_EQ(saved(engine, session), before) << "request " << nth;
+      } while (nth < 100000 && !HasFailure());
+      requests_ += nth;
+    }
+  }
+
+  TempDir dir_;
+  const Path file_ = dir_.path() / "model.supra";
+  Host host_;
+  supra_error error_ = {};
+  size_t requests_ = 0;
+};
+
+TEST_F(EmbedMemoryTest, AllThatWasTakenIsGivenBack) {
+  for (const int threads : {1, 2, 3}) {
+    Host host(threads);
+    {
+      const EnginePtr engine = open(host);
+      const SessionPtr session = start(engine);
+      const std::string text(300, 'x');
+      EXPECT_EQ(supra_feed_text(session.get(), text.data(), text.size(), &error_), SUPRA_OK)
+          << error_.message;
+      const SessionPtr clone(supra_clone(session.get(), nullptr));
+      // others may end them
+      const size_t open_blocks = host.blocks();
+      EXPECT_GT(open_blocks, 10u);
+    }
+    EXPECT_EQ(host.blocks(), 0u) << threads << " threads";
+    EXPECT_EQ(host.bytes(), 0u);
+  }
+}
+
+TEST_F(EmbedMemoryTest, EveryRequestOfOpenMayBeRefused) {
+  save_model(byte_model(MixerKind::supra), dir_.path() / "folder");
+  const std::string text = read_file(file_);
+  const Tensor bytes = Tensor::empty({static_cast<int64_t>(text.size())}, Dtype::u8);
+  memcpy(bytes.raw(), text.data(), text.size());
+  const std::string folder = dir_.path() / "folder";
+  const std::function<supra_engine*()> ways[] = {
+      [&] { return supra_open(file_.c_str(), host_.options(), &error_); },
+      [&] { return supra_open(folder.c_str(), host_.options(), &error_); },
+      [&] { return supra_open_memory(bytes.raw(), text.size(), host_.options(), &error_); },
+  };
+  for (const auto& way : ways) {
+    for (size_t nth = 1;; nth++) {
+      host_.refuse(nth);
+      const EnginePtr engine(way());
+      const bool refused = host_.refused();
+      host_.refuse(0);
+      if (!refused) {
+        EXPECT_TRUE(engine) << error_.message;
+        EXPECT_GT(nth, 100u);
+        break;
+      }
+      ASSERT_FALSE(engine) << "request " << nth;
+      ASSERT_EQ(error_.code, SUPRA_NO_MEMORY) << "request " << nth << ": " << error_.message;
+      ASSERT_EQ(host_.blocks(), 0u) << "request " << nth;
+    }
+  }
+}
+
+TEST_F(EmbedMemoryTest, EveryRequestOfACallMayBeRefused) {
+  const EnginePtr engine = open(host_);
+  const SessionPtr session = start(engine), other = start(engine);
+  const int32_t ids[] = {1, 2, 3, 4, 5}, id = 7;
+  expect_refusals_survived(engine, session, [&] { return supra_feed(session.get(), ids, 5, &error_); });
+  expect_refusals_survived(engine, session,
+                           [&] { return supra_feed_text(session.get(), "a b", 3, &error_); });
+  supra_session* both[] = {session.get(), other.get()};
+  expect_refusals_survived(engine, session, [&] { return supra_step(both, ids, 2, &error_); });
+  EXPECT_EQ(supra_feed(session.get(), ids, 5, &error_), SUPRA_OK);
+  expect_refusals_survived(engine, session, [&] { return supra_step(both, &id, 1, &error_); });
+  expect_refusals_survived(engine, session, [&] {
+    const SessionPtr clone(supra_clone(session.get(), &error_));
+    return error_.code;
+  });
+  expect_refusals_survived(engine, session, [&] {
+    const SessionPtr fresh(supra_start(engine.get(), &error_));
+    return error_.code;
+  });
+  const std::string state = saved(engine, session);
+  expect_refusals_survived(engine, session, [&] {
+    std::string again(state.size(), '\0');
+    return supra_save(session.get(), again.data(), again.size(), nullptr, &error_);
+  });
+  // a session without logits has to make room for them
+  EXPECT_EQ(supra_reset(other.get(), &error_), SUPRA_OK);
+  expect_refusals_survived(engine, other, [&] {
+    const int code = supra_load(other.get(), state.data(), state.size(), &error_);
+    if (code == SUPRA_OK) supra_reset(other.get(), nullptr);
+    return code;
+  });
+  expect_refusals_survived(engine, other, [&] {
+    const int code = supra_copy(other.get(), session.get(), &error_);
+    if (code == SUPRA_OK) supra_reset(other.get(), nullptr);
+    return code;
+  });
+  const supra_sampling sampling = {0.8f, 10, 0.9f, 0};
+  expect_refusals_survived(engine, session, [&] {
+    uint64_t random = 1;
+    int32_t chosen;
+    const int code = supra_sample(session.get(), &sampling, &random, &chosen, &error_);
+    EXPECT_EQ(random == 1, code != SUPRA_OK);
+    return code;
+  });
+  expect_refusals_survived(engine, session, [&] {
+    char room[64];
+    return supra_text(session.get(), 'x', room, sizeof room, nullptr, &error_);
+  });
+  expect_refusals_survived(engine, session, [&] {
+    int32_t room[8];
+    return supra_encode(engine.get(), "abc", 3, room, 8, nullptr, &error_);
+  });
+  EXPECT_GT(requests_, 500u);
+}
+
+TEST_F(EmbedMemoryTest, RefusalsInThreadsAreSurvived) {
+  Host host(2);
+  const EnginePtr engine = open(host);
+  const SessionPtr session = start(engine);
+  const std::vector<int32_t> ids(700, 3);
+  const std::string before = saved(engine, session);
+  for (size_t nth = 1; nth < 2000; nth += 7) {
+    host.refuse(nth);
+    const int code = supra_feed(session.get(), ids.data(), ids.size(), &error_);
+    const bool refused = host.refused();
+    host.refuse(0);
+    EXPECT_EQ(code, refused ? SUPRA_NO_MEMORY : SUPRA_OK) << error_.message;
+    if (!refused) break;
+    EXPECT_EQ(saved(engine, session), before);
+  }
+}
+
+// Memory that no hook knows of would come from malloc.
+TEST_F(EmbedMemoryTest, NothingIsTakenElsewhere) {
+  constexpr size_t kArena = 64 << 20;
+  struct Arena {
+    char* begin;
+    size_t used = 0;
+  } arena = {
+      static_cast<char*>(mmap(nullptr, kArena, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))};
+  supra_options options = {};
+  options.api_version = SUPRA_API_VERSION;
+  options.user = &arena;
+  options.allocate = [](void* user, size_t bytes, size_t alignment) -> void* {
+    Arena& arena = *static_cast<Arena*>(user);
+    arena.used = (arena.used + alignment - 1) / alignment * alignment;
+    if (bytes > kArena - arena.used) return nullptr;
+    arena.used += bytes;
+    return arena.begin + arena.used - bytes;
+  };
+  options.release = [](void*, void*, size_t) {};
+  const auto live = [&](const std::string& path) {
+    supra_engine* const engine = supra_open(path.c_str(), &options, nullptr);
+    supra_session* const session = supra_start(engine, nullptr);
+    for (int i = 0; i < 20; i++) supra_feed_text(session, "Once upon", 9, nullptr);
+    supra_end(session);
+    supra_close(engine);
+  };
+  const std::string path = file_;
+  const auto in_use = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const size_t before = in_use();
+  live(path);
+  EXPECT_EQ(in_use(), before);
+  EXPECT_GT(arena.used, 100000u);
+  munmap(arena.begin, kArena);
+}
+
+TEST_F(EmbedMemoryTest, NoThreadIsStartedUnasked) {
+  const auto threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  const auto before = threads();
+  for (const int asked : {0, 1, 3}) {
+    Host host(asked);
+    const EnginePtr engine = open(host);
+    const SessionPtr session = start(engine);
+    const std::vector<int32_t> ids(600, 1);
+    EXPECT_EQ(supra_feed(session.get(), ids.data(), ids.size(), &error_), SUPRA_OK);
+    EXPECT_EQ(threads() - before, std::max(0, asked - 1));
+  }
+  EXPECT_EQ(threads(), before);
+}
+
+// stories260K's shape: a state of 10 kB.
+TEST_F(EmbedMemoryTest, AThousandSessionsAreAThousandStates) {
+  Config config;
+  config.vocab = 512;
+  config.width = 64;
+  config.layers = 5;
+  config.heads = 8;
+  config.kv_heads = 4;
+  config.head_dim = config.key_dim = config.value_dim = 8;
+  config.mlp_width = 172;
+  config.context = 512;
+  config.tied = true;
+  config.mixers.assign(5, MixerKind::supra);
+  Model model;
+  model.decoder = make_decoder(config);
+  model.decoder->init_weights(1);
+  save_model(model, dir_.path() / "stories");
+  const EnginePtr engine(supra_open((dir_.path() / "stories").c_str(), host_.options(), &error_));
+  ASSERT_TRUE(engine) << error_.message;
+  const double floats = 5 * 8 * 8 * 8, logits = 512;
+  double fresh = 0, read = 0;
+  // the second time the engine has its workspace
+  for (int time = 0; time < 2; time++) {
+    const size_t without = host_.bytes();
+    std::vector<SessionPtr> sessions;
+    for (int i = 0; i < 1000; i++) sessions.push_back(start(engine));
+    fresh = static_cast<double>(host_.bytes() - without) / 1000;
+    std::vector<supra_session*> list;
+    for (const SessionPtr& session : sessions) list.push_back(session.get());
+    ASSERT_EQ(supra_step(list.data(), std::vector<int32_t>(1000, 1).data(), 1000, &error_), SUPRA_OK);
+    read = static_cast<double>(host_.bytes() - without) / 1000;
+  }
+  EXPECT_LE(fresh, 1.1 * floats * sizeof(float));
+  // logits are a part of what is saved
+  EXPECT_LE(read, 1.1 * (floats + logits) * sizeof(float));
+}
+
+}  // namespace
+}  // namespace supra

@@ -1,0 +1,48 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "supra/formats/packed_model.h"
+#include "supra/supra.h"
+#include "tests/support.h"
+#include "tests/tiny_model.h"
+
+// What tests of supra.h share: a small recurrent model, packed, and how to get at it.
+
+namespace supra {
+
+// Writes a random SUPRA model of raw bytes as one file.
+inline void write_tiny_model(const Path& path, uint64_t seed = 5, Dtype dtype = Dtype::f32) {
+  const Model model = byte_model(MixerKind::supra, seed);
+  NamedTensors weights;
+  model.decoder->visit([&](const std::string& name, Var& parameter) {
+    weights.emplace_back(name, parameter.value().to(dtype));
+  });
+  write_packed(path, model.config(), weights, {{"tok.bytes", ""}}, {});
+}
+
+struct CloseEngine {
+  void operator()(supra_engine* engine) const { supra_close(engine); }
+};
+struct EndSession {
+  void operator()(supra_session* session) const { supra_end(session); }
+};
+using EnginePtr = std::unique_ptr<supra_engine, CloseEngine>;
+using SessionPtr = std::unique_ptr<supra_session, EndSession>;
+
+inline SessionPtr start(const EnginePtr& engine) { return SessionPtr(supra_start(engine.get(), nullptr)); }
+
+inline std::vector<float> logits_of(const EnginePtr& engine, const SessionPtr& session) {
+  const float* logits = supra_logits(session.get());
+  return logits ? std::vector<float>(logits, logits + supra_vocabulary(engine.get())) : std::vector<float>();
+}
+
+inline std::string saved(const EnginePtr& engine, const SessionPtr& session) {
+  std::string bytes(supra_state_bytes(engine.get()), '\0');
+  size_t written = 0;
+  EXPECT_EQ(supra_save(session.get(), bytes.data(), bytes.size(), &written, nullptr), SUPRA_OK);
+  EXPECT_EQ(written, bytes.size());
+  return bytes;
+}
+
+}  // namespace supra

@@ -7,11 +7,11 @@ BUILD    ?= build
 CONFIG   ?= release
 # libFuzzer comes with clang.
 ifeq ($(origin CXX),default)
-  CXX    := $(firstword $(foreach name,$(if $(filter fuzz,$(CONFIG)),clang++) g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
+  CXX    := $(firstword $(if $(filter aarch64,$(CONFIG)),aarch64-linux-gnu-g++) $(foreach name,$(if $(filter fuzz,$(CONFIG)),clang++) g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
 endif
 OUT      := $(BUILD)/$(CONFIG)
 OBJ      := $(OUT)/objects
-ARCH     := $(shell uname -m)
+ARCH     := $(firstword $(subst -, ,$(shell $(CXX) -dumpmachine)))
 WERROR   ?= -Werror
 quiet    := $(if $(V),,@)
 
@@ -42,6 +42,12 @@ ifeq ($(CONFIG),fuzz)
   OPENBLAS := no
   LIBFUZZER := $(call probe,-fsanitize=fuzzer,,extern "C" int LLVMFuzzerTestOneInput() { return 0; })
   CXXFLAGS += $(if $(LIBFUZZER),-fsanitize=fuzzer-no-link -DSUPRA_LIBFUZZER)
+endif
+# For hosts: the library with nothing but supra.h to see, and the program with nothing but the kernel beneath it.
+ifneq ($(filter embed aarch64,$(CONFIG)),)
+  OPENBLAS := no
+  CXXFLAGS += -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections
+  LDFLAGS  += -static -Wl,--gc-sections
 endif
 OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
 OPENBLAS := $(OPENBLAS)

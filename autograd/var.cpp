@@ -80,7 +80,7 @@ void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
   if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
 }
 
-struct Engine {
+struct BackwardPass {
   static const std::shared_ptr<Node>& maker(const Var& v) { return v.body_->maker; }
 
   static Var wrap(Tensor value, const std::shared_ptr<Node>& node, size_t output) {
@@ -142,7 +142,7 @@ bool Grads::needs(size_t input) const { return node_.inputs[input].requires_grad
 
 Grads::Sum Grads::add_or_write(size_t input) {
   const Var& v = node_.inputs[input];
-  Tensor& sum = Engine::slot(v);
+  Tensor& sum = BackwardPass::slot(v);
   const bool add = sum.defined();
   if (!add) sum = empty_like(v.value());
   else if (!sum.unique()) sum = sum.clone();
@@ -151,12 +151,12 @@ Grads::Sum Grads::add_or_write(size_t input) {
 
 Tensor Grads::into(size_t input) {
   const Var& v = node_.inputs[input];
-  Tensor& sum = Engine::slot(v);
+  Tensor& sum = BackwardPass::slot(v);
   return sum.defined() ? add_or_write(input).sum : sum = zeros_like(v.value());
 }
 
 void Grads::give(size_t input, Tensor gradient) {
-  if (needs(input)) Engine::add(node_.inputs[input], std::move(gradient));
+  if (needs(input)) BackwardPass::add(node_.inputs[input], std::move(gradient));
 }
 
 std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward) {
@@ -172,7 +172,7 @@ std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vec
   node->inputs = std::move(inputs);
   node->grads.resize(outputs.size());
   node->backward = std::move(backward);
-  for (size_t i = 0; i < outputs.size(); i++) vars.push_back(Engine::wrap(std::move(outputs[i]), node, i));
+  for (size_t i = 0; i < outputs.size(); i++) vars.push_back(BackwardPass::wrap(std::move(outputs[i]), node, i));
   return vars;
 }
 
@@ -188,10 +188,10 @@ void backward(const Var& root, Tensor seed) {
     CHECK(root.numel() == 1, "backward: a root of shape %s needs a gradient to start from", to_string(root.shape()).c_str());
     seed = Tensor::full(root.shape(), 1, root.dtype(), root.value().device());
   }
-  Engine::run({root}, {seed});
+  BackwardPass::run({root}, {seed});
 }
 
-void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds) { Engine::run(roots, seeds); }
+void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds) { BackwardPass::run(roots, seeds); }
 
 Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
   return checkpoint_many([fn](const std::vector<Var>& in) { return std::vector<Var>{fn(in)}; }, inputs)[0];

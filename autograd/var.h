@@ -41,7 +41,7 @@ class Var {
 
  private:
   friend class Grads;
-  friend struct Engine;
+  friend struct BackwardPass;
   struct Body;
   std::shared_ptr<Body> body_;
 };
@@ -63,7 +63,7 @@ class Grads {
   void give(size_t input, Tensor gradient);
 
  private:
-  friend struct Engine;
+  friend struct BackwardPass;
   explicit Grads(Node& node) : node_(node) {}
   Node& node_;
 };

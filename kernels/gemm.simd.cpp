@@ -31,8 +31,6 @@ static_assert(kBlockColumns % kWidth == 0 && kPackedLeft + kDepth * kBlockRows <
 
 constexpr int64_t kLine = 16;
 
-int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
-
 // Element (i, k) of a block of A stands at data[i / kRows * group + i % kRows * row + k * step].
 struct Left {
   const float* data;

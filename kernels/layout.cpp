@@ -22,6 +22,8 @@ struct Columns {
   }
 };
 
+}  // namespace
+
 namespace cpu {
 
 template <class T>
@@ -37,6 +39,8 @@ void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, 
 }
 
 }  // namespace cpu
+
+namespace {
 
 // N rows of C columns
 void copy_columns(const char* op, const Columns& to, const Columns& from, int64_t N, int64_t C) {

@@ -6,17 +6,17 @@
 
 namespace supra {
 
-constexpr int64_t kBlock = 64;
+constexpr int64_t kRows = 64;
 
 void add_row_sums(std::initializer_list<float*> sums, int64_t N, int64_t C,
                   FunctionRef<void(int64_t begin, int64_t end, float* partial)> f) {
-  const int64_t blocks = (N + kBlock - 1) / kBlock, width = static_cast<int64_t>(sums.size()) * C;
+  const int64_t blocks = (N + kRows - 1) / kRows, width = static_cast<int64_t>(sums.size()) * C;
   const Tensor partials = Tensor::empty({blocks, width});
-  parallel_for(blocks, row_grain(kBlock * C), [&](int64_t first, int64_t last) {
+  parallel_for(blocks, row_grain(kRows * C), [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; block++) {
       float* partial = partials.data<float>() + block * width;
       std::fill_n(partial, width, 0.0f);
-      f(block * kBlock, std::min(N, (block + 1) * kBlock), partial);
+      f(block * kRows, std::min(N, (block + 1) * kRows), partial);
     }
   });
   parallel_for(C, row_grain(blocks), [&](int64_t begin, int64_t end) {

@@ -10,8 +10,6 @@
 namespace supra::SUPRA_LEVEL {
 namespace {
 
-int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
-
 // The keys that any of the queries [begin, end) sees; no others are read.
 struct Keys {
   int64_t begin, end;

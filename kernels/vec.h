@@ -31,6 +31,8 @@ typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t VecInt __attribute__((vector_size(kLanes * 4)));
 typedef float VecUnaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
+inline int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+
 inline Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<VecUnaligned*>(p) = v; }
 // Past the caches, to an address that is a multiple of the vector's size. Other threads see it after the

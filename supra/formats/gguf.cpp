@@ -10,7 +10,7 @@ namespace supra {
 
 namespace {
 
-enum Type : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64, kTypes };
+enum Type : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64, kTypeCount };
 
 const char* const kTypeNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                   "bool", "string", "array", "u64", "i64", "f64"};
@@ -55,7 +55,7 @@ void Gguf::read_values(ByteReader& in, uint64_t count) {
       value.type = in.number<uint32_t>(name.c_str());
       value.count = in.number<uint64_t>(name.c_str());
     }
-    CHECK(value.type < kTypes && value.type != array, "%s: key %s is %sof type %u, which is not read",
+    CHECK(value.type < kTypeCount && value.type != array, "%s: key %s is %sof type %u, which is not read",
           where_.c_str(), name.c_str(), value.array ? "an array " : "", value.type);
     value.at = in.at();
     uint64_t bytes;

@@ -1,0 +1,111 @@
+# Writes supra_embed.cpp: the library for hosts as one file. Reads the names of its sources, one a line; what stands
+# in foo.simd.cpp comes last, once a level, each time compiled for the processors of that level.
+
+# A file with what it includes in its place, each header once; a header of the levels (vec.h) once a level.
+function inline(path,    line, part) {
+  if (path in seen) return
+  seen[path] = 1
+  print "\n// ---- " path "\n"
+  while ((getline line < path) > 0) {
+    if (line == "#pragma once" || line == "#include \"supra/supra.h\"") continue
+    if (line ~ /^#include "/) {
+      split(line, part, "\"")
+      inline(part[2])
+    } else print path in renames ? renamed(line, path) : line
+  }
+  close(path)
+}
+
+# Notes the names that a source keeps to itself, and those that another one keeps too: they get its own name behind.
+function note_names(path,    line, hidden, name, stem) {
+  stem = path
+  gsub(/^.*\/|\.cpp$/, "", stem)
+  while ((getline line < path) > 0) {
+    if (line == "namespace {") hidden = 1
+    if (line == "}  // namespace") hidden = 0
+    # names of an enumeration would be in the way of what follows
+    if (line ~ /^(using )?enum [A-Z]/) last[path] = 1
+    sub(/^\[\[[a-z]*\]\] /, "", line)
+    if (!(line ~ /^(static|constexpr) / || (hidden && line ~ /^[A-Za-z]/)) || line ~ /^(template|static_assert|using enum)/) continue
+    name = line
+    sub(/^static /, "", name)
+    # what is defined stands before the first of these, or is the second word
+    if (name ~ /^(struct|class|enum class|enum|using) /) {
+      sub(/^(struct|class|enum class|enum|using) /, "", name)
+      sub(/[^A-Za-z0-9_].*/, "", name)
+    } else {
+      sub(/(\(| =|\[|;|\{).*/, "", name)
+      if (name ~ /::[A-Za-z0-9_]*$/) continue
+      sub(/.*[^A-Za-z0-9_]/, "", name)
+    }
+    if (name == "") continue
+    if (!(name in owner)) owner[name] = path
+    if (owner[name] != path) {
+      renames[path] = 1
+      new_name[path, name] = name "_" stem
+    }
+  }
+  close(path)
+}
+
+function renamed(line, path,    done, word, before) {
+  done = ""
+  while (match(line, /[A-Za-z_][A-Za-z0-9_]*/)) {
+    word = substr(line, RSTART, RLENGTH)
+    before = done substr(line, 1, RSTART - 1)
+    if ((path, word) in new_name && before !~ /(\.|->|std::|cuda::|[A-Z][A-Za-z0-9]*::)$/) word = new_name[path, word]
+    done = before word
+    line = substr(line, RSTART + RLENGTH)
+  }
+  return done line
+}
+
+# `macros`: what g++ defines for this target, and clang++ does not.
+function level(name, target, macros,    i, n, macro) {
+  for (i in seen) if (is_of_level(i)) delete seen[i]
+  print "\n// ==== the kernels for " name "\n\n#define SUPRA_LEVEL " name
+  n = split(macros, macro, " ")
+  if (n) {
+    print "#if defined(__clang__)"
+    print "#pragma clang attribute push(__attribute__((target(\"" target "\"))), apply_to = function)"
+    for (i = 1; i <= n; i++)
+      print "#pragma push_macro(\"" macro[i] "\")\n#undef " macro[i] "\n#define " macro[i] " 1"
+    print "#else\n#pragma GCC push_options\n#pragma GCC target(\"" target "\")\n#endif"
+  }
+  for (i = 1; i <= kernels; i++) inline(kernel[i])
+  if (n) {
+    print "#if defined(__clang__)\n#pragma clang attribute pop"
+    for (i = 1; i <= n; i++) print "#pragma pop_macro(\"" macro[i] "\")"
+    print "#else\n#pragma GCC pop_options\n#endif"
+  }
+  print "#undef SUPRA_LEVEL"
+}
+
+function is_of_level(path,    line, found) {
+  found = 0
+  while ((getline line < path) > 0) if (line ~ /^namespace supra::SUPRA_LEVEL/) found = 1
+  close(path)
+  return found
+}
+
+BEGIN {
+  print "// supra, a recurrent language model in a program that has nothing else: compile this one file (C++20, -O2) and"
+  print "// include supra.h. It defines operator new and delete for the whole program; with -DSUPRA_HOST_NEW it does not,"
+  print "// and only what is large comes from supra_options.\n"
+  print "#include \"supra.h\"\n\n#if defined(__x86_64__)\n#include <immintrin.h>\n#endif"
+}
+
+/\.simd\.cpp$/ { kernel[++kernels] = $0; next }
+{ source[++sources] = $0 }
+
+END {
+  for (s = 1; s <= sources; s++) note_names(source[s])
+  for (s = 1; s <= sources; s++) if (!(source[s] in last)) inline(source[s])
+  for (s = 1; s <= sources; s++) inline(source[s])
+  level("baseline")
+  print "\n#if defined(__x86_64__)"
+  level("avx2", "avx2,fma,f16c", "__AVX__ __AVX2__ __FMA__ __F16C__")
+  level("avx512", "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq",
+        "__AVX__ __AVX2__ __FMA__ __F16C__ __AVX512F__ __AVX512BW__ __AVX512VL__ __AVX512DQ__")
+  print "#endif"
+}

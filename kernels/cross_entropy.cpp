@@ -119,13 +119,13 @@ static Tensor empty_losses(const Tensor& rows, int64_t N) {
 }
 
 // How a row counts: the gradient is multiplied by `weight`.
-struct Weights {
+struct TokenWeights {
   double z_loss, weight, teacher = 0;
 };
 
 // The loss of a row, and its gradient where dx is not null; dx may be x. t: the teacher's logits, or null.
 template <class T>
-static double differentiate_row(T* dx, const T* x, const T* t, int32_t target, int64_t O, const Weights& w) {
+static double differentiate_row(T* dx, const T* x, const T* t, int32_t target, int64_t O, const TokenWeights& w) {
   if (target == kIgnore) {
     if (dx) std::fill_n(dx, O, T(0));
     return 0;
@@ -144,7 +144,7 @@ static double differentiate_row(T* dx, const T* x, const T* t, int32_t target, i
 // losses (N): =   dx (N,O): =, may be x   teacher (N,O)   dy (1), what gradients are multiplied by; each but
 // x and targets may be undefined.
 static void differentiate(const char* op, const Tensor& losses, const Tensor& dx, const Tensor& x,
-                          const Tensor& teacher, const Tensor& targets, const Tensor& dy, Weights w) {
+                          const Tensor& teacher, const Tensor& targets, const Tensor& dy, TokenWeights w) {
   const int64_t O = x.dim(-1), N = row_count(x);
   by_device(
       op, dx.defined() ? dx : x,
@@ -210,7 +210,7 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
   const Tensor& x = h.value();
   const int64_t N = h.dim(0), O = w.dim(0);
   const Tensor here = checked(op, N, O, targets), there = here.to(x.device());
-  const Weights weights = {z_loss, share_of(here), distillation.weight};
+  const TokenWeights weights = {z_loss, share_of(here), distillation.weight};
   const bool keep = will_record({h, w}), taught = distillation.weight > 0;
   const Tensor dh = keep && h.requires_grad() ? empty_like(x) : Tensor();
   const Tensor dw = keep && w.requires_grad() ? empty_like(w.value()) : Tensor();

@@ -133,9 +133,9 @@ bool takes_vnni(int64_t blocks) { return blocks % 8 == 0 && __builtin_cpu_suppor
 // The same for whole groups of 8 blocks. A vector holds two blocks: neighbours, or those that stand in the
 // same halves of two pairs' bytes. 8-bit quants are made unsigned by adding 128.
 template <int M, Dtype dtype>
-__attribute__((target("avx512vnni"))) void vnni_dots(int64_t N, int64_t blocks, const Int8Rows& x,
-                                                     const uint8_t* row, int64_t bytes, bool accumulate,
-                                                     float* y, int64_t ldy) {
+__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))) void vnni_dots(
+    int64_t N, int64_t blocks, const Int8Rows& x, const uint8_t* row, int64_t bytes, bool accumulate, float* y,
+    int64_t ldy) {
   constexpr bool kBytes = dtype == Dtype::q8_0;
   constexpr int kNext = kBytes ? 1 : 2;
   const __m512i low = _mm512_set1_epi8(15), half = _mm512_set1_epi8(-128);

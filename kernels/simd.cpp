@@ -6,14 +6,19 @@ namespace supra {
 
 namespace baseline {
 #define SUPRA_ENTRY(name, args) &name,
-static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY)};
+#if defined(SUPRA_EMBED)
+#define SUPRA_SPARED(name, args) nullptr,
+#else
+#define SUPRA_SPARED SUPRA_ENTRY
+#endif
+static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY, SUPRA_SPARED)};
 }  // namespace baseline
 #if defined(__x86_64__)
 namespace avx2 {
-static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY)};
+static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY, SUPRA_SPARED)};
 }
 namespace avx512 {
-static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY)};
+static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY, SUPRA_SPARED)};
 }
 #endif
 

@@ -7,45 +7,46 @@
 
 // The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once a level into a namespace of its own
 // (see vec.h) and reached through simd(). They run in one thread on raw pointers, outputs first; the op beside them cuts
-// the work with parallel_for. To add one: a line here, a definition there.
+// the work with parallel_for. To add one: a line here, a definition there;
+// SPARED for what the library for hosts does without: training, softmax attention, benchmarks.
 
-#define SUPRA_SIMD_KERNELS(KERNEL)                                                                                    \
+#define SUPRA_SIMD_KERNELS(KERNEL, SPARED)                                                                            \
   /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \
   KERNEL(rmsnorm_fwd, (float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, float eps))       \
-  KERNEL(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,      \
+  SPARED(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,      \
                        int64_t N, int64_t C))                                                                         \
   /* layernorm.simd.cpp: y, x, dx, dy (N,C)  mean, rstd (N)  w, b (C) or nullptr  dw, db (C) += */                    \
   KERNEL(layernorm_fwd, (float* y, float* mean, float* rstd, const float* x, const float* w, const float* b,          \
                          int64_t N, int64_t C, float eps))                                                            \
-  KERNEL(layernorm_bwd, (float* dx, float* dw, float* db, const float* dy, const float* x, const float* w,            \
+  SPARED(layernorm_bwd, (float* dx, float* dw, float* db, const float* dy, const float* x, const float* w,            \
                          const float* mean, const float* rstd, int64_t N, int64_t C))                                 \
   /* groupnorm.simd.cpp: N groups of D elements  y, x, dx, dy (N,D)  rstd (N) */                                      \
   KERNEL(groupnorm_fwd, (float* y, float* rstd, const float* x, int64_t N, int64_t D, float eps))                     \
-  KERNEL(groupnorm_bwd, (float* dx, const float* dy, const float* y, const float* rstd, int64_t N, int64_t D))        \
+  SPARED(groupnorm_bwd, (float* dx, const float* dy, const float* y, const float* rstd, int64_t N, int64_t D))        \
   /* rope.simd.cpp: y, x (H,K); head h takes its dims/2 (half) or dims (interleaved) angles from h * head_step on */  \
   KERNEL(rope_half, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,          \
                      int64_t dims, int64_t head_step, float direction))                                               \
   KERNEL(rope_interleaved, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,   \
                             int64_t dims, int64_t head_step, float direction))                                        \
   /* cross_entropy.simd.cpp: largest = max x, total = sum e^(x - largest);  y = factor e^(x - shift) */               \
-  KERNEL(max_exp_sum, (float* largest, double* total, const float* x, int64_t n))                                     \
-  KERNEL(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n))                                \
+  SPARED(max_exp_sum, (float* largest, double* total, const float* x, int64_t n))                                     \
+  SPARED(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n))                                \
   /* total = sum e^(t - shift) (t - x);  y += factor e^(t - shift) */                                                 \
-  KERNEL(exp_weighted_gap, (double* total, const float* t, const float* x, float shift, int64_t n))                   \
-  KERNEL(add_exp_scaled, (float* y, const float* t, float shift, float factor, int64_t n))                            \
+  SPARED(exp_weighted_gap, (double* total, const float* t, const float* x, float shift, int64_t n))                   \
+  SPARED(add_exp_scaled, (float* y, const float* t, float shift, float factor, int64_t n))                            \
   /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
-  KERNEL(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))               \
-  KERNEL(sum_squares, (double* sum, const float* x, int64_t n))                                                       \
+  SPARED(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))               \
+  SPARED(sum_squares, (double* sum, const float* x, int64_t n))                                                       \
   /* elementwise.simd.cpp: n elements; y = a + b; y = a b; y = factor x; y[i] = e^x[i]; y = f(x); dx = dy f'(x) */    \
   KERNEL(add, (float* y, const float* a, const float* b, int64_t n))                                                  \
   KERNEL(mul, (float* y, const float* a, const float* b, int64_t n))                                                  \
   KERNEL(scale, (float* y, const float* x, float factor, int64_t n))                                                  \
   KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                            \
   KERNEL(activation_fwd, (float* y, const float* x, int64_t n, Activation f))                                         \
-  KERNEL(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))                       \
+  SPARED(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))                       \
   /* gated.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = f(gate) up */                                         \
   KERNEL(gated_fwd, (float* y, const float* gate_up, int64_t N, int64_t F, Activation f))                             \
-  KERNEL(gated_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f))     \
+  SPARED(gated_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f))     \
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
   KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,  \
                      int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \
@@ -62,24 +63,24 @@
                           int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
   KERNEL(to_int8, (const Int8Rows& row, const float* x, int64_t C, Dtype dtype))                                      \
   /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
-  KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
+  SPARED(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
                                  float* memory))                                                                      \
-  KERNEL(softmax_attention_bwd, (const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,                \
+  SPARED(softmax_attention_bwd, (const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,                \
                                  const float* lse, const SoftmaxAttentionHead& head, float* memory))                  \
   /* p = softmax(scale p), lse = log sum exp(scale p) */                                                              \
-  KERNEL(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                 \
+  SPARED(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                 \
   /* linear_attention.simd.cpp: one head of one document; d_o: the gradient of o; states: those that enter its        \
      chunks but the first; memory: linear_attention_scratch() */                                                      \
   KERNEL(linear_attention_fwd, (float* o, float* last_state, float* states, const LinearAttentionHead& head,          \
                                 float* memory))                                                                       \
-  KERNEL(linear_attention_bwd, (const LinearAttentionGrads& grads, const float* d_o, const float* states,             \
+  SPARED(linear_attention_bwd, (const LinearAttentionGrads& grads, const float* d_o, const float* states,             \
                                 const LinearAttentionHead& head, float* memory))                                      \
   KERNEL(linear_attention_step, (float* o, float* state, const float* q, const float* k, const float* v, float g,     \
                                  float scale, int64_t K, int64_t V))                                                  \
   /* roofs.simd.cpp: the limits of the processor. sink: two factors, which are overwritten; y 64-byte aligned */      \
-  KERNEL(fma_loop, (double* flop, float* sink, int64_t rounds))                                                       \
-  KERNEL(read_loop, (float* sum_of_all, const float* x, int64_t n))                                                   \
-  KERNEL(copy_loop, (float* y, const float* x, int64_t n, bool streaming))
+  SPARED(fma_loop, (double* flop, float* sink, int64_t rounds))                                                       \
+  SPARED(read_loop, (float* sum_of_all, const float* x, int64_t n))                                                   \
+  SPARED(copy_loop, (float* y, const float* x, int64_t n, bool streaming))
 
 namespace supra {
 
@@ -89,17 +90,21 @@ struct LinearAttentionGrads;
 struct SoftmaxAttentionHead;
 struct SoftmaxAttentionGrads;
 
-#define SUPRA_DECLARE(name, args) void name args;
-namespace baseline { SUPRA_SIMD_KERNELS(SUPRA_DECLARE) }
+// The library for hosts in one file (tools/amalgamate.awk) has them static.
+#if !defined(SUPRA_KERNEL)
+#define SUPRA_KERNEL
+#endif
+#define SUPRA_DECLARE(name, args) SUPRA_KERNEL void name args;
+namespace baseline { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE) }
 #if defined(__x86_64__)
-namespace avx2 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE) }
-namespace avx512 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE) }
+namespace avx2 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE) }
+namespace avx512 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE) }
 #endif
 #undef SUPRA_DECLARE
 
 struct Simd {
 #define SUPRA_FIELD(name, args) void(*name) args;
-  SUPRA_SIMD_KERNELS(SUPRA_FIELD)
+  SUPRA_SIMD_KERNELS(SUPRA_FIELD, SUPRA_FIELD)
 #undef SUPRA_FIELD
 };
 

@@ -7,7 +7,7 @@ BUILD    ?= build
 CONFIG   ?= release
 # libFuzzer comes with clang.
 ifeq ($(origin CXX),default)
-  CXX    := $(firstword $(if $(filter aarch64,$(CONFIG)),aarch64-linux-gnu-g++) $(foreach name,$(if $(filter fuzz,$(CONFIG)),clang++) g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
+  CXX    := $(firstword $(foreach name,$(if $(filter fuzz,$(CONFIG)),clang++) g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
 endif
 OUT      := $(BUILD)/$(CONFIG)
 OBJ      := $(OUT)/objects
@@ -20,7 +20,7 @@ ifeq ($(filter -j%,$(MAKEFLAGS)),)
   MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 
-CXXFLAGS := -std=c++20 -O3 -g1 -Wall -Wextra $(WERROR) -I. -MMD -MP -pthread
+CXXFLAGS := -std=c++20 $(if $(filter static,$(CONFIG)),-Os,-O3) -g1 -Wall -Wextra $(WERROR) -I. -MMD -MP -pthread
 LDFLAGS  := -pthread
 LDLIBS   := -ldl
 # g++ 12 warns of an overlap inside its own std::string (GCC bug 105651).
@@ -43,10 +43,10 @@ ifeq ($(CONFIG),fuzz)
   LIBFUZZER := $(call probe,-fsanitize=fuzzer,,extern "C" int LLVMFuzzerTestOneInput() { return 0; })
   CXXFLAGS += $(if $(LIBFUZZER),-fsanitize=fuzzer-no-link -DSUPRA_LIBFUZZER)
 endif
-# For hosts: the library with nothing but supra.h to see, and the program with nothing but the kernel beneath it.
-ifneq ($(filter embed aarch64,$(CONFIG)),)
+# For hosts: the library with inference alone in it, and the whole program with nothing beneath it but the kernel.
+ifneq ($(filter embed static,$(CONFIG)),)
   OPENBLAS := no
-  CXXFLAGS += -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections
+  CXXFLAGS += -ffunction-sections -fdata-sections $(if $(filter embed,$(CONFIG)),-DSUPRA_EMBED -fPIC -fvisibility=hidden)
   LDFLAGS  += -static -Wl,--gc-sections
 endif
 OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
@@ -83,7 +83,9 @@ flags_avx512 := $(flags_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
-SOURCES := $(sort $(filter-out %.simd.cpp supra/embed/allocator.cpp,$(wildcard $(LIBRARY))))
+# linked into the library for hosts alone
+HOSTS   := supra/embed/allocator.cpp supra/embed/no_gpu.cpp
+SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS),$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 
@@ -133,7 +135,7 @@ define simd_rule
 $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $$< ($(1))"
 	@mkdir -p $$(@D)
-	$(quiet)$(CXX) $(CXXFLAGS) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
+	$(quiet)$(CXX) $(CXXFLAGS:-Os=-O2) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
 endef
 $(foreach level,$(LEVELS),$(eval $(call simd_rule,$(level))))
 
@@ -141,6 +143,59 @@ $(foreach level,$(LEVELS),$(eval $(call simd_rule,$(level))))
 $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
+
+# The library for hosts, build/embed/lib: inference alone, as one object in which supra.h's functions are all that can
+# be seen. It holds what it needs of the C++ library, whose memory then comes from the engine's too: a host needs none,
+# and one that has its own does not meet it.
+INFERENCE := $(filter-out supra/training/% supra/evaluation/% supra/linearize.cpp %/generate.cpp %/hf_export.cpp \
+  %/torch_writer.cpp %/chat_template.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp, $(SOURCES)) $(HOSTS)
+INFERENCE_SIMD := $(filter-out %/adamw.simd.cpp %/cross_entropy.simd.cpp %/roofs.simd.cpp %/softmax_attention.simd.cpp,$(SIMD))
+API     := $(shell sed -n 's/^SUPRA_API //;T;s/\x28.*//;s/.*[ *]//p' supra/supra.h)
+LIB     := $(OUT)/lib
+OBJCOPY := $(shell $(CXX) -print-prog-name=objcopy)
+.PHONY: lib install static amalgamation
+lib: $(LIB)/libsupra.a $(LIB)/libsupra.so.1
+
+$(LIB)/libsupra.o: $(INFERENCE:%.cpp=$(OBJ)/%.o) $(foreach level,$(LEVELS),$(INFERENCE_SIMD:%.cpp=$(OBJ)/%.$(level).o))
+	@echo "  link $@"
+	@mkdir -p $(@D)
+	$(quiet)$(CXX) -r -nostdlib -Wl,--gc-sections,--force-group-allocation $(API:%=-Wl,-u,%) $^ \
+	  -Wl,-Bstatic,--start-group -lstdc++ -lgcc_eh -lgcc -Wl,--end-group -o $@
+	$(quiet)$(OBJCOPY) -w --keep-global-symbol='supra_*' --strip-unneeded $@
+
+$(LIB)/libsupra.a: $(LIB)/libsupra.o
+	$(quiet)rm -f $@ && ar rcs $@ $<
+
+$(LIB)/libsupra.so.1: $(LIB)/libsupra.o
+	$(quiet)$(CXX) -shared -nodefaultlibs -Wl,-soname,libsupra.so.1,-z,defs $< -lm -lc -lgcc -o $@
+
+# PREFIX=$HOME/.local for one without rights; DESTDIR as packagers use it.
+PREFIX ?= /usr/local
+TO      = $(DESTDIR)$(abspath $(PREFIX))
+VERSION = $(shell $(OUT)/supra --version | sed 's/^supra //;s/ .*//')
+install: all ## the program, its manual, supra.h and the library for hosts, into PREFIX (/usr/local)
+	@$(MAKE) --no-print-directory CONFIG=embed lib
+	@mkdir -p $(addprefix $(TO)/,bin include lib/pkgconfig share/man/man1)
+	install $(OUT)/supra $(TO)/bin/
+	install -m 644 supra/supra.h $(TO)/include/
+	install -m 644 $(BUILD)/embed/lib/libsupra.a $(BUILD)/embed/lib/libsupra.so.1 $(TO)/lib/
+	ln -sf libsupra.so.1 $(TO)/lib/libsupra.so
+	$(OUT)/supra --help | awk -f tools/manual.awk > $(TO)/share/man/man1/supra.1
+	printf '%s\n' 'prefix=$(abspath $(PREFIX))' 'Name: supra' 'Description: recurrent language models in a host' \
+	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lsupra' 'Libs.private: -lm' \
+	  > $(TO)/lib/pkgconfig/supra.pc
+
+static: ## the program with nothing beneath it but the kernel: build/static/supra
+	@$(MAKE) --no-print-directory CONFIG=static $(BUILD)/static/supra
+	$(quiet)$(shell $(CXX) -print-prog-name=strip) $(BUILD)/static/supra
+	@ls -l $(BUILD)/static/supra
+
+AMALGAMATION := $(BUILD)/amalgamation
+amalgamation: $(AMALGAMATION)/supra_embed.cpp ## the library for hosts as two files: build/amalgamation
+$(AMALGAMATION)/supra_embed.cpp: tools/amalgamate.awk $(INFERENCE) $(SIMD) $(wildcard */*.h supra/*/*.h)
+	@mkdir -p $(@D)
+	$(quiet)cp supra/supra.h $(@D)
+	$(quiet)printf '%s\n' $(INFERENCE) $(INFERENCE_SIMD) | awk -f tools/amalgamate.awk > $@
 
 TEST_OBJECTS := $(call objects,tests/*.cpp) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/*.cu))
 $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \
@@ -173,7 +228,12 @@ gtest:
 	fi; \
 	echo "The tests need GoogleTest: sudo apt-get install libgtest-dev"; exit 1
 
-test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra ## build and run the tests (FILTER='Args.*' runs a part)
+# What hosts get is tested as it is installed; under a sanitizer it would not be what they get.
+$(OUT)/installed: all amalgamation
+	@$(MAKE) --no-print-directory install PREFIX=$@ >/dev/null
+.PHONY: $(OUT)/installed
+
+test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra $(if $(filter release,$(CONFIG)),$(OUT)/installed) ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
 	  sh -c '$(foreach tests,run_tests run_embed_tests,$(OUT)/$(tests) $(if $(FILTER),--gtest_filter="$(FILTER)") &&) true'
 

@@ -28,7 +28,11 @@ void by_dtype(const char* op, Dtype dtype, F f) {
 // The one place where an op with a CUDA kernel picks by device: on the CPU as by_dtype(op, dtype, cpu), on
 // the GPU gpu(float()) or gpu(Bf16()). gpu takes its pointers by data<T>(Device::cuda).
 template <class Cpu, class Gpu>
-void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu) {
+void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gpu) {
+#if defined(SUPRA_EMBED)
+  // the library for hosts knows no GPU
+  by_dtype(op, x.dtype(), cpu);
+#else
   if (x.device() == Device::cpu) return by_dtype(op, x.dtype(), cpu);
   try {
     switch (x.dtype()) {
@@ -42,6 +46,7 @@ void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu) {
   } catch (const WrongDevice& error) {
     fail("%s: %s", op, error.what());
   }
+#endif
 }
 
 // What statistics and sums are kept in: f64 beside the reference, else f32.

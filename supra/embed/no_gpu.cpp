@@ -1,0 +1,20 @@
+#include "kernels/cuda.h"
+#include "tensor/error.h"
+
+// What stands in for the GPU's functions in the library for hosts, which has none: nothing of theirs stays open
+// for its linker, and nobody calls them (tensor/cuda.h). This file is never linked into the program.
+
+namespace supra::cuda {
+
+static constexpr char kNone[] = "this library has no CUDA kernels";
+
+std::string gpu_trouble() { return kNone; }
+std::shared_ptr<void> allocate(size_t) { fail(kNone); }
+void fill_bytes(void*, int, size_t) { fail(kNone); }
+void copy(void*, Device, const void*, Device, size_t) { fail(kNone); }
+void convert(void*, Dtype, const void*, Dtype, int64_t, int64_t) { fail(kNone); }
+void fill(void*, Dtype, double, int64_t) { fail(kNone); }
+void add_into(void*, const void*, Dtype, int64_t) { fail(kNone); }
+void scaled_sum(float*, const float*, int64_t, double) { fail(kNone); }
+
+}  // namespace supra::cuda

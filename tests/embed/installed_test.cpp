@@ -1,0 +1,140 @@
+#include <sys/wait.h>
+
+#include <cstdlib>
+
+#include "tests/embed_model.h"
+
+// The library as hosts get it: `make install` into a folder beside this program, and what people build on that.
+
+namespace supra {
+namespace {
+
+struct Said {
+  int code;
+  std::string text;  // stdout and stderr
+};
+
+Said shell(const std::string& command) {
+  Said said;
+  FILE* const pipe = popen((command + " 2>&1").c_str(), "r");
+  char part[4096];
+  while (const size_t bytes = fread(part, 1, sizeof part, pipe)) said.text.append(part, bytes);
+  said.code = WEXITSTATUS(pclose(pipe));
+  return said;
+}
+
+class InstalledTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!exists(installed_ / "lib/libsupra.a")) GTEST_SKIP() << installed_ << " is not there (make test installs it)";
+    write_tiny_model(model_);
+  }
+  // What a command says that must end well.
+  std::string run(const std::string& command) {
+    const Said said = shell(command);
+    EXPECT_EQ(said.code, 0) << command << "\n" << said.text;
+    return said.text;
+  }
+  std::string build(const std::string& compiler, const std::string& source, const std::string& library) {
+    const std::string program = dir_.path() / "program";
+    EXPECT_EQ(run(compiler + " -O2 -Wall -Wextra -pedantic -Werror -I" + installed_.string() + "/include " + source +
+                  " " + library + " -lm -o " + program),
+              "");
+    return program;
+  }
+
+  const Path installed_ = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "installed";
+  const std::string archive_ = installed_ / "lib/libsupra.a";
+  const std::string shared_ = "-L" + (installed_ / "lib").string() + " -Wl,-rpath," + (installed_ / "lib").string() + " -lsupra";
+  TempDir dir_;
+  const std::string model_ = dir_.path() / "model.supra";
+};
+
+// As the README prints it, linked as C: no C++ library is there to lean on.
+TEST_F(InstalledTest, TheCExampleStreamsAStory) {
+  const std::string readme = read_file("README.md"), opening = "```c\n";
+  const size_t begin = readme.find(opening) + opening.size();
+  const std::string printed = readme.substr(begin, readme.find("```", begin) - begin);
+  EXPECT_EQ(printed, read_file("tests/embed/story.c"));
+  const std::string source = dir_.path() / "printed.c";
+  write_bytes(source, printed);
+  std::string first;
+  for (const std::string& library : {archive_, shared_}) {
+    const std::string program = build("cc -std=c11", source, library);
+    const std::string text = run(program + " " + model_ + " Once");
+    EXPECT_GT(text.size(), 20u);
+    if (first.empty()) first = text;
+    EXPECT_EQ(text, first);
+    const Said refused = shell(program + " " + archive_ + " Once");
+    EXPECT_EQ(refused.code, SUPRA_BAD_MODEL);
+    EXPECT_NE(refused.text.find("libsupra.a"), std::string::npos) << refused.text;
+  }
+  if (shell("pkg-config --version").code != 0) return;
+  const std::string flags =
+      run("PKG_CONFIG_PATH=" + (installed_ / "lib/pkgconfig").string() + " pkg-config --cflags --libs supra");
+  EXPECT_NE(flags.find("-lsupra"), std::string::npos) << flags;
+}
+
+TEST_F(InstalledTest, AThousandTimelinesGoThroughTheDisk) {
+  const std::string program = build("c++ -std=c++17", "tests/embed/thousand.cpp", archive_);
+  const std::string kept = run(program + " " + model_);
+  EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 1000);
+  EXPECT_EQ(run(program + " " + model_ + " " + dir_.path().string()), kept);
+}
+
+TEST_F(InstalledTest, WeightsInTheProgramAndMemoryInAnArray) {
+  const std::string object = dir_.path() / "firmware.o";
+  run("c++ -std=c++17 -O2 -Wall -Wextra -pedantic -Werror -fno-exceptions -fno-rtti -DMODEL='\"" + model_ + "\"' -I" +
+      installed_.string() + "/include -c tests/embed/firmware.cpp -o " + object);
+  const std::string program = build("cc", object, archive_);
+  std::filesystem::remove(model_);
+  EXPECT_NE(run(program).find("kB of memory"), std::string::npos);
+}
+
+// All else would meet a host's own.
+TEST_F(InstalledTest, OnlyTheApiIsSeen) {
+  const auto names = [&](const std::string& of) {
+    std::vector<std::string> lines;
+    const std::string text = run("nm -P --defined-only " + of + " | grep -v ':$' | cut -d' ' -f1");
+    for (size_t at = 0, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1)
+      lines.push_back(text.substr(at, end - at));
+    return lines;
+  };
+  const std::vector<std::string> in_archive = names("-g " + archive_),
+                                 in_shared = names("-D " + (installed_ / "lib/libsupra.so.1").string());
+  EXPECT_EQ(in_archive.size(), 23u);
+  EXPECT_EQ(in_archive, in_shared);
+  for (const std::string& name : in_archive) EXPECT_TRUE(name.starts_with("supra_")) << name;
+  const std::string needed = run("readelf -d " + (installed_ / "lib/libsupra.so.1").string());
+  EXPECT_EQ(needed.find("stdc++"), std::string::npos);
+  EXPECT_EQ(needed.find("blas"), std::string::npos);
+  EXPECT_NE(needed.find("[libsupra.so.1]"), std::string::npos) << needed;
+}
+
+TEST_F(InstalledTest, TheProgramAndItsManualAreThere) {
+  const std::string commands = run((installed_ / "bin/supra").string() + " --help");
+  const std::string manual = read_file(installed_ / "share/man/man1/supra.1");
+  for (const char* command : {"linearize", "uptrain", "generate"}) {
+    EXPECT_NE(commands.find(command), std::string::npos);
+    EXPECT_NE(manual.find(std::string(".B ") + command), std::string::npos);
+  }
+}
+
+// The two files that people paste into their tree, with what stands in the README.
+TEST_F(InstalledTest, TheAmalgamationCompilesAlone) {
+  const Path folder = installed_.parent_path().parent_path() / "amalgamation";
+  if (!exists(folder / "supra_embed.cpp")) GTEST_SKIP() << folder << " is not there (make amalgamation)";
+  const std::string flags = " -I" + folder.string() + " ", object = dir_.path() / "supra_embed.o";
+  for (const std::string compiler : {"g++", "clang++"}) {
+    if (shell(compiler + " --version").code != 0) continue;
+    EXPECT_EQ(run(compiler + " -std=c++20 -O2 -Wall -Wextra -Werror" + flags + "-c " +
+                  (folder / "supra_embed.cpp").string() + " -o " + object),
+              "");
+    const std::string program = build("cc -std=c11", "tests/embed/story.c", object + " -lstdc++");
+    EXPECT_EQ(run(program + " " + model_ + " Once"),
+              run(build("cc -std=c11", "tests/embed/story.c", archive_) + " " + model_ + " Once"));
+  }
+}
+
+}  // namespace
+}  // namespace supra

@@ -1,0 +1,14 @@
+# Turns what `supra --help` prints into its manual page.
+NR == 1 {
+  print ".TH SUPRA 1\n.SH NAME\nsupra \\- " substr($0, 7) "\n.SH SYNOPSIS\n.B supra\n.I command\n[words]\n.SH COMMANDS"
+}
+/^  [a-z]/ {
+  command = $1
+  sub(/^ +[a-z]+ +/, "")
+  print ".TP\n.B " command "\n" $0
+}
+/^supra <command>/ {
+  print ".PP\n" $0
+  print ".SH ENVIRONMENT\n.TP\n.B SUPRA_CPU\nbaseline, avx2 or avx512: the processor's features to use, at most those it has"
+}
+END { print ".SH LIBRARY\nA program that embeds supra includes supra.h, which says all about it, and links libsupra." }

@@ -161,6 +161,8 @@ $(LIB)/libsupra.o: $(INFERENCE:%.cpp=$(OBJ)/%.o) $(foreach level,$(LEVELS),$(INF
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) -r -nostdlib -Wl,--gc-sections,--force-group-allocation $(API:%=-Wl,-u,%) $^ \
 	  -Wl,-Bstatic,--start-group -lstdc++ -lgcc_eh -lgcc -Wl,--end-group -o $@
+	# names that are one in a whole process only lose that once they are weak
+	$(quiet)$(OBJCOPY) -w --weaken-symbol='_Z*' $@
 	$(quiet)$(OBJCOPY) -w --keep-global-symbol='supra_*' --strip-unneeded $@
 
 $(LIB)/libsupra.a: $(LIB)/libsupra.o

@@ -57,7 +57,7 @@ TEST_F(InstalledTest, TheCExampleStreamsAStory) {
   const std::string printed = readme.substr(begin, readme.find("```", begin) - begin);
   EXPECT_EQ(printed, read_file("tests/embed/story.c"));
   const std::string source = dir_.path() / "printed.c";
-  write_bytes(source, printed);
+  write_file_atomically(source, printed);
   std::string first;
   for (const std::string& library : {archive_, shared_}) {
     const std::string program = build("cc -std=c11", source, library);

@@ -20,7 +20,7 @@ ifeq ($(filter -j%,$(MAKEFLAGS)),)
   MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 
-CXXFLAGS := -std=c++20 $(if $(filter static,$(CONFIG)),-Os,-O3) -g1 -Wall -Wextra $(WERROR) -I. -MMD -MP -pthread
+CXXFLAGS := -std=c++20 $(if $(filter embed static,$(CONFIG)),-Os,-O3) -g1 -Wall -Wextra $(WERROR) -I. -MMD -MP -pthread
 LDFLAGS  := -pthread
 LDLIBS   := -ldl
 # g++ 12 warns of an overlap inside its own std::string (GCC bug 105651).

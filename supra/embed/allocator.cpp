@@ -5,7 +5,9 @@
 
 // `new` and `delete` of the embedded library: memory comes from where the thread was told to take it
 // (tensor/memory.h), and goes back there whoever releases it. This file is linked into the library for hosts,
-// never into the program.
+// never into the program. A host that takes the sources and has its own leaves it out (SUPRA_HOST_NEW).
+
+#if !defined(SUPRA_HOST_NEW)
 
 namespace supra {
 namespace {
@@ -89,3 +91,5 @@ void operator delete(void* p, std::align_val_t a, const std::nothrow_t&) noexcep
 void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
   supra::give_back(p, supra::at_least_usual(a));
 }
+
+#endif

@@ -197,7 +197,7 @@ amalgamation: $(AMALGAMATION)/supra_embed.cpp ## the library for hosts as two fi
 $(AMALGAMATION)/supra_embed.cpp: tools/amalgamate.awk $(INFERENCE) $(SIMD) $(wildcard */*.h supra/*/*.h)
 	@mkdir -p $(@D)
 	$(quiet)cp supra/supra.h $(@D)
-	$(quiet)printf '%s\n' $(INFERENCE) $(INFERENCE_SIMD) | awk -f tools/amalgamate.awk > $@
+	$(quiet)printf "%s\n" $(INFERENCE) $(SIMD) | awk -f tools/amalgamate.awk > $@
 
 TEST_OBJECTS := $(call objects,tests/*.cpp) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/*.cu))
 $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \

@@ -101,7 +101,7 @@ SUPRA_CU void sum_rows(float* dw, float* partial, const T* source, const RowSums
 // ---- adamw.cu.  n elements, w, m, v in place
 SUPRA_CU void adamw(float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors);
 // sums[i] = the sum of squares of elements [i, i + 1) kSquaresBlock of x, in double
-constexpr int64_t kSquaresBlock = 1 << 14;
+[[maybe_unused]] constexpr int64_t kSquaresBlock = 1 << 14;
 template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
 

@@ -15,8 +15,10 @@ void by_dtype(const char* op, Dtype dtype, F f) {
     switch (dtype) {
       case Dtype::f32:
         return f(float());
+#if !defined(SUPRA_EMBED)
       case Dtype::f64:
         return f(double());
+#endif
       default:
         fail("%s: works on f32, %s was given (convert it with to())", op, name(dtype));
     }

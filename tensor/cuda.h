@@ -11,9 +11,10 @@
 // code that runs on the GPU stands in .cu files and starts from tensor/cuda.cuh.
 //
 // A build without CUDA has none of the .cu files. Their functions are weak there and null, and nobody calls
-// them: no tensor can lie on a GPU, because allocate() refuses. So an op may call its CUDA kernel with no
+// them: no tensor can lie on a GPU, because allocate() refuses. (The library
+// for hosts has supra/embed/no_gpu.cpp instead.) So an op may call its CUDA kernel with no
 // #ifdef around it.
-#if defined(SUPRA_CUDA)
+#if defined(SUPRA_CUDA) || defined(SUPRA_EMBED)
 #define SUPRA_CU
 #else
 #define SUPRA_CU __attribute__((weak))
@@ -38,6 +39,8 @@ SUPRA_CU std::string gpu_trouble();  // why the first GPU cannot be used; empty 
 inline bool built() {
 #if defined(SUPRA_CUDA)
   return true;
+#elif defined(SUPRA_EMBED)
+  return false;
 #else
   return gpu_trouble != nullptr;
 #endif

@@ -5,15 +5,25 @@
 function inline(path,    line, part) {
   if (path in seen) return
   seen[path] = 1
-  print "\n// ---- " path "\n"
+  put(path, "\n// ---- " path "\n")
   while ((getline line < path) > 0) {
     if (line == "#pragma once" || line == "#include \"supra/supra.h\"") continue
     if (line ~ /^#include "/) {
       split(line, part, "\"")
       inline(part[2])
-    } else print path in renames ? renamed(line, path) : line
+    } else if (line ~ /^#include </ && line !~ /cblas/) {
+      if (!(line in included)) headers = headers line "\n"
+      included[line] = 1
+    } else put(path, path in renames ? renamed(line, path) : line)
   }
   close(path)
+}
+
+# What the linker may see stands behind all else, which it may not: so the compiler leaves out what is not called.
+function put(path, text) {
+  if (path ~ /allocator.cpp$/ && text ~ /^void\* operator new/) global = path
+  if (path ~ /embed\/api.cpp$/ || (global && path == global)) seen_by_linker = seen_by_linker text "\n"
+  else body = body text "\n"
 }
 
 # Notes the names that a source keeps to itself, and those that another one keeps too: they get its own name behind.
@@ -63,22 +73,22 @@ function renamed(line, path,    done, word, before) {
 # `macros`: what g++ defines for this target, and clang++ does not.
 function level(name, target, macros,    i, n, macro) {
   for (i in seen) if (is_of_level(i)) delete seen[i]
-  print "\n// ==== the kernels for " name "\n\n#define SUPRA_LEVEL " name
+  put("", "\n// ==== the kernels for " name "\n\n#define SUPRA_LEVEL " name)
   n = split(macros, macro, " ")
   if (n) {
-    print "#if defined(__clang__)"
-    print "#pragma clang attribute push(__attribute__((target(\"" target "\"))), apply_to = function)"
+    put("", "#if defined(__clang__)")
+    put("", "#pragma clang attribute push(__attribute__((target(\"" target "\"))), apply_to = function)")
     for (i = 1; i <= n; i++)
-      print "#pragma push_macro(\"" macro[i] "\")\n#undef " macro[i] "\n#define " macro[i] " 1"
-    print "#else\n#pragma GCC push_options\n#pragma GCC target(\"" target "\")\n#endif"
+      put("", "#pragma push_macro(\"" macro[i] "\")\n#undef " macro[i] "\n#define " macro[i] " 1")
+    put("", "#else\n#pragma GCC push_options\n#pragma GCC target(\"" target "\")\n#endif")
   }
   for (i = 1; i <= kernels; i++) inline(kernel[i])
   if (n) {
-    print "#if defined(__clang__)\n#pragma clang attribute pop"
-    for (i = 1; i <= n; i++) print "#pragma pop_macro(\"" macro[i] "\")"
-    print "#else\n#pragma GCC pop_options\n#endif"
+    put("", "#if defined(__clang__)\n#pragma clang attribute pop")
+    for (i = 1; i <= n; i++) put("", "#pragma pop_macro(\"" macro[i] "\")")
+    put("", "#else\n#pragma GCC pop_options\n#endif")
   }
-  print "#undef SUPRA_LEVEL"
+  put("", "#undef SUPRA_LEVEL")
 }
 
 function is_of_level(path,    line, found) {
@@ -100,12 +110,20 @@ BEGIN {
 
 END {
   for (s = 1; s <= sources; s++) note_names(source[s])
+  # small rather than fast: all that takes time stands in the kernels
+  put("", "#if defined(__clang__)\n#pragma clang attribute push(__attribute__((minsize)), apply_to = function)")
+  put("", "#else\n#pragma GCC push_options\n#pragma GCC optimize(\"Os\")\n#endif")
   for (s = 1; s <= sources; s++) if (!(source[s] in last)) inline(source[s])
   for (s = 1; s <= sources; s++) inline(source[s])
+  put("", "#if defined(__clang__)\n#pragma clang attribute pop\n#else\n#pragma GCC pop_options\n#endif")
   level("baseline")
-  print "\n#if defined(__x86_64__)"
+  put("", "\n#if defined(__x86_64__)")
   level("avx2", "avx2,fma,f16c", "__AVX__ __AVX2__ __FMA__ __F16C__")
   level("avx512", "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq",
         "__AVX__ __AVX2__ __FMA__ __F16C__ __AVX512F__ __AVX512BW__ __AVX512VL__ __AVX512DQ__")
-  print "#endif"
+  put("", "#endif")
+  print headers
+  print "#pragma GCC diagnostic ignored \"-Wunused-function\"\nnamespace {\n" body "}  // namespace"
+  sub(/void\* operator new/, "#if !defined(SUPRA_HOST_NEW)\nvoid* operator new", seen_by_linker)
+  print seen_by_linker "#endif"
 }

@@ -7,8 +7,6 @@
 // (tensor/memory.h), and goes back there whoever releases it. This file is linked into the library for hosts,
 // never into the program. A host that takes the sources and has its own leaves it out (SUPRA_HOST_NEW).
 
-#if !defined(SUPRA_HOST_NEW)
-
 namespace supra {
 namespace {
 
@@ -30,7 +28,7 @@ void* take(size_t bytes, size_t alignment) noexcept {
   return given;
 }
 
-void give_back(void* given, size_t alignment) noexcept {
+void take_back(void* given, size_t alignment) noexcept {
   if (!given) return;
   const Origin origin = static_cast<Origin*>(given)[-1];
   origin.memory->give_back(static_cast<char*>(given) - alignment, origin.bytes);
@@ -69,27 +67,25 @@ void* operator new[](size_t bytes, std::align_val_t a, const std::nothrow_t&) no
   return supra::take(bytes, supra::at_least_usual(a));
 }
 
-void operator delete(void* p) noexcept { supra::give_back(p, supra::kUsual); }
-void operator delete[](void* p) noexcept { supra::give_back(p, supra::kUsual); }
-void operator delete(void* p, size_t) noexcept { supra::give_back(p, supra::kUsual); }
-void operator delete[](void* p, size_t) noexcept { supra::give_back(p, supra::kUsual); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { supra::give_back(p, supra::kUsual); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { supra::give_back(p, supra::kUsual); }
-void operator delete(void* p, std::align_val_t a) noexcept { supra::give_back(p, supra::at_least_usual(a)); }
+void operator delete(void* p) noexcept { supra::take_back(p, supra::kUsual); }
+void operator delete[](void* p) noexcept { supra::take_back(p, supra::kUsual); }
+void operator delete(void* p, size_t) noexcept { supra::take_back(p, supra::kUsual); }
+void operator delete[](void* p, size_t) noexcept { supra::take_back(p, supra::kUsual); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { supra::take_back(p, supra::kUsual); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { supra::take_back(p, supra::kUsual); }
+void operator delete(void* p, std::align_val_t a) noexcept { supra::take_back(p, supra::at_least_usual(a)); }
 void operator delete[](void* p, std::align_val_t a) noexcept {
-  supra::give_back(p, supra::at_least_usual(a));
+  supra::take_back(p, supra::at_least_usual(a));
 }
 void operator delete(void* p, size_t, std::align_val_t a) noexcept {
-  supra::give_back(p, supra::at_least_usual(a));
+  supra::take_back(p, supra::at_least_usual(a));
 }
 void operator delete[](void* p, size_t, std::align_val_t a) noexcept {
-  supra::give_back(p, supra::at_least_usual(a));
+  supra::take_back(p, supra::at_least_usual(a));
 }
 void operator delete(void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
-  supra::give_back(p, supra::at_least_usual(a));
+  supra::take_back(p, supra::at_least_usual(a));
 }
 void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
-  supra::give_back(p, supra::at_least_usual(a));
+  supra::take_back(p, supra::at_least_usual(a));
 }
-
-#endif

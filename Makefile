@@ -46,7 +46,7 @@ endif
 # For hosts: the library with inference alone in it, and the whole program with nothing beneath it but the kernel.
 ifneq ($(filter embed static,$(CONFIG)),)
   OPENBLAS := no
-  CXXFLAGS += -ffunction-sections -fdata-sections $(if $(filter embed,$(CONFIG)),-DSUPRA_EMBED -fPIC -fvisibility=hidden)
+  CXXFLAGS += -ffunction-sections -fdata-sections $(if $(filter embed,$(CONFIG)),-DSUPRA_EMBED -Wno-unused-function -fPIC -fvisibility=hidden)
   LDFLAGS  += -static -Wl,--gc-sections
 endif
 OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)

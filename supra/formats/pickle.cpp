@@ -142,7 +142,7 @@ bool Pickle::step(uint8_t opcode) {
       const std::string_view digits = in_.bytes(in_.number<uint8_t>("LONG1"), "LONG1");
       if (digits.size() > 8) refuse("an integer of more than 8 bytes");
       // the sign fills what is not given
-      uint64_t number = !digits.empty() && digits.back() < 0 ? ~uint64_t{0} : 0;
+      uint64_t number = !digits.empty() && static_cast<int8_t>(digits.back()) < 0 ? ~uint64_t{0} : 0;
       memcpy(&number, digits.data(), digits.size());
       push_integer(static_cast<int64_t>(number));
       break;

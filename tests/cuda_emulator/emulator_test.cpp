@@ -162,13 +162,60 @@ TEST_F(CudaEmulator, a_copy_takes_away_what_was_there) {
 }
 
 __global__ void writes_shared(int at) { cuda::shared_memory<volatile char>()[at] = 0; }
+#if defined(__SANITIZE_ADDRESS__)
+__global__ void reads_a_number(const volatile float* x) { *x; }
+#endif
 
 TEST_F(CudaEmulator, a_write_past_the_shared_memory_is_reported) {
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "the address sanitizer ends the program first";
-#endif
   EXPECT_EQ(fault_of<writes_shared>({1, 1, 100}, 99), "nothing");
+#if defined(__SANITIZE_ADDRESS__)
+  const RestoreMachine restore;
+  set_threads(1);
+  EXPECT_DEATH(fault_of<writes_shared>({1, 1, 100}, 100), "use-after-poison");
+  const std::shared_ptr<void> memory = cuda::allocate(100);
+  EXPECT_DEATH(fault_of<reads_a_number>({1, 1}, static_cast<float*>(memory.get()) + 25), "heap-buffer-overflow");
+#else
   EXPECT_SAYS(fault_of<writes_shared>({1, 1, 100}, 100), "a write past its 100 bytes of shared memory");
+#endif
+}
+
+// What a block finds in its shared memory, and leaves there
+__global__ void reads_fresh(float* out) {
+  float* const shared = cuda::shared_memory<float>();
+  out[blockIdx.x] = *shared;
+  *shared = 1;
+}
+
+TEST_F(CudaEmulator, fresh_memory_is_nan) {
+  const RestoreMachine restore;
+  set_threads(1);
+  float out[3] = {};
+  cuda::launch<reads_fresh>({3, 1, 4}, out);
+  for (float value : out) EXPECT_TRUE(std::isnan(value));
+  EXPECT_TRUE(std::isnan(*static_cast<float*>(cuda::allocate(4).get())));
+}
+
+// Sums in counts[0], by compare and swap in counts[1] and over what was handed on in counts[2]; the least and the
+// largest number in counts[3] and counts[4]. counts[5] is what is handed on.
+__global__ void counts_in_every_way(int* counts) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  atomicAdd(&counts[0], i);
+  for (int seen = counts[1], old; (old = atomicCAS(&counts[1], seen, seen + i)) != seen;) seen = old;
+  atomicAdd(&counts[2], atomicExch(&counts[5], i));
+  atomicMin(&counts[3], i), atomicMax(&counts[4], i);
+}
+
+TEST_F(CudaEmulator, atomics_lose_nothing) {
+  const RestoreMachine restore;
+  set_threads(4);
+  int counts[6] = {0, 0, 0, 1000000, -1, 0};
+  cuda::launch<counts_in_every_way>({200, 64}, counts);
+  const int sum = 12800 * 12799 / 2;
+  EXPECT_EQ(counts[0], sum);
+  EXPECT_EQ(counts[1], sum);
+  EXPECT_EQ(counts[2] + counts[5], sum);
+  EXPECT_EQ(counts[3], 0);
+  EXPECT_EQ(counts[4], 12799);
 }
 
 TEST_F(CudaEmulator, launches_beyond_a_gpu_are_refused) {

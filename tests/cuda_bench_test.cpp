@@ -17,6 +17,8 @@ TEST_F(Cuda, the_bench_measures_operations) {
   for (const BenchRow& row : bench.rows()) EXPECT_GT(row.time.seconds, 0) << row.name;
   // activations are in bf16
   EXPECT_EQ(bench.rows()[0].work.written, 2.0 * 3 * 67 * 263);
+  // every row of its own table is an operation of the others
+  EXPECT_EQ(kernel_jobs(options).size(), gpu_table().size());
 }
 
 TEST_F(Cuda, its_roofs_are_products_and_a_copy) {

@@ -105,19 +105,26 @@ constexpr int64_t kSquaresBlock = 1 << 14;
 template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
 
-// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N) + bias (N), or += without a bias; row-major, as gemm.h has it.
-// `batch` such products have their matrices *_step elements apart and no bias. The first product of a stream takes
-// 32 MB for all that follow, so it must not be captured into a graph.
+// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N), or +=; row-major, as gemm.h has it. `batch` such products have
+// their matrices *_step elements apart. The first product of a stream takes 32 MB for all that follow, so it must
+// not be captured into a graph.
 struct Product {
   bool ta = false, tb = false;
   int64_t M, N, K, lda, ldb, ldc;
   int64_t batch = 1, a_step = 0, b_step = 0, c_step = 0;
   auto operator<=>(const Product&) const = default;
 };
+// What one product, not a batch, does on its way out: C = max(0, C + bias (N)); sums (M) = those of op(A)'s rows.
+template <class Out>
+struct Epilogue {
+  const Out* bias = nullptr;
+  bool relu = false;
+  float* sums = nullptr;  // where Out is float, without the others
+};
 // T, Out: both float, both Bf16, or Bf16 and float. Sums are f32, and float is float throughout, without TF32.
 template <class T, class Out>
 SUPRA_CU void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c,
-                   const Out* bias = nullptr);
+                   const Epilogue<Out>& after = {});
 // From now on products that come for the first time try several algorithms and take the fastest. Off at first,
 // unless SUPRA_GEMM=timed: two runs may choose differently, and differ in their last bits.
 SUPRA_CU void time_products(bool on);

@@ -18,6 +18,10 @@ namespace supra {
 // ---- matmul.cpp
 // y (..., O) = x (..., C) w(O,C)^T + bias (O); the bias may be left out
 Var linear(const Var& x, const Var& w, const Var& bias = {});
+// relu(linear(x, w, bias)), the feature map: on the GPU one product. Slope::later: backward takes dy as it comes, so
+// whoever reads y gives a dy that is 0 where y is 0, as relu_slope(y) does.
+enum class Slope { here, later };
+Var linear_relu(const Var& x, const Var& w, const Var& bias = {}, Slope slope = Slope::here);
 // headwise_linear.cpp: each head by a matrix of its own: x (..., H*I), w (H*K, I), bias (H*K) -> (..., H*K)
 Var headwise_linear(const Var& x, const Var& w, const Var& bias, int64_t heads);
 // c (M,N) = a (M,K) b (K,N)
@@ -34,6 +38,7 @@ Var add(const Var& a, const Var& b);
 Var mul(const Var& a, const Var& b);
 Var scale(const Var& x, double factor);
 Var relu(const Var& x);
+Var relu_slope(const Var& y);  // y as it is, with dy made 0 where y is 0: what is left of relu where y is its output
 Var silu(const Var& x);      // x * sigmoid(x)
 Var sigmoid(const Var& x);
 Var log_sigmoid(const Var& x);

@@ -155,8 +155,10 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
   std::vector<Var> qkv = split_columns(projected, {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
   const auto feature_map = [&](const Linear& map, Var u, int64_t heads) {
     if (rope_first_) u = reshape(rope(reshape(u, {B, T, heads, width}), rope_, steps.first, steps.cuts), {B, T, heads * width});
-    const Var mapped = folded_ ? u : per_head_map_ ? headwise_linear(u, map.weight, map.bias, heads) : map(u);
-    return reshape(relu(mapped), {B, T, heads, key_dim_});
+    return reshape(folded_         ? relu(u)
+                   : per_head_map_ ? relu(headwise_linear(u, map.weight, map.bias, heads))
+                                   : map.relu(u),
+                   {B, T, heads, key_dim_});
   };
   Var q, k;
   if (B * T == 1 && kv_heads_ == heads_ && !folded_ && !per_head_map_ && !rope_first_ && !grad_enabled()) {

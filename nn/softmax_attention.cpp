@@ -46,11 +46,11 @@ static Tensor steps_of(const Tensor& cache, int64_t b, int64_t begin, int64_t en
 }
 
 // Copies rows of `fresh` (B,T,...) behind the first[b] rows that `cache` (B,S,...) holds, in a larger cache if need be:
-// of the dtype and on the device of `fresh`.
+// of the dtype and on the device of `fresh`, in which a cache that was read from a file may not be.
 static void append(Var& cache, const Tensor& fresh, const std::vector<int64_t>& first) {
   const int64_t B = fresh.dim(0), T = fresh.dim(1);
   const int64_t needed = *std::max_element(first.begin(), first.end()) + T, capacity = cache.dim(1);
-  if (needed > capacity) {
+  if (needed > capacity || cache.dtype() != fresh.dtype()) {
     const Tensor larger = Tensor::zeros({B, std::max<int64_t>({needed, 2 * capacity, 64}), fresh.dim(2), fresh.dim(3)},
                                         fresh.dtype(), fresh.device());
     for (int64_t b = 0; b < B; b++) steps_of(larger, b, 0, capacity).copy_from(cache.value().rows(b, b + 1));

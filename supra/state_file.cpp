@@ -10,7 +10,10 @@ NamedTensors state_tensors(const State& state, const std::string& prefix) {
   NamedTensors tensors = {{prefix + "positions", Tensor::of(state.positions)}};
   for (size_t i = 0; i < state.layers.size(); i++) {
     const std::vector<Var>& parts = state.layers[i].parts;
-    for (size_t k = 0; k < parts.size(); k++) tensors.push_back({prefix + part_name(i, k), parts[k].value()});
+    for (size_t k = 0; k < parts.size(); k++) {
+      // a cache on the GPU may be bf16
+      tensors.push_back({prefix + part_name(i, k), parts[k].value().to(Dtype::f32)});
+    }
   }
   return tensors;
 }

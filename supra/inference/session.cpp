@@ -10,6 +10,9 @@ namespace supra {
 // Tokens of a prompt that go through the model at once: bounds the memory of a long one.
 static constexpr int64_t kPrefillTokens = 512;
 
+// For the sampler, wherever the model is.
+static Tensor here(const Var& logits) { return logits.value().to(Device::cpu).to(Dtype::f32); }
+
 Session::Session(const Decoder& decoder, int64_t batch) : decoder_(decoder), state_(decoder.init_state(batch)) {}
 
 void Session::reset() {
@@ -50,11 +53,12 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids) {
     const Tensor hidden = decoder_.hidden(tokens, &state_, ragged ? lengths : std::vector<int64_t>()).value();
     if (ending.empty()) continue;
     // only the last hidden row of a prompt needs logits
-    Tensor last = Tensor::empty({static_cast<int64_t>(ending.size()), C});
+    const Tensor rows = hidden.view({-1, C}), last = Tensor::empty({static_cast<int64_t>(ending.size()), C}, hidden.dtype(), hidden.device());
     for (size_t i = 0; i < ending.size(); i++) {
-      std::copy_n(hidden.data<float>() + (ending[i] * T + lengths[ending[i]] - 1) * C, C, last.data<float>() + static_cast<int64_t>(i) * C);
+      const int64_t end = ending[i] * T + lengths[ending[i]], to = static_cast<int64_t>(i);
+      last.rows(to, to + 1).copy_from(rows.rows(end - 1, end));
     }
-    const Tensor logits = decoder_.logits(Var(last)).value();
+    const Tensor logits = here(decoder_.logits(Var(last)));
     Tensor fresh = logits_.clone();
     for (size_t i = 0; i < ending.size(); i++) fresh.rows(ending[i], ending[i] + 1).copy_from(logits.rows(static_cast<int64_t>(i), static_cast<int64_t>(i) + 1));
     logits_ = fresh;
@@ -69,7 +73,7 @@ Tensor Session::feed(std::span<const int32_t> ids) {
 Tensor Session::step(std::span<const int32_t> ids) {
   NoGrad off;
   const Tensor tokens = Tensor::of(std::vector<int32_t>(ids.begin(), ids.end()), {state_.batch(), 1});
-  logits_ = decoder_.logits(decoder_.hidden(tokens, &state_)).value().view({state_.batch(), decoder_.config().vocab});
+  logits_ = here(decoder_.logits(decoder_.hidden(tokens, &state_))).view({state_.batch(), decoder_.config().vocab});
   return logits_;
 }
 

@@ -14,6 +14,7 @@
 namespace supra {
 struct AdamwFactors;
 struct RopeTurn;
+struct SamplerOptions;
 }  // namespace supra
 
 namespace supra::cuda {
@@ -106,8 +107,8 @@ template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
 
 // ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N), or +=; row-major, as gemm.h has it. `batch` such products have
-// their matrices *_step elements apart. The first product of a stream takes 32 MB for all that follow, so it must
-// not be captured into a graph.
+// their matrices *_step elements apart. The first product of a stream takes 32 MB for all that follow, a graph with
+// products has 32 MB of its own.
 struct Product {
   bool ta = false, tb = false;
   int64_t M, N, K, lda, ldb, ldc;
@@ -204,6 +205,13 @@ constexpr int64_t kGemvRows = 8;  // N at most
 template <class T>
 SUPRA_CU void gemv(T* y, const T* x, const void* w, Dtype dtype, const float* bias, int64_t N, int64_t O,
                    int64_t C);
+
+// ---- sampling.cu.  chosen (N) of logits (N,O), whose rows are `stride` apart; -1 - i where logit i is NaN. scratch (N,O)
+// draws (N): a number below 2^32 each. recent[begins[n]], ..., recent[begins[n + 1] - 1]: ids of row n to be penalised,
+// each once.   O <= 2^23
+template <class T>
+SUPRA_CU void sample(int32_t* chosen, float* scratch, const T* logits, const uint32_t* draws, const int32_t* begins,
+                     const int32_t* recent, int64_t N, int64_t O, int64_t stride, const SamplerOptions& options);
 
 // ---- softmax_attention.cu, softmax_attention_mma.cu
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H): formulas and backward in

@@ -52,14 +52,14 @@ cublasLtHandle_t library() {
 
 std::mutex mutex;  // of what follows and of plans
 
-// Products in two streams may run at once, so each stream has its own.
-void* workspace() {
+// Products in two streams may run at once, so each stream has its own, and so has each graph.
+std::shared_ptr<void> workspace() {
   static auto& of_stream = *new std::map<Stream::Handle, std::shared_ptr<void>>;
-  std::shared_ptr<void>& memory = of_stream[current_stream()];
+  std::shared_ptr<void> of_graph, &memory = recording() ? of_graph : of_stream[current_stream()];
   if (!memory) memory = allocate(kWorkspace);
   CHECK(memory, "out of GPU memory: %zu MB for matrix products (use a smaller batch or a shorter sequence)",
         kWorkspace >> 20);
-  return memory.get();
+  return memory;
 }
 
 // All that cuBLASLt's choice may depend on.
@@ -125,7 +125,7 @@ Plan describe(const Question& q, uint32_t epilogue, const Operands& at) {
 cublasStatus_t run(Plan& plan, bool accumulate, const Operands& at) {
   const float one = 1, beta = accumulate ? 1 : 0;
   return cublasLtMatmul(library(), &plan.product, &one, at.b, &plan.b, at.a, &plan.a, &beta, at.c, &plan.c,
-                        at.c, &plan.c, &plan.algorithm, workspace(), kWorkspace, current_stream());
+                        at.c, &plan.c, &plan.algorithm, workspace().get(), kWorkspace, current_stream());
 }
 
 // Seconds of a few runs, infinite where it does not run.

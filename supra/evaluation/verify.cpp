@@ -99,8 +99,9 @@ class Computed {
     session.feed(std::span<const int32_t>(prompt.data<int32_t>(), static_cast<size_t>(prompt.numel())));
     std::vector<int64_t> ids;
     for (int64_t i = golden_.get("greedy.ids").numel(); i > 0; i--) {
-      const float* x = session.logits().data<float>();
-      const int32_t best = static_cast<int32_t>(std::max_element(x, x + session.logits().numel()) - x);
+      const Tensor logits = session.logits();
+      const float* x = logits.data<float>();
+      const int32_t best = static_cast<int32_t>(std::max_element(x, x + logits.numel()) - x);
       ids.push_back(best);
       if (i > 1) session.step(std::span(&best, 1));
     }

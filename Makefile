@@ -16,8 +16,8 @@ ARCH     := $(shell uname -m)
 WERROR   ?= -Werror
 quiet    := $(if $(V),,@)
 
-# As many jobs as there are cores, unless -j says otherwise.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+# As many jobs as there are cores, unless -j or the make above says otherwise.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
   MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 

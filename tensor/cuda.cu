@@ -51,7 +51,9 @@ std::string versions() {
 }
 
 std::string gpu_trouble() {
-  int count = 0;
+  int count = 0, driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver == 0) return "this machine has no NVIDIA driver";
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) return cudaGetErrorString(error);
   if (count == 0) return "the driver knows of no GPU";

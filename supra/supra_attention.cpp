@@ -120,7 +120,7 @@ bool SupraAttention::fold() {
   return folded_ = true;
 }
 
-void SupraAttention::to(Device device) {
+void SupraAttention::to(Device device, Dtype) {
   gpu_log_decay_ = device == Device::cpu ? Tensor() : log_decay_.to(Dtype::f32).to(device);
 }
 
@@ -135,7 +135,7 @@ size_t SupraAttention::state_bytes(int64_t) const {
 
 Tensor SupraAttention::log_decay() const {
   if (decay_source_ == DecayConfig::Source::gated) return {};
-  return log_decays(Var(log_decay_)).value().to(Dtype::f64);
+  return log_decays(Var(log_decay_)).value().to(Device::cpu).to(Dtype::f64);
 }
 
 Var SupraAttention::log_decays(const Var& x) const {

@@ -16,6 +16,11 @@ struct WrongDevice : Error {
   using Error::Error;
 };
 
+// A device has no more memory to give.
+struct OutOfMemory : Error {
+  using Error::Error;
+};
+
 // printf into a string.
 std::string format(const char* fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -80,7 +80,7 @@ class Computed {
     for (int64_t i = 0; i < L; i++) {
       const auto* mixer = dynamic_cast<const SupraAttention*>(&decoder_.mixer(i));
       if (!mixer) return;
-      const Tensor S = session.state().layers[i].parts[0].value(), log_decay = mixer->log_decay();
+      const Tensor S = session.state().layers[i].parts[0].value().to(Device::cpu), log_decay = mixer->log_decay();
       if (!log_decay.defined()) return;
       const int64_t H = S.dim(1), size = S.dim(2) * S.dim(3);
       for (int64_t at = 0; at < S.numel(); at++) {
@@ -149,7 +149,7 @@ static void compare(VerifyRow& row, const Tensor& given, const Tensor& golden, d
     row.note = "shape " + to_string(given.shape()) + ", golden " + to_string(golden.shape());
     return;
   }
-  const Tensor a = given.to(Dtype::f64), b = golden.to(Dtype::f64);
+  const Tensor a = given.to(Device::cpu).to(Dtype::f64), b = golden.to(Dtype::f64);
   double difference = 0, largest = 0;
   int64_t unequal = 0;
   for (int64_t i = 0; i < a.numel(); i++) {
@@ -197,7 +197,8 @@ std::vector<VerifyRow> verify(const Model& model, const Path& path, const Verify
     VerifyRow row{key, 0, options.tolerance, ""};
     if (key == "greedy.ids") row.tolerance = 0;
     if (key.starts_with("adamw.final.")) row.tolerance = options.adamw_tolerance;
-    compare(row, computed.get(key), golden->get(key), key.starts_with("grad.") ? grad_floor : 0);
+    row.left_out = key.starts_with("adamw.") && model.decoder->device() != Device::cpu;
+    if (!row.left_out) compare(row, computed.get(key), golden->get(key), key.starts_with("grad.") ? grad_floor : 0);
     rows.push_back(row);
   }
   CHECK(!rows.empty(), "%s: holds nothing to compare with", path.c_str());

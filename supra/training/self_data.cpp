@@ -40,7 +40,7 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
   for (int64_t drawn = 0; drawn < tokens; drawn += B) {
     std::vector<int32_t> last(B), next(B);
     std::transform(documents.begin(), documents.end(), last.begin(), [](const auto& ids) { return ids.back(); });
-    const Tensor logits = teacher.logits(teacher.hidden(Tensor::of(last, {B, 1}), &state)).value();
+    const Tensor logits = teacher.logits(teacher.hidden(Tensor::of(last, {B, 1}), &state)).value().to(Device::cpu).to(Dtype::f32);
     parallel_for(B, 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; b++) {
         // a padded vocabulary has ids beyond the tokenizer's

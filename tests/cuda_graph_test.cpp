@@ -105,6 +105,23 @@ TEST_F(Cuda, two_sessions_record_apart) {
   }
 }
 
+// To time products within a recording is not possible.
+TEST_F(Cuda, a_recording_that_fails_leaves_plain_steps) {
+  Config config = tiny_config(MixerKind::supra);
+  config.per_head_feature_map = true;
+  const auto decoder = stirred_decoder(config);
+  decoder->to(Device::cuda);
+  Session session(*decoder), plain(*decoder);
+  plain.use_graph(false);
+  for (int32_t id = 1; id < 5; id++) {
+    cuda::time_products(id > 1);
+    const Tensor logits = session.step(std::span(&id, 1));
+    EXPECT_TRUE(same_bits(logits, plain.step(std::span(&id, 1))));
+  }
+  cuda::time_products(false);
+  EXPECT_NE(session.why_no_graph().find("capturing"), std::string::npos) << session.why_no_graph();
+}
+
 TEST_F(Cuda, what_cannot_be_recorded_says_why) {
   Config config = tiny_config(MixerKind::supra);
   config.learned_positions = true;

@@ -13,8 +13,17 @@
 
 namespace supra {
 struct AdamwFactors;
-struct RopeTurn;
 struct SamplerOptions;
+
+// How rope finds the angles of x (N,H,K): row n takes those of row n % period of the table, which is `width`
+// wide, head h those h * head_step on. A pair (half) has one angle, an element (interleaved) a copy of its
+// own.
+struct RopeTurn {
+  int64_t N, H, K, dims;
+  bool interleaved;
+  int64_t period, width, head_step;
+  int direction;  // 1: forward, -1: backward
+};
 }  // namespace supra
 
 namespace supra::cuda {
@@ -175,6 +184,11 @@ struct LinearAttentionInputs {
   const LinearAttentionDocument* documents;  // null: every row is one
   int64_t document_count;                    // B where documents is null
   LinearAttentionSizes n;
+  // q and k are turned as they are read, their gradients back as they are written; null: not at all. And with
+  // of_relu gradients are 0 where q or k is. Both only where linear_attention_fuses().
+  const float *cosine = nullptr, *sine = nullptr;
+  RopeTurn turn = {};
+  bool of_relu = false;
 };
 template <class T>
 struct LinearAttentionGrads {
@@ -183,6 +197,8 @@ struct LinearAttentionGrads {
   float* dlog_decay;  // (H) or (B,T,H), or null
 };
 
+// Whether the inputs fit tensor cores, whose kernels can turn q and k and mind their relu.
+SUPRA_CU bool linear_attention_fuses(const LinearAttentionInputs<Bf16>& in);
 // o (B,T,H,V): =, with rstd (B,T,H) normalised head by head.   last_state (B,H,K,V): =, not in.state.
 // K <= 512. Bf16 with K and V of 64 or 128 takes the tensor cores: q, k, v, S enter
 // the products as bf16, sums and S itself are f32.

@@ -109,9 +109,15 @@ struct LinearAttention {
 //   lengths (B): row b ends after lengths[b] steps, what follows touches nothing and gives o = 0; empty: all T
 //   cuts: the state starts from zeros there; `state` belongs to what precedes the first
 //   norm_eps > 0: o goes through groupnorm, a group a head, on the way out
+//   features: what comes before, for kernels that can do it on the way: on the GPU, in bf16, for K and V of 64 and 128
+struct Features {
+  Rope rope = {.layout = Rope::Layout::none};  // q and k go through it, from the positions `first`
+  std::vector<int64_t> first = {};
+  bool of_relu = false;  // q and k go through relu_slope() before that
+};
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0,
-                                 const Cuts& cuts = {});
+                                 const Cuts& cuts = {}, const Features& features = {});
 // One step (T = 1), in place: updates state, returns o. For inference: f32 (on the GPU bf16, too), no gradient.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);

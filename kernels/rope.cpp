@@ -112,57 +112,75 @@ static void rope(float* y, const float* x, const float* cosine, const float* sin
 
 }  // namespace cpu
 
+// The table of x (B,T,H,K), and how it is used.
+template <class T>
+static std::pair<const RopeTable&, RopeTurn> angles(const Shape& x, const Rope& rope,
+                                                    const std::vector<int64_t>& first, const Cuts& cuts,
+                                                    int direction, Device device) {
+  const int64_t B = x[0], steps = x[1], H = x[2], K = x[3];
+  const bool by_head = rope.layout == Rope::Layout::by_head;
+  RopeTables* const steady = device == Device::cuda ? steady_tables : nullptr;
+  const bool together =
+      !steady && cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
+  const std::vector<int64_t> rows = together ? std::vector(first.begin(), first.begin() + std::min<int64_t>(B, 1)) : first;
+  const std::vector<int64_t> turns = by_head ? positions("rope", {0}, H, {}) : positions("rope", rows, steps, cuts);
+  const int64_t width = width_of(rope);
+  return {steady ? steady->of(rope, turns) : table_for<T>(rope, turns, device),
+          {.N = B * steps,
+           .H = H,
+           .K = K,
+           .dims = rope.dims,
+           .interleaved = rope.layout == Rope::Layout::interleaved,
+           .period = by_head    ? 1
+                     : together ? steps
+                                : B * steps,
+           .width = width,
+           .head_step = by_head ? width : 0,
+           .direction = direction}};
+}
+
 static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts,
                      int direction) {
-  const int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), K = x.dim(3);
-  const bool by_head = rope.layout == Rope::Layout::by_head;
-  RopeTables* const steady = x.device() == Device::cuda ? steady_tables : nullptr;
-  const bool together = !steady && cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
-  const std::vector<int64_t> rows = together ? std::vector(first.begin(), first.begin() + std::min<int64_t>(B, 1)) : first;
-  const std::vector<int64_t> turns = by_head ? positions("rope", {0}, H, {}) : positions("rope", rows, T, cuts);
   const Tensor y = empty_like(x);
-  const int64_t width = width_of(rope);
-  const RopeTurn turn = {.N = B * T,
-                         .H = H,
-                         .K = K,
-                         .dims = rope.dims,
-                         .interleaved = rope.layout == Rope::Layout::interleaved,
-                         .period = by_head    ? 1
-                                   : together ? T
-                                              : B * T,
-                         .width = width,
-                         .head_step = by_head ? width : 0,
-                         .direction = direction};
   by_device(
       "rope", x,
-      [&]<class Real>(Real) {
-        const RopeTable& table = table_for<Real>(rope, turns, Device::cpu);
-        cpu::rope(y.data<Real>(), x.data<Real>(), table.cosine.data<Real>(), table.sine.data<Real>(),
-                  turn);
+      [&]<class T>(T) {
+        const auto [table, turn] = angles<T>(x.shape(), rope, first, cuts, direction, Device::cpu);
+        cpu::rope(y.data<T>(), x.data<T>(), table.cosine.data<T>(), table.sine.data<T>(), turn);
       },
-      [&]<class Real>(Real) {
+      [&]<class T>(T) {
         constexpr Device gpu = Device::cuda;
-        const RopeTable& table = steady ? steady->of(rope, turns) : table_for<float>(rope, turns, gpu);
-        cuda::rope(y.data<Real>(gpu), x.data<Real>(gpu), table.cosine.data<float>(gpu),
-                   table.sine.data<float>(gpu), turn);
+        const auto [table, turn] = angles<float>(x.shape(), rope, first, cuts, direction, gpu);
+        cuda::rope(y.data<T>(gpu), x.data<T>(gpu), table.cosine.data<float>(gpu), table.sine.data<float>(gpu), turn);
       });
   return y;
 }
 
-Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first, const Cuts& cuts) {
-  if (given.layout == Rope::Layout::none) return x;
-  CHECK(x.value().rank() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x.shape()).c_str());
-  CHECK(static_cast<int64_t>(first.size()) == x.dim(0), "rope: %zu first positions for a batch of %ld",
-        first.size(), static_cast<long>(x.dim(0)));
-  Rope rope = given;
-  if (rope.dims == 0) rope.dims = x.dim(-1);
-  CHECK(rope.dims > 0 && rope.dims <= x.dim(-1) && rope.dims % 2 == 0,
+// With the defaults filled in, once it fits x.
+static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first) {
+  CHECK(x.size() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x).c_str());
+  CHECK(static_cast<int64_t>(first.size()) == x[0], "rope: %zu first positions for a batch of %ld", first.size(),
+        static_cast<long>(x[0]));
+  if (rope.dims == 0) rope.dims = x[3];
+  CHECK(rope.dims > 0 && rope.dims <= x[3] && rope.dims % 2 == 0,
         "rope: %ld dimensions to rotate in heads of %ld, an even number up to that is needed",
-        static_cast<long>(rope.dims), static_cast<long>(x.dim(-1)));
+        static_cast<long>(rope.dims), static_cast<long>(x[3]));
   CHECK(rope.divisors.empty() || static_cast<int64_t>(rope.divisors.size()) == rope.dims / 2,
         "rope: %zu divisors for %ld pairs", rope.divisors.size(), static_cast<long>(rope.dims / 2));
   // OpenLM's by_head rotation never saw the configured base and scale
   if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;
+  return rope;
+}
+
+RopeAngles rope_angles(const Shape& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts) {
+  if (rope.layout == Rope::Layout::none) return {};
+  const auto [table, turn] = angles<float>(x, checked(rope, x, first), first, cuts, 1, Device::cuda);
+  return {table.cosine, table.sine, turn};
+}
+
+Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first, const Cuts& cuts) {
+  if (given.layout == Rope::Layout::none) return x;
+  const Rope rope = checked(given, x.shape(), first);
   return record(
       "rope", {x}, turned(x.value(), rope, first, cuts, 1),
       [=](const Tensor& dy, Grads& grads) { grads.give(0, turned(dy, rope, first, cuts, -1)); });

@@ -31,8 +31,8 @@ Var Linear::operator()(const Var& x) const {
   return lora_a.defined() ? add(y, linear(scale(linear(x, lora_a), lora_scale), lora_b)) : y;
 }
 
-Var Linear::relu(const Var& x) const {
-  return lora_a.defined() ? supra::relu((*this)(x)) : linear_relu(x, weight, bias);
+Var Linear::relu(const Var& x, Slope slope) const {
+  return lora_a.defined() ? supra::relu((*this)(x)) : linear_relu(x, weight, bias, slope);
 }
 
 void Linear::visit(const std::string& path, const VisitParameters& f) {

@@ -357,12 +357,17 @@ static OpWork linear_attention_work() {
 // q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T. Key and
 // value heads are Gk and Gv where there are 4 query heads. packed: with some cuts.
 static OpCase linear_attention_case(const char* name, bool decay_by_token, int64_t Gk, int64_t Gv,
-                                    int64_t shorter, double norm_eps = 0, bool packed = false) {
+                                    int64_t shorter, double norm_eps = 0, bool packed = false,
+                                    bool features = false) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
-    const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths, norm_eps,
-                                               packed ? some_cuts(lengths) : Cuts());
+    Features before;
+    if (features) before.rope.layout = Rope::Layout::half, before.rope.dims = 2, before.of_relu = true;
+    before.first = {3, 7};
+    const Var q = features ? relu(in[0]) : in[0], k = features ? relu(in[1]) : in[1];
+    const LinearAttention y = linear_attention(q, k, in[2], in[3], 0.4, in[4], lengths, norm_eps,
+                                               packed ? some_cuts(lengths) : Cuts(), before);
     return {y.o, y.state};
   };
   const auto decay = [=](int64_t T, int64_t H) { return decay_by_token ? Shape{2, T, H} : Shape{H}; };
@@ -414,6 +419,7 @@ static void add_attention(std::vector<OpCase>& table) {
   table.push_back(linear_attention_case("linear_attention_gated_normed", true, 2, 1, 0, 1e-5));
   table.push_back(linear_attention_case("linear_attention_packed", false, 4, 2, 0, 0, true));
   table.push_back(linear_attention_case("linear_attention_packed_gated_normed", true, 1, 2, 3, 1e-5, true));
+  table.push_back(linear_attention_case("linear_attention_of_features", true, 2, 4, 1, 0, true, true));
   const Shape q = {2, 512, 12, 64};
   table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
   table.push_back(softmax_attention_case("softmax_attention_window", 67, 2, q, {2, 512, 6, 64}, 3));

@@ -112,7 +112,7 @@ void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const voi
     const auto left = unpack(A, a, batch * a.batch_offset, product.transposed[0], m, k);
     const auto right = unpack(B, b, batch * b.batch_offset, !product.transposed[1], n, k);
     for (uint64_t j = 0; j < n && product.epilogue == CUBLASLT_EPILOGUE_BGRADB; j++)
-      write(product.bias, d.type, j, std::accumulate(&right[j * k], &right[j * k] + k, 0.0f));
+      write(const_cast<void*>(product.bias), d.type, j, std::accumulate(&right[j * k], &right[j * k] + k, 0.0f));
     const int64_t half = in_halves ? k / 2 : 0, M = n, N = m, K = k;
     supra::gemm(false, true, M, N, half, right.data(), K, left.data(), K, false, sums.data(), N);
     supra::gemm(false, true, M, N, K - half, right.data() + half, K, left.data() + half, K, true, sums.data(),

@@ -174,21 +174,18 @@ static double largest_magnitude(const Tensor& t) {
   return largest;
 }
 
-// A gradient that is zero in exact arithmetic (a bias of k that softmax does not see) is rounding noise on both sides.
-// What a gradient is measured against is at least this fraction of the largest gradient of the model.
-static double gradient_floor(const WeightReader& golden) {
-  constexpr double kFraction = 1e-3;
+static double largest_gradient(const WeightReader& golden) {
   double largest = 0;
   for (const TensorInfo& info : golden.tensors()) {
     if (info.name.starts_with("grad.")) largest = std::max(largest, largest_magnitude(golden.get(info.name)));
   }
-  return kFraction * largest;
+  return largest;
 }
 
 std::vector<VerifyRow> verify(const Model& model, const Path& path, const VerifyOptions& options) {
   const auto golden = open_safetensors(path);
   Computed computed(*model.decoder, *golden);
-  const double grad_floor = gradient_floor(*golden);
+  const double grad_floor = options.gradient_floor * largest_gradient(*golden);
   std::vector<VerifyRow> rows;
   for (const TensorInfo& info : golden->tensors()) {
     const std::string& key = info.name;

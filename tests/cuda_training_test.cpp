@@ -80,7 +80,9 @@ class CudaTraining : public Cuda {
     hooks.should_stop = [&] { return steps++ == stop; };
     hooks.on_step = [&](const TrainStep& step) { outcome.losses.push_back(step.loss); };
     train(model, from.decoder.get(), corpus_, o, directory_.path() / folder, hooks);
-    model.decoder->visit([&](const std::string&, Var& parameter) { outcome.weights.push_back(parameter.value().to(Device::cpu)); });
+    model.decoder->visit([&](const std::string&, Var& parameter) {
+      outcome.weights.push_back(parameter.value().to(Device::cpu));
+    });
     return outcome;
   }
   // Three steps on one device, the last on another.
@@ -93,7 +95,8 @@ class CudaTraining : public Cuda {
   }
   static void expect_near(const std::vector<double>& given, const std::vector<double>& truth, double bound) {
     ASSERT_EQ(given.size(), truth.size());
-    for (size_t i = 0; i < truth.size(); i++) EXPECT_NEAR(given[i], truth[i], bound * truth[i]) << "step " << i;
+    for (size_t i = 0; i < truth.size(); i++)
+      EXPECT_NEAR(given[i], truth[i], bound * truth[i]) << "step " << i;
   }
 
   TempDir directory_;
@@ -107,9 +110,11 @@ TEST_F(CudaTraining, resumes_bit_for_bit_and_on_the_other_device) {
   for (RecipeKind kind : {RecipeKind::supra, RecipeKind::transfer, RecipeKind::distill}) {
     SCOPED_TRACE(format("recipe %d", static_cast<int>(kind)));
     const TrainOptions o = options(kind);
-    const Outcome truth = run(o, kCpu, "cpu"), straight = run(o, kGpuBf16, "gpu"), again = broken(o, kGpuBf16, kGpuBf16);
+    const Outcome truth = run(o, kCpu, "cpu"), straight = run(o, kGpuBf16, "gpu"),
+                  again = broken(o, kGpuBf16, kGpuBf16);
     EXPECT_EQ(straight.losses, again.losses);
-    for (size_t i = 0; i < straight.weights.size(); i++) EXPECT_TRUE(same_bits(straight.weights[i], again.weights[i])) << i;
+    for (size_t i = 0; i < straight.weights.size(); i++)
+      EXPECT_TRUE(same_bits(straight.weights[i], again.weights[i])) << i;
     expect_near(straight.losses, truth.losses, 0.1);
     expect_near(broken(o, kCpu, kGpu).losses, truth.losses, 5e-3);
     expect_near(broken(o, kGpu, kCpu).losses, truth.losses, 5e-3);
@@ -122,7 +127,8 @@ TEST_F(CudaTraining, trains_low_rank_factors) {
   const Outcome truth = run(o, kCpu, "cpu", -1, 2), got = run(o, kGpu, "gpu", -1, 2);
   expect_near(got.losses, truth.losses, 1e-3);
   ASSERT_EQ(got.weights.size(), truth.weights.size());
-  for (size_t i = 0; i < truth.weights.size(); i++) EXPECT_LE(difference(got.weights[i], truth.weights[i]).normalised, 1e-2) << i;
+  for (size_t i = 0; i < truth.weights.size(); i++)
+    EXPECT_LE(difference(got.weights[i], truth.weights[i]).normalised, 1e-2) << i;
 }
 
 TEST_F(CudaTraining, calibrates) {
@@ -155,7 +161,8 @@ TEST_F(CudaTraining, shares_a_teachers_cache_with_the_cpu) {
   const auto loss_of = [&](Place place) {
     const Model model = student(place), from = teacher(place);
     RecipeOptions recipe;
-    recipe.cache = std::make_shared<TeacherCache>(directory_.path() / "cache", *from.decoder, corpus_, 8, 16, 7, o.packing);
+    recipe.cache = std::make_shared<TeacherCache>(directory_.path() / "cache", *from.decoder, corpus_, 8, 16,
+                                                  7, o.packing);
     Memory memory;
     return distill_stage(*model.decoder, *from.decoder, recipe).learn(batch, 1, memory).item();
   };
@@ -170,9 +177,12 @@ TEST_F(CudaTraining, is_evaluated) {
   const std::vector<RecallText> texts = {{{1, 2, 3, 4, 5}, {{2, 4, 1}}}};
   for (Place place : {kCpu, kGpu, kGpuBf16}) {
     const Model truth = student(kCpu), model = student(place);
-    const double bound = place.activations == Dtype::f32 ? 1e-4 : 0.02, nll = evaluate(*truth.decoder, sequences).nll;
-    for (bool recurrent : {false, true}) EXPECT_NEAR(evaluate(*model.decoder, sequences, recurrent).nll, nll, bound * nll);
-    const auto scores = score_requests(*model.decoder, items), expected = score_requests(*truth.decoder, items);
+    const double bound = place.activations == Dtype::f32 ? 1e-4 : 0.02,
+                 nll = evaluate(*truth.decoder, sequences).nll;
+    for (bool recurrent : {false, true})
+      EXPECT_NEAR(evaluate(*model.decoder, sequences, recurrent).nll, nll, bound * nll);
+    const auto scores = score_requests(*model.decoder, items),
+               expected = score_requests(*truth.decoder, items);
     for (size_t i = 0; i < items.size(); i++) {
       for (size_t j = 0; j < items[i].size(); j++)
         EXPECT_NEAR(scores[i][j].loglik, expected[i][j].loglik, -bound * expected[i][j].loglik);
@@ -197,8 +207,10 @@ TEST_F(CudaTraining, takes_the_memory_that_was_planned) {
       const MemoryPlan plan = plan_memory(*model.decoder, from.decoder.get(), o);
       reset_peak(Device::cuda);
       train(model, from.decoder.get(), corpus_, o, directory_.path() / "run");
-      const double taken = static_cast<double>(memory_stats(Device::cuda).peak - others) + static_cast<double>(plan.weights);
-      EXPECT_NEAR(static_cast<double>(plan.peak()) / taken, 1, 0.1) << "recipe " << static_cast<int>(kind) << ", recompute " << recompute;
+      const double taken =
+          static_cast<double>(memory_stats(Device::cuda).peak - others) + static_cast<double>(plan.weights);
+      EXPECT_NEAR(static_cast<double>(plan.peak()) / taken, 1, 0.1)
+          << "recipe " << static_cast<int>(kind) << ", recompute " << recompute;
     }
   }
 }

@@ -5,8 +5,8 @@
 
 namespace supra {
 
-// The flags of every command that runs a model: where it computes. Call check() after args.parse(), before anything is
-// loaded.
+// The flags of every command that runs a model: where it computes. Call check() after args.parse(), before
+// anything is loaded.
 struct DeviceFlags {
   Device device = Device::cpu;
   Dtype activations = Dtype::bf16;
@@ -15,12 +15,13 @@ struct DeviceFlags {
     args.choice(&device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
                 "where it computes; cuda: an NVIDIA GPU");
     given = &args.choice(&activations, "--activations", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
-                                     "on the GPU; the CPU computes in f32");
+                         "on the GPU; the CPU computes in f32");
   }
   void check(const Args& args) {
     if (device == Device::cuda) {
       const std::string reason = cuda::why_not();
-      CHECK(reason.empty(), "no GPU can be used: %s; supra doctor says what there is, --device cpu does without",
+      CHECK(reason.empty(),
+            "no GPU can be used: %s; supra doctor says what there is, --device cpu does without",
             reason.c_str());
       return;
     }

@@ -59,7 +59,7 @@ struct cublasLtMatmulDescOpaque_t {
   cudaDataType_t scale;
   int32_t transposed[2];  // A, B
   uint32_t epilogue;
-  const void* bias;
+  void* bias;
 };
 struct cublasLtMatmulPreferenceOpaque_t {
   uint64_t workspace;

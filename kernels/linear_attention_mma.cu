@@ -102,7 +102,7 @@ __device__ static void write_rows(Tile<kColumns> from, const Head<Bf16>& head, c
     float x[8], y[8];
     const Bf16* const row = sweep.factor.at(token, head.h);
     load(x, row + at.first), load(y, row + at.second);
-    for (int e = 0; e < 8; e++) a[e] = x[e] == 0 ? 0 : a[e], b[e] = y[e] == 0 ? 0 : b[e];
+    for (int e = 0; e < 8; e++) a[e] *= x[e] > 0 ? 1 : 0, b[e] *= y[e] > 0 ? 1 : 0;
   }
   Bf16* const to = sweep.o.at(token, head.h);
   store(to + at.first, a), store(to + at.second, b);

@@ -127,7 +127,7 @@ TEST_F(Cuda, linear_attention_with_rope_and_relu_inside) {
   using enum Rope::Layout;
   const Rope part = {.layout = half, .base = 500, .scale = 2, .dims = 32, .divisors = {}, .magnitude = 1.1};
   const Linear plain = {.B = 1, .T = 70, .K = 64, .V = 64, .norm_eps = 1e-5, .features = before({.layout = half}, {5}, true)};
-  const Linear wide = {.T = 65, .Gk = 1, .Gv = 1, .K = 128, .V = 64, .lengths = {65, 9}, .features = before(part, {3, 90}, true)};
+  const Linear wide = {.T = 65, .Gk = 1, .Gv = 1, .K = 128, .V = 64, .features = before(part, {3, 90}, true)};
   const Linear gated = {.B = 1, .T = 66, .K = 64, .V = 128, .decay_by_token = true, .cuts = {{5, 64}},
                         .features = before({.layout = interleaved, .dims = 48}, {0}, false)};
   const Linear gated_half = {.B = 1, .T = 40, .K = 64, .V = 64, .decay_by_token = true, .features = before(part, {0}, true)};
@@ -146,7 +146,10 @@ TEST_F(Cuda, linear_attention_with_rope_and_relu_inside) {
       EXPECT_TRUE(added_up || same_bits(inside[i], apart[i])) << c.name() << ", " << kNames[i];
     }
   }
-  check<float>(wide);
+  Linear ragged = wide;
+  ragged.lengths = {65, 9};
+  check<Bf16>(ragged);
+  check<float>(ragged);
 }
 
 // Few heads and many steps: more blocks than heads work, each on its part of the steps.

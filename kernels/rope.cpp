@@ -146,7 +146,7 @@ static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_
       "rope", x,
       [&]<class T>(T) {
         const auto [table, turn] = angles<T>(x.shape(), rope, first, cuts, direction, Device::cpu);
-        cpu::rope(y.data<T>(), x.data<T>(), table.cosine.data<T>(), table.sine.data<T>(), turn);
+        cpu::rope(y.data<T>(), x.data<T>(), table.cosine.template data<T>(), table.sine.template data<T>(), turn);
       },
       [&]<class T>(T) {
         constexpr Device gpu = Device::cuda;

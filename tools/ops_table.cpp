@@ -382,7 +382,7 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
           // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger; where a
           // document begins, o = q.k v alone is normalised, however little is left of q.k
           decay_by_token && !(packed && norm_eps > 0) ? 1.0 : 16.0,
-          norm_eps > 0 ? 2.0 : 1.0};
+          norm_eps > 0 || features ? 2.0 : 1.0};
 }
 
 static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,

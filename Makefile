@@ -1,7 +1,8 @@
 # supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists what can be made.
 #
 # Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
-# make cuda builds in a directory of its own; make CONFIG=cuda test runs the tests of it, on the GPU.
+# make cuda builds in a directory of its own, GPU=90 for cards of compute capability 9.0 alone; make CONFIG=cuda test
+# runs the tests of it, on the GPU.
 
 BUILD    ?= build
 CONFIG   ?= release
@@ -15,8 +16,8 @@ ARCH     := $(firstword $(subst -, ,$(shell $(CXX) -dumpmachine)))
 WERROR   ?= -Werror
 quiet    := $(if $(V),,@)
 
-# As many jobs as there are cores, unless -j says otherwise.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+# As many jobs as there are cores, unless -j or the make above says otherwise.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
   MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 
@@ -68,9 +69,10 @@ ifeq ($(CONFIG),cuda)
   CUDA_LIB  := $(abspath $(dir $(NVCC))../lib64)
   LDFLAGS   += -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB)
   LDLIBS    += -lcudart_static -lrt -lcublasLt
+  GENCODE   := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
   NVCCFLAGS := -std=c++20 -O3 -I. -MMD -MP -DSUPRA_CUDA --expt-relaxed-constexpr -ccbin $(CXX) \
-               -Xcompiler -Wall,-Wextra,-pthread $(if $(WERROR),-Werror all-warnings) \
-               -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
+               -Xcompiler -Wall,-Wextra,-pthread $(if $(WERROR),-Werror all-warnings) --no-compress \
+               $(if $(GPU),-arch=sm_$(GPU),$(GENCODE))
   CUDA_OBJECTS     := $(CU:%=$(OBJ)/%.o)
 else
   EMULATOR_OBJECTS := $(CU:%=$(OBJ)/%.o) $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard $(EMULATOR)/*.cpp))
@@ -140,9 +142,10 @@ endef
 $(foreach level,$(LEVELS),$(eval $(call simd_rule,$(level))))
 
 # Holds the flags of the last build and changes only when they do, so that other flags rebuild without a clean.
+FLAGS = $(strip $(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(NVCCFLAGS))
 $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
 
 # The library for hosts, build/embed/lib: inference alone, as one object in which supra.h's functions are all that can
 # be seen. It holds what it needs of the C++ library, whose memory then comes from the engine's too: a host needs none,
@@ -244,15 +247,16 @@ cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cud
 
 cuda-report: ## registers, spilled bytes and shared memory of every kernel for GPUs; fails when one spills
 	@$(MAKE) --no-print-directory CONFIG=cuda $(CU:%=$(BUILD)/cuda/objects/%.o)
-	@cat $(CU:%=$(BUILD)/cuda/objects/%.log) | c++filt -p | awk -f tools/cuda_report.awk
+	@! grep -Hn '<<<' $(CU) $(wildcard tensor/*.cuh kernels/*.cuh) || { echo 'kernels are launched by launch()'; exit 1; }
+	@{ cat $(CU:%=$(BUILD)/cuda/objects/%.log); \
+	   grep -haoE '\.entry \w+|\.maxntid [0-9, ]+|\b(atom|red)\.[a-z0-9.:]*\.(f16|bf16|f32|f64)[a-z0-9]*' \
+	     $(CU:%=$(BUILD)/cuda/objects/%.o); } | c++filt -p | awk -f tools/cuda_report.awk
 
-emu: ## the kernels for GPUs on the emulator, tests and all (EMU_ASAN=1: under the address sanitizer)
-	@$(MAKE) --no-print-directory $(if $(EMU_ASAN),CONFIG=asan) test FILTER='$(or $(FILTER),Cuda*)'
+emu: ## the kernels for GPUs on the emulator, tests and all (CONFIG=asan, CONFIG=ubsan: under a sanitizer)
+	@$(MAKE) --no-print-directory test FILTER='$(or $(FILTER),Cuda*)'
 
 gpu-check: ## for who has a GPU: build for it, test on it, measure it, in ten minutes; one table last
-	@[ -e /dev/nvidiactl ] || { echo "gpu-check: there is no NVIDIA GPU here (no /dev/nvidiactl)"; exit 1; }
-	@$(MAKE) --no-print-directory CONFIG=cuda all $(BUILD)/cuda/run_tests
-	@tools/gpu_check.sh $(BUILD)/cuda
+	+@MAKE='$(MAKE)' BUILD='$(BUILD)' tools/gpu_check.sh
 
 demo: all ## the main job on what the repository ships, in under three minutes on two cores
 	$(quiet)$(OUT)/supra demo

@@ -13,7 +13,17 @@
 
 namespace supra {
 struct AdamwFactors;
-struct RopeTurn;
+struct SamplerOptions;
+
+// How rope finds the angles of x (N,H,K): row n takes those of row n % period of the table, which is `width`
+// wide, head h those h * head_step on. A pair (half) has one angle, an element (interleaved) a copy of its
+// own.
+struct RopeTurn {
+  int64_t N, H, K, dims;
+  bool interleaved;
+  int64_t period, width, head_step;
+  int direction;  // 1: forward, -1: backward
+};
 }  // namespace supra
 
 namespace supra::cuda {
@@ -105,19 +115,26 @@ SUPRA_CU void adamw(float* w, float* m, float* v, const float* g, int64_t n, con
 template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
 
-// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N) + bias (N), or += without a bias; row-major, as gemm.h has it.
-// `batch` such products have their matrices *_step elements apart and no bias. The first product of a stream takes
-// 32 MB for all that follow, so it must not be captured into a graph.
+// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N), or +=; row-major, as gemm.h has it. `batch` such products have
+// their matrices *_step elements apart. The first product of a stream takes 32 MB for all that follow, a graph with
+// products has 32 MB of its own.
 struct Product {
   bool ta = false, tb = false;
   int64_t M, N, K, lda, ldb, ldc;
   int64_t batch = 1, a_step = 0, b_step = 0, c_step = 0;
   auto operator<=>(const Product&) const = default;
 };
+// What one product, not a batch, does on its way out: C = max(0, C + bias (N)); sums (M) = those of op(A)'s rows.
+template <class Out>
+struct Epilogue {
+  const Out* bias = nullptr;
+  bool relu = false;
+  float* sums = nullptr;  // where Out is float, without the others
+};
 // T, Out: both float, both Bf16, or Bf16 and float. Sums are f32, and float is float throughout, without TF32.
 template <class T, class Out>
 SUPRA_CU void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c,
-                   const Out* bias = nullptr);
+                   const Epilogue<Out>& after = {});
 // From now on products that come for the first time try several algorithms and take the fastest. Off at first,
 // unless SUPRA_GEMM=timed: two runs may choose differently, and differ in their last bits.
 SUPRA_CU void time_products(bool on);
@@ -167,6 +184,11 @@ struct LinearAttentionInputs {
   const LinearAttentionDocument* documents;  // null: every row is one
   int64_t document_count;                    // B where documents is null
   LinearAttentionSizes n;
+  // q and k are turned as they are read, their gradients back as they are written; null: not at all. And with
+  // of_relu gradients are 0 where q or k is. Both only where linear_attention_fuses().
+  const float *cosine = nullptr, *sine = nullptr;
+  RopeTurn turn = {};
+  bool of_relu = false;
 };
 template <class T>
 struct LinearAttentionGrads {
@@ -175,6 +197,8 @@ struct LinearAttentionGrads {
   float* dlog_decay;  // (H) or (B,T,H), or null
 };
 
+// Whether the inputs fit tensor cores, whose kernels can turn q and k and mind their relu.
+SUPRA_CU bool linear_attention_fuses(const LinearAttentionInputs<Bf16>& in);
 // o (B,T,H,V): =, with rstd (B,T,H) normalised head by head.   last_state (B,H,K,V): =, not in.state.
 // K <= 512. Bf16 with K and V of 64 or 128 takes the tensor cores: q, k, v, S enter
 // the products as bf16, sums and S itself are f32.
@@ -197,6 +221,13 @@ constexpr int64_t kGemvRows = 8;  // N at most
 template <class T>
 SUPRA_CU void gemv(T* y, const T* x, const void* w, Dtype dtype, const float* bias, int64_t N, int64_t O,
                    int64_t C);
+
+// ---- sampling.cu.  chosen (N) of logits (N,O), whose rows are `stride` apart; -1 - i where logit i is NaN. scratch (N,O)
+// draws (N): a number below 2^32 each. recent[begins[n]], ..., recent[begins[n + 1] - 1]: ids of row n to be penalised,
+// each once.   O <= 2^23
+template <class T>
+SUPRA_CU void sample(int32_t* chosen, float* scratch, const T* logits, const uint32_t* draws, const int32_t* begins,
+                     const int32_t* recent, int64_t N, int64_t O, int64_t stride, const SamplerOptions& options);
 
 // ---- softmax_attention.cu, softmax_attention_mma.cu
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H): formulas and backward in

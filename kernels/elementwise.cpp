@@ -4,11 +4,12 @@
 #include "kernels/activation.h"
 #include "kernels/cuda.h"
 #include "kernels/dispatch.h"
+#include "kernels/multiply.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
-// Operations on each element for itself. Saved for backward: the inputs.   all gradients: =
+// Operations on each element for itself. Saved for backward: the inputs, of relu the output.   all gradients: =
 //   add    y = a + b        da = db = dy, the same tensor
 //   mul    y = a b          da = dy b,  db = dy a
 //   scale  y = factor x     dx = factor dy
@@ -153,11 +154,9 @@ Var scale(const Var& x, double factor) {
                 [factor](const Tensor& dy, Grads& grads) { grads.give(0, multiple(dy, factor)); });
 }
 
-static Var activation(const char* op, const Var& x, Activation f) {
-  const Tensor y = elementwise(
-      op, x.value(), [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::activation_fwd(y, x, n, f); },
-      [=]<class T>(T* y, const T* x, int64_t n) { cuda::activation_fwd(y, x, n, f); });
-  return record(op, {x}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
+// Backward: dx = dy f'(x)
+static Backward slope(const char* op, const Tensor& x, Activation f) {
+  return [=](const Tensor& dy, Grads& grads) {
     grads.give(0, elementwise(
                       op, x,
                       [&]<class T>(T* dx, const T* x, int64_t at, int64_t n) {
@@ -166,7 +165,30 @@ static Var activation(const char* op, const Var& x, Activation f) {
                       [&]<class T>(T* dx, const T* x, int64_t n) {
                         cuda::activation_bwd(dx, dy.data<T>(kGpu), x, n, f);
                       }));
-  });
+  };
+}
+
+static Var activation(const char* op, const Var& x, Activation f) {
+  const Tensor y = elementwise(
+      op, x.value(), [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::activation_fwd(y, x, n, f); },
+      [=]<class T>(T* y, const T* x, int64_t n) { cuda::activation_fwd(y, x, n, f); });
+  // relu's slope can be told from y, which is kept anyway by who reads it
+  return record(op, {x}, y, slope(op, f == Activation::relu ? y : x.value(), f));
+}
+
+Var relu_slope(const Var& y) {
+  return record("relu_slope", {y}, y.value(), slope("relu_slope", y.value(), Activation::relu));
+}
+
+void rectify(const char* op, const Tensor& y) {
+  by_device(
+      op, y,
+      [&]<class T>(T) {
+        parallel_for(y.numel(), row_grain(1), [&](int64_t begin, int64_t end) {
+          cpu::activation_fwd(y.data<T>() + begin, y.data<T>() + begin, end - begin, Activation::relu);
+        });
+      },
+      [&]<class T>(T) { cuda::activation_fwd(y.data<T>(kGpu), y.data<T>(kGpu), y.numel(), Activation::relu); });
 }
 
 Var relu(const Var& x) { return activation("relu", x, Activation::relu); }

@@ -52,29 +52,30 @@ cublasLtHandle_t library() {
 
 std::mutex mutex;  // of what follows and of plans
 
-// Products in two streams may run at once, so each stream has its own.
-void* workspace() {
+// Products in two streams may run at once, so each stream has its own, and so has each graph.
+std::shared_ptr<void> workspace() {
   static auto& of_stream = *new std::map<Stream::Handle, std::shared_ptr<void>>;
-  std::shared_ptr<void>& memory = of_stream[current_stream()];
+  std::shared_ptr<void> of_graph, &memory = recording() ? of_graph : of_stream[current_stream()];
   if (!memory) memory = allocate(kWorkspace);
   CHECK(memory, "out of GPU memory: %zu MB for matrix products (use a smaller batch or a shorter sequence)",
         kWorkspace >> 20);
-  return memory.get();
+  return memory;
 }
 
 // All that cuBLASLt's choice may depend on.
 struct Question {
   Product product;
   cudaDataType_t in, out;
+  uint32_t epilogue;
   bool accumulate, timed;
-  std::array<uint32_t, 4> alignment;  // bytes, of a, b, c and the bias; 0: no bias
+  std::array<uint32_t, 4> alignment;  // bytes, of a, b, c and what the epilogue reads or writes
   auto operator<=>(const Question&) const = default;
 };
 
 struct Operands {
   const void *a, *b;
   void* c;
-  const void* bias;
+  const void* vector;  // of the epilogue, or null
 };
 
 void set(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t what, auto value) {
@@ -91,6 +92,7 @@ struct Plan {
   cublasLtMatmulDescOpaque_t product;
   cublasLtMatrixLayoutOpaque_t a, b, c;
   cublasLtMatmulAlgo_t algorithm;
+  uint32_t epilogue;
 };
 
 cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld,
@@ -102,19 +104,18 @@ cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t c
   return made;
 }
 
-Plan describe(const Question& q, const Operands& at) {
+Plan describe(const Question& q, uint32_t epilogue, const Operands& at) {
   const Product& p = q.product;
   Plan plan;
+  plan.epilogue = epilogue;
   check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product");
   const auto operation = [](bool transposed) {
     return static_cast<int32_t>(transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   };
   set(&plan.product, CUBLASLT_MATMUL_DESC_TRANSA, operation(p.tb));
   set(&plan.product, CUBLASLT_MATMUL_DESC_TRANSB, operation(p.ta));
-  if (at.bias) {
-    set(&plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t{CUBLASLT_EPILOGUE_BIAS});
-    set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.bias);
-  }
+  set(&plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+  set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.vector);
   plan.a = p.ta ? layout(q.in, p.K, p.M, p.lda, p, p.a_step) : layout(q.in, p.M, p.K, p.lda, p, p.a_step);
   plan.b = p.tb ? layout(q.in, p.N, p.K, p.ldb, p, p.b_step) : layout(q.in, p.K, p.N, p.ldb, p, p.b_step);
   plan.c = layout(q.out, p.M, p.N, p.ldc, p, p.c_step);
@@ -124,7 +125,7 @@ Plan describe(const Question& q, const Operands& at) {
 cublasStatus_t run(Plan& plan, bool accumulate, const Operands& at) {
   const float one = 1, beta = accumulate ? 1 : 0;
   return cublasLtMatmul(library(), &plan.product, &one, at.b, &plan.b, at.a, &plan.a, &beta, at.c, &plan.c,
-                        at.c, &plan.c, &plan.algorithm, workspace(), kWorkspace, current_stream());
+                        at.c, &plan.c, &plan.algorithm, workspace().get(), kWorkspace, current_stream());
 }
 
 // Seconds of a few runs, infinite where it does not run.
@@ -156,7 +157,8 @@ cublasLtMatmulAlgo_t fastest(std::span<const cublasLtMatmulHeuristicResult_t> ca
   return candidates[best].algo;
 }
 
-cublasLtMatmulAlgo_t choose(Plan& plan, const Question& q, const Operands& at) {
+// False where cuBLASLt knows none.
+bool choose_algorithm(Plan& plan, const Question& q, const Operands& at) {
   cublasLtMatmulPreferenceOpaque_t preference;
   check(cublasLtMatmulPreferenceInit(&preference), "a preference");
   set(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
@@ -172,12 +174,21 @@ cublasLtMatmulAlgo_t choose(Plan& plan, const Question& q, const Operands& at) {
   const cublasStatus_t status =
       cublasLtMatmulAlgoGetHeuristic(library(), &plan.product, &plan.b, &plan.a, &plan.c, &plan.c,
                                      &preference, q.timed ? kCandidates : 1, found.data(), &count);
-  CHECK(status == CUBLAS_STATUS_SUCCESS && count > 0,
-        "cuBLASLt knows no way to multiply (%ld,%ld) by (%ld,%ld), %ld times, with rows %ld, %ld and %ld "
-        "apart: %s",
-        long(q.product.M), long(q.product.K), long(q.product.K), long(q.product.N), long(q.product.batch),
-        long(q.product.lda), long(q.product.ldb), long(q.product.ldc), cublasLtGetStatusString(status));
-  return q.timed ? fastest({found.data(), static_cast<size_t>(count)}, plan, q, at) : found[0].algo;
+  if (status != CUBLAS_STATUS_SUCCESS || count == 0) return false;
+  plan.algorithm = q.timed ? fastest({found.data(), static_cast<size_t>(count)}, plan, q, at) : found[0].algo;
+  return true;
+}
+
+// An epilogue that cuBLASLt does not know for the product is left to kernels of our own.
+Plan plan_for(const Question& q, const Operands& at) {
+  const uint32_t least = q.epilogue & CUBLASLT_EPILOGUE_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  for (uint32_t epilogue : {q.epilogue, least}) {
+    Plan plan = describe(q, epilogue, at);
+    if (choose_algorithm(plan, q, at)) return plan;
+  }
+  const Product& p = q.product;
+  fail("cuBLASLt knows no way to multiply (%ld,%ld) by (%ld,%ld), %ld times, with rows %ld, %ld and %ld apart",
+       long(p.M), long(p.K), long(p.K), long(p.N), long(p.batch), long(p.lda), long(p.ldb), long(p.ldc));
 }
 
 template <class T>
@@ -204,33 +215,43 @@ void clear(const Product& p, Out* c) {
 void time_products(bool on) { timed() = on; }
 
 template <class T, class Out>
-void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, const Out* bias) {
+void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, const Epilogue<Out>& after) {
+  const auto& [bias, relu, sums] = after;
   if (p.batch == 0 || p.M == 0 || p.N == 0) return;
-  CHECK(!bias || (p.K > 0 && p.batch == 1), "gemm: a bias of a sum of nothing, or of a batch");
+  CHECK(!(bias || relu || sums) || p.batch == 1, "gemm: an epilogue of a batch");
+  CHECK(!(bias || relu) || p.K > 0, "gemm: a bias or a relu of a sum of nothing");
+  CHECK(!sums || (type_of<Out>() == CUDA_R_32F && !bias && !relu), "gemm: row sums beside a bias or in bf16");
+  if (sums && p.K == 0) fill_bytes(sums, 0, p.M * sizeof(float));
   if (p.K == 0) return accumulate ? void() : clear(p, c);
+  uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  if (bias || relu) epilogue = (bias ? CUBLASLT_EPILOGUE_BIAS : 0) | (relu ? CUBLASLT_EPILOGUE_RELU : 0);
+  // our a is the library's b
+  if (sums) epilogue = CUBLASLT_EPILOGUE_BGRADB;
+  const void* const vector = sums ? static_cast<const void*>(sums) : bias;
   const Question question = {p,
                              type_of<T>(),
                              type_of<Out>(),
+                             epilogue,
                              accumulate,
                              timed(),
                              {alignment(a, p.a_step), alignment(b, p.b_step), alignment(c, p.c_step),
-                              bias ? alignment(bias, 0) : 0}};
-  const Operands at = {a, b, c, bias};
+                              alignment(static_cast<const char*>(vector), 0)}};
+  const Operands at = {a, b, c, vector};
   const std::lock_guard lock(mutex);
   static auto& plans = *new std::map<Question, Plan>;
   auto found = plans.find(question);
-  if (found == plans.end()) {
-    Plan plan = describe(question, at);
-    plan.algorithm = choose(plan, question, at);
-    found = plans.emplace(question, plan).first;
-  }
+  if (found == plans.end()) found = plans.emplace(question, plan_for(question, at)).first;
   Plan& plan = found->second;
-  if (bias) set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias));
+  set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
   check(run(plan, accumulate, at), "a product");
+  if (plan.epilogue == epilogue) return;
+  if (relu) return activation_fwd(c, c, p.M * p.N, Activation::relu);
+  fill_bytes(sums, 0, p.M * sizeof(float));
+  add_rows(sums, a, p.K, p.M);
 }
 
-template void gemm(const Product&, const float*, const float*, bool, float*, const float*);
-template void gemm(const Product&, const Bf16*, const Bf16*, bool, Bf16*, const Bf16*);
-template void gemm(const Product&, const Bf16*, const Bf16*, bool, float*, const float*);
+template void gemm(const Product&, const float*, const float*, bool, float*, const Epilogue<float>&);
+template void gemm(const Product&, const Bf16*, const Bf16*, bool, Bf16*, const Epilogue<Bf16>&);
+template void gemm(const Product&, const Bf16*, const Bf16*, bool, float*, const Epilogue<float>&);
 
 }  // namespace supra::cuda

@@ -8,6 +8,7 @@
 #include "kernels/cuda.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
+#include "kernels/rope.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
@@ -282,7 +283,8 @@ Tensor documents_on_gpu(const Sizes& n) {
 template <class T>
 cuda::LinearAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& k, const Tensor& v,
                                              const Tensor& log_decay, const Tensor& state,
-                                             const Tensor& documents, const Sizes& n) {
+                                             const Tensor& documents, const Sizes& n,
+                                             const RopeAngles& angles = {}, bool of_relu = false) {
   return {q.data<T>(gpu),
           k.data<T>(gpu),
           v.data<T>(gpu),
@@ -291,24 +293,39 @@ cuda::LinearAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& k, c
           documents.defined() ? static_cast<cuda::LinearAttentionDocument*>(documents.raw(gpu)) : nullptr,
           documents.defined() ? documents.dim(0) : n.B,
           {n.B, n.T, n.H, n.Gk, n.Gv, n.K, n.V, n.H * n.K, n.Gk * n.K, n.Gv * n.V, n.decay_by_token,
-           static_cast<float>(n.scale)}};
+           static_cast<float>(n.scale)},
+          data_or_null<float>(angles.cosine, gpu),
+          data_or_null<float>(angles.sine, gpu),
+          angles.turn,
+          of_relu};
 }
 
 }  // namespace
 
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state, const std::vector<int64_t>& lengths, double norm_eps,
-                                 const Cuts& cuts) {
+                                 const Cuts& cuts, const Features& features) {
   const Dtype dtype = q.dtype(), wide = sum_dtype(dtype);
   const Device device = q.value().device();
+  const Sizes n = check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(),
+                        state.defined() ? state.value() : Tensor(), scale, lengths, cuts);
+  const bool turns = features.rope.layout != Rope::Layout::none, on_gpu = device == gpu && dtype == Dtype::bf16;
+  const RopeAngles angles =
+      on_gpu ? rope_angles(q.shape(), features.rope, features.first, cuts) : RopeAngles();
+  if ((turns || features.of_relu) &&
+      !(on_gpu && cuda::linear_attention_fuses(
+                      inputs_on_gpu<Bf16>(q.value(), k.value(), v.value(), log_decay.value(), {}, {}, n, angles)))) {
+    const auto feature = [&](const Var& x) {
+      return rope(features.of_relu ? relu_slope(x) : x, features.rope, features.first, cuts);
+    };
+    return linear_attention(feature(q), feature(k), v, log_decay, scale, state, lengths, norm_eps, cuts);
+  }
   if (norm_eps > 0 && dtype == Dtype::f64) {
     const LinearAttention plain = linear_attention(q, k, v, log_decay, scale, state, lengths, 0, cuts);
     const Shape rows = {-1, q.dim(2) * v.dim(3)};
     return {reshape(groupnorm(reshape(plain.o, rows), q.dim(2), norm_eps), plain.o.shape()), plain.state};
   }
   const Tensor first = state.defined() ? state.value() : Tensor();
-  const Sizes n = check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), first, scale,
-                        lengths, cuts);
   // the fast code writes every step there is, the GPU's those beyond a row's length, too; the reference adds
   const bool zeros = dtype == Dtype::f64 ||
                      (device == Device::cpu && std::any_of(n.lengths.begin(), n.lengths.end(),
@@ -333,11 +350,11 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
       [&]<class T>(T) {
         cuda::linear_attention_fwd(
             o.data<T>(gpu), data_or_null<float>(rstd, gpu), last.data<float>(gpu),
-            inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, n),
+            inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, n, angles),
             norm_eps);
       });
 
-  auto backward = [=, q = q.value(), k = k.value(), v = v.value(), log_decay = log_decay.value()](
+  auto backward = [=, of_relu = features.of_relu, q = q.value(), k = k.value(), v = v.value(), log_decay = log_decay.value()](
                       std::span<const Tensor> dy, Grads& grads) {
     const Tensor d_o = dy[0].defined() ? dy[0] : Tensor::zeros({n.B, n.T, n.H, n.V}, dtype, device);
     const Tensor dq = blank(q.shape()), dk = blank(k.shape()), dv = blank(v.shape());
@@ -360,7 +377,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
                                       data_or_null<float>(dstate, gpu), data_or_null<float>(ddecay, gpu)},
                                      d_o.data<T>(gpu), data_or_null<float>(dy[1], gpu), o.data<T>(gpu),
                                      data_or_null<float>(rstd, gpu), last.data<float>(gpu),
-                                     inputs_on_gpu<T>(q, k, v, log_decay, first, documents, n));
+                                     inputs_on_gpu<T>(q, k, v, log_decay, first, documents, n, angles, of_relu));
         });
     grads.give(0, dq);
     grads.give(1, dk);

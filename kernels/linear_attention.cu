@@ -148,6 +148,11 @@ __global__ static void __launch_bounds__(kWarps * 32)
 template <class T>
 static void sweep_any(const Sweeps<T>& sweeps) {
   const int64_t K = sweeps.each[0].K, V = sweeps.each[0].V;
+  for (int i = 0; i < sweeps.count; i++) {
+    const Sweep<T>& s = sweeps.each[i];
+    CHECK(!s.q.turned && !s.v.turned && !s.masked,
+          "linear_attention: rope and relu within the kernel, for a gradient that is not aligned to 16 bytes");
+  }
   CHECK(K <= kLargestK, "linear_attention: heads %ld wide, the GPU's kernel takes up to %ld",
         static_cast<long>(K), static_cast<long>(kLargestK));
   launch<linear_attention_kernel<T>>(

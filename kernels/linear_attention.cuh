@@ -26,6 +26,7 @@ struct Operand {
   int64_t step;     // elements from one token to the next
   int64_t width;    // of a head
   int64_t sharing;  // query heads that share one of its heads
+  bool turned = false;  // by RoPE: as it is read; back, as it is written
 
   __device__ T* at(int64_t token, int64_t h) const { return data + token * step + h / sharing * width; }
 };
@@ -50,6 +51,7 @@ struct Sweep {
   // block that makes columns of o; null: none.
   Operand<const T> factor = {};
   float* dots = nullptr;
+  bool masked = false;  // o is 0 where factor is. On tensor cores only, as what is turned.
 };
 
 template <class T>
@@ -59,6 +61,8 @@ struct Sweeps {
   bool decay_by_token;
   const LinearAttentionDocument* documents;
   int64_t document_count;
+  const float *cosine, *sine;
+  RopeTurn turn;
   int count = 0;
   Sweep<T> each[3] = {};
   // Long documents are cut into segments of whole chunks where there are few heads: more blocks can work.
@@ -76,7 +80,10 @@ struct Sweeps {
         log_decay(in.log_decay),
         decay_by_token(in.n.decay_by_token),
         documents(in.documents),
-        document_count(in.document_count) {}
+        document_count(in.document_count),
+        cosine(in.cosine),
+        sine(in.sine),
+        turn(in.turn) {}
   void add(const Sweep<T>& sweep) { each[count++] = sweep; }
   // Heads of documents, of all sweeps.
   __host__ __device__ int64_t heads_to_do() const { return document_count * heads * count; }
@@ -133,6 +140,11 @@ struct Head {
   }
 
   __device__ int64_t token(int64_t t) const { return document.row * all.steps + t; }
+  // Where the table has the angles of step t.
+  __device__ int64_t angles(int64_t t) const {
+    const int64_t row = all.turn.period == 1 ? 0 : all.turn.period == all.steps ? t : token(t);
+    return row * all.turn.width + h * all.turn.head_step;
+  }
   // The log of what S is multiplied with at step t. e^-200 is zero already, and sums of what is far below
   // would lose the digits of the rest.
   __device__ float log_decay_at(int64_t t) const {
@@ -201,19 +213,19 @@ void sweep_mma(const Sweeps<Bf16>& sweeps);
 // The operands of the forward, and one of a tensor (B,T,H,width).
 template <class T>
 __host__ __device__ Operand<const T> q_of(const LinearAttentionInputs<T>& in) {
-  return {in.q, in.n.q_step, in.n.K, 1};
+  return {in.q, in.n.q_step, in.n.K, 1, in.cosine != nullptr};
 }
 template <class T>
 __host__ __device__ Operand<const T> k_of(const LinearAttentionInputs<T>& in) {
-  return {in.k, in.n.k_step, in.n.K, in.n.H / in.n.Gk};
+  return {in.k, in.n.k_step, in.n.K, in.n.H / in.n.Gk, in.cosine != nullptr};
 }
 template <class T>
 __host__ __device__ Operand<const T> v_of(const LinearAttentionInputs<T>& in) {
   return {in.v, in.n.v_step, in.n.V, in.n.H / in.n.Gv};
 }
 template <class T>
-__host__ __device__ Operand<T> by_head(T* data, int64_t H, int64_t width) {
-  return {data, H * width, width, 1};
+__host__ __device__ Operand<T> by_head(T* data, int64_t H, int64_t width, bool turned = false) {
+  return {data, H * width, width, 1, turned};
 }
 
 }  // namespace supra::cuda

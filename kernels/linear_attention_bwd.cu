@@ -165,7 +165,7 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
 
   const Sweep<T> sweep_q = {.K = V,
                             .V = K,
-                            .o = by_head(grads.dq, n.H, K),
+                            .o = by_head(grads.dq, n.H, K, q.turned),
                             .q = dy,
                             .k = v,
                             .v = k,
@@ -173,10 +173,11 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
                             .first = in.state,
                             .transposed = true,
                             .factor = q,
-                            .dots = q_dq};
+                            .dots = q_dq,
+                            .masked = in.of_relu};
   const Sweep<T> sweep_k = {.K = V,
                             .V = K,
-                            .o = by_head(dk.by_head(), n.H, K),
+                            .o = by_head(dk.by_head(), n.H, K, k.turned),
                             .q = v,
                             .k = dy,
                             .v = q,
@@ -185,7 +186,8 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
                             .first = d_last,
                             .transposed = true,
                             .factor = k,
-                            .dots = k_dk};
+                            .dots = k_dk,
+                            .masked = in.of_relu};
   const Sweep<T> sweep_v = {.K = K,
                             .V = V,
                             .o = by_head(dv.by_head(), n.H, V),

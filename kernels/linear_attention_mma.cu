@@ -1,5 +1,6 @@
 #include "kernels/linear_attention.cuh"
 #include "kernels/mma.cuh"
+#include "kernels/rope.cuh"
 
 // Chunked linear attention on tensor cores. A block keeps S of one head of one document in registers and
 // walks once along time, 64 steps a turn; q, k, v are read once and o is written once. In the words of
@@ -10,6 +11,11 @@
 //
 // scale stands in rho, or before lambda where the sweep says so. Products take bf16: S goes into shared
 // memory rounded, and stays f32 in registers.
+//
+// RoPE turns tiles where they arrived, each thread what it copied itself, and O on its way out. The angles are
+// those of each token, from rope's own table: what is read more comes out of the L2 cache, packed documents and
+// any first position are no special case, and all bits are the op's. With angles counted from the chunk's first
+// step the state would have to be turned from chunk to chunk.
 //
 // 16 warps stand in 4 rows and 4 columns. Of the chunk's 64 x 64 weights P a warp makes 16 x 16, of O its 16
 // rows and a quarter of V, of S the rows 16 row + 64m and the same quarter. While a chunk is worked on the
@@ -23,7 +29,9 @@ constexpr int kThreads = 512;
 // Shared memory. What is copied ahead exists kStages times; chunk c is in number c % kStages.
 template <int K, int V, int kStages>
 struct MmaMemory {
-  static constexpr int kInput = 2 * Tile<K>::size(kChunk) + Tile<V>::size(kChunk);
+  // O goes out by way of q's place
+  static constexpr int kQuery = std::max(Tile<K>::size(kChunk), Tile<V>::size(kChunk));
+  static constexpr int kInput = kQuery + Tile<K>::size(kChunk) + Tile<V>::size(kChunk);
   static constexpr int kElements = kStages * kInput + Tile<V>::size(K) + Tile<kChunk>::size(kChunk);
   static constexpr size_t kBytes =
       kElements * sizeof(Bf16) + kStages * kChunk * sizeof(float) + 4 * kChunk * sizeof(float2);
@@ -31,7 +39,7 @@ struct MmaMemory {
   Bf16* const begin = shared_memory<Bf16>();
 
   __device__ Tile<K> q(int c) const { return {begin + c % kStages * kInput}; }
-  __device__ Tile<K> k(int c) const { return {q(c).elements + Tile<K>::size(kChunk)}; }
+  __device__ Tile<K> k(int c) const { return {q(c).elements + kQuery}; }
   __device__ Tile<V> v(int c) const { return {k(c).elements + Tile<K>::size(kChunk)}; }
   __device__ Tile<V> state() const { return {begin + kStages * kInput}; }
   __device__ Tile<kChunk> weights() const { return {state().elements + Tile<V>::size(K)}; }
@@ -48,7 +56,56 @@ struct MmaMemory {
 template <int kColumns>
 __device__ static void copy_rows(Tile<kColumns> to, const Operand<const Bf16>& from, const Head<Bf16>& head,
                                  const Head<Bf16>::Chunk& chunk) {
-  copy_rows<kChunk, kThreads>(to, from.at(head.token(chunk.first), head.h), chunk.by * from.step, chunk.rows);
+  const Pieces<kColumns> at(head.all.turn, from.turned);
+  if (at.row >= kChunk) return;
+  const bool live = at.row < chunk.rows;
+  const Bf16* const row = from.at(head.token(chunk.step(live ? at.row : 0)), head.h);
+  copy_async_16(to.at(at.row, at.first), row + at.first, !live);
+  copy_async_16(to.at(at.row, at.second), row + at.second, !live);
+}
+
+// The angles of the thread's pieces of a tile, for the row's step.
+template <int kColumns>
+__device__ static Angles angles(const Pieces<kColumns>& at, const Head<Bf16>& head,
+                                const Head<Bf16>::Chunk& chunk) {
+  const int64_t begin = head.angles(chunk.step(at.row < chunk.rows ? at.row : 0));
+  return {head.all.turn, at, head.all.cosine + begin, head.all.sine + begin};
+}
+
+// Turns the tiles where they are, each thread what it copied. While the angles are on their way so are copies.
+template <class... Tiles>
+__device__ static void turn_when_there(const Head<Bf16>& head, const Head<Bf16>::Chunk& chunk,
+                                       const Tiles&... tiles) {
+  const Pieces<std::common_type_t<Tiles...>::kWidth> at(head.all.turn, true);
+  const Angles by = angles(at, head, chunk);
+  copy_async_wait<0>();
+  const auto turn = [&](const auto& tile) {
+    float a[8], b[8];
+    load(a, tile.at(at.row, at.first)), load(b, tile.at(at.row, at.second));
+    by.turn(a, b, head.all.turn, at, 1);
+    store(tile.at(at.row, at.first), a), store(tile.at(at.row, at.second), b);
+  };
+  if (at.row < chunk.rows) (turn(tiles), ...);
+}
+
+// O goes out in whole rows.
+template <int kColumns>
+__device__ static void write_rows(Tile<kColumns> from, const Head<Bf16>& head, const Head<Bf16>::Chunk& chunk) {
+  const Sweep<Bf16>& sweep = head.sweep;
+  const Pieces<kColumns> at(head.all.turn, sweep.o.turned);
+  if (at.row >= chunk.rows) return;
+  float a[8], b[8];
+  load(a, from.at(at.row, at.first)), load(b, from.at(at.row, at.second));
+  if (sweep.o.turned) angles(at, head, chunk).turn(a, b, head.all.turn, at, -1);
+  const int64_t token = head.token(chunk.step(at.row));
+  if (sweep.masked) {
+    float x[8], y[8];
+    const Bf16* const row = sweep.factor.at(token, head.h);
+    load(x, row + at.first), load(y, row + at.second);
+    for (int e = 0; e < 8; e++) a[e] *= x[e] > 0 ? 1 : 0, b[e] *= y[e] > 0 ? 1 : 0;
+  }
+  Bf16* const to = sweep.o.at(token, head.h);
+  store(to + at.first, a), store(to + at.second, b);
 }
 
 // L: sums of log2 g from the chunk's first step to each, by the first warp. Steps past the end leave S as it
@@ -137,11 +194,15 @@ __device__ static void multiply_rows(const float (&O)[V / 32][4], float2* sums, 
   for (int half = 0; half < 2; half++) {
     float sum = 0;
     if (at.rows[half] < chunk.rows) {
-      const Bf16* const with =
-          head.sweep.factor.at(head.token(chunk.step(at.rows[half])), head.h) + at.column * (V / 4) + at.pair;
+      const Sweeps<Bf16>& all = head.all;
+      const int64_t t = chunk.step(at.rows[half]), begin = head.angles(t);
+      const Bf16* const with = head.sweep.factor.at(head.token(t), head.h);
 #pragma unroll
       for (int c = 0; c < V / 32; c++) {
-        const uint32_t x = vector_at<const uint32_t>(with + 8 * c);
+        const int j = at.column * (V / 4) + at.pair + 8 * c;
+        const uint32_t x = head.sweep.o.turned
+                               ? turned_pair(with, j, all.turn, all.cosine + begin, all.sine + begin)
+                               : vector_at<const uint32_t>(with + j);
         sum += O[c][2 * half] * low_bf16(x) + O[c][2 * half + 1] * high_bf16(x);
       }
     }
@@ -189,13 +250,17 @@ __global__ void __launch_bounds__(kThreads, 1)
   // log2 of what the segment leaves of the state that came into it
   float left = 0;
   for (int c = begin; c < end; c++) {
+    const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
+    const Tile<K> q = memory.q(c), k = memory.k(c);
+    const Tile<V> v = memory.v(c);
+    if (sweep.v.turned)
+      turn_when_there(head, chunk, v);
+    else if (sweep.k.turned)
+      sweeps.collects ? turn_when_there(head, chunk, k) : turn_when_there(head, chunk, q, k);
     copy_async_wait<0>();
     // S and the chunk are there, and nobody reads the last one any more
     __syncthreads();
     if (kStages > 1 && c + 1 < end) fetch(memory, head, c + 1);
-    const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
-    const Tile<K> q = memory.q(c), k = memory.k(c);
-    const Tile<V> v = memory.v(c);
     const float* const L = memory.log_decay(c);
 
     if (!sweeps.collects) {
@@ -239,17 +304,21 @@ __global__ void __launch_bounds__(kThreads, 1)
       float rstd[2] = {};
       if (sweep.rstd) normalise<V>(O, rstd, memory.row_sums(), at, sweep.eps);
       if (sweep.dots) multiply_rows<V>(O, memory.row_sums(), at, head, chunk);
+      // nobody has needed q since P was whole
+      const Tile<V> out = {q.elements};
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        if (at.rows[half] >= chunk.rows) break;
-        const int64_t token = head.token(chunk.step(at.rows[half]));
-        Bf16* const to = sweep.o.at(token, head.h) + first_column + pair;
+        const int i = at.rows[half];
 #pragma unroll
         for (int n = 0; n < kColumns; n++) {
-          vector_at<uint32_t>(to + 8 * n) = pack_bf16(O[n][2 * half], O[n][2 * half + 1]);
+          vector_at<uint32_t>(out.at(i, first_column + pair + 8 * n)) =
+              pack_bf16(O[n][2 * half], O[n][2 * half + 1]);
         }
-        if (sweep.rstd && column + pair == 0) sweep.rstd[token * sweeps.heads + head.h] = rstd[half];
+        if (sweep.rstd && column + pair == 0 && i < chunk.rows)
+          sweep.rstd[head.token(chunk.step(i)) * sweeps.heads + head.h] = rstd[half];
       }
+      __syncthreads();
+      write_rows(out, head, chunk);
     }
     const float L_end = L[kChunk - 1], lambda = exp2f(L_end);
     left += L_end;
@@ -306,12 +375,23 @@ static bool run(const Sweeps<Bf16>& sweeps) {
 
 bool mma_can(const Sweeps<Bf16>& sweeps) {
   const auto fits = [](int64_t width) { return width == 64 || width == 128; };
-  const auto aligned = [](const Operand<const Bf16>& x) {
-    return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.step % 8 == 0;
+  const RopeTurn& turn = sweeps.turn;
+  // in pieces of eight columns; one head's angles for all that a block turns
+  const auto may_turn = [&](const auto& x) {
+    return !x.turned || (turn.dims % 16 == 0 && (turn.head_step == 0 || x.sharing == 1));
+  };
+  const auto good = [&](const auto& x) {
+    return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.step % 8 == 0 && may_turn(x);
   };
   return std::all_of(sweeps.each, sweeps.each + sweeps.count, [&](const Sweep<Bf16>& s) {
-    return fits(s.K) && fits(s.V) && aligned(s.q) && aligned(s.k) && aligned(s.v);
+    return fits(s.K) && fits(s.V) && good(s.q) && good(s.k) && good(s.v) && good(s.o);
   });
+}
+
+bool linear_attention_fuses(const LinearAttentionInputs<Bf16>& in) {
+  Sweeps<Bf16> sweeps(in);
+  sweeps.add({.K = static_cast<int>(in.n.K), .V = static_cast<int>(in.n.V), .o = {}, .q = q_of(in), .k = k_of(in), .v = v_of(in)});
+  return mma_can(sweeps);
 }
 
 void sweep_mma(const Sweeps<Bf16>& sweeps) {

@@ -69,7 +69,7 @@ void copy_async_wait() {
 // different banks when the pitch is columns + 8.
 template <int kColumns>
 struct Tile {
-  static constexpr int kPitch = kColumns + 8;
+  static constexpr int kWidth = kColumns, kPitch = kColumns + 8;
 
   Bf16* elements;
 

@@ -10,14 +10,17 @@ namespace supra {
 constexpr Device gpu = Device::cuda;
 
 void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a, bool ta, const Tensor& b,
-              bool tb, const Tensor& bias) {
+              bool tb, const Epilogue& after) {
+  const auto& [bias, relu, sums] = after;
   const int64_t N = c.dim(-1), M = row_count(c), K = ta ? row_count(a) : a.dim(-1);
   by_device(
       op, a,
       [&]<class T>(T) {
+        CHECK(!sums.defined(), "%s: row sums within a product are for the GPU", op);
         if (bias.defined()) repeat_row(op, c, bias);
         gemm(ta, tb, M, N, K, a.data<T>(), a.dim(-1), b.data<T>(), b.dim(-1), accumulate || bias.defined(),
              c.data<T>(), N);
+        if (relu) rectify(op, c);
       },
       [&]<class T>(T) {
         const Tensor factor = b.to(a.dtype()), term = bias.defined() ? bias.to(c.dtype()) : bias;
@@ -25,7 +28,7 @@ void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a,
           cuda::gemm(
               {.ta = ta, .tb = tb, .M = M, .N = N, .K = K, .lda = a.dim(-1), .ldb = b.dim(-1), .ldc = N},
               a.data<T>(gpu), factor.data<T>(gpu), accumulate, c.data<Out>(gpu),
-              data_or_null<Out>(term, gpu));
+              {data_or_null<Out>(term, gpu), relu, data_or_null<float>(sums, gpu)});
         };
         c.dtype() == Dtype::f32 ? go(float()) : go(T());
       });

@@ -6,14 +6,25 @@
 
 namespace supra {
 
-// c (M,N) = op(a) (M,K) op(b) (K,N) + bias (N), or += where `accumulate` is set, without a bias then; op(x)
-// is x, or its transpose where tx is set.
+// What a product does on its way out, where it does not accumulate: + bias (N), and then max(0, c). On the GPU,
+// without these: sums (M) = those of op(a)'s rows, in f32.
+struct Epilogue {
+  Tensor bias;
+  bool relu = false;
+  Tensor sums;
+};
+
+// c (M,N) = op(a) (M,K) op(b) (K,N), or += where `accumulate` is set; op(x) is x, or its transpose where tx is
+// set.
 //   CPU: all in f32, or all in f64
 //   GPU: a in f32 or bf16; b of any dtype and bias are rounded to a's, each once a call, into a copy; c in
 //   a's
 //        dtype or in f32, which gradients of weights are summed in. f32 is f32 throughout, without TF32.
 void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a, bool ta, const Tensor& b,
-              bool tb, const Tensor& bias = {});
+              bool tb, const Epilogue& after = {});
+
+// y = max(0, y), in place
+void rectify(const char* op, const Tensor& y);
 
 // y (N,C): each row is `row` (C)
 void repeat_row(const char* op, const Tensor& y, const Tensor& row);

@@ -18,6 +18,10 @@ namespace supra {
 // ---- matmul.cpp
 // y (..., O) = x (..., C) w(O,C)^T + bias (O); the bias may be left out
 Var linear(const Var& x, const Var& w, const Var& bias = {});
+// relu(linear(x, w, bias)), the feature map: on the GPU one product. Slope::later: backward takes dy as it comes, so
+// whoever reads y gives a dy that is 0 where y is 0, as relu_slope(y) does.
+enum class Slope { here, later };
+Var linear_relu(const Var& x, const Var& w, const Var& bias = {}, Slope slope = Slope::here);
 // headwise_linear.cpp: each head by a matrix of its own: x (..., H*I), w (H*K, I), bias (H*K) -> (..., H*K)
 Var headwise_linear(const Var& x, const Var& w, const Var& bias, int64_t heads);
 // c (M,N) = a (M,K) b (K,N)
@@ -34,6 +38,7 @@ Var add(const Var& a, const Var& b);
 Var mul(const Var& a, const Var& b);
 Var scale(const Var& x, double factor);
 Var relu(const Var& x);
+Var relu_slope(const Var& y);  // y as it is, with dy made 0 where y is 0: what is left of relu where y is its output
 Var silu(const Var& x);      // x * sigmoid(x)
 Var sigmoid(const Var& x);
 Var log_sigmoid(const Var& x);
@@ -104,9 +109,15 @@ struct LinearAttention {
 //   lengths (B): row b ends after lengths[b] steps, what follows touches nothing and gives o = 0; empty: all T
 //   cuts: the state starts from zeros there; `state` belongs to what precedes the first
 //   norm_eps > 0: o goes through groupnorm, a group a head, on the way out
+//   features: what comes before, for kernels that can do it on the way: on the GPU, in bf16, for K and V of 64 and 128
+struct Features {
+  Rope rope = {.layout = Rope::Layout::none};  // q and k go through it, from the positions `first`
+  std::vector<int64_t> first = {};
+  bool of_relu = false;  // q and k go through relu_slope() before that
+};
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0,
-                                 const Cuts& cuts = {});
+                                 const Cuts& cuts = {}, const Features& features = {});
 // One step (T = 1), in place: updates state, returns o. For inference: f32 (on the GPU bf16, too), no gradient.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);

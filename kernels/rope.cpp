@@ -5,6 +5,7 @@
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/rope.h"
+#include "kernels/rope_tables.h"
 #include "kernels/simd.h"
 #include "tensor/kept.h"
 #include "tensor/parallel.h"
@@ -18,55 +19,70 @@
 namespace supra {
 namespace {
 
-// cos and sin of all angles of a call, taken in double: one row a position, one column a pair (half) or an
-// element (interleaved, each value twice). Only the positions of the call are in it, however far the sequence
-// has come.
+int64_t repeat_of(const Rope& rope) { return rope.layout == Rope::Layout::interleaved ? 2 : 1; }
+int64_t width_of(const Rope& rope) { return rope.dims / 2 * repeat_of(rope); }
+
+// The angles are taken in double.
 template <class T>
-struct RopeTable {
-  Rope rope;
-  std::vector<int64_t> positions;
-  int64_t width = 0;
-  Tensor cosine, sine;
-
-  RopeTable() = default;
-  RopeTable(const Rope& rope, std::vector<int64_t> given, Device device) : rope(rope), positions(std::move(given)) {
-    const int64_t repeat = rope.layout == Rope::Layout::interleaved ? 2 : 1;
-    width = rope.dims / 2 * repeat;
-    std::vector<double> period;
-    for (int64_t i = 0; i < width; i++) {
-      const double exponent = static_cast<double>(i / repeat * 2) / static_cast<double>(rope.dims);
-      const double divisor = rope.divisors.empty() ? 1 : rope.divisors[i / repeat];
-      period.push_back(rope.scale * divisor * std::pow(rope.base, exponent));
-    }
-    std::vector<T> cosine, sine;
-    // packed documents count from 0 again and again: each position is worked out once
-    std::unordered_map<int64_t, size_t> known;
-    for (int64_t position : positions) {
-      const auto [row, fresh] = known.try_emplace(position, cosine.size());
-      for (size_t i = 0; i < period.size(); i++) {
-        const double angle = fresh ? static_cast<double>(position) / period[i] : 0;
-        cosine.push_back(fresh ? static_cast<T>(rope.magnitude * std::cos(angle)) : cosine[row->second + i]);
-        sine.push_back(fresh ? static_cast<T>(rope.magnitude * std::sin(angle)) : sine[row->second + i]);
-      }
-    }
-    this->cosine = Tensor::of(cosine).to(device);
-    this->sine = Tensor::of(sine).to(device);
+RopeTable make_table(const Rope& rope, const std::vector<int64_t>& positions, Device device) {
+  const int64_t repeat = repeat_of(rope);
+  std::vector<double> period;
+  for (int64_t i = 0; i < width_of(rope); i++) {
+    const double exponent = static_cast<double>(i / repeat * 2) / static_cast<double>(rope.dims);
+    const double divisor = rope.divisors.empty() ? 1 : rope.divisors[i / repeat];
+    period.push_back(rope.scale * divisor * std::pow(rope.base, exponent));
   }
-
-  bool serves(const Rope& r, const std::vector<int64_t>& p, Device device) const {
-    return rope == r && positions == p && cosine.device() == device;
+  std::vector<T> cosine, sine;
+  // packed documents count from 0 again and again: each position is worked out once
+  std::unordered_map<int64_t, size_t> known;
+  for (int64_t position : positions) {
+    const auto [row, fresh] = known.try_emplace(position, cosine.size());
+    for (size_t i = 0; i < period.size(); i++) {
+      const double angle = fresh ? static_cast<double>(position) / period[i] : 0;
+      cosine.push_back(fresh ? static_cast<T>(rope.magnitude * std::cos(angle)) : cosine[row->second + i]);
+      sine.push_back(fresh ? static_cast<T>(rope.magnitude * std::sin(angle)) : sine[row->second + i]);
+    }
   }
-};
+  return {rope, positions, Tensor::of(cosine).to(device), Tensor::of(sine).to(device)};
+}
 
 // The table of the last call is kept: q, k and every layer of a step ask for the same.
 template <class T>
-const RopeTable<T>& table_for(const Rope& rope, std::vector<int64_t> positions, Device device) {
-  RopeTable<T>& last = kept().get<RopeTable<T>>();
-  if (!last.serves(rope, positions, device)) last = RopeTable<T>(rope, std::move(positions), device);
+const RopeTable& table_for(const Rope& rope, const std::vector<int64_t>& positions, Device device) {
+  struct Last {
+    RopeTable table;
+  };
+  RopeTable& last = kept().get<Last>().table;
+  const bool serves = last.rope == rope && last.positions == positions && last.cosine.device() == device;
+  if (!serves) last = make_table<T>(rope, positions, device);
   return last;
 }
 
+thread_local RopeTables* steady_tables = nullptr;
+
 }  // namespace
+
+RopeTables::Scope::Scope(RopeTables& tables) { steady_tables = &tables; }
+RopeTables::Scope::~Scope() { steady_tables = nullptr; }
+
+void RopeTables::move_to(const std::vector<int64_t>& first) {
+  for (const std::unique_ptr<RopeTable>& table : tables_) {
+    // angles by head know no positions
+    if (table->rope.layout == Rope::Layout::by_head || table->positions == first) continue;
+    const RopeTable moved = make_table<float>(table->rope, first, Device::cpu);
+    table->cosine.copy_from(moved.cosine);
+    table->sine.copy_from(moved.sine);
+    table->positions = first;
+  }
+}
+
+const RopeTable& RopeTables::of(const Rope& rope, const std::vector<int64_t>& positions) {
+  for (const std::unique_ptr<RopeTable>& table : tables_) {
+    if (table->rope == rope && table->positions.size() == positions.size()) return *table;
+  }
+  tables_.push_back(std::make_unique<RopeTable>(make_table<float>(rope, positions, Device::cuda)));
+  return *tables_.back();
+}
 
 namespace cpu {
 
@@ -100,57 +116,75 @@ static void rope(float* y, const float* x, const float* cosine, const float* sin
 
 }  // namespace cpu
 
+// The table of x (B,T,H,K), and how it is used.
+template <class T>
+static std::pair<const RopeTable&, RopeTurn> angles(const Shape& x, const Rope& rope,
+                                                    const std::vector<int64_t>& first, const Cuts& cuts,
+                                                    int direction, Device device) {
+  const int64_t B = x[0], steps = x[1], H = x[2], K = x[3];
+  const bool by_head = rope.layout == Rope::Layout::by_head;
+  RopeTables* const steady = device == Device::cuda ? steady_tables : nullptr;
+  const bool together =
+      !steady && cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
+  const std::vector<int64_t> rows = together ? std::vector(first.begin(), first.begin() + std::min<int64_t>(B, 1)) : first;
+  const std::vector<int64_t> turns = by_head ? positions("rope", {0}, H, {}) : positions("rope", rows, steps, cuts);
+  const int64_t width = width_of(rope);
+  return {steady ? steady->of(rope, turns) : table_for<T>(rope, turns, device),
+          {.N = B * steps,
+           .H = H,
+           .K = K,
+           .dims = rope.dims,
+           .interleaved = rope.layout == Rope::Layout::interleaved,
+           .period = by_head    ? 1
+                     : together ? steps
+                                : B * steps,
+           .width = width,
+           .head_step = by_head ? width : 0,
+           .direction = direction}};
+}
+
 static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts,
                      int direction) {
-  const int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), K = x.dim(3);
-  const bool by_head = rope.layout == Rope::Layout::by_head;
-  const bool together = cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
-  const std::vector<int64_t> rows = together ? std::vector(first.begin(), first.begin() + std::min<int64_t>(B, 1)) : first;
-  std::vector<int64_t> turns = by_head ? positions("rope", {0}, H, {}) : positions("rope", rows, T, cuts);
   const Tensor y = empty_like(x);
-  const auto turn = [&](int64_t width) {
-    return RopeTurn{.N = B * T,
-                    .H = H,
-                    .K = K,
-                    .dims = rope.dims,
-                    .interleaved = rope.layout == Rope::Layout::interleaved,
-                    .period = by_head    ? 1
-                              : together ? T
-                                         : B * T,
-                    .width = width,
-                    .head_step = by_head ? width : 0,
-                    .direction = direction};
-  };
   by_device(
       "rope", x,
-      [&]<class Real>(Real) {
-        const RopeTable<Real>& table = table_for<Real>(rope, std::move(turns), Device::cpu);
-        cpu::rope(y.data<Real>(), x.data<Real>(), table.cosine.template data<Real>(),
-                  table.sine.template data<Real>(), turn(table.width));
+      [&]<class T>(T) {
+        const auto [table, turn] = angles<T>(x.shape(), rope, first, cuts, direction, Device::cpu);
+        cpu::rope(y.data<T>(), x.data<T>(), table.cosine.template data<T>(), table.sine.template data<T>(), turn);
       },
-      [&]<class Real>(Real) {
+      [&]<class T>(T) {
         constexpr Device gpu = Device::cuda;
-        const RopeTable<float>& table = table_for<float>(rope, std::move(turns), gpu);
-        cuda::rope(y.data<Real>(gpu), x.data<Real>(gpu), table.cosine.data<float>(gpu),
-                   table.sine.data<float>(gpu), turn(table.width));
+        const auto [table, turn] = angles<float>(x.shape(), rope, first, cuts, direction, gpu);
+        cuda::rope(y.data<T>(gpu), x.data<T>(gpu), table.cosine.data<float>(gpu), table.sine.data<float>(gpu), turn);
       });
   return y;
 }
 
-Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first, const Cuts& cuts) {
-  if (given.layout == Rope::Layout::none) return x;
-  CHECK(x.value().rank() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x.shape()).c_str());
-  CHECK(static_cast<int64_t>(first.size()) == x.dim(0), "rope: %zu first positions for a batch of %ld",
-        first.size(), static_cast<long>(x.dim(0)));
-  Rope rope = given;
-  if (rope.dims == 0) rope.dims = x.dim(-1);
-  CHECK(rope.dims > 0 && rope.dims <= x.dim(-1) && rope.dims % 2 == 0,
+// With the defaults filled in, once it fits x.
+static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first) {
+  CHECK(x.size() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x).c_str());
+  CHECK(static_cast<int64_t>(first.size()) == x[0], "rope: %zu first positions for a batch of %ld", first.size(),
+        static_cast<long>(x[0]));
+  if (rope.dims == 0) rope.dims = x[3];
+  CHECK(rope.dims > 0 && rope.dims <= x[3] && rope.dims % 2 == 0,
         "rope: %ld dimensions to rotate in heads of %ld, an even number up to that is needed",
-        static_cast<long>(rope.dims), static_cast<long>(x.dim(-1)));
+        static_cast<long>(rope.dims), static_cast<long>(x[3]));
   CHECK(rope.divisors.empty() || static_cast<int64_t>(rope.divisors.size()) == rope.dims / 2,
         "rope: %zu divisors for %ld pairs", rope.divisors.size(), static_cast<long>(rope.dims / 2));
   // OpenLM's by_head rotation never saw the configured base and scale
   if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;
+  return rope;
+}
+
+RopeAngles rope_angles(const Shape& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts) {
+  if (rope.layout == Rope::Layout::none) return {};
+  const auto [table, turn] = angles<float>(x, checked(rope, x, first), first, cuts, 1, Device::cuda);
+  return {table.cosine, table.sine, turn};
+}
+
+Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first, const Cuts& cuts) {
+  if (given.layout == Rope::Layout::none) return x;
+  const Rope rope = checked(given, x.shape(), first);
   return record(
       "rope", {x}, turned(x.value(), rope, first, cuts, 1),
       [=](const Tensor& dy, Grads& grads) { grads.give(0, turned(dy, rope, first, cuts, -1)); });

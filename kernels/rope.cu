@@ -1,5 +1,5 @@
 #include "kernels/cuda.h"
-#include "kernels/rope.h"
+#include "kernels/rope.cuh"
 #include "tensor/elements.cuh"
 
 namespace supra::cuda {
@@ -33,7 +33,7 @@ struct Rotate {
       load(c, cosine + angle), load(s, sine + angle);
       for (int e = 0; e < W; e++) {
         const bool minus = (turn.interleaved ? (i + e) % 2 == 0 : first) == (turn.direction > 0);
-        a[e] = a[e] * c[e] + (minus ? -b[e] : b[e]) * s[e];
+        a[e] = turned(a[e], minus ? -b[e] : b[e], c[e], s[e]);
       }
     }
     store(y + row * turn.K + i, a);

@@ -1,16 +1,15 @@
 #pragma once
-#include <cstdint>
+#include "kernels/cuda.h"
+#include "kernels/ops.h"
 
 namespace supra {
 
-// How rope finds the angles of x (N,H,K): row n takes those of row n % period of the table, which is `width`
-// wide, head h those h * head_step on. A pair (half) has one angle, an element (interleaved) a copy of its
-// own.
-struct RopeTurn {
-  int64_t N, H, K, dims;
-  bool interleaved;
-  int64_t period, width, head_step;
-  int direction;  // 1: forward, -1: backward
+// What rope() turns x of this shape (B,T,H,K) by on the GPU, for an op that does it itself: cosine and sine in f32.
+// A rope of no layout: undefined.
+struct RopeAngles {
+  Tensor cosine, sine;
+  RopeTurn turn = {};
 };
+RopeAngles rope_angles(const Shape& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts);
 
 }  // namespace supra

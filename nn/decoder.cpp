@@ -47,7 +47,7 @@ void Decoder::to(Device device, Dtype activations) {
   visit([=](const std::string&, Var& parameter) {
     parameter = Var(parameter.value().to(device), parameter.requires_grad());
   });
-  for (const Layer& layer : layers_) layer.mixer->to(device);
+  for (const Layer& layer : layers_) layer.mixer->to(device, activations);
   activations_ = activations;
 }
 

@@ -26,6 +26,7 @@ class Decoder {
   // activations may be bf16; the parameters of a model that is trained stay f32.
   void to(Device device, Dtype activations = Dtype::f32);
   Device device() const { return embedding_.value().device(); }
+  Dtype activations() const { return activations_; }
   // Merges what only training needs apart (Mixer::fold); true when anything was. Such a model cannot be saved.
   bool fold();
 

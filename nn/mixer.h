@@ -50,7 +50,8 @@ class Mixer {
   virtual void init_neutral() {}
 
   // Moves what visit() does not show, constants that forward() needs, to where the parameters went.
-  virtual void to(Device) {}
+  // A KV cache is in the dtype of activations.
+  virtual void to(Device, Dtype) {}
 
   // The state of B sequences that have seen nothing.
   virtual LayerState init_state(int64_t batch) const = 0;

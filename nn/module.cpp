@@ -31,6 +31,10 @@ Var Linear::operator()(const Var& x) const {
   return lora_a.defined() ? add(y, linear(scale(linear(x, lora_a), lora_scale), lora_b)) : y;
 }
 
+Var Linear::relu(const Var& x, Slope slope) const {
+  return lora_a.defined() ? supra::relu((*this)(x)) : linear_relu(x, weight, bias, slope);
+}
+
 void Linear::visit(const std::string& path, const VisitParameters& f) {
   f(path, *this);
   visit_if_defined(path + ".weight", weight, f);

@@ -53,6 +53,7 @@ struct Linear {
   Linear() = default;
   Linear(int64_t out, int64_t in, bool has_bias = false);
   Var operator()(const Var& x) const;
+  Var relu(const Var& x, Slope slope) const;  // of what () gives, as linear_relu()
   void visit(const std::string& path, const VisitParameters& f);
 };
 

@@ -31,13 +31,13 @@ void SoftmaxAttention::visit(const std::string& path, const VisitParameters& f) 
 
 LayerState SoftmaxAttention::init_state(int64_t batch) const {
   const auto none = [&](int64_t dim) {
-    return Var(Tensor::zeros({batch, 0, kv_heads_, dim}, Dtype::f32, in_proj_.weight.value().device()));
+    return Var(Tensor::zeros({batch, 0, kv_heads_, dim}, cache_dtype_, in_proj_.weight.value().device()));
   };
   return {{none(key_dim_), none(value_dim_)}};
 }
 
 size_t SoftmaxAttention::state_bytes(int64_t position) const {
-  return static_cast<size_t>(position * kv_heads_ * (key_dim_ + value_dim_)) * sizeof(float);
+  return static_cast<size_t>(position * kv_heads_ * (key_dim_ + value_dim_)) * size_of(cache_dtype_);
 }
 
 // Steps [begin, end) of row b of a cache (B,S,...), which share its memory.
@@ -46,11 +46,11 @@ static Tensor steps_of(const Tensor& cache, int64_t b, int64_t begin, int64_t en
 }
 
 // Copies rows of `fresh` (B,T,...) behind the first[b] rows that `cache` (B,S,...) holds, in a larger cache if need be:
-// of the dtype and on the device of `fresh`, in which a cache that was read from a file may not be.
+// of the dtype and on the device of `fresh`.
 static void append(Var& cache, const Tensor& fresh, const std::vector<int64_t>& first) {
   const int64_t B = fresh.dim(0), T = fresh.dim(1);
   const int64_t needed = *std::max_element(first.begin(), first.end()) + T, capacity = cache.dim(1);
-  if (needed > capacity || cache.dtype() != fresh.dtype()) {
+  if (needed > capacity) {
     const Tensor larger = Tensor::zeros({B, std::max<int64_t>({needed, 2 * capacity, 64}), fresh.dim(2), fresh.dim(3)},
                                         fresh.dtype(), fresh.device());
     for (int64_t b = 0; b < B; b++) steps_of(larger, b, 0, capacity).copy_from(cache.value().rows(b, b + 1));

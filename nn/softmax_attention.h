@@ -10,6 +10,7 @@ class SoftmaxAttention : public Mixer {
   SoftmaxAttention(const Config& config, int64_t layer);
   MixerKind kind() const override { return MixerKind::softmax; }
   void visit(const std::string& path, const VisitParameters& f) override;
+  void to(Device, Dtype activations) override { cache_dtype_ = activations; }
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
@@ -21,6 +22,7 @@ class SoftmaxAttention : public Mixer {
   Linear in_proj_;   // rows: H*K of q, G*K of k, G*V of v
   Linear out_proj_;  // (C, H*V)
   Norm q_norm_, k_norm_;
+  Dtype cache_dtype_ = Dtype::f32;
 };
 
 }  // namespace supra

@@ -58,6 +58,14 @@ std::vector<std::string> quantize(Decoder& decoder, Dtype dtype) {
   return kept;
 }
 
+void place_for_inference(Decoder& decoder, Device device, Dtype activations) {
+  decoder.visit([&](const std::string& name, Var& parameter) {
+    if (activations != Dtype::bf16 || parameter.dtype() != Dtype::f32 || !is_plain_matrix(name, parameter)) return;
+    parameter = Var(parameter.value().to(Dtype::bf16));
+  });
+  decoder.to(device, activations);
+}
+
 // A model whose tokenizer cannot be read is still a model: it can be inspected, verified and fed with ids.
 template <class F>
 static void find_tokenizer_of(Model& model, F find) {

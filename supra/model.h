@@ -43,6 +43,10 @@ Model load_model(const MappedFile& packed, Weights weights);
 // computes without gradients. Returns the names of those that became bf16 since their rows are no multiple of 32.
 std::vector<std::string> quantize(Decoder& decoder, Dtype dtype);
 
+// Moves a decoder that will only run. Where activations are bf16, so are its f32 matrices from then on: products would
+// round them each time. Such a model is not the one that was read, and is not to be saved.
+void place_for_inference(Decoder& decoder, Device device, Dtype activations);
+
 // Reads the weights of another model of the same shape into a decoder.
 void load_weights(const Path& path, Decoder& decoder);
 

@@ -36,7 +36,7 @@ State read_state(const WeightReader& file, const Decoder& decoder, int64_t batch
       CHECK(part.shape() == expected && part.dtype() == Dtype::f32,
             "%s: %s is %s, this model needs %s (the state belongs to another model)", file.path().c_str(), name.c_str(),
             to_string(part.shape()).c_str(), to_string(expected).c_str());
-      const Tensor own = Tensor::empty(part.shape(), Dtype::f32, decoder.device());
+      const Tensor own = Tensor::empty(part.shape(), state.layers[i].parts[k].dtype(), decoder.device());
       own.copy_from(part);
       state.layers[i].parts[k] = Var(own);
     }

@@ -120,7 +120,7 @@ bool SupraAttention::fold() {
   return folded_ = true;
 }
 
-void SupraAttention::to(Device device) {
+void SupraAttention::to(Device device, Dtype) {
   gpu_log_decay_ = device == Device::cpu ? Tensor() : log_decay_.to(Dtype::f32).to(device);
 }
 
@@ -135,7 +135,7 @@ size_t SupraAttention::state_bytes(int64_t) const {
 
 Tensor SupraAttention::log_decay() const {
   if (decay_source_ == DecayConfig::Source::gated) return {};
-  return log_decays(Var(log_decay_)).value().to(Dtype::f64);
+  return log_decays(Var(log_decay_)).value().to(Device::cpu).to(Dtype::f64);
 }
 
 Var SupraAttention::log_decays(const Var& x) const {
@@ -153,10 +153,14 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
   const int64_t width = folded_ ? key_dim_ : head_dim_;
   const Var projected = in_proj_(x);
   std::vector<Var> qkv = split_columns(projected, {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
+  // where nothing but rope comes before attention, that minds relu's slope
+  const bool of_relu = qk_norm_ == QkNorm::none && !folded_ && !per_head_map_;
   const auto feature_map = [&](const Linear& map, Var u, int64_t heads) {
     if (rope_first_) u = reshape(rope(reshape(u, {B, T, heads, width}), rope_, steps.first, steps.cuts), {B, T, heads * width});
-    const Var mapped = folded_ ? u : per_head_map_ ? headwise_linear(u, map.weight, map.bias, heads) : map(u);
-    return reshape(relu(mapped), {B, T, heads, key_dim_});
+    return reshape(folded_         ? relu(u)
+                   : per_head_map_ ? relu(headwise_linear(u, map.weight, map.bias, heads))
+                                   : map.relu(u, of_relu ? Slope::later : Slope::here),
+                   {B, T, heads, key_dim_});
   };
   Var q, k;
   if (B * T == 1 && kv_heads_ == heads_ && !folded_ && !per_head_map_ && !rope_first_ && !grad_enabled()) {
@@ -184,23 +188,22 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
     q = reshape(q_norm_(reshape(q, flat)), split);
     k = reshape(k_norm_(reshape(k, flat)), split);
   }
-  if (!rope_first_) {
-    q = rope(q, rope_, steps.first, steps.cuts);
-    k = rope(k, rope_, steps.first, steps.cuts);
-  }
-
   const double scale = 1 / std::sqrt(static_cast<double>(key_dim_));
   const Var log_decay = log_decays(x);
   const Shape rows = {B, T, heads_ * value_dim_};
   const bool normed = output_norm_ == OutputNorm::group;
+  Features before;
+  before.first = steps.first, before.of_relu = of_relu;
+  if (!rope_first_) before.rope = rope_;
   Var o;
   if (state && T == 1 && !grad_enabled() && steps.lengths.empty()) {
-    o = Var(linear_attention_step(state->parts[0].value(), q.value(), k.value(), v.value(), log_decay.value(), scale));
+    const auto turned = [&](const Var& x) { return rope(x, before.rope, steps.first, steps.cuts).value(); };
+    o = Var(linear_attention_step(state->parts[0].value(), turned(q), turned(k), v.value(), log_decay.value(), scale));
     if (normed) o = groupnorm(reshape(o, rows), heads_, kNormEps);
   } else {
     const LinearAttention result =
         linear_attention(q, k, v, log_decay, scale, state ? state->parts[0] : Var(), steps.lengths,
-                         normed ? kNormEps : 0, steps.cuts);
+                         normed ? kNormEps : 0, steps.cuts, before);
     o = result.o;
     if (state) state->parts[0] = result.state;
   }

@@ -29,7 +29,7 @@ class SupraAttention : public Mixer {
   // relu(E (W x + a) + b) = relu((E W) x + E a + b): in_proj makes mapped q and k, and the feature maps are gone. Only where in_proj is
   // f32, the product has fewer elements than its factors, and E is small enough to be multiplied at every start.
   bool fold() override;
-  void to(Device device) override;
+  void to(Device device, Dtype activations) override;
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;

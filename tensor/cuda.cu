@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
+#include <map>
 
 namespace supra::cuda {
 
@@ -49,7 +51,9 @@ std::string versions() {
 }
 
 std::string gpu_trouble() {
-  int count = 0;
+  int count = 0, driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver == 0) return "this machine has no NVIDIA driver";
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) return cudaGetErrorString(error);
   if (count == 0) return "the driver knows of no GPU";
@@ -125,9 +129,20 @@ double seconds_of(const std::function<void()>& f) {
 StreamScope::StreamScope(const Stream& stream) : before_(scoped_stream) { scoped_stream = stream.handle(); }
 StreamScope::~StreamScope() { scoped_stream = before_; }
 
-std::shared_ptr<void> allocate(size_t bytes) {
+namespace {
+
+// A graph's memory. What is given back while it is recorded serves what is taken after, as in a stream; taking a
+// new block stands in `stream`, which is not recorded.
+struct GraphMemory {
+  Stream::Handle stream;
+  std::vector<std::shared_ptr<void>> blocks = {};
+  std::multimap<size_t, void*> free = {};  // by size
+};
+
+thread_local std::shared_ptr<GraphMemory> recorded;
+
+std::shared_ptr<void> allocate_in(Stream::Handle stream, size_t bytes) {
   void* memory = nullptr;
-  const Stream::Handle stream = current_stream();
   const cudaError_t error = cudaMallocAsync(&memory, bytes, stream);
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();
@@ -137,13 +152,65 @@ std::shared_ptr<void> allocate(size_t bytes) {
   return {memory, [stream](void* p) { cudaFreeAsync(p, stream); }};
 }
 
+}  // namespace
+
+bool recording() { return recorded != nullptr; }
+
+std::shared_ptr<void> allocate(size_t bytes) {
+  if (!recorded) return allocate_in(current_stream(), bytes);
+  const std::shared_ptr<GraphMemory> graph = recorded;
+  auto found = graph->free.lower_bound(bytes);
+  // a small piece does not take a large block from a large one
+  if (found != graph->free.end() && found->first > 2 * bytes + 4096) found = graph->free.end();
+  if (found == graph->free.end()) {
+    graph->blocks.push_back(allocate_in(graph->stream, bytes));
+    if (!graph->blocks.back()) return nullptr;
+    found = graph->free.emplace(bytes, graph->blocks.back().get());
+  }
+  const auto [size, memory] = *found;
+  graph->free.erase(found);
+  return {memory, [graph, size = size](void* p) {
+            if (graph == recorded) graph->free.emplace(size, p);
+          }};
+}
+
 void fill_bytes(void* memory, int byte, size_t bytes) {
   check(cudaMemsetAsync(memory, byte, bytes, current_stream()), "filling memory of the GPU");
 }
 
-void copy(void* to, Device to_device, const void* from, Device, size_t bytes) {
+void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
+  CHECK(!recording() || to_device == from_device, "a copy from %s to %s cannot be part of a graph", name(from_device),
+        name(to_device));
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()), "a copy from or to the GPU");
   if (to_device == Device::cpu) synchronize();
 }
+
+Graph::Graph(const std::function<void()>& f) {
+  CHECK(!recording(), "a graph is recorded within another one");
+  memory_ = recorded = std::make_shared<GraphMemory>(current_stream());
+  // of its own: what other threads put into the common one meanwhile is no part of the graph
+  const Stream stream;
+  cudaGraph_t graph = nullptr;
+  std::exception_ptr trouble;
+  try {
+    const StreamScope scope(stream);
+    check(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeRelaxed), "the start of a graph");
+    f();
+  } catch (...) {
+    trouble = std::current_exception();
+  }
+  recorded = nullptr;
+  cudaError_t error = cudaStreamEndCapture(stream.handle(), &graph);
+  if (!trouble && error == cudaSuccess) error = cudaGraphInstantiate(&instance_, graph, 0);
+  if (graph) cudaGraphDestroy(graph);
+  // what a recording was spoilt by would be reported again by the next call
+  if (error != cudaSuccess) cudaGetLastError();
+  if (trouble) std::rethrow_exception(trouble);
+  check(error, "a graph");
+}
+
+Graph::~Graph() { cudaGraphExecDestroy(instance_); }
+
+void Graph::launch() const { check(cudaGraphLaunch(instance_, current_stream()), "a graph"); }
 
 }  // namespace supra::cuda

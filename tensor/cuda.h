@@ -20,7 +20,9 @@
 #define SUPRA_CU __attribute__((weak))
 #endif
 
-struct CUstream_st;  // CUDA's name for what a cudaStream_t points to
+// CUDA's names for what a cudaStream_t and a cudaGraphExec_t point to
+struct CUstream_st;
+struct CUgraphExec_st;
 
 namespace supra::cuda {
 
@@ -94,6 +96,25 @@ SUPRA_CU void fill_bytes(void* memory, int byte, size_t bytes);
 // Between two places of which at least one is the GPU's. A copy to the processor waits until it is done; one
 // from the processor returns when the source may change.
 SUPRA_CU void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
+
+// A recording of what f() puts into the current stream: launch() does all of it again, with the addresses that f()
+// saw, in one call that costs the processor little. f() itself does nothing yet, and may not copy from or to the
+// processor. Memory that f() took goes with the graph and the last tensor in it. Throws Error when f() does, or
+// does what cannot be recorded.
+class Graph {
+ public:
+  SUPRA_CU explicit Graph(const std::function<void()>& f);
+  SUPRA_CU ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  SUPRA_CU void launch() const;  // into the current stream
+
+ private:
+  std::shared_ptr<void> memory_;
+  CUgraphExec_st* instance_ = nullptr;
+};
+// Whether a graph of this thread is being recorded.
+SUPRA_CU bool recording();
 
 // ---- elements.cu: in the GPU's memory; dtypes other than those named throw Error
 // N rows of C elements: f32 or bf16 from f32, bf16, f16 or a quantised dtype

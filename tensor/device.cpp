@@ -31,9 +31,9 @@ static std::atomic<bool> poison{getenv("SUPRA_POISON") != nullptr};
 
 const char* name(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
 
-static std::string out_of(const char* what, size_t bytes, const Account& held) {
-  return format("out of %s: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)", what,
-                bytes / 1e6, held.current.load() / 1e6);
+[[noreturn]] static void out_of_memory(const char* whose, size_t bytes, const Account& held) {
+  throw OutOfMemory(format("out of the memory of %s: %.1f MB asked for, %.1f MB held by tensors (use a smaller batch or a shorter sequence)",
+                           whose, bytes / 1e6, held.current.load() / 1e6));
 }
 
 static std::shared_ptr<void> allocate_cuda(size_t bytes) {
@@ -41,7 +41,7 @@ static std::shared_ptr<void> allocate_cuda(size_t bytes) {
   const size_t size = bytes == 0 ? 1 : bytes;
   Account& held = account(Device::cuda);
   std::shared_ptr<void> memory = cuda::allocate(size);
-  if (!memory) throw OutOfMemory(out_of("GPU memory", bytes, held));
+  if (!memory) out_of_memory("the GPU", bytes, held);
   if (poison) cuda::fill_bytes(memory.get(), 0xff, size);
   held.take(size);
   void* const address = memory.get();
@@ -53,7 +53,7 @@ std::shared_ptr<void> allocate(size_t bytes, Device device) {
   Account& held = account(device);
   const size_t rounded = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
   const Block block = rounded < bytes ? Block{} : take_block(rounded);
-  if (!block.memory) throw OutOfMemory(out_of("memory", bytes, held));
+  if (!block.memory) out_of_memory("this machine", bytes, held);
   if (poison) memset(block.memory, 0xff, rounded);
   held.take(rounded);
   return {block.memory, [rounded, block, &held](void*) {
@@ -76,7 +76,8 @@ MemoryStats memory_stats(Device device) { return {account(device).current, accou
 void reset_peak(Device device) { account(device).peak = account(device).current.load(); }
 void set_poison(bool on) { poison = on; }
 
-size_t physical_memory() {
+size_t physical_memory(Device device) {
+  if (device == Device::cuda) return cuda::gpus().front().memory;
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE));
 }
 

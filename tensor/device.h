@@ -27,7 +27,7 @@ MemoryStats memory_stats(Device device = Device::cpu);
 void reset_peak(Device device = Device::cpu);
 void set_poison(bool on);  // tests; also on when SUPRA_POISON is set in the environment
 
-// Bytes of memory this machine has.
-size_t physical_memory();
+// Bytes of memory this machine, or its first GPU, has.
+size_t physical_memory(Device device = Device::cpu);
 
 }  // namespace supra

@@ -11,13 +11,13 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// There is no memory left.
-struct OutOfMemory : Error {
+// Memory of the GPU was to be read by the CPU, or the other way round.
+struct WrongDevice : Error {
   using Error::Error;
 };
 
-// Memory of the GPU was to be read by the CPU, or the other way round.
-struct WrongDevice : Error {
+// There is no memory left, of the machine or of the GPU.
+struct OutOfMemory : Error {
   using Error::Error;
 };
 

@@ -104,9 +104,9 @@ TEST(Bench, rows_of_the_gpu_are_operations_of_the_tables) {
     EXPECT_TRUE(names.insert(op.name).second) << op.name << " is there twice";
     double bytes = 0;
     for (const OpInput& input : op.inputs) bytes += 4.0 * static_cast<double>(numel(input.bench));
-    // far beyond the caches of a GPU, and all of it in the memory of a small one
-    EXPECT_GT(bytes, 64e6) << op.name;
-    EXPECT_LT(bytes, 4e9) << op.name;
+    // not in the caches of a GPU, which are flushed before, and all of it in the memory of one, in half as many bytes
+    EXPECT_GT(bytes, 32e6) << op.name;
+    EXPECT_LT(bytes, 16e9) << op.name;
   }
 }
 
@@ -125,8 +125,8 @@ TEST(Bench, no_operation_is_without_a_row) {
     std::string op = line.substr(space + 1, paren - space - 1);
     if (op == "adamw_update") op = "adamw";
     const auto row = names.lower_bound(op);
-    // a view of the same memory
-    if (op == "reshape") continue;
+    // a view of the same memory; and a half of relu, which is no derivative alone: linear_attention_of_features has it
+    if (op == "reshape" || op == "relu_slope") continue;
     EXPECT_TRUE(row != names.end() && row->rfind(op, 0) == 0) << op << " has no row in tools/ops_table.cpp";
   }
   EXPECT_GT(found, 20);

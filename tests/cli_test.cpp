@@ -295,6 +295,23 @@ TEST_F(CliTest, TrainsOnWhatTheTeacherSays) {
   expect_error(supra_run({"uptrain", at("student"), "-o", at("alone"), "--data", "self", "--tokens", "1k"}), {"--teacher"});
 }
 
+TEST_F(CliTest, SaysWhyNoGpuCanBeUsed) {
+#if defined(SUPRA_CUDA)
+  GTEST_SKIP() << "this build has kernels for a GPU";
+#endif
+  // before the model, which is not there, is looked for
+  const std::vector<std::vector<std::string>> commands = {{"generate", "none", "-p", "a"}, {"chat", "none"}, {"eval", "none", "--text", "a"},
+      {"verify", "none", "none"}, {"quantize", "none", "-o", "none"}, {"linearize", "none", "-o", "none"}, {"bench"},
+      {"uptrain", "none", "-o", "none", "--data", "none", "--tokens", "1"}, {"train", "none", "-o", "none", "--data", "none", "--tokens", "1"}};
+  for (std::vector<std::string> words : commands) {
+    words.insert(words.end(), {"--device", "cuda"});
+    expect_error(supra_run(words), {"no GPU can be used", "make cuda"});
+  }
+  const Outcome outcome = supra_run({"generate", at("student"), "-p", "a", "--activations", "bf16"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_SAYS(outcome.err, "--device cuda");
+}
+
 TEST_F(CliTest, ChatKeepsItsState) {
   const Outcome outcome = run({{"chat", at("student"), "-n", "5"},
                                "story\n/state\n/save " + at("chat.state") + "\n/reset\n/load " +

@@ -1,4 +1,5 @@
 #include "tests/cuda_support.h"
+#include "tests/tiny_model.h"
 #include "tools/bench.h"
 
 // What supra bench --device cuda does, at sizes that an emulator bears.
@@ -17,6 +18,20 @@ TEST_F(Cuda, the_bench_measures_operations) {
   for (const BenchRow& row : bench.rows()) EXPECT_GT(row.time.seconds, 0) << row.name;
   // activations are in bf16
   EXPECT_EQ(bench.rows()[0].work.written, 2.0 * 3 * 67 * 263);
+  // every row of its own table is an operation of the others
+  EXPECT_EQ(kernel_jobs(options).size(), gpu_table().size());
+}
+
+TEST_F(Cuda, the_bench_decodes_with_a_recorded_step) {
+  const TempDir directory;
+  BenchOptions options;
+  options.device = Device::cuda, options.dtype = Dtype::bf16, options.model = directory.path() / "model";
+  options.seconds = 0, options.repeats = 3, options.flush_bytes = 4096;
+  save_model(byte_model(MixerKind::supra), options.model);
+  Bench bench(options, {});
+  for (const BenchJob& job : decode_jobs(options)) job.run(bench);
+  ASSERT_EQ(bench.rows().size(), 2u);
+  for (const BenchRow& row : bench.rows()) EXPECT_TRUE(row.note.ends_with(" tok/s")) << row.note;
 }
 
 TEST_F(Cuda, its_roofs_are_products_and_a_copy) {

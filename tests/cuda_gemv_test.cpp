@@ -36,6 +36,16 @@ TEST_F(Cuda, gemv_by_every_stored_type) {
   }
 }
 
+// More rows than a gemv takes: weights become what x is, and cuBLASLt multiplies.
+TEST_F(Cuda, many_rows_by_every_stored_type) {
+  for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::q8_0, Dtype::q4_0, Dtype::q4_1}) {
+    for (int64_t N : {cuda::kGemvRows + 1, int64_t{33}}) {
+      check_gemv<float>(dtype, N, 7, 96, true, 1);
+      check_gemv<Bf16>(dtype, N, 10, 64, false);
+    }
+  }
+}
+
 TEST_F(Cuda, gemv_of_odd_widths) {
   for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16}) {
     for (int64_t C : {1, 6, 35, 131}) check_gemv<float>(dtype, 2, 5, C, true);

@@ -11,6 +11,7 @@ struct Linear {
   std::vector<int64_t> lengths = {};
   Cuts cuts = {};
   double norm_eps = 0, steepest = 0.7;
+  Features features = {};
 
   std::string name() const {
     return format("B%ld T%ld H%ld Gk%ld Gv%ld K%ld V%ld %s decay up to %g, norm %g", long(B), long(T),
@@ -31,6 +32,7 @@ struct LinearTensors {
         d_o(random_normal({c.B, c.T, c.H, c.V}, 6, dtype)) {
     if (c.with_state)
       state = random_normal({c.B, c.H, c.K, c.V}, 4), d_last = random_normal(state.shape(), 7);
+    if (c.features.of_relu) q = relu(Var(q.to(Dtype::f32))).value().to(dtype), k = relu(Var(k.to(Dtype::f32))).value().to(dtype);
     Philox random(5);
     for (int64_t i = 0; i < log_decay.numel(); i++) {
       const double strength = c.decay_by_token ? random.uniform() : 1, h = double(i % c.H);
@@ -40,13 +42,19 @@ struct LinearTensors {
   }
 };
 
-// o, the last state, and the gradients of q, k, v, log_decay and, where there is one, the state.
+// o, the last state, and the gradients of q, k, v, log_decay and, where there is one, the state. apart: features by
+// their own ops.
 template <class Move>
-Results run(const Linear& c, const LinearTensors& in, Move move) {
+Results run(const Linear& c, const LinearTensors& in, Move move, bool apart = false) {
   const auto variable = [&](const Tensor& t) { return t.defined() ? Var(move(t), true) : Var(); };
   const Var q = variable(in.q), k = variable(in.k), v = variable(in.v), log_decay = variable(in.log_decay),
             state = variable(in.state);
-  const LinearAttention y = linear_attention(q, k, v, log_decay, 0.4, state, c.lengths, c.norm_eps, c.cuts);
+  const auto feature = [&](const Var& x) {
+    return rope(c.features.of_relu ? relu_slope(x) : x, c.features.rope, c.features.first, c.cuts);
+  };
+  const LinearAttention y =
+      apart ? linear_attention(feature(q), feature(k), v, log_decay, 0.4, state, c.lengths, c.norm_eps, c.cuts)
+            : linear_attention(q, k, v, log_decay, 0.4, state, c.lengths, c.norm_eps, c.cuts, c.features);
   if (in.d_last.defined())
     backward({y.o, y.state}, {move(in.d_o), move(in.d_last)});
   else
@@ -54,6 +62,12 @@ Results run(const Linear& c, const LinearTensors& in, Move move) {
   Results all = {y.o.value(), y.state.value(), q.grad(), k.grad(), v.grad(), log_decay.grad()};
   if (in.state.defined()) all.push_back(state.grad());
   return all;
+}
+
+Features before(const Rope& rope, const std::vector<int64_t>& first, bool of_relu) {
+  Features features;
+  features.rope = rope, features.first = first, features.of_relu = of_relu;
+  return features;
 }
 
 constexpr const char* kNames[] = {"o", "last state", "dq", "dk", "dv", "dlog_decay", "dstate"};
@@ -105,6 +119,37 @@ TEST_F(Cuda, linear_attention_on_tensor_cores) {
   check<Bf16>({.B = 1, .T = 63, .K = 128, .V = 64, .with_state = false, .norm_eps = 1e-5});
   check<Bf16>({.B = 1, .T = 65, .K = 128, .V = 128, .decay_by_token = true, .steepest = INFINITY});
   check<Bf16>({.B = 1, .T = 140, .K = 64, .V = 64, .lengths = {137}, .cuts = {{5, 70}}, .norm_eps = 1e-5});
+}
+
+// RoPE and relu's slope within the kernels give the bits of the ops; only where heads share a k are its gradients
+// turned before they are added up.
+TEST_F(Cuda, linear_attention_with_rope_and_relu_inside) {
+  using enum Rope::Layout;
+  const Rope part = {.layout = half, .base = 500, .scale = 2, .dims = 32, .divisors = {}, .magnitude = 1.1};
+  const Linear plain = {.B = 1, .T = 70, .K = 64, .V = 64, .norm_eps = 1e-5, .features = before({.layout = half}, {5}, true)};
+  const Linear wide = {.T = 65, .Gk = 1, .Gv = 1, .K = 128, .V = 64, .features = before(part, {3, 90}, true)};
+  const Linear gated = {.B = 1, .T = 66, .K = 64, .V = 128, .decay_by_token = true, .cuts = {{5, 64}},
+                        .features = before({.layout = interleaved, .dims = 48}, {0}, false)};
+  const Linear gated_half = {.B = 1, .T = 40, .K = 64, .V = 64, .decay_by_token = true, .features = before(part, {0}, true)};
+  const Linear by_heads = {.T = 33, .K = 128, .V = 128, .features = before({.layout = by_head}, {0, 4}, true)};
+  const Linear cut = {.B = 1, .T = 257, .K = 64, .V = 64, .features = before({.layout = half}, {0}, true)};
+  // by their own ops: heads of one k turn apart, pieces of eight columns do not fit
+  const Linear shared = {.T = 33, .Gk = 1, .K = 64, .V = 64, .features = before({.layout = by_head}, {0, 0}, true)};
+  const Linear odd = {.T = 33, .K = 64, .V = 64, .features = before({.layout = half, .dims = 8}, {0, 1}, true)};
+  for (const Linear& c : {plain, wide, gated, gated_half, by_heads, cut, shared, odd}) {
+    check<Bf16>(c);
+    const LinearTensors in(c, Dtype::bf16);
+    const Results apart = on_gpu([&] { return run(c, in, gpu, true); });
+    const Results inside = on_gpu([&] { return run(c, in, gpu); });
+    for (size_t i = 0; i < apart.size(); i++) {
+      const bool added_up = i == 3 && c.Gk < c.H;
+      EXPECT_TRUE(added_up || same_bits(inside[i], apart[i])) << c.name() << ", " << kNames[i];
+    }
+  }
+  Linear ragged = wide;
+  ragged.lengths = {65, 9};
+  check<Bf16>(ragged);
+  check<float>(ragged);
 }
 
 // Few heads and many steps: more blocks than heads work, each on its part of the steps.

@@ -110,7 +110,8 @@ Results run_with_a_cache(Device device) {
 TEST_F(Cuda, a_kv_cache_grows_and_is_cut) {
   const Results truth = run_with_a_cache(Device::cpu);
   const Results got = on_gpu([] { return run_with_a_cache(Device::cuda); });
-  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], format("call %zu", i));
+  // both round, and scores are large
+  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], format("call %zu", i), 2);
 }
 
 }  // namespace supra

@@ -73,5 +73,17 @@ TEST(MemoryPlan, IsWhatTrainingTakes) {
   }
 }
 
+// What is said when memory is out names the largest part and what makes it smaller.
+TEST(MemoryPlan, AdvisesByWhatIsLargest) {
+  MemoryPlan plan;
+  plan.weights = 1, plan.moments = 3, plan.activations = 2;
+  EXPECT_NE(plan.advice().find("moments"), std::string::npos) << plan.advice();
+  plan.activations = 4;
+  EXPECT_NE(plan.advice().find("activations"), std::string::npos) << plan.advice();
+  EXPECT_NE(plan.advice().find("--activation-checkpointing"), std::string::npos) << plan.advice();
+  plan.recomputed = 1;
+  EXPECT_EQ(plan.advice().find("--activation-checkpointing"), std::string::npos) << plan.advice();
+}
+
 }  // namespace
 }  // namespace supra

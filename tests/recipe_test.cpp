@@ -158,7 +158,7 @@ TEST_F(RecipeTest, CarriedRowsRememberWhatCameBefore) {
       double loss = 0;
       for (int64_t i = 0; i < pieces; i++) {
         if (forgets) memories = std::vector<Memory>(1);
-        loss += accumulate_gradients(stage, loader.next(), memories) / static_cast<double>(pieces);
+        loss += accumulate_gradients(stage, loader.next(), memories).item() / static_cast<double>(pieces);
       }
       return loss;
     };
@@ -246,7 +246,7 @@ TEST_F(RecipeTest, CalibrationFitsTheTeachersOutputs) {
     RecipeOptions o;
     o.transfer_share = 1;
     Memory memory;
-    const double error = transfer_stage(*model.decoder, *teacher_.decoder, o).learn(batch, 0, memory);
+    const double error = transfer_stage(*model.decoder, *teacher_.decoder, o).learn(batch, 0, memory).item();
     model.decoder->visit([](const std::string&, Var& parameter) { parameter.clear_grad(); });
     return error;
   };

@@ -46,7 +46,7 @@ class TeacherCacheTest : public testing::Test {
     RecipeOptions o;
     o.cache = std::move(cache);
     Memory memory;
-    const double loss = distill_stage(*student.decoder, *teacher_.decoder, o).learn(batch, 1, memory);
+    const double loss = distill_stage(*student.decoder, *teacher_.decoder, o).learn(batch, 1, memory).item();
     std::vector<Tensor> gradients;
     student.decoder->visit([&](const std::string&, Var& parameter) { gradients.push_back(parameter.grad()); });
     return {loss, gradients};

@@ -8,6 +8,7 @@
 #include "tensor/cpu.h"
 #include "tensor/cuda.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/progress.h"
@@ -216,17 +217,14 @@ int run_bench(Args& args) {
   BenchOptions options;
   std::vector<std::string> words;
   bool json = false, markdown = false, quick = false;
-  Dtype gpu_dtype = Dtype::bf16;
+  DeviceFlags device;
   args.optional_positional(
       &words, "WORD", "kernels, train, prefill, decode, or a part of the names of rows; none: everything");
   args.flag(&options.seconds, "--seconds", "S", "a row is repeated so long at least").at_least(0);
   args.flag(&options.repeats, "--repeats", "N", "and so often at least, unless that takes longer than 20 s")
       .at_least(1);
   args.flag(&quick, "--quick", "short for --seconds 0.05 --repeats 3");
-  args.choice(&options.device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
-              "what is measured; cuda: an NVIDIA GPU, at sizes that keep it busy");
-  args.choice(&gpu_dtype, "--dtype", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
-              "of activations, on a GPU; the CPU computes in f32");
+  device.declare(args);
   args.flag(&options.model, "--model", "MODEL",
             "train, prefill and decode it instead of random weights of known shapes");
   args.flag(&options.long_rows, "--long", "train also on sequences of 8,192 tokens: minutes");
@@ -234,11 +232,8 @@ int run_bench(Args& args) {
   common_flags(args, &json);
   args.parse();
   if (quick) options.seconds = 0.05, options.repeats = 3;
-  if (options.device == Device::cuda) {
-    const std::string reason = cuda::why_not();
-    CHECK(reason.empty(), "no GPU can be used: %s (supra doctor says what there is)", reason.c_str());
-    options.dtype = gpu_dtype;
-  }
+  device.check(args);
+  options.device = device.device, options.dtype = device.activations;
 
   std::vector<BenchJob> jobs = jobs_of(words, options);
   std::vector<std::string> names;

@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "kernels/gemm.h"
+#include "supra/inference/sampler.h"
 #include "supra/inference/session.h"
 #include "supra/training/memory_plan.h"
 #include "tensor/random.h"
@@ -144,15 +145,22 @@ State state_at(const Decoder& decoder, int64_t position) {
   return state;
 }
 
-// 32 tokens behind `position` others, again and again.
+// 32 tokens behind `position` others, again and again. On a GPU as generate() takes them: it chooses the token, and
+// what counts is the time until the id is back.
 void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64_t position) {
   const State start = state_at(decoder, position);
   Session session(decoder);
   session.set_state(start.clone());
-  const int32_t id = 1;
+  Sampler sampler(SamplerOptions{});
+  const bool on_gpu = decoder.device() == Device::cuda;
+  int32_t id = 1;
+  const auto token = [&] {
+    session.advance(std::span(&id, 1));
+    if (on_gpu) id = sampler.choose(session.logits_there());
+  };
   const Timing time = bench.repeat([&] {
     if (session.position() == position + 32) session.set_state(start.clone());
-    return std::vector<double>{bench.seconds_of([&] { session.step(std::span(&id, 1)); })};
+    return std::vector<double>{seconds_of(token)};
   })[0];
   const Config& c = decoder.config();
   double weights = 0, state = 0, written = 0;
@@ -169,7 +177,9 @@ void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64
   const double flop = 2 * (inner_parameters(decoder) + static_cast<double>(c.vocab * c.width));
   BenchRow* row = bench.add(name, time, {.flop = flop, .read = weights + state, .written = written});
   add_speed(row, 1);
-  if (row) row->more.push_back({"weight_bytes", weights});
+  if (!row) return;
+  row->more.push_back({"weight_bytes", weights});
+  if (const std::string why = session.why_no_graph(); on_gpu && !why.empty()) row->note += ", no graph: " + why;
 }
 
 using MakeDecoder = std::function<std::shared_ptr<Decoder>()>;

@@ -5,6 +5,7 @@
 #include "supra/inference/generate.h"
 #include "supra/tokenizers/chat_template.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/sampling_flags.h"
@@ -127,6 +128,7 @@ int run_chat(Args& args) {
   bool raw = false;
   GenerateOptions options;
   SamplingFlags sampling;
+  DeviceFlags device;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&options.tokens, "--tokens -n", "N", "tokens of an answer at most").at_least(1);
   args.flag(&options.stop, "--stop", "S", "texts that end an answer");
@@ -134,10 +136,13 @@ int run_chat(Args& args) {
   args.flag(&raw, "--raw", "lines go in as they are, without the model's chat template");
   sampling.declare(args);
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+  device.declare(args);
   common_flags(args);
   args.parse();
+  device.check(args);
 
   const Model model = load_model(input, tokenizer_file, Weights::folded);
+  device.place(*model.decoder);
   Chat chat(model, sampling.finish(), options, system, raw);
   fputs(kHelp, stdout);
   std::string line;

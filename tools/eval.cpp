@@ -7,6 +7,7 @@
 #include "supra/formats/json.h"
 #include "supra/model.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/progress.h"
 
@@ -160,6 +161,7 @@ int run_eval(Args& args) {
   std::optional<bool> bos;
   bool json = false, recurrent = false;
   Weights weights = Weights::stored;
+  DeviceFlags device;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&text, "--text", "FILE", "the text to score");
   args.flag(&options.separator, "--docs", "SEP",
@@ -177,14 +179,17 @@ int run_eval(Args& args) {
   args.choice(&weights, "--dtype", {{"stored", Weights::stored}, {"f32", Weights::trainable}},
               "compute with the weights as they are, or in f32");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+  device.declare(args);
   common_flags(args, &json);
   args.parse();
+  device.check(args);
   if (text.empty() == task.empty()) args.misused("either --text or --task is needed");
 
   std::vector<Task> tasks;
   if (!task.empty()) tasks = read_tasks(task, shots);
   for (Task& part : tasks) cut_task(part, offset, limit);
   const Model model = load_model(input, tokenizer_file, weights);
+  device.place(*model.decoder);
   options.bos = bos.value_or(tokenizer_of(model).adds_bos());
   if (tasks.empty()) return eval_text(model, text, options, recurrent, json);
   // a recurrent model has no last position

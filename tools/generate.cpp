@@ -4,6 +4,7 @@
 
 #include "supra/formats/json.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/sampling_flags.h"
@@ -36,6 +37,7 @@ int run_generate(Args& args) {
   std::vector<int64_t> ids;
   GenerateOptions options;
   SamplingFlags sampling;
+  DeviceFlags device;
   Weights weights = Weights::folded;
   bool json = false, ignore_marks = false;
   args.positional(&input, "MODEL", "a folder or a file");
@@ -50,10 +52,13 @@ int run_generate(Args& args) {
   args.choice(&weights, "--dtype", {{"stored", Weights::folded}, {"f32", Weights::trainable}},
               "weights as they stand in the file, or all of them in f32");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+  device.declare(args);
   common_flags(args, &json);
   args.parse();
+  device.check(args);
 
   const Model model = load_model(input, tokenizer_file, weights);
+  device.place(*model.decoder);
   Session session(*model.decoder);
   if (!state_in.empty()) session.load(state_in);
   std::vector<int32_t> history = prompt_ids(model, prompt, ids, state_in.empty());

@@ -32,7 +32,8 @@ OpCase resized(const std::string& name, const std::vector<Shape>& shapes, const 
 const std::vector<OpCase>& gpu_table() {
   static const std::vector<OpCase> table = [] {
     const int64_t N = 16384, C = 2048, F = 5632, O = 32000;
-    const Shape x = {N, C}, wide = {N, 2 * F}, heads = {8, 2048, 16, 128};
+    const Shape x = {N, C}, wide = {N, 2 * F}, heads = {8, 2048, 16, 128},
+                long_heads = {2, 8192, 16, 128};
     std::vector<OpCase> cases = {
         resized("add", {wide, wide}),
         resized("mul", {wide, wide}),
@@ -52,16 +53,20 @@ const std::vector<OpCase>& gpu_table() {
         resized("linear_no_bias", {{8192, 8192}, {8192, 8192}}),
         resized("headwise_linear", {x, {C, 128}, {C}}),
         resized("softmax_attention", {heads, heads, heads}),
-        resized("linear_attention_step",
-                {{64, 32, 128, 128}, {64, 1, 32, 128}, {64, 1, 32, 128}, {64, 1, 32, 128}, {32}}),
+        resized("softmax_attention", {long_heads, long_heads, long_heads}, "_T8192"),
         resized("adamw", {{N, 4096}, {N, 4096}, {N, 4096}, {N, 4096}}),
         resized("squared_norm", {{N, 4096}}),
     };
     for (const char* stored : {"f16", "bf16", "q8_0", "q4_0"}) {
       cases.push_back(resized(format("linear_rows_1_%s", stored), {{1, C}, {65536, C}}));
     }
+    for (int64_t B : {16, 64}) {
+      const Shape token = {B, 1, 32, 128};
+      cases.push_back(resized("linear_attention_step", {{B, 32, 128, 128}, token, token, token, {32}},
+                              format("_B%ld", static_cast<long>(B))));
+    }
     // the centre piece: what is published of others is measured at these sizes
-    for (int64_t T : {2048, 8192}) {
+    for (int64_t T : {2048, 8192, 32768}) {
       const Shape qkv = {8, T, 32, 128};
       cases.push_back(resized("linear_attention_train_d128", {qkv, qkv, qkv, {32}},
                               format("_T%ld", static_cast<long>(T))));

@@ -6,6 +6,7 @@
 #include "supra/formats/json.h"
 #include "supra/training/calibrate.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
 
 namespace supra {
@@ -19,6 +20,7 @@ int run_linearize(Args& args) {
   int64_t calibration_tokens = 8192;
   Calibration calibration = Calibration::ridge;
   bool json = false;
+  DeviceFlags device;
   args.positional(&input, "MODEL", "a softmax transformer: a folder or a file");
   args.flag(&output, "--output -o", "DIR", "where the SUPRA model goes").required();
   args.choice(&options.init, "--init",
@@ -47,26 +49,30 @@ int run_linearize(Args& args) {
   args.flag(&separator, "--docs", "SEP", "what stands between documents of the text; else it is one document");
   args.flag(&options.seed, "--seed", "N", "of the random feature maps");
   args.flag(&tokenizer, "--tokenizer", "FILE", "the tokenizer to put beside the model; else the one found beside MODEL");
+  device.declare(args);
   common_flags(args, &json);
   args.parse();
+  device.check(args);
 
   std::error_code absent;
   CHECK(!std::filesystem::equivalent(input, output, absent),
         "%s: is the model itself, which would be overwritten (give another --output)", output.c_str());
   const Model teacher = load_model(input, tokenizer);
   const Linearized result = linearize(teacher, options);
+  const size_t state = result.model.decoder->state_bytes(1), cache = teacher.decoder->state_bytes(1);
   if (!calibration_text.empty()) {
     const Corpus corpus = read_corpus({calibration_text}, tokenizer_of(teacher), separator);
     const int64_t T = std::min<int64_t>(512, teacher.config().context), rows = 4;
     BatchLoader loader(corpus, rows, T, options.seed);
     std::vector<Batch> batches;
     for (int64_t tokens = 0; tokens < calibration_tokens; tokens += rows * T) batches.push_back(loader.next());
+    device.move(*teacher.decoder);
+    device.move(*result.model.decoder);
     calibrate(*result.model.decoder, *teacher.decoder, batches, calibration);
   }
   save_model(result.model, output);
 
   const int64_t total = result.copied_parameters + result.fresh_parameters;
-  const size_t state = result.model.decoder->state_bytes(1), cache = teacher.decoder->state_bytes(1);
   if (json) {
     Json report = Json::object();
     report.set("parameters", total);

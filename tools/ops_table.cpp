@@ -184,6 +184,13 @@ static void add_matmul(std::vector<OpCase>& table) {
                     parameter({"w", {4, 5}, {93, 131}, {2048, 768}}),
                     parameter({"bias", {4}, {93}, {2048}})},
                    by_rows_of_w});
+  // biases keep every y away from the kink
+  table.push_back({"linear_relu",
+                   [](const Vars& in) -> Vars { return {linear_relu(scale(in[0], 0.01), in[1], in[2])}; },
+                   {{"x", {2, 3, 5}, {3, 67, 131}, {512, 768}},
+                    parameter({"w", {9, 5}, {93, 131}, {2048, 768}}),
+                    parameter({"bias", {9}, {93}, {2048}, Fill::away_from_zero})},
+                   by_rows_of_w});
   // few rows take another kernel; many are summed in blocks for dw
   for (int64_t rows : {1, 2, 3, 4}) {
     table.push_back({"linear_rows_" + std::to_string(rows),
@@ -350,12 +357,17 @@ static OpWork linear_attention_work() {
 // q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T. Key and
 // value heads are Gk and Gv where there are 4 query heads. packed: with some cuts.
 static OpCase linear_attention_case(const char* name, bool decay_by_token, int64_t Gk, int64_t Gv,
-                                    int64_t shorter, double norm_eps = 0, bool packed = false) {
+                                    int64_t shorter, double norm_eps = 0, bool packed = false,
+                                    bool features = false) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
-    const LinearAttention y = linear_attention(in[0], in[1], in[2], in[3], 0.4, in[4], lengths, norm_eps,
-                                               packed ? some_cuts(lengths) : Cuts());
+    Features before;
+    if (features) before.rope.layout = Rope::Layout::half, before.rope.dims = 2, before.of_relu = true;
+    before.first = {3, 7};
+    const Var q = features ? relu(in[0]) : in[0], k = features ? relu(in[1]) : in[1];
+    const LinearAttention y = linear_attention(q, k, in[2], in[3], 0.4, in[4], lengths, norm_eps,
+                                               packed ? some_cuts(lengths) : Cuts(), before);
     return {y.o, y.state};
   };
   const auto decay = [=](int64_t T, int64_t H) { return decay_by_token ? Shape{2, T, H} : Shape{H}; };
@@ -370,7 +382,7 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
           // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger; where a
           // document begins, o = q.k v alone is normalised, however little is left of q.k
           decay_by_token && !(packed && norm_eps > 0) ? 1.0 : 16.0,
-          norm_eps > 0 ? 2.0 : 1.0};
+          norm_eps > 0 || features ? 2.0 : 1.0};
 }
 
 static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,
@@ -407,6 +419,7 @@ static void add_attention(std::vector<OpCase>& table) {
   table.push_back(linear_attention_case("linear_attention_gated_normed", true, 2, 1, 0, 1e-5));
   table.push_back(linear_attention_case("linear_attention_packed", false, 4, 2, 0, 0, true));
   table.push_back(linear_attention_case("linear_attention_packed_gated_normed", true, 1, 2, 3, 1e-5, true));
+  table.push_back(linear_attention_case("linear_attention_of_features", true, 2, 4, 1, 0, true, true));
   const Shape q = {2, 512, 12, 64};
   table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
   table.push_back(softmax_attention_case("softmax_attention_window", 67, 2, q, {2, 512, 6, 64}, 3));

@@ -5,6 +5,7 @@
 #include "supra/formats/json.h"
 #include "supra/model.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
 
 namespace supra {
@@ -44,6 +45,8 @@ int run_quantize(Args& args) {
   TextOptions options;
   options.max_tokens = 20000;
   bool json = false;
+  // what is looked for is less than bf16 rounds away
+  DeviceFlags device{.activations = Dtype::f32};
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&output, "--output -o", "DIR", "where the model with smaller weights goes").required();
   args.choice(&dtype, "--dtype",
@@ -57,8 +60,10 @@ int run_quantize(Args& args) {
   args.flag(&text, "--check", "TEXT", "a text to score before and after");
   args.tokens(&options.max_tokens, "--max-tokens", "ids of it to score; 0: all");
   args.flag(&tokenizer, "--tokenizer", "FILE", "else the one found beside the model");
+  device.declare(args);
   common_flags(args, &json);
   args.parse();
+  device.check(args);
 
   std::error_code absent;
   CHECK(!std::filesystem::equivalent(input, output, absent),
@@ -66,17 +71,23 @@ int run_quantize(Args& args) {
   Model model = load_model(input, tokenizer, Weights::stored);
   std::vector<std::vector<int32_t>> sequences;
   Perplexity before, after;
+  const auto score = [&] {
+    device.move(*model.decoder);
+    const Perplexity result = evaluate(*model.decoder, sequences);
+    model.decoder->to(Device::cpu);
+    return result;
+  };
   if (!text.empty()) {
     options.context = model.config().context;
     options.bos = tokenizer_of(model).adds_bos();
     sequences = scoring_sequences(tokenizer_of(model), MappedFile(text).text(), options);
-    before = evaluate(*model.decoder, sequences);
+    before = score();
   }
   const auto old_bytes = bytes_by_dtype(*model.decoder);
   const std::vector<std::string> kept = quantize(*model.decoder, dtype);
   const auto new_bytes = bytes_by_dtype(*model.decoder);
   save_model(model, output, std::nullopt);
-  if (!text.empty()) after = evaluate(*model.decoder, sequences);
+  if (!text.empty()) after = score();
 
   if (json) {
     Json report = Json::object(), list = Json::array();

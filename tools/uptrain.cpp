@@ -11,6 +11,7 @@
 #include "supra/training/teacher_cache.h"
 #include "supra/training/train.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/progress.h"
@@ -28,6 +29,7 @@ struct TrainFlags {
   std::string tokenizer, separator;
   int64_t self_tokens = 0, teacher_top = 32;
   TrainOptions options;
+  DeviceFlags device;
   bool json = false, overwrite = false, dry_run = false;
 };
 
@@ -71,6 +73,7 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&f.overwrite, "--overwrite", "start anew where DIR already holds a run");
   args.flag(&f.dry_run, "--dry-run", "show what would be done and the memory it takes, and stop");
   args.flag(&f.log, "--log", "run.csv", "one row a step, for supra plot");
+  f.device.declare(args);
   common_flags(args, &f.json);
 }
 
@@ -132,10 +135,10 @@ int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, const C
            static_cast<long>(ends[i] - (i == 0 ? 0 : ends[i - 1])), recipe.stages[i].lr);
   }
   for (const auto& row : rows) printf("%-12s %s\n", row.name, format_bytes(static_cast<double>(row.bytes)).c_str());
-  const size_t memory = physical_memory();
-  printf("of %s that this machine has%s\n", format_bytes(static_cast<double>(memory)).c_str(),
-         static_cast<size_t>(plan.peak() + plan.teacher) > memory
-             ? ": too little (a smaller --batch-tokens or more --accumulate, or --activation-checkpointing)" : "");
+  const size_t memory = physical_memory(f.device.device);
+  const bool fits = static_cast<size_t>(plan.peak() + plan.teacher) <= memory;
+  printf("of %s that this %s has%s\n", format_bytes(static_cast<double>(memory)).c_str(), f.device.device == Device::cuda ? "GPU" : "machine",
+         fits ? "" : (": too little, " + plan.advice()).c_str());
   return 0;
 }
 
@@ -178,7 +181,7 @@ std::shared_ptr<TeacherCache> open_cache(const TrainFlags& f, const Decoder& tea
   return std::make_shared<TeacherCache>(f.teacher_cache, teacher, corpus, f.teacher_top, o.sequence, o.seed, o.packing);
 }
 
-int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
+int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   std::error_code absent;
   CHECK(f.options.resume || !std::filesystem::equivalent(f.input, f.output, absent),
@@ -186,6 +189,8 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
   const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json");
   CHECK(f.options.resume || f.overwrite || !taken,
         "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
+  f.device.move(*model.decoder);
+  if (teacher) f.device.move(*teacher);
   f.options = resolve(f.options, *model.decoder);
   const TrainOptions& o = f.options;
 
@@ -234,7 +239,13 @@ int run_training(TrainFlags& f, Model model, const Decoder* teacher = nullptr) {
     progress->update(s.step, details, s.seconds_left);
     log.write(s);
   };
-  const TrainResult result = train(model, teacher, corpus, o, f.output, hooks);
+  const TrainResult result = [&] {
+    try {
+      return train(model, teacher, corpus, o, f.output, hooks);
+    } catch (const OutOfMemory& error) {
+      fail("%s; %s", error.what(), plan.advice().c_str());
+    }
+  }();
   if (progress) progress->finish();
   if (!result.without_gradient.empty()) {
     fprintf(stderr, "%zu parameters received no gradient: %s, ...\n", result.without_gradient.size(), result.without_gradient[0].c_str());
@@ -268,6 +279,7 @@ int run_uptrain(Args& args) {
   args.flag(&lora.on, "--lora-on", "PATTERN", "matrices of the layers that get factors; else in_proj and out_proj");
   declare(args, f);
   args.parse();
+  f.device.check(args);
   f.options.made_by = args.command_line();
   CHECK(f.teacher_cache.empty() || recipe.kind == RecipeKind::distill,
         "--teacher-cache holds what --recipe distill learns from (leave it away, or give that recipe)");
@@ -287,6 +299,7 @@ int run_train(Args& args) {
   args.positional(&f.input, "CONFIG.json", "the model's shape, in OpenLM's words");
   declare(args, f);
   args.parse();
+  f.device.check(args);
   f.options.made_by = args.command_line();
   Model model;
   model.decoder = make_decoder(read_openlm_config(Json::load(f.input)));

@@ -95,26 +95,32 @@ static std::vector<Score> score_endings(const Decoder& decoder, State state,
   for (int64_t r = 0; r < R; r++) {
     std::copy_n(requests[r]->ids.begin() + state.positions[r], lengths[r], tokens.data<int32_t>() + r * T);
   }
-  const Tensor hidden = decoder.hidden(tokens, &state, lengths).value();
+  const Tensor hidden = decoder.hidden(tokens, &state, lengths).value().view({R * T, C});
 
   // the rows that predict, of all requests in a row: only these need logits
-  std::vector<float> rows;
+  std::vector<Tensor> rows;
   Ids targets;
   std::vector<int64_t> request_of;
   for (int64_t r = 0; r < R; r++) {
     const int64_t scored = requests[r]->scored;
-    const float* end = hidden.data<float>() + (r * T + lengths[r]) * C;
-    rows.insert(rows.end(), end - scored * C, end);
+    const int64_t end = r * T + lengths[r];
+    rows.push_back(hidden.rows(end - scored, end));
     targets.insert(targets.end(), requests[r]->ids.end() - scored, requests[r]->ids.end());
     request_of.insert(request_of.end(), scored, r);
   }
   const int64_t N = static_cast<int64_t>(targets.size());
-  const Tensor ends = Tensor::of(rows, {N, C}), wanted = Tensor::of(targets);
+  const Tensor ends = Tensor::empty({N, C}, hidden.dtype(), hidden.device()), wanted = Tensor::of(targets);
+  int64_t filled = 0;
+  for (const Tensor& some : rows) {
+    ends.rows(filled, filled + some.dim(0)).copy_from(some);
+    filled += some.dim(0);
+  }
   std::vector<Score> scores(R);
   for (int64_t at = 0; at < N; at += kLogitRows) {
     const int64_t n = std::min(N - at, kLogitRows);
-    const Tensor logits = decoder.logits(Var(ends.rows(at, at + n))).value(),
-                 nll = token_nll(logits, wanted.rows(at, at + n));
+    const Tensor there = decoder.logits(Var(ends.rows(at, at + n))).value(),
+                 nll = token_nll(there, wanted.rows(at, at + n)).to(Device::cpu),
+                 logits = there.to(Device::cpu).to(Dtype::f32);
     for (int64_t i = 0; i < n; i++) {
       const float* row = logits.data<float>() + i * O;
       Score& score = scores[request_of[at + i]];

@@ -53,18 +53,16 @@ static ScoringBatch make_batch(const Sequences& sequences, const std::vector<siz
   return batch;
 }
 
-// hidden (B,T,C) of all the batch's tokens, in one pass or step by step
+// hidden (B,T,C), or its rows, of all the batch's tokens, in one pass or step by step
 static Tensor hidden_of(const Decoder& decoder, const ScoringBatch& batch, bool recurrent) {
   if (!recurrent) return decoder.hidden(batch.tokens, nullptr, batch.lengths).value();
   const int64_t B = batch.tokens.dim(0), T = batch.tokens.dim(1), C = decoder.config().width;
   State state = decoder.init_state(B);
-  const Tensor hidden = Tensor::empty({B, T, C}), column = Tensor::empty({B, 1}, Dtype::i32);
+  const Tensor hidden = Tensor::empty({B * T, C}, decoder.activations(), decoder.device()), column = Tensor::empty({B, 1}, Dtype::i32);
   for (int64_t t = 0; t < T; t++) {
     for (int64_t b = 0; b < B; b++) column.data<int32_t>()[b] = batch.tokens.data<int32_t>()[b * T + t];
     const Tensor step = decoder.hidden(column, &state).value();
-    for (int64_t b = 0; b < B; b++) {
-      std::copy_n(step.data<float>() + b * C, C, hidden.data<float>() + (b * T + t) * C);
-    }
+    for (int64_t b = 0; b < B; b++) hidden.rows(b * T + t, b * T + t + 1).copy_from(step.rows(b, b + 1));
   }
   return hidden;
 }
@@ -92,18 +90,19 @@ Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool rec
     const size_t end = std::min(order.size(), at + rows);
     const ScoringBatch batch = make_batch(sequences, {order.begin() + at, order.begin() + end});
     const Tensor hidden = hidden_of(decoder, batch, recurrent).view({-1, decoder.config().width});
-    const Tensor targets = batch.targets.view({-1});
+    const Tensor targets = batch.targets.view({-1}), losses = Tensor::empty(targets.shape(), Dtype::f32, hidden.device());
     for (int64_t row = 0; row < targets.dim(0); row += kLogitRows) {
       const int64_t last = std::min(targets.dim(0), row + kLogitRows);
-      const Tensor block = targets.rows(row, last);
-      const Tensor nll = token_nll(decoder.logits(Var(hidden.rows(row, last))).value(), block);
-      for (int64_t i = 0; i < last - row; i++) {
-        if (block.data<int32_t>()[i] == kIgnore) continue;
-        const double x = nll.data<float>()[i];
-        sum += x;
-        squares += x * x;
-        result.tokens++;
-      }
+      losses.rows(row, last).copy_from(token_nll(decoder.logits(Var(hidden.rows(row, last))).value(), targets.rows(row, last)));
+    }
+    // a GPU is waited for here, once a batch
+    const Tensor nll = losses.to(Device::cpu);
+    for (int64_t i = 0; i < targets.dim(0); i++) {
+      if (targets.data<int32_t>()[i] == kIgnore) continue;
+      const double x = nll.data<float>()[i];
+      sum += x;
+      squares += x * x;
+      result.tokens++;
     }
     at = end;
     if (on_scored) on_scored(result.tokens, total);

@@ -13,7 +13,7 @@ std::vector<Recalled> recalled(const Decoder& decoder, const std::vector<RecallT
     const Tensor hidden = decoder.hidden(tokens).value().view({tokens.dim(1), -1});
     for (const RecallText::Span& span : text.spans) {
       // row i of the logits predicts id i + 1
-      const Tensor logits = decoder.logits(Var(hidden.rows(span.begin - 1, span.end - 1))).value();
+      const Tensor logits = decoder.logits(Var(hidden.rows(span.begin - 1, span.end - 1))).value().to(Device::cpu).to(Dtype::f32);
       bool right = true;
       for (int64_t i = span.begin; i < span.end; i++) {
         const float* row = logits.data<float>() + (i - span.begin) * O;

@@ -80,7 +80,7 @@ class Computed {
     for (int64_t i = 0; i < L; i++) {
       const auto* mixer = dynamic_cast<const SupraAttention*>(&decoder_.mixer(i));
       if (!mixer) return;
-      const Tensor S = session.state().layers[i].parts[0].value(), log_decay = mixer->log_decay();
+      const Tensor S = session.state().layers[i].parts[0].value().to(Device::cpu), log_decay = mixer->log_decay();
       if (!log_decay.defined()) return;
       const int64_t H = S.dim(1), size = S.dim(2) * S.dim(3);
       for (int64_t at = 0; at < S.numel(); at++) {
@@ -99,8 +99,9 @@ class Computed {
     session.feed(std::span<const int32_t>(prompt.data<int32_t>(), static_cast<size_t>(prompt.numel())));
     std::vector<int64_t> ids;
     for (int64_t i = golden_.get("greedy.ids").numel(); i > 0; i--) {
-      const float* x = session.logits().data<float>();
-      const int32_t best = static_cast<int32_t>(std::max_element(x, x + session.logits().numel()) - x);
+      const Tensor logits = session.logits();
+      const float* x = logits.data<float>();
+      const int32_t best = static_cast<int32_t>(std::max_element(x, x + logits.numel()) - x);
       ids.push_back(best);
       if (i > 1) session.step(std::span(&best, 1));
     }
@@ -148,7 +149,7 @@ static void compare(VerifyRow& row, const Tensor& given, const Tensor& golden, d
     row.note = "shape " + to_string(given.shape()) + ", golden " + to_string(golden.shape());
     return;
   }
-  const Tensor a = given.to(Dtype::f64), b = golden.to(Dtype::f64);
+  const Tensor a = given.to(Device::cpu).to(Dtype::f64), b = golden.to(Dtype::f64);
   double difference = 0, largest = 0;
   int64_t unequal = 0;
   for (int64_t i = 0; i < a.numel(); i++) {
@@ -173,21 +174,18 @@ static double largest_magnitude(const Tensor& t) {
   return largest;
 }
 
-// A gradient that is zero in exact arithmetic (a bias of k that softmax does not see) is rounding noise on both sides.
-// What a gradient is measured against is at least this fraction of the largest gradient of the model.
-static double gradient_floor(const WeightReader& golden) {
-  constexpr double kFraction = 1e-3;
+static double largest_gradient(const WeightReader& golden) {
   double largest = 0;
   for (const TensorInfo& info : golden.tensors()) {
     if (info.name.starts_with("grad.")) largest = std::max(largest, largest_magnitude(golden.get(info.name)));
   }
-  return kFraction * largest;
+  return largest;
 }
 
 std::vector<VerifyRow> verify(const Model& model, const Path& path, const VerifyOptions& options) {
   const auto golden = open_safetensors(path);
   Computed computed(*model.decoder, *golden);
-  const double grad_floor = gradient_floor(*golden);
+  const double grad_floor = options.gradient_floor * largest_gradient(*golden);
   std::vector<VerifyRow> rows;
   for (const TensorInfo& info : golden->tensors()) {
     const std::string& key = info.name;
@@ -196,7 +194,8 @@ std::vector<VerifyRow> verify(const Model& model, const Path& path, const Verify
     VerifyRow row{key, 0, options.tolerance, ""};
     if (key == "greedy.ids") row.tolerance = 0;
     if (key.starts_with("adamw.final.")) row.tolerance = options.adamw_tolerance;
-    compare(row, computed.get(key), golden->get(key), key.starts_with("grad.") ? grad_floor : 0);
+    row.left_out = key.starts_with("adamw.") && model.decoder->device() != Device::cpu;
+    if (!row.left_out) compare(row, computed.get(key), golden->get(key), key.starts_with("grad.") ? grad_floor : 0);
     rows.push_back(row);
   }
   CHECK(!rows.empty(), "%s: holds nothing to compare with", path.c_str());

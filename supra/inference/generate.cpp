@@ -29,7 +29,7 @@ static size_t held_back(const std::string& text, const std::vector<std::string>&
 
 Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sampler, std::vector<int32_t>& history,
                    const GenerateOptions& options) {
-  CHECK(session.logits().defined(), "generate: there is nothing to go on from (give a prompt)");
+  CHECK(session.logits_there().defined(), "generate: there is nothing to go on from (give a prompt)");
   const auto start = std::chrono::steady_clock::now();
   Generated result;
   TextStream stream;
@@ -42,10 +42,9 @@ Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sample
 
   while (static_cast<int64_t>(result.ids.size()) < options.tokens) {
     if (options.should_stop && options.should_stop()) break;
-    const Tensor& logits = session.logits();
-    const int32_t id = sampler.choose({logits.data<float>(), static_cast<size_t>(logits.numel())}, history);
+    const int32_t id = sampler.choose(session.logits_there(), history);
     if (tokenizer && options.stop_at_mark && (id == tokenizer->bos() || id == tokenizer->eos())) break;
-    session.step(std::span(&id, 1));
+    session.advance(std::span(&id, 1));
     result.ids.push_back(id);
     history.push_back(id);
     if (!tokenizer || id >= tokenizer->size()) continue;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/error.h"
+#include "kernels/cuda.h"
+#include "kernels/dispatch.h"
+#include "tensor/parallel.h"
 
 namespace supra {
 
@@ -15,59 +17,109 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o), random_(o.seed, 2) {
   CHECK(o.repeat_penalty > 0, "sampling: repeat-penalty %g, expected a positive number", o.repeat_penalty);
 }
 
+// Of the logit that is the NaN; a token otherwise.
+static int32_t checked(int32_t chosen) {
+  CHECK(chosen >= 0, "sampling: the logit of token %d is no number", -1 - chosen);
+  return chosen;
+}
+
+std::vector<int32_t> Sampler::penalised(std::span<const int32_t> recent) const {
+  if (options_.repeat_penalty == 1) return {};
+  const size_t window = std::min(recent.size(), static_cast<size_t>(options_.repeat_window));
+  std::vector<int32_t> ids(recent.end() - static_cast<int64_t>(window), recent.end());
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
 int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> recent) {
   candidates_.resize(logits.size());
   for (size_t i = 0; i < logits.size(); i++) {
-    CHECK(!std::isnan(logits[i]), "sampling: the logit of token %zu is no number", i);
+    if (std::isnan(logits[i])) return checked(-1 - static_cast<int32_t>(i));
     candidates_[i] = {logits[i], static_cast<int32_t>(i)};
   }
-  if (options_.repeat_penalty != 1) {
-    const size_t window = std::min(recent.size(), static_cast<size_t>(options_.repeat_window));
-    std::vector<int32_t> ids(recent.end() - static_cast<int64_t>(window), recent.end());
-    std::sort(ids.begin(), ids.end());
-    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    const float penalty = static_cast<float>(options_.repeat_penalty);
-    for (int32_t id : ids) {
-      float& logit = candidates_[id].logit;
-      logit = logit > 0 ? logit / penalty : logit * penalty;
-    }
-  }
+  for (const int32_t id : penalised(recent)) candidates_[id].logit = options_.penalised(candidates_[id].logit);
   const auto likelier = [](const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); };
   if (options_.temperature == 0) return std::min_element(candidates_.begin(), candidates_.end(), likelier)->id;
 
   // the order matters only to what cuts the unlikely ones off
-  const bool cuts = options_.top_k > 0 || options_.top_p < 1 || options_.min_p > 0;
-  if (cuts) std::sort(candidates_.begin(), candidates_.end(), likelier);
+  if (options_.cuts()) std::sort(candidates_.begin(), candidates_.end(), likelier);
   size_t count = candidates_.size();
   if (options_.top_k > 0) count = std::min(count, static_cast<size_t>(options_.top_k));
   const double best = std::min_element(candidates_.begin(), candidates_.end(), likelier)->logit;
-  std::vector<double> weights(count);
-  double total = 0;
+  const uint64_t least = to_weight(options_.min_p);
+  std::vector<uint64_t> weights(count);
+  uint64_t total = 0;
   for (size_t i = 0; i < count; i++) {
-    weights[i] = std::exp((candidates_[i].logit - best) / options_.temperature);
-    if (weights[i] < options_.min_p) {
+    const float logit = candidates_[i].logit;
+    // the best may be infinite
+    weights[i] = to_weight(logit == best ? 1 : std::exp((logit - best) / options_.temperature));
+    if (weights[i] < least) {
       count = i;
       break;
     }
     total += weights[i];
   }
   if (options_.top_p < 1) {
-    double reached = 0;
+    const uint64_t goal = share_of(total, options_.top_p);
+    uint64_t reached = 0;
     for (size_t i = 0; i < count; i++) {
       reached += weights[i];
-      if (reached >= options_.top_p * total) {
+      if (reached >= goal) {
         count = i + 1;
         total = reached;
         break;
       }
     }
   }
-  double left = random_.uniform() * total;
-  for (size_t i = 0; i + 1 < count; i++) {
-    left -= weights[i];
-    if (left < 0) return candidates_[i].id;
+  const uint64_t goal = drawn_sum(total, draw());
+  uint64_t sum = 0;
+  for (size_t i = 0; i < count; i++) {
+    sum += weights[i];
+    if (sum >= goal) return candidates_[i].id;
   }
-  return candidates_[count - 1].id;
+  fail("sampling: no token was chosen");
+}
+
+std::vector<int32_t> Sampler::choose_on_gpu(std::span<Sampler> samplers, const Tensor& logits, int64_t ids,
+                                            const std::vector<int32_t>& recent) {
+  constexpr Device gpu = Device::cuda;
+  const int64_t B = logits.dim(0);
+  CHECK(ids <= 1 << kIdBits, "sampling: %ld tokens, the GPU chooses among %d", static_cast<long>(ids), 1 << kIdBits);
+  // of each row what it draws; where its recent ids begin, only one row having some; these
+  std::vector<int32_t> given;
+  for (Sampler& sampler : samplers) given.push_back(static_cast<int32_t>(sampler.draw()));
+  for (int64_t b = 0; b <= B; b++) given.push_back(b == 0 ? 0 : static_cast<int32_t>(recent.size()));
+  given.insert(given.end(), recent.begin(), recent.end());
+  const Tensor there = Tensor::of(given).to(gpu), chosen = Tensor::empty({B}, Dtype::i32, gpu),
+               scratch = Tensor::empty({B, ids}, Dtype::f32, gpu);
+  const int32_t* const draws = there.data<int32_t>(gpu);
+  by_device("sampling", logits, [](auto) {}, [&]<class T>(T) {
+    cuda::sample(chosen.data<int32_t>(gpu), scratch.data<float>(gpu), logits.data<T>(gpu),
+                 reinterpret_cast<const uint32_t*>(draws), draws + B, draws + 2 * B + 1, B, ids, logits.dim(1),
+                 samplers[0].options_);
+  });
+  const Tensor back = chosen.to(Device::cpu);
+  std::vector<int32_t> tokens(back.data<int32_t>(), back.data<int32_t>() + B);
+  std::for_each(tokens.begin(), tokens.end(), checked);
+  return tokens;
+}
+
+int32_t Sampler::choose(const Tensor& logits, std::span<const int32_t> recent) {
+  const int64_t O = logits.dim(-1);
+  if (logits.device() == Device::cpu) return choose({logits.data<float>(), static_cast<size_t>(O)}, recent);
+  return choose_on_gpu({this, 1}, logits.view({1, O}), O, penalised(recent))[0];
+}
+
+std::vector<int32_t> Sampler::choose_rows(std::span<Sampler> samplers, const Tensor& logits, int64_t ids) {
+  if (logits.device() == Device::cuda) return choose_on_gpu(samplers, logits, ids, {});
+  std::vector<int32_t> tokens(samplers.size());
+  parallel_for(logits.dim(0), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; b++) {
+      tokens[b] = samplers[b].choose({logits.rows(b, b + 1).data<float>(), static_cast<size_t>(ids)});
+    }
+  });
+  return tokens;
 }
 
 }  // namespace supra

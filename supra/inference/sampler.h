@@ -3,21 +3,14 @@
 #include <span>
 #include <vector>
 
+#include "kernels/sampling.h"
 #include "tensor/random.h"
+#include "tensor/tensor.h"
 
 namespace supra {
 
-struct SamplerOptions {
-  double temperature = 0.8;     // 0: the most likely token
-  int64_t top_k = 0;            // 0: off; only the k most likely
-  double top_p = 0.95;          // 1: off; the smallest set whose probability reaches p
-  double min_p = 0;             // 0: off; only tokens at least this fraction as likely as the most likely one
-  double repeat_penalty = 1;    // 1: off; logits of recent tokens are divided (positive) or multiplied (negative) by it
-  int64_t repeat_window = 64;   // how recent
-  uint64_t seed = 0;
-};
-
-// Chooses the next token from logits. The same seed gives the same text on every machine that gives the same logits.
+// Chooses the next token from logits, by the rules of kernels/sampling.h. The same seed gives the same text on every
+// machine that gives the same logits.
 class Sampler {
  public:
   // Throws Error when an option is outside of its range.
@@ -25,8 +18,21 @@ class Sampler {
 
   // logits (O); `recent`: what was read and written so far. Ties go to the smaller id. Throws Error on NaN.
   int32_t choose(std::span<const float> logits, std::span<const int32_t> recent = {});
+  // The same of a tensor (1,O), in f32 or on a GPU in f32 or bf16; the GPU chooses itself.
+  int32_t choose(const Tensor& logits, std::span<const int32_t> recent = {});
+
+  // A token for each row of logits (B,O), of the first `ids` there are, from its own sampler; all have the same options
+  // but for the seed.
+  static std::vector<int32_t> choose_rows(std::span<Sampler> samplers, const Tensor& logits, int64_t ids);
 
  private:
+  // The tokens to be penalised, each once.
+  std::vector<int32_t> penalised(std::span<const int32_t> recent) const;
+  static std::vector<int32_t> choose_on_gpu(std::span<Sampler> samplers, const Tensor& logits, int64_t ids,
+                                            const std::vector<int32_t>& recent);
+  // What a row draws, where it draws at all.
+  uint32_t draw() { return options_.temperature == 0 ? 0 : random_.next(); }
+
   SamplerOptions options_;
   Philox random_;
   struct Candidate {

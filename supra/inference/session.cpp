@@ -1,6 +1,7 @@
 #include "supra/inference/session.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "supra/formats/safetensors.h"
 #include "supra/state_file.h"
@@ -10,10 +11,14 @@ namespace supra {
 // Tokens of a prompt that go through the model at once: bounds the memory of a long one.
 static constexpr int64_t kPrefillTokens = 512;
 
-// For the sampler, wherever the model is.
-static Tensor here(const Var& logits) { return logits.value().to(Device::cpu).to(Dtype::f32); }
+static bool wants_graphs() {
+  const char* wish = getenv("SUPRA_GRAPH");
+  CHECK(!wish || std::string_view(wish) == "off", "SUPRA_GRAPH=%s: only \"off\" is known", wish);
+  return !wish;
+}
 
-Session::Session(const Decoder& decoder, int64_t batch) : decoder_(decoder), state_(decoder.init_state(batch)) {}
+Session::Session(const Decoder& decoder, int64_t batch)
+    : decoder_(decoder), state_(decoder.init_state(batch)), graphs_(wants_graphs()) {}
 
 Session::Session(const Decoder& decoder, State state) : decoder_(decoder), state_(std::move(state)) {}
 
@@ -39,7 +44,7 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids, const Progres
   CHECK(static_cast<int64_t>(ids.size()) == B, "session: %zu rows of ids for %ld sequences", ids.size(), static_cast<long>(B));
   int64_t longest = 0;
   for (const auto& row : ids) longest = std::max(longest, static_cast<int64_t>(row.size()));
-  if (!logits_.defined()) logits_ = Tensor::zeros({B, O});
+  if (!logits_.defined()) logits_ = Tensor::zeros({B, O}, Dtype::f32, decoder_.device());
 
   for (int64_t at = 0; at < longest; at += kPrefillTokens) {
     const int64_t T = std::min(kPrefillTokens, longest - at);
@@ -67,12 +72,11 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids, const Progres
       const int64_t end = ending[i] * T + lengths[ending[i]], to = static_cast<int64_t>(i);
       last.rows(to, to + 1).copy_from(rows.rows(end - 1, end));
     }
-    const Tensor logits = here(decoder_.logits(Var(last)));
-    Tensor fresh = logits_.clone();
+    const Tensor logits = decoder_.logits(Var(last)).value(), fresh = logits_.clone();
     for (size_t i = 0; i < ending.size(); i++) fresh.rows(ending[i], ending[i] + 1).copy_from(logits.rows(static_cast<int64_t>(i), static_cast<int64_t>(i) + 1));
     logits_ = fresh;
   }
-  return logits_;
+  return logits();
 }
 
 Tensor Session::feed(std::span<const int32_t> ids, const Progress& progress) {
@@ -80,22 +84,42 @@ Tensor Session::feed(std::span<const int32_t> ids, const Progress& progress) {
 }
 
 Tensor Session::step(std::span<const int32_t> ids) {
+  advance(ids);
+  return logits();
+}
+
+void Session::advance(std::span<const int32_t> ids) {
   NoGrad off;
-  const Tensor tokens = Tensor::of(std::vector<int32_t>(ids.begin(), ids.end()), {state_.batch(), 1});
-  logits_ = here(decoder_.logits(decoder_.hidden(tokens, &state_))).view({state_.batch(), decoder_.config().vocab});
-  return logits_;
+  const int64_t B = state_.batch();
+  if (graphs_ && StepGraph::why_not(decoder_).empty()) {
+    if (!graph_ || graph_->batch() != B) graph_ = std::make_unique<StepGraph>(decoder_, B);
+    logits_ = graph_->step(ids, state_);
+    return;
+  }
+  const Tensor tokens = Tensor::of(std::vector<int32_t>(ids.begin(), ids.end()), {B, 1});
+  logits_ = decoder_.logits(decoder_.hidden(tokens, &state_)).value().view({B, decoder_.config().vocab});
+}
+
+Tensor Session::logits() const {
+  return logits_.defined() ? logits_.to(Device::cpu).to(Dtype::f32) : logits_;
+}
+
+std::string Session::why_no_graph() const {
+  if (!graphs_) return "graphs are switched off";
+  const std::string reason = StepGraph::why_not(decoder_);
+  return reason.empty() && graph_ ? graph_->trouble() : reason;
 }
 
 void Session::save(const Path& path) const {
   NamedTensors tensors = state_tensors(state_);
-  if (logits_.defined()) tensors.push_back({"logits", logits_});
+  if (logits_.defined()) tensors.push_back({"logits", logits()});
   write_safetensors(path, tensors, {{"format", "supra state"}});
 }
 
 void Session::load(const Path& path) {
   const auto file = open_safetensors(path);
   State state = read_state(*file, decoder_, state_.batch());
-  logits_ = file->find("logits") ? file->get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone() : Tensor();
+  logits_ = file->find("logits") ? file->get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone().to(decoder_.device()) : Tensor();
   state_ = std::move(state);
 }
 

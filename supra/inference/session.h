@@ -3,12 +3,14 @@
 #include <span>
 #include <vector>
 
+#include "supra/inference/step_graph.h"
 #include "supra/model.h"
 
 namespace supra {
 
 // B sequences being read and written by one model: weights are shared, the state is the session's own. Prompts go in
-// through the chunked form, whatever their lengths; tokens come out through the recurrent one.
+// through the chunked form, whatever their lengths; tokens come out through the recurrent one. The decoder and its
+// parameters stay where they are as long as the session lives: on a GPU it records its step (step_graph.h).
 class Session {
  public:
   explicit Session(const Decoder& decoder, int64_t batch = 1);
@@ -23,8 +25,13 @@ class Session {
 
   // One token a row; the recurrent step.
   Tensor step(std::span<const int32_t> ids);
+  // The same where nobody asks the processor for the logits.
+  void advance(std::span<const int32_t> ids);
 
-  const Tensor& logits() const { return logits_; }  // (B,O) of the last call; undefined before the first
+  // (B,O) of the last call, f32 on the CPU; undefined before the first
+  Tensor logits() const;
+  // The same where the model is, as it computes, until the next call.
+  const Tensor& logits_there() const { return logits_; }
   int64_t position(int64_t row = 0) const { return state_.positions[row]; }
   size_t state_bytes() const;                       // of all rows, now
 
@@ -32,6 +39,10 @@ class Session {
   // The past becomes another one; feed or step before logits() are asked for.
   void set_state(State state);
   void reset();
+
+  // Steps go without a graph where this was called with false, or SUPRA_GRAPH=off is in the environment.
+  void use_graph(bool on) { graphs_ = on; }
+  std::string why_no_graph() const;  // empty where steps are recorded, from the second on
 
   // The state and the last logits in a file of their own (safetensors). Loading one that belongs to a model of another
   // shape, or to another number of sequences, throws Error and changes nothing.
@@ -42,6 +53,8 @@ class Session {
   const Decoder& decoder_;
   State state_;
   Tensor logits_;
+  bool graphs_;
+  std::unique_ptr<StepGraph> graph_;
 };
 
 }  // namespace supra

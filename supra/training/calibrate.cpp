@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/gemm.h"
+#include "kernels/multiply.h"
 #include "supra/supra_attention.h"
 
 namespace supra {
@@ -16,16 +16,15 @@ struct Normal {
 
   Normal(int64_t D, int64_t C) : zz(Tensor::zeros({D, D}, Dtype::f64)), zt(Tensor::zeros({D, C}, Dtype::f64)) {}
 
-  // z (N,D), t (N,C) f32: summed in double a batch at a time
+  // z (N,D), t (N,C) where the model is: summed in double, here, a batch at a time
   void add(const Tensor& z, const Tensor& t) {
-    const int64_t N = z.dim(0), D = z.dim(1), C = t.dim(1);
-    const auto accumulate = [&](const Tensor& sum, const Tensor& right, int64_t columns) {
-      const Tensor product = Tensor::empty({D, columns});
-      gemm(true, false, D, columns, N, z.data<float>(), D, right.data<float>(), columns, false, product.data<float>(), columns);
-      for (int64_t i = 0; i < D * columns; i++) sum.data<double>()[i] += product.data<float>()[i];
+    const auto accumulate = [&](const Tensor& sum, const Tensor& right) {
+      const Tensor product = Tensor::empty(sum.shape(), Dtype::f32, z.device());
+      multiply("calibration", product, false, z, true, right, false);
+      add_into(sum, product.to(Device::cpu).to(Dtype::f64));
     };
-    accumulate(zz, z, D);
-    accumulate(zt, t, C);
+    accumulate(zz, z);
+    accumulate(zt, t);
   }
 };
 
@@ -102,16 +101,21 @@ void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch
       const auto* mixer = dynamic_cast<const SupraAttention*>(&student.mixer(layer));
       if (!mixer) return;
       const Tensor z = mixer->features(input, steps, nullptr).value(), target = output.value().clone();
-      const Tensor bias = mixer->out_proj().bias.defined() ? mixer->out_proj().bias.value() : Tensor();
-      for (int64_t i = 0; bias.defined() && i < target.numel(); i++) target.data<float>()[i] -= bias.data<float>()[i % c.width];
+      if (const Var& bias = mixer->out_proj().bias; bias.defined()) {
+        const Tensor every = empty_like(target);
+        repeat_row("calibration", every, scale(bias, -1).value());
+        add_into(target, every);
+      }
       sums[layer].add(z.view({-1, z.dim(-1)}), target.view({-1, c.width}));
     });
   }
   for (int64_t layer = 0; layer < c.layers; layer++) {
     const auto* mixer = dynamic_cast<const SupraAttention*>(&student.mixer(layer));
     if (!mixer) continue;
-    if (kind == Calibration::ridge) solve_ridge(mixer->out_proj().weight.value(), sums[layer]);
-    else scale_heads(mixer->out_proj().weight.value(), sums[layer], c.heads);
+    const Tensor weight = mixer->out_proj().weight.value(), here = weight.to(Device::cpu).clone();
+    if (kind == Calibration::ridge) solve_ridge(here, sums[layer]);
+    else scale_heads(here, sums[layer], c.heads);
+    weight.copy_from(here);
   }
 }
 

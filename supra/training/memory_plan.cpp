@@ -9,6 +9,22 @@ int64_t MemoryPlan::peak() const {
   return always + std::max(together + activations - recomputed + loss, gradients + (recomputed > 0 ? activations : 0));
 }
 
+std::string MemoryPlan::advice() const {
+  const char* const fewer = "--lora or --only: fewer parameters to train";
+  const struct {
+    const char* name;
+    int64_t bytes;
+    const char* flags;
+  } parts[] = {{"weights", weights, "a smaller model"},
+               {"gradients", gradients, fewer},
+               {"moments", moments, fewer},
+               {"activations", activations, recomputed > 0 ? "more --accumulate, a smaller --batch-tokens or --seq-len" : "--activation-checkpointing, more --accumulate, a smaller --batch-tokens or --seq-len"},
+               {"loss", loss, "more --accumulate or a smaller --batch-tokens"},
+               {"teacher", teacher, "a smaller --teacher, by supra quantize"}};
+  const auto& largest = *std::max_element(std::begin(parts), std::end(parts), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
+  return format("%s take most, %.1f MB of %.1f (%s)", largest.name, static_cast<double>(largest.bytes) / 1e6, static_cast<double>(peak() + teacher) / 1e6, largest.flags);
+}
+
 static int64_t bytes_of(const Decoder& decoder) {
   int64_t bytes = 0;
   const_cast<Decoder&>(decoder).visit([&](const std::string&, Var& parameter) { bytes += static_cast<int64_t>(parameter.value().bytes()); });
@@ -18,9 +34,9 @@ static int64_t bytes_of(const Decoder& decoder) {
 // What one row of T tokens keeps for backward.
 static int64_t kept_by_row(const Decoder& decoder, int64_t T) {
   const Tensor tokens = Tensor::zeros({1, T}, Dtype::i32);
-  const size_t before = memory_stats().current;
+  const size_t before = memory_stats(decoder.device()).current;
   const Var hidden = decoder.hidden(tokens);
-  return static_cast<int64_t>(memory_stats().current - before);
+  return static_cast<int64_t>(memory_stats(decoder.device()).current - before);
 }
 
 MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOptions& o) {
@@ -44,12 +60,15 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   kept_by_row(student, short_row);
   const int64_t kept = kept_by_row(student, short_row) * tokens / short_row;
   // recomputed: the inputs of all layers, and one layer at a time
-  const int64_t inputs = 4 * c.width * tokens * c.layers;
+  const int64_t element = static_cast<int64_t>(size_of(student.activations()));
+  const int64_t inputs = element * c.width * tokens * c.layers;
   plan.recomputed = o.recompute ? kept / c.layers : 0;
   plan.activations = o.recompute ? inputs + plan.recomputed : kept;
   const int64_t block = std::min(tokens, std::max<int64_t>(32, kLogitsAtOnce / c.vocab / 32 * 32));
-  const bool taught = o.recipe.kind == RecipeKind::distill;
-  plan.loss = 4 * (block * c.vocab * (taught ? 2 : 1) + c.vocab * c.width + tokens * c.width * (taught ? 2 : 1));
+  const int64_t sides = o.recipe.kind == RecipeKind::distill ? 2 : 1;
+  plan.loss = 4 * (block * c.vocab * sides + c.vocab * c.width) + element * tokens * c.width * sides;
+  // beside what is in f32: the gradient of the logits or what the teacher says, and output matrices as products read them
+  if (element < 4) plan.loss += element * (block + c.width) * c.vocab * sides;
   if (teacher) plan.teacher = bytes_of(*teacher);
   return plan;
 }

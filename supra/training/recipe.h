@@ -43,9 +43,9 @@ struct Stage {
   double lr = 0;     // peak
   // The parameters it trains, by name; empty: all.
   std::function<bool(const std::string&)> trains;
-  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns that mean. A carried batch
-  // goes on from the memory and leaves its own there.
-  std::function<double(const Batch& batch, double weight, Memory& memory)> learn;
+  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns that mean, (1), where the
+  // model is. A carried batch goes on from the memory and leaves its own there.
+  std::function<Tensor(const Batch& batch, double weight, Memory& memory)> learn;
   double cost = 3;   // of a token, in forward passes of the model: for the estimate of the time left
 };
 

@@ -18,7 +18,7 @@ Stage distill_stage(const Decoder& student, const Decoder& teacher, const Recipe
     const TeacherLogits logits = cache ? cache->logits(batch, live) : live();
     const Var loss = student.loss(hidden_of(batch, student, memory.student), batch.targets, 0, {logits, kl_weight});
     backward(scale(loss, weight));
-    return loss.value().item();
+    return loss.value();
   };
   return stage;
 }

@@ -42,7 +42,7 @@ Stage language_model_stage(const Decoder& student, const RecipeOptions& options)
   stage.learn = [&student, z_loss = options.z_loss](const Batch& batch, double weight, Memory& memory) {
     const Var loss = student.loss(hidden_of(batch, student, memory.student), batch.targets, z_loss);
     backward(scale(loss, weight));
-    return loss.value().item();
+    return loss.value();
   };
   return stage;
 }

@@ -12,7 +12,7 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
   stage.learn = [&](const Batch& batch, double weight, Memory& memory) {
     int64_t replaced = 0;
     for (int64_t i = 0; i < student.layers(); i++) replaced += student.mixer(i).kind() == MixerKind::supra;
-    double total = 0;
+    const Tensor total = Tensor::zeros({1}, Dtype::f32, student.device());
     State* past = past_of(batch, student, memory.student);
     // the teacher's weights ask for no gradients: nothing of its pass is kept
     State* taught = past_of(batch, teacher, memory.teacher);
@@ -21,8 +21,9 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
       if (mixer.kind() != MixerKind::supra) return;
       LayerState* state = past ? &past->layers[layer] : nullptr;
       const Var error = relative_error(mixer.forward(input, steps, state), output.value(), steps.lengths);
-      backward(scale(error, weight / static_cast<double>(replaced)));
-      total += error.value().item() / static_cast<double>(replaced);
+      const Var share = scale(error, 1 / static_cast<double>(replaced));
+      backward(scale(share, weight));
+      add_into(total, share.value());
       // one layer's history at a time
       if (state) {
         for (Var& part : state->parts) part = part.detach();

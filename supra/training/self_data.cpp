@@ -38,15 +38,11 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
   };
 
   for (int64_t drawn = 0; drawn < tokens; drawn += B) {
-    std::vector<int32_t> last(B), next(B);
+    std::vector<int32_t> last(B);
     std::transform(documents.begin(), documents.end(), last.begin(), [](const auto& ids) { return ids.back(); });
     const Tensor logits = teacher.logits(teacher.hidden(Tensor::of(last, {B, 1}), &state)).value();
-    parallel_for(B, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; b++) {
-        // a padded vocabulary has ids beyond the tokenizer's
-        next[b] = samplers[b].choose({logits.data<float>() + b * O, static_cast<size_t>(tokenizer.size())});
-      }
-    });
+    // a padded vocabulary has ids beyond the tokenizer's
+    const std::vector<int32_t> next = Sampler::choose_rows(samplers, logits.view({B, O}), tokenizer.size());
     for (int64_t b = 0; b < B; b++) {
       std::vector<int32_t>& ids = documents[b];
       const bool said_all = next[b] == tokenizer.bos() || next[b] == tokenizer.eos();

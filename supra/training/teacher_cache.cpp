@@ -27,7 +27,10 @@ static uint32_t hash_of(const Decoder& teacher) {
   uint32_t hash = 0;
   const_cast<Decoder&>(teacher).visit([&](const std::string&, Var& parameter) {
     const size_t bytes = parameter.value().bytes(), part = std::min<size_t>(bytes, 4096);
-    hash = crc32(hash, {static_cast<const char*>(parameter.value().raw()) + (bytes - part) / 2, part});
+    const Device device = parameter.value().device();
+    std::string middle(part, 0);
+    copy_bytes(middle.data(), Device::cpu, static_cast<const char*>(parameter.value().raw(device)) + (bytes - part) / 2, device, part);
+    hash = crc32(hash, middle);
   });
   return hash;
 }
@@ -213,12 +216,15 @@ TeacherLogits TeacherCache::logits(const Batch& batch, FunctionRef<TeacherLogits
     if (!teacher) teacher = live();
     write(batch, b, teacher, records->data() + b * row_bytes_);
   }
-  return [this, records](int64_t first, const Tensor& student, const Tensor& logits) {
+  return [this, records](int64_t first, const Tensor& all_students, const Tensor& into) {
+    // on a GPU both go to the CPU and back
+    const Tensor student = all_students.to(Device::cpu), logits = into.device() == Device::cpu ? into : Tensor::empty(into.shape());
     for (int64_t done = 0, n = logits.dim(0); done < n;) {
       const int64_t b = (first + done) / T_, t = (first + done) % T_, end = std::min(n, done + T_ - t);
       expand(records->data() + b * row_bytes_ + kRecordHead + t * step_bytes_, student.rows(done, end), logits.rows(done, end));
       done = end;
     }
+    if (into.device() != Device::cpu) into.copy_from(logits);
   };
 }
 

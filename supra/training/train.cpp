@@ -65,15 +65,17 @@ static double targets_of(const Batch& batch) {
   return static_cast<double>(batch.targets.numel() - std::count(target, target + batch.targets.numel(), kIgnore));
 }
 
-double accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<Memory>& memories) {
+Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<Memory>& memories) {
   const int64_t parts = static_cast<int64_t>(memories.size()), rows = batch.tokens.dim(0) / parts;
   const double targets = targets_of(batch);
-  double loss = 0;
+  Tensor loss;
   for (int64_t i = 0; i < parts; i++) {
     const Batch part = rows_of(batch, i * rows, (i + 1) * rows);
     const double weight = targets_of(part) / targets;
     Memory& memory = memories[i];
-    loss += weight * stage.learn(part, weight, memory);
+    const Tensor share = scale(Var(stage.learn(part, weight, memory)), weight).value();
+    if (loss.defined()) add_into(loss, share);
+    else loss = share;
     memory = {memory.student.detach(), memory.teacher.detach()};
   }
   return loss;
@@ -385,12 +387,14 @@ void Run::step() {
   TrainStep shown;
   shown.stage = stage().name;
   shown.lr = schedule.at(std::max<int64_t>(0, batches() - first));
-  shown.loss = accumulate_gradients(stage(), loader_.next(), memories_);
+  const Tensor loss = accumulate_gradients(stage(), loader_.next(), memories_);
   if (state_.step == state_.stage_begin) {
     const std::vector<std::string> missed = optimizer_->without_gradient();
     result_.without_gradient.insert(result_.without_gradient.end(), missed.begin(), missed.end());
   }
+  // a GPU is waited for here, once a step
   shown.grad_norm = optimizer_->gradient_norm();
+  shown.loss = loss.item();
   check_finite(shown.loss, shown.grad_norm);
   if (is_outlier(shown.loss, shown.grad_norm) && o_.skip_outliers) {
     optimizer_->clear_gradients();

@@ -76,9 +76,10 @@ std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps);
 // Optimizer steps of a run whose options are resolved.
 int64_t step_count(const TrainOptions& options);
 
-// Forward and backward of a step's batch in as many parts as there are memories; returns the mean loss over its targets.
+// Forward and backward of a step's batch in as many parts as there are memories; returns the mean loss over its targets, (1),
+// where the model is.
 // The gradients stay, summed over the parts: those of the mean.
-double accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<Memory>& memories);
+Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<Memory>& memories);
 
 // Trains the model in place; of one with low-rank factors (Decoder::add_lora()) these and what linearization added, and merges
 // them at the end. `directory` takes the checkpoints (checkpoints/step-N, see checkpoint.h) and, at the end,

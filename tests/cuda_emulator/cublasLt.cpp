@@ -1,11 +1,15 @@
 #include "tests/cuda_emulator/cublasLt.h"
 
+#include <algorithm>
+#include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "kernels/gemm.h"
 #include "tensor/dtype.h"
 #include "tensor/error.h"
+#include "tests/cuda_emulator/emulator.h"
 #include "tests/cuda_emulator/runtime.h"
 
 namespace {
@@ -46,6 +50,13 @@ Sizes sizes_of(const cublasLtMatmulDescOpaque_t& p, const cublasLtMatrixLayoutOp
   return {d.rows, d.cols, p.transposed[0] ? a.rows : a.cols};
 }
 
+bool all_epilogues = true;
+
+// of D's rows and D's type, or with BGRADB, which writes it, of D's columns
+bool has_vector(const cublasLtMatmulDescOpaque_t& p) {
+  return p.epilogue & (CUBLASLT_EPILOGUE_BIAS | CUBLASLT_EPILOGUE_BGRADB);
+}
+
 // What both the heuristic and the product look at.
 cublasStatus_t check(const cublasLtMatmulDescOpaque_t& p, const cublasLtMatrixLayoutOpaque_t& a,
                      const cublasLtMatrixLayoutOpaque_t& b, const cublasLtMatrixLayoutOpaque_t& c,
@@ -65,8 +76,13 @@ cublasStatus_t check(const cublasLtMatmulDescOpaque_t& p, const cublasLtMatrixLa
   if (p.compute != CUBLAS_COMPUTE_32F || p.scale != CUDA_R_32F || a.type != b.type || c.type != d.type ||
       (a.type == CUDA_R_32F && d.type != CUDA_R_32F))
     return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "a combination of types");
-  if (p.epilogue != CUBLASLT_EPILOGUE_DEFAULT && (p.epilogue != CUBLASLT_EPILOGUE_BIAS || !p.bias))
-    return invalid("an epilogue without its bias");
+  const uint32_t epilogues[] = {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU,
+                                CUBLASLT_EPILOGUE_RELU_BIAS, CUBLASLT_EPILOGUE_BGRADB};
+  const std::span known(epilogues, all_epilogues ? 5 : 2);
+  if (std::find(known.begin(), known.end(), p.epilogue) == known.end())
+    return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "an epilogue");
+  if (has_vector(p) && !p.bias) return invalid("an epilogue without its bias");
+  if (has_vector(p) && d.batch_count > 1) return invalid("a bias of a batch without its stride");
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -83,18 +99,20 @@ std::vector<float> unpack(const void* p, const cublasLtMatrixLayoutOpaque_t& x, 
   return out;
 }
 
-// D = factor op(A) op(B) + keep C (+ bias); in_halves: as an algorithm that splits k would sum
+// D = relu(factor op(A) op(B) + keep C + bias), as the epilogue has it; in_halves: as an algorithm that splits k would sum
 void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const void* A,
               const cublasLtMatrixLayoutOpaque_t& a, const void* B, const cublasLtMatrixLayoutOpaque_t& b,
               float keep, const void* C, const cublasLtMatrixLayoutOpaque_t& c, void* D,
               const cublasLtMatrixLayoutOpaque_t& d, bool in_halves) {
   const auto [m, n, k] = sizes_of(product, a, d);
-  const bool bias = product.epilogue == CUBLASLT_EPILOGUE_BIAS;
+  const bool bias = product.epilogue & CUBLASLT_EPILOGUE_BIAS, relu = product.epilogue & CUBLASLT_EPILOGUE_RELU;
   std::vector<float> sums(m * n);
   for (int64_t batch = 0; batch < d.batch_count; batch++) {
     // sums[j m + i] is element (i, j) of op(A) op(B): (n,m) = op(B)^T (n,k) times op(A)^T (k,m) for gemm()
     const auto left = unpack(A, a, batch * a.batch_offset, product.transposed[0], m, k);
     const auto right = unpack(B, b, batch * b.batch_offset, !product.transposed[1], n, k);
+    for (uint64_t j = 0; j < n && product.epilogue == CUBLASLT_EPILOGUE_BGRADB; j++)
+      write(const_cast<void*>(product.bias), d.type, j, std::accumulate(&right[j * k], &right[j * k] + k, 0.0f));
     const int64_t half = in_halves ? k / 2 : 0, M = n, N = m, K = k;
     supra::gemm(false, true, M, N, half, right.data(), K, left.data(), K, false, sums.data(), N);
     supra::gemm(false, true, M, N, K - half, right.data() + half, K, left.data() + half, K, true, sums.data(),
@@ -105,6 +123,7 @@ void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const voi
         float x = factor * sums[j * m + i];
         if (keep != 0) x += keep * read(C, c.type, batch * c.batch_offset + i + j * c.ld);
         if (bias) x += read(product.bias, d.type, i);
+        if (relu) x = std::max(x, 0.0f);
         write(D, d.type, batch * d.batch_offset + i + j * d.ld, x);
       }
     }
@@ -112,6 +131,8 @@ void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const voi
 }
 
 }  // namespace
+
+void supra::emulator::set_epilogues(bool known) { all_epilogues = known; }
 
 const char* cublasLtGetStatusString(cublasStatus_t status) {
   return status == CUBLAS_STATUS_SUCCESS ? "success" : last_words.c_str();

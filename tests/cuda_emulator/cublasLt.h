@@ -7,7 +7,7 @@
 // Stands in for NVIDIA's <cublasLt.h> where no GPU is: the part that kernels/gemm.cu uses, with the names and
 // values of CUDA 13. Products are done on the processor as the manual defines them, column by column, and
 // arguments that cuBLASLt may refuse are refused: sizes that do not fit, rows closer together than they are
-// long, types, pointers less aligned than the algorithm was promised, a workspace smaller than it needs.
+// long, types, epilogues, pointers less aligned than the algorithm was promised, a workspace smaller than it needs.
 
 enum cublasStatus_t {
   CUBLAS_STATUS_SUCCESS = 0,
@@ -39,7 +39,13 @@ enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8,
 };
 enum cublasLtReductionScheme_t { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
-enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4 };
+enum cublasLtEpilogue_t {
+  CUBLASLT_EPILOGUE_DEFAULT = 1,
+  CUBLASLT_EPILOGUE_RELU = 2,
+  CUBLASLT_EPILOGUE_BIAS = 4,
+  CUBLASLT_EPILOGUE_RELU_BIAS = 6,
+  CUBLASLT_EPILOGUE_BGRADB = 512,
+};
 
 // Their contents are nobody's business, as in the original.
 struct cublasLtMatrixLayoutOpaque_t {
@@ -53,7 +59,7 @@ struct cublasLtMatmulDescOpaque_t {
   cudaDataType_t scale;
   int32_t transposed[2];  // A, B
   uint32_t epilogue;
-  const void* bias;
+  void* bias;
 };
 struct cublasLtMatmulPreferenceOpaque_t {
   uint64_t workspace;

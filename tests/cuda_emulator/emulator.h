@@ -30,6 +30,9 @@ void set_gpu_memory(size_t bytes);
 // Shared memory that a block may ask for; 227 KB, as on Hopper, at first.
 void set_most_shared_memory(size_t bytes);
 
+// Whether cublasLt.h knows epilogues other than a bias; true at first.
+void set_epilogues(bool known);
+
 // For the emulator's own parts, in a thread of a kernel: ends the launch with an error, does not return.
 // Nothing on the thread's stack is destroyed, so what it prints must own no memory.
 void fault(const char* what, ...) __attribute__((format(printf, 1, 2)));

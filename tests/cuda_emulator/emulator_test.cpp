@@ -162,13 +162,37 @@ TEST_F(CudaEmulator, a_copy_takes_away_what_was_there) {
 }
 
 __global__ void writes_shared(int at) { cuda::shared_memory<volatile char>()[at] = 0; }
+#if defined(__SANITIZE_ADDRESS__)
+__global__ void reads_a_number(const volatile float* x) { *x; }
+#endif
 
 TEST_F(CudaEmulator, a_write_past_the_shared_memory_is_reported) {
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "the address sanitizer ends the program first";
-#endif
   EXPECT_EQ(fault_of<writes_shared>({1, 1, 100}, 99), "nothing");
+#if defined(__SANITIZE_ADDRESS__)
+  const RestoreMachine restore;
+  set_threads(1);
+  EXPECT_DEATH(fault_of<writes_shared>({1, 1, 100}, 100), "use-after-poison");
+  const std::shared_ptr<void> memory = cuda::allocate(100);
+  EXPECT_DEATH(fault_of<reads_a_number>({1, 1}, static_cast<float*>(memory.get()) + 25), "heap-buffer-overflow");
+#else
   EXPECT_SAYS(fault_of<writes_shared>({1, 1, 100}, 100), "a write past its 100 bytes of shared memory");
+#endif
+}
+
+// What a block finds in its shared memory, and leaves there
+__global__ void reads_fresh(float* out) {
+  float* const shared = cuda::shared_memory<float>();
+  out[blockIdx.x] = *shared;
+  *shared = 1;
+}
+
+TEST_F(CudaEmulator, fresh_memory_is_nan) {
+  const RestoreMachine restore;
+  set_threads(1);
+  float out[3] = {};
+  cuda::launch<reads_fresh>({3, 1, 4}, out);
+  for (float value : out) EXPECT_TRUE(std::isnan(value));
+  EXPECT_TRUE(std::isnan(*static_cast<float*>(cuda::allocate(4).get())));
 }
 
 TEST_F(CudaEmulator, launches_beyond_a_gpu_are_refused) {
@@ -217,16 +241,19 @@ TEST_F(CudaEmulator, lanes_see_what_the_others_bring) {
   }
 }
 
-// Each block waits until all have come, or for ten seconds.
-__global__ void blocks_wait_for_each_other(int* arrived, int* met) {
-  atomicAdd(arrived, 1);
+// Each block waits until all have come, or for ten seconds: then false.
+template <class T>
+__device__ bool all_came(T* arrived) {
+  atomicAdd(arrived, T{1});
   const auto start = std::chrono::steady_clock::now();
-  while (atomicAdd(arrived, 0) < static_cast<int>(gridDim.x)) {
-    if (std::chrono::steady_clock::now() - start > std::chrono::seconds(10)) return;
+  while (atomicAdd(arrived, T{0}) < static_cast<T>(gridDim.x)) {
+    if (std::chrono::steady_clock::now() - start > std::chrono::seconds(10)) return false;
     std::this_thread::yield();
   }
-  atomicAdd(met, 1);
+  return true;
 }
+
+__global__ void blocks_wait_for_each_other(int* arrived, int* met) { atomicAdd(met, int{all_came(arrived)}); }
 
 TEST_F(CudaEmulator, blocks_run_at_the_same_time) {
   const RestoreMachine restore;
@@ -234,6 +261,33 @@ TEST_F(CudaEmulator, blocks_run_at_the_same_time) {
   int arrived = 0, met = 0;
   cuda::launch<blocks_wait_for_each_other>({3, 1}, &arrived, &met);
   EXPECT_EQ(met, 3);
+}
+
+// Of the numbers below `times` a block: sums in counts[0], by compare and swap in counts[1] and over what was handed
+// on in counts[2]; the least and the largest in counts[3] and counts[4]. counts[5] is what is handed on.
+__global__ void counts_in_every_way(unsigned* counts, unsigned times) {
+  all_came(&counts[6]);
+  for (unsigned i = 0; i < times; i++) {
+    atomicAdd(&counts[0], i);
+    for (unsigned seen = 0, old; (old = atomicCAS(&counts[1], seen, seen + i)) != seen;) seen = old;
+    atomicAdd(&counts[2], atomicExch(&counts[5], i));
+    atomicMin(&counts[3], i), atomicMax(&counts[4], i);
+  }
+}
+
+TEST_F(CudaEmulator, atomics_lose_nothing) {
+  const RestoreMachine restore;
+  set_threads(2);
+  constexpr unsigned kTimes = 200000;
+  unsigned counts[7] = {0, 0, 0, kTimes};
+  cuda::launch<counts_in_every_way>({2, 1}, counts, kTimes);
+  // modulo 2^32
+  const auto sum = static_cast<unsigned>(uint64_t{kTimes} * (kTimes - 1));
+  EXPECT_EQ(counts[0], sum);
+  EXPECT_EQ(counts[1], sum);
+  EXPECT_EQ(counts[2] + counts[5], sum);
+  EXPECT_EQ(counts[3], 0u);
+  EXPECT_EQ(counts[4], kTimes - 1);
 }
 
 // A sum in an order of its own for every thread of every block, through shared memory

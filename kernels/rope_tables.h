@@ -1,0 +1,35 @@
+#pragma once
+#include "kernels/ops.h"
+
+namespace supra {
+
+// cos and sin of all angles of a call of rope(): one row a position, one column a pair (half) or an element
+// (interleaved, each value twice). Only the positions of the call are in it, however far the sequence has come.
+struct RopeTable {
+  Rope rope;
+  std::vector<int64_t> positions;
+  Tensor cosine, sine;
+};
+
+// Tables that stay where they are while positions change, for a step that is recorded: in its scope rope() of
+// (B,1,H,K) on the GPU reads its angles from here, whatever its `first` says.
+class RopeTables {
+ public:
+  // (B): where the steps to come stand
+  void move_to(const std::vector<int64_t>& first);
+  // The table there is, or else one of these positions.
+  const RopeTable& of(const Rope& rope, const std::vector<int64_t>& positions);
+
+  class Scope {
+   public:
+    explicit Scope(RopeTables& tables);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+  };
+
+ private:
+  std::vector<std::unique_ptr<RopeTable>> tables_;
+};
+
+}  // namespace supra

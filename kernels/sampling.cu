@@ -1,0 +1,156 @@
+#include "kernels/cuda.h"
+#include "kernels/sampling.h"
+#include "tensor/cuda.cuh"
+
+// A token of each row, a block a row. Nothing is sorted: "the first tokens whose weights reach a sum" are found digit
+// by digit of their order, from the sums of all tokens with the same digit. These are integers, so atomics may add
+// them.
+
+namespace supra::cuda {
+
+namespace {
+
+using Sum = unsigned long long;
+
+constexpr int kThreads = 1024, kDigit = 11, kBins = 1 << kDigit, kRounds = 5;
+static_assert(kRounds * kDigit == 32 + kIdBits);
+constexpr int kLaneBins = kBins / 32;
+
+struct Shared {
+  // a lane's bins are followed by a gap, so that 32 lanes meet 32 banks
+  Sum bins[kBins + 32];
+  Sum digit, before, reached;
+  Sum of_warp[kThreads / 32];
+  int nan;
+
+  __device__ Sum& bin(int digit) { return bins[digit + digit / kLaneBins]; }
+};
+
+// x of all threads of the block combined, in every thread; all must come.
+template <class Op>
+__device__ Sum over_block(Sum x, Shared& shared, Op op) {
+  for (int offset = 16; offset > 0; offset /= 2) x = op(x, __shfl_xor_sync(kWholeWarp, x, offset));
+  if (threadIdx.x % 32 == 0) shared.of_warp[threadIdx.x / 32] = x;
+  __syncthreads();
+  x = shared.of_warp[0];
+  for (int warp = 1; warp < kThreads / 32; warp++) x = op(x, shared.of_warp[warp]);
+  // nobody writes the next ones before all have read these
+  __syncthreads();
+  return x;
+}
+
+struct Prefix {
+  Sum last, sum;  // the order of the last token, and the sum up to it
+};
+
+// The fewest of O tokens, in order(i), the largest first, whose weight(i) sum up to `goal`; all of them do.
+// `round`: the first digits of all orders are 0.
+template <class Order, class Weight>
+__device__ Prefix fewest(int64_t O, int round, Sum goal, Shared& shared, Order order, Weight weight) {
+  Sum last = 0, before = 0;
+  for (; round < kRounds; round++) {
+    const int shift = (kRounds - 1 - round) * kDigit;
+    for (int i = threadIdx.x; i < kBins + 32; i += kThreads) shared.bins[i] = 0;
+    __syncthreads();
+    for (int64_t i = threadIdx.x; i < O; i += kThreads) {
+      const Sum place = order(i) >> shift;
+      if (place >> kDigit != last) continue;
+      if (const Sum w = weight(i)) atomicAdd(&shared.bin(place % kBins), w);
+    }
+    __syncthreads();
+    if (threadIdx.x < 32) {
+      // lane 0 has the largest digits
+      int digit = kBins - 1 - static_cast<int>(threadIdx.x) * kLaneBins;
+      Sum mine = 0;
+      for (int i = 0; i < kLaneBins; i++) mine += shared.bin(digit - i);
+      Sum reached = mine;
+      for (int offset = 1; offset < 32; offset *= 2) {
+        const Sum below = __shfl_up_sync(kWholeWarp, reached, offset);
+        if (static_cast<int>(threadIdx.x) >= offset) reached += below;
+      }
+      reached += before;
+      if (reached - mine < goal && goal <= reached) {
+        Sum sum = reached - mine;
+        for (; sum + shared.bin(digit) < goal; digit--) sum += shared.bin(digit);
+        shared.digit = digit, shared.before = sum, shared.reached = sum + shared.bin(digit);
+      }
+    }
+    __syncthreads();
+    last = last << kDigit | shared.digit, before = shared.before;
+  }
+  return {last, shared.reached};
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    sample_kernel(int32_t* chosen, float* scratch, const T* logits, const uint32_t* draws, const int32_t* begins,
+                  const int32_t* recent, int64_t O, int64_t stride, SamplerOptions options) {
+  Shared& shared = *shared_memory<Shared>();
+  const int64_t row = blockIdx.x;
+  logits += row * stride;
+  float* const x = scratch + row * O;
+  if (threadIdx.x == 0) shared.nan = INT32_MAX;
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < O; i += kThreads) {
+    x[i] = to_float(logits[i]);
+    if (x[i] != x[i]) atomicMin(&shared.nan, static_cast<int>(i));
+  }
+  __syncthreads();
+  if (shared.nan != INT32_MAX) {
+    if (threadIdx.x == 0) chosen[row] = -1 - shared.nan;
+    return;
+  }
+  for (int i = begins[row] + threadIdx.x; i < begins[row + 1]; i += kThreads) {
+    x[recent[i]] = options.penalised(x[recent[i]]);
+  }
+  __syncthreads();
+  Sum first = 0;
+  for (int64_t i = threadIdx.x; i < O; i += kThreads) {
+    const Sum order = order_of(x[i], i);
+    if (order > first) first = order;
+  }
+  first = over_block(first, shared, [](Sum a, Sum b) { return a > b ? a : b; });
+  if (options.temperature == 0) {
+    if (threadIdx.x == 0) chosen[row] = static_cast<int32_t>(id_of(first));
+    return;
+  }
+
+  const float largest = x[id_of(first)];
+  const bool cuts = options.cuts();
+  const Sum least = to_weight(options.min_p);
+  // tokens behind it are cut off
+  Sum end = 0;
+  const auto order = [=](int64_t i) -> Sum { return cuts ? order_of(x[i], i) : order_of(0, i) % (1 << kIdBits); };
+  const auto weight = [&](int64_t i) -> Sum {
+    if (order(i) < end) return 0;
+    if (x[i] == largest) return to_weight(1);
+    const Sum w = to_weight(exp((x[i] - static_cast<double>(largest)) / options.temperature));
+    return w < least ? 0 : w;
+  };
+  if (options.top_k > 0 && options.top_k < O) {
+    end = fewest(O, 0, options.top_k, shared, order, [](int64_t) { return 1; }).last;
+  }
+  Sum total = 0;
+  for (int64_t i = threadIdx.x; i < O; i += kThreads) total += weight(i);
+  total = over_block(total, shared, [](Sum a, Sum b) { return a + b; });
+  if (options.top_p < 1) {
+    const Prefix left = fewest(O, 0, share_of(total, options.top_p), shared, order, weight);
+    end = left.last, total = left.sum;
+  }
+  const Prefix drawn = fewest(O, cuts ? 0 : 2, drawn_sum(total, draws[row]), shared, order, weight);
+  if (threadIdx.x == 0) chosen[row] = static_cast<int32_t>(id_of(drawn.last));
+}
+
+}  // namespace
+
+template <class T>
+void sample(int32_t* chosen, float* scratch, const T* logits, const uint32_t* draws, const int32_t* begins,
+            const int32_t* recent, int64_t N, int64_t O, int64_t stride, const SamplerOptions& options) {
+  launch<sample_kernel<T>>({blocks(N, 1), kThreads, sizeof(Shared)}, chosen, scratch, logits, draws, begins, recent, O,
+                           stride, options);
+}
+
+template decltype(sample<float>) sample<float>;
+template decltype(sample<Bf16>) sample<Bf16>;
+
+}  // namespace supra::cuda

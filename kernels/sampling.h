@@ -1,0 +1,57 @@
+#pragma once
+#include <bit>
+#include <cstdint>
+
+// How a token is chosen from logits; the same on the CPU (supra/inference/sampler.cpp) and on the GPU (sampling.cu).
+// Weights are integers, so that their sums depend on no order:
+//
+//   recent tokens' logits are penalised; temperature 0 takes the largest logit, of equal ones the smaller id
+//   w_i = 2^40 exp((logit_i - largest) / temperature), rounded
+//   left of all tokens, by logit: the first top_k; of these those with w_i >= 2^40 min_p; of these the first whose
+//   sum reaches top_p of all
+//   a number u below 2^32 is drawn: the first token at which the sum is above u / 2^32 of what is left, in the order
+//   of logits where any were cut off, else in the order of ids
+
+namespace supra {
+
+struct SamplerOptions {
+  double temperature = 0.8;     // 0: the most likely token
+  int64_t top_k = 0;            // 0: off; only the k most likely
+  double top_p = 0.95;          // 1: off; the smallest set whose probability reaches p
+  double min_p = 0;             // 0: off; only tokens at least this fraction as likely as the most likely one
+  double repeat_penalty = 1;    // 1: off; logits of recent tokens are divided (positive) or multiplied (negative) by it
+  int64_t repeat_window = 64;   // how recent
+  uint64_t seed = 0;
+
+  constexpr bool cuts() const { return top_k > 0 || top_p < 1 || min_p > 0; }
+  constexpr float penalised(float logit) const {
+    const float penalty = static_cast<float>(repeat_penalty);
+    return logit > 0 ? logit / penalty : logit * penalty;
+  }
+};
+
+// Of a probability, that of the likeliest token being 1. Sums of 2^23 of them fit.
+constexpr uint64_t to_weight(double p) { return static_cast<uint64_t>(p * 0x1p40 + 0.5); }
+constexpr int kIdBits = 23;
+
+// Larger for what comes first: the larger logit, of equal ones the smaller id. 55 bits; a logit of 0 for all is the
+// order of ids.
+constexpr uint64_t order_of(float logit, int64_t id) {
+  // -0 becomes 0
+  const uint32_t bits = std::bit_cast<uint32_t>(logit + 0.0f);
+  const uint32_t ascending = bits >> 31 ? ~bits : bits | 1u << 31;
+  return uint64_t{ascending} << kIdBits | ((1 << kIdBits) - 1 - id);
+}
+constexpr int64_t id_of(uint64_t order) { return (1 << kIdBits) - 1 - static_cast<int64_t>(order & ((1 << kIdBits) - 1)); }
+
+// The least sum that reaches the part p of a total, and the least that is above u / 2^32 of it.
+constexpr uint64_t share_of(uint64_t total, double p) {
+  const double share = p * static_cast<double>(total);
+  const uint64_t whole = static_cast<uint64_t>(share);
+  return whole + (static_cast<double>(whole) < share);
+}
+constexpr uint64_t drawn_sum(uint64_t total, uint32_t u) {
+  return (total >> 32) * u + ((total & 0xffffffff) * u >> 32) + 1;
+}
+
+}  // namespace supra

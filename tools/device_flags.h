@@ -1,0 +1,44 @@
+#pragma once
+#include "supra/model.h"
+#include "tensor/cuda.h"
+#include "tools/args.h"
+
+namespace supra {
+
+// The flags of every command that runs a model: where it computes. Call check() after args.parse(), before
+// anything is loaded.
+struct DeviceFlags {
+  Device device = Device::cpu;
+  Dtype activations = Dtype::bf16;
+
+  void declare(Args& args) {
+    args.choice(&device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
+                "where it computes; cuda: an NVIDIA GPU");
+    given = &args.choice(&activations, "--activations", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
+                         "on the GPU; the CPU computes in f32");
+  }
+  void check(const Args& args) {
+    if (device == Device::cuda) {
+      const std::string reason = cuda::why_not();
+      CHECK(reason.empty(),
+            "no GPU can be used: %s; supra doctor says what there is, --device cpu does without",
+            reason.c_str());
+      return;
+    }
+    if (given->given() && activations != Dtype::f32)
+      args.misused("--activations %s is for --device cuda, the CPU computes in f32", name(activations));
+    activations = Dtype::f32;
+  }
+  // Moves a model that is trained, or saved again.
+  void move(Decoder& decoder) const {
+    if (device != Device::cpu) decoder.to(device, activations);
+  }
+  // Moves one that only runs.
+  void place(Decoder& decoder) const {
+    if (device != Device::cpu) place_for_inference(decoder, device, activations);
+  }
+
+  const Flag* given = nullptr;
+};
+
+}  // namespace supra

@@ -82,6 +82,10 @@ endif
 LEVELS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
 flags_avx2   := -mavx2 -mfma -mf16c
 flags_avx512 := $(flags_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
+# where the rest is small; few processors have nothing better than a baseline that is not the only level
+speed_baseline := $(if $(filter avx2,$(LEVELS)),-Os,-O2)
+speed_avx2     := -O2
+speed_avx512   := -O2
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
@@ -133,11 +137,13 @@ $(OBJ)/%.cu.o: %.cu $(OUT)/flags
 endif
 $(OBJ)/$(EMULATOR)/%.o: CXXFLAGS += $(EMULATED)
 
+$(if $(filter static,$(CONFIG)),$(OBJ)/tools/%.o: CXXFLAGS += -DSUPRA_STATIC)
+
 define simd_rule
 $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $$< ($(1))"
 	@mkdir -p $$(@D)
-	$(quiet)$(CXX) $(CXXFLAGS:-Os=-O2) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
+	$(quiet)$(CXX) $(CXXFLAGS:-Os=$(speed_$(1))) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
 endef
 $(foreach level,$(LEVELS),$(eval $(call simd_rule,$(level))))
 

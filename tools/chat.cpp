@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <iostream>
 #include <string>
 
 #include "supra/inference/generate.h"
@@ -120,6 +119,14 @@ class Chat {
   std::string written_;
 };
 
+// Without its newline; false at the end.
+bool read_line(std::string& line) {
+  line.clear();
+  int c;
+  while ((c = getchar()) != EOF && c != '\n') line += static_cast<char>(c);
+  return c != EOF || !line.empty();
+}
+
 }  // namespace
 
 int run_chat(Args& args) {
@@ -149,7 +156,7 @@ int run_chat(Args& args) {
   while (true) {
     printf("> ");
     fflush(stdout);
-    if (!std::getline(std::cin, line) || !chat.turn(line)) break;
+    if (!read_line(line) || !chat.turn(line)) break;
   }
   return 0;
 }

@@ -1,7 +1,18 @@
 #pragma once
 #include "tools/args.h"
 
-// The sub-commands of `supra`. One is a function in a file of its own and one line in this table.
+// The sub-commands of `supra`. One is a function in a file of its own and one line in this table. The static program
+// (make static) does without those of the workshop.
+
+#if defined(SUPRA_STATIC)
+#define SUPRA_WORKSHOP(COMMAND)
+#else
+#define SUPRA_WORKSHOP(COMMAND)                                                   \
+  COMMAND(bench, "how fast it is, as a part of what this machine can do")        \
+  COMMAND(plot, "draw the curves of training runs")                              \
+  COMMAND(demo, "the main job, on what the repository ships")                    \
+  COMMAND(lab, "what mixers and recipes are worth, side by side")
+#endif
 
 #define SUPRA_COMMANDS(COMMAND)                                                   \
   COMMAND(inspect, "what a model is: family, shape, tensors")                    \
@@ -15,11 +26,8 @@
   COMMAND(generate, "write on from a prompt")                                    \
   COMMAND(chat, "write in turns; the state is kept")                             \
   COMMAND(verify, "compare a model with golden values")                          \
-  COMMAND(bench, "how fast it is, as a part of what this machine can do")        \
-  COMMAND(plot, "draw the curves of training runs")                              \
   COMMAND(doctor, "what this machine has, what will be used, and why")           \
-  COMMAND(demo, "the main job, on what the repository ships")                    \
-  COMMAND(lab, "what mixers and recipes are worth, side by side")
+  SUPRA_WORKSHOP(COMMAND)
 
 namespace supra {
 

@@ -104,8 +104,11 @@ std::string cuda_toolkit() {
 }
 
 Finding gpu() {
-  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  void* driver = nullptr;
+#if !defined(SUPRA_STATIC)
+  driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (driver) dlclose(driver);
+#endif
   const std::string toolkit = cuda_toolkit();
   std::string found = (toolkit.empty() ? "no toolkit (nvcc)" : "toolkit " + toolkit) + std::string(", ") +
                       (driver ? "a driver (libcuda.so.1)" : "no driver (libcuda.so.1)");

@@ -1,7 +1,6 @@
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
-#include <sstream>
 #include <utility>
 
 #include "supra/formats/json.h"
@@ -32,9 +31,10 @@ void print_ids(const std::vector<int32_t>& ids, bool json) {
 
 // One object a line: {"text": ..., "parse_special": ..., "add_special": ...} -> {"ids": [...], "decoded": ...}
 void encode_lines(const Tokenizer& tokenizer, const Path& path, const EncodeOptions& options) {
-  std::istringstream lines(read_file(path));
-  std::string line;
-  for (int64_t number = 1; std::getline(lines, line); number++) {
+  const std::string text = read_file(path);
+  for (size_t at = 0, end, number = 1; at < text.size(); at = end + 1, number++) {
+    end = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, end - at);
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const Json row = Json::parse(line, path.string() + ":" + std::to_string(number));
     const EncodeOptions own{row.flag("add_special", options.add_special), row.flag("parse_special", options.parse_special)};
@@ -55,15 +55,17 @@ std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
   std::vector<int32_t> ids;
   for (int64_t id : given) ids.push_back(checked(id));
   if (!ids.empty()) return ids;
-  std::string text{std::istreambuf_iterator<char>(std::cin), {}};
-  for (char& c : text) {
-    if (c == ',' || c == '\n') c = ' ';
-  }
-  std::istringstream words(text);
-  for (std::string word; words >> word;) {
-    int64_t id;
-    read_value(word, id);
-    ids.push_back(checked(id));
+  std::string word;
+  for (int c = 0; c != EOF;) {
+    c = getchar();
+    if (c != EOF && c != ',' && !isspace(c)) {
+      word += static_cast<char>(c);
+    } else if (!word.empty()) {
+      int64_t id;
+      read_value(word, id);
+      ids.push_back(checked(id));
+      word.clear();
+    }
   }
   return ids;
 }

@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <sstream>
 
 #include "supra/training/train.h"
 
@@ -24,12 +23,12 @@ class TrainingLog {
     if (path_.empty()) return;
     std::string kept = "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll,stage\n";
     if (step > 0 && std::filesystem::exists(path_)) {
-      std::istringstream old(read_file(path_));
-      std::string row;
-      std::getline(old, row);
+      const std::string old = read_file(path_);
+      size_t at = old.find('\n') + 1;
       // logs had no stages once
-      const char* const stage = row.ends_with(",stage") ? "" : ",";
-      while (std::getline(old, row) && !old.eof() && atoll(row.c_str()) <= step) kept += row + stage + "\n";
+      const char* const stage = old.substr(0, at).ends_with(",stage\n") ? "" : ",";
+      for (size_t end; (end = old.find('\n', at)) != std::string::npos && atoll(&old[at]) <= step; at = end + 1)
+        kept += old.substr(at, end - at) + stage + "\n";
     }
     write_file_atomically(path_, kept);
     file_ = fopen(path_.c_str(), "a");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 
 #include "supra/formats/utf8.h"
 #include "tensor/error.h"
@@ -394,8 +395,13 @@ static void write_string(std::string& out, std::string_view text) {
 
 static void write_number(std::string& out, double value) {
   CHECK(std::isfinite(value), "json: %f cannot be written, JSON has finite numbers only", value);
+  // the shortest of these that is this number again; std::to_chars would weigh 128 kB in the static program
   char text[32];
-  const std::string_view digits(text, std::to_chars(text, text + sizeof text, value).ptr - text);
+  for (int digits = 15; digits <= 17; digits++) {
+    snprintf(text, sizeof text, "%.*g", digits, value);
+    if (strtod(text, nullptr) == value) break;
+  }
+  const std::string_view digits(text);
   out += digits;
   // keeps a whole double a double when it is read again
   if (digits.find_first_of(".e") == std::string_view::npos) out += ".0";

@@ -115,9 +115,11 @@ END {
   put("", "#else\n#pragma GCC push_options\n#pragma GCC optimize(\"Os\")\n#endif")
   for (s = 1; s <= sources; s++) if (!(source[s] in last)) inline(source[s])
   for (s = 1; s <= sources; s++) inline(source[s])
-  put("", "#if defined(__clang__)\n#pragma clang attribute pop\n#else\n#pragma GCC pop_options\n#endif")
+  # few processors have nothing better than a baseline that is not the only level
+  pop = "#if defined(__clang__)\n#pragma clang attribute pop\n#else\n#pragma GCC pop_options\n#endif"
+  put("", "#if !defined(__x86_64__)\n" pop "\n#endif")
   level("baseline")
-  put("", "\n#if defined(__x86_64__)")
+  put("", "\n#if defined(__x86_64__)\n" pop)
   level("avx2", "avx2,fma,f16c", "__AVX__ __AVX2__ __FMA__ __F16C__")
   level("avx512", "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq",
         "__AVX__ __AVX2__ __FMA__ __F16C__ __AVX512F__ __AVX512BW__ __AVX512VL__ __AVX512DQ__")

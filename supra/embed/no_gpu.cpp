@@ -8,6 +8,7 @@ namespace supra::cuda {
 
 static constexpr char kNone[] = "this library has no CUDA kernels";
 
+std::vector<Gpu> gpus() { return {}; }
 std::string gpu_trouble() { return kNone; }
 std::shared_ptr<void> allocate(size_t) { fail(kNone); }
 void fill_bytes(void*, int, size_t) { fail(kNone); }
@@ -16,5 +17,9 @@ void convert(void*, Dtype, const void*, Dtype, int64_t, int64_t) { fail(kNone); 
 void fill(void*, Dtype, double, int64_t) { fail(kNone); }
 void add_into(void*, const void*, Dtype, int64_t) { fail(kNone); }
 void scaled_sum(float*, const float*, int64_t, double) { fail(kNone); }
+bool linear_attention_fuses(const LinearAttentionInputs<Bf16>&) { return false; }
+Graph::Graph(const std::function<void()>&) { fail(kNone); }
+Graph::~Graph() = default;
+void Graph::launch() const { fail(kNone); }
 
 }  // namespace supra::cuda

@@ -112,11 +112,11 @@ END {
   for (s = 1; s <= sources; s++) note_names(source[s])
   # small rather than fast: all that takes time stands in the kernels
   put("", "#if defined(__clang__)\n#pragma clang attribute push(__attribute__((minsize)), apply_to = function)")
-  put("", "#else\n#pragma GCC push_options\n#pragma GCC optimize(\"Os\")\n#endif")
+  put("", "#elif defined(__OPTIMIZE__)\n#pragma GCC push_options\n#pragma GCC optimize(\"Os\")\n#endif")
   for (s = 1; s <= sources; s++) if (!(source[s] in last)) inline(source[s])
   for (s = 1; s <= sources; s++) inline(source[s])
   # few processors have nothing better than a baseline that is not the only level
-  pop = "#if defined(__clang__)\n#pragma clang attribute pop\n#else\n#pragma GCC pop_options\n#endif"
+  pop = "#if defined(__clang__)\n#pragma clang attribute pop\n#elif defined(__OPTIMIZE__)\n#pragma GCC pop_options\n#endif"
   put("", "#if !defined(__x86_64__)\n" pop "\n#endif")
   level("baseline")
   put("", "\n#if defined(__x86_64__)\n" pop)

@@ -401,10 +401,17 @@ static void write_number(std::string& out, double value) {
     snprintf(text, sizeof text, "%.*g", digits, value);
     if (strtod(text, nullptr) == value) break;
   }
-  const std::string_view digits(text);
+  // a host's locale may have another decimal point, of several bytes even
+  std::string digits;
+  for (const char* c = text; *c; c++) {
+    if (std::string_view("0123456789+-e").find(*c) != std::string_view::npos)
+      digits += *c;
+    else if (!digits.ends_with('.'))
+      digits += '.';
+  }
   out += digits;
   // keeps a whole double a double when it is read again
-  if (digits.find_first_of(".e") == std::string_view::npos) out += ".0";
+  if (digits.find_first_of(".e") == std::string::npos) out += ".0";
 }
 
 void Json::write(std::string& out, int depth, bool indented) const {

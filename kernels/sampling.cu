@@ -23,7 +23,7 @@ struct Shared {
   Sum of_warp[kThreads / 32];
   int nan;
 
-  __device__ Sum& bin(int digit) { return bins[digit + digit / kLaneBins]; }
+  __device__ static int place(int digit) { return digit + digit / kLaneBins; }
 };
 
 // x of all threads of the block combined, in every thread; all must come.
@@ -55,14 +55,14 @@ __device__ Prefix fewest(int64_t O, int round, Sum goal, Shared& shared, Order o
     for (int64_t i = threadIdx.x; i < O; i += kThreads) {
       const Sum place = order(i) >> shift;
       if (place >> kDigit != last) continue;
-      if (const Sum w = weight(i)) atomicAdd(&shared.bin(place % kBins), w);
+      if (const Sum w = weight(i)) atomicAdd(&shared.bins[Shared::place(place % kBins)], w);
     }
     __syncthreads();
     if (threadIdx.x < 32) {
       // lane 0 has the largest digits
       int digit = kBins - 1 - static_cast<int>(threadIdx.x) * kLaneBins;
       Sum mine = 0;
-      for (int i = 0; i < kLaneBins; i++) mine += shared.bin(digit - i);
+      for (int i = 0; i < kLaneBins; i++) mine += shared.bins[Shared::place(digit - i)];
       Sum reached = mine;
       for (int offset = 1; offset < 32; offset *= 2) {
         const Sum below = __shfl_up_sync(kWholeWarp, reached, offset);
@@ -71,8 +71,8 @@ __device__ Prefix fewest(int64_t O, int round, Sum goal, Shared& shared, Order o
       reached += before;
       if (reached - mine < goal && goal <= reached) {
         Sum sum = reached - mine;
-        for (; sum + shared.bin(digit) < goal; digit--) sum += shared.bin(digit);
-        shared.digit = digit, shared.before = sum, shared.reached = sum + shared.bin(digit);
+        for (; sum + shared.bins[Shared::place(digit)] < goal; digit--) sum += shared.bins[Shared::place(digit)];
+        shared.digit = digit, shared.before = sum, shared.reached = sum + shared.bins[Shared::place(digit)];
       }
     }
     __syncthreads();

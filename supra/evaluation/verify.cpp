@@ -191,6 +191,7 @@ std::vector<VerifyRow> verify(const Model& model, const Path& path, const Verify
     const std::string& key = info.name;
     // the inputs, and what only describes the golden run
     if (key == "tokens" || key == "targets" || key == "greedy.prompt" || key == "greedy.margin") continue;
+    if (options.wanted && !options.wanted(key)) continue;
     VerifyRow row{key, 0, options.tolerance, ""};
     if (key == "greedy.ids") row.tolerance = 0;
     if (key.starts_with("adamw.final.")) row.tolerance = options.adamw_tolerance;

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,12 +24,13 @@ struct VerifyOptions {
   // A gradient that is zero in exact arithmetic (a bias of k that softmax does not see) is rounding noise on both sides.
   // What a gradient is measured against is at least this fraction of the largest gradient of the model.
   double gradient_floor = 1e-3;
+  std::function<bool(const std::string& key)> wanted = {};  // empty: all
 };
 
 // Runs the model on the golden file's `tokens` (and `targets`) and compares with every key the file holds: logits, loss,
 // loss_z1e-4, grad.<name>, recurrent_logits, recurrent_states, greedy.ids, adamw.loss, adamw.grad_norm,
-// adamw.final.<name>. A key it does not know is a failed row; adamw.* are left out on a GPU,
-// since they need double. The weights are those of before when it returns.
+// adamw.final.<name>. A key it does not know is a failed row; adamw.* are left out on a GPU, since they need double. The
+// weights are those of before when it returns.
 std::vector<VerifyRow> verify(const Model& model, const Path& golden, const VerifyOptions& options = {});
 
 }  // namespace supra

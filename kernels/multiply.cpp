@@ -11,7 +11,8 @@ constexpr Device gpu = Device::cuda;
 
 void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a, bool ta, const Tensor& b,
               bool tb, const Epilogue& after) {
-  const auto& [bias, relu, sums] = after;
+  const Tensor &bias = after.bias, &sums = after.sums;
+  const bool relu = after.relu;
   const int64_t N = c.dim(-1), M = row_count(c), K = ta ? row_count(a) : a.dim(-1);
   by_device(
       op, a,

@@ -27,7 +27,10 @@ namespace fs = std::filesystem;
 }
 
 MappedFile::MappedFile(const Path& path) : path_(path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int fd;
+  // a pipe that nobody writes is refused below, not waited for
+  do fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  while (fd < 0 && errno == EINTR);
   if (fd < 0) fail_errno("open", path);
   struct stat info;
   if (fstat(fd, &info) != 0) {

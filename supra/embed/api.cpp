@@ -44,59 +44,62 @@ struct Refusal : Error {
   throw Refusal(code, text);
 }
 
-int report(supra_error* error, supra_code code, const char* message) noexcept {
+int report(supra_error* error, supra_code code, const char* function, const char* message) noexcept {
   if (!error) return code;
   error->code = code;
-  size_t size = std::min(strlen(message), sizeof error->message - 1);
+  char* const text = error->message;
+  const size_t room = sizeof error->message;
+  const int needed = snprintf(text, room, "%s: %s", function, message);
+  if (needed < 0 || static_cast<size_t>(needed) < room) return code;
   // not in the middle of a character
-  while (message[size] != '\0' && size > 0 && (message[size] & 0xc0) == 0x80) size--;
-  memcpy(error->message, message, size);
-  error->message[size] = '\0';
+  size_t size = room - 1;
+  while ((text[size - 1] & 0xc0) == 0x80) size--;
+  if (text[size - 1] & 0x80) size--;
+  text[size] = '\0';
   return code;
 }
 
-// Runs f; `usual` is what an Error means there.
+// Runs f for a function; `usual` is what an Error means there.
 template <class F>
-int guarded(supra_error* error, supra_code usual, F f) noexcept {
+int guarded(supra_error* error, const char* function, supra_code usual, F f) noexcept {
   try {
     f();
-    return report(error, SUPRA_OK, "");
+    if (error) *error = {};
+    return SUPRA_OK;
   } catch (const Refusal& refusal) {
-    return report(error, refusal.code, refusal.what());
+    return report(error, refusal.code, function, refusal.what());
   } catch (const OutOfMemory& none) {
-    return report(error, SUPRA_NO_MEMORY, none.what());
+    return report(error, SUPRA_NO_MEMORY, function, none.what());
   } catch (const std::bad_alloc&) {
-    return report(error, SUPRA_NO_MEMORY, "out of memory: the allocator gave none");
+    return report(error, SUPRA_NO_MEMORY, function, "out of memory: the allocator gave none");
   } catch (const Error& told) {
-    return report(error, usual, told.what());
+    return report(error, usual, function, told.what());
   } catch (const std::system_error& told) {
-    return report(error, usual, told.what());
+    return report(error, usual, function, told.what());
   } catch (const std::exception& unknown) {
-    return report(error, SUPRA_BROKEN, unknown.what());
+    return report(error, SUPRA_BROKEN, function, unknown.what());
   } catch (...) {
-    return report(error, SUPRA_BROKEN, "something was thrown that is no error");
+    return report(error, SUPRA_BROKEN, function, "something was thrown that is no error");
   }
 }
 
-void require_session(const supra_session* session, const char* function) {
-  require(session, SUPRA_BAD_ARGUMENT, "%s: the session is null", function);
+void require_session(const supra_session* session) {
+  require(session, SUPRA_BAD_ARGUMENT, "the session is null");
 }
 
-void require_id(const supra_engine& engine, int32_t id, const char* function) {
-  require(id >= 0 && id < engine.made->vocabulary(), SUPRA_BAD_ARGUMENT,
-          "%s: id %d is not in the vocabulary of %lld", function, id,
-          static_cast<long long>(engine.made->vocabulary()));
+void require_id(const supra_engine& engine, int32_t id) {
+  require(id >= 0 && id < engine.made->vocabulary(), SUPRA_BAD_ARGUMENT, "id %d is not in the vocabulary of %lld",
+          id, static_cast<long long>(engine.made->vocabulary()));
 }
 
-void require_buffer(const void* buffer, size_t size, const char* function, const char* what) {
-  require(buffer || size == 0, SUPRA_BAD_ARGUMENT, "%s: the %s is null", function, what);
+void require_buffer(const void* buffer, size_t size, const char* what) {
+  require(buffer || size == 0, SUPRA_BAD_ARGUMENT, "the %s is null", what);
 }
 
 // *written, then whether there is room for as much.
-void require_room(size_t needed, size_t room, size_t* written, const char* function, const char* unit) {
+void require_room(size_t needed, size_t room, size_t* written, const char* unit) {
   if (written) *written = needed;
-  require(needed <= room, SUPRA_NO_ROOM, "%s: there is room for %zu %s, %zu are needed", function, room, unit,
-          needed);
+  require(needed <= room, SUPRA_NO_ROOM, "there is room for %zu %s, %zu are needed", room, unit, needed);
 }
 
 void close_engine(supra_engine* engine) noexcept {
@@ -112,17 +115,17 @@ template <class Read>
 supra_engine* open_engine(const supra_options* given, supra_error* error, const char* function,
                           Read read) noexcept {
   supra_engine* engine = nullptr;
-  const int code = guarded(error, SUPRA_BAD_MODEL, [&] {
+  const int code = guarded(error, function, SUPRA_BAD_MODEL, [&] {
     const supra_options options =
         given ? *given : supra_options{SUPRA_API_VERSION, 1, nullptr, nullptr, nullptr, nullptr};
     require(options.api_version >= 1 && options.api_version <= SUPRA_API_VERSION, SUPRA_BAD_ARGUMENT,
-            "%s: the options are of version %u of supra.h, this library knows 1 to %u (link the library that "
+            "the options are of version %u of supra.h, this library knows 1 to %u (link the library that "
             "came with the header)",
-            function, options.api_version, SUPRA_API_VERSION);
+            options.api_version, SUPRA_API_VERSION);
     require(options.threads >= 0 && options.threads <= 1024, SUPRA_BAD_ARGUMENT,
-            "%s: %d threads, 0 to 1024 are possible", function, options.threads);
+            "%d threads, 0 to 1024 are possible", options.threads);
     require(!options.allocate == !options.release, SUPRA_BAD_ARGUMENT,
-            "%s: allocate and release go together, one of them is null", function);
+            "allocate and release go together, one of them is null");
     const Memory memory = {options.allocate, options.release, options.user};
     void* const room = memory.take(sizeof(supra_engine), alignof(supra_engine));
     if (!room) throw std::bad_alloc();
@@ -158,19 +161,19 @@ extern "C" {
 uint32_t supra_api_version(void) { return SUPRA_API_VERSION; }
 
 supra_engine* supra_open(const char* path, const supra_options* options, supra_error* error) {
-  return open_engine(options, error, "supra_open", [&] {
-    require(path, SUPRA_BAD_ARGUMENT, "supra_open: the path is null");
+  return open_engine(options, error, __func__, [&] {
+    require(path, SUPRA_BAD_ARGUMENT, "the path is null");
     return load_model(path, "", Weights::stored);
   });
 }
 
 supra_engine* supra_open_memory(const void* model, size_t bytes, const supra_options* options,
                                 supra_error* error) {
-  return open_engine(options, error, "supra_open_memory", [&] {
-    require(model, SUPRA_BAD_ARGUMENT, "supra_open_memory: the model is null");
+  return open_engine(options, error, __func__, [&] {
+    require(model, SUPRA_BAD_ARGUMENT, "the model is null");
     require(
         reinterpret_cast<uintptr_t>(model) % 64 == 0, SUPRA_BAD_ARGUMENT,
-        "supra_open_memory: the model lies at %p, a multiple of 64 is needed (alignas(64), or aligned_alloc)",
+        "the model lies at %p, a multiple of 64 is needed (alignas(64), or aligned_alloc)",
         model);
     return load_model(MappedFile("the model in memory", model, bytes, nullptr), Weights::stored);
   });
@@ -198,21 +201,21 @@ size_t supra_state_bytes(const supra_engine* engine) {
 
 int supra_encode(const supra_engine* engine, const char* text, size_t bytes, int32_t* ids, size_t room,
                  size_t* written, supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require(engine, SUPRA_BAD_ARGUMENT, "supra_encode: the engine is null");
-    require_buffer(text, bytes, "supra_encode", "text");
-    require_buffer(ids, room, "supra_encode", "room for ids");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require(engine, SUPRA_BAD_ARGUMENT, "the engine is null");
+    require_buffer(text, bytes, "text");
+    require_buffer(ids, room, "room for ids");
     const EngineCall call(*engine->made);
     const std::vector<int32_t> found = engine->made->needed_tokenizer().encode({text, bytes});
-    require_room(found.size(), room, written, "supra_encode", "ids");
+    require_room(found.size(), room, written, "ids");
     std::copy(found.begin(), found.end(), ids);
   });
 }
 
 supra_session* supra_start(const supra_engine* engine, supra_error* error) {
   supra_session* session = nullptr;
-  guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require(engine, SUPRA_BAD_ARGUMENT, "supra_start: the engine is null");
+  guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require(engine, SUPRA_BAD_ARGUMENT, "the engine is null");
     const UseMemory here(&engine->memory);
     session = new supra_session(*engine);
   });
@@ -226,25 +229,25 @@ void supra_end(supra_session* session) {
 }
 
 int supra_reset(supra_session* session, supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(session, "supra_reset");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session);
     session->timeline.reset();
   });
 }
 
 int supra_feed(supra_session* session, const int32_t* ids, size_t count, supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(session, "supra_feed");
-    require_buffer(ids, count, "supra_feed", "list of ids");
-    for (size_t i = 0; i < count; i++) require_id(session->engine, ids[i], "supra_feed");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session);
+    require_buffer(ids, count, "list of ids");
+    for (size_t i = 0; i < count; i++) require_id(session->engine, ids[i]);
     in(*session, [&] { session->timeline.feed({ids, count}); });
   });
 }
 
 int supra_feed_text(supra_session* session, const char* text, size_t bytes, supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(session, "supra_feed_text");
-    require_buffer(text, bytes, "supra_feed_text", "text");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session);
+    require_buffer(text, bytes, "text");
     in(*session, [&] {
       const Tokenizer& tokenizer = session->engine.made->needed_tokenizer();
       std::vector<int32_t> ids = tokenizer.encode({text, bytes});
@@ -255,24 +258,24 @@ int supra_feed_text(supra_session* session, const char* text, size_t bytes, supr
 }
 
 int supra_step(supra_session* const* sessions, const int32_t* ids, size_t count, supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_buffer(sessions, count, "supra_step", "list of sessions");
-    require_buffer(ids, count, "supra_step", "list of ids");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_buffer(sessions, count, "list of sessions");
+    require_buffer(ids, count, "list of ids");
     if (count == 0) return;
-    require_session(sessions[0], "supra_step");
+    require_session(sessions[0]);
     in(*sessions[0], [&] {
       std::vector<Timeline*> timelines;
       for (size_t i = 0; i < count; i++) {
-        require_session(sessions[i], "supra_step");
+        require_session(sessions[i]);
         require(&sessions[i]->engine == &sessions[0]->engine, SUPRA_BAD_ARGUMENT,
-                "supra_step: session %zu is of another engine", i);
-        require_id(sessions[i]->engine, ids[i], "supra_step");
+                "session %zu is of another engine", i);
+        require_id(sessions[i]->engine, ids[i]);
         timelines.push_back(&sessions[i]->timeline);
       }
       std::vector<Timeline*> sorted = timelines;
       std::sort(sorted.begin(), sorted.end());
       require(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end(), SUPRA_BAD_ARGUMENT,
-              "supra_step: a session stands twice among the %zu", count);
+              "a session stands twice among the %zu", count);
       Timeline::step(timelines, {ids, count});
     });
   });
@@ -285,12 +288,12 @@ int64_t supra_position(const supra_session* session) { return session ? session-
 
 int supra_sample(const supra_session* session, const supra_sampling* sampling, uint64_t* random, int32_t* id,
                  supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(session, "supra_sample");
-    require(sampling && random && id, SUPRA_BAD_ARGUMENT, "supra_sample: sampling, random or id is null");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session);
+    require(sampling && random && id, SUPRA_BAD_ARGUMENT, "sampling, random or id is null");
     const float* const logits = session->timeline.logits();
     require(logits, SUPRA_BAD_ARGUMENT,
-            "supra_sample: the session has read nothing yet (feed it a text or BOS)");
+            "the session has read nothing yet (feed it a text or BOS)");
     in(*session, [&] {
       SamplerOptions options;
       options.temperature = sampling->temperature;
@@ -308,13 +311,13 @@ int supra_sample(const supra_session* session, const supra_sampling* sampling, u
 
 int supra_text(supra_session* session, int32_t id, char* text, size_t room, size_t* written,
                supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(session, "supra_text");
-    require_buffer(text, room, "supra_text", "room for text");
-    if (id != -1) require_id(session->engine, id, "supra_text");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session);
+    require_buffer(text, room, "room for text");
+    if (id != -1) require_id(session->engine, id);
     in(*session, [&] {
       Timeline::Said said = session->timeline.say(id);
-      require_room(said.text.size(), room, written, "supra_text", "bytes");
+      require_room(said.text.size(), room, written, "bytes");
       if (!said.text.empty()) memcpy(text, said.text.data(), said.text.size());
       session->timeline.said(std::move(said));
     });
@@ -323,8 +326,8 @@ int supra_text(supra_session* session, int32_t id, char* text, size_t room, size
 
 supra_session* supra_clone(const supra_session* session, supra_error* error) {
   supra_session* clone = nullptr;
-  guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(session, "supra_clone");
+  guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session);
     const UseMemory here(&session->engine.memory);
     clone = new supra_session(*session);
   });
@@ -332,30 +335,30 @@ supra_session* supra_clone(const supra_session* session, supra_error* error) {
 }
 
 int supra_copy(supra_session* to, const supra_session* from, supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(to, "supra_copy");
-    require_session(from, "supra_copy");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(to);
+    require_session(from);
     require(&to->engine == &from->engine, SUPRA_BAD_ARGUMENT,
-            "supra_copy: the sessions are of different engines");
+            "the sessions are of different engines");
     const UseMemory here(&to->engine.memory);
     to->timeline = from->timeline;
   });
 }
 
 int supra_save(const supra_session* session, void* buffer, size_t room, size_t* written, supra_error* error) {
-  return guarded(error, SUPRA_BAD_ARGUMENT, [&] {
-    require_session(session, "supra_save");
-    require_buffer(buffer, room, "supra_save", "buffer");
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_session(session);
+    require_buffer(buffer, room, "buffer");
     const Fingerprint& model = session->engine.made->fingerprint();
-    require_room(blob_bytes(model), room, written, "supra_save", "bytes");
+    require_room(blob_bytes(model), room, written, "bytes");
     write_blob(model, session->timeline.snapshot(), buffer);
   });
 }
 
 int supra_load(supra_session* session, const void* buffer, size_t bytes, supra_error* error) {
-  return guarded(error, SUPRA_BAD_STATE, [&] {
-    require_session(session, "supra_load");
-    require_buffer(buffer, bytes, "supra_load", "buffer");
+  return guarded(error, __func__, SUPRA_BAD_STATE, [&] {
+    require_session(session);
+    require_buffer(buffer, bytes, "buffer");
     const UseMemory here(&session->engine.memory);
     session->timeline.restore(read_blob(session->engine.made->fingerprint(), buffer, bytes));
   });

@@ -93,6 +93,12 @@ size_t blob_bytes(const Fingerprint& model) {
   return sizeof(BlobHeader) + (model.floats + model.logits) * sizeof(float) + sizeof(uint64_t);
 }
 
+void seal_blob(void* blob, size_t bytes) {
+  const size_t end = bytes - sizeof(uint64_t);
+  const uint64_t checksum = checksum_of(blob, end);
+  memcpy(static_cast<char*>(blob) + end, &checksum, sizeof checksum);
+}
+
 void write_blob(const Fingerprint& model, const Snapshot& s, void* to) {
   BlobHeader header = {};
   memcpy(header.magic, kMagic, sizeof kMagic);
@@ -107,15 +113,13 @@ void write_blob(const Fingerprint& model, const Snapshot& s, void* to) {
   char* const begin = static_cast<char*>(to);
   char* const state = begin + sizeof header;
   char* const logits = state + model.floats * sizeof(float);
-  char* const end = logits + model.logits * sizeof(float);
   memcpy(begin, &header, sizeof header);
   memcpy(state, s.state, model.floats * sizeof(float));
   if (s.logits)
     memcpy(logits, s.logits, model.logits * sizeof(float));
   else
     memset(logits, 0, model.logits * sizeof(float));
-  const uint64_t checksum = checksum_of(begin, static_cast<size_t>(end - begin));
-  memcpy(end, &checksum, sizeof checksum);
+  seal_blob(begin, header.bytes);
 }
 
 Snapshot read_blob(const Fingerprint& model, const void* from, size_t bytes) {

@@ -36,6 +36,9 @@ size_t blob_bytes(const Fingerprint& model);
 // Writes blob_bytes(). Throws nothing.
 void write_blob(const Fingerprint& model, const Snapshot& session, void* to);
 
+// Writes the checksum of a blob of at least 8 bytes into its last 8.
+void seal_blob(void* blob, size_t bytes);
+
 // Views into `from`. Throws Error for what is no state, of another version, cut, damaged, of another dtype or
 // another model, and says which.
 Snapshot read_blob(const Fingerprint& model, const void* from, size_t bytes);

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <ranges>
+#include <numeric>
 
 #include "supra/formats/zip.h"
 #include "tensor/error.h"
@@ -149,11 +149,13 @@ static float half_at(const char* from) {
 void TeacherCache::compress(const Tensor& logits, char* steps) const {
   const int64_t n = logits.dim(0), pair = id_bytes_ + 2;
   std::vector<float> named(static_cast<size_t>(n * K_));
+  std::vector<int32_t> all(static_cast<size_t>(O_));
+  std::iota(all.begin(), all.end(), 0);
   parallel_for(n, 1, [&](int64_t begin, int64_t end) {
     std::vector<int32_t> ids(static_cast<size_t>(K_));
     for (int64_t i = begin; i < end; i++) {
       float* x = logits.data<float>() + i * O_;
-      std::ranges::partial_sort_copy(std::views::iota(int32_t{0}, static_cast<int32_t>(O_)), ids, [&](int32_t a, int32_t b) {
+      std::partial_sort_copy(all.begin(), all.end(), ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
         return x[a] > x[b] || (x[a] == x[b] && a < b);
       });
       for (int64_t k = 0; k < K_; k++) {

@@ -1,74 +1,12 @@
 #include <malloc.h>
 #include <sys/mman.h>
 
-#include <mutex>
-#include <unordered_map>
-
-#include "tests/embed_model.h"
+#include "tests/embed/host.h"
 
 // The library as hosts link it: all memory is the engine's, and any of it may be refused.
 
 namespace supra {
 namespace {
-
-// A host's memory: knows what is out, and refuses what it is told to.
-class Host {
- public:
-  explicit Host(int threads = 1) {
-    options_.api_version = SUPRA_API_VERSION;
-    options_.threads = threads;
-    options_.user = this;
-    options_.allocate = [](void* user, size_t bytes, size_t alignment) {
-      return static_cast<Host*>(user)->take(bytes, alignment);
-    };
-    options_.release = [](void* user, void* memory, size_t bytes) {
-      static_cast<Host*>(user)->give_back(memory, bytes);
-    };
-  }
-
-  const supra_options* options() const { return &options_; }
-  size_t bytes() const { return bytes_; }
-  size_t blocks() const { return out_.size(); }
-  // The nth request from now on is refused, and `times` - 1 after it; 0: none.
-  void refuse(size_t nth, size_t times = 1) {
-    const std::lock_guard lock(mutex_);
-    asked_ = 0;
-    first_ = nth;
-    last_ = nth + times - 1;
-    refused_ = false;
-  }
-  bool refused() const { return refused_; }
-
- private:
-  void* take(size_t bytes, size_t alignment) {
-    const std::lock_guard lock(mutex_);
-    asked_++;
-    if (first_ > 0 && asked_ >= first_ && asked_ <= last_) {
-      refused_ = true;
-      return nullptr;
-    }
-    EXPECT_GT(bytes, 0u);
-    void* const memory = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-    out_[memory] = bytes;
-    bytes_ += bytes;
-    return memory;
-  }
-  void give_back(void* memory, size_t bytes) {
-    const std::lock_guard lock(mutex_);
-    const auto found = out_.find(memory);
-    ASSERT_TRUE(found != out_.end());
-    EXPECT_EQ(found->second, bytes);
-    bytes_ -= bytes;
-    out_.erase(found);
-    free(memory);
-  }
-
-  supra_options options_ = {};
-  std::mutex mutex_;
-  std::unordered_map<void*, size_t> out_;
-  size_t bytes_ = 0, asked_ = 0, first_ = 0, last_ = 0;
-  bool refused_ = false;
-};
 
 class EmbedMemoryTest : public testing::Test {
  protected:
@@ -99,6 +37,7 @@ class EmbedMemoryTest : public testing::Test {
           break;
         }
         EXPECT_EQ(code, SUPRA_NO_MEMORY) << "request " << nth << ": " << error_.message;
+        EXPECT_NE(std::string(error_.message).find("memory"), std::string::npos) << error_.message;
         EXPECT_EQ(saved(engine, session), before) << "request " << nth;
       } while (nth < 100000 && !HasFailure());
       requests_ += nth;
@@ -137,25 +76,33 @@ TEST_F(EmbedMemoryTest, EveryRequestOfOpenMayBeRefused) {
   const Tensor bytes = Tensor::empty({static_cast<int64_t>(text.size())}, Dtype::u8);
   memcpy(bytes.raw(), text.data(), text.size());
   const std::string folder = dir_.path() / "folder";
-  const std::function<supra_engine*()> ways[] = {
-      [&] { return supra_open(file_.c_str(), host_.options(), &error_); },
-      [&] { return supra_open(folder.c_str(), host_.options(), &error_); },
-      [&] { return supra_open_memory(bytes.raw(), text.size(), host_.options(), &error_); },
+  using Way = std::function<supra_engine*(const supra_options*)>;
+  const Way ways[] = {
+      [&](const supra_options* options) { return supra_open(file_.c_str(), options, &error_); },
+      [&](const supra_options* options) { return supra_open(folder.c_str(), options, &error_); },
+      [&](const supra_options* options) {
+        return supra_open_memory(bytes.raw(), text.size(), options, &error_);
+      },
   };
-  for (const auto& way : ways) {
-    for (size_t nth = 1;; nth++) {
-      host_.refuse(nth);
-      const EnginePtr engine(way());
-      const bool refused = host_.refused();
-      host_.refuse(0);
-      if (!refused) {
-        EXPECT_TRUE(engine) << error_.message;
-        EXPECT_GT(nth, 100u);
-        break;
+  // threads, how many requests in a row are refused, how far it is to the next try: each one once will do
+  const std::tuple<int, size_t, size_t> settings[] = {{1, 1, 1}, {1, size_t{1} << 40, 7}, {2, 1, 7}};
+  for (const auto& [threads, times, step] : settings) {
+    Host host(threads);
+    for (const Way& way : ways) {
+      for (size_t nth = 1;; nth += step) {
+        host.refuse(nth, times);
+        const EnginePtr engine(way(host.options()));
+        const bool refused = host.refused();
+        host.refuse(0);
+        if (!refused) {
+          EXPECT_TRUE(engine) << error_.message;
+          EXPECT_GT(nth, 100u);
+          break;
+        }
+        ASSERT_FALSE(engine) << "request " << nth;
+        ASSERT_EQ(error_.code, SUPRA_NO_MEMORY) << "request " << nth << ": " << error_.message;
+        ASSERT_EQ(host.blocks(), 0u) << "request " << nth;
       }
-      ASSERT_FALSE(engine) << "request " << nth;
-      ASSERT_EQ(error_.code, SUPRA_NO_MEMORY) << "request " << nth << ": " << error_.message;
-      ASSERT_EQ(host_.blocks(), 0u) << "request " << nth;
     }
   }
 }

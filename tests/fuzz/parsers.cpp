@@ -2,12 +2,15 @@
 
 #include <unistd.h>
 
+#include "supra/embed/state_blob.h"
 #include "supra/evaluation/tasks.h"
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/hf_export.h"
+#include "supra/formats/packed_model.h"
 #include "supra/formats/torch_file.h"
 #include "supra/formats/zip.h"
 #include "supra/inference/session.h"
+#include "supra/supra.h"
 #include "supra/tokenizers/gguf_vocabulary.h"
 #include "supra/tokenizers/protobuf.h"
 #include "supra/tokenizers/tokenizer_json.h"
@@ -417,6 +420,66 @@ std::string small_tokenizer_json(bool bytes) {
          kVocabulary + R"(, "merges": ["a b", ["\u0120", "a"]]}})";
 }
 
+supra_session* host_session() {
+  static supra_session* const session = [] {
+    Config config = smallest_config(MixerKind::supra);
+    config.vocab = 256;
+    const auto decoder = make_decoder(config);
+    decoder->init_weights(1);
+    NamedTensors weights;
+    decoder->visit([&](const std::string& name, Var& parameter) { weights.push_back({name, parameter.value()}); });
+    write_packed(scratch("host"), config, weights, {{"tok.bytes", ""}}, {});
+    return supra_start(supra_open(scratch("host").c_str(), nullptr, nullptr), nullptr);
+  }();
+  return session;
+}
+
+std::string saved_by_host() {
+  std::string state(1 << 16, '\0');
+  size_t written = 0;
+  supra_save(host_session(), state.data(), state.size(), &written, nullptr);
+  return state.substr(0, written);
+}
+
+// What supra_save wrote, as it comes and with its checksum made right. What is taken is gone on with.
+std::string host_state(std::string_view bytes) {
+  supra_session* const session = host_session();
+  supra_error error;
+  int code = supra_load(session, bytes.data(), bytes.size(), &error);
+  if (code == SUPRA_BAD_STATE && bytes.size() >= sizeof(uint64_t)) {
+    std::string state(bytes);
+    seal_blob(state.data(), state.size());
+    code = supra_load(session, state.data(), state.size(), &error);
+  }
+  if (code == SUPRA_BAD_STATE) return error.message;
+  const auto expect = [&](bool condition) {
+    if (!condition) throw std::logic_error(error.message);
+  };
+  expect(code == SUPRA_OK);
+  const supra_sampling sampling = {0.9f, 40, 0.9f, 0.01f};
+  uint64_t random = 1;
+  int32_t id = 0;
+  char text[16];
+  // logits may be no numbers, or not be there
+  const int sampled = supra_sample(session, &sampling, &random, &id, &error);
+  expect(sampled == SUPRA_OK || sampled == SUPRA_BAD_ARGUMENT);
+  for (const int32_t next : {id, -1}) expect(supra_text(session, next, text, sizeof text, nullptr, &error) == SUPRA_OK);
+  expect(supra_step(&session, &id, 1, &error) == SUPRA_OK);
+  expect(supra_feed_text(session, "ab", 2, &error) == SUPRA_OK);
+  return "";
+}
+
+std::vector<std::string> host_states() {
+  supra_session* const session = host_session();
+  supra_reset(session, nullptr);
+  std::vector<std::string> states = {saved_by_host()};
+  supra_feed_text(session, "ab", 2, nullptr);
+  char text[16];
+  supra_text(session, 0xe4, text, sizeof text, nullptr, nullptr);
+  states.push_back(saved_by_host());
+  return states;
+}
+
 }  // namespace
 
 const std::vector<Parser>& parsers() {
@@ -469,6 +532,7 @@ const std::vector<Parser>& parsers() {
          session.step(std::vector<int32_t>{0});
          session.save(path);
        })}},
+      {"host_state", host_state, host_states()},
       {"training_checkpoint", training_checkpoint, {small_training_checkpoint()}}};
   return all;
 }

@@ -1,0 +1,234 @@
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <thread>
+
+#include "tests/embed_model.h"
+
+// What a host does to the library that it did not mean to: senseless arguments, signals in the middle of a
+// call, files that change.
+
+namespace supra {
+namespace {
+
+class EmbedHardeningTest : public testing::Test {
+ protected:
+  EmbedHardeningTest() {
+    write_tiny_model(file_);
+    engine_ = open(file_);
+  }
+  EnginePtr open(const std::string& path, int threads = 1) {
+    supra_options options = {};
+    options.api_version = SUPRA_API_VERSION;
+    options.threads = threads;
+    EnginePtr engine(supra_open(path.c_str(), &options, &error_));
+    EXPECT_TRUE(engine) << error_.message;
+    return engine;
+  }
+  std::string state_after(const EnginePtr& engine, size_t ids) {
+    const SessionPtr session = start(engine);
+    EXPECT_EQ(supra_feed(session.get(), std::vector<int32_t>(ids, 7).data(), ids, &error_), SUPRA_OK) << error_.message;
+    return saved(engine, session);
+  }
+
+  TempDir dir_;
+  const Path file_ = dir_.path() / "model.supra";
+  supra_error error_ = {};
+  EnginePtr engine_;
+};
+
+// The code of a function that gives a pointer.
+template <class T>
+int code_of(T* made, const supra_error* error) {
+  return made ? SUPRA_OK : error ? error->code : SUPRA_BAD_ARGUMENT;
+}
+
+TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
+  const SessionPtr given = start(engine_), read = start(engine_);
+  supra_session *const s = given.get(), *const fed = read.get();
+  const supra_engine* const e = engine_.get();
+  const int32_t ids[] = {1, 2}, beyond = 256, below = -1, far_below = INT32_MIN;
+  EXPECT_EQ(supra_feed(fed, ids, 2, &error_), SUPRA_OK);
+  const std::string before = saved(engine_, read);
+  supra_session* const lists[][2] = {{nullptr, s}, {s, nullptr}, {s, s}};
+  const supra_sampling good = {1, 0, 1, 0};
+  const float nan = NAN;
+  const supra_sampling bad[] = {{-1, 0, 1, 0}, {nan, 0, 1, 0}, {INFINITY, 0, 1, 0}, {1, -1, 1, 0},  {1, 0, 0, 0},
+                                {1, 0, 2, 0},  {1, 0, nan, 0}, {1, 0, 1, -1},       {1, 0, 1, 1.5}, {1, 0, 1, nan}};
+  supra_options options[] = {{}, {}, {}, {}, {}};
+  for (supra_options& o : options) o.api_version = SUPRA_API_VERSION;
+  options[0].api_version = 0;
+  options[1].api_version = UINT32_MAX;
+  options[2].threads = -1;
+  options[3].threads = INT32_MAX;
+  options[4].release = [](void*, void*, size_t) {};
+  alignas(64) char model[128] = {};
+  const std::string path = file_, state = before;
+  int32_t id;
+  uint64_t random = 1;
+  std::string room(1 << 16, 'x');
+
+  using Call = std::function<int(supra_error*)>;
+  std::vector<std::pair<std::string, Call>> calls = {
+      {"supra_open", [&](auto* error) { return code_of(supra_open(nullptr, nullptr, error), error); }},
+      {"supra_open_memory",
+       [&](auto* error) { return code_of(supra_open_memory(nullptr, 64, nullptr, error), error); }},
+      {"supra_open_memory",
+       [&](auto* error) { return code_of(supra_open_memory(model + 1, 64, nullptr, error), error); }},
+      {"supra_encode", [&](auto* error) { return supra_encode(nullptr, "a", 1, &id, 1, nullptr, error); }},
+      {"supra_encode", [&](auto* error) { return supra_encode(e, nullptr, 1, &id, 1, nullptr, error); }},
+      {"supra_encode", [&](auto* error) { return supra_encode(e, "a", 1, nullptr, 1, nullptr, error); }},
+      {"supra_start", [&](auto* error) { return code_of(supra_start(nullptr, error), error); }},
+      {"supra_reset", [&](auto* error) { return supra_reset(nullptr, error); }},
+      {"supra_feed", [&](auto* error) { return supra_feed(nullptr, ids, 1, error); }},
+      {"supra_feed", [&](auto* error) { return supra_feed(s, nullptr, 1, error); }},
+      {"supra_feed", [&](auto* error) { return supra_feed(s, &beyond, 1, error); }},
+      {"supra_feed", [&](auto* error) { return supra_feed(s, &far_below, 1, error); }},
+      {"supra_feed_text", [&](auto* error) { return supra_feed_text(nullptr, "a", 1, error); }},
+      {"supra_feed_text", [&](auto* error) { return supra_feed_text(s, nullptr, 1, error); }},
+      {"supra_step", [&](auto* error) { return supra_step(nullptr, ids, 1, error); }},
+      {"supra_step", [&](auto* error) { return supra_step(&s, nullptr, 1, error); }},
+      {"supra_step", [&](auto* error) { return supra_step(&s, &below, 1, error); }},
+      {"supra_sample", [&](auto* error) { return supra_sample(nullptr, &good, &random, &id, error); }},
+      {"supra_sample", [&](auto* error) { return supra_sample(s, &good, &random, &id, error); }},
+      {"supra_sample", [&](auto* error) { return supra_sample(fed, nullptr, &random, &id, error); }},
+      {"supra_sample", [&](auto* error) { return supra_sample(fed, &good, nullptr, &id, error); }},
+      {"supra_sample", [&](auto* error) { return supra_sample(fed, &good, &random, nullptr, error); }},
+      {"supra_text", [&](auto* error) { return supra_text(nullptr, 1, room.data(), 9, nullptr, error); }},
+      {"supra_text", [&](auto* error) { return supra_text(s, 1, nullptr, 9, nullptr, error); }},
+      {"supra_text", [&](auto* error) { return supra_text(s, -2, room.data(), 9, nullptr, error); }},
+      {"supra_text", [&](auto* error) { return supra_text(s, 256, room.data(), 9, nullptr, error); }},
+      {"supra_clone", [&](auto* error) { return code_of(supra_clone(nullptr, error), error); }},
+      {"supra_copy", [&](auto* error) { return supra_copy(nullptr, s, error); }},
+      {"supra_copy", [&](auto* error) { return supra_copy(s, nullptr, error); }},
+      {"supra_save", [&](auto* error) { return supra_save(nullptr, room.data(), room.size(), nullptr, error); }},
+      {"supra_save", [&](auto* error) { return supra_save(s, nullptr, room.size(), nullptr, error); }},
+      {"supra_load", [&](auto* error) { return supra_load(nullptr, state.data(), state.size(), error); }},
+      {"supra_load", [&](auto* error) { return supra_load(s, nullptr, state.size(), error); }},
+  };
+  for (const auto& list : lists)
+    calls.emplace_back("supra_step", [&](auto* error) { return supra_step(list, ids, 2, error); });
+  for (const supra_sampling& sampling : bad)
+    calls.emplace_back("supra_sample", [&](auto* error) { return supra_sample(fed, &sampling, &random, &id, error); });
+  for (const supra_options& o : options) {
+    calls.emplace_back("supra_open", [&](auto* error) { return code_of(supra_open(path.c_str(), &o, error), error); });
+    calls.emplace_back("supra_open_memory", [&](auto* error) {
+      return code_of(supra_open_memory(model, sizeof model, &o, error), error);
+    });
+  }
+  for (size_t i = 0; i < calls.size(); i++) {
+    const auto& [function, call] = calls[i];
+    error_ = {};
+    EXPECT_EQ(call(&error_), SUPRA_BAD_ARGUMENT) << i << ": " << error_.message;
+    EXPECT_EQ(error_.code, SUPRA_BAD_ARGUMENT) << i;
+    EXPECT_EQ(std::string(error_.message).find(function + ": "), 0u) << i << ": " << error_.message;
+    EXPECT_EQ(call(nullptr), SUPRA_BAD_ARGUMENT) << i << ": " << function;
+  }
+  EXPECT_EQ(saved(engine_, read), before);
+  EXPECT_EQ(supra_position(s), 0);
+  EXPECT_EQ(random, 1u);
+  // the other codes come with the name too
+  EXPECT_FALSE(supra_open_memory(model, sizeof model, nullptr, &error_));
+  EXPECT_EQ(error_.code, SUPRA_BAD_MODEL);
+  EXPECT_EQ(std::string(error_.message).find("supra_open_memory: "), 0u) << error_.message;
+  EXPECT_EQ(supra_load(s, model, sizeof model, &error_), SUPRA_BAD_STATE);
+  EXPECT_EQ(std::string(error_.message).find("supra_load: "), 0u) << error_.message;
+
+  EXPECT_EQ(supra_vocabulary(nullptr), 0);
+  EXPECT_EQ(supra_bos(nullptr), -1);
+  EXPECT_EQ(supra_eos(nullptr), -1);
+  EXPECT_EQ(supra_state_bytes(nullptr), 0u);
+  EXPECT_EQ(supra_logits(nullptr), nullptr);
+  EXPECT_EQ(supra_position(nullptr), 0);
+  supra_end(nullptr);
+  supra_close(nullptr);
+}
+
+// Interrupts the thread that made it, with two signals every millisecond.
+class Interruptions {
+ public:
+  explicit Interruptions(int flags) {
+    struct sigaction action = {};
+    action.sa_flags = flags;
+    action.sa_handler = [](int) { seen++; };
+    for (size_t i = 0; i < 2; i++) sigaction(kSignals[i], &action, &before_[i]);
+    seen = 0;
+    sender_ = std::thread([this, target = pthread_self()] {
+      while (!stop_) {
+        for (const int signal : kSignals) pthread_kill(target, signal);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    });
+  }
+  ~Interruptions() {
+    stop_ = true;
+    sender_.join();
+    for (size_t i = 0; i < 2; i++) sigaction(kSignals[i], &before_[i], nullptr);
+  }
+
+  static inline std::atomic<int> seen = 0;
+
+ private:
+  static constexpr int kSignals[] = {SIGALRM, SIGUSR1};
+  struct sigaction before_[2];
+  std::atomic<bool> stop_ = false;
+  std::thread sender_;
+};
+
+TEST_F(EmbedHardeningTest, SignalsChangeNothing) {
+  save_model(byte_model(MixerKind::supra), dir_.path() / "folder");
+  const std::string paths[] = {file_, dir_.path() / "folder"};
+  const std::string expected = state_after(engine_, 3000);
+  for (const int flags : {0, SA_RESTART}) {
+    for (const int threads : {1, 2}) {
+      const Interruptions interruptions(flags);
+      for (int i = 0; i < 100 && (i < 4 || interruptions.seen < 100); i++) {
+        const EnginePtr engine = open(paths[i % 2], threads);
+        ASSERT_EQ(state_after(engine, 3000), expected);
+      }
+      EXPECT_GE(interruptions.seen, 100);
+    }
+  }
+}
+
+TEST_F(EmbedHardeningTest, AFileThatIsReplacedStaysOpen) {
+  const std::string expected = state_after(engine_, 20);
+  write_tiny_model(dir_.path() / "new", 6);
+  std::filesystem::rename(dir_.path() / "new", file_);
+  EXPECT_EQ(state_after(engine_, 20), expected);
+  EXPECT_NE(state_after(open(file_), 20), expected);
+  std::filesystem::remove(file_);
+  EXPECT_EQ(state_after(engine_, 20), expected);
+}
+
+// Cut before it is opened, it is refused. Cut afterwards, it is what supra.h forbids.
+TEST_F(EmbedHardeningTest, AFileThatIsCut) {
+  const Path cut = dir_.path() / "cut.supra";
+  std::filesystem::copy_file(file_, cut);
+  for (size_t size = std::filesystem::file_size(file_); size-- > 0; size -= std::min<size_t>(size, 100)) {
+    std::filesystem::resize_file(cut, size);
+    EXPECT_FALSE(supra_open(cut.c_str(), nullptr, &error_)) << size;
+    EXPECT_EQ(error_.code, SUPRA_BAD_MODEL) << size << ": " << error_.message;
+  }
+  const SessionPtr session = start(engine_);
+  EXPECT_EXIT(
+      {
+        signal(SIGBUS, SIG_DFL);
+        std::filesystem::resize_file(file_, 0);
+        const int32_t id = 1;
+        supra_feed(session.get(), &id, 1, nullptr);
+      },
+      testing::KilledBySignal(SIGBUS), "");
+  // no file at all, but a pipe that nobody writes
+  const Path pipe = dir_.path() / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_FALSE(supra_open(pipe.c_str(), nullptr, &error_));
+  EXPECT_EQ(error_.code, SUPRA_BAD_MODEL);
+}
+
+}  // namespace
+}  // namespace supra

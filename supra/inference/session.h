@@ -53,7 +53,8 @@ class Session {
   const Decoder& decoder_;
   State state_;
   Tensor logits_;
-  bool graphs_;
+  // a session that begins with a state is a host's, made anew for each call: nothing could be recorded
+  bool graphs_ = false;
   std::unique_ptr<StepGraph> graph_;
 };
 

@@ -31,7 +31,8 @@ class EmbedHardeningTest : public testing::Test {
   }
   std::string state_after(const EnginePtr& engine, size_t ids) {
     const SessionPtr session = start(engine);
-    EXPECT_EQ(supra_feed(session.get(), std::vector<int32_t>(ids, 7).data(), ids, &error_), SUPRA_OK) << error_.message;
+    EXPECT_EQ(supra_feed(session.get(), std::vector<int32_t>(ids, 7).data(), ids, &error_), SUPRA_OK)
+        << error_.message;
     return saved(engine, session);
   }
 
@@ -57,8 +58,9 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   supra_session* const lists[][2] = {{nullptr, s}, {s, nullptr}, {s, s}};
   const supra_sampling good = {1, 0, 1, 0};
   const float nan = NAN;
-  const supra_sampling bad[] = {{-1, 0, 1, 0}, {nan, 0, 1, 0}, {INFINITY, 0, 1, 0}, {1, -1, 1, 0},  {1, 0, 0, 0},
-                                {1, 0, 2, 0},  {1, 0, nan, 0}, {1, 0, 1, -1},       {1, 0, 1, 1.5}, {1, 0, 1, nan}};
+  const supra_sampling bad[] = {{-1, 0, 1, 0},  {nan, 0, 1, 0}, {INFINITY, 0, 1, 0}, {1, -1, 1, 0},
+                                {1, 0, 0, 0},   {1, 0, 2, 0},   {1, 0, nan, 0},      {1, 0, 1, -1},
+                                {1, 0, 1, 1.5}, {1, 0, 1, nan}};
   supra_options options[] = {{}, {}, {}, {}, {}};
   for (supra_options& o : options) o.api_version = SUPRA_API_VERSION;
   options[0].api_version = 0;
@@ -105,7 +107,8 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
       {"supra_clone", [&](auto* error) { return code_of(supra_clone(nullptr, error), error); }},
       {"supra_copy", [&](auto* error) { return supra_copy(nullptr, s, error); }},
       {"supra_copy", [&](auto* error) { return supra_copy(s, nullptr, error); }},
-      {"supra_save", [&](auto* error) { return supra_save(nullptr, room.data(), room.size(), nullptr, error); }},
+      {"supra_save",
+       [&](auto* error) { return supra_save(nullptr, room.data(), room.size(), nullptr, error); }},
       {"supra_save", [&](auto* error) { return supra_save(s, nullptr, room.size(), nullptr, error); }},
       {"supra_load", [&](auto* error) { return supra_load(nullptr, state.data(), state.size(), error); }},
       {"supra_load", [&](auto* error) { return supra_load(s, nullptr, state.size(), error); }},
@@ -113,9 +116,11 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   for (const auto& list : lists)
     calls.emplace_back("supra_step", [&](auto* error) { return supra_step(list, ids, 2, error); });
   for (const supra_sampling& sampling : bad)
-    calls.emplace_back("supra_sample", [&](auto* error) { return supra_sample(fed, &sampling, &random, &id, error); });
+    calls.emplace_back("supra_sample",
+                       [&](auto* error) { return supra_sample(fed, &sampling, &random, &id, error); });
   for (const supra_options& o : options) {
-    calls.emplace_back("supra_open", [&](auto* error) { return code_of(supra_open(path.c_str(), &o, error), error); });
+    calls.emplace_back("supra_open",
+                       [&](auto* error) { return code_of(supra_open(path.c_str(), &o, error), error); });
     calls.emplace_back("supra_open_memory", [&](auto* error) {
       return code_of(supra_open_memory(model, sizeof model, &o, error), error);
     });

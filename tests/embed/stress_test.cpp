@@ -52,9 +52,8 @@ class Life {
     for (size_t step = 0; step < kSteps; step++) {
       for (int32_t& id : ids) id = static_cast<int32_t>(random_.below(256));
       if (step > 0) {
-        insist([&] {
-          return supra_sample(list[step % kBatch], &kSampling, &sampling_seed_, &ids[0], &error_);
-        });
+        insist(
+            [&] { return supra_sample(list[step % kBatch], &kSampling, &sampling_seed_, &ids[0], &error_); });
       }
       if (step % 20 != 19) {
         insist([&] { return supra_step(list.data(), ids.data(), kBatch, &error_); });

@@ -193,7 +193,7 @@ install: all ## the program, its manual, supra.h and the library for hosts, into
 	ln -sf libsupra.so.1 $(TO)/lib/libsupra.so
 	$(OUT)/supra --help | awk -f tools/manual.awk > $(TO)/share/man/man1/supra.1
 	printf '%s\n' 'prefix=$(abspath $(PREFIX))' 'Name: supra' 'Description: recurrent language models in a host' \
-	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lsupra' 'Libs.private: -lm' \
+	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lsupra' 'Libs.private: -lm -Wl,--eh-frame-hdr' \
 	  > $(TO)/lib/pkgconfig/supra.pc
 
 static: ## the program with nothing beneath it but the kernel: build/static/supra

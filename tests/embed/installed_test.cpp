@@ -46,6 +46,8 @@ class InstalledTest : public testing::Test {
   const Path installed_ = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "installed";
   const std::string archive_ = installed_ / "lib/libsupra.a";
   const std::string shared_ = "-L" + (installed_ / "lib").string() + " -Wl,-rpath," + (installed_ / "lib").string() + " -lsupra";
+  // where our errors are caught finds its way by this header
+  const std::string fully_static_ = "-static -Wl,--eh-frame-hdr " + archive_;
   TempDir dir_;
   const std::string model_ = dir_.path() / "model.supra";
 };
@@ -59,7 +61,7 @@ TEST_F(InstalledTest, TheCExampleStreamsAStory) {
   const std::string source = dir_.path() / "printed.c";
   write_file_atomically(source, printed);
   std::string first;
-  for (const std::string& library : {archive_, shared_}) {
+  for (const std::string& library : {archive_, shared_, fully_static_}) {
     const std::string program = build("cc -std=c11", source, library);
     const std::string text = run(program + " " + model_ + " Once");
     EXPECT_GT(text.size(), 20u);
@@ -71,8 +73,8 @@ TEST_F(InstalledTest, TheCExampleStreamsAStory) {
   }
   if (shell("pkg-config --version").code != 0) return;
   const std::string flags =
-      run("PKG_CONFIG_PATH=" + (installed_ / "lib/pkgconfig").string() + " pkg-config --cflags --libs supra");
-  EXPECT_NE(flags.find("-lsupra"), std::string::npos) << flags;
+      run("PKG_CONFIG_PATH=" + (installed_ / "lib/pkgconfig").string() + " pkg-config --cflags --libs --static supra");
+  for (const char* flag : {"-lsupra", "--eh-frame-hdr"}) EXPECT_NE(flags.find(flag), std::string::npos) << flags;
 }
 
 TEST_F(InstalledTest, AThousandTimelinesGoThroughTheDisk) {

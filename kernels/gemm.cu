@@ -57,8 +57,10 @@ std::shared_ptr<void> workspace() {
   static auto& of_stream = *new std::map<Stream::Handle, std::shared_ptr<void>>;
   std::shared_ptr<void> of_graph, &memory = recording() ? of_graph : of_stream[current_stream()];
   if (!memory) memory = allocate(kWorkspace);
-  CHECK(memory, "out of GPU memory: %zu MB for matrix products (use a smaller batch or a shorter sequence)",
-        kWorkspace >> 20);
+  if (!memory)
+    throw OutOfMemory(format("out of the memory of the GPU: %zu MB for matrix products (use a smaller batch or a shorter "
+                             "sequence)",
+                             kWorkspace >> 20));
   return memory;
 }
 

@@ -125,8 +125,8 @@ void norm_bwd(T* dx, float* dw, float* db, const T* dy, const T* x, const float*
   const auto go = [&]<int width>(std::integral_constant<int, width>) {
     const dim3 block = teams((C + width - 1) / width);
     const int64_t grid = std::min(int64_t{blocks(N, block.y)}, kPartials), sums = (dw ? 1 : 0) + (db ? 1 : 0);
-    const std::shared_ptr<void> memory = sums ? allocate(sums * grid * C * sizeof(float)) : nullptr;
-    float* const partial = static_cast<float*>(memory.get());
+    const Tensor memory = sums ? Tensor::empty({sums, grid, C}, Dtype::f32, Device::cuda) : Tensor();
+    float* const partial = data_or_null<float>(memory, Device::cuda);
     float* const db_partial = db ? partial + (dw ? grid * C : 0) : nullptr;
     launch<norm_bwd_kernel<norm, T, width>>(
         {blocks(grid, 1), block, kTeamScratch + sums * block.y * C * sizeof(float)}, dx, dw ? partial : nullptr,

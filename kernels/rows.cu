@@ -45,8 +45,8 @@ static void sum_slices(float* y, const T* x, int64_t N, int64_t C, int64_t slice
 template <class T>
 void add_rows(float* sums, const T* x, int64_t N, int64_t C) {
   const int64_t slices = std::clamp<int64_t>(N / kRows, 1, kSlices);
-  const std::shared_ptr<void> memory = slices > 1 ? allocate(slices * C * sizeof(float)) : nullptr;
-  float* const partial = static_cast<float*>(memory.get());
+  const Tensor memory = slices > 1 ? Tensor::empty({slices, C}, Dtype::f32, Device::cuda) : Tensor();
+  float* const partial = data_or_null<float>(memory, Device::cuda);
   const bool vectors = fits_vectors(C, sums, x);
   if (slices == 1) return (vectors ? sum_slices<T, 4> : sum_slices<T, 1>)(sums, x, N, C, 1, true);
   (vectors ? sum_slices<T, 4> : sum_slices<T, 1>)(partial, x, N, C, slices, false);

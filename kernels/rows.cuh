@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels/cuda.h"
+#include "kernels/dispatch.h"
 #include "tensor/elements.cuh"
 
 // What kernels share that sum along rows. A team of threads walks along a row; narrow rows share a block, and

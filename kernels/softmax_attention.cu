@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "kernels/softmax_attention.cuh"
+#include "tensor/tensor.h"
 
 // Softmax attention on the GPU for any type and size, without tensor cores: FlashAttention's shape, with the
 // running maximum and sum of softmax_attention.simd.cpp. A block holds 32 rows in shared memory and walks
@@ -107,6 +108,19 @@ __device__ static void store_rows(T* to, int64_t step, Rows rows, const float (&
   }
 }
 
+// Fills k and v with 32 keys that the queries [begin, end) see, and calls f(the first of them), until all were there.
+template <class T, class F>
+__device__ static void walk(const SoftmaxHead<T>& head, Rows k, Rows v, int begin, int end, int K, int V, F f) {
+  for (int key = head.sight.from(begin), keys = head.sight.keys(end - 1); key < keys; key += kRows) {
+    // all have read the last keys
+    __syncthreads();
+    fill(k, head.k, head.k_step, key, keys, K);
+    fill(v, head.v, head.v_step, key, keys, V);
+    __syncthreads();
+    f(key);
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_fwd_kernel(T* o, float* lse, SoftmaxAttentionInputs<T> in) {
@@ -124,12 +138,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   float top[kMine], sum[kMine];
   // finite: a query may see none of the first keys
   for (int r = 0; r < kMine; r++) top[r] = -1e30f, sum[r] = 0;
-  for (int key = sight.from(begin), keys = sight.keys(end - 1); key < keys; key += kRows) {
-    // all have read the last keys
-    __syncthreads();
-    fill(k, head.k, head.k_step, key, keys, K);
-    fill(v, head.v, head.v_step, key, keys, V);
-    __syncthreads();
+  walk(head, k, v, begin, end, K, V, [&](int key) {
     float s[kMine], keep[kMine];
     multiply(s, q, k, K);
     for (int r = 0; r < kMine; r++) {
@@ -141,7 +150,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       top[r] = highest;
     }
     add(out, keep, weights, s, v, V);
-  }
+  });
   for (int r = 0; r < kMine; r++) {
     if (lane == 0 && mine + r < end) lse[head.lse + (mine + r) * n.H] = top[r] + logf(sum[r]);
     sum[r] = 1 / sum[r];
@@ -185,18 +194,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   fill(q, head.q, head.q_step, begin, end, K);
   fill(d_o, grads.d_o + head.o, head.o_step, begin, end, V);
   clear(dq);
-  for (int key = sight.from(begin), keys = sight.keys(end - 1); key < keys; key += kRows) {
-    __syncthreads();
-    fill(k, head.k, head.k_step, key, keys, K);
-    fill(v, head.v, head.v_step, key, keys, V);
-    __syncthreads();
+  walk(head, k, v, begin, end, K, V, [&](int key) {
     float s[kMine], dp[kMine];
     multiply(s, q, k, K);
     multiply(dp, d_o, v, V);
     const Weights w = weights_of(
         grads, head, n, s, dp, [&](int r) { return mine + r; }, [&](int) { return key + lane; });
     add(dq, ones, weights, w.ds, k, K);
-  }
+  });
   store_rows(grads.dq + head.lse * n.K, head.q_step, dq, scales, begin, end, K);
 }
 
@@ -265,8 +270,8 @@ template <class T>
 void softmax_attention_bwd(T* dq, T* dk, T* dv, const T* d_o, const T* o, const float* lse,
                            const SoftmaxAttentionInputs<T>& in) {
   const SoftmaxAttentionSizes& n = in.n;
-  const std::shared_ptr<void> memory = allocate(n.B * n.T * n.H * sizeof(float));
-  float* const delta = static_cast<float*>(memory.get());
+  const Tensor memory = Tensor::empty({n.B, n.T, n.H}, Dtype::f32, Device::cuda);
+  float* const delta = memory.data<float>(Device::cuda);
   launch<softmax_attention_delta_kernel<T>>({blocks(n.B * n.T * n.H, kWarps), kThreads}, delta, d_o, o,
                                             n.B * n.T * n.H, n.V);
   const SoftmaxAttentionGradients<T> grads = {dq, dk, dv, d_o, lse, delta};

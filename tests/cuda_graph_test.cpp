@@ -7,12 +7,6 @@
 namespace supra {
 namespace {
 
-std::vector<int32_t> random_ids(Philox& random, int64_t n) {
-  std::vector<int32_t> ids(n);
-  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(61));
-  return ids;
-}
-
 std::vector<std::vector<int32_t>> random_prompts(Philox& random, int64_t B) {
   std::vector<std::vector<int32_t>> prompts;
   for (int64_t b = 0; b < B; b++) prompts.push_back(random_ids(random, 2 + b));

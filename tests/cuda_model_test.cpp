@@ -26,10 +26,8 @@ void expect_near(const Tensor& given, const Tensor& truth, double bound, const s
 }
 
 Tensor some_tokens(int64_t B, int64_t T, uint64_t seed) {
-  const Tensor tokens = Tensor::empty({B, T}, Dtype::i32);
   Philox random(seed);
-  for (int64_t i = 0; i < B * T; i++) tokens.data<int32_t>()[i] = static_cast<int32_t>(random.below(61));
-  return tokens;
+  return Tensor::of(random_ids(random, B * T), {B, T});
 }
 
 struct Trial {

@@ -250,4 +250,13 @@ TEST_F(Cuda, squared_norms_are_summed_in_double) {
   EXPECT_TRUE(std::isnan(squared_norm(gpu(Tensor::of<float>({1, NAN, 2})))));
 }
 
+#if !defined(SUPRA_CUDA)
+TEST_F(Cuda, a_kernel_misses_its_scratch_by_name) {
+  const Tensor x = gpu(random_normal({1024, 8}, 1)), sums = gpu_empty({8});
+  emulator::set_gpu_memory(0);
+  EXPECT_THROW(cuda::add_rows(at<float>(sums), at<float>(x), 1024, 8), OutOfMemory);
+  emulator::set_gpu_memory(size_t{80} << 30);
+}
+#endif
+
 }  // namespace supra

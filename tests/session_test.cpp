@@ -12,12 +12,6 @@
 namespace supra {
 namespace {
 
-std::vector<int32_t> random_ids(Philox& random, int64_t n) {
-  std::vector<int32_t> ids(n);
-  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(61));
-  return ids;
-}
-
 double distance(const Tensor& a, const Tensor& b) { return difference(a, b).largest; }
 
 class SessionTest : public testing::TestWithParam<MixerVariant> {

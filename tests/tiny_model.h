@@ -22,6 +22,13 @@ inline Config tiny_config(MixerKind mixer) {
   return c;
 }
 
+// Ids of its vocabulary.
+inline std::vector<int32_t> random_ids(Philox& random, int64_t n) {
+  std::vector<int32_t> ids(n);
+  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(61));
+  return ids;
+}
+
 // The mixers there are, and what may differ in a SUPRA layer: what is proven of one is proven of all.
 struct MixerVariant {
   const char* name;

@@ -27,14 +27,14 @@ static void adamw(T* w, T* m, T* v, const T* g, int64_t n, const AdamwStep& o) {
 
 static AdamwFactors factors_of(const AdamwStep& o) {
   return {.grad_scale = static_cast<float>(o.grad_scale),
-                                .old_m = static_cast<float>(o.beta1),
-                                .new_m = static_cast<float>(1 - o.beta1),
-                                .old_v = static_cast<float>(o.beta2),
-                                .new_v = static_cast<float>(1 - o.beta2),
-                                .keep = static_cast<float>(1 - o.lr * o.weight_decay),
-                                .rate = static_cast<float>(o.lr / (1 - std::pow(o.beta1, o.step))),
-                                .v_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(o.beta2, o.step))),
-                                .eps = static_cast<float>(o.eps)};
+          .old_m = static_cast<float>(o.beta1),
+          .new_m = static_cast<float>(1 - o.beta1),
+          .old_v = static_cast<float>(o.beta2),
+          .new_v = static_cast<float>(1 - o.beta2),
+          .keep = static_cast<float>(1 - o.lr * o.weight_decay),
+          .rate = static_cast<float>(o.lr / (1 - std::pow(o.beta1, o.step))),
+          .v_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(o.beta2, o.step))),
+          .eps = static_cast<float>(o.eps)};
 }
 
 static void adamw(float* w, float* m, float* v, const float* g, int64_t n, const AdamwStep& o) {

@@ -11,22 +11,8 @@ namespace supra::cuda {
 
 constexpr int kMostThreads = 1024;
 
-// x of all threads of the block combined, in every thread; all must come.
-template <class Op>
-__device__ static float over_block(float x, Op op) {
-  float* const of_warp = shared_memory<float>();
-  for (int offset = 16; offset > 0; offset /= 2) x = op(x, __shfl_xor_sync(kWholeWarp, x, offset));
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
-  __syncthreads();
-  x = of_warp[0];
-  for (unsigned warp = 1; warp < blockDim.x / 32; warp++) x = op(x, of_warp[warp]);
-  // nobody writes the next ones before all have read these
-  __syncthreads();
-  return x;
-}
-
 __device__ static float block_sum(float x) {
-  return over_block(x, [](float a, float b) { return a + b; });
+  return over_block(x, shared_memory<float>(), [](float a, float b) { return a + b; });
 }
 
 // softmax(x) = exp(x - largest) / sum
@@ -45,7 +31,7 @@ __device__ static Softmax softmax_of(const T* x, int64_t O) {
     if (top > largest) sum *= expf(largest - top), largest = top;
     for (int e = 0; e < W; e++) sum += expf(a[e] - largest);
   }
-  const float of_all = over_block(largest, [](float a, float b) { return fmaxf(a, b); });
+  const float of_all = over_block(largest, shared_memory<float>(), [](float a, float b) { return fmaxf(a, b); });
   return {of_all, block_sum(sum * expf(largest - of_all))};
 }
 

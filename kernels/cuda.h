@@ -246,7 +246,8 @@ struct SoftmaxAttentionInputs {
 };
 
 // Bf16 with K = V of 64 or 128 takes the tensor cores: probabilities and their gradients enter the products
-// as bf16, sums are f32. Others: K + V up to about 500, what shared memory holds.   o, lse, dq, dk, dv: =
+// as bf16, sums are f32. Others: what shared memory holds; backward K + V up to about 250 (99 KB), 400 (A100) or 550
+// (H100), forward half as much again.   o, lse, dq, dk, dv: =
 template <class T>
 SUPRA_CU void softmax_attention_fwd(T* o, float* lse, const SoftmaxAttentionInputs<T>& in);
 template <class T>

@@ -69,6 +69,7 @@ void add_rows_by_id(const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   const Tensor partial = Tensor::empty({static_cast<int64_t>(partials), C}, Dtype::f32, kGpu);
   float *const sum = dw.data<float>(kGpu), *const parts = partial.data<float>(kGpu);
   pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows(sum, parts, dy.data<T>(kGpu), s, C); });
+  if (partials == 0) return;
   of_pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows<float>(sum, nullptr, parts, s, C); });
 }
 

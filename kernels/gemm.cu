@@ -187,6 +187,7 @@ Plan plan_for(const Question& q, const Operands& at) {
   for (uint32_t epilogue : {q.epilogue, least}) {
     Plan plan = describe(q, epilogue, at);
     if (choose_algorithm(plan, q, at)) return plan;
+    if (epilogue == least) break;
   }
   const Product& p = q.product;
   fail("cuBLASLt knows no way to multiply (%ld,%ld) by (%ld,%ld), %ld times, with rows %ld, %ld and %ld apart",
@@ -223,6 +224,9 @@ void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, con
   CHECK(!(bias || relu || sums) || p.batch == 1, "gemm: an epilogue of a batch");
   CHECK(!(bias || relu) || p.K > 0, "gemm: a bias or a relu of a sum of nothing");
   CHECK(!sums || (type_of<Out>() == CUDA_R_32F && !bias && !relu), "gemm: row sums beside a bias or in bf16");
+  // so that our own kernels can do it
+  CHECK(!relu || p.ldc == p.N, "gemm: a relu of columns of a wider matrix");
+  CHECK(!sums || (p.ta && p.lda == p.M), "gemm: row sums of a matrix that is not a whole one, transposed");
   if (sums && p.K == 0) fill_bytes(sums, 0, p.M * sizeof(float));
   if (p.K == 0) return accumulate ? void() : clear(p, c);
   uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;

@@ -1,4 +1,5 @@
 #include "kernels/linear_attention.cuh"
+#include "kernels/rows.cuh"
 #include "tensor/tensor.h"
 
 // The gradients of linear attention: three sweeps (linear_attention.cuh), and what has to be added up after
@@ -55,17 +56,6 @@ class SharedGradient {
   Tensor each_;
 };
 
-// The sum over the block's threads, in each of them.
-__device__ static float block_sum(float x, float* scratch) {
-  x = warp_sum(x);
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
-  __syncthreads();
-  x = 0;
-  for (int i = 0; i < kThreads / 32; i++) x += scratch[i];
-  __syncthreads();
-  return x;
-}
-
 // After the sweeps of dq and dk, whose dots are q dq and k dk. A block takes one head of one document and
 // walks from its end, 256 steps a turn. by_step (B,T,H), or the sum of all steps: sums (documents,H).
 template <class T>
@@ -83,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t size = dS.data ? int64_t{of_k.K} * of_k.V : 0;
   for (int64_t i = threadIdx.x; i < size; i += kThreads) product += S.data[i] * dS.data[i];
   // of all steps that were passed
-  double after = block_sum(product, scratch), total = 0;
+  double after = team_sum(product, scratch), total = 0;
   // no state comes into the document
   const bool alone = document.begin > 0 || !of_q.first;
   for (int64_t end = document.end; end > document.begin; end -= kThreads) {
@@ -115,7 +105,7 @@ __global__ void __launch_bounds__(kThreads)
   if (by_step) {
     for (int64_t t = document.end + threadIdx.x; t < document.stop; t += kThreads) by_step[at(t)] = 0;
   } else {
-    const float sum = block_sum(static_cast<float>(total), scratch);
+    const float sum = team_sum(static_cast<float>(total), scratch);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
   }
 }

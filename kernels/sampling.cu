@@ -26,19 +26,6 @@ struct Shared {
   __device__ static int place(int digit) { return digit + digit / kLaneBins; }
 };
 
-// x of all threads of the block combined, in every thread; all must come.
-template <class Op>
-__device__ Sum over_block(Sum x, Shared& shared, Op op) {
-  for (int offset = 16; offset > 0; offset /= 2) x = op(x, __shfl_xor_sync(kWholeWarp, x, offset));
-  if (threadIdx.x % 32 == 0) shared.of_warp[threadIdx.x / 32] = x;
-  __syncthreads();
-  x = shared.of_warp[0];
-  for (int warp = 1; warp < kThreads / 32; warp++) x = op(x, shared.of_warp[warp]);
-  // nobody writes the next ones before all have read these
-  __syncthreads();
-  return x;
-}
-
 struct Prefix {
   Sum last, sum;  // the order of the last token, and the sum up to it
 };
@@ -109,7 +96,7 @@ __global__ void __launch_bounds__(kThreads)
     const Sum order = order_of(x[i], i);
     if (order > first) first = order;
   }
-  first = over_block(first, shared, [](Sum a, Sum b) { return a > b ? a : b; });
+  first = over_block(first, shared.of_warp, [](Sum a, Sum b) { return a > b ? a : b; });
   if (options.temperature == 0) {
     if (threadIdx.x == 0) chosen[row] = static_cast<int32_t>(id_of(first));
     return;
@@ -132,7 +119,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   Sum total = 0;
   for (int64_t i = threadIdx.x; i < O; i += kThreads) total += weight(i);
-  total = over_block(total, shared, [](Sum a, Sum b) { return a + b; });
+  total = over_block(total, shared.of_warp, [](Sum a, Sum b) { return a + b; });
   if (options.top_p < 1) {
     const Prefix left = fewest(O, 0, share_of(total, options.top_p), shared, order, weight);
     end = left.last, total = left.sum;

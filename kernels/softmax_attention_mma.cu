@@ -276,23 +276,26 @@ static bool aligned(std::initializer_list<const Bf16*> tensors) {
   return true;
 }
 
-// f(constant D) where the heads are of such a size
+// f(constant D) where the heads are of such a size; false where not, or where f is
 template <class F>
 static bool by_dim(const SoftmaxAttentionSizes& n, F f) {
   if (n.K != n.V || (n.K != 64 && n.K != 128)) return false;
-  if (n.K == 64)
-    f.template operator()<64>();
-  else
-    f.template operator()<128>();
-  return true;
+  return n.K == 64 ? f.template operator()<64>() : f.template operator()<128>();
+}
+
+// Cards with 99 KB have not enough for heads of 128.
+static bool has_shared(size_t bytes) {
+  return static_cast<int64_t>(bytes) <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
 bool softmax_attention_fwd_mma(Bf16* o, float* lse, const SoftmaxAttentionInputs<Bf16>& in) {
   const SoftmaxAttentionSizes& n = in.n;
   return aligned({o, in.q, in.k, in.v}) && by_dim(n, [&]<int D>() {
+           constexpr size_t kBytes = Memory<D, 1, kKeys>::kBytes;
+           if (!has_shared(kBytes)) return false;
            launch<softmax_attention_fwd_mma_kernel<D>>(
-               {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, Memory<D, 1, kKeys>::kBytes}, o, lse,
-               in);
+               {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, kBytes}, o, lse, in);
+           return true;
          });
 }
 
@@ -300,15 +303,15 @@ bool softmax_attention_bwd_mma(const SoftmaxAttentionGradients<Bf16>& grads,
                                const SoftmaxAttentionInputs<Bf16>& in) {
   const SoftmaxAttentionSizes& n = in.n;
   return aligned({grads.dq, grads.dk, grads.dv, grads.d_o, in.q, in.k, in.v}) && by_dim(n, [&]<int D>() {
-           launch<softmax_attention_dq_mma_kernel<D>>(
-               {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, Memory<D, 2, kKeys>::kBytes}, grads,
-               in);
            constexpr int kQueries = 4096 / D;
+           constexpr size_t kBytes = Memory<D, 2, kKeys>::kBytes,
+                            kBytesOfKeys = Memory<D, 2, kQueries>::kBytes + 4 * kQueries * sizeof(float);
+           if (!has_shared(std::max(kBytes, kBytesOfKeys))) return false;
+           launch<softmax_attention_dq_mma_kernel<D>>(
+               {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, kBytes}, grads, in);
            launch<softmax_attention_dkdv_mma_kernel<D>>(
-               {{blocks(n.B * n.G, 1), blocks(n.S, kRows)},
-                kThreads,
-                Memory<D, 2, kQueries>::kBytes + 4 * kQueries * sizeof(float)},
-               grads, in);
+               {{blocks(n.B * n.G, 1), blocks(n.S, kRows)}, kThreads, kBytesOfKeys}, grads, in);
+           return true;
          });
 }
 

@@ -11,8 +11,8 @@
  * supra_error, which may be null. After a failure everything is as it was before the call. Nothing is thrown,
  * printed or kept in globals. `written` may be null too.
  *
- * Memory and threads are the caller's: all memory comes from supra_options, but for what the C library itself
- * takes to open a file and to unwind an error; no thread is started unless supra_options asks for it. A
+ * Memory and threads are the caller's: all memory comes from supra_options, but for what the C library
+ * takes to open a file or list a folder, and what an error takes while it is reported; no thread is started unless supra_options asks for it. A
  * model's file must not change while it is open: reading it would be a SIGBUS. Write a new file beside it and
  * rename. Texts are UTF-8 without a zero at the end.
  */
@@ -100,7 +100,8 @@ SUPRA_API supra_session* supra_start(const supra_engine* engine, supra_error* er
 SUPRA_API void supra_end(supra_session* session);
 /* Forgets everything. */
 SUPRA_API int supra_reset(supra_session* session, supra_error* error);
-/* Reads ids, or a text; in front of a session's first text stands BOS if the model's texts begin so. */
+/* Reads ids, or a text; in front of a text stands BOS where the session has read nothing yet, if the model's texts
+ * begin so. */
 SUPRA_API int supra_feed(supra_session* session, const int32_t* ids, size_t count, supra_error* error);
 SUPRA_API int supra_feed_text(supra_session* session, const char* text, size_t bytes, supra_error* error);
 /* One id for each of several sessions of one engine, no session twice, in one pass over the weights. */

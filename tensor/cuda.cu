@@ -187,9 +187,9 @@ void copy(void* to, Device to_device, const void* from, Device from_device, size
 
 Graph::Graph(const std::function<void()>& f) {
   CHECK(!recording(), "a graph is recorded within another one");
-  memory_ = recorded = std::make_shared<GraphMemory>(current_stream());
   // of its own: what other threads put into the common one meanwhile is no part of the graph
   const Stream stream;
+  memory_ = recorded = std::make_shared<GraphMemory>(current_stream());
   cudaGraph_t graph = nullptr;
   std::exception_ptr trouble;
   try {

@@ -102,6 +102,19 @@ __device__ inline float warp_max(float x, int lanes = 32) {
   return x;
 }
 
+// x of all threads of the block combined, in every thread; all must come. of_warp: one a warp, in shared memory.
+template <class X, class Op>
+__device__ X over_block(X x, X* of_warp, Op op) {
+  for (int offset = 16; offset > 0; offset /= 2) x = op(x, __shfl_xor_sync(kWholeWarp, x, offset));
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
+  __syncthreads();
+  x = of_warp[0];
+  for (unsigned warp = 1; warp < blockDim.x / 32; warp++) x = op(x, of_warp[warp]);
+  // nobody writes the next ones before all have read these
+  __syncthreads();
+  return x;
+}
+
 #if defined(__CUDACC__)
 // Two floats, rounded to the nearest even; the lower half of the pair holds `low`.
 __device__ inline uint32_t pack_bf16(float low, float high) {

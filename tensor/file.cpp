@@ -145,7 +145,7 @@ void make_directories(const Path& path) {
   for (const Path& made : absent) sync_directory(parent_of(made));
 }
 
-static Path beside(const Path& path) { return parent_of(path) / (".tmp-" + path.filename().string()); }
+Path beside(const Path& path) { return parent_of(path) / (".tmp-" + path.filename().string()); }
 
 void remove_directory(const Path& path) {
   const Path aside = beside(path);

@@ -75,6 +75,9 @@ class PatchedFile {
   int fd_;
 };
 
+// The name that what will be `path` is written under first: remove_unfinished() knows it.
+Path beside(const Path& path);
+
 // Renames a finished file that stands in the folder of the one it replaces, for good: the folder is flushed.
 void replace_file(const Path& beside, const Path& path);
 

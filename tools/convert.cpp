@@ -62,7 +62,8 @@ void write_packed_model(const Path& output, const Config& config, const NamedTen
   if (tokenizer) {
     for (auto& [name, bytes] : tokenizer->files()) files.emplace_back(name, bytes);
   }
-  const Path built = output.string() + ".tmp";
+  if (output.has_parent_path()) make_directories(output.parent_path());
+  const Path built = beside(output);
   write_packed(built, config, tensors, files, dtype);
   replace_file(built, output);
 }
@@ -91,6 +92,8 @@ int run_convert(Args& args) {
   std::error_code error;
   CHECK(!std::filesystem::exists(output, error) || std::filesystem::is_empty(output, error),
         "%s: is there already (give a new folder with --output)", output.c_str());
+  CHECK(layout != Layout::packed || !std::filesystem::is_directory(output, error),
+        "%s: is a folder, a packed model is one file (give its name with --output)", output.c_str());
   const ModelSource source = open_model(input);
   // before anything is read: a model that the layout has no words for
   if (layout == Layout::hf) hf_model_type(source.config);

@@ -31,14 +31,25 @@ struct DeviceFlags {
   }
   // Moves a model that is trained, or saved again.
   void move(Decoder& decoder) const {
-    if (device != Device::cpu) decoder.to(device, activations);
+    if (device != Device::cpu) fitting([&] { decoder.to(device, activations); });
   }
   // Moves one that only runs.
   void place(Decoder& decoder) const {
-    if (device != Device::cpu) place_for_inference(decoder, device, activations);
+    if (device != Device::cpu) fitting([&] { place_for_inference(decoder, device, activations); });
   }
 
   const Flag* given = nullptr;
+
+ private:
+  // No batch or sequence is in it yet, so the usual advice would not help.
+  template <class F>
+  static void fitting(F f) {
+    try {
+      f();
+    } catch (const OutOfMemory& error) {
+      fail("the weights do not fit: %s; supra quantize makes smaller ones, --device cpu does without the GPU", error.what());
+    }
+  }
 };
 
 }  // namespace supra

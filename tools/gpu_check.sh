@@ -34,7 +34,7 @@ card=$(nvidia-smi --query-gpu=compute_cap,name,driver_version --format=csv,nohea
 arch=$(echo "${card%%,*}" | tr -d .)
 [ "${arch:-0}" -gt 0 ] 2>/dev/null || { echo 'gpu-check: there is no NVIDIA GPU here: nvidia-smi lists none'; exit 1; }
 [ "$arch" -ge 80 ] || { echo "gpu-check: this GPU is sm_$arch, the kernels need sm_80"; exit 1; }
-mkdir -p "$logs" && : >"$table"
+mkdir -p "$logs" && rm -f "$logs"/*.log && : >"$table"
 row "${card#*, }" "sm_$arch" - -
 
 step build ${MAKE:-make} CONFIG=cuda GPU="$arch" all "$build/run_tests"
@@ -44,20 +44,9 @@ reason=$("$build/supra" bench --device cuda nothing 2>&1 | grep 'no GPU can be u
 
 # a one in every place of every fragment, then every operation against float64 and the models
 step fragments timeout 60 "$build/run_tests" --gtest_filter='Cuda.*fragment*:Cuda.a_product_of_a_warp'
-step tests timeout 120 "$build/run_tests" --gtest_filter='Cuda*'
+step tests timeout 240 "$build/run_tests" --gtest_filter='Cuda*'
 
-# the folder of every golden case whose numbers do not come out
-verify_all() {
-  wrong=$(for file in "$golden"/*/*/golden.safetensors; do
-    for activations in f32 bf16; do
-      timeout 30 "$build/supra" verify "${file%/*}" "$file" --device cuda --activations $activations \
-        >"$logs/verify_$activations.log" 2>&1 || { echo "${file%/*}, $activations:"; cat "$logs/verify_$activations.log"; } &
-    done
-    wait
-  done)
-  [ -z "$wrong" ] || { echo "$wrong"; return 1; }
-}
-if [ -d "$golden" ]; then step golden verify_all; else row golden - - "left out: there is no $golden"; fi
+[ -d "$golden" ] || row 'golden cases' - - "left out of the tests: there is no $golden"
 
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 for tool in memcheck racecheck; do
@@ -109,7 +98,7 @@ step models bench train_1.3B_supra decode_1.3B_supra_bf16
 if "$python" -c 'import torch, triton' 2>/dev/null; then
   "$python" -c 'import fla' 2>/dev/null || row 'peer FLA' - - "left out: $python finds no fla"
   echo '  peers'
-  peers >"$logs/peers.log" 2>&1
+  peers >"$logs/peers.log" 2>&1 || row peers - - "not all of them ran, see $logs/peers.log"
 else
   row 'peer PyTorch, peer FLA' - - "left out: $python finds no torch with triton"
 fi

@@ -73,15 +73,14 @@ int run_quantize(Args& args) {
   Perplexity before, after;
   const auto score = [&] {
     device.move(*model.decoder);
-    const Perplexity result = evaluate(*model.decoder, sequences);
-    model.decoder->to(Device::cpu);
-    return result;
+    return evaluate(*model.decoder, sequences);
   };
   if (!text.empty()) {
     options.context = model.config().context;
     options.bos = tokenizer_of(model).adds_bos();
     sequences = scoring_sequences(tokenizer_of(model), MappedFile(text).text(), options);
     before = score();
+    model.decoder->to(Device::cpu);
   }
   const auto old_bytes = bytes_by_dtype(*model.decoder);
   const std::vector<std::string> kept = quantize(*model.decoder, dtype);

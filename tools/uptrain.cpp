@@ -190,7 +190,8 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   CHECK(f.options.resume || f.overwrite || !taken,
         "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
   f.device.move(*model.decoder);
-  if (teacher) f.device.move(*teacher);
+  // it only runs; but a cache knows it by its bytes, as they stand in its file
+  if (teacher) f.teacher_cache.empty() ? f.device.place(*teacher) : f.device.move(*teacher);
   f.options = resolve(f.options, *model.decoder);
   const TrainOptions& o = f.options;
 

@@ -29,6 +29,7 @@ int run_verify(Args& args) {
   device.move(*model.decoder);
   std::vector<VerifyRow> rows = verify(model, golden, options);
   const size_t left_out = std::erase_if(rows, [](const VerifyRow& row) { return row.left_out; });
+  CHECK(!rows.empty(), "%s: all of its keys are left out on a GPU (give --device cpu)", golden.c_str());
   const auto failed = std::count_if(rows.begin(), rows.end(), [](const VerifyRow& row) { return !row.passed(); });
   Json report = Json::object(), keys = Json::array();
   for (const VerifyRow& row : rows) {

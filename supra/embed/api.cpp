@@ -119,8 +119,8 @@ supra_engine* open_engine(const supra_options* given, supra_error* error, const 
     const supra_options options =
         given ? *given : supra_options{SUPRA_API_VERSION, 1, nullptr, nullptr, nullptr, nullptr};
     require(options.api_version >= 1 && options.api_version <= SUPRA_API_VERSION, SUPRA_BAD_ARGUMENT,
-            "the options are of version %u of supra.h, this library knows 1 to %u (link the library that "
-            "came with the header)",
+            "the options are of version %u of supra.h, this library knows 1 to %u (set api_version to "
+            "SUPRA_API_VERSION, and link the library that came with the header)",
             options.api_version, SUPRA_API_VERSION);
     require(options.threads >= 0 && options.threads <= 1024, SUPRA_BAD_ARGUMENT,
             "%d threads, 0 to 1024 are possible", options.threads);

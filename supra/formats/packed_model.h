@@ -5,10 +5,9 @@
 #include "supra/formats/model_files.h"
 #include "supra/formats/weights.h"
 
-// A packed model: all of a model in one file, or in one block of memory. It is a safetensors file of the
-// metadata
-// {"format": "supra packed"}: canonical weights, each in its own dtype, and config.json and the tokenizer's
-// files as U8 tensors called "file:config.json", ...
+// A packed model: all of a model in one file, or in one block of memory. It is a safetensors file of the metadata
+// {"format": "supra packed"}: canonical weights, each in its own dtype, and config.json and the tokenizer's files as
+// U8 tensors called "file:config.json", ...
 
 namespace supra {
 

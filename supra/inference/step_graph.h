@@ -20,7 +20,6 @@ class StepGraph {
   Tensor step(std::span<const int32_t> ids, State& state);
 
   int64_t batch() const { return batch_; }
-  bool recorded() const { return graph_ != nullptr; }
   // Why the recording failed, and steps go on without it; else empty.
   const std::string& trouble() const { return trouble_; }
 

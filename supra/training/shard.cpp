@@ -39,8 +39,6 @@ static uint32_t vocabulary_hash(const Tokenizer& tokenizer) {
   return hash;
 }
 
-static Path beside(const Path& path) { return path.parent_path() / (".tmp-" + path.filename().string()); }
-
 ShardWriter::ShardWriter(const Path& path, const Tokenizer& tokenizer)
     : path_(path),
       beside_(beside(path)),

@@ -151,6 +151,11 @@ TEST(Convert, APackedModelIsAllInOneFile) {
   ASSERT_TRUE(find_tokenizer(file));
   EXPECT_STREQ(find_tokenizer(file)->kind(), model.tokenizer->kind());
   EXPECT_STREQ(load_tokenizer(file)->kind(), model.tokenizer->kind());
+  // a folder that is not there is made; one that is, is no file
+  convert(directory.path() / "model", directory.path() / "new/folder/model.supra", {"--to", "packed"});
+  EXPECT_TRUE(std::filesystem::exists(directory.path() / "new/folder/model.supra"));
+  std::filesystem::create_directory(directory.path() / "empty");
+  EXPECT_THROW(convert(directory.path() / "model", directory.path() / "empty", {"--to", "packed"}), Error);
 }
 
 // What linear_open_lm cannot compute is refused by name, before anything is written; the rest says so in its

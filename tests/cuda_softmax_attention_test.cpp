@@ -83,6 +83,20 @@ TEST_F(Cuda, softmax_attention_stands_large_scores) {
                       2);
 }
 
+#if !defined(SUPRA_CUDA)
+TEST_F(Cuda, softmax_attention_on_a_card_of_less_shared_memory) {
+  const auto some = [](uint64_t seed) { return random_normal({1, 40, 2, 128}, seed).to(Dtype::bf16); };
+  const Tensor q = some(1), k = some(2), v = some(3);
+  const auto run = [&](auto where) {
+    return softmax_attention(Var(q.to(where)), Var(k.to(where)), Var(v.to(where)), 0.1, {0}).value();
+  };
+  emulator::set_most_shared_memory(99 * 1024);
+  const Results got = on_gpu([&] { return Results{run(Device::cuda)}; });
+  emulator::set_most_shared_memory(227 * 1024);
+  expect_close(got[0], run(Dtype::f64), "o", tolerance<Bf16>());
+}
+#endif
+
 namespace {
 
 // What a layer gives for 18 calls of 4 steps each, with rows cut here and there: its cache grows twice.

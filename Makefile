@@ -24,8 +24,9 @@ endif
 CXXFLAGS := -std=c++20 $(if $(filter embed static,$(CONFIG)),-Os,-O3) -g1 -Wall -Wextra $(WERROR) -I. -MMD -MP -pthread
 LDFLAGS  := -pthread
 LDLIBS   := -ldl
+CLANG    := $(shell $(CXX) --version | grep clang)
 # g++ 12 warns of an overlap inside its own std::string (GCC bug 105651).
-CXXFLAGS += $(if $(shell $(CXX) --version | grep clang),,-Wno-restrict)
+CXXFLAGS += $(if $(CLANG),,-Wno-restrict)
 
 # Sanitized builds live beside the release, in build/<config>; `make asan` and its sisters run the tests in them.
 SANITIZE_asan  := -fsanitize=address -D_GLIBCXX_ASSERTIONS
@@ -44,11 +45,17 @@ ifeq ($(CONFIG),fuzz)
   LIBFUZZER := $(call probe,-fsanitize=fuzzer,,extern "C" int LLVMFuzzerTestOneInput() { return 0; })
   CXXFLAGS += $(if $(LIBFUZZER),-fsanitize=fuzzer-no-link -DSUPRA_LIBFUZZER)
 endif
-# For hosts: the library with inference alone in it, and the whole program with nothing beneath it but the kernel.
+# For hosts, inference alone: the library, and the program with nothing beneath it but the kernel.
 ifneq ($(filter embed static,$(CONFIG)),)
   OPENBLAS := no
-  CXXFLAGS += -ffunction-sections -fdata-sections $(if $(filter embed,$(CONFIG)),-DSUPRA_EMBED -Wno-unused-function -fPIC -fvisibility=hidden)
+  CXXFLAGS += -DSUPRA_INFERENCE -ffunction-sections -fdata-sections -Wno-unused-function
   LDFLAGS  += -static -Wl,--gc-sections
+endif
+ifeq ($(CONFIG),embed)
+  CXXFLAGS += -DSUPRA_EMBED -fPIC -fvisibility=hidden
+else ifeq ($(CONFIG)$(CLANG),static)
+  CXXFLAGS += -flto=auto
+  LDFLAGS  += -flto=auto
 endif
 OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
 OPENBLAS := $(OPENBLAS)
@@ -89,11 +96,27 @@ speed_avx512   := -O2
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
-# linked into the library for hosts alone
-HOSTS   := supra/embed/allocator.cpp supra/embed/no_gpu.cpp
+# linked into the library for hosts; the second one into the static program too
+HOSTS   := supra/embed/allocator.cpp supra/embed/absent.cpp
 SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS),$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
-objects  = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
+TOOLS   := tools/*.cpp
+
+# What builds for inference alone leave out, and what the library for hosts does without besides.
+TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp supra/linearize.cpp %/verify.cpp \
+  %/recall.cpp $(filter-out %/corpus.cpp %/shard.cpp,$(wildcard supra/training/*.cpp))
+SPARED   := $(TRAINING) supra/training/% supra/evaluation/% %/softmax_attention.cpp %/softmax_attention.simd.cpp \
+  %/cross_entropy.simd.cpp %/generate.cpp %/chat_template.cpp %/hf_export.cpp %/torch_writer.cpp %/torch_file.cpp \
+  %/pickle.cpp %/zip.cpp
+ifeq ($(CONFIG),static)
+  SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
+  SIMD    := $(filter-out $(TRAINING),$(SIMD))
+  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out inspect tokenize convert quantize eval \
+    generate chat doctor)
+endif
+objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
+simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(1)))
+LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
 .PHONY: all found gtest test cuda cuda-report emu gpu-check demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
@@ -110,11 +133,11 @@ found:
 	say '$(NVCC)' 'CUDA: make cuda builds for GPUs' 'no build for GPUs (apt-get install nvidia-cuda-toolkit)'; \
 	say '$(GTEST)' 'GoogleTest' 'only tests need it, make test fetches it (apt-get install libgtest-dev)'
 
-$(OUT)/supra: $(call objects,tools/*.cpp) $(OUT)/libsupra.a
+$(OUT)/supra: $(call objects,$(TOOLS)) $(if $(filter static,$(CONFIG)),$(LIBRARY_OBJECTS),$(OUT)/libsupra.a)
 	@echo "  link $@"
-	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
+	$(quiet)$(CXX) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-$(OUT)/libsupra.a: $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(foreach level,$(LEVELS),$(SIMD:%.cpp=$(OBJ)/%.$(level).o))
+$(OUT)/libsupra.a: $(LIBRARY_OBJECTS)
 	$(quiet)rm -f $@ && ar rcs $@ $^
 
 $(OBJ)/%.o: %.cpp $(OUT)/flags
@@ -137,8 +160,6 @@ $(OBJ)/%.cu.o: %.cu $(OUT)/flags
 endif
 $(OBJ)/$(EMULATOR)/%.o: CXXFLAGS += $(EMULATED)
 
-$(if $(filter static,$(CONFIG)),$(OBJ)/tools/%.o: CXXFLAGS += -DSUPRA_STATIC)
-
 define simd_rule
 $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	@echo "  $(notdir $(CXX)) $$< ($(1))"
@@ -153,19 +174,18 @@ $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
 
-# The library for hosts, build/embed/lib: inference alone, as one object in which supra.h's functions are all that can
+# The library for hosts, build/embed/lib: one object in which supra.h's functions are all that can
 # be seen. It holds what it needs of the C++ library, whose memory then comes from the engine's too: a host needs none,
 # and one that has its own does not meet it.
-INFERENCE := $(filter-out supra/training/% supra/evaluation/% supra/linearize.cpp %/generate.cpp %/hf_export.cpp \
-  %/torch_writer.cpp %/chat_template.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp, $(SOURCES)) $(HOSTS)
-INFERENCE_SIMD := $(filter-out %/adamw.simd.cpp %/cross_entropy.simd.cpp %/roofs.simd.cpp %/softmax_attention.simd.cpp,$(SIMD))
+EMBEDDED      := $(filter-out $(SPARED),$(SOURCES)) $(HOSTS)
+EMBEDDED_SIMD := $(filter-out $(SPARED),$(SIMD))
 API     := $(shell sed -n 's/^SUPRA_API //;T;s/\x28.*//;s/.*[ *]//p' supra/supra.h)
 LIB     := $(OUT)/lib
 OBJCOPY := $(shell $(CXX) -print-prog-name=objcopy)
 .PHONY: lib install static amalgamation
 lib: $(LIB)/libsupra.a $(LIB)/libsupra.so.1
 
-$(LIB)/libsupra.o: $(INFERENCE:%.cpp=$(OBJ)/%.o) $(foreach level,$(LEVELS),$(INFERENCE_SIMD:%.cpp=$(OBJ)/%.$(level).o))
+$(LIB)/libsupra.o: $(EMBEDDED:%.cpp=$(OBJ)/%.o) $(call simd_objects,$(EMBEDDED_SIMD))
 	@echo "  link $@"
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) -r -nostdlib -Wl,--gc-sections,--force-group-allocation $(API:%=-Wl,-u,%) $^ \
@@ -203,10 +223,10 @@ static: ## the program with nothing beneath it but the kernel: build/static/supr
 
 AMALGAMATION := $(BUILD)/amalgamation
 amalgamation: $(AMALGAMATION)/supra_embed.cpp ## the library for hosts as two files: build/amalgamation
-$(AMALGAMATION)/supra_embed.cpp: tools/amalgamate.awk $(INFERENCE) $(SIMD) $(wildcard */*.h supra/*/*.h)
+$(AMALGAMATION)/supra_embed.cpp: tools/amalgamate.awk $(EMBEDDED) $(EMBEDDED_SIMD) $(wildcard */*.h supra/*/*.h)
 	@mkdir -p $(@D)
 	$(quiet)cp supra/supra.h $(@D)
-	$(quiet)printf "%s\n" $(INFERENCE) $(SIMD) | awk -f tools/amalgamate.awk > $@
+	$(quiet)printf "%s\n" $(EMBEDDED) $(EMBEDDED_SIMD) | awk -f tools/amalgamate.awk > $@
 
 TEST_OBJECTS := $(call objects,tests/*.cpp) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/*.cu))
 $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \

@@ -7,7 +7,6 @@
 namespace supra {
 
 static thread_local bool recording = true;
-static thread_local uint64_t next_sequence = 0;
 
 // The node that made a variable, and which of its outputs the variable is.
 struct Var::Body {
@@ -68,17 +67,8 @@ Tensor Var::grad_buffer() const {
 bool Var::requires_grad() const { return defined() && body_->requires_grad; }
 Var Var::detach() const { return Var(value()); }
 
-bool grad_enabled() { return recording; }
 NoGrad::NoGrad() : before_(recording) { recording = false; }
 NoGrad::~NoGrad() { recording = before_; }
-
-bool will_record(std::initializer_list<Var> inputs) {
-  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
-}
-
-void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
-  if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
-}
 
 struct BackwardPass {
   static const std::shared_ptr<Node>& maker(const Var& v) { return v.body_->maker; }
@@ -159,6 +149,20 @@ void Grads::give(size_t input, Tensor gradient) {
   if (needs(input)) BackwardPass::add(node_.inputs[input], std::move(gradient));
 }
 
+#if !defined(SUPRA_INFERENCE)
+
+static thread_local uint64_t next_sequence = 0;
+
+bool grad_enabled() { return recording; }
+
+bool will_record(std::initializer_list<Var> inputs) {
+  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
+}
+
+void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
+  if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
+}
+
 std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward) {
   const bool keep = recording && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
   std::vector<Var> vars;
@@ -225,5 +229,7 @@ std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std:
     }
   });
 }
+
+#endif
 
 }  // namespace supra

@@ -72,6 +72,22 @@ using Backward = std::function<void(const Tensor& dy, Grads& grads)>;
 // With several outputs; dy[i] is undefined where output i was not used.
 using BackwardMany = std::function<void(std::span<const Tensor> dy, Grads& grads)>;
 
+// Turns recording off in this thread while it lives.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+#if !defined(SUPRA_INFERENCE)
+
+bool grad_enabled();
+
 // Wraps an operation's output. Nothing is kept where gradients are off or no input requires one. `name` is a literal.
 Var record(const char* name, std::vector<Var> inputs, Tensor output, Backward backward);
 std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward);
@@ -88,24 +104,16 @@ void backward(const Var& root, Tensor seed = {});
 // Several roots at once (a loss and a state whose gradient came from the next segment).
 void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds);
 
-bool grad_enabled();
-
-// Turns recording off in this thread while it lives.
-class NoGrad {
- public:
-  NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
-
- private:
-  bool before_;
-};
-
 // Runs fn without keeping what its backward needs, and runs it again in backward: memory for time. fn must be a pure
 // function of `inputs` and of parameters; random numbers it draws must come from a generator it seeds itself.
 Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
 // With several outputs.
 std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
 
+#endif
+
 }  // namespace supra
+
+#if defined(SUPRA_INFERENCE)
+#include "autograd/inference.h"
+#endif

@@ -15,7 +15,7 @@ void by_dtype(const char* op, Dtype dtype, F f) {
     switch (dtype) {
       case Dtype::f32:
         return f(float());
-#if !defined(SUPRA_EMBED)
+#if !defined(SUPRA_INFERENCE)
       case Dtype::f64:
         return f(double());
 #endif
@@ -31,8 +31,8 @@ void by_dtype(const char* op, Dtype dtype, F f) {
 // the GPU gpu(float()) or gpu(Bf16()). gpu takes its pointers by data<T>(Device::cuda).
 template <class Cpu, class Gpu>
 void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gpu) {
-#if defined(SUPRA_EMBED)
-  // the library for hosts knows no GPU
+#if defined(SUPRA_INFERENCE)
+  // such a build knows no GPU
   by_dtype(op, x.dtype(), cpu);
 #else
   if (x.device() == Device::cpu) return by_dtype(op, x.dtype(), cpu);

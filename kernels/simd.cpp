@@ -4,21 +4,26 @@
 
 namespace supra {
 
-namespace baseline {
-#define SUPRA_ENTRY(name, args) &name,
+// What a build has no use for is null in its tables.
+#define SUPRA_HERE(name, args) &name,
+#define SUPRA_NOT_HERE(name, args) nullptr,
 #if defined(SUPRA_EMBED)
-#define SUPRA_SPARED(name, args) nullptr,
+#define SUPRA_TABLE SUPRA_SIMD_KERNELS(SUPRA_HERE, SUPRA_NOT_HERE, SUPRA_NOT_HERE)
+#elif defined(SUPRA_INFERENCE)
+#define SUPRA_TABLE SUPRA_SIMD_KERNELS(SUPRA_HERE, SUPRA_HERE, SUPRA_NOT_HERE)
 #else
-#define SUPRA_SPARED SUPRA_ENTRY
+#define SUPRA_TABLE SUPRA_SIMD_KERNELS(SUPRA_HERE, SUPRA_HERE, SUPRA_HERE)
 #endif
-static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY, SUPRA_SPARED)};
-}  // namespace baseline
+
+namespace baseline {
+static const Simd table = {SUPRA_TABLE};
+}
 #if defined(__x86_64__)
 namespace avx2 {
-static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY, SUPRA_SPARED)};
+static const Simd table = {SUPRA_TABLE};
 }
 namespace avx512 {
-static const Simd table = {SUPRA_SIMD_KERNELS(SUPRA_ENTRY, SUPRA_SPARED)};
+static const Simd table = {SUPRA_TABLE};
 }
 #endif
 

@@ -103,4 +103,7 @@ constexpr int64_t kMostLayers = 1 << 16;
 // Throws Error when the numbers contradict each other or cannot be meant; `where` is the file that gave them.
 void check_config(const Config& config, const std::string& where);
 
+// Throws Error by name when a layer is not recurrent: a host's memory must not grow with the text.
+void check_recurrent(const Config& config);
+
 }  // namespace supra

@@ -11,10 +11,10 @@
 // code that runs on the GPU stands in .cu files and starts from tensor/cuda.cuh.
 //
 // A build without CUDA has none of the .cu files. Their functions are weak there and null, and nobody calls
-// them: no tensor can lie on a GPU, because allocate() refuses. (The library
-// for hosts has supra/embed/no_gpu.cpp instead.) So an op may call its CUDA kernel with no
+// them: no tensor can lie on a GPU, because allocate() refuses. (The builds
+// for hosts have supra/embed/absent.cpp instead.) So an op may call its CUDA kernel with no
 // #ifdef around it.
-#if defined(SUPRA_CUDA) || defined(SUPRA_EMBED)
+#if defined(SUPRA_CUDA) || defined(SUPRA_INFERENCE)
 #define SUPRA_CU
 #else
 #define SUPRA_CU __attribute__((weak))
@@ -41,7 +41,7 @@ SUPRA_CU std::string gpu_trouble();  // why the first GPU cannot be used; empty 
 inline bool built() {
 #if defined(SUPRA_CUDA)
   return true;
-#elif defined(SUPRA_EMBED)
+#elif defined(SUPRA_INFERENCE)
   return false;
 #else
   return gpu_trouble != nullptr;

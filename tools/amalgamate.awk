@@ -102,7 +102,7 @@ BEGIN {
   print "// supra, a recurrent language model in a program that has nothing else: compile this one file (C++20, -O2) and"
   print "// include supra.h. It defines operator new and delete for the whole program; with -DSUPRA_HOST_NEW it does not,"
   print "// and only what is large comes from supra_options.\n"
-  print "#include \"supra.h\"\n\n#if defined(__x86_64__)\n#include <immintrin.h>\n#endif\n\n#define SUPRA_EMBED\n#define SUPRA_KERNEL [[maybe_unused]] static"
+  print "#include \"supra.h\"\n\n#if defined(__x86_64__)\n#include <immintrin.h>\n#endif\n\n#define SUPRA_INFERENCE\n#define SUPRA_EMBED\n#define SUPRA_KERNEL [[maybe_unused]] static"
 }
 
 /\.simd\.cpp$/ { kernel[++kernels] = $0; next }

@@ -2,32 +2,25 @@
 #include "tools/args.h"
 
 // The sub-commands of `supra`. One is a function in a file of its own and one line in this table. The static program
-// (make static) does without those of the workshop.
+// (make static) runs models and does without the WORKSHOP where they are made.
 
-#if defined(SUPRA_STATIC)
-#define SUPRA_WORKSHOP(COMMAND)
-#else
-#define SUPRA_WORKSHOP(COMMAND)                                                   \
-  COMMAND(bench, "how fast it is, as a part of what this machine can do")        \
-  COMMAND(plot, "draw the curves of training runs")                              \
-  COMMAND(demo, "the main job, on what the repository ships")                    \
-  COMMAND(lab, "what mixers and recipes are worth, side by side")
-#endif
-
-#define SUPRA_COMMANDS(COMMAND)                                                   \
-  COMMAND(inspect, "what a model is: family, shape, tensors")                    \
-  COMMAND(tokenize, "text to token ids, and back")                               \
-  COMMAND(linearize, "a softmax transformer becomes a recurrent model, untrained") \
-  COMMAND(convert, "a model in the layout of other frameworks")                  \
-  COMMAND(quantize, "a model with smaller weights, and what that costs")         \
-  COMMAND(uptrain, "train a linearized model until it makes sense again")        \
-  COMMAND(train, "the same loop from random weights")                            \
-  COMMAND(eval, "how well a model predicts a text, or answers a task")           \
-  COMMAND(generate, "write on from a prompt")                                    \
-  COMMAND(chat, "write in turns; the state is kept")                             \
-  COMMAND(verify, "compare a model with golden values")                          \
-  COMMAND(doctor, "what this machine has, what will be used, and why")           \
-  SUPRA_WORKSHOP(COMMAND)
+#define SUPRA_COMMANDS(COMMAND, WORKSHOP)                                             \
+  COMMAND(inspect, "what a model is: family, shape, tensors")                        \
+  COMMAND(tokenize, "text to token ids, and back")                                   \
+  WORKSHOP(linearize, "a softmax transformer becomes a recurrent model, untrained")  \
+  COMMAND(convert, "a model in the layout of other frameworks")                      \
+  COMMAND(quantize, "a model with smaller weights, and what that costs")             \
+  WORKSHOP(uptrain, "train a linearized model until it makes sense again")           \
+  WORKSHOP(train, "the same loop from random weights")                               \
+  COMMAND(eval, "how well a model predicts a text, or answers a task")               \
+  COMMAND(generate, "write on from a prompt")                                        \
+  COMMAND(chat, "write in turns; the state is kept")                                 \
+  WORKSHOP(verify, "compare a model with golden values")                             \
+  COMMAND(doctor, "what this machine has, what will be used, and why")               \
+  WORKSHOP(bench, "how fast it is, as a part of what this machine can do")           \
+  WORKSHOP(plot, "draw the curves of training runs")                                 \
+  WORKSHOP(demo, "the main job, on what the repository ships")                       \
+  WORKSHOP(lab, "what mixers and recipes are worth, side by side")
 
 namespace supra {
 
@@ -36,11 +29,11 @@ namespace supra {
 struct Command {
   const char* name;
   const char* summary;
-  int (*run)(Args& args);
+  int (*run)(Args& args);  // null where this build has it not
 };
 
 #define SUPRA_DECLARE(name, summary) int run_##name(Args& args);
-SUPRA_COMMANDS(SUPRA_DECLARE)
+SUPRA_COMMANDS(SUPRA_DECLARE, SUPRA_DECLARE)
 #undef SUPRA_DECLARE
 
 }  // namespace supra

@@ -105,7 +105,7 @@ std::string cuda_toolkit() {
 
 Finding gpu() {
   void* driver = nullptr;
-#if !defined(SUPRA_STATIC)
+#if !defined(SUPRA_INFERENCE)
   driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (driver) dlclose(driver);
 #endif

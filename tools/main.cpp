@@ -14,23 +14,29 @@
 namespace supra {
 namespace {
 
-constexpr Command kCommands[] = {
 #define SUPRA_ROW(name, summary) {#name, summary, run_##name},
-    SUPRA_COMMANDS(SUPRA_ROW)
-#undef SUPRA_ROW
-};
+#if defined(SUPRA_INFERENCE)
+#define SUPRA_WORKSHOP_ROW(name, summary) {#name, summary, nullptr},
+#else
+#define SUPRA_WORKSHOP_ROW SUPRA_ROW
+#endif
+constexpr Command kCommands[] = {SUPRA_COMMANDS(SUPRA_ROW, SUPRA_WORKSHOP_ROW)};
 
 std::string overview() {
   std::string text =
       "supra turns a transformer into a recurrent model, trains it and runs it.\n\n"
       "usage: supra <command> [words]\n\n";
-  for (const Command& command : kCommands) text += format("  %-12s%s\n", command.name, command.summary);
+  for (const Command& command : kCommands) {
+    if (command.run) text += format("  %-12s%s\n", command.name, command.summary);
+  }
   return text + "\nsupra <command> --help tells more; supra --version tells which one this is.\n";
 }
 
 const Command& find_command(const std::string& name) {
   std::vector<std::string> names;
   for (const Command& command : kCommands) {
+    if (name == command.name && !command.run)
+      throw UsageError("'" + name + "' is not in this program, which runs models and makes none (make builds one with it)");
     if (name == command.name) return command;
     names.push_back(command.name);
   }

@@ -84,7 +84,7 @@ void draw_series(Canvas& canvas, const Frame& f, const Series& series) {
       canvas.dot(f.place(p.x, p.y), points.size() > 60 ? 2.5 : 4, color_of(series));
   }
   for (const auto& [name, x] : series.ends) {
-    const auto next = std::find_if(line.begin(), line.end(), [&](Point p) { return p.x >= x; });
+    const auto next = std::find_if(line.begin(), line.end(), [end = x](Point p) { return p.x >= end; });
     if (next != line.end() && next->y <= f.y.high) draw_ring(canvas, f.place(next->x, next->y), color_of(series));
   }
 }

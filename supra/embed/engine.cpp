@@ -12,15 +12,6 @@ static std::shared_ptr<Pool> start_threads(int threads) {
   }
 }
 
-static void check_recurrent(const Config& config) {
-  for (size_t i = 0; i < config.mixers.size(); i++) {
-    CHECK(config.mixers[i] == MixerKind::supra,
-          "layer %zu has softmax attention, whose memory grows with the text; all layers must be recurrent "
-          "(supra linearize makes them so)",
-          i);
-  }
-}
-
 Engine::Engine(const Memory& memory, int threads, std::function<void(double)> progress,
                const std::function<Model()>& read)
     : memory_(memory), progress_(std::move(progress)), pool_(start_threads(threads)) {

@@ -31,7 +31,12 @@ std::unique_ptr<WeightReader> open_weights(const Path& file) {
   if (is_index(file)) return open_shards(file);
   const std::string_view format = weight_format(file);
   if (format == "GGUF") return std::make_unique<Gguf>(file);
+#if defined(SUPRA_EMBED)
+  CHECK(format != "PyTorch", "%s: is PyTorch's, which the library for hosts does not read (supra convert it --to packed)",
+        file.c_str());
+#else
   if (format == "PyTorch") return open_torch_file(file);
+#endif
   return open_safetensors(file);
 }
 

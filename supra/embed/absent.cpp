@@ -1,8 +1,16 @@
+#include <cstdlib>
+
 #include "kernels/cuda.h"
 #include "tensor/error.h"
 
-// What stands in for the GPU's functions in the library for hosts, which has none: nothing of theirs stays open
-// for its linker, and nobody calls them (tensor/cuda.h). This file is never linked into the program.
+// What stands in for what the builds for hosts do without. This file is never linked into any other.
+
+// The C++ library's words for what was thrown and not caught, which it would say with 50 kB of a demangler.
+namespace __gnu_cxx {
+void __verbose_terminate_handler() { abort(); }
+}  // namespace __gnu_cxx
+
+// The GPU's functions: nothing of theirs stays open for a linker, and nobody calls them (tensor/cuda.h).
 
 namespace supra::cuda {
 

@@ -190,7 +190,7 @@ $(LIB)/libsupra.o: $(EMBEDDED:%.cpp=$(OBJ)/%.o) $(call simd_objects,$(EMBEDDED_S
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) -r -nostdlib -Wl,--gc-sections,--force-group-allocation $(API:%=-Wl,-u,%) $^ \
 	  -Wl,-Bstatic,--start-group -lstdc++ -lgcc_eh -lgcc -Wl,--end-group -o $@
-	# names that are one in a whole process only lose that once they are weak
+# names that are one in a whole process only lose that once they are weak
 	$(quiet)$(OBJCOPY) -w --weaken-symbol='_Z*' $@
 	$(quiet)$(OBJCOPY) -w --keep-global-symbol='supra_*' --strip-unneeded $@
 

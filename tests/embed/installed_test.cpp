@@ -44,6 +44,7 @@ class InstalledTest : public testing::Test {
   }
 
   const Path installed_ = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "installed";
+  const Path build_ = installed_.parent_path().parent_path();
   const std::string archive_ = installed_ / "lib/libsupra.a";
   const std::string shared_ = "-L" + (installed_ / "lib").string() + " -Wl,-rpath," + (installed_ / "lib").string() + " -lsupra";
   // where our errors are caught finds its way by this header
@@ -122,9 +123,33 @@ TEST_F(InstalledTest, TheProgramAndItsManualAreThere) {
   }
 }
 
+// make static: all that it needs is the kernel, and it is small enough for what has no disk.
+TEST_F(InstalledTest, TheStaticProgramRunsModels) {
+  const Path program = build_ / "static/supra";
+  if (!exists(program)) GTEST_SKIP() << program << " is not there (make static)";
+  EXPECT_LT(file_size(program), 2'000'000u);
+  EXPECT_EQ(run("readelf -d " + program.string()).find("NEEDED"), std::string::npos);
+  const std::string words = " generate " + model_ + " --prompt Once --tokens 20 --greedy 2>/dev/null)";
+  EXPECT_EQ(run("(" + program.string() + words), run("(" + (installed_ / "bin/supra").string() + words));
+  const Said refused = shell(program.string() + " uptrain");
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.text.find("'uptrain' is not in this program"), std::string::npos) << refused.text;
+}
+
+// make BUILD=build/aarch64 CXX=aarch64-linux-gnu-g++ CONFIG=embed lib
+TEST_F(InstalledTest, AnotherProcessorTellsTheSameStory) {
+  const std::string library = build_ / "aarch64/embed/lib/libsupra.a", compiler = "aarch64-linux-gnu-gcc -std=c11";
+  if (!exists(Path(library))) GTEST_SKIP() << library << " is not there (.ci/run builds it)";
+  if (shell("qemu-aarch64 --version").code != 0) GTEST_SKIP() << "qemu-aarch64 is not here (apt-get install qemu-user)";
+  const std::string here = run(build("cc -std=c11", "tests/embed/story.c", archive_) + " " + model_ + " Once");
+  const std::string there = build(compiler, "tests/embed/story.c", "-static -Wl,--eh-frame-hdr " + library);
+  EXPECT_EQ(run("qemu-aarch64 " + there + " " + model_ + " Once"), here);
+  EXPECT_EQ(shell("qemu-aarch64 " + there + " " + library + " Once").code, SUPRA_BAD_MODEL);
+}
+
 // The two files that people paste into their tree, with what stands in the README.
 TEST_F(InstalledTest, TheAmalgamationCompilesAlone) {
-  const Path folder = installed_.parent_path().parent_path() / "amalgamation";
+  const Path folder = build_ / "amalgamation";
   if (!exists(folder / "supra_embed.cpp")) GTEST_SKIP() << folder << " is not there (make amalgamation)";
   const std::string flags = " -I" + folder.string() + " ", object = dir_.path() / "supra_embed.o";
   // -O0 for the sake of the suite's time: -O2 takes half a minute each

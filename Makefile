@@ -5,6 +5,7 @@
 # runs the tests of it, on the GPU.
 
 BUILD    ?= build
+$(if $(word 2,$(BUILD)$(PREFIX)$(DESTDIR)),$(error BUILD, PREFIX and DESTDIR: make knows no names with spaces))
 CONFIG   ?= release
 # libFuzzer comes with clang.
 ifeq ($(origin CXX),default)
@@ -182,7 +183,7 @@ EMBEDDED_SIMD := $(filter-out $(SPARED),$(SIMD))
 API     := $(shell sed -n 's/^SUPRA_API //;T;s/\x28.*//;s/.*[ *]//p' supra/supra.h)
 LIB     := $(OUT)/lib
 OBJCOPY := $(shell $(CXX) -print-prog-name=objcopy)
-.PHONY: lib install static amalgamation
+.PHONY: lib install install-lib static amalgamation
 lib: $(LIB)/libsupra.a $(LIB)/libsupra.so.1
 
 $(LIB)/libsupra.o: $(EMBEDDED:%.cpp=$(OBJ)/%.o) $(call simd_objects,$(EMBEDDED_SIMD))
@@ -192,7 +193,7 @@ $(LIB)/libsupra.o: $(EMBEDDED:%.cpp=$(OBJ)/%.o) $(call simd_objects,$(EMBEDDED_S
 	  -Wl,-Bstatic,--start-group -lstdc++ -lgcc_eh -lgcc -Wl,--end-group -o $@
 # names that are one in a whole process only lose that once they are weak
 	$(quiet)$(OBJCOPY) -w --weaken-symbol='_Z*' $@
-	$(quiet)$(OBJCOPY) -w --keep-global-symbol='supra_*' --strip-unneeded $@
+	$(quiet)$(OBJCOPY) -w --keep-global-symbol='supra_*' --strip-unneeded -R .note.stapsdt -R .stapsdt.base $@
 
 $(LIB)/libsupra.a: $(LIB)/libsupra.o
 	$(quiet)rm -f $@ && ar rcs $@ $<
@@ -203,15 +204,18 @@ $(LIB)/libsupra.so.1: $(LIB)/libsupra.o
 # PREFIX=$HOME/.local for one without rights; DESTDIR as packagers use it.
 PREFIX ?= /usr/local
 TO      = $(DESTDIR)$(abspath $(PREFIX))
-VERSION = $(shell $(OUT)/supra --version | sed 's/^supra //;s/ .*//')
-install: all ## the program, its manual, supra.h and the library for hosts, into PREFIX (/usr/local)
-	@$(MAKE) --no-print-directory CONFIG=embed lib
-	@mkdir -p $(addprefix $(TO)/,bin include lib/pkgconfig share/man/man1)
+VERSION = $(shell sed -n 's/^\#define SUPRA_VERSION "\(.*\)"/\1/p' tools/main.cpp)
+install: all install-lib ## the program, its manual, supra.h and the library for hosts, into PREFIX (/usr/local)
+	@mkdir -p $(addprefix $(TO)/,bin share/man/man1)
 	install $(OUT)/supra $(TO)/bin/
+	$(OUT)/supra --help | awk -f tools/manual.awk > $(TO)/share/man/man1/supra.1
+
+install-lib: ## of these, supra.h and the library alone
+	@$(MAKE) --no-print-directory CONFIG=embed lib
+	@mkdir -p $(addprefix $(TO)/,include lib/pkgconfig)
 	install -m 644 supra/supra.h $(TO)/include/
 	install -m 644 $(BUILD)/embed/lib/libsupra.a $(BUILD)/embed/lib/libsupra.so.1 $(TO)/lib/
 	ln -sf libsupra.so.1 $(TO)/lib/libsupra.so
-	$(OUT)/supra --help | awk -f tools/manual.awk > $(TO)/share/man/man1/supra.1
 	printf '%s\n' 'prefix=$(abspath $(PREFIX))' 'Name: supra' 'Description: recurrent language models in a host' \
 	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lsupra' 'Libs.private: -lm -Wl,--eh-frame-hdr' \
 	  > $(TO)/lib/pkgconfig/supra.pc

@@ -155,7 +155,7 @@ Var scale(const Var& x, double factor) {
 }
 
 // Backward: dx = dy f'(x)
-static Backward slope(const char* op, const Tensor& x, Activation f) {
+static auto slope(const char* op, const Tensor& x, Activation f) {
   return [=](const Tensor& dy, Grads& grads) {
     grads.give(0, elementwise(
                       op, x,

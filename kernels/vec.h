@@ -187,12 +187,15 @@ inline float fold(Vec v, F f) {
   v = f(v, swap_lanes<1>(v));
   return v[0];
 }
-inline float sum(Vec v) {
-  return fold(v, [](Vec a, Vec b) { return a + b; });
-}
-inline float max(Vec v) {
-  return fold(v, [](Vec a, Vec b) { return max(a, b); });
-}
+// no lambdas: in one file for all levels (tools/amalgamate.awk) g++ warns of how they would be called
+struct Sum {
+  Vec operator()(Vec a, Vec b) const { return a + b; }
+};
+struct Largest {
+  Vec operator()(Vec a, Vec b) const { return max(a, b); }
+};
+inline float sum(Vec v) { return fold(v, Sum()); }
+inline float max(Vec v) { return fold(v, Largest()); }
 
 // c[0] + c[1] x + c[2] x^2 + ..., by Horner's rule
 template <int n>

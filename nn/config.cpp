@@ -56,12 +56,12 @@ void check_config(const Config& c, const std::string& where) {
   }
 }
 
-void check_recurrent(const Config& config) {
+void check_recurrent(const Config& config, const std::string& where) {
   for (size_t i = 0; i < config.mixers.size(); i++) {
     CHECK(config.mixers[i] == MixerKind::supra,
-          "layer %zu has softmax attention, whose memory grows with the text; all layers must be recurrent "
+          "%s: layer %zu has softmax attention, whose memory grows with the text; all layers must be recurrent "
           "(supra linearize makes them so)",
-          i);
+          where.c_str(), i);
   }
 }
 

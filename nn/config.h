@@ -104,6 +104,6 @@ constexpr int64_t kMostLayers = 1 << 16;
 void check_config(const Config& config, const std::string& where);
 
 // Throws Error by name when a layer is not recurrent: a host's memory must not grow with the text.
-void check_recurrent(const Config& config);
+void check_recurrent(const Config& config, const std::string& where);
 
 }  // namespace supra

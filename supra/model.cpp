@@ -94,8 +94,8 @@ static Model build_model(const ModelSource& source, Weights weights) {
 
 static void check_tokenizer(const Model& model, const Path& path) {
   CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
-        "%s: the tokenizer has %d pieces, the model knows %ld tokens (give the right one with --tokenizer)", path.c_str(),
-        model.tokenizer->size(), static_cast<long>(model.config().vocab));
+        "%s: the tokenizer has %d pieces, the model knows %ld tokens (%s)", path.c_str(),
+        model.tokenizer->size(), static_cast<long>(model.config().vocab), kNameTokenizer);
 }
 
 Model load_model(const Path& path, const std::string& tokenizer, Weights weights) {
@@ -114,8 +114,9 @@ Model load_model(const MappedFile& packed, Weights weights) {
 }
 
 const Tokenizer& tokenizer_of(const Model& model) {
-  CHECK(model.tokenizer, "%s (give one with --tokenizer FILE, or --tokenizer bytes)",
-        model.tokenizer_problem.empty() ? "no tokenizer stands beside the model" : model.tokenizer_problem.c_str());
+  CHECK(model.tokenizer, "%s (%s)",
+        model.tokenizer_problem.empty() ? "no tokenizer stands beside the model" : model.tokenizer_problem.c_str(),
+        kNameTokenizer);
   return *model.tokenizer;
 }
 

@@ -11,10 +11,15 @@
  * supra_error, which may be null. After a failure everything is as it was before the call. Nothing is thrown,
  * printed or kept in globals. `written` may be null too.
  *
- * Memory and threads are the caller's: all memory comes from supra_options, but for what the C library
- * takes to open a file or list a folder, and what an error takes while it is reported; no thread is started unless supra_options asks for it. A
+ * Memory and threads are the caller's: all memory comes from supra_options, but for what the C library takes
+ * to open a file or list a folder, what an error takes while it is reported, and 72 kB that the C++ library
+ * sets aside for that when the program starts. No thread is started unless supra_options asks for it. A
  * model's file must not change while it is open: reading it would be a SIGBUS. Write a new file beside it and
- * rename. Texts are UTF-8 without a zero at the end.
+ * rename. Weights are taken as they are: no checksum is kept of them. Texts are UTF-8 without a zero at the end.
+ *
+ * Bits: the same calls on the same processor give the same bits, whatever the number of threads. One id read by
+ * supra_feed or supra_step, or several at once, in a small or a large batch, and processors with other vector
+ * units (SUPRA_CPU in the environment picks) differ by rounding, some 1e-6 to 1e-4 of the largest logit.
  */
 #ifndef SUPRA_H
 #define SUPRA_H
@@ -61,8 +66,8 @@ typedef struct supra_options {
    * called by the threads that use the engine or its sessions, by several at once if those do. */
   void* (*allocate)(void* user, size_t bytes, size_t alignment);
   void (*release)(void* user, void* memory, size_t bytes);
-  /* Called now and then by supra_feed and supra_feed_text with the part that is done, 0 to 1; not 0 cancels
-   * the call. */
+  /* Called now and then by supra_feed and supra_feed_text with the part that is done, 0 to 1, in the thread that
+   * called them, so by several at once if those do; not 0 cancels that call. It throws nothing. */
   int (*progress)(void* user, double done);
   void* user; /* handed to all three */
 } supra_options;
@@ -71,9 +76,9 @@ typedef struct supra_options {
 
 /* The version of this page that the library was built with. */
 SUPRA_API uint32_t supra_api_version(void);
-/* A model from a folder or a file, any that `supra inspect` reads but PyTorch's own (supra convert makes it another),
- * and whose layers are all recurrent (supra linearize makes them so). Weights stay in the file, mapped. `options` may be null, and is not needed
- * afterwards. Null on failure. */
+/* A model from a folder or a file, any that `supra inspect` reads but PyTorch's own (supra convert makes another of
+ * it), with layers that are all recurrent (supra linearize makes them so). Weights stay in the file, mapped.
+ * `options` may be null, and is not needed afterwards. Null on failure. */
 SUPRA_API supra_engine* supra_open(const char* path, const supra_options* options, supra_error* error);
 /* A packed model (supra convert MODEL -o model.supra --to packed) that lies at a multiple of 64 and stays as
  * it is until supra_close: weights are used in place. */
@@ -101,7 +106,8 @@ SUPRA_API void supra_end(supra_session* session);
 /* Forgets everything. */
 SUPRA_API int supra_reset(supra_session* session, supra_error* error);
 /* Reads ids, or a text; in front of a text stands BOS where the session has read nothing yet, if the model's texts
- * begin so. */
+ * begin so. A text is encoded by itself: a tokenizer that puts a space in front of texts does so each time, and what
+ * stands for special ids is read as text. */
 SUPRA_API int supra_feed(supra_session* session, const int32_t* ids, size_t count, supra_error* error);
 SUPRA_API int supra_feed_text(supra_session* session, const char* text, size_t bytes, supra_error* error);
 /* One id for each of several sessions of one engine, no session twice, in one pass over the weights. */
@@ -115,7 +121,7 @@ SUPRA_API int64_t supra_position(const supra_session* session); /* ids read so f
 typedef struct supra_sampling {
   float temperature; /* 0: the likeliest id */
   int32_t top_k;     /* only the k likeliest; 0: all */
-  float top_p;       /* only the likeliest that reach this probability together; 1: all */
+  float top_p;       /* only the likeliest that reach this probability together; 0 and 1: all */
   float min_p;       /* only those at least this fraction as likely as the likeliest; 0: all */
 } supra_sampling;
 
@@ -137,7 +143,7 @@ SUPRA_API supra_session* supra_clone(const supra_session* session, supra_error* 
 SUPRA_API int supra_copy(supra_session* to, const supra_session* from, supra_error* error);
 /* All that a session is, logits and unfinished characters too, in supra_state_bytes() bytes that every
  * machine of this byte order reads, with a version, the model's fingerprint and a checksum: it goes on with
- * the same bits. */
+ * the bits that this machine would have gone on with on that one. */
 SUPRA_API int supra_save(const supra_session* session, void* buffer, size_t room, size_t* written,
                          supra_error* error);
 SUPRA_API int supra_load(supra_session* session, const void* buffer, size_t bytes, supra_error* error);

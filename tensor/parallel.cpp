@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <chrono>
 #include <exception>
 #include <mutex>
@@ -51,8 +52,15 @@ static constexpr uint64_t kUsual = 0, kFlush = uint64_t{1} << 24;
 
 void flush_denormals() { set_floating_point_control(floating_point_control() | kFlush); }
 
-OurRounding::OurRounding() : before_(floating_point_control()) { set_floating_point_control(kUsual | kFlush); }
-OurRounding::~OurRounding() { set_floating_point_control(before_); }
+// fesetround() is for the C library, which on x86 rounds what it prints and reads as the x87 unit would.
+OurRounding::OurRounding() : before_(floating_point_control()), rounding_before_(fegetround()) {
+  fesetround(FE_TONEAREST);
+  set_floating_point_control(kUsual | kFlush);
+}
+OurRounding::~OurRounding() {
+  fesetround(rounding_before_);
+  set_floating_point_control(before_);
+}
 
 int hardware_threads() {
   cpu_set_t set;

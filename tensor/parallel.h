@@ -26,6 +26,7 @@ class OurRounding {
 
  private:
   uint64_t before_;
+  int rounding_before_;
 };
 
 // A pool of one's own, beside the one that serves everybody: of n - 1 threads and whoever calls. They take their memory

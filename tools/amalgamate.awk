@@ -70,7 +70,8 @@ function renamed(line, path,    done, word, before) {
   return done line
 }
 
-# `macros`: what g++ defines for this target, and clang++ does not.
+# `macros`: what a compiler defines for this target on its command line, but not here (g++ has read all tokens of the
+# file before it comes to the pragma).
 function level(name, target, macros,    i, n, macro) {
   for (i in seen) if (is_of_level(i)) delete seen[i]
   put("", "\n// ==== the kernels for " name "\n\n#define SUPRA_LEVEL " name)
@@ -78,15 +79,14 @@ function level(name, target, macros,    i, n, macro) {
   if (n) {
     put("", "#if defined(__clang__)")
     put("", "#pragma clang attribute push(__attribute__((target(\"" target "\"))), apply_to = function)")
+    put("", "#else\n#pragma GCC push_options\n#pragma GCC target(\"" target "\")\n#endif")
     for (i = 1; i <= n; i++)
       put("", "#pragma push_macro(\"" macro[i] "\")\n#undef " macro[i] "\n#define " macro[i] " 1")
-    put("", "#else\n#pragma GCC push_options\n#pragma GCC target(\"" target "\")\n#endif")
   }
   for (i = 1; i <= kernels; i++) inline(kernel[i])
   if (n) {
-    put("", "#if defined(__clang__)\n#pragma clang attribute pop")
     for (i = 1; i <= n; i++) put("", "#pragma pop_macro(\"" macro[i] "\")")
-    put("", "#else\n#pragma GCC pop_options\n#endif")
+    put("", "#if defined(__clang__)\n#pragma clang attribute pop\n#else\n#pragma GCC pop_options\n#endif")
   }
   put("", "#undef SUPRA_LEVEL")
 }
@@ -100,8 +100,10 @@ function is_of_level(path,    line, found) {
 
 BEGIN {
   print "// supra, a recurrent language model in a program that has nothing else: compile this one file (C++20, -O2) and"
-  print "// include supra.h. It defines operator new and delete for the whole program; with -DSUPRA_HOST_NEW it does not,"
-  print "// and only what is large comes from supra_options.\n"
+  print "// include supra.h. It defines operator new and delete for the whole program; with -DSUPRA_HOST_NEW, and in a shared"
+  print "// object, which the program's own would meet, it does not, and only what is large comes from supra_options.\n"
+  print "#if __cplusplus < 202002L\n#error \"compile supra_embed.cpp as C++20 (-std=c++20)\"\n#endif"
+  print "#if defined(__PIC__) && !defined(__PIE__) && !defined(SUPRA_HOST_NEW)\n#define SUPRA_HOST_NEW\n#endif\n"
   print "#include \"supra.h\"\n\n#if defined(__x86_64__)\n#include <immintrin.h>\n#endif\n\n#define SUPRA_INFERENCE\n#define SUPRA_EMBED\n#define SUPRA_KERNEL [[maybe_unused]] static"
 }
 

@@ -24,7 +24,11 @@ constexpr Command kCommands[] = {SUPRA_COMMANDS(SUPRA_ROW, SUPRA_WORKSHOP_ROW)};
 
 std::string overview() {
   std::string text =
+#if defined(SUPRA_INFERENCE)
+      "supra runs recurrent models and transformers; this program makes and trains none.\n\n"
+#else
       "supra turns a transformer into a recurrent model, trains it and runs it.\n\n"
+#endif
       "usage: supra <command> [words]\n\n";
   for (const Command& command : kCommands) {
     if (command.run) text += format("  %-12s%s\n", command.name, command.summary);
@@ -38,7 +42,7 @@ const Command& find_command(const std::string& name) {
     if (name == command.name && !command.run)
       throw UsageError("'" + name + "' is not in this program, which runs models and makes none (make builds one with it)");
     if (name == command.name) return command;
-    names.push_back(command.name);
+    if (command.run) names.push_back(command.name);
   }
   throw UsageError("unknown command '" + name + "'" + nearest_hint(name, names));
 }

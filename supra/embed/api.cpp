@@ -298,7 +298,7 @@ int supra_sample(const supra_session* session, const supra_sampling* sampling, u
       SamplerOptions options;
       options.temperature = sampling->temperature;
       options.top_k = sampling->top_k;
-      options.top_p = sampling->top_p;
+      options.top_p = sampling->top_p == 0 ? 1 : sampling->top_p;
       options.min_p = sampling->min_p;
       options.seed = *random;
       *id = Sampler(options).choose({logits, static_cast<size_t>(session->engine.made->vocabulary())});

@@ -2,9 +2,13 @@
 
 #include <system_error>
 
+#include "kernels/simd.h"
+
 namespace supra {
 
 static std::shared_ptr<Pool> start_threads(int threads) {
+  // threads inherit it
+  const OurRounding rounding;
   try {
     return make_pool(threads);
   } catch (const std::system_error& error) {
@@ -20,7 +24,9 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
   Desk desk;
   const UseKept kept(desk.kept);
   model_ = read();
-  check_recurrent(model_.config());
+  check_recurrent(model_.config(), "model");
+  // a wrong SUPRA_CPU is told now
+  simd();
   uint64_t floats = 0;
   for (const LayerState& layer : decoder().init_state(1).layers) {
     std::vector<Shape>& shapes = state_shapes_.emplace_back();

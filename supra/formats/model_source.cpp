@@ -55,7 +55,7 @@ Path find_weights(const Path& folder) {
           usual.filename().c_str());
     return *last;
   }
-  fail("%s: holds no weights (expected model.safetensors, pytorch_model.bin, model.pt, or an *.index.json with its shards)",
+  fail("%s: holds no weights (expected model.safetensors, or an *.index.json with its shards, a GGUF, or one file of PyTorch's)",
        folder.c_str());
 }
 

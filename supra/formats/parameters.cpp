@@ -16,7 +16,7 @@ static std::unique_ptr<Mixer> make_mixer(const Config& c, [[maybe_unused]] int64
 std::shared_ptr<Decoder> describe_decoder(const Config& config) {
   check_config(config, "model");
 #if defined(SUPRA_EMBED)
-  check_recurrent(config);
+  check_recurrent(config, "model");
 #endif
   return std::make_shared<Decoder>(config, make_mixer);
 }

@@ -80,8 +80,8 @@ Loaded load_tokenizer(const std::string& what) {
   if (!tokenizer) tokenizer = find_tokenizer(what);
   CHECK(tokenizer,
         "%s: no tokenizer.json, vocab.json with merges.txt, tok*.bin, tok*.model or vocabulary in a GGUF is "
-        "there (name one with --tokenizer FILE, or --tokenizer bytes)",
-        what.c_str());
+        "there (%s)",
+        what.c_str(), kNameTokenizer);
   return tokenizer;
 }
 
@@ -91,8 +91,8 @@ static std::string only_file(const ModelFiles& files, std::string_view beginning
   for (const std::string& name : files.names()) {
     if (!name.starts_with(beginning) || !name.ends_with(ending)) continue;
     const Path& folder = files.path();
-    CHECK(found.empty(), "%s and %s: which is the tokenizer? (name it with --tokenizer FILE)", (folder / found).c_str(),
-          (folder / name).c_str());
+    CHECK(found.empty(), "%s and %s: which is the tokenizer? (%s)", (folder / found).c_str(),
+          (folder / name).c_str(), kNameTokenizer);
     found = name;
   }
   return found;

@@ -13,6 +13,13 @@
 
 namespace supra {
 
+// What helps where no tokenizer is found, or another one than was meant: a host has no flags.
+#if defined(SUPRA_EMBED)
+inline constexpr char kNameTokenizer[] = "put the right one, alone, beside the model, before it is packed";
+#else
+inline constexpr char kNameTokenizer[] = "name one with --tokenizer FILE, or --tokenizer bytes";
+#endif
+
 struct EncodeOptions {
   // Puts around the text what the tokenizer's own library puts there: SentencePiece BOS and EOS. (A prompt
   // wants bos() alone, where adds_bos().)

@@ -127,7 +127,9 @@ TEST_F(InstalledTest, TheProgramAndItsManualAreThere) {
 TEST_F(InstalledTest, TheStaticProgramRunsModels) {
   const Path program = build_ / "static/supra";
   if (!exists(program)) GTEST_SKIP() << program << " is not there (make static)";
-  EXPECT_LT(file_size(program), 2'000'000u);
+  // clang++ makes it larger
+  const bool by_clang = run("readelf -p .comment " + program.string()).find("clang") != std::string::npos;
+  EXPECT_LT(file_size(program), by_clang ? 2'500'000u : 2'000'000u);
   EXPECT_EQ(run("readelf -d " + program.string()).find("NEEDED"), std::string::npos);
   const std::string words = " generate " + model_ + " --prompt Once --tokens 20 --greedy 2>/dev/null)";
   EXPECT_EQ(run("(" + program.string() + words), run("(" + (installed_ / "bin/supra").string() + words));

@@ -4,7 +4,7 @@
 
 /* Goes on from a text, a word at a time. */
 int main(int argc, char** argv) {
-  supra_error error = {0};
+  supra_error error = {SUPRA_OK, ""};
   if (argc != 3) return fputs("usage: story MODEL TEXT\n", stderr), 2;
   supra_engine* engine = supra_open(argv[1], NULL, &error);
   supra_session* session = engine ? supra_start(engine, &error) : NULL;
@@ -26,5 +26,5 @@ int main(int argc, char** argv) {
   if (error.code != SUPRA_OK) fprintf(stderr, "story: %s\n", error.message);
   supra_end(session);
   supra_close(engine);
-  return error.code;
+  return (int)error.code;
 }

@@ -97,8 +97,8 @@ speed_avx512   := -O2
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
-# linked into the library for hosts; the second one into the static program too
-HOSTS   := supra/embed/allocator.cpp supra/embed/absent.cpp
+# linked into the library for hosts; the last one into the static program too
+HOSTS   := $(patsubst %,supra/embed/%.cpp,allocator foreign absent)
 SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS),$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 TOOLS   := tools/*.cpp
@@ -107,8 +107,9 @@ TOOLS   := tools/*.cpp
 TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp supra/linearize.cpp %/verify.cpp \
   %/recall.cpp $(filter-out %/corpus.cpp %/shard.cpp,$(wildcard supra/training/*.cpp))
 SPARED   := $(TRAINING) supra/training/% supra/evaluation/% %/softmax_attention.cpp %/softmax_attention.simd.cpp \
-  %/cross_entropy.simd.cpp %/generate.cpp %/chat_template.cpp %/hf_export.cpp %/torch_writer.cpp %/torch_file.cpp \
-  %/pickle.cpp %/zip.cpp
+  %/cross_entropy.simd.cpp %/generate.cpp %/chat_template.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
+  %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
+  %/torch_writer.cpp %/pickle.cpp %/zip.cpp
 ifeq ($(CONFIG),static)
   SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
   SIMD    := $(filter-out $(TRAINING),$(SIMD))

@@ -99,4 +99,8 @@ Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* stat
   return out_proj_(reshape(o, {B, T, heads_ * value_dim_}));
 }
 
+std::unique_ptr<Mixer> make_softmax_attention(const Config& config, int64_t layer) {
+  return std::make_unique<SoftmaxAttention>(config, layer);
+}
+
 }  // namespace supra

@@ -25,4 +25,7 @@ class SoftmaxAttention : public Mixer {
   Dtype cache_dtype_ = Dtype::f32;
 };
 
+// The mixer of a layer.
+std::unique_ptr<Mixer> make_softmax_attention(const Config& config, int64_t layer);
+
 }  // namespace supra

@@ -76,9 +76,9 @@ typedef struct supra_options {
 
 /* The version of this page that the library was built with. */
 SUPRA_API uint32_t supra_api_version(void);
-/* A model from a folder or a file, any that `supra inspect` reads but PyTorch's own (supra convert makes another of
- * it), with layers that are all recurrent (supra linearize makes them so). Weights stay in the file, mapped.
- * `options` may be null, and is not needed afterwards. Null on failure. */
+/* A model whose layers are all recurrent, as supra linearize and supra uptrain leave it (a folder with config.json and
+ * safetensors), or packed. Weights stay in the file, mapped. `options` may be null, and is not needed afterwards.
+ * Null on failure. */
 SUPRA_API supra_engine* supra_open(const char* path, const supra_options* options, supra_error* error);
 /* A packed model (supra convert MODEL -o model.supra --to packed) that lies at a multiple of 64 and stays as
  * it is until supra_close: weights are used in place. */

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <cstdlib>
 
 #include "kernels/cuda.h"
@@ -7,14 +5,9 @@
 
 // What stands in for what the builds for hosts do without. This file is never linked into any other.
 
-// The C++ library says what was thrown and not caught with 50 kB of a demangler.
+// The C++ library's words for what was thrown and not caught, which it would say with 50 kB of a demangler.
 namespace __gnu_cxx {
-void __verbose_terminate_handler() {
-  static constexpr char kWords[] =
-      "supra: an error found no way out (a fully static program is linked with -Wl,--eh-frame-hdr)\n";
-  [[maybe_unused]] const auto written = write(2, kWords, sizeof kWords - 1);
-  abort();
-}
+void __verbose_terminate_handler() { abort(); }
 }  // namespace __gnu_cxx
 
 // The GPU's functions: nothing of theirs stays open for a linker, and nobody calls them (tensor/cuda.h).

@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "supra/formats/gguf.h"
-#include "supra/formats/gguf_config.h"
-#include "supra/formats/hf_config.h"
-#include "supra/formats/llama2c.h"
+#include "supra/formats/foreign_models.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/formats/packed_model.h"
 #include "supra/formats/renamed_weights.h"
@@ -59,6 +56,28 @@ Path find_weights(const Path& folder) {
        folder.c_str());
 }
 
+// Weights in a file or several, and the config.json that stands in their folder.
+ModelSource open_with_config(const Path& weights) {
+  const Path config = weights.parent_path() / "config.json";
+  std::error_code error;
+  CHECK(fs::exists(config, error), "%s: a config.json has to stand beside these weights", weights.c_str());
+  const Json json = Json::load(config);
+  if (json.text("model_type", "openlm") != "openlm") return open_hugging_face(weights, json);
+  ModelSource source;
+  source.config = read_openlm_config(json);
+  source.path = weights;
+  source.format = format("%s (%s)", weight_format(weights), source.config.family.c_str());
+  take_weights(source, open_weights(weights), openlm_family());
+  return source;
+}
+
+bool begins_with(const Path& path, std::initializer_list<std::string_view> magics) {
+  const MappedFile file(path);
+  return std::any_of(magics.begin(), magics.end(), [&](std::string_view magic) { return file.text().starts_with(magic); });
+}
+
+}  // namespace
+
 void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const Family& family) {
   source.stored = file->tensors();
   std::erase_if(source.stored, [](const TensorInfo& info) { return is_packed_file(info.name); });
@@ -78,63 +97,6 @@ void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const
   if (buffers == 0) return;
   source.notes.push_back(format("%zu buffers (causal masks, rotary frequencies) are left aside: the config says what they hold", buffers));
 }
-
-ModelSource open_gguf(const Path& path) {
-  auto file = std::make_unique<Gguf>(path);
-  ModelSource source;
-  source.path = path;
-  source.config = read_gguf_config(*file);
-  source.format = "GGUF (" + source.config.family + ")";
-  take_weights(source, std::move(file), gguf_family(source.config.family));
-  return source;
-}
-
-// Weights in a file or several, and the config.json that stands in their folder.
-ModelSource open_with_config(const Path& weights) {
-  const Path config = weights.parent_path() / "config.json";
-  std::error_code error;
-  CHECK(fs::exists(config, error), "%s: a config.json has to stand beside these weights", weights.c_str());
-  const Json json = Json::load(config);
-  const bool openlm = json.text("model_type", "openlm") == "openlm";
-  ModelSource source;
-  source.config = openlm ? read_openlm_config(json) : read_hf_config(json, source.notes);
-  source.path = weights;
-  source.format = format("%s (%s)", weight_format(weights), source.config.family.c_str());
-  take_weights(source, open_weights(weights), openlm ? openlm_family() : hf_family(source.config.family));
-  return source;
-}
-
-ModelSource open_llama2c(const Path& path) {
-  auto file = std::make_unique<Llama2c>(path);
-  const Llama2cHeader header = file->header();
-  ModelSource source;
-  source.path = path;
-  source.format = format("llama2.c v%d", header.version);
-  Config& c = source.config;
-  c.family = "llama2.c";
-  c.width = header.dim;
-  c.layers = header.layers;
-  c.heads = header.heads;
-  c.kv_heads = header.kv_heads;
-  c.vocab = header.vocab;
-  c.context = header.context;
-  c.mlp_width = header.hidden;
-  c.tied = header.tied;
-  c.head_dim = c.key_dim = c.value_dim = header.dim / header.heads;
-  c.rope.layout = Rope::Layout::interleaved;
-  c.mixers.assign(static_cast<size_t>(std::min(c.layers, kMostLayers)), MixerKind::softmax);
-  check_config(c, path.string());
-  take_weights(source, std::move(file), meta_family());
-  if (header.version == 2) source.notes.push_back("q80 matrices become f32");
-  return source;
-}
-
-bool begins_with(const Path& path, std::initializer_list<std::string_view> magics) {
-  const MappedFile file(path);
-  return std::any_of(magics.begin(), magics.end(), [&](std::string_view magic) { return file.text().starts_with(magic); });
-}
-
-}  // namespace
 
 ModelSource open_packed(const MappedFile& file) {
   CHECK(is_packed(file), "%s: is no packed model (supra convert MODEL -o model.supra --to packed makes one)", file.path().c_str());

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "nn/config.h"
+#include "supra/formats/families.h"
 #include "supra/formats/weights.h"
 
 namespace supra {
@@ -28,6 +29,9 @@ struct ModelSource {
 // Throws Error for weights that are missing or of another shape than the config says. The weights' bytes are not looked
 // at: check_finite() does that.
 ModelSource open_model(const Path& path);
+
+// Gives a source the weights of a file, under the names that a family has for them; needs its config.
+void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const Family& family);
 
 // A packed model that is in memory (packed_model.h).
 ModelSource open_packed(const MappedFile& file);

@@ -5,20 +5,12 @@
 
 namespace supra {
 
-// The library for hosts has no softmax attention.
-static std::unique_ptr<Mixer> make_mixer(const Config& c, [[maybe_unused]] int64_t layer) {
-#if !defined(SUPRA_EMBED)
-  if (c.mixers[layer] == MixerKind::softmax) return std::make_unique<SoftmaxAttention>(c, layer);
-#endif
-  return std::make_unique<SupraAttention>(c);
-}
-
 std::shared_ptr<Decoder> describe_decoder(const Config& config) {
   check_config(config, "model");
-#if defined(SUPRA_EMBED)
-  check_recurrent(config, "model");
-#endif
-  return std::make_shared<Decoder>(config, make_mixer);
+  return std::make_shared<Decoder>(config, [](const Config& c, int64_t layer) -> std::unique_ptr<Mixer> {
+    if (c.mixers[layer] == MixerKind::softmax) return make_softmax_attention(c, layer);
+    return std::make_unique<SupraAttention>(c);
+  });
 }
 
 std::vector<Parameter> parameters_of(const Config& c) {

@@ -59,7 +59,7 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   const supra_sampling good = {1, 0, 1, 0};
   const float nan = NAN;
   const supra_sampling bad[] = {{-1, 0, 1, 0},  {nan, 0, 1, 0}, {INFINITY, 0, 1, 0}, {1, -1, 1, 0},
-                                {1, 0, 0, 0},   {1, 0, 2, 0},   {1, 0, nan, 0},      {1, 0, 1, -1},
+                                {1, 0, -1, 0},  {1, 0, 2, 0},   {1, 0, nan, 0},      {1, 0, 1, -1},
                                 {1, 0, 1, 1.5}, {1, 0, 1, nan}};
   supra_options options[] = {{}, {}, {}, {}, {}};
   for (supra_options& o : options) o.api_version = SUPRA_API_VERSION;

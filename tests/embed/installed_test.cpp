@@ -94,6 +94,24 @@ TEST_F(InstalledTest, WeightsInTheProgramAndMemoryInAnArray) {
   EXPECT_NE(run(program).find("kB of memory"), std::string::npos);
 }
 
+// Transformers as other programs write them are refused by what they are.
+TEST_F(InstalledTest, ForeignFilesAreRefused) {
+  const std::string program = build("cc -std=c11", "tests/embed/story.c", archive_);
+  const auto expect_refused = [&](const std::string& name, const std::string& bytes, const char* words) {
+    const std::string file = dir_.path() / name;
+    write_file_atomically(file, bytes);
+    const Said said = shell(program + " " + file + " Once");
+    EXPECT_EQ(said.code, SUPRA_BAD_MODEL);
+    for (const std::string part : {file.c_str(), words, "supra linearize"})
+      EXPECT_NE(said.text.find(part), std::string::npos) << said.text;
+  };
+  expect_refused("a.gguf", "GGUF", "a GGUF");
+  expect_refused("a.bin", std::string(64, 'a'), "no packed model");
+  const std::string config = R"({"model_type": "llama"})";
+  write_file_atomically(dir_.path() / "config.json", config);
+  expect_refused("a.safetensors", std::string(64, 'a'), "Hugging Face's");
+}
+
 // All else would meet a host's own.
 TEST_F(InstalledTest, OnlyTheApiIsSeen) {
   const auto names = [&](const std::string& of) {
@@ -160,6 +178,11 @@ TEST_F(InstalledTest, TheAmalgamationCompilesAlone) {
     EXPECT_EQ(run(compiler + " -std=c++20 -O0 -Wall -Wextra -Werror" + flags + "-c " +
                   (folder / "supra_embed.cpp").string() + " -o " + object),
               "");
+#if defined(__x86_64__)
+    // each level by its own instructions, whatever the compiler makes of a #pragma
+    const std::string wide = run("objdump -d " + object + " | grep -c zmm");
+    EXPECT_GT(std::atoi(wide.c_str()), 1000) << compiler;
+#endif
     const std::string program = build("cc -std=c11", "tests/embed/story.c", object + " -lstdc++");
     EXPECT_EQ(run(program + " " + model_ + " Once"),
               run(build("cc -std=c11", "tests/embed/story.c", archive_) + " " + model_ + " Once"));

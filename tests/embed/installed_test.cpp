@@ -178,12 +178,12 @@ TEST_F(InstalledTest, TheAmalgamationCompilesAlone) {
     EXPECT_EQ(run(compiler + " -std=c++20 -O0 -Wall -Wextra -Werror" + flags + "-c " +
                   (folder / "supra_embed.cpp").string() + " -o " + object),
               "");
+    const std::string program = build("cc -std=c11", "tests/embed/story.c", object + " -lstdc++ -s");
 #if defined(__x86_64__)
     // each level by its own instructions, whatever the compiler makes of a #pragma
-    const std::string wide = run("objdump -d " + object + " | grep -c zmm");
+    const std::string wide = run("objdump -d " + program + " | grep -c zmm");
     EXPECT_GT(std::atoi(wide.c_str()), 1000) << compiler;
 #endif
-    const std::string program = build("cc -std=c11", "tests/embed/story.c", object + " -lstdc++");
     EXPECT_EQ(run(program + " " + model_ + " Once"),
               run(build("cc -std=c11", "tests/embed/story.c", archive_) + " " + model_ + " Once"));
   }

@@ -6,7 +6,7 @@
 
 namespace supra {
 
-static thread_local bool recording = true;
+static thread_local bool recording_now = true;
 
 // The node that made a variable, and which of its outputs the variable is.
 struct Var::Body {
@@ -67,8 +67,9 @@ Tensor Var::grad_buffer() const {
 bool Var::requires_grad() const { return defined() && body_->requires_grad; }
 Var Var::detach() const { return Var(value()); }
 
-NoGrad::NoGrad() : before_(recording) { recording = false; }
-NoGrad::~NoGrad() { recording = before_; }
+bool recording() { return recording_now; }
+NoGrad::NoGrad() : before_(recording_now) { recording_now = false; }
+NoGrad::~NoGrad() { recording_now = before_; }
 
 struct BackwardPass {
   static const std::shared_ptr<Node>& maker(const Var& v) { return v.body_->maker; }
@@ -149,42 +150,18 @@ void Grads::give(size_t input, Tensor gradient) {
   if (needs(input)) BackwardPass::add(node_.inputs[input], std::move(gradient));
 }
 
-#if !defined(SUPRA_INFERENCE)
-
 static thread_local uint64_t next_sequence = 0;
 
-bool grad_enabled() { return recording; }
-
-bool will_record(std::initializer_list<Var> inputs) {
-  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
-}
-
-void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
-  if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
-}
-
-std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward) {
-  const bool keep = recording && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
-  std::vector<Var> vars;
-  if (!keep) {
-    for (Tensor& output : outputs) vars.emplace_back(std::move(output));
-    return vars;
-  }
+std::vector<Var> record_node(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward) {
   auto node = std::make_shared<Node>();
   node->name = name;
   node->sequence = next_sequence++;
   node->inputs = std::move(inputs);
   node->grads.resize(outputs.size());
   node->backward = std::move(backward);
+  std::vector<Var> vars;
   for (size_t i = 0; i < outputs.size(); i++) vars.push_back(BackwardPass::wrap(std::move(outputs[i]), node, i));
   return vars;
-}
-
-Var record(const char* name, std::vector<Var> inputs, Tensor output, Backward backward) {
-  std::vector<Tensor> outputs;
-  outputs.push_back(std::move(output));
-  return record_many(name, std::move(inputs), std::move(outputs),
-                     [f = std::move(backward)](std::span<const Tensor> dy, Grads& grads) { f(dy[0], grads); })[0];
 }
 
 void backward(const Var& root, Tensor seed) {
@@ -213,9 +190,9 @@ std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std:
   return record_many("checkpoint", all, std::move(outputs), [fn, inputs](std::span<const Tensor> dy, Grads& grads) {
     std::vector<Var> again;
     for (const Var& input : inputs) again.emplace_back(input.value(), input.requires_grad());
-    const bool before = std::exchange(recording, true);
+    const bool before = std::exchange(recording_now, true);
     const std::vector<Var> recomputed = fn(again);
-    recording = before;
+    recording_now = before;
     std::vector<Var> roots;
     std::vector<Tensor> seeds;
     for (size_t i = 0; i < recomputed.size(); i++) {
@@ -229,7 +206,5 @@ std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std:
     }
   });
 }
-
-#endif
 
 }  // namespace supra

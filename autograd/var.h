@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <span>
@@ -84,19 +85,51 @@ class NoGrad {
   bool before_;
 };
 
-#if !defined(SUPRA_INFERENCE)
+// A build for inference alone (SUPRA_INFERENCE) records nothing: a closure goes where it stands, and the compiler leaves
+// out its code with all that only it calls.
+#if defined(SUPRA_INFERENCE)
+constexpr bool kRecords = false;
+#else
+constexpr bool kRecords = true;
+#endif
 
-bool grad_enabled();
-
-// Wraps an operation's output. Nothing is kept where gradients are off or no input requires one. `name` is a literal.
-Var record(const char* name, std::vector<Var> inputs, Tensor output, Backward backward);
-std::vector<Var> record_many(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward);
+bool recording();  // no NoGrad lives in this thread
+inline bool grad_enabled() { return kRecords && recording(); }
 
 // True when record() of these inputs would keep the closure: lets an op skip what only its backward needs.
-bool will_record(std::initializer_list<Var> inputs);
+template <class Inputs = std::initializer_list<Var>>
+bool will_record(const Inputs& inputs) {
+  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
+}
 
 // For operations without a backward: throws Error by name when an input requires a gradient, so that none is dropped in silence.
-void refuse_gradient(const char* op, std::initializer_list<Var> inputs);
+inline void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
+  if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
+}
+
+// Adds a node to the graph, whatever its inputs are.
+std::vector<Var> record_node(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward);
+
+// Wraps an operation's outputs. Nothing is kept where gradients are off or no input requires one. `name` is a literal.
+template <class Inputs = std::initializer_list<Var>, class Closure>
+std::vector<Var> record_many(const char* name, const Inputs& inputs, std::vector<Tensor> outputs, Closure&& backward) {
+  if constexpr (kRecords) {
+    if (will_record(inputs)) return record_node(name, inputs, std::move(outputs), std::forward<Closure>(backward));
+  }
+  return {outputs.begin(), outputs.end()};
+}
+
+// The same with one output.
+template <class Inputs = std::initializer_list<Var>, class Closure>
+Var record(const char* name, const Inputs& inputs, Tensor output, Closure&& backward) {
+  if constexpr (kRecords) {
+    if (will_record(inputs)) {
+      return record_node(name, inputs, {std::move(output)}, [f = Backward(std::forward<Closure>(backward))](
+                                                              std::span<const Tensor> dy, Grads& grads) { f(dy[0], grads); })[0];
+    }
+  }
+  return Var(std::move(output));
+}
 
 // Adds d(root)/d(leaf) to the gradient of every leaf that requires one. `seed` is the gradient of root, 1 for a scalar.
 // Saved tensors are freed on the way, so a graph is good for one backward.
@@ -110,10 +143,4 @@ Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std:
 // With several outputs.
 std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
 
-#endif
-
 }  // namespace supra
-
-#if defined(SUPRA_INFERENCE)
-#include "autograd/inference.h"
-#endif

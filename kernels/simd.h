@@ -11,83 +11,76 @@
 // there. KERNEL is in every build, TRAINING (and what measures the processor) in none for inference alone,
 // PROGRAM not in the library for hosts, whose models have no softmax attention and which computes no losses.
 
-#define SUPRA_SIMD_KERNELS(KERNEL, PROGRAM, TRAINING)                                                        \
-  /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                     \
-  KERNEL(rmsnorm_fwd,                                                                                        \
-         (float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, float eps))           \
-  TRAINING(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w,              \
-                         const float* rstd, int64_t N, int64_t C))                                           \
-  /* layernorm.simd.cpp: y, x, dx, dy (N,C)  mean, rstd (N)  w, b (C) or nullptr  dw, db (C) += */           \
-  KERNEL(layernorm_fwd, (float* y, float* mean, float* rstd, const float* x, const float* w, const float* b, \
-                         int64_t N, int64_t C, float eps))                                                   \
-  TRAINING(layernorm_bwd, (float* dx, float* dw, float* db, const float* dy, const float* x, const float* w, \
-                           const float* mean, const float* rstd, int64_t N, int64_t C))                      \
-  /* groupnorm.simd.cpp: N groups of D elements  y, x, dx, dy (N,D)  rstd (N) */                             \
-  KERNEL(groupnorm_fwd, (float* y, float* rstd, const float* x, int64_t N, int64_t D, float eps))            \
-  TRAINING(groupnorm_bwd,                                                                                    \
-           (float* dx, const float* dy, const float* y, const float* rstd, int64_t N, int64_t D))            \
-  /* rope.simd.cpp: y, x (H,K); head h takes its dims/2 (half) or dims (interleaved) angles from h *         \
-   * head_step on */                                                                                         \
-  KERNEL(rope_half, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K, \
-                     int64_t dims, int64_t head_step, float direction))                                      \
-  KERNEL(rope_interleaved, (float* y, const float* x, const float* cosine, const float* sine, int64_t H,     \
-                            int64_t K, int64_t dims, int64_t head_step, float direction))                    \
-  /* cross_entropy.simd.cpp: largest = max x, total = sum e^(x - largest);  y = factor e^(x - shift) */      \
-  PROGRAM(max_exp_sum, (float* largest, double* total, const float* x, int64_t n))                           \
-  PROGRAM(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n))                      \
-  /* total = sum e^(t - shift) (t - x);  y += factor e^(t - shift) */                                        \
-  TRAINING(exp_weighted_gap, (double* total, const float* t, const float* x, float shift, int64_t n))        \
-  TRAINING(add_exp_scaled, (float* y, const float* t, float shift, float factor, int64_t n))                 \
-  /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                  \
-  TRAINING(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))    \
-  TRAINING(sum_squares, (double* sum, const float* x, int64_t n))                                            \
-  /* elementwise.simd.cpp: n elements; y = a + b; y = a b; y = factor x; y[i] = e^x[i]; y = f(x); dx = dy    \
-   * f'(x) */                                                                                                \
-  KERNEL(add, (float* y, const float* a, const float* b, int64_t n))                                         \
-  KERNEL(mul, (float* y, const float* a, const float* b, int64_t n))                                         \
-  KERNEL(scale, (float* y, const float* x, float factor, int64_t n))                                         \
-  KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                   \
-  KERNEL(activation_fwd, (float* y, const float* x, int64_t n, Activation f))                                \
-  TRAINING(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))            \
-  /* gated.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = f(gate) up */                                \
-  KERNEL(gated_fwd, (float* y, const float* gate_up, int64_t N, int64_t F, Activation f))                    \
-  TRAINING(gated_bwd,                                                                                        \
-           (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f))     \
-  /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                     \
-  KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,         \
-                     const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc))                   \
-  /* gemv.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4, reading every row of b once, in place: f32 b   \
-   * ... */                                                                                                  \
-  KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,           \
-                     int64_t ldb, bool accumulate, float* c, int64_t ldc))                                   \
-  /* ... f16 or bf16 b */                                                                                    \
-  KERNEL(half_gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b,       \
-                          Dtype dtype, int64_t ldb, bool accumulate, float* c, int64_t ldc))                 \
-  /* a row of stored weights in f32 */                                                                       \
-  KERNEL(to_f32, (float* x, const void* row, Dtype dtype, int64_t n))                                        \
-  /* int8_dots.simd.cpp: ... quantised b; a row of activations for weights of that dtype */                  \
-  KERNEL(int8_gemm_dots, (int64_t M, int64_t N, int64_t K, const Int8Rows& a, const void* b, Dtype dtype,    \
-                          int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                        \
-  KERNEL(to_int8, (const Int8Rows& row, const float* x, int64_t C, Dtype dtype))                             \
-  /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */      \
-  PROGRAM(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin,     \
-                                  int64_t end, float* memory))                                               \
-  TRAINING(softmax_attention_bwd, (const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,     \
-                                   const float* lse, const SoftmaxAttentionHead& head, float* memory))       \
-  /* p = softmax(scale p), lse = log sum exp(scale p) */                                                     \
-  PROGRAM(softmax_row, (float* p, float* lse, int64_t n, float scale))                                       \
-  /* linear_attention.simd.cpp: one head of one document; d_o: the gradient of o; states: those that enter   \
-     its chunks but the first; memory: linear_attention_scratch() */                                                 \
-  KERNEL(linear_attention_fwd,                                                                               \
-         (float* o, float* last_state, float* states, const LinearAttentionHead& head, float* memory))       \
-  TRAINING(linear_attention_bwd, (const LinearAttentionGrads& grads, const float* d_o, const float* states,  \
-                                  const LinearAttentionHead& head, float* memory))                           \
-  KERNEL(linear_attention_step, (float* o, float* state, const float* q, const float* k, const float* v,     \
-                                 float g, float scale, int64_t K, int64_t V))                                \
-  /* roofs.simd.cpp: the limits of the processor. sink: two factors, which are overwritten; y 64-byte        \
-   * aligned */                                                                                              \
-  TRAINING(fma_loop, (double* flop, float* sink, int64_t rounds))                                            \
-  TRAINING(read_loop, (float* sum_of_all, const float* x, int64_t n))                                        \
+#define SUPRA_SIMD_KERNELS(KERNEL, PROGRAM, TRAINING)                                                                 \
+  /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \
+  KERNEL(rmsnorm_fwd, (float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, float eps))       \
+  TRAINING(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,    \
+                         int64_t N, int64_t C))                                                                       \
+  /* layernorm.simd.cpp: y, x, dx, dy (N,C)  mean, rstd (N)  w, b (C) or nullptr  dw, db (C) += */                    \
+  KERNEL(layernorm_fwd, (float* y, float* mean, float* rstd, const float* x, const float* w, const float* b,          \
+                         int64_t N, int64_t C, float eps))                                                            \
+  TRAINING(layernorm_bwd, (float* dx, float* dw, float* db, const float* dy, const float* x, const float* w,          \
+                           const float* mean, const float* rstd, int64_t N, int64_t C))                               \
+  /* groupnorm.simd.cpp: N groups of D elements  y, x, dx, dy (N,D)  rstd (N) */                                      \
+  KERNEL(groupnorm_fwd, (float* y, float* rstd, const float* x, int64_t N, int64_t D, float eps))                     \
+  TRAINING(groupnorm_bwd, (float* dx, const float* dy, const float* y, const float* rstd, int64_t N, int64_t D))      \
+  /* rope.simd.cpp: y, x (H,K); head h takes its dims/2 (half) or dims (interleaved) angles from h * head_step on */  \
+  KERNEL(rope_half, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,          \
+                     int64_t dims, int64_t head_step, float direction))                                               \
+  KERNEL(rope_interleaved, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,   \
+                            int64_t dims, int64_t head_step, float direction))                                        \
+  /* cross_entropy.simd.cpp: largest = max x, total = sum e^(x - largest);  y = factor e^(x - shift) */               \
+  PROGRAM(max_exp_sum, (float* largest, double* total, const float* x, int64_t n))                                    \
+  PROGRAM(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n))                               \
+  /* total = sum e^(t - shift) (t - x);  y += factor e^(t - shift) */                                                 \
+  TRAINING(exp_weighted_gap, (double* total, const float* t, const float* x, float shift, int64_t n))                 \
+  TRAINING(add_exp_scaled, (float* y, const float* t, float shift, float factor, int64_t n))                          \
+  /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
+  TRAINING(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))             \
+  TRAINING(sum_squares, (double* sum, const float* x, int64_t n))                                                     \
+  /* elementwise.simd.cpp: n elements; y = a + b; y = a b; y = factor x; y[i] = e^x[i]; y = f(x); dx = dy f'(x) */    \
+  KERNEL(add, (float* y, const float* a, const float* b, int64_t n))                                                  \
+  KERNEL(mul, (float* y, const float* a, const float* b, int64_t n))                                                  \
+  KERNEL(scale, (float* y, const float* x, float factor, int64_t n))                                                  \
+  KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                            \
+  KERNEL(activation_fwd, (float* y, const float* x, int64_t n, Activation f))                                         \
+  TRAINING(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))                     \
+  /* gated.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = f(gate) up */                                         \
+  KERNEL(gated_fwd, (float* y, const float* gate_up, int64_t N, int64_t F, Activation f))                             \
+  TRAINING(gated_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f))   \
+  /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
+  KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,  \
+                     int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \
+  /* gemv.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4, reading every row of b once, in place: f32 b ... */     \
+  KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,       \
+                     bool accumulate, float* c, int64_t ldc))                                                         \
+  /* ... f16 or bf16 b */                                                                                             \
+  KERNEL(half_gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,   \
+                          int64_t ldb, bool accumulate, float* c, int64_t ldc))                                       \
+  /* a row of stored weights in f32 */                                                                                \
+  KERNEL(to_f32, (float* x, const void* row, Dtype dtype, int64_t n))                                                 \
+  /* int8_dots.simd.cpp: ... quantised b; a row of activations for weights of that dtype */                           \
+  KERNEL(int8_gemm_dots, (int64_t M, int64_t N, int64_t K, const Int8Rows& a, const void* b, Dtype dtype,             \
+                          int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
+  KERNEL(to_int8, (const Int8Rows& row, const float* x, int64_t C, Dtype dtype))                                      \
+  /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
+  PROGRAM(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end, \
+                                  float* memory))                                                                     \
+  TRAINING(softmax_attention_bwd, (const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,              \
+                                   const float* lse, const SoftmaxAttentionHead& head, float* memory))                \
+  /* p = softmax(scale p), lse = log sum exp(scale p) */                                                              \
+  PROGRAM(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                \
+  /* linear_attention.simd.cpp: one head of one document; d_o: the gradient of o; states: those that enter its        \
+     chunks but the first; memory: linear_attention_scratch() */                                                      \
+  KERNEL(linear_attention_fwd, (float* o, float* last_state, float* states, const LinearAttentionHead& head,          \
+                                float* memory))                                                                       \
+  TRAINING(linear_attention_bwd, (const LinearAttentionGrads& grads, const float* d_o, const float* states,           \
+                                  const LinearAttentionHead& head, float* memory))                                    \
+  KERNEL(linear_attention_step, (float* o, float* state, const float* q, const float* k, const float* v, float g,     \
+                                 float scale, int64_t K, int64_t V))                                                  \
+  /* roofs.simd.cpp: the limits of the processor. sink: two factors, which are overwritten; y 64-byte aligned */      \
+  TRAINING(fma_loop, (double* flop, float* sink, int64_t rounds))                                                     \
+  TRAINING(read_loop, (float* sum_of_all, const float* x, int64_t n))                                                 \
   TRAINING(copy_loop, (float* y, const float* x, int64_t n, bool streaming))
 
 namespace supra {
@@ -103,16 +96,10 @@ struct SoftmaxAttentionGrads;
 #define SUPRA_KERNEL
 #endif
 #define SUPRA_DECLARE(name, args) SUPRA_KERNEL void name args;
-namespace baseline {
-SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE)
-}
+namespace baseline { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE) }
 #if defined(__x86_64__)
-namespace avx2 {
-SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE)
-}
-namespace avx512 {
-SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE)
-}
+namespace avx2 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE) }
+namespace avx512 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE) }
 #endif
 #undef SUPRA_DECLARE
 

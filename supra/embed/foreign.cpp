@@ -3,8 +3,9 @@
 #include "supra/formats/torch_file.h"
 #include "supra/tokenizers/gguf_vocabulary.h"
 
-// What stands in for softmax attention in the library for hosts, and for the readers of files that other programs write,
-// in which no model of ours can be: they say so. This file is never linked into a program of ours.
+// What stands in for softmax attention in the library for hosts, and for the readers of files that other programs write:
+// they say so. None of those holds a recurrent model but PyTorch's, and those supra convert reads. This file is never
+// linked into a program of ours.
 
 namespace supra {
 

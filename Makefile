@@ -99,7 +99,9 @@ FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
 # linked into the library for hosts; the last one into the static program too
 HOSTS   := $(patsubst %,supra/embed/%.cpp,allocator foreign absent)
-SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS),$(wildcard $(LIBRARY))))
+# into the library alone, not into its one-file form
+UNWIND  := supra/embed/unwind_tables.cpp
+SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS) $(UNWIND),$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 TOOLS   := tools/*.cpp
 
@@ -187,7 +189,7 @@ OBJCOPY := $(shell $(CXX) -print-prog-name=objcopy)
 .PHONY: lib install install-lib static amalgamation
 lib: $(LIB)/libsupra.a $(LIB)/libsupra.so.1
 
-$(LIB)/libsupra.o: $(EMBEDDED:%.cpp=$(OBJ)/%.o) $(call simd_objects,$(EMBEDDED_SIMD))
+$(LIB)/whole.o: $(patsubst %.cpp,$(OBJ)/%.o,$(EMBEDDED) $(UNWIND)) $(call simd_objects,$(EMBEDDED_SIMD))
 	@echo "  link $@"
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) -r -nostdlib -Wl,--gc-sections,--force-group-allocation $(API:%=-Wl,-u,%) $^ \
@@ -196,10 +198,20 @@ $(LIB)/libsupra.o: $(EMBEDDED:%.cpp=$(OBJ)/%.o) $(call simd_objects,$(EMBEDDED_S
 	$(quiet)$(OBJCOPY) -w --weaken-symbol='_Z*' $@
 	$(quiet)$(OBJCOPY) -w --keep-global-symbol='supra_*' --strip-unneeded -R .note.stapsdt -R .stapsdt.base $@
 
+# The archive has its unwind tables in a section that no linker changes, from the name supra_unwind_tables to a zero.
+# supra/embed/unwind_tables.cpp registers them: a program linked with -static has no header by which .eh_frame is found.
+table_part = printf '.section supra_eh_frame,"a"\n$(1)\n.section .note.GNU-stack,""\n' | $(CXX) -c -x assembler - -o
+$(LIB)/libsupra.o: $(LIB)/whole.o
+	$(quiet)$(call table_part,.globl supra_unwind_tables\nsupra_unwind_tables:) $(LIB)/begin.o
+	$(quiet)$(OBJCOPY) --rename-section .eh_frame=supra_eh_frame $< $(LIB)/middle.o
+	$(quiet)$(call table_part,.long 0) $(LIB)/end.o
+	$(quiet)$(CXX) -r -nostdlib $(LIB)/begin.o $(LIB)/middle.o $(LIB)/end.o -o $@
+	$(quiet)$(OBJCOPY) --localize-symbol=supra_unwind_tables $@
+
 $(LIB)/libsupra.a: $(LIB)/libsupra.o
 	$(quiet)rm -f $@ && ar rcs $@ $<
 
-$(LIB)/libsupra.so.1: $(LIB)/libsupra.o
+$(LIB)/libsupra.so.1: $(LIB)/whole.o
 	$(quiet)$(CXX) -shared -nodefaultlibs -Wl,-soname,libsupra.so.1,-z,defs $< -lm -lc -lgcc -o $@
 
 # PREFIX=$HOME/.local for one without rights; DESTDIR as packagers use it.
@@ -218,7 +230,7 @@ install-lib: ## of these, supra.h and the library alone
 	install -m 644 $(BUILD)/embed/lib/libsupra.a $(BUILD)/embed/lib/libsupra.so.1 $(TO)/lib/
 	ln -sf libsupra.so.1 $(TO)/lib/libsupra.so
 	printf '%s\n' 'prefix=$(abspath $(PREFIX))' 'Name: supra' 'Description: recurrent language models in a host' \
-	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lsupra' 'Libs.private: -lm -Wl,--eh-frame-hdr' \
+	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lsupra' 'Libs.private: -lm' \
 	  > $(TO)/lib/pkgconfig/supra.pc
 
 static: ## the program with nothing beneath it but the kernel: build/static/supra

@@ -11,14 +11,27 @@
 
 namespace supra {
 
-// Writes a random SUPRA model of raw bytes as one file.
-inline void write_tiny_model(const Path& path, uint64_t seed = 5, Dtype dtype = Dtype::f32) {
+// Writes a random SUPRA model of raw bytes, or with these files of another tokenizer, as one file.
+inline void write_tiny_model(const Path& path, uint64_t seed = 5, Dtype dtype = Dtype::f32,
+                             const NamedBytes& tokenizer = {{"tok.bytes", ""}}) {
   const Model model = byte_model(MixerKind::supra, seed);
   NamedTensors weights;
   model.decoder->visit([&](const std::string& name, Var& parameter) {
     weights.emplace_back(name, parameter.value().to(dtype));
   });
-  write_packed(path, model.config(), weights, {{"tok.bytes", ""}}, {});
+  write_packed(path, model.config(), weights, tokenizer, {});
+}
+
+// Of `threads` threads, everything else as it is by default.
+inline supra_options options_of(int32_t threads = 1) {
+  supra_options options = {};
+  options.size = sizeof options;
+  options.threads = threads;
+  return options;
+}
+
+constexpr supra_sampling sampling_of(float temperature, int32_t top_k = 0, float top_p = 1, float min_p = 0) {
+  return {sizeof(supra_sampling), temperature, top_k, top_p, min_p, 1, nullptr, 0};
 }
 
 struct CloseEngine {

@@ -1,3 +1,5 @@
+#include <sys/mman.h>
+
 #include <cfenv>
 #include <limits>
 #include <thread>
@@ -216,9 +218,48 @@ TEST_F(EmbedTest, TextIsNeverSplitInACharacter) {
   EXPECT_EQ(std::string(room, written), "\ufffd");
 }
 
+// Programs of another supra.h than the library's. A struct ends where nothing may be read.
+TEST_F(EmbedTest, StructsOfOtherSizesAreReadAsFarAsBothKnow) {
+  const size_t page = 1 << 16;
+  char* const pages = static_cast<char*>(mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_EQ(mprotect(pages + page, page, PROT_NONE), 0);
+  const auto open = [&](uint32_t said, size_t there, const supra_options& options, char last = 0) {
+    char* const given = pages + page - there;
+    memset(given, 0, there);
+    memcpy(given, &options, std::min(there, sizeof options));
+    if (last) given[there - 1] = last;
+    memcpy(given, &said, std::min(there, sizeof said));
+    const EnginePtr engine(supra_open(file_.c_str(), reinterpret_cast<supra_options*>(given), &error_));
+    return engine ? SUPRA_OK : error_.code;
+  };
+  constexpr uint32_t own = sizeof(supra_options);
+  EXPECT_EQ(open(own, own, options_of()), SUPRA_OK);
+  EXPECT_EQ(open(own, own, options_of(-1)), SUPRA_BAD_ARGUMENT);
+  // only the size is read of what cannot be one
+  for (const uint32_t size : {0u, 4u, own - 1, 5000u, UINT32_MAX}) {
+    EXPECT_EQ(open(size, sizeof size, options_of()), SUPRA_BAD_ARGUMENT) << size;
+    EXPECT_NE(std::string(error_.message).find("sizeof(supra_options)"), std::string::npos) << error_.message;
+  }
+  // a later version, whose further fields are not used, then one that is
+  EXPECT_EQ(open(own + 8, own + 8, options_of()), SUPRA_OK) << error_.message;
+  EXPECT_EQ(open(own + 8, own + 8, options_of(-1)), SUPRA_BAD_ARGUMENT);
+  EXPECT_EQ(open(own + 8, own + 8, options_of(), 1), SUPRA_BAD_ARGUMENT);
+  EXPECT_NE(std::string(error_.message).find("does not know"), std::string::npos) << error_.message;
+
+  const SessionPtr session = start(engine_);
+  feed(session, {1, 2});
+  uint64_t random = 1;
+  int32_t id;
+  char* const given = pages + page - sizeof(uint32_t);
+  memset(given, 0, sizeof(uint32_t));
+  EXPECT_EQ(supra_sample(session.get(), reinterpret_cast<supra_sampling*>(given), &random, &id, &error_), SUPRA_BAD_ARGUMENT);
+  EXPECT_NE(std::string(error_.message).find("sizeof(supra_sampling)"), std::string::npos) << error_.message;
+  munmap(pages, 2 * page);
+}
+
 TEST_F(EmbedTest, SamplesAsASamplerDoes) {
   const SessionPtr session = start(engine_);
-  const supra_sampling sampling = {0.9f, 40, 0.95f, 0.01f};
+  const supra_sampling sampling = sampling_of(0.9f, 40, 0.95f, 0.01f);
   uint64_t random = 7;
   int32_t id = -1;
   EXPECT_EQ(supra_sample(session.get(), &sampling, &random, &id, &error_), SUPRA_BAD_ARGUMENT);
@@ -238,11 +279,28 @@ TEST_F(EmbedTest, SamplesAsASamplerDoes) {
     chosen.push_back(id);
   }
   EXPECT_NE(chosen, std::vector<int32_t>(20, chosen[0]));
-  const supra_sampling likeliest = {0, 0, 1, 0}, wrong = {-1, 0, 1, 0};
+  const supra_sampling likeliest = sampling_of(0), wrong = sampling_of(-1);
   EXPECT_EQ(supra_sample(session.get(), &likeliest, &random, &id, &error_), SUPRA_OK);
   const std::vector<float> logits = logits_of(engine_, session);
   EXPECT_EQ(id, std::max_element(logits.begin(), logits.end()) - logits.begin());
   EXPECT_EQ(supra_sample(session.get(), &wrong, &random, &id, &error_), SUPRA_BAD_ARGUMENT);
+
+  // ids that are penalised enough come last, and zero is the default of every field
+  supra_sampling penalised = {};
+  penalised.size = sizeof penalised;
+  std::vector<int32_t> recent;
+  // greedy takes each positive logit once, then one of them again: they are still above 0
+  while (std::count(recent.begin(), recent.end(), id) == 0) {
+    recent.push_back(id);
+    penalised.repeat_penalty = 1e6f;
+    penalised.recent = recent.data();
+    penalised.recent_count = recent.size();
+    ASSERT_EQ(supra_sample(session.get(), &penalised, &random, &id, &error_), SUPRA_OK) << error_.message;
+  }
+  EXPECT_EQ(static_cast<int64_t>(recent.size()), std::count_if(logits.begin(), logits.end(), [](float x) { return x > 0; }));
+  penalised.repeat_penalty = 0;
+  EXPECT_EQ(supra_sample(session.get(), &penalised, &random, &id, &error_), SUPRA_OK);
+  EXPECT_EQ(id, recent[0]);
 }
 
 TEST_F(EmbedTest, ACancelledCallHasNotHappened) {
@@ -250,8 +308,7 @@ TEST_F(EmbedTest, ACancelledCallHasNotHappened) {
     std::vector<double> parts;
     size_t cancel_at;
   } told = {{}, 1000};
-  supra_options options = {};
-  options.api_version = SUPRA_API_VERSION;
+  supra_options options = options_of();
   options.user = &told;
   options.progress = [](void* user, double done) {
     Told& told = *static_cast<Told*>(user);
@@ -311,10 +368,6 @@ TEST_F(EmbedTest, SaysWhatIsWrong) {
   save_model(byte_model(MixerKind::softmax), dir_.path() / "softmax");
   EXPECT_FALSE(supra_open((dir_.path() / "softmax").c_str(), nullptr, &error_));
   expect(error_.code, SUPRA_BAD_MODEL, "supra linearize");
-  supra_options options = {};
-  options.api_version = SUPRA_API_VERSION + 1;
-  EXPECT_FALSE(supra_open(file_.c_str(), &options, &error_));
-  expect(error_.code, SUPRA_BAD_ARGUMENT, "version 2");
   // a long message ends in a whole character
   std::string name;
   while (name.size() < 600) name += "\u00e9";
@@ -337,9 +390,7 @@ TEST_F(EmbedTest, TheCallersRoundingStaysItsOwn) {
   const bool keeps_denormals = smallest / 2 > 0;
   for (const int rounding : {FE_UPWARD, FE_TOWARDZERO}) {
     for (const int threads : {1, 2}) {
-      supra_options options = {};
-      options.api_version = SUPRA_API_VERSION;
-      options.threads = threads;
+      const supra_options options = options_of(threads);
       const int before = fegetround();
       fesetround(rounding);
       const EnginePtr engine(supra_open(file_.c_str(), &options, &error_));
@@ -362,9 +413,7 @@ TEST_F(EmbedTest, TheCallersRoundingStaysItsOwn) {
 // Under `make tsan` this is the proof that an engine may be shared.
 TEST_F(EmbedTest, ManyThreadsShareAnEngine) {
   for (const int threads : {1, 2}) {
-    supra_options options = {};
-    options.api_version = SUPRA_API_VERSION;
-    options.threads = threads;
+    const supra_options options = options_of(threads);
     const EnginePtr engine(supra_open(file_.c_str(), &options, &error_));
     const auto live = [&](uint64_t seed) {
       const SessionPtr session = start(engine), other = start(engine);

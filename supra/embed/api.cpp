@@ -96,6 +96,26 @@ void require_buffer(const void* buffer, size_t size, const char* what) {
   require(buffer || size == 0, SUPRA_BAD_ARGUMENT, "the %s is null", what);
 }
 
+// A struct that the caller filled, as this library knows it. Its first word says how many bytes the caller's supra.h
+// gives it, and nothing else is read before that is checked. `first_size`: the bytes of its first version.
+template <class T>
+T known_part(const T* given, size_t first_size, const char* name) {
+  uint32_t size;
+  memcpy(&size, given, sizeof size);
+  constexpr size_t kLargest = 4096;
+  require(size >= first_size && size <= kLargest, SUPRA_BAD_ARGUMENT,
+          "%s.size is %u, expected %zu (set the struct to zero, then size = sizeof(%s))", name, size, sizeof(T), name);
+  T known = {};
+  memcpy(&known, given, std::min<size_t>(size, sizeof known));
+  const char* const bytes = reinterpret_cast<const char*>(given);
+  for (size_t i = sizeof known; i < size; i++)
+    require(bytes[i] == 0, SUPRA_BAD_ARGUMENT,
+            "%s has a field that this library does not know, byte %zu of %u (leave it 0, or link the library that came "
+            "with this supra.h)",
+            name, i, size);
+  return known;
+}
+
 // *written, then whether there is room for as much.
 void require_room(size_t needed, size_t room, size_t* written, const char* unit) {
   if (written) *written = needed;
@@ -116,12 +136,9 @@ supra_engine* open_engine(const supra_options* given, supra_error* error, const 
                           Read read) noexcept {
   supra_engine* engine = nullptr;
   const int code = guarded(error, function, SUPRA_BAD_MODEL, [&] {
-    const supra_options options =
-        given ? *given : supra_options{SUPRA_API_VERSION, 1, nullptr, nullptr, nullptr, nullptr};
-    require(options.api_version >= 1 && options.api_version <= SUPRA_API_VERSION, SUPRA_BAD_ARGUMENT,
-            "the options are of version %u of supra.h, this library knows 1 to %u (set api_version to "
-            "SUPRA_API_VERSION, and link the library that came with the header)",
-            options.api_version, SUPRA_API_VERSION);
+    constexpr size_t kFirstSize = offsetof(supra_options, user) + sizeof given->user;
+    supra_options options = {};
+    if (given) options = known_part(given, kFirstSize, "supra_options");
     require(options.threads >= 0 && options.threads <= 1024, SUPRA_BAD_ARGUMENT,
             "%d threads, 0 to 1024 are possible", options.threads);
     require(!options.allocate == !options.release, SUPRA_BAD_ARGUMENT,
@@ -291,17 +308,24 @@ int supra_sample(const supra_session* session, const supra_sampling* sampling, u
   return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
     require_session(session);
     require(sampling && random && id, SUPRA_BAD_ARGUMENT, "sampling, random or id is null");
+    constexpr size_t kFirstSize = offsetof(supra_sampling, recent_count) + sizeof sampling->recent_count;
+    const supra_sampling how = known_part(sampling, kFirstSize, "supra_sampling");
+    require_buffer(how.recent, how.recent_count, "list of recent ids");
+    for (size_t i = 0; i < how.recent_count; i++) require_id(session->engine, how.recent[i]);
     const float* const logits = session->timeline.logits();
     require(logits, SUPRA_BAD_ARGUMENT,
             "the session has read nothing yet (feed it a text or BOS)");
     in(*session, [&] {
       SamplerOptions options;
-      options.temperature = sampling->temperature;
-      options.top_k = sampling->top_k;
-      options.top_p = sampling->top_p == 0 ? 1 : sampling->top_p;
-      options.min_p = sampling->min_p;
+      options.temperature = how.temperature;
+      options.top_k = how.top_k;
+      options.top_p = how.top_p == 0 ? 1 : how.top_p;
+      options.min_p = how.min_p;
+      options.repeat_penalty = how.repeat_penalty == 0 ? 1 : how.repeat_penalty;
+      options.repeat_window = static_cast<int64_t>(how.recent_count);
       options.seed = *random;
-      *id = Sampler(options).choose({logits, static_cast<size_t>(session->engine.made->vocabulary())});
+      *id = Sampler(options).choose({logits, static_cast<size_t>(session->engine.made->vocabulary())},
+                                    {how.recent, how.recent_count});
     });
     // the next seed, by a step of Knuth's generator (MMIX): generators that begin side by side do not follow
     // one another

@@ -14,7 +14,7 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o), random_(o.seed, 2) {
   CHECK(o.top_k >= 0, "sampling: top-k %ld, expected 0 (off) or more", static_cast<long>(o.top_k));
   CHECK(o.top_p > 0 && o.top_p <= 1, "sampling: top-p %g, expected a number in (0, 1]", o.top_p);
   CHECK(o.min_p >= 0 && o.min_p <= 1, "sampling: min-p %g, expected a number in [0, 1]", o.min_p);
-  CHECK(o.repeat_penalty > 0, "sampling: repeat-penalty %g, expected a positive number", o.repeat_penalty);
+  CHECK(o.repeat_penalty > 0 && std::isfinite(static_cast<float>(o.repeat_penalty)), "sampling: repeat-penalty %g, expected a positive number", o.repeat_penalty);
 }
 
 // Of the logit that is the NaN; a token otherwise.

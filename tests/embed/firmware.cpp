@@ -44,7 +44,7 @@ static Arena arena;
 
 int main() {
   supra_options options = {};
-  options.api_version = SUPRA_API_VERSION;
+  options.size = sizeof options;
   options.user = &arena;
   options.allocate = [](void* user, size_t bytes, size_t alignment) {
     return static_cast<Arena*>(user)->take(bytes, alignment);
@@ -62,7 +62,8 @@ int main() {
     puts(error.message);
     return 1;
   }
-  const supra_sampling likeliest = {0, 0, 1, 0};
+  supra_sampling likeliest = {};
+  likeliest.size = sizeof likeliest;
   uint64_t random = 0;
   for (int i = 0; i < 50; i++) {
     int32_t id = 0;

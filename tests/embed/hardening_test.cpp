@@ -22,9 +22,7 @@ class EmbedHardeningTest : public testing::Test {
     engine_ = open(file_);
   }
   EnginePtr open(const std::string& path, int threads = 1) {
-    supra_options options = {};
-    options.api_version = SUPRA_API_VERSION;
-    options.threads = threads;
+    const supra_options options = options_of(threads);
     EnginePtr engine(supra_open(path.c_str(), &options, &error_));
     EXPECT_TRUE(engine) << error_.message;
     return engine;
@@ -56,15 +54,28 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   EXPECT_EQ(supra_feed(fed, ids, 2, &error_), SUPRA_OK);
   const std::string before = saved(engine_, read);
   supra_session* const lists[][2] = {{nullptr, s}, {s, nullptr}, {s, s}};
-  const supra_sampling good = {1, 0, 1, 0};
+  const supra_sampling good = sampling_of(1);
   const float nan = NAN;
-  const supra_sampling bad[] = {{-1, 0, 1, 0},  {nan, 0, 1, 0}, {INFINITY, 0, 1, 0}, {1, -1, 1, 0},
-                                {1, 0, -1, 0},  {1, 0, 2, 0},   {1, 0, nan, 0},      {1, 0, 1, -1},
-                                {1, 0, 1, 1.5}, {1, 0, 1, nan}};
-  supra_options options[] = {{}, {}, {}, {}, {}};
-  for (supra_options& o : options) o.api_version = SUPRA_API_VERSION;
-  options[0].api_version = 0;
-  options[1].api_version = UINT32_MAX;
+  std::vector<supra_sampling> bad = {
+      sampling_of(-1),           sampling_of(nan),        sampling_of(INFINITY),     sampling_of(1, -1),
+      sampling_of(1, 0, -1),     sampling_of(1, 0, 2),    sampling_of(1, 0, nan),    sampling_of(1, 0, 1, -1),
+      sampling_of(1, 0, 1, 1.5), sampling_of(1, 0, 1, nan)};
+  for (const float penalty : {-1.0f, nan, INFINITY}) {
+    bad.push_back(good);
+    bad.back().repeat_penalty = penalty;
+  }
+  for (const int32_t* recent : {static_cast<const int32_t*>(nullptr), &beyond, &below}) {
+    bad.push_back(good);
+    bad.back().recent = recent;
+    bad.back().recent_count = 1;
+  }
+  for (const uint32_t size : {0u, 1u, static_cast<uint32_t>(sizeof good) - 1, UINT32_MAX}) {
+    bad.push_back(good);
+    bad.back().size = size;
+  }
+  supra_options options[] = {options_of(), options_of(), options_of(), options_of(), options_of()};
+  options[0].size = 0;
+  options[1].size = UINT32_MAX;
   options[2].threads = -1;
   options[3].threads = INT32_MAX;
   options[4].release = [](void*, void*, size_t) {};

@@ -9,9 +9,7 @@ namespace supra {
 // A host's memory: knows what is out, and refuses what it is told to, or some of it.
 class Host {
  public:
-  explicit Host(int threads = 1) {
-    options_.api_version = SUPRA_API_VERSION;
-    options_.threads = threads;
+  explicit Host(int threads = 1) : options_(options_of(threads)) {
     options_.user = this;
     options_.allocate = [](void* user, size_t bytes, size_t alignment) {
       return static_cast<Host*>(user)->take(bytes, alignment);
@@ -63,7 +61,7 @@ class Host {
     free(memory);
   }
 
-  supra_options options_ = {};
+  supra_options options_;
   std::mutex mutex_;
   std::unordered_map<void*, size_t> out_;
   size_t bytes_ = 0, asked_ = 0, first_ = 0, last_ = 0;

@@ -122,6 +122,28 @@ int main(int, char** argv) {
   EXPECT_EQ(shell(build("c++ -std=c++17", source, "-ldl") + " " + plugin).code, 3 * SUPRA_BAD_MODEL);
 }
 
+// A vocabulary may hold pieces of any length, and the example's buffer ends somewhere.
+TEST_F(InstalledTest, TheCExampleStaysInsideItsBuffer) {
+  const bool asan = shell("echo 'int main(void) { return 0; }' | cc -fsanitize=address -x c - -o /dev/null").code == 0;
+  const std::string program = build("cc -std=c11 -g", "tests/embed/story.c", archive_ + (asan ? " -fsanitize=address" : ""));
+  for (const int32_t size : {324, 3000}) {
+    // llama2.c's tokenizer: the longest piece, then score, size and text of each
+    std::string pieces;
+    const auto put = [&](const auto& word) { pieces.append(reinterpret_cast<const char*>(&word), sizeof word); };
+    put(size);
+    for (int id = 0; id < 256; id++) {
+      put(0.0f);
+      put(size);
+      pieces += std::to_string(1000 + id) + std::string(static_cast<size_t>(size - 4), 'x');
+    }
+    write_tiny_model(model_, 5, Dtype::f32, {{"tok.bin", pieces}});
+    const Said said = shell(program + " " + model_ + " Once");
+    EXPECT_EQ(said.code, size == 324 ? SUPRA_OK : SUPRA_NO_ROOM) << said.text.substr(0, 2000);
+    EXPECT_EQ(said.text.find("AddressSanitizer"), said.text.npos) << said.text.substr(0, 2000);
+    EXPECT_EQ(said.text.find("3000 are needed") != said.text.npos, size == 3000) << said.text.substr(0, 2000);
+  }
+}
+
 TEST_F(InstalledTest, AThousandTimelinesGoThroughTheDisk) {
   const std::string program = build("c++ -std=c++17", "tests/embed/thousand.cpp", archive_);
   const std::string kept = run(program + " " + model_);

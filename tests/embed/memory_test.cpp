@@ -141,7 +141,7 @@ TEST_F(EmbedMemoryTest, EveryRequestOfACallMayBeRefused) {
     if (code == SUPRA_OK) supra_reset(other.get(), nullptr);
     return code;
   });
-  const supra_sampling sampling = {0.8f, 10, 0.9f, 0};
+  const supra_sampling sampling = sampling_of(0.8f, 10, 0.9f);
   expect_refusals_survived(engine, session, [&] {
     uint64_t random = 1;
     int32_t chosen;
@@ -185,8 +185,7 @@ TEST_F(EmbedMemoryTest, NothingIsTakenElsewhere) {
     size_t used = 0;
   } arena = {
       static_cast<char*>(mmap(nullptr, kArena, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))};
-  supra_options options = {};
-  options.api_version = SUPRA_API_VERSION;
+  supra_options options = options_of();
   options.user = &arena;
   options.allocate = [](void* user, size_t bytes, size_t alignment) -> void* {
     Arena& arena = *static_cast<Arena*>(user);

@@ -76,7 +76,7 @@ class Life {
   size_t refused() const { return refused_; }
 
  private:
-  static constexpr supra_sampling kSampling = {0.9f, 40, 0.95f, 0.01f};
+  static constexpr supra_sampling kSampling = sampling_of(0.9f, 40, 0.95f, 0.01f);
 
   // One that goes where another is by way of a saved state, and that one on to where the first was.
   void move(supra_session* one, supra_session* other) {
@@ -129,9 +129,7 @@ void live(int engine_threads, Host* host) {
   const TempDir dir;
   write_tiny_model(dir.path() / "model.supra");
   supra_error error;
-  supra_options options = {};
-  options.api_version = SUPRA_API_VERSION;
-  options.threads = engine_threads;
+  supra_options options = options_of(engine_threads);
   if (host) options = *host->options();
   EnginePtr engine(supra_open((dir.path() / "model.supra").c_str(), &options, &error));
   ASSERT_TRUE(engine) << error.message;

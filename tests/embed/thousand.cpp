@@ -49,7 +49,8 @@ static void step(const std::vector<Session>& sessions, std::vector<int32_t>& ids
   std::vector<supra_session*> list;
   for (const Session& session : sessions) list.push_back(session.get());
   check(supra_step(list.data(), ids.data(), list.size(), &error) == SUPRA_OK);
-  const supra_sampling likeliest = {0, 0, 1, 0};
+  supra_sampling likeliest = {};
+  likeliest.size = sizeof likeliest;
   uint64_t random = 0;
   for (size_t i = 0; i < list.size(); i++)
     check(supra_sample(list[i], &likeliest, &random, &ids[i], &error) == SUPRA_OK);

@@ -456,9 +456,9 @@ std::string host_state(std::string_view bytes) {
     if (!condition) throw std::logic_error(error.message);
   };
   expect(code == SUPRA_OK);
-  const supra_sampling sampling = {0.9f, 40, 0.9f, 0.01f};
   uint64_t random = 1;
   int32_t id = 0;
+  const supra_sampling sampling = {sizeof sampling, 0.9f, 40, 0.9f, 0.01f, 1.1f, &id, 1};
   char text[16];
   // logits may be no numbers, or not be there
   const int sampled = supra_sample(session, &sampling, &random, &id, &error);

@@ -1,6 +1,6 @@
 # supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists what can be made.
 #
-# Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
+# Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  STB=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
 # make cuda builds in a directory of its own, GPU=90 for cards of compute capability 9.0 alone; make CONFIG=cuda test
 # runs the tests of it, on the GPU.
 
@@ -61,6 +61,7 @@ endif
 OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
 OPENBLAS := $(OPENBLAS)
 GTEST     = $(call probe,-include gtest/gtest.h,-lgtest)
+STB      ?= $(call probe,-include stb/stb_image_write.h)
 NVCC      = $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc))
 ifeq ($(OPENBLAS),yes)
   CXXFLAGS += -DSUPRA_OPENBLAS
@@ -122,7 +123,7 @@ objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(1)))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
-.PHONY: all found gtest test cuda cuda-report emu gpu-check demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found test-packages test cuda cuda-report emu gpu-check demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -135,6 +136,7 @@ found:
 	say '$(call probe)' '$(CXX)' 'missing, or knows no C++20 (apt-get install g++)'; \
 	say '$(filter yes,$(OPENBLAS))' 'OpenBLAS' 'the built-in matrix product is used (apt-get install libopenblas-dev)'; \
 	say '$(NVCC)' 'CUDA: make cuda builds for GPUs' 'no build for GPUs (apt-get install nvidia-cuda-toolkit)'; \
+	say '$(filter yes,$(STB))' 'stb_image_write' 'plot, demo and lab write no pictures (apt-get install libstb-dev)'; \
 	say '$(GTEST)' 'GoogleTest' 'only tests need it, make test fetches it (apt-get install libgtest-dev)'
 
 $(OUT)/supra: $(call objects,$(TOOLS)) $(if $(filter static,$(CONFIG)),$(LIBRARY_OBJECTS),$(OUT)/libsupra.a)
@@ -177,6 +179,13 @@ FLAGS = $(strip $(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(NVCCFLAGS))
 $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+
+# The same for stb, which two files use.
+$(OUT)/stb: FORCE $(if $(filter test run_tests,$(notdir $(MAKECMDGOALS))),| test-packages)
+	@mkdir -p $(@D)
+	@echo '$(STB)' | cmp -s - $@ || echo '$(STB)' > $@
+$(OBJ)/tools/png.o $(OBJ)/tests/plot_test.o: $(OUT)/stb
+$(OBJ)/tools/png.o $(OBJ)/tests/plot_test.o: CXXFLAGS += $(if $(filter yes,$(STB)),-DSUPRA_STB)
 
 # The library for hosts, build/embed/lib: one object in which supra.h's functions are all that can
 # be seen. It holds what it needs of the C++ library, whose memory then comes from the engine's too: a host needs none,
@@ -258,23 +267,27 @@ $(OUT)/run_embed_tests: $(EMBED_TESTS) $(OBJ)/supra/embed/allocator.o $(OUT)/lib
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
-$(TEST_OBJECTS) $(EMBED_TESTS): | gtest
+$(TEST_OBJECTS) $(EMBED_TESTS): | test-packages
 
 $(OUT)/fuzz_parsers: $(call objects,tests/fuzz/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
 
-# GoogleTest by apt, where we may; else the command to type.
-gtest:
-	@[ '$(GTEST)' = yes ] && exit 0; \
+# GoogleTest, and stb for the tests of pictures, by apt where we may; else the command to type.
+test-packages:
+	@missing='$(strip $(if $(GTEST),,libgtest-dev) $(if $(STB),,libstb-dev))'; \
+	[ -z "$$missing" ] && exit 0; \
 	sudo=$$([ $$(id -u) = 0 ] || echo 'sudo -n'); \
 	get="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get"; \
 	if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
-	  echo "  apt-get install libgtest-dev"; \
-	  $$get install -qq -y libgtest-dev >/dev/null 2>&1 && exit 0; \
-	  $$get update -qq && $$get install -qq -y libgtest-dev >/dev/null && exit 0; \
+	  echo "  apt-get install $$missing"; \
+	  $$get install -qq -y $$missing >/dev/null 2>&1 && exit 0; \
+	  $$get update -qq && $$get install -qq -y $$missing >/dev/null && exit 0; \
 	fi; \
-	echo "The tests need GoogleTest: sudo apt-get install libgtest-dev"; exit 1
+	case $$missing in \
+	  *gtest*) echo "The tests need GoogleTest: sudo apt-get install $$missing"; exit 1;; \
+	  *) echo "Tests of pictures are skipped: sudo apt-get install $$missing";; \
+	esac
 
 # What hosts get is tested as it is installed; under a sanitizer it would not be what they get.
 $(OUT)/installed: all amalgamation

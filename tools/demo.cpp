@@ -13,6 +13,7 @@
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/plot.h"
+#include "tools/png.h"
 #include "tools/progress.h"
 #include "tools/training_log.h"
 
@@ -183,9 +184,11 @@ int run_demo(Args& args) {
   printf("\n5  Memory and speed\n");
   show_memory_and_speed(teacher, student);
 
-  printf("\n6  Written to %s: student/ (a model), uptrain.csv, stories.txt, curve.png", output.c_str());
-  plot_runs({output / "uptrain.csv"}, output / "curve.png", {});
-  printf("\n   all in %s. Now with a real model:\n\n", format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str());
+  const std::string no_png = why_no_png();
+  if (no_png.empty()) plot_runs({output / "uptrain.csv"}, output / "curve.png", {});
+  printf("\n6  Written to %s: student/ (a model), uptrain.csv, stories.txt%s\n", output.c_str(),
+         no_png.empty() ? ", curve.png" : ("; no curve.png: " + no_png).c_str());
+  printf("   all in %s. Now with a real model:\n\n", format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str());
   printf("     supra inspect MODEL                   what is in it (a folder from Hugging Face, a GGUF, an OpenLM or a llama2.c checkpoint)\n"
          "     supra linearize MODEL -o student      softmax out, recurrent state in\n"
          "     supra uptrain student -o healed --data text.txt --tokens 3M\n"

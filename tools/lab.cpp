@@ -13,6 +13,7 @@
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/plot.h"
+#include "tools/png.h"
 #include "tools/progress.h"
 #include "tools/training_log.h"
 
@@ -257,9 +258,11 @@ int run_lab(Args& args) {
   for (const Student& student : students) {
     if (!run_seeds(lab, student, teacher, corpus)) return 1;
   }
-  draw(lab, students, *teacher.decoder);
-  printf("all in %s; %s holds lab.csv, lab.png and a directory a student\n",
-         format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str(), lab.output.c_str());
+  const std::string no_png = why_no_png();
+  if (no_png.empty()) draw(lab, students, *teacher.decoder);
+  printf("all in %s; %s holds lab.csv, a directory a student%s\n",
+         format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str(), lab.output.c_str(),
+         no_png.empty() ? " and lab.png" : ("; no lab.png: " + no_png).c_str());
   return 0;
 }
 

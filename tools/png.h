@@ -3,10 +3,14 @@
 #include <span>
 #include <string>
 
+// Pictures as PNG files, written by stb_image_write.
+
 namespace supra {
 
-// The bytes of a PNG file (RFC 2083) of `rgb`: rows of r, g, b, a byte each, from the top. Made for drawings: what repeats
-// the pixel above is squeezed to almost nothing, anything else takes a byte or nine bits.
+// Why this build writes no PNG files and what to do about it; empty where it writes them.
+std::string why_no_png();
+
+// The bytes of a PNG file of `rgb`: rows of r, g, b, a byte each, from the top. Throws Error where this build writes none.
 std::string encode_png(int width, int height, std::span<const uint8_t> rgb);
 
 }  // namespace supra

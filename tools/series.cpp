@@ -21,15 +21,16 @@ bool noisy(const std::vector<Point>& points) {
   return points.size() > 100 && way > 3 * (range.high - range.low);
 }
 
-// The mean over a window around each point, smaller towards the ends so that it stays centred.
+// The mean over a window centred on each point. Near the start, where losses fall steeply, the window shrinks. Near the
+// end it stays the last whole one: a mean of few values would follow their noise away from the line.
 std::vector<Point> running_mean(const std::vector<Point>& points) {
   std::vector<double> sums(points.size() + 1);
   for (size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].y;
   const size_t half = points.size() / 60;
   std::vector<Point> mean = points;
   for (size_t i = 0; i < points.size(); ++i) {
-    const size_t reach = std::min({half, i, points.size() - 1 - i});
-    mean[i].y = (sums[i + reach + 1] - sums[i - reach]) / double(2 * reach + 1);
+    const size_t center = std::min(i, points.size() - 1 - half), reach = std::min(half, center);
+    mean[i].y = (sums[center + reach + 1] - sums[center - reach]) / double(2 * reach + 1);
   }
   return mean;
 }

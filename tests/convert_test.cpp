@@ -206,6 +206,35 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
   EXPECT_EQ(seen, refused.size());
 }
 
+// A checkpoint of a training with --lora holds factors beside its matrices. What it becomes computes what it computes.
+TEST(Convert, LowRankFactorsAreMerged) {
+  for (const MixerKind mixer : {MixerKind::softmax, MixerKind::supra}) {
+    const TempDir directory;
+    const auto decoder = stirred_decoder(tiny_config(mixer));
+    decoder->add_lora({3, 6, {"attention.in_proj", "attention.out_proj"}}, 1);
+    decoder->visit([](const std::string& name, Var& parameter) {
+      if (name.ends_with("lora_b")) parameter.value().copy_from(random_normal(parameter.shape(), name.size()));
+    });
+    Model adapted;
+    adapted.decoder = decoder;
+    const Path checkpoint = directory.path() / "checkpoint";
+    save_model(adapted, checkpoint);
+    const Tensor tokens = Tensor::of(std::vector<int32_t>{1, 40, 7, 60, 3, 3}, {1, 6});
+    const auto outputs = [&](const Decoder& d) { return d.logits(d.hidden(tokens)).value(); };
+    const Tensor expected = outputs(*decoder);
+    for (const char* layout : {"hf", "openlm", "packed"}) {
+      if (mixer == MixerKind::supra && layout == std::string("hf")) continue;
+      SCOPED_TRACE(layout);
+      convert(checkpoint, directory.path() / layout, {"--to", layout});
+      const Model converted = load_model(directory.path() / layout);
+      EXPECT_EQ(converted.config().lora, LoraConfig());
+      EXPECT_LE(difference(outputs(*converted.decoder), expected.to(Dtype::f64)).normalised, 1e-5);
+      for (const TensorInfo& info : open_model(directory.path() / layout).stored)
+        EXPECT_EQ(info.name.find("lora"), info.name.npos) << info.name;
+    }
+  }
+}
+
 TEST(Convert, ALargeModelIsCutIntoShards) {
   const Path folder = shared_dir() / "golden/hf/llama_gqa";
   SKIP_WITHOUT(folder);

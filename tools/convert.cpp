@@ -8,6 +8,7 @@
 #include "supra/formats/packed_model.h"
 #include "supra/formats/safetensors.h"
 #include "supra/formats/torch_file.h"
+#include "supra/model.h"
 #include "supra/tokenizers/tokenizer.h"
 #include "tensor/quantized.h"
 #include "tools/command.h"
@@ -26,6 +27,14 @@ NamedTensors tensors_of(const ModelSource& source, bool keep_quantised) {
     check_finite(tensor, info.name, source.path);
     all.emplace_back(info.name, is_quantized(tensor.dtype()) && !keep_quantised ? tensor.to(Dtype::f32) : tensor);
   }
+  return all;
+}
+
+// The tensors of a training's checkpoint with low-rank factors: load_model() merges these into their matrices.
+NamedTensors merged_tensors(const Path& input) {
+  NamedTensors all;
+  const Model model = load_model(input, "", Weights::stored);
+  model.decoder->visit([&](const std::string& name, Var& parameter) { all.emplace_back(name, parameter.value()); });
   return all;
 }
 
@@ -94,7 +103,10 @@ int run_convert(Args& args) {
         "%s: is there already (give a new folder with --output)", output.c_str());
   CHECK(layout != Layout::packed || !std::filesystem::is_directory(output, error),
         "%s: is a folder, a packed model is one file (give its name with --output)", output.c_str());
-  const ModelSource source = open_model(input);
+  ModelSource source = open_model(input);
+  const bool has_lora = source.config.lora.rank > 0;
+  if (has_lora) source.notes.push_back("low-rank factors (LoRA) are merged into their matrices");
+  source.config.lora = {};
   // before anything is read: a model that the layout has no words for
   if (layout == Layout::hf) hf_model_type(source.config);
   const std::string beyond = layout == Layout::openlm ? beyond_openlm_in_words(source.config) : "";
@@ -104,7 +116,7 @@ int run_convert(Args& args) {
         "changes its dtype)",
         input.c_str(), beyond.c_str());
   const auto tokenizer = tokenizer_file.empty() ? find_tokenizer(input) : load_tokenizer(tokenizer_file);
-  const NamedTensors tensors = tensors_of(source, layout == Layout::packed);
+  const NamedTensors tensors = has_lora ? merged_tensors(input) : tensors_of(source, layout == Layout::packed);
   if (layout == Layout::packed) {
     write_packed_model(output, source.config, tensors, dtype, tokenizer.get());
   } else {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "supra/formats/zip.h"
+#include "supra/formats/crc32.h"
 #include "supra/training/loader.h"
 #include "supra/training/shard.h"
 #include "tests/fuzz_formats.h"

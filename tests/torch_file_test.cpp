@@ -6,6 +6,7 @@
 
 #include <chrono>
 
+#include "supra/formats/crc32.h"
 #include "supra/formats/model_source.h"
 #include "supra/formats/pickle.h"
 #include "supra/formats/weight_files.h"

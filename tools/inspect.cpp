@@ -1,9 +1,12 @@
+#include <algorithm>
 #include <cstdio>
 #include <set>
 #include <string>
 
+#include "supra/formats/checksums.h"
 #include "supra/formats/config_json.h"
 #include "supra/formats/model_source.h"
+#include "supra/formats/packed_model.h"
 #include "supra/formats/parameters.h"
 #include "supra/model.h"
 #include "supra/tokenizers/chat_template.h"
@@ -99,6 +102,23 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
   for (const std::string& name : source.unexpected) printf("  not used    %s\n", name.c_str());
 }
 
+void print_checks(const std::vector<CheckedPart>& parts) {
+  if (parts.empty()) printf("  checksums   none: packed models carry them (supra convert --to packed)\n");
+  for (const CheckedPart& part : parts)
+    printf("  %-5s %s\n", part.intact ? "pass" : "FAIL", part.name.c_str());
+}
+
+Json to_json(const std::vector<CheckedPart>& parts) {
+  Json list = Json::array();
+  for (const CheckedPart& part : parts) {
+    Json row = Json::object();
+    row.set("name", part.name);
+    row.set("pass", part.intact);
+    list.push(std::move(row));
+  }
+  return list;
+}
+
 std::string describe_tokenizer(const Path& path) {
   try {
     const auto tokenizer = find_tokenizer(path);
@@ -115,15 +135,21 @@ std::string describe_tokenizer(const Path& path) {
 
 int run_inspect(Args& args) {
   Path input;
-  bool tensors = false, json = false;
+  bool tensors = false, check = false, json = false;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&tensors, "--tensors", "list every tensor");
+  args.flag(&check, "--check",
+            "compare the bytes of a packed model with its checksums; exit 1 where they differ");
   common_flags(args, &json);
   args.parse();
 
   const ModelSource source = open_model(input);
   int64_t parameters = 0;
   for (const TensorInfo& tensor : source.weights->tensors()) parameters += numel(tensor.shape);
+  std::vector<CheckedPart> parts;
+  if (const MappedFile file(source.path); check && is_packed(file)) parts = check_parts(file);
+  const bool intact =
+      std::all_of(parts.begin(), parts.end(), [](const CheckedPart& part) { return part.intact; });
   if (json) {
     Json report = Json::object(), list = Json::array();
     for (const TensorInfo& tensor : source.stored) {
@@ -141,8 +167,9 @@ int run_inspect(Args& args) {
     report.set("config", describe(source.config));
     report.set("state_bytes", static_cast<int64_t>(describe_decoder(source.config)->state_bytes(1)));
     report.set("tensors", std::move(list));
+    if (check) report.set("check", to_json(parts));
     printf("%s\n", report.dump().c_str());
-    return 0;
+    return intact ? 0 : 1;
   }
   print_summary(source, parameters, describe_tokenizer(input));
   for (const TensorInfo& tensor : source.stored) {
@@ -150,7 +177,8 @@ int run_inspect(Args& args) {
     printf("  %-56s %-16s %s\n", tensor.name.c_str(), to_string(tensor.shape).c_str(),
            stored_type(tensor).c_str());
   }
-  return 0;
+  if (check) print_checks(parts);
+  return intact ? 0 : 1;
 }
 
 }  // namespace supra

@@ -1,6 +1,7 @@
 #include "supra/formats/packed_model.h"
 
 #include "supra/formats/checkpoint.h"
+#include "supra/formats/checksums.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/formats/safetensors.h"
 
@@ -49,7 +50,9 @@ void write_packed(const Path& path, const Config& config, const NamedTensors& we
   };
   add("config.json", write_openlm_config(config).dump(true) + "\n");
   for (const auto& [name, bytes] : files) add(name, bytes);
-  write_safetensors(path, all, {{"format", kFormat}});
+  Metadata metadata = checksums_of(all);
+  metadata.insert(metadata.begin(), {"format", kFormat});
+  write_safetensors(path, all, metadata);
 }
 
 }  // namespace supra

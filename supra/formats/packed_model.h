@@ -7,7 +7,8 @@
 
 // A packed model: all of a model in one file, or in one block of memory. It is a safetensors file of the metadata
 // {"format": "supra packed"}: canonical weights, each in its own dtype, and config.json and the tokenizer's files as
-// U8 tensors called "file:config.json", ...
+// U8 tensors called "file:config.json", ... Each tensor has a checksum, and so has the header (checksums.h); files of
+// earlier versions have none. Opening a model looks at none of them.
 
 namespace supra {
 

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "supra/formats/checksums.h"
 #include "supra/formats/json.h"
 #include "supra/formats/shards.h"
 #include "tensor/quantized.h"
@@ -12,6 +13,10 @@
 namespace supra {
 
 namespace {
+
+constexpr const char* kMetadata = "__metadata__";
+// The format's own reader refuses more.
+constexpr uint64_t kLargestHeader = 100'000'000;
 
 // The format's types, and ours where we have it. `bits` 0: of unknown size.
 struct StoredType {
@@ -115,23 +120,21 @@ class Safetensors : public WeightReader {
   std::vector<const uint8_t*> data_;
 };
 
+Json parse_header(const MappedFile& file) {
+  return Json::parse(safetensors_header(file), file.path().string() + " (header)");
+}
+
 Safetensors::Safetensors(const MappedFile& file) : WeightReader(file.path()), file_(file) {
   const Path& path = file.path();
-  uint64_t header = 0;
-  CHECK(file_.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path.c_str(),
-        file_.size());
-  memcpy(&header, file_.data(), sizeof header);
-  CHECK(header <= file_.size() - sizeof header,
-        "%s: a header of %lu bytes is announced, the file has %zu (it is cut short, or no safetensors file)",
-        path.c_str(), static_cast<unsigned long>(header), file_.size());
-  const uint8_t* data = file_.data() + sizeof header + header;
-  const uint64_t data_size = file_.size() - sizeof header - header;
-  const Json json = Json::parse(file_.text().substr(sizeof header, header), path.string() + " (header)");
+  const Json json = parse_header(file);
+  const std::string_view header = safetensors_header(file);
+  const uint8_t* data = reinterpret_cast<const uint8_t*>(header.data() + header.size());
+  const uint64_t data_size = file_.size() - sizeof(uint64_t) - header.size();
 
   std::vector<Entry> entries;
   std::unordered_map<std::string, const Json*> notes;
   for (const auto& [name, value] : json.as_object("header")) {
-    if (name == "__metadata__") {
+    if (name == kMetadata) {
       for (const auto& [key, text] : value.as_object(name)) {
         text.as_string(key);
         notes[key] = &text;
@@ -168,6 +171,31 @@ Tensor Safetensors::read(size_t index) const {
 
 }  // namespace
 
+std::string_view safetensors_header(const MappedFile& file) {
+  const char* path = file.path().c_str();
+  uint64_t header = 0;
+  CHECK(file.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path,
+        file.size());
+  memcpy(&header, file.data(), sizeof header);
+  const auto announced = static_cast<unsigned long>(header);
+  CHECK(header <= file.size() - sizeof header,
+        "%s: a header of %lu bytes is announced, the file has %zu (it is cut short, or no safetensors file)",
+        path, announced, file.size());
+  CHECK(header <= kLargestHeader,
+        "%s: has a header of %lu bytes, the format allows %lu (it is no model, or damaged)", path, announced,
+        static_cast<unsigned long>(kLargestHeader));
+  return file.text().substr(sizeof header, header);
+}
+
+Metadata read_metadata(const MappedFile& file) {
+  Metadata all;
+  const Json json = parse_header(file);
+  const Json* metadata = json.find(kMetadata);
+  if (!metadata) return all;
+  for (const auto& [key, text] : metadata->as_object(kMetadata)) all.emplace_back(key, text.as_string(key));
+  return all;
+}
+
 std::unique_ptr<WeightReader> open_safetensors(const Path& path) {
   if (path.string().ends_with(".index.json")) return open_shards(path);
   return open_safetensors(MappedFile(path));
@@ -194,8 +222,8 @@ void write_safetensors(const Path& path, const NamedTensors& tensors, const Meta
   for (const Named* t : order) {
     if (is_quantized(written_as(t))) notes.push_back({t->first, name(written_as(t))});
   }
-  if (!notes.empty()) header.push_back({"__metadata__", Json::object(std::move(notes))});
-  std::unordered_set<std::string> names = {"__metadata__"};
+  if (!notes.empty()) header.push_back({kMetadata, Json::object(std::move(notes))});
+  std::unordered_set<std::string> names = {kMetadata};
   int64_t at = 0;
   for (const Named* t : order) {
     const auto& [name, tensor] = *t;
@@ -218,6 +246,7 @@ void write_safetensors(const Path& path, const NamedTensors& tensors, const Meta
   // spaces up to a multiple of 64, so that the data begins on a cache line
   const uint64_t length = (sizeof length + text.size() + 63) / 64 * 64 - sizeof length;
   text.resize(length, ' ');
+  seal_header(text);
   FileWriter out(path);
   out.write(&length, sizeof length);
   out.write(text);

@@ -24,8 +24,14 @@ std::unique_ptr<WeightReader> open_safetensors(const MappedFile& file);
 
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
+// The text of the header, and what stands under __metadata__ there. Throw Error where there is no such
+// header.
+std::string_view safetensors_header(const MappedFile& file);
+Metadata read_metadata(const MappedFile& file);
+
 // Writes the tensors, all converted to `dtype` where there is one, without a second copy in memory. Larger
 // elements come first, so that everything is aligned in a mapped file. Frameworks look for {"format", "pt"}.
+// Where the metadata hold checksums_of() the tensors (checksums.h), the header's own is filled in.
 void write_safetensors(const Path& path, const NamedTensors& tensors,
                        const Metadata& metadata = {{"format", "pt"}}, std::optional<Dtype> dtype = {});
 

@@ -2,6 +2,7 @@
 #include <iterator>
 #include <unordered_set>
 
+#include "supra/formats/crc32.h"
 #include "supra/formats/pickle.h"
 #include "supra/formats/torch_file.h"
 #include "supra/formats/zip.h"

@@ -1,7 +1,6 @@
 #include "supra/formats/zip.h"
 
 #include <algorithm>
-#include <array>
 
 #include "supra/formats/byte_reader.h"
 
@@ -113,21 +112,6 @@ std::string_view record_bytes(std::string_view file, const ZipDirectory::value_t
         where.c_str(), name.c_str(), at);
   in.bytes(extra, name.c_str());
   return in.bytes(record.second.size, name.c_str());
-}
-
-uint32_t crc32(uint32_t crc, std::string_view bytes) {
-  static constexpr auto kTable = [] {
-    std::array<uint32_t, 256> table{};
-    for (uint32_t i = 0; i < 256; i++) {
-      uint32_t c = i;
-      for (int bit = 0; bit < 8; bit++) c = c >> 1 ^ (c & 1 ? 0xedb88320 : 0);
-      table[i] = c;
-    }
-    return table;
-  }();
-  crc = ~crc;
-  for (const char byte : bytes) crc = crc >> 8 ^ kTable[(crc ^ static_cast<uint8_t>(byte)) & 255];
-  return ~crc;
 }
 
 namespace {

@@ -23,9 +23,6 @@ ZipDirectory read_zip(std::string_view file, const std::string& where);
 std::string_view record_bytes(std::string_view file, const ZipDirectory::value_type& record,
                               const std::string& where);
 
-// The CRC-32 of zip over more bytes; that of none is 0.
-uint32_t crc32(uint32_t crc, std::string_view bytes);
-
 // Writes an archive of stored records front to back, with zip64's wide numbers throughout:
 //   zip.begin(name, size, crc), then the caller writes that many bytes; ...; zip.finish()
 class ZipWriter {

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "supra/formats/zip.h"
+#include "supra/formats/crc32.h"
 #include "tensor/error.h"
 
 namespace supra {

@@ -5,6 +5,7 @@
 #include "supra/embed/state_blob.h"
 #include "supra/evaluation/tasks.h"
 #include "supra/formats/checkpoint.h"
+#include "supra/formats/crc32.h"
 #include "supra/formats/hf_export.h"
 #include "supra/formats/packed_model.h"
 #include "supra/formats/torch_file.h"

@@ -1,7 +1,5 @@
 #include "tensor/parallel.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
@@ -12,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/cores.h"
 #include "tensor/error.h"
 #include "tensor/memory.h"
 
@@ -62,12 +61,7 @@ OurRounding::~OurRounding() {
   set_floating_point_control(before_);
 }
 
-int hardware_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
+int hardware_threads() { return usable_cores().count; }
 
 // A round is one parallel_for. It is cut into parts, and whoever is free takes the next one, the caller included: a
 // thread that the machine holds up delays the round by one part, not by its share. A thread with nothing to do spins for

@@ -1,11 +1,13 @@
 #include "tensor/tensor.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <chrono>
 #include <thread>
 
+#include "tensor/cores.h"
 #include "tensor/file.h"
 #include "tensor/recycle.h"
 #include "tests/support.h"
@@ -350,6 +352,62 @@ TEST(ParallelFor, flushes_denormals_in_every_thread) {
   EXPECT_EQ(kept, 0);
   set_threads(before);
   EXPECT_THROW(set_threads(0), Error);
+}
+
+static int cores_with(const std::vector<std::pair<std::string, std::string>>& files) {
+  const TempDir root;
+  for (const auto& [name, text] : files) {
+    std::filesystem::create_directories((root.path() / name).parent_path());
+    write_file_atomically(root.path() / name, text);
+  }
+  return cgroup_cores(root.path());
+}
+
+// As docker run --cpus=2.5 and kubernetes write them.
+TEST(Cores, a_containers_quota_is_rounded_up) {
+  const std::string groups = "proc/self/cgroup", top = "sys/fs/cgroup/";
+  EXPECT_EQ(cores_with({}), 0);
+  EXPECT_EQ(cores_with({{groups, "0::/\n"}, {top + "cpu.max", "250000 100000\n"}}), 3);
+  EXPECT_EQ(cores_with({{groups, "0::/\n"}, {top + "cpu.max", "max 100000\n"}}), 0);
+  EXPECT_EQ(cores_with({{groups, "0::/\n"}, {top + "cpu.max", "200000\n"}}), 0);
+  EXPECT_EQ(cores_with({{groups, "0::/\n"}, {top + "cpu.max", "1000 100000\n"}}), 1);
+  // the host's path, seen from within
+  EXPECT_EQ(cores_with({{groups, "0::/docker/5f3a\n"}, {top + "cpu.max", "200000 100000\n"}}), 2);
+  // the least of a group and those above it
+  for (const auto& [above, below] : {std::pair{"400000 100000\n", "max 100000\n"},
+                                     {"max 100000\n", "400000 100000\n"},
+                                     {"800000 100000\n", "200000 50000\n"}})
+    EXPECT_EQ(cores_with({{groups, "0::/a.slice/b.scope\n"},
+                          {top + "a.slice/cpu.max", above},
+                          {top + "a.slice/b.scope/cpu.max", below}}),
+              4);
+  // version 1, where most groups are of no interest
+  const std::string v1 = "5:memory:/m\n4:cpu,cpuacct:/docker/5f3a\n1:name=systemd:/s\n";
+  const std::string group = top + "cpu,cpuacct/docker/5f3a/";
+  EXPECT_EQ(cores_with({{groups, v1},
+                        {group + "cpu.cfs_quota_us", "150000\n"},
+                        {group + "cpu.cfs_period_us", "100000\n"}}),
+            2);
+  EXPECT_EQ(
+      cores_with(
+          {{groups, v1}, {group + "cpu.cfs_quota_us", "-1\n"}, {group + "cpu.cfs_period_us", "100000\n"}}),
+      0);
+}
+
+TEST(Cores, are_not_more_than_the_quota_or_the_affinity) {
+  const int quota = cgroup_cores(), usable = usable_cores().count;
+  EXPECT_GE(usable, 1);
+  EXPECT_LE(usable, quota > 0 ? quota : usable);
+  cpu_set_t all, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  EXPECT_LE(usable, CPU_COUNT(&all));
+  CPU_ZERO(&one);
+  for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++) {
+    if (CPU_ISSET(i, &all)) CPU_SET(i, &one);
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(usable_cores().count, 1);
+  sched_setaffinity(0, sizeof all, &all);
 }
 
 static std::vector<std::string> names_in(const Path& directory) {

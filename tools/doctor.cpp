@@ -8,6 +8,7 @@
 
 #include "kernels/blas.h"
 #include "supra/formats/json.h"
+#include "tensor/cores.h"
 #include "tensor/cpu.h"
 #include "tensor/cuda.h"
 #include "tensor/parallel.h"
@@ -54,9 +55,11 @@ Finding cores() {
     utsname system = {};
     processor = uname(&system) == 0 ? system.machine : "unknown processor";
   }
+  const Cores usable = usable_cores();
+  const std::string limit = usable.limit ? std::string(" (") + usable.limit + ")" : "";
   return {"cores", Verdict::good,
-          format("%d online, %d for this process: %s", online, hardware_threads(), processor.c_str()),
-          format("%d threads (--threads N takes another number)", threads())};
+          format("%d online, %d for this process%s: %s", online, usable.count, limit.c_str(), processor.c_str()),
+          format("%d thread%s (--threads N takes another number)", threads(), threads() == 1 ? "" : "s")};
 }
 
 Finding cpu() {

@@ -1,0 +1,80 @@
+#include "tensor/cores.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <string_view>
+#include <thread>
+
+namespace supra {
+
+// A file of the kernel's, of which the first 4096 bytes are enough; empty where it cannot be read.
+static std::string kernel_file(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  char text[4096];
+  const ssize_t bytes = read(fd, text, sizeof text);
+  close(fd);
+  return {text, static_cast<size_t>(std::max<ssize_t>(0, bytes))};
+}
+
+// "quota period", both in microseconds; no quota is written as "max" or as -1. Rounded up; 0: no quota.
+static int cores_of(const std::string& quota_and_period) {
+  char* rest = nullptr;
+  const double quota = strtod(quota_and_period.c_str(), &rest), period = strtod(rest, nullptr);
+  return quota > 0 && period > 0 ? static_cast<int>(std::min(std::ceil(quota / period), 1e6)) : 0;
+}
+
+// Of one group: by cgroup v2, else by v1.
+static int cores_in(const std::string& folder) {
+  const int cores = cores_of(kernel_file(folder + "/cpu.max"));
+  return cores > 0 ? cores : cores_of(kernel_file(folder + "/cpu.cfs_quota_us") + kernel_file(folder + "/cpu.cfs_period_us"));
+}
+
+// The part of /proc/self/cgroup's line "id:controllers:/path" that names the group; empty where no line is of them.
+static std::string group_of(std::string_view lines, std::string_view controllers) {
+  for (size_t at = 0; at < lines.size();) {
+    const std::string_view line = lines.substr(at, lines.find('\n', at) - at);
+    at += line.size() + 1;
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == line.npos) continue;
+    if (line.substr(first + 1, second - first - 1) == controllers) return std::string(line.substr(second + 1));
+  }
+  return "";
+}
+
+int cgroup_cores(const std::string& root) {
+  const std::string groups = kernel_file(root + "/proc/self/cgroup");
+  int least = 0;
+  // v2 has no list of controllers
+  for (const std::string controllers : {"", "cpu", "cpu,cpuacct"}) {
+    const std::string mount = root + "/sys/fs/cgroup/" + controllers;
+    std::string group = group_of(groups, controllers);
+    // The quotas of all groups above count too. In a container the path may be the host's: then only the mount is there.
+    while (true) {
+      while (group.ends_with('/')) group.pop_back();
+      const int cores = cores_in(mount + group);
+      if (cores > 0 && (least == 0 || cores < least)) least = cores;
+      if (group.empty()) break;
+      group.resize(group.rfind('/') + 1);
+    }
+  }
+  return least;
+}
+
+Cores usable_cores() {
+  const int online = std::max(1u, std::thread::hardware_concurrency());
+  Cores cores = {online, nullptr};
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) cores.count = std::max(1, CPU_COUNT(&set));
+  if (cores.count < static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN))) cores.limit = "CPU affinity";
+  const int quota = cgroup_cores();
+  return quota > 0 && quota < cores.count ? Cores{quota, "CPU quota of the control group"} : cores;
+}
+
+}  // namespace supra

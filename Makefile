@@ -1,12 +1,14 @@
 # supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists what can be made.
 #
 # Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  STB=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
-# make cuda builds in a directory of its own, GPU=90 for cards of compute capability 9.0 alone; make CONFIG=cuda test
-# runs the tests of it, on the GPU.
+# make cuda builds in a directory of its own, GPU=90 for cards of compute capability 9.0 alone, NVCC=path for another nvcc than
+# the one it finds; make CONFIG=cuda test runs the tests of it, on the GPU.
 
 BUILD    ?= build
 $(if $(word 2,$(BUILD)$(PREFIX)$(DESTDIR)),$(error BUILD, PREFIX and DESTDIR: make knows no names with spaces))
 CONFIG   ?= release
+# Where somebody names a compiler, nvcc gets no other.
+GIVEN_CXX := $(if $(filter default undefined,$(origin CXX)),,$(CXX))
 # libFuzzer comes with clang.
 ifeq ($(origin CXX),default)
   CXX    := $(firstword $(foreach name,$(if $(filter fuzz,$(CONFIG)),clang++) g++ clang++,$(if $(shell command -v $(name)),$(name))) g++)
@@ -62,7 +64,7 @@ OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
 OPENBLAS := $(OPENBLAS)
 GTEST     = $(call probe,-include gtest/gtest.h,-lgtest)
 STB      ?= $(call probe,-include stb/stb_image_write.h)
-NVCC      = $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc))
+FIND_NVCC = sh tools/find_nvcc.sh '$(NVCC)' '$(GIVEN_CXX)'
 ifeq ($(OPENBLAS),yes)
   CXXFLAGS += -DSUPRA_OPENBLAS
   LDLIBS   += -lopenblas
@@ -74,12 +76,17 @@ CU       := $(wildcard tensor/*.cu kernels/*.cu)
 EMULATOR := tests/cuda_emulator
 EMULATED := -I$(EMULATOR) -Wno-unknown-pragmas
 ifeq ($(CONFIG),cuda)
+  FOUND     := $(shell $(FIND_NVCC) || echo missing)
+  ifeq ($(lastword $(FOUND)),missing)
+    $(error $(strip $(FOUND:missing=)))
+  endif
+  NVCC      := $(word 1,$(FOUND))
   CXXFLAGS  += -DSUPRA_CUDA
   CUDA_LIB  := $(abspath $(dir $(NVCC))../lib64)
   LDFLAGS   += -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB)
   LDLIBS    += -lcudart_static -lrt -lcublasLt
   GENCODE   := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
-  NVCCFLAGS := -std=c++20 -O3 -I. -MMD -MP -DSUPRA_CUDA --expt-relaxed-constexpr -ccbin $(CXX) \
+  NVCCFLAGS := -std=c++20 -O3 -I. -MMD -MP -DSUPRA_CUDA --expt-relaxed-constexpr -ccbin $(word 2,$(FOUND)) \
                -Xcompiler -Wall,-Wextra,-pthread $(if $(WERROR),-Werror all-warnings) --no-compress \
                $(if $(GPU),-arch=sm_$(GPU),$(GENCODE))
   CUDA_OBJECTS     := $(CU:%=$(OBJ)/%.o)
@@ -135,7 +142,7 @@ found:
 	@say() { if [ -n "$$1" ]; then echo "✓ $$2"; else echo "✗ $$2: $$3"; fi; }; \
 	say '$(call probe)' '$(CXX)' 'missing, or knows no C++20 (apt-get install g++)'; \
 	say '$(filter yes,$(OPENBLAS))' 'OpenBLAS' 'the built-in matrix product is used (apt-get install libopenblas-dev)'; \
-	say '$(NVCC)' 'CUDA: make cuda builds for GPUs' 'no build for GPUs (apt-get install nvidia-cuda-toolkit)'; \
+	if nvcc=$$($(FIND_NVCC)); then say yes "CUDA: make cuda builds for GPUs ($${nvcc% *})"; else say '' 'CUDA, for GPUs' "$$nvcc"; fi; \
 	say '$(filter yes,$(STB))' 'stb_image_write' 'plot, demo and lab write no pictures (apt-get install libstb-dev)'; \
 	say '$(GTEST)' 'GoogleTest' 'only tests need it, make test fetches it (apt-get install libgtest-dev)'
 
@@ -156,7 +163,7 @@ ifeq ($(CONFIG),cuda)
 $(OBJ)/%.cu.o: %.cu $(OUT)/flags
 	@echo "  nvcc $<"
 	@mkdir -p $(@D)
-	$(quiet)$(or $(NVCC),$(error make cuda needs nvcc: apt-get install nvidia-cuda-toolkit)) $(NVCCFLAGS) -Xptxas -v -c $< -o $@ \
+	$(quiet)$(NVCC) $(NVCCFLAGS) -Xptxas -v -c $< -o $@ \
 	  2>$(@:.o=.log) || { cat $(@:.o=.log); exit 1; }
 else
 $(OBJ)/%.cu.o: %.cu $(OUT)/flags

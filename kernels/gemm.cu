@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <span>
 
 #include "kernels/cuda.h"
@@ -94,7 +95,6 @@ struct Plan {
   cublasLtMatmulDescOpaque_t product;
   cublasLtMatrixLayoutOpaque_t a, b, c;
   cublasLtMatmulAlgo_t algorithm;
-  uint32_t epilogue;
 };
 
 cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld,
@@ -106,17 +106,16 @@ cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t c
   return made;
 }
 
-Plan describe(const Question& q, uint32_t epilogue, const Operands& at) {
+Plan describe(const Question& q, const Operands& at) {
   const Product& p = q.product;
   Plan plan;
-  plan.epilogue = epilogue;
   check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product");
   const auto operation = [](bool transposed) {
     return static_cast<int32_t>(transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   };
   set(&plan.product, CUBLASLT_MATMUL_DESC_TRANSA, operation(p.tb));
   set(&plan.product, CUBLASLT_MATMUL_DESC_TRANSB, operation(p.ta));
-  set(&plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+  set(&plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, q.epilogue);
   set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.vector);
   plan.a = p.ta ? layout(q.in, p.K, p.M, p.lda, p, p.a_step) : layout(q.in, p.M, p.K, p.lda, p, p.a_step);
   plan.b = p.tb ? layout(q.in, p.N, p.K, p.ldb, p, p.b_step) : layout(q.in, p.K, p.N, p.ldb, p, p.b_step);
@@ -181,17 +180,10 @@ bool choose_algorithm(Plan& plan, const Question& q, const Operands& at) {
   return true;
 }
 
-// An epilogue that cuBLASLt does not know for the product is left to kernels of our own.
-Plan plan_for(const Question& q, const Operands& at) {
-  const uint32_t least = q.epilogue & CUBLASLT_EPILOGUE_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-  for (uint32_t epilogue : {q.epilogue, least}) {
-    Plan plan = describe(q, epilogue, at);
-    if (choose_algorithm(plan, q, at)) return plan;
-    if (epilogue == least) break;
-  }
-  const Product& p = q.product;
-  fail("cuBLASLt knows no way to multiply (%ld,%ld) by (%ld,%ld), %ld times, with rows %ld, %ld and %ld apart",
-       long(p.M), long(p.K), long(p.K), long(p.N), long(p.batch), long(p.lda), long(p.ldb), long(p.ldc));
+// None where cuBLASLt knows no algorithm.
+std::optional<Plan> plan_for(const Question& q, const Operands& at) {
+  Plan plan = describe(q, at);
+  return choose_algorithm(plan, q, at) ? std::optional(plan) : std::nullopt;
 }
 
 template <class T>
@@ -217,6 +209,17 @@ void clear(const Product& p, Out* c) {
 
 void time_products(bool on) { timed() = on; }
 
+// The same with the epilogue's work done by kernels of our own, around a product without one.
+template <class T, class Out>
+static void in_parts(const Product& p, const T* a, const T* b, bool accumulate, Out* c, const Epilogue<Out>& after) {
+  if (after.bias) copy_columns(c, p.ldc, after.bias, 0, p.M, p.N);
+  gemm(p, a, b, accumulate || after.bias, c);
+  if (after.relu) activation_fwd(c, c, p.M * p.N, Activation::relu);
+  if (!after.sums) return;
+  fill_bytes(after.sums, 0, p.M * sizeof(float));
+  add_rows(after.sums, a, p.K, p.M);
+}
+
 template <class T, class Out>
 void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, const Epilogue<Out>& after) {
   const auto& [bias, relu, sums] = after;
@@ -224,7 +227,8 @@ void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, con
   CHECK(!(bias || relu || sums) || p.batch == 1, "gemm: an epilogue of a batch");
   CHECK(!(bias || relu) || p.K > 0, "gemm: a bias or a relu of a sum of nothing");
   CHECK(!sums || (type_of<Out>() == CUDA_R_32F && !bias && !relu), "gemm: row sums beside a bias or in bf16");
-  // so that our own kernels can do it
+  // so that in_parts() can do it
+  CHECK(!bias || !accumulate, "gemm: a bias for a product that is added to what is there");
   CHECK(!relu || p.ldc == p.N, "gemm: a relu of columns of a wider matrix");
   CHECK(!sums || (p.ta && p.lda == p.M), "gemm: row sums of a matrix that is not a whole one, transposed");
   if (sums && p.K == 0) fill_bytes(sums, 0, p.M * sizeof(float));
@@ -243,17 +247,24 @@ void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, con
                              {alignment(a, p.a_step), alignment(b, p.b_step), alignment(c, p.c_step),
                               alignment(static_cast<const char*>(vector), 0)}};
   const Operands at = {a, b, c, vector};
-  const std::lock_guard lock(mutex);
-  static auto& plans = *new std::map<Question, Plan>;
-  auto found = plans.find(question);
-  if (found == plans.end()) found = plans.emplace(question, plan_for(question, at)).first;
-  Plan& plan = found->second;
-  set(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
-  check(run(plan, accumulate, at), "a product");
-  if (plan.epilogue == epilogue) return;
-  if (relu) return activation_fwd(c, c, p.M * p.N, Activation::relu);
-  fill_bytes(sums, 0, p.M * sizeof(float));
-  add_rows(sums, a, p.K, p.M);
+  {
+    const std::lock_guard lock(mutex);
+    static auto& plans = *new std::map<Question, std::optional<Plan>>;
+    auto found = plans.find(question);
+    if (found == plans.end()) found = plans.emplace(question, plan_for(question, at)).first;
+    std::optional<Plan>& plan = found->second;
+    if (plan) {
+      set(&plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
+      const cublasStatus_t status = run(*plan, accumulate, at);
+      if (status == CUBLAS_STATUS_SUCCESS) return;
+      if (epilogue == CUBLASLT_EPILOGUE_DEFAULT) check(status, "a product");
+      // the heuristics allowed what is now refused: it is not asked for again
+      plan.reset();
+    }
+  }
+  if (epilogue != CUBLASLT_EPILOGUE_DEFAULT) return in_parts(p, a, b, accumulate, c, after);
+  fail("cuBLASLt knows no way to multiply (%ld,%ld) by (%ld,%ld), %ld times, with rows %ld, %ld and %ld apart",
+       long(p.M), long(p.K), long(p.K), long(p.N), long(p.batch), long(p.lda), long(p.ldb), long(p.ldc));
 }
 
 template void gemm(const Product&, const float*, const float*, bool, float*, const Epilogue<float>&);

@@ -182,7 +182,10 @@ void copy(void* to, Device to_device, const void* from, Device from_device, size
   CHECK(!recording() || to_device == from_device, "a copy from %s to %s cannot be part of a graph", name(from_device),
         name(to_device));
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()), "a copy from or to the GPU");
-  if (to_device == Device::cpu) synchronize();
+  // A driver that cannot read pageable memory copies it aside before it returns. A GPU that can (Grace Hopper, HMM) may read
+  // it at any time until the stream is done with the copy.
+  const bool may_still_read = from_device == Device::cpu && attribute(cudaDevAttrPageableMemoryAccess) != 0;
+  if (to_device == Device::cpu || may_still_read) synchronize();
 }
 
 Graph::Graph(const std::function<void()>& f) {

@@ -51,16 +51,16 @@ TEST_F(Cuda, linear) {
   }
 }
 
-// Small whole numbers, so that no rounding moves a y past zero: all is exact, with epilogues of the library and
-// without.
-TEST_F(Cuda, linear_relu) {
+// Small whole numbers, so that no rounding moves a y past zero: all is exact, however cuBLASLt takes the epilogues. A plan is
+// kept for each product, so each of its answers gets products of its own, N rows.
+static void check_linear_relu(int64_t N, int64_t C, int64_t O) {
   const auto whole = [](const Shape& shape, uint64_t seed) {
     const Tensor t = Tensor::empty(shape);
     Philox random(seed);
     for (int64_t i = 0; i < t.numel(); i++) t.data<float>()[i] = static_cast<float>(random.next() % 7) - 3;
     return t;
   };
-  const Tensor x = whole({19, 12}, 1), w = whole({5, 12}, 2), b = whole({5}, 3), dy = whole({19, 5}, 4);
+  const Tensor x = whole({N, C}, 1), w = whole({O, C}, 2), b = whole({O}, 3), dy = whole({N, O}, 4);
   const auto run = [&](Dtype dtype, auto move) {
     const Var X(move(x.to(dtype)), true), W(move(w), true), B(move(b), true), Y = linear_relu(X, W, B);
     // += : what is there stays
@@ -69,22 +69,32 @@ TEST_F(Cuda, linear_relu) {
     return Results{Y.value(), X.grad(), W.grad(), B.grad()};
   };
   const Results truth = run(Dtype::f32, [](const Tensor& t) { return t; });
-  for (const bool epilogues : {true, false}) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    const Results got = on_gpu([&] { return run(dtype, gpu); });
+    for (size_t i = 0; i < got.size(); i++) EXPECT_TRUE(same_bits(got[i].to(Dtype::f32), truth[i])) << i;
+  }
+}
+
+TEST_F(Cuda, linear_relu) { check_linear_relu(19, 12, 5); }
+
 #if !defined(SUPRA_CUDA)
-    emulator::set_epilogues(epilogues);
-#endif
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
-      // a plan is kept for each product, so these must be others
-      cuda::time_products(!epilogues);
-      const Results got = on_gpu([&] { return run(dtype, gpu); });
-      for (size_t i = 0; i < got.size(); i++) EXPECT_TRUE(same_bits(got[i].to(Dtype::f32), truth[i])) << i;
+// What the heuristics do not know, and what they allow and the product refuses: both are done in parts.
+TEST_F(Cuda, products_whose_epilogue_is_refused) {
+  int64_t N = 20;
+  for (const auto answer : {emulator::Epilogues::unknown, emulator::Epilogues::refused}) {
+    emulator::set_epilogues(answer);
+    for (const bool timed : {false, true}) {
+      cuda::time_products(timed);
+      check_linear_relu(N, 12, 5);
+      check_linear<float>(N, 12, 5, true);
+      check_linear<Bf16>(N, 12, 5, true);
     }
+    N++;
   }
   cuda::time_products(false);
-#if !defined(SUPRA_CUDA)
-  emulator::set_epilogues(true);
-#endif
+  emulator::set_epilogues(emulator::Epilogues::run);
 }
+#endif
 
 TEST_F(Cuda, linear_of_no_rows) {
   const Var x(gpu_empty({0, 3}, Dtype::bf16), true), w(gpu(random_normal({5, 3}, 1)), true);

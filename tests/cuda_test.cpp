@@ -18,6 +18,22 @@ TEST_F(Cuda, copies_come_back_as_they_went) {
   EXPECT_TRUE(std::isnan(gpu_empty({9}).to(Device::cpu).data<float>()[8]));
 }
 
+// Also where the GPU reads the processor's memory by itself, and later.
+TEST_F(Cuda, what_was_uploaded_may_change_at_once) {
+  for (const bool reads_pageable : {false, true}) {
+#if !defined(SUPRA_CUDA)
+    emulator::set_reads_pageable_memory(reads_pageable);
+#endif
+    const Tensor x = random_normal({3, 5}, 1), source = x.clone(), there = gpu_empty({3, 5});
+    there.copy_from(source);
+    source.fill(7);
+    EXPECT_TRUE(same_bits(there.to(Device::cpu), x)) << reads_pageable;
+  }
+#if !defined(SUPRA_CUDA)
+  emulator::set_reads_pageable_memory(false);
+#endif
+}
+
 TEST_F(Cuda, memory_is_counted_and_given_back) {
   const MemoryStats cpu = memory_stats(), before = memory_stats(Device::cuda);
   {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -50,7 +49,7 @@ Sizes sizes_of(const cublasLtMatmulDescOpaque_t& p, const cublasLtMatrixLayoutOp
   return {d.rows, d.cols, p.transposed[0] ? a.rows : a.cols};
 }
 
-bool all_epilogues = true;
+supra::emulator::Epilogues epilogues = supra::emulator::Epilogues::run;
 
 // of D's rows and D's type, or with BGRADB, which writes it, of D's columns
 bool has_vector(const cublasLtMatmulDescOpaque_t& p) {
@@ -76,10 +75,9 @@ cublasStatus_t check(const cublasLtMatmulDescOpaque_t& p, const cublasLtMatrixLa
   if (p.compute != CUBLAS_COMPUTE_32F || p.scale != CUDA_R_32F || a.type != b.type || c.type != d.type ||
       (a.type == CUDA_R_32F && d.type != CUDA_R_32F))
     return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "a combination of types");
-  const uint32_t epilogues[] = {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU,
-                                CUBLASLT_EPILOGUE_RELU_BIAS, CUBLASLT_EPILOGUE_BGRADB};
-  const std::span known(epilogues, all_epilogues ? 5 : 2);
-  if (std::find(known.begin(), known.end(), p.epilogue) == known.end())
+  const uint32_t known[] = {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU,
+                            CUBLASLT_EPILOGUE_RELU_BIAS, CUBLASLT_EPILOGUE_BGRADB};
+  if (std::find(std::begin(known), std::end(known), p.epilogue) == std::end(known))
     return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "an epilogue");
   if (has_vector(p) && !p.bias) return invalid("an epilogue without its bias");
   if (has_vector(p) && d.batch_count > 1) return invalid("a bias of a batch without its stride");
@@ -132,7 +130,9 @@ void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const voi
 
 }  // namespace
 
-void supra::emulator::set_epilogues(bool known) { all_epilogues = known; }
+using supra::emulator::Epilogues;
+
+void supra::emulator::set_epilogues(Epilogues answer) { epilogues = answer; }
 
 const char* cublasLtGetStatusString(cublasStatus_t status) {
   return status == CUBLAS_STATUS_SUCCESS ? "success" : last_words.c_str();
@@ -203,6 +203,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t* results, int* count) {
   *count = 0;
   if (const cublasStatus_t status = check(*product, *a, *b, *c, *d)) return status;
+  if (epilogues == Epilogues::unknown && product->epilogue != CUBLASLT_EPILOGUE_DEFAULT)
+    return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "an epilogue");
   for (int i = 0; i < 3 && i < wanted; i++) {
     const uint32_t* promised = preference->alignment;
     const cublasLtMatmulAlgo_t algo = {
@@ -220,6 +222,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
                               cudaStream_t stream) {
   if (!handle || !algo) return invalid("no handle or no algorithm");
   if (const cublasStatus_t status = check(*product, *a, *b, *c, *d)) return status;
+  if (epilogues != Epilogues::run && product->epilogue != CUBLASLT_EPILOGUE_DEFAULT)
+    return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "an epilogue that the heuristics allowed");
   if (algo->number == 1) return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "an algorithm that does not run");
   if (!workspace || !aligned(workspace, 16) || workspace_bytes < algo->workspace)
     return invalid("a workspace that is too small or not aligned");

@@ -210,13 +210,17 @@ struct cudaDeviceProp {
 };
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrPageableMemoryAccess = 88,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int device);
 cudaError_t cudaRuntimeGetVersion(int* version);
 cudaError_t cudaDriverGetVersion(int* version);
 
-// Work is done at once and in the order of the calls, whichever stream it goes to. While a stream is
-// captured, what goes into it is recorded instead.
+// Work is done at once and in the order of the calls, whichever stream it goes to; copies from pageable memory may be late
+// (emulator.h). While a stream is captured, what goes into it is recorded instead.
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
 using cudaGraph_t = struct CUgraph_st*;

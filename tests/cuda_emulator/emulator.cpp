@@ -106,6 +106,8 @@ cudaError_t launch(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
 }  // namespace supra::emulator
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
-  *value = what == cudaDevAttrMultiProcessorCount ? 132 : static_cast<int>(supra::emulator::most_shared);
+  *value = what == cudaDevAttrMultiProcessorCount    ? 132
+           : what == cudaDevAttrPageableMemoryAccess ? supra::emulator::reads_pageable_memory()
+                                                     : static_cast<int>(supra::emulator::most_shared);
   return cudaSuccess;
 }

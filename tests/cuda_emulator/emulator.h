@@ -30,8 +30,14 @@ void set_gpu_memory(size_t bytes);
 // Shared memory that a block may ask for; 227 KB, as on Hopper, at first.
 void set_most_shared_memory(size_t bytes);
 
-// Whether cublasLt.h knows epilogues other than a bias; true at first.
-void set_epilogues(bool known);
+// What cublasLt.h does when asked for an epilogue: run it, as at first; refuse it when the product is run, though the
+// heuristics allowed it; or know no algorithm for it.
+enum class Epilogues { run, refused, unknown };
+void set_epilogues(Epilogues answer);
+
+// Whether the GPU reads the processor's pageable memory by itself; false at first. Then a copy from there is made as late as
+// a GPU may make it: before the next work in its stream, or when somebody waits for that.
+void set_reads_pageable_memory(bool on);
 
 // For the emulator's own parts, in a thread of a kernel: ends the launch with an error, does not return.
 // Nothing on the thread's stack is destroyed, so what it prints must own no memory.

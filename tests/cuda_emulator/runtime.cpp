@@ -55,6 +55,15 @@ void give_memory_back(void* memory) {
   free(memory);
 }
 
+bool is_gpu_memory(const void* memory) {
+  Memory& gpu = memory_of_gpu;
+  const std::lock_guard lock(gpu.mutex);
+  auto block = gpu.sizes.upper_bound(const_cast<void*>(memory));
+  if (block == gpu.sizes.begin()) return false;
+  block--;
+  return memory < static_cast<const char*>(block->first) + block->second;
+}
+
 }  // namespace supra::emulator
 
 using namespace supra::emulator;
@@ -92,6 +101,7 @@ cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
   return *memory ? cudaSuccess : fail_with(cudaErrorMemoryAllocation, "out of memory");
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  finish_uploads(stream);
   if (!leave_to_graph(stream, memory)) give_memory_back(memory);
   return cudaSuccess;
 }
@@ -106,5 +116,6 @@ cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t s
   return put(stream, [=] { return memset(memory, byte, bytes), cudaSuccess; });
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  return put(stream, [=] { return memcpy(to, from, bytes), cudaSuccess; });
+  const auto copy = [=] { return memcpy(to, from, bytes), cudaSuccess; };
+  return is_gpu_memory(from) ? put(stream, copy) : put_upload(stream, copy);
 }

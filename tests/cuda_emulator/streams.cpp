@@ -1,7 +1,9 @@
 #include <chrono>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "tests/cuda_emulator/emulator.h"
 #include "tests/cuda_emulator/runtime.h"
 
 // Streams, events and graphs of the emulated GPU.
@@ -18,6 +20,7 @@ struct CUgraphExec_st : CUgraph_st {};
 
 struct CUstream_st {
   std::unique_ptr<CUgraph_st> captured;
+  std::vector<Work> late;  // copies from the processor's memory that are still to be made
 };
 
 struct CUevent_st {
@@ -28,7 +31,23 @@ namespace supra::emulator {
 
 static bool captured(cudaStream_t stream) { return stream && stream->captured; }
 
+static bool late_uploads = false;
+void set_reads_pageable_memory(bool on) { late_uploads = on; }
+bool reads_pageable_memory() { return late_uploads; }
+
+void finish_uploads(cudaStream_t stream) {
+  if (!stream || stream->late.empty()) return;
+  for (const Work& copy : std::exchange(stream->late, {})) copy();
+}
+
+cudaError_t put_upload(cudaStream_t stream, Work work) {
+  if (!late_uploads || captured(stream)) return put(stream, std::move(work));
+  stream->late.push_back(std::move(work));
+  return cudaSuccess;
+}
+
 cudaError_t put(cudaStream_t stream, Work work) {
+  finish_uploads(stream);
   if (!captured(stream)) return work();
   stream->captured->work.push_back(std::move(work));
   return cudaSuccess;
@@ -44,12 +63,17 @@ bool leave_to_graph(cudaStream_t stream, void* memory) {
 
 using supra::emulator::captured;
 using supra::emulator::fail_with;
+using supra::emulator::finish_uploads;
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return *stream = new CUstream_st, cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete stream, cudaSuccess; }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  finish_uploads(stream);
+  return delete stream, cudaSuccess;
+}
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  finish_uploads(stream);
   if (!captured(stream)) return cudaSuccess;
   return fail_with(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing");
 }
@@ -60,7 +84,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   return *event = new CUevent_st, cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  finish_uploads(stream);
   return event->when = std::chrono::steady_clock::now(), cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }

@@ -301,9 +301,11 @@ $(OUT)/installed: all amalgamation
 	@$(MAKE) --no-print-directory install PREFIX=$@ >/dev/null
 .PHONY: $(OUT)/installed
 
+# A GPU is for one process.
+TEST_PROCESSES ?= $(if $(filter cuda,$(CONFIG)),1,2)
 test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra $(if $(filter release,$(CONFIG)),$(OUT)/installed) ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
-	  sh -c '$(foreach tests,run_tests run_embed_tests,$(OUT)/$(tests) $(if $(FILTER),--gtest_filter="$(FILTER)") &&) true'
+	  sh tests/run.sh $(TEST_PROCESSES) $(OUT)/run_tests $(OUT)/run_embed_tests -- $(if $(FILTER),--gtest_filter="$(FILTER)")
 
 cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
 	@$(MAKE) --no-print-directory CONFIG=cuda all

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/dispatch.h"
+
 namespace supra {
 
 // Of the norm of the outputs, whatever the model's norm says.
@@ -126,7 +128,8 @@ void SupraAttention::to(Device device, Dtype) {
 
 LayerState SupraAttention::init_state(int64_t batch) const {
   const Shape shape = {batch, heads_, key_dim_, state_columns()};
-  return {{Var(Tensor::zeros(shape, Dtype::f32, in_proj_.weight.value().device()))}};
+  const Tensor& weight = in_proj_.weight.value();
+  return {{Var(Tensor::zeros(shape, sum_dtype(weight.dtype()), weight.device()))}};
 }
 
 size_t SupraAttention::state_bytes(int64_t) const {
@@ -196,7 +199,8 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
   before.first = steps.first, before.of_relu = of_relu;
   if (!rope_first_) before.rope = rope_;
   Var o;
-  if (state && T == 1 && !grad_enabled() && steps.lengths.empty()) {
+  // in double linear_attention() is the recurrence itself
+  if (state && T == 1 && !grad_enabled() && steps.lengths.empty() && q.dtype() != Dtype::f64) {
     const auto turned = [&](const Var& x) { return rope(x, before.rope, steps.first, steps.cuts).value(); };
     o = Var(linear_attention_step(state->parts[0].value(), turned(q), turned(k), v.value(), log_decay.value(), scale));
     if (normed) o = groupnorm(reshape(o, rows), heads_, kNormEps);

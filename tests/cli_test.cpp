@@ -140,7 +140,15 @@ TEST_F(CliTest, VerifyReportsInJson) {
   EXPECT_EQ(outcome.code, 1) << outcome.err;
   const Json json = Json::parse(outcome.out, "stdout");
   EXPECT_EQ(json.integer("failed"), 1);
-  EXPECT_EQ(json.at("keys").as_array()[0].text("key"), "logits");
+  const Json& row = json.at("keys").as_array()[0];
+  EXPECT_EQ(row.text("key"), "logits");
+  // no rounding makes these of zeros
+  EXPECT_EQ(row.number("tolerance"), 2e-4);
+  EXPECT_LT(row.number("weight_rounding"), row.number("error"));
+  const Json wide = Json::parse(supra_run({"verify", at("student"), at("golden.safetensors"), "--json", "--dtype", "f64"}).out, "stdout");
+  EXPECT_EQ(wide.text("dtype"), "f64");
+  EXPECT_EQ(wide.at("keys").as_array()[0].number("tolerance"), 1e-6);
+  EXPECT_EQ(supra_run({"verify", at("student"), at("golden.safetensors"), "--dtype", "f64", "--device", "cuda"}).code, 2);
 }
 
 TEST_F(CliTest, IdsDecodeToTheirText) {

@@ -2,21 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/verify.h"
 #include "supra/formats/json.h"
+#include "supra/formats/safetensors.h"
 #include "supra/inference/session.h"
 #include "supra/linearize.h"
 #include "tensor/cpu.h"
 #include "tests/support.h"
+#include "tests/tiny_model.h"
 
 namespace supra {
 namespace {
 
-void expect_verified(const Path& folder) {
+void expect_verified(const Path& folder, const VerifyOptions& options = {}) {
   const Path golden = folder / "golden.safetensors";
-  for (const VerifyRow& row : verify(load_model(folder), golden)) {
+  for (const VerifyRow& row : verify(load_model(folder), golden, options)) {
     EXPECT_TRUE(row.passed()) << folder.filename() << " " << row.key << ": error " << row.error << " " << row.note;
   }
 }
@@ -42,18 +45,126 @@ TEST(Golden, OpenLmAtEveryCpuLevelAndThreadCount) {
   EXPECT_GE(cases, 17);
 }
 
+// In double nothing is left but the rounding of the golden values to float32, 2^-24.
+TEST(Golden, OpenLmInDouble) {
+  SKIP_WITHOUT(shared_dir() / "golden/openlm");
+  for (const auto& entry : std::filesystem::directory_iterator(shared_dir() / "golden/openlm"))
+    expect_verified(entry.path(), {.tolerance = 6e-8, .dtype = Dtype::f64});
+}
+
+class GoldenHuggingFace : public testing::TestWithParam<Dtype> {};
+INSTANTIATE_TEST_SUITE_P(, GoldenHuggingFace, testing::Values(Dtype::f32, Dtype::f64), [](const auto& info) { return name(info.param); });
+
 // Every family and every storage: logits, loss and greedy ids of transformers.
-TEST(Golden, HuggingFace) {
+TEST_P(GoldenHuggingFace, EveryFamilyAndStorage) {
   const Path golden = shared_dir() / "golden/hf";
   SKIP_WITHOUT(golden);
   const Json cases = Json::load(golden / "cases.json");
   for (const Json& entry : cases.as_array()) {
     const Path folder = golden / entry.text("name");
     if (entry.text("expect") == "load") {
-      expect_verified(folder);
+      expect_verified(folder, {.dtype = GetParam()});
     } else {
       EXPECT_THROW(load_model(folder), Error) << folder;
     }
+  }
+}
+
+// A golden file of a model, as double computes it.
+NamedTensors golden_of(const Model& model, const Tensor& tokens) {
+  Model wide;
+  wide.decoder = make_decoder(model.config());
+  std::map<std::string, Tensor> weights;
+  model.decoder->visit([&](const std::string& name, Var& parameter) { weights[name] = parameter.value(); });
+  wide.decoder->visit([&](const std::string& name, Var& parameter) { parameter = Var(weights.at(name).to(Dtype::f64), true); });
+  const Var hidden = wide.decoder->hidden(tokens);
+  NamedTensors golden = {{"tokens", tokens}, {"targets", tokens}, {"logits", wide.decoder->logits(hidden).value().to(Dtype::f32)}};
+  backward(wide.decoder->loss(hidden, tokens.view({-1}), 1e-4));
+  wide.decoder->visit([&](const std::string& name, Var& parameter) { golden.push_back({"grad." + name, parameter.grad().to(Dtype::f32)}); });
+  return golden;
+}
+
+class VerifyTest : public testing::Test {
+ protected:
+  VerifyTest() {
+    model_.decoder = stirred_decoder(tiny_config(MixerKind::supra));
+    Philox random(1);
+    tokens_ = Tensor::of(random_ids(random, 40), {2, 20});
+  }
+  std::vector<VerifyRow> rows(const NamedTensors& golden, const VerifyOptions& options = {}) {
+    write_safetensors(path_, golden);
+    std::vector<VerifyRow> rows = verify(model_, path_, options);
+    measure_weight_rounding(model_, path_, options, rows);
+    return rows;
+  }
+  // The row of a golden file that is `tokens` and this tensor.
+  VerifyRow row(const std::string& key, const Tensor& value) { return rows({{"tokens", tokens_}, {"targets", tokens_}, {key, value}}).at(0); }
+
+  TempDir dir_;
+  Path path_ = dir_.path() / "golden.safetensors";
+  Model model_;
+  Tensor tokens_;
+};
+
+// The values of a head are almost equal, so that GroupNorm subtracts their mean and divides by almost nothing. float32 cannot
+// meet the tolerance, whoever computes; the rounding of the weights alone says so, and double meets one far smaller.
+TEST_F(VerifyTest, AnIllConditionedModelProvesExactInDouble) {
+  const Config& c = model_.config();
+  Philox random(2);
+  model_.decoder->visit([&](const std::string& name, Var& parameter) {
+    if (!name.ends_with("in_proj.weight")) return;
+    const int64_t first = (c.heads + c.kv_heads) * c.head_dim, C = c.width;
+    const Tensor before = parameter.value().clone();
+    for (int64_t r = first; r < parameter.dim(0); r++) {
+      const float* of_head = before.data<float>() + (r - (r - first) % c.value_dim) * C;
+      for (int64_t i = 0; i < C; i++)
+        parameter.value().data<float>()[r * C + i] = static_cast<float>(10 * of_head[i] + 1e-4 * random.normal());
+    }
+  });
+  const NamedTensors golden = golden_of(model_, tokens_);
+  int out_of_reach = 0;
+  for (const VerifyRow& row : rows(golden)) {
+    EXPECT_EQ(row.weight_rounding.has_value(), !row.passed()) << row.key;
+    out_of_reach += row.key.starts_with("grad.") && row.weight_rounding.value_or(0) > row.tolerance;
+  }
+  EXPECT_GT(out_of_reach, 3);
+  for (const VerifyRow& row : rows(golden, {.dtype = Dtype::f64})) {
+    EXPECT_TRUE(row.passed()) << row.key << ": error " << row.error << " " << row.note;
+    EXPECT_LT(row.error, 1e-7) << row.key;
+  }
+}
+
+// Where the model is another one, rounding explains nothing, and the weights are those of before.
+TEST_F(VerifyTest, RoundingDoesNotExplainAWrongWeight) {
+  const NamedTensors golden = golden_of(model_, tokens_);
+  std::map<std::string, Tensor> before;
+  model_.decoder->visit([&](const std::string& name, Var& parameter) {
+    if (name.ends_with("out_proj.weight")) parameter.value().data<float>()[3] += 0.5f;
+    before[name] = parameter.value().clone();
+  });
+  for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
+    for (const VerifyRow& row : rows(golden, {.dtype = dtype})) {
+      EXPECT_FALSE(row.passed()) << row.key;
+      ASSERT_TRUE(row.weight_rounding) << row.key;
+      EXPECT_LT(*row.weight_rounding, 0.1 * row.error) << row.key;
+    }
+  }
+  model_.decoder->visit([&](const std::string& name, Var& parameter) { EXPECT_TRUE(same_bits(parameter.value(), before.at(name))) << name; });
+}
+
+TEST_F(VerifyTest, ComparesShapesAndWantsFiniteValues) {
+  const Tensor logits = model_.decoder->logits(model_.decoder->hidden(tokens_)).value();
+  const Tensor loss = model_.decoder->loss(model_.decoder->hidden(tokens_), tokens_.view({-1}), 0).value();
+  EXPECT_TRUE(row("logits", logits).passed());
+  // as many values
+  EXPECT_EQ(row("logits", logits.view({1, 40, 61})).note, "shape (2, 20, 61), golden (1, 40, 61)");
+  EXPECT_TRUE(row("loss", loss).passed());
+  EXPECT_TRUE(row("loss", loss.view({})).passed()) << "PyTorch's mean has no dimension";
+  EXPECT_FALSE(row("loss", loss.view({1, 1})).passed());
+  for (const float value : {INFINITY, NAN}) {
+    const Tensor damaged = logits.clone();
+    damaged.data<float>()[5] = value;
+    EXPECT_EQ(row("logits", damaged).note, "a value is NaN or infinite");
   }
 }
 

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "nn/optim.h"
 #include "supra/formats/safetensors.h"
 #include "supra/inference/session.h"
 #include "supra/supra_attention.h"
+#include "tensor/random.h"
 
 namespace supra {
 
@@ -22,6 +24,32 @@ static Parameters parameters_of(Decoder& decoder) {
   decoder.visit([&](const std::string& name, Var& parameter) { parameters[name] = parameter; });
   return parameters;
 }
+
+// The parameters as copies in double on the CPU while this lives; then those of before, where they were.
+class InDouble {
+ public:
+  explicit InDouble(Decoder& decoder)
+      : decoder_(decoder), before_(parameters_of(decoder)), device_(decoder.device()), activations_(decoder.activations()) {
+    if (device_ != Device::cpu) decoder_.to(Device::cpu);
+    decoder_.visit([](const std::string&, Var& parameter) {
+      const Tensor wide = Tensor::empty(parameter.shape(), Dtype::f64);
+      wide.copy_from(parameter.value());
+      parameter = Var(wide, true);
+    });
+  }
+  ~InDouble() {
+    if (device_ != Device::cpu) decoder_.to(device_, activations_);
+    decoder_.visit([&](const std::string& name, Var& parameter) { parameter = before_.at(name); });
+  }
+  InDouble(const InDouble&) = delete;
+  InDouble& operator=(const InDouble&) = delete;
+
+ private:
+  Decoder& decoder_;
+  const Parameters before_;
+  const Device device_;
+  const Dtype activations_;
+};
 
 // Everything the golden file can ask for, computed when it is first asked for.
 class Computed {
@@ -66,26 +94,26 @@ class Computed {
     const Tensor ids = tokens();
     const int64_t B = ids.dim(0), T = ids.dim(1), O = decoder_.config().vocab, L = decoder_.layers();
     Session session(decoder_, B);
-    const Tensor all = Tensor::empty({B, T, O});
+    const Tensor all = Tensor::empty({B, T, O}, Dtype::f64);
     for (int64_t t = 0; t < T; t++) {
       std::vector<int32_t> column(B);
       for (int64_t b = 0; b < B; b++) column[b] = ids.data<int32_t>()[b * T + t];
-      const Tensor step = session.step(column);
-      for (int64_t b = 0; b < B; b++) std::copy_n(step.data<float>() + b * O, O, all.data<float>() + (b * T + t) * O);
+      session.advance(column);
+      const Tensor step = session.logits_there().to(Device::cpu).to(Dtype::f64);
+      for (int64_t b = 0; b < B; b++) std::copy_n(step.data<double>() + b * O, O, all.data<double>() + (b * T + t) * O);
     }
     results_["recurrent_logits"] = all;
 
-    std::vector<float> states;
+    std::vector<double> states;
     Shape shape;
     for (int64_t i = 0; i < L; i++) {
       const auto* mixer = dynamic_cast<const SupraAttention*>(&decoder_.mixer(i));
       if (!mixer) return;
-      const Tensor S = session.state().layers[i].parts[0].value().to(Device::cpu), log_decay = mixer->log_decay();
+      const Tensor S = session.state().layers[i].parts[0].value().to(Device::cpu).to(Dtype::f64), log_decay = mixer->log_decay();
       if (!log_decay.defined()) return;
       const int64_t H = S.dim(1), size = S.dim(2) * S.dim(3);
       for (int64_t at = 0; at < S.numel(); at++) {
-        states.push_back(static_cast<float>(std::exp(log_decay.data<double>()[at / size % H])) *
-                         S.data<float>()[at]);
+        states.push_back(std::exp(log_decay.data<double>()[at / size % H]) * S.data<double>()[at]);
       }
       shape = S.shape();
     }
@@ -112,7 +140,7 @@ class Computed {
   // steps of AdamW, whoever computes it. The fast kernels are proven by the gradients above.
   void run_adamw() {
     if (std::exchange(adamw_done_, true)) return;
-    decoder_.visit([](const std::string&, Var& parameter) { parameter = Var(parameter.value().to(Dtype::f64), true); });
+    const InDouble in_double(decoder_);
     const Parameters wide = parameters_of(decoder_);
     std::vector<Trained> trained;
     for (const auto& [name, parameter] : wide) trained.push_back({name, parameter});
@@ -128,7 +156,6 @@ class Computed {
     results_["adamw.loss"] = Tensor::of(losses);
     results_["adamw.grad_norm"] = Tensor::of(norms);
     for (const auto& [name, parameter] : wide) results_["adamw.final." + name] = parameter.value();
-    decoder_.visit([&](const std::string& name, Var& parameter) { parameter = parameters_.at(name); });
   }
 
   Decoder& decoder_;
@@ -138,33 +165,21 @@ class Computed {
   bool backward_done_ = false, recurrent_done_ = false, adamw_done_ = false;
 };
 
-static void compare(VerifyRow& row, const Tensor& given, const Tensor& golden, double floor) {
+// What is wrong with `given`, other than its numbers; empty where they can be compared.
+static std::string mismatch(const std::string& key, const Tensor& given, const Tensor& golden) {
   if (!given.defined()) {
-    row.note = row.key == "recurrent_states"
-                   ? "only SUPRA layers whose decay is the same for all tokens have these states"
-                   : "the model has nothing of this name";
-    return;
+    return key == "recurrent_states" ? "only SUPRA layers whose decay is the same for all tokens have these states"
+                                     : "the model has nothing of this name";
   }
-  if (given.numel() != golden.numel()) {
-    row.note = "shape " + to_string(given.shape()) + ", golden " + to_string(golden.shape());
-    return;
+  // a single number may be stored without a dimension
+  if (given.shape() != golden.shape() && !(golden.shape().empty() && given.numel() == 1))
+    return "shape " + to_string(given.shape()) + ", golden " + to_string(golden.shape());
+  for (const Tensor& t : {given, golden}) {
+    const Tensor wide = t.to(Device::cpu).to(Dtype::f64);
+    for (int64_t i = 0; i < wide.numel(); i++)
+      if (!std::isfinite(wide.data<double>()[i])) return "a value is NaN or infinite";
   }
-  const Tensor a = given.to(Device::cpu).to(Dtype::f64), b = golden.to(Dtype::f64);
-  double difference = 0, largest = 0;
-  int64_t unequal = 0;
-  for (int64_t i = 0; i < a.numel(); i++) {
-    const double x = a.data<double>()[i], y = b.data<double>()[i];
-    if (std::isnan(x) || std::isnan(y)) row.note = "a value is no number";
-    difference = std::max(difference, std::fabs(x - y));
-    largest = std::max(largest, std::fabs(y));
-    unequal += x != y;
-  }
-  if (row.key == "greedy.ids") {
-    row.error = static_cast<double>(unequal);
-    return;
-  }
-  largest = std::max(largest, floor);
-  row.error = largest > 0 ? difference / largest : difference;
+  return "";
 }
 
 static double largest_magnitude(const Tensor& t) {
@@ -174,33 +189,93 @@ static double largest_magnitude(const Tensor& t) {
   return largest;
 }
 
-static double largest_gradient(const WeightReader& golden) {
+// VerifyRow::error. What is divided by is at least `floor`.
+static double error_of(const std::string& key, const Tensor& given, const Tensor& reference, double floor) {
+  const Tensor a = given.to(Device::cpu).to(Dtype::f64), b = reference.to(Dtype::f64);
+  double difference = 0;
+  int64_t unequal = 0;
+  for (int64_t i = 0; i < a.numel(); i++) {
+    const double x = a.data<double>()[i], y = b.data<double>()[i];
+    difference = std::max(difference, std::fabs(x - y));
+    unequal += x != y;
+  }
+  if (key == "greedy.ids") return static_cast<double>(unequal);
+  const double largest = std::max(largest_magnitude(reference), floor);
+  return largest > 0 ? difference / largest : difference;
+}
+
+// What the key's error is divided by at least.
+static double floor_of(const std::string& key, const WeightReader& golden, const VerifyOptions& options) {
+  if (!key.starts_with("grad.")) return 0;
   double largest = 0;
   for (const TensorInfo& info : golden.tensors()) {
     if (info.name.starts_with("grad.")) largest = std::max(largest, largest_magnitude(golden.get(info.name)));
   }
-  return largest;
+  return options.gradient_floor * largest;
+}
+
+static double tolerance_of(const std::string& key, const VerifyOptions& options) {
+  if (key == "greedy.ids") return 0;
+  if (options.tolerance) return *options.tolerance;
+  if (options.dtype == Dtype::f64) return kToleranceF64;
+  return key.starts_with("adamw.final.") ? kToleranceAfterAdamW : kTolerance;
 }
 
 std::vector<VerifyRow> verify(const Model& model, const Path& path, const VerifyOptions& options) {
   const auto golden = open_safetensors(path);
+  std::optional<InDouble> in_double;
+  if (options.dtype == Dtype::f64) in_double.emplace(*model.decoder);
   Computed computed(*model.decoder, *golden);
-  const double grad_floor = options.gradient_floor * largest_gradient(*golden);
   std::vector<VerifyRow> rows;
   for (const TensorInfo& info : golden->tensors()) {
     const std::string& key = info.name;
     // the inputs, and what only describes the golden run
     if (key == "tokens" || key == "targets" || key == "greedy.prompt" || key == "greedy.margin") continue;
     if (options.wanted && !options.wanted(key)) continue;
-    VerifyRow row{key, 0, options.tolerance, ""};
-    if (key == "greedy.ids") row.tolerance = 0;
-    if (key.starts_with("adamw.final.")) row.tolerance = options.adamw_tolerance;
+    VerifyRow row{.key = key, .tolerance = tolerance_of(key, options)};
     row.left_out = key.starts_with("adamw.") && model.decoder->device() != Device::cpu;
-    if (!row.left_out) compare(row, computed.get(key), golden->get(key), key.starts_with("grad.") ? grad_floor : 0);
+    if (!row.left_out) {
+      const Tensor given = computed.get(key), expected = golden->get(key);
+      row.note = mismatch(key, given, expected);
+      if (row.note.empty()) row.error = error_of(key, given, expected, floor_of(key, *golden, options));
+    }
     rows.push_back(row);
   }
   CHECK(!rows.empty(), "%s: holds nothing to compare with", path.c_str());
   return rows;
+}
+
+// Each weight by at most half of its last float32 digit, as rounding to float32 might.
+static void move_weights(Decoder& decoder) {
+  Philox random(1);
+  decoder.visit([&](const std::string&, Var& parameter) {
+    double* w = parameter.value().data<double>();
+    for (int64_t i = 0; i < parameter.numel(); i++) {
+      const float x = std::fabs(static_cast<float>(w[i]));
+      w[i] += (random.uniform() - 0.5) * static_cast<double>(std::nextafter(x, INFINITY) - x);
+    }
+  });
+}
+
+void measure_weight_rounding(const Model& model, const Path& path, const VerifyOptions& options, std::vector<VerifyRow>& rows) {
+  std::vector<VerifyRow*> above;
+  for (VerifyRow& row : rows)
+    if (row.note.empty() && row.error > row.tolerance) above.push_back(&row);
+  if (above.empty()) return;
+  const auto golden = open_safetensors(path);
+  const auto values = [&](bool moved) {
+    const InDouble in_double(*model.decoder);
+    if (moved) move_weights(*model.decoder);
+    Computed computed(*model.decoder, *golden);
+    std::vector<Tensor> all;
+    for (const VerifyRow* row : above) all.push_back(computed.get(row->key));
+    return all;
+  };
+  const std::vector<Tensor> exact = values(false), moved = values(true);
+  for (size_t i = 0; i < above.size(); i++) {
+    const std::string& key = above[i]->key;
+    above[i]->weight_rounding = error_of(key, moved[i], exact[i], floor_of(key, *golden, options));
+  }
 }
 
 }  // namespace supra

@@ -1,9 +1,12 @@
 #include "supra/model.h"
 
+#include <algorithm>
+
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/model_source.h"
 #include "supra/formats/packed_model.h"
 #include "supra/formats/parameters.h"
+#include "supra/tokenizers/tokenizer_files.h"
 #include "tensor/quantized.h"
 
 namespace supra {
@@ -134,7 +137,7 @@ static void check_replaces(const Path& old, const Path& built) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(old, error)) {
     const Path name = entry.path().filename();
-    const bool replaced = exists(built / name) || name.string().starts_with("tokenizer");
+    const bool replaced = exists(built / name) || std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), name.string()) != std::end(kTokenizerFiles);
     CHECK(replaced, "%s: holds %s, which writing a model there would remove (give another directory)", old.c_str(),
           name.c_str());
   }

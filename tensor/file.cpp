@@ -159,13 +159,13 @@ void remove_directory(const Path& path) {
   fs::remove_all(aside, error);
 }
 
-void remove_unfinished(const Path& folder) {
-  std::vector<Path> left_over;
+// Where the directory that a new one replaces waits, on file systems that cannot swap the two.
+static Path aside_of(const Path& built) { return built.string() + ".old"; }
+
+void remove_unfinished(const Path& path) {
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().filename().string().starts_with(".tmp-")) left_over.push_back(entry.path());
-  }
-  for (const Path& path : left_over) fs::remove_all(path, error);
+  fs::remove_all(beside(path), error);
+  fs::remove_all(aside_of(beside(path)), error);
 }
 
 void replace_file(const Path& built, const Path& path) {
@@ -223,7 +223,7 @@ void NewDirectory::commit() {
     if (errno != EEXIST && errno != EINVAL) fail_errno("create", final_);
     // swaps the two in one step; file systems without it (EINVAL) get the old one moved aside first
     if (renameat2(AT_FDCWD, building_.c_str(), AT_FDCWD, final_.c_str(), RENAME_EXCHANGE) != 0) {
-      const Path old = building_.string() + ".old";
+      const Path old = aside_of(building_);
       std::error_code error;
       fs::remove_all(old, error);
       if (fs::exists(final_) && rename(final_.c_str(), old.c_str()) != 0) fail_errno("move aside", final_);

@@ -192,8 +192,9 @@ TEST_F(CheckpointKilled, APublishedModelIsTheOldOneOrTheNewOne) {
       publish(run);
       last_.save(run);
       EXPECT_TRUE(same_weights(load_model(run), next_.model));
-      EXPECT_EQ(names_in(run), (std::set<std::string>{"checkpoints", "config.json", "model.safetensors",
-                                                      "tokenizer.bytes"}));
+      std::set<std::string> names = {"checkpoints", "config.json", "model.safetensors", "tokenizer.bytes"};
+      if (may_be_none) names.insert("tokenizer.json.replaced");
+      EXPECT_EQ(names_in(run), names);
     };
   };
   publish_checkpoint(before_ / "checkpoints/step-000001", before_);
@@ -304,6 +305,44 @@ TEST(Checkpoint, KeepsTheLastOnesAndTheBest) {
   moment.save(run, 1);
   EXPECT_EQ(names_in(run / "checkpoints"), std::set<std::string>{"step-000008"});
   EXPECT_THROW(moment.save(run, 0), Error);
+}
+
+// What stands in a run's folder and was not written by it stays, under its name or beside it.
+TEST(Checkpoint, TheFilesOfOthersStay) {
+  const TempDir directory;
+  const Path run = directory.path();
+  fs::create_directories(run / "checkpoints");
+  const auto write = [&](const char* name) { std::ofstream(run / name) << "mine: " << name; };
+  const char* const kept[] = {"model-before-more-tokens.safetensors",
+                              "tokenizer_notes.txt",
+                              ".tmp-mine",
+                              "checkpoints/.tmp-mine",
+                              "checkpoints/.tmp-step-mine",
+                              "checkpoints/step-of-mine",
+                              "my-vocab.txt"};
+  const char* const moved[] = {"model.safetensors.index.json", "tokenizer.json", "vocab.json", "merges.txt",
+                               "tokenizer.model"};
+  for (const char* name : kept) write(name);
+  // what a killed run leaves half written goes
+  for (const char* name :
+       {"checkpoints/.tmp-step-000007", "checkpoints/.tmp-step-000007.old", ".tmp-model.safetensors"})
+    write(name);
+  Moment moment(1, 1);
+  for (int round = 1; round <= 2; round++) {
+    for (const char* name : moved) write(name);
+    const std::vector<Path> aside = publish_checkpoint(moment.save(run), run);
+    EXPECT_EQ(aside.size(), std::size(moved));
+    EXPECT_TRUE(same_weights(load_model(run), moment.model));
+    for (const char* name : kept) EXPECT_EQ(read_file(run / name), std::string("mine: ") + name);
+    for (const char* name : moved) {
+      EXPECT_FALSE(fs::exists(run / name)) << name;
+      const std::string other = name + std::string(round == 1 ? ".replaced" : ".replaced-2");
+      EXPECT_EQ(read_file(run / other), std::string("mine: ") + name);
+    }
+  }
+  EXPECT_FALSE(fs::exists(run / ".tmp-model.safetensors"));
+  EXPECT_EQ(names_in(run / "checkpoints"),
+            (std::set<std::string>{"step-000001", ".tmp-mine", ".tmp-step-mine", "step-of-mine"}));
 }
 
 TEST(Checkpoint, SaysWhatMadeIt) {

@@ -163,8 +163,8 @@ TEST_F(CudaTraining, shares_a_teachers_cache_with_the_cpu) {
     RecipeOptions recipe;
     recipe.cache = std::make_shared<TeacherCache>(directory_.path() / "cache", *from.decoder, corpus_, 8, 16,
                                                   7, o.packing);
-    Memory memory;
-    return distill_stage(*model.decoder, *from.decoder, recipe).learn(batch, 1, memory).item();
+    CarriedStates carried;
+    return distill_stage(*model.decoder, *from.decoder, recipe).learn(batch, 1, carried).item();
   };
   const double written = loss_of(kGpu), read = loss_of(kGpu), there = loss_of(kCpu);
   EXPECT_EQ(written, read);

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "supra/evaluation/choices.h"
+#include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/tasks.h"
 #include "supra/formats/json.h"
 #include "tests/fuzz_formats.h"
@@ -26,6 +27,29 @@ class Eval : public testing::Test {
   }
   TempDir folder_;
 };
+
+// A sample lies evenly over the text, is the same every time, and has about the size that was asked for.
+TEST(Perplexity, SamplesLieEvenlyOverTheText) {
+  std::vector<std::vector<int32_t>> sequences;
+  Philox random(4);
+  for (int32_t i = 0; i < 1000; i++) sequences.push_back(std::vector<int32_t>(1 + random.below(100), i));
+  const int64_t all = predicted_tokens(sequences);
+  for (const int64_t tokens : {1, 500, 5'000, 25'000, 49'000}) {
+    const auto sample = spread_sample(sequences, tokens);
+    EXPECT_EQ(sample, spread_sample(sequences, tokens));
+    EXPECT_NEAR(static_cast<double>(predicted_tokens(sample)), static_cast<double>(tokens), 100);
+    ASSERT_FALSE(sample.empty());
+    if (tokens < 5'000) continue;
+    // each tenth of the text has its tenth of the sample
+    std::vector<double> tenths(10);
+    for (const auto& ids : sample) tenths[ids[0] / 100] += static_cast<double>(ids.size() - 1);
+    for (int i = 0; i < 10; i++) {
+      const int64_t there = predicted_tokens({sequences.begin() + 100 * i, sequences.begin() + 100 * (i + 1)});
+      EXPECT_NEAR(tenths[i], static_cast<double>(there * tokens) / static_cast<double>(all), 150) << tokens << " " << i;
+    }
+  }
+  EXPECT_EQ(predicted_tokens(spread_sample(sequences, all)), all);
+}
 
 // The same by the definition: each sequence alone, whole, all logits.
 Score by_definition(const Decoder& decoder, const Request& request) {

@@ -7,6 +7,7 @@
 #include "supra/supra_attention.h"
 #include "supra/training/calibrate.h"
 #include "supra/training/checkpoint.h"
+#include "supra/training/memory_plan.h"
 #include "supra/training/train.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
@@ -154,11 +155,11 @@ TEST_F(RecipeTest, CarriedRowsRememberWhatCameBefore) {
     const Stage stage = make_recipe(*model.decoder, teacher_.decoder.get(), o).stages[kind == RecipeKind::distill];
     const auto mean_loss = [&](int64_t pieces, bool forgets) {
       BatchLoader loader(corpus, 1, 96 / pieces, 0, Packing::carried);
-      std::vector<Memory> memories(1);
+      std::vector<CarriedStates> carried(1);
       double loss = 0;
       for (int64_t i = 0; i < pieces; i++) {
-        if (forgets) memories = std::vector<Memory>(1);
-        loss += accumulate_gradients(stage, loader.next(), memories).item() / static_cast<double>(pieces);
+        if (forgets) carried = std::vector<CarriedStates>(1);
+        loss += accumulate_gradients(stage, loader.next(), carried).item() / static_cast<double>(pieces);
       }
       return loss;
     };
@@ -222,8 +223,8 @@ TEST_F(RecipeTest, MicroBatchesEqualOneBatch) {
     for (int64_t i = 3; i < 70; i++) batch.targets.data<int32_t>()[i] = kIgnore;
     std::vector<Tensor> once;
     for (int64_t parts : {1, 2, 4}) {
-      std::vector<Memory> memories(parts);
-      accumulate_gradients(recipe.stages.back(), batch, memories);
+      std::vector<CarriedStates> carried(parts);
+      accumulate_gradients(recipe.stages.back(), batch, carried);
       size_t i = 0;
       double squares = 0, errors = 0;
       model.decoder->visit([&](const std::string&, Var& parameter) {
@@ -245,8 +246,8 @@ TEST_F(RecipeTest, CalibrationFitsTheTeachersOutputs) {
   const auto error_of = [&](const Model& model, const Batch& batch) {
     RecipeOptions o;
     o.transfer_share = 1;
-    Memory memory;
-    const double error = transfer_stage(*model.decoder, *teacher_.decoder, o).learn(batch, 0, memory).item();
+    CarriedStates carried;
+    const double error = transfer_stage(*model.decoder, *teacher_.decoder, o).learn(batch, 0, carried).item();
     model.decoder->visit([](const std::string&, Var& parameter) { parameter.clear_grad(); });
     return error;
   };
@@ -271,6 +272,27 @@ TEST_F(RecipeTest, CalibrationFitsTheTeachersOutputs) {
   });
 }
 
+// However large a batch is, calibration takes it in the parts that steps are made in, and no more tokens than it was told.
+TEST_F(RecipeTest, CalibrationStaysInThePlan) {
+  TrainOptions o = options(RecipeKind::distill);
+  o.batch_tokens = o.tokens = 32 * 256;
+  o.accumulate = 64;
+  o.recipe.calibrate_tokens = 32 * 128 - 5;
+  Model model = student();
+  const MemoryPlan plan = plan_memory(*model.decoder, teacher_.decoder.get(), resolve(o, *model.decoder));
+  const size_t before = memory_stats(Device::cpu).current;
+  reset_peak(Device::cpu);
+  size_t peak = 0;
+  std::string notes;
+  TrainHooks hooks;
+  hooks.on_note = [&](const std::string& line) { notes += line; };
+  hooks.on_start = [&](int64_t) { peak = memory_stats(Device::cpu).peak - before; };
+  hooks.should_stop = [] { return true; };
+  train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "run", hooks);
+  EXPECT_NE(notes.find("calibrated on 4096 tokens"), std::string::npos) << notes;
+  EXPECT_LT(static_cast<int64_t>(peak), plan.peak());
+}
+
 TEST_F(RecipeTest, AStageThatMakesItWorseIsUndone) {
   Model model = student(), before = student();
   TrainOptions o = options(RecipeKind::supra);
@@ -278,7 +300,7 @@ TEST_F(RecipeTest, AStageThatMakesItWorseIsUndone) {
   o.recipe.kind = RecipeKind::supra;
   TrainHooks hooks;
   int calls = 0;
-  hooks.validate = [&] { return static_cast<double>(++calls); };
+  hooks.validate = [&](int64_t) { return static_cast<double>(++calls); };
   const TrainResult result = train(model, nullptr, corpus_, o, directory_.path() / "run", hooks);
   EXPECT_TRUE(same_weights(model, before));
   EXPECT_EQ(result.valid_nll, 1);

@@ -45,8 +45,8 @@ class TeacherCacheTest : public testing::Test {
     Model student = linearize(teacher_, {}).model;
     RecipeOptions o;
     o.cache = std::move(cache);
-    Memory memory;
-    const double loss = distill_stage(*student.decoder, *teacher_.decoder, o).learn(batch, 1, memory).item();
+    CarriedStates carried;
+    const double loss = distill_stage(*student.decoder, *teacher_.decoder, o).learn(batch, 1, carried).item();
     std::vector<Tensor> gradients;
     student.decoder->visit([&](const std::string&, Var& parameter) { gradients.push_back(parameter.grad()); });
     return {loss, gradients};

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "supra/formats/json.h"
 #include "supra/linearize.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/train.h"
@@ -121,6 +122,232 @@ TEST(Train, ResumesBitForBit) {
   }
   const Corpus shorter = pattern_corpus(directory, 58);
   EXPECT_THROW(train(resumed, nullptr, shorter, o, directory.path() / "broken", {}), Error);
+}
+
+// Trains up to `steps` steps and stops there with a checkpoint, as Ctrl-C does.
+void train_and_stop(Model& model, const Corpus& corpus, const TrainOptions& o, const Path& run, int64_t steps) {
+  int64_t asked = 0;
+  TrainHooks hooks;
+  hooks.should_stop = [&] { return asked++ == steps; };
+  ASSERT_TRUE(train(model, nullptr, corpus, o, run, hooks).interrupted);
+}
+
+// What a run complains about; empty where it does not.
+std::string complaint(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// A run that resumes with a validation that it did not have so far is judged from there on.
+TEST(Train, AValidationThatComesLaterLosesNothing) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  Model straight = byte_model(MixerKind::supra);
+  train(straight, nullptr, corpus, small_run(), directory.path() / "straight");
+  for (const bool worse : {false, true}) {
+    const Path run = directory.path() / (worse ? "worse" : "better");
+    Model stopped = byte_model(MixerKind::supra), resumed = byte_model(MixerKind::supra);
+    train_and_stop(stopped, corpus, small_run(), run, 9);
+    TrainOptions o = small_run();
+    o.resume = true;
+    o.checkpoint_every = 64;
+    int calls = 0;
+    TrainHooks hooks;
+    std::string notes;
+    hooks.validate = [&](int64_t) { return worse ? ++calls : 1.0 / ++calls; };
+    hooks.on_note = [&](const std::string& line) { notes += line + "\n"; };
+    const TrainResult result = train(resumed, nullptr, corpus, o, run, hooks);
+    EXPECT_EQ(result.steps, 20);
+    EXPECT_NE(notes.find("goes on at 1.0000 nats"), std::string::npos) << notes;
+    EXPECT_EQ(notes.find("are dropped") != std::string::npos, worse) << notes;
+    EXPECT_TRUE(same_weights(resumed, worse ? stopped : straight));
+    EXPECT_TRUE(same_weights(load_model(run), resumed));
+    EXPECT_TRUE(std::filesystem::exists(checkpoint_path(run, 9)));
+  }
+}
+
+TEST(Train, NoStageIsUndoneWithoutACheckpointToGoBackTo) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  Model straight = byte_model(MixerKind::supra);
+  train(straight, nullptr, corpus, small_run(), directory.path() / "straight");
+  // the first validation was infinite; then, the checkpoint where the stage began is gone
+  for (const double first : {static_cast<double>(INFINITY), 1.0}) {
+    const Path run = directory.path() / "run";
+    Model model = byte_model(MixerKind::supra);
+    int calls = 0;
+    TrainHooks hooks;
+    hooks.validate = [&](int64_t) { return calls++ == 0 ? first : 2.0; };
+    hooks.should_stop = [&] { return calls == 1 && latest_checkpoint(run) && std::filesystem::exists(checkpoint_path(run, 0)); };
+    ASSERT_TRUE(train(model, nullptr, corpus, small_run(), run, hooks).interrupted);
+    TrainOptions o = small_run();
+    o.resume = true;
+    hooks.should_stop = [&] {
+      if (first == 1) remove_checkpoints(run);
+      return false;
+    };
+    train(model, nullptr, corpus, o, run, hooks);
+    EXPECT_TRUE(same_weights(model, straight)) << first;
+    EXPECT_TRUE(same_weights(load_model(run), straight)) << first;
+  }
+}
+
+TEST(Train, ResumesOnlyWithItsOwnTextUnlessTold) {
+  const TempDir directory;
+  write_file_atomically(directory.path() / "a.txt", pattern_text(30));
+  write_file_atomically(directory.path() / "b.txt", std::string(pattern_text(30)).replace(0, 5, "a cow"));
+  const auto corpus_of = [&](const char* first, const char* second) {
+    return read_corpus({directory.path() / first, directory.path() / second}, *load_tokenizer("bytes"), "<end>");
+  };
+  const Corpus corpus = corpus_of("a.txt", "b.txt"), turned = corpus_of("b.txt", "a.txt");
+  ASSERT_EQ(corpus.tokens(), turned.tokens());
+  const Path run = directory.path() / "run";
+  for (const Packing packing : {Packing::stream, Packing::carried}) {
+    Model model = byte_model(MixerKind::supra);
+    TrainOptions o = small_run();
+    o.packing = packing;
+    train_and_stop(model, corpus, o, run, 9);
+    o.resume = true;
+    const std::string refused = complaint([&] { train(model, nullptr, turned, o, run); });
+    EXPECT_NE(refused.find("the same files in another order"), std::string::npos) << refused;
+    EXPECT_NE(refused.find("--accept-changes"), std::string::npos) << refused;
+    o.accept_changes = true;
+    std::string notes;
+    TrainHooks hooks;
+    hooks.on_note = [&](const std::string& line) { notes += line + "\n"; };
+    EXPECT_EQ(train(model, nullptr, turned, o, run, hooks).steps, 20);
+    EXPECT_NE(notes.find("other text from here on"), std::string::npos) << notes;
+    // from then on it is a run of that text
+    o.accept_changes = false;
+    EXPECT_EQ(complaint([&] { train(model, nullptr, turned, o, run); }), "");
+  }
+}
+
+TEST(Train, ResumesOnlyByItsOwnRecipe) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  const Model teacher = byte_model(MixerKind::softmax);
+  Model student = linearize(teacher, {}).model;
+  teacher.decoder->visit([](const std::string&, Var& parameter) { parameter = Var(parameter.value()); });
+  TrainOptions o = small_run();
+  o.recipe.kind = RecipeKind::distill;
+  int64_t asked = 0;
+  TrainHooks hooks;
+  hooks.should_stop = [&] { return asked++ == 4; };
+  ASSERT_TRUE(train(student, teacher.decoder.get(), corpus, o, run, hooks).interrupted);
+  o.resume = true;
+  o.recipe.kind = RecipeKind::supra;
+  const std::string refused = complaint([&] { train(student, nullptr, corpus, o, run); });
+  EXPECT_NE(refused.find("was made with --recipe distill, this run has supra"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("supra uptrain " + checkpoint_path(run, 4).string()), std::string::npos) << refused;
+
+  // a checkpoint of an older version says nothing about recipe and text: it is taken as it is
+  const Path file = checkpoint_path(run, 4) / "training.json";
+  Json json = Json::load(file), older = Json::object();
+  for (const auto& [name, value] : json.as_object()) {
+    if (name != "recipe" && name != "corpus" && name != "undo_step" && name != "held_out" && name != "valid_tokens") older.set(name, value);
+  }
+  write_file_atomically(file, older.dump());
+  std::string notes;
+  hooks.should_stop = nullptr;
+  hooks.on_note = [&](const std::string& line) { notes += line + "\n"; };
+  o.recipe.kind = RecipeKind::distill;
+  EXPECT_EQ(train(student, teacher.decoder.get(), corpus, o, run, hooks).steps, 20);
+  EXPECT_NE(notes.find("an older version wrote it"), std::string::npos) << notes;
+}
+
+// The best checkpoint can only be known where each was measured.
+TEST(Train, EveryCheckpointIsValidated) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Model model = byte_model(MixerKind::supra);
+  TrainOptions o = small_run();
+  o.checkpoint_every = 64 * 3;
+  o.validate_every = 64 * 5;
+  o.keep = 100;
+  TrainHooks hooks;
+  // the best is in the middle
+  int64_t step = 0;
+  hooks.on_step = [&](const TrainStep& s) { step = s.step; };
+  hooks.validate = [&](int64_t) { return 1 + std::fabs(static_cast<double>(step) - 8); };
+  train(model, nullptr, corpus, o, run, hooks);
+  for (const int64_t saved : {0, 3, 6, 9, 12, 15, 18, 20}) EXPECT_GE(read_training_state(checkpoint_path(run, saved)).valid_nll, 0) << saved;
+  EXPECT_EQ(best_checkpoint(run), checkpoint_path(run, 9));
+}
+
+// On the way a sample is scored, the same one every time, also after a resume with more tokens; in the end all.
+TEST(Train, ValidatesASampleOnTheWayAndAllAtTheEnd) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Model model = byte_model(MixerKind::supra);
+  TrainOptions o = small_run();
+  std::vector<int64_t> scored;
+  int64_t asked = 0;
+  TrainHooks hooks;
+  hooks.held_out_tokens = 1'000'000;
+  hooks.held_out_hash = "text";
+  hooks.validate = [&](int64_t tokens) {
+    scored.push_back(tokens);
+    return tokens == 0 ? 7.0 : 5.0;
+  };
+  hooks.should_stop = [&] { return asked++ == 9; };
+  train(model, nullptr, corpus, o, run, hooks);
+  o.resume = true;
+  o.tokens *= 100;
+  const TrainResult result = train(model, nullptr, corpus, o, run, hooks);
+  ASSERT_GE(scored.size(), 8u);
+  EXPECT_EQ(scored.back(), 0);
+  EXPECT_EQ(result.valid_nll, 7);
+  EXPECT_EQ(read_training_state(result.checkpoint).valid_nll, 5);
+  for (size_t i = 0; i + 1 < scored.size(); i++) EXPECT_EQ(scored[i], 2048);
+  // another text, or another size: the stage is judged anew
+  const size_t before = scored.size();
+  o.tokens += 64;
+  o.valid_tokens = 300;
+  std::string notes;
+  hooks.on_note = [&](const std::string& line) { notes += line + "\n"; };
+  train(model, nullptr, corpus, o, run, hooks);
+  EXPECT_EQ(scored[before], 300);
+  EXPECT_NE(notes.find("goes on at 5.0000 nats a token, on a fixed sample of 300 of 1000000"), std::string::npos) << notes;
+}
+
+// Where the loss rises for good, to a text of another kind, it is an outlier for some steps only.
+TEST(Train, OutliersThatStayAreAccepted) {
+  const TempDir directory;
+  std::string text(64 * 120, 'a');
+  Philox random(3);
+  for (int i = 0; i < 64 * 200; i++) text += static_cast<char>(random.below(256));
+  write_file_atomically(directory.path() / "text.txt", text);
+  const Corpus corpus = read_corpus({directory.path() / "text.txt"}, *load_tokenizer("bytes"), "");
+  Model model = byte_model(MixerKind::supra);
+  TrainOptions o = small_run();
+  o.tokens = 64 * 300;
+  o.recipe.lr = 1e-2;
+  o.schedule = Schedule::Kind::constant;
+  o.outliers = 4;
+  o.skip_outliers = true;
+  std::vector<std::string> skipped;
+  double low = 0, last = 0;
+  TrainHooks hooks;
+  hooks.on_note = [&](const std::string& line) {
+    if (line.find("; skipped") != std::string::npos) skipped.push_back(line);
+  };
+  hooks.on_step = [&](const TrainStep& s) { (s.step == 110 ? low : last) = s.loss; };
+  train(model, nullptr, corpus, o, directory.path() / "run", hooks);
+  EXPECT_LT(low, 0.5);
+  EXPECT_GT(last, 4);
+  EXPECT_LT(last, 6.5);
+  EXPECT_GT(skipped.size(), 5u);
+  EXPECT_LT(skipped.size(), 120u) << skipped.back();
+  o.outliers = 0.9;
+  EXPECT_NE(complaint([&] { resolve(o, *model.decoder); }).find("--outliers 0.9"), std::string::npos);
 }
 
 TEST(Train, AShorterRunIsNotTakenForTheOldOne) {

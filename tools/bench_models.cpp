@@ -87,11 +87,11 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   const Stage stage = language_model_stage(decoder, options.recipe);
   Optimizer optimizer(parameters, options.adamw);
   const Device device = bench.options().device;
-  std::vector<Memory> memories(1);
+  std::vector<CarriedStates> carried(1);
   reset_peak(device);
   const Timing time = bench.repeat([&] {
     return std::vector<double>{bench.seconds_of([&] {
-      accumulate_gradients(stage, loader.next(), memories);
+      accumulate_gradients(stage, loader.next(), carried);
       optimizer.step(3e-4, options.clip, optimizer.gradient_norm());
     })};
   })[0];

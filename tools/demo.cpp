@@ -96,7 +96,7 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
   log.start(0);
   Progress progress("   step", step_count(options));
   TrainHooks hooks;
-  hooks.validate = [&] { return evaluate(*model.decoder, valid).nll; };
+  hooks.validate = [&](int64_t) { return evaluate(*model.decoder, valid).nll; };
   hooks.should_stop = interrupted;
   const double tokens_per_byte = static_cast<double>(corpus.tokens()) / static_cast<double>(corpus.text_bytes());
   hooks.on_step = [&](const TrainStep& step) {

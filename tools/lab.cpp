@@ -139,7 +139,7 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
   TrainingLog log(lab.output / (name + ".csv"));
   Progress progress(name, step_count(o));
   TrainHooks hooks;
-  hooks.validate = [&] { return evaluate(*student.decoder, lab.valid).nll; };
+  hooks.validate = [&](int64_t) { return evaluate(*student.decoder, lab.valid).nll; };
   hooks.should_stop = interrupted;
   hooks.on_start = [&](int64_t step) { log.start(step); };
   hooks.on_step = [&](const TrainStep& step) {

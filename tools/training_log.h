@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <map>
 
 #include "supra/training/train.h"
 
@@ -18,21 +20,29 @@ class TrainingLog {
   TrainingLog(const TrainingLog&) = delete;
   TrainingLog& operator=(const TrainingLog&) = delete;
 
-  // The steps up to `step` stay, as a run that resumes there left them; the rows behind were of steps that will be done again.
+  // Told once when a row cannot be written: the log then ends, the run goes on.
+  std::function<void(const std::string&)> on_problem = [](const std::string& line) { fprintf(stderr, "%s\n", line.c_str()); };
+
+  // Keeps the rows up to `step`, each step once: a run resumes there, and does the steps of later rows again.
   void start(int64_t step) {
     if (path_.empty()) return;
+    // a terminal or a pipe holds no rows, and is not to be replaced by a file
+    if (std::filesystem::exists(path_) && !std::filesystem::is_regular_file(path_)) return open();
     std::string kept = "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll,stage\n";
     if (step > 0 && std::filesystem::exists(path_)) {
       const std::string old = read_file(path_);
       size_t at = old.find('\n') + 1;
       // logs had no stages once
       const char* const stage = old.substr(0, at).ends_with(",stage\n") ? "" : ",";
-      for (size_t end; (end = old.find('\n', at)) != std::string::npos && atoll(&old[at]) <= step; at = end + 1)
-        kept += old.substr(at, end - at) + stage + "\n";
+      std::map<long long, std::string> rows;
+      for (size_t end; (end = old.find('\n', at)) != std::string::npos; at = end + 1) {
+        const long long row = atoll(&old[at]);
+        if (row >= 1 && row <= step) rows[row] = old.substr(at, end - at) + stage + "\n";
+      }
+      for (const auto& [row, text] : rows) kept += text;
     }
     write_file_atomically(path_, kept);
-    file_ = fopen(path_.c_str(), "a");
-    CHECK(file_, "%s: cannot write the log: %s (check the path)", path_.c_str(), strerror(errno));
+    open();
   }
 
   void write(const TrainStep& s) {
@@ -41,10 +51,19 @@ class TrainingLog {
             s.loss, s.grad_norm, s.lr, s.tokens_per_second);
     if (s.valid_nll >= 0) fprintf(file_, "%.9g", s.valid_nll);
     fprintf(file_, ",%s\n", s.stage.c_str());
-    fflush(file_);
+    if (fflush(file_) == 0) return;
+    on_problem(format("%s: cannot be written: %s; the log ends before step %ld, the run goes on (free some space)", path_.c_str(), strerror(errno),
+                      static_cast<long>(s.step)));
+    fclose(file_);
+    file_ = nullptr;
   }
 
  private:
+  void open() {
+    file_ = fopen(path_.c_str(), "a");
+    CHECK(file_, "%s: cannot write the log: %s (check the path)", path_.c_str(), strerror(errno));
+  }
+
   Path path_;
   FILE* file_ = nullptr;
 };

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "supra/evaluation/perplexity.h"
+#include "supra/formats/crc32.h"
 #include "supra/formats/json.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/training/checkpoint.h"
@@ -37,7 +38,7 @@ void declare(Args& args, TrainFlags& f) {
   TrainOptions& o = f.options;
   args.flag(&f.output, "--output -o", "DIR", "where the trained model goes, its checkpoints inside").required();
   args.flag(&f.data, "--data", "FILE[=WEIGHT]", "text, .jsonl or shards to train on, or self: text that --teacher samples; weights are parts of the rows").required();
-  args.flag(&f.valid, "--valid", "FILE", "held-out text, measured five times on the way");
+  args.flag(&f.valid, "--valid", "FILE", "held-out text; a fixed sample of it is scored on the way, where stages begin and end and with every checkpoint, all of it at the end");
   args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
   args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
@@ -58,18 +59,20 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&o.adamw.beta2, "--beta2", "X", "AdamW's mean of squares");
   args.flag(&o.recompute, "--activation-checkpointing", "compute layers again in backward: less memory, a third more work");
   args.choice(&o.decay_vectors, "--decay-vectors", {{"yes", true}, {"no", false}}, "whether weight decay reaches norms and biases");
-  args.flag(&o.new_lr, "--new-lr", "X", "learning rate of the weights that linearization added, over the others'").at_least(0);
+  args.flag(&o.new_lr, "--new-lr", "X", "factor on the learning rate of the weights that linearization added (1: the same as the others)").at_least(0);
   args.flag(&o.only, "--only", "PATTERN", "train parameters of these names alone; * matches anything");
   args.flag(&o.freeze, "--freeze", "PATTERN", "leave parameters of these names as they are");
-  args.flag(&o.outliers, "--outliers", "X", "note steps whose loss or gradient is X times the running mean; 0: none").at_least(0);
-  args.flag(&o.skip_outliers, "--skip-outliers", "and leave the weights alone in them");
+  args.flag(&o.outliers, "--outliers", "X", "note steps whose loss or gradient norm is above X times the running mean, X > 1; 0: none").at_least(0);
+  args.flag(&o.skip_outliers, "--skip-outliers", "and leave the weights as they are in such steps; a new level that lasts is accepted after some of them");
   args.flag(&o.keep, "--keep", "N", "checkpoints to keep, beside the best").at_least(1);
   args.flag(&o.clip, "--clip", "X", "largest norm of the gradient; 0: no limit").at_least(0);
   args.flag(&o.recipe.z_loss, "--z-loss", "X", "weight of the squared log-partition in the loss").at_least(0);
   args.flag(&o.seed, "--seed", "N", "of the order of the data, and of random weights");
   args.tokens(&o.checkpoint_every, "--checkpoint-every", "tokens between checkpoints; 0: only at the end");
   args.tokens(&o.validate_every, "--valid-every", "tokens between validations; 0: a fifth of all");
+  args.tokens(&o.valid_tokens, "--valid-tokens", "held-out tokens that a validation on the way scores; 0: as many as cost 5 % of the run in all, at least 2,048");
   args.flag(&o.resume, "--resume", "go on from the last checkpoint in DIR");
+  args.flag(&o.accept_changes, "--accept-changes", "resume although --data is other text, or its files are in another order");
   args.flag(&f.overwrite, "--overwrite", "start anew where DIR already holds a run");
   args.flag(&f.dry_run, "--dry-run", "show what would be done and the memory it takes, and stop");
   args.flag(&f.log, "--log", "run.csv", "one row a step, for supra plot");
@@ -103,7 +106,7 @@ int report(const TrainFlags& f, const TrainResult& result) {
 }
 
 // What a run would do: its stages, and the memory of a step.
-int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, const Corpus& corpus, const MemoryPlan& plan) {
+int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, int64_t corpus_tokens, const MemoryPlan& plan) {
   const TrainOptions& o = f.options;
   const Recipe recipe = make_recipe(*model.decoder, teacher, o.recipe);
   const std::vector<int64_t> ends = stage_ends(recipe, step_count(o));
@@ -126,7 +129,7 @@ int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, const C
     report.set("stages", std::move(stages));
     report.set("batch_tokens", o.batch_tokens);
     report.set("sequence", o.sequence);
-    report.set("epochs", static_cast<double>(o.tokens) / static_cast<double>(corpus.tokens()));
+    report.set("epochs", static_cast<double>(o.tokens) / static_cast<double>(corpus_tokens));
     printf("%s\n", report.dump().c_str());
     return 0;
   }
@@ -158,12 +161,17 @@ bool wants_self_data(const TrainFlags& f) {
   return std::any_of(f.data.begin(), f.data.end(), [](const std::string& word) { return read_data_file(word).path == kSelf; });
 }
 
+// How many tokens the teacher samples for --data self.
+int64_t self_tokens(const TrainFlags& f) {
+  return f.self_tokens > 0 ? std::min(f.self_tokens, f.options.tokens) : f.options.tokens;
+}
+
 // The shard of what the teacher samples. A run that resumes reads what it was made with.
 Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* teacher) {
   const Path shard = f.output / "self.bin";
   if (f.options.resume && std::filesystem::exists(shard)) return shard;
   CHECK(teacher, "--data self is text that a teacher samples (name it with --teacher MODEL)");
-  const int64_t tokens = f.self_tokens > 0 ? std::min(f.self_tokens, f.options.tokens) : f.options.tokens;
+  const int64_t tokens = self_tokens(f);
   make_directories(f.output);
   Progress progress("sampled tokens", tokens);
   write_self_data(shard, *teacher, tokenizer, tokens, f.options.seed, [&](int64_t drawn) { progress.update(drawn); });
@@ -181,12 +189,32 @@ std::shared_ptr<TeacherCache> open_cache(const TrainFlags& f, const Decoder& tea
   return std::make_shared<TeacherCache>(f.teacher_cache, teacher, corpus, f.teacher_top, o.sequence, o.seed, o.packing);
 }
 
+// Text that is not trained on, cut into sequences.
+struct ValidationText {
+  std::vector<std::vector<int32_t>> sequences;
+  std::string hash;
+};
+
+ValidationText read_held_out(const TrainFlags& f, const Tokenizer& tokenizer) {
+  ValidationText held_out;
+  uint32_t crc = 0;
+  for (const Path& path : f.valid) {
+    const MappedFile file(path);
+    for (std::vector<int32_t>& ids : scoring_sequences(tokenizer, file.text(), {f.separator, 0, 0, f.options.sequence, true})) {
+      crc = crc32(crc, {reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof ids[0]});
+      held_out.sequences.push_back(std::move(ids));
+    }
+  }
+  if (!f.valid.empty()) held_out.hash = format("%08x", crc);
+  return held_out;
+}
+
 int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   std::error_code absent;
   CHECK(f.options.resume || !std::filesystem::equivalent(f.input, f.output, absent),
         "%s: is the model itself, which would be overwritten (give another --output)", f.output.c_str());
-  const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json");
+  const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json") || std::filesystem::exists(f.output / "model.safetensors");
   CHECK(f.options.resume || f.overwrite || !taken,
         "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
   f.device.move(*model.decoder);
@@ -196,26 +224,28 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   const TrainOptions& o = f.options;
 
   std::vector<DataFile> files;
-  for (const std::string& word : f.data) files.push_back(read_data_file(word));
-  for (DataFile& file : files) {
+  int64_t planned = 0;  // tokens that a dry run does not sample
+  for (const std::string& word : f.data) {
+    DataFile file = read_data_file(word);
+    if (file.path == kSelf && f.dry_run) {
+      planned += self_tokens(f);
+      continue;
+    }
     if (file.path == kSelf) file.path = self_data(f, tokenizer, teacher);
+    files.push_back(std::move(file));
   }
-  const Corpus corpus = read_corpus(files, tokenizer, f.separator);
-  std::vector<std::vector<int32_t>> held_out;
-  for (const Path& path : f.valid) {
-    const MappedFile file(path);
-    const auto sequences = scoring_sequences(tokenizer, file.text(), {f.separator, 0, 0, o.sequence, true});
-    held_out.insert(held_out.end(), sequences.begin(), sequences.end());
-  }
+  const Corpus corpus = files.empty() ? Corpus() : read_corpus(files, tokenizer, f.separator);
+  const int64_t corpus_tokens = corpus.tokens() + planned;
+  const ValidationText held_out = read_held_out(f, tokenizer);
   fprintf(stderr, "%s parameters; %s tokens of text in %s documents, %.2f epochs; batches of %ld x %ld, lr %.2g\n",
           format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
-          format_count(static_cast<double>(corpus.tokens())).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
-          static_cast<double>(o.tokens) / static_cast<double>(corpus.tokens()),
+          format_count(static_cast<double>(corpus_tokens)).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
+          static_cast<double>(o.tokens) / static_cast<double>(corpus_tokens),
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
 
   if (!f.teacher_cache.empty()) f.options.recipe.cache = open_cache(f, *teacher, corpus);
   const MemoryPlan plan = plan_memory(*model.decoder, teacher, o);
-  if (f.dry_run) return show_plan(f, model, teacher, corpus, plan);
+  if (f.dry_run) return show_plan(f, model, teacher, corpus_tokens, plan);
   fprintf(stderr, "memory: %s at its peak, %s of it activations\n", format_bytes(static_cast<double>(plan.peak())).c_str(),
           format_bytes(static_cast<double>(plan.activations)).c_str());
 
@@ -224,12 +254,19 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   std::optional<Progress> progress;
   double valid = -1;
   TrainHooks hooks;
-  if (!held_out.empty()) hooks.validate = [&] { return evaluate(*model.decoder, held_out).nll; };
+  if (!held_out.sequences.empty()) {
+    hooks.held_out_tokens = predicted_tokens(held_out.sequences);
+    hooks.held_out_hash = held_out.hash;
+    hooks.validate = [&](int64_t tokens) {
+      return evaluate(*model.decoder, tokens > 0 ? spread_sample(held_out.sequences, tokens) : held_out.sequences).nll;
+    };
+  }
   hooks.should_stop = interrupted;
   hooks.on_note = [&](const std::string& line) {
     if (progress) progress->say(line);
     else fprintf(stderr, "%s\n", line.c_str());
   };
+  log.on_problem = hooks.on_note;
   hooks.on_start = [&](int64_t step) { log.start(step); };
   hooks.on_step = [&](const TrainStep& s) {
     if (!progress) progress.emplace("step", s.steps).start_at(s.step - 1);

@@ -30,6 +30,28 @@ Sequences scoring_sequences(const Tokenizer& tokenizer, std::string_view text, c
   return sequences;
 }
 
+int64_t predicted_tokens(const Sequences& sequences) {
+  int64_t tokens = 0;
+  for (const auto& ids : sequences) tokens += std::max<int64_t>(0, static_cast<int64_t>(ids.size()) - 1);
+  return tokens;
+}
+
+Sequences spread_sample(const Sequences& sequences, int64_t tokens) {
+  const double share = static_cast<double>(tokens) / static_cast<double>(std::max<int64_t>(1, predicted_tokens(sequences)));
+  Sequences sample;
+  double owed = 0;
+  for (const auto& ids : sequences) {
+    const double size = static_cast<double>(ids.size()) - 1;
+    owed += share * size;
+    // a sequence comes in where it brings the sample closer to its share of what was passed
+    if (size <= 0 || owed < size / 2) continue;
+    sample.push_back(ids);
+    owed -= size;
+  }
+  if (sample.empty() && !sequences.empty()) sample.push_back(*std::max_element(sequences.begin(), sequences.end(), [](const auto& a, const auto& b) { return a.size() < b.size(); }));
+  return sample;
+}
+
 // Rows of about the same length, right-padded; padding is ignored by the loss and by the state.
 struct ScoringBatch {
   Tensor tokens, targets;        // (B,T) i32

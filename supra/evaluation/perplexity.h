@@ -21,6 +21,12 @@ struct TextOptions {
 std::vector<std::vector<int32_t>> scoring_sequences(const Tokenizer& tokenizer, std::string_view text,
                                                     const TextOptions& options);
 
+// About so many predicted tokens of them, in whole sequences that lie evenly over all; at least one sequence.
+std::vector<std::vector<int32_t>> spread_sample(const std::vector<std::vector<int32_t>>& sequences, int64_t tokens);
+
+// Tokens that are predicted: all of a sequence but its first.
+int64_t predicted_tokens(const std::vector<std::vector<int32_t>>& sequences);
+
 struct Perplexity {
   int64_t tokens = 0;     // predicted ones: all of a sequence but its first
   double nll = 0;         // mean -log p, nats

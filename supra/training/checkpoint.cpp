@@ -5,24 +5,46 @@
 
 #include "supra/formats/json.h"
 #include "supra/formats/safetensors.h"
+#include "supra/tokenizers/tokenizer_files.h"
 
 namespace supra {
 
 namespace fs = std::filesystem;
+
+// The step in a name that checkpoint_path() gives; -1 for every other name.
+static int64_t step_of(std::string_view name) {
+  if (!name.starts_with("step-") || name.size() < 6 || name.size() > 20) return -1;
+  if (name.find_first_not_of("0123456789", 5) != std::string_view::npos) return -1;
+  return std::stoll(std::string(name.substr(5)));
+}
 
 // Complete checkpoints of a run by step, the oldest first. Others in the folder are left alone.
 static std::vector<std::pair<int64_t, Path>> checkpoints_of(const Path& run) {
   std::vector<std::pair<int64_t, Path>> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
-    const std::string name = entry.path().filename();
-    if (!name.starts_with("step-") || name.size() > 20 ||
-        name.find_first_not_of("0123456789", 5) != std::string::npos)
-      continue;
-    if (name.size() > 5) found.emplace_back(std::stoll(name.substr(5)), entry.path());
+    const int64_t step = step_of(entry.path().filename().string());
+    if (step >= 0) found.emplace_back(step, entry.path());
   }
   std::sort(found.begin(), found.end());
   return found;
+}
+
+// Removes what a run that was killed left half written.
+static void remove_unfinished_of(const Path& run) {
+  for (const char* name : {"checkpoints", "merged", "config.json", "model.safetensors"})
+    remove_unfinished(run / name);
+  for (const char* name : kTokenizerFiles) remove_unfinished(run / name);
+  std::vector<Path> unfinished;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
+    std::string name = entry.path().filename();
+    const std::string prefix = beside("").filename();
+    if (!name.starts_with(prefix)) continue;
+    name = name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size());
+    if (step_of(name) >= 0) unfinished.push_back(run / "checkpoints" / name);
+  }
+  for (const Path& path : unfinished) remove_unfinished(path);
 }
 
 // a loss that is no number is none
@@ -53,12 +75,22 @@ static void each_field(State& s, F f) {
   f("packing", s.packing);
 }
 
+// Those that checkpoints of older versions lack.
+template <class State, class F>
+static void each_newer_field(State& s, F f) {
+  f("undo_step", s.undo_step);
+  f("recipe", s.recipe);
+  f("corpus", s.corpus);
+  f("valid_tokens", s.valid_tokens);
+  f("held_out", s.held_out);
+}
+
 Path checkpoint_path(const Path& run, int64_t step) {
   return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
 }
 
 static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer,
-                             const TrainingState& state, const NamedTensors& memory) {
+                             const TrainingState& state, const NamedTensors& carried) {
   write_model(model, directory);
 
   NamedTensors moments;
@@ -68,10 +100,12 @@ static void write_checkpoint(const Path& directory, const Model& model, Optimize
     moments.push_back({"v." + slot.trained.name, slot.v});
   }
   write_safetensors(directory / "optimizer.safetensors", moments);
-  if (!memory.empty()) write_safetensors(directory / "memory.safetensors", memory);
+  if (!carried.empty()) write_safetensors(directory / "memory.safetensors", carried);
 
   Json json = Json::object();
-  each_field(state, [&](const char* name, const auto& field) { json.set(name, to_json(field)); });
+  const auto set = [&](const char* name, const auto& field) { json.set(name, to_json(field)); };
+  each_field(state, set);
+  each_newer_field(state, set);
   FileWriter out(directory / "training.json");
   out.write(json.dump(true) + "\n");
   out.finish();
@@ -86,18 +120,22 @@ TrainingState read_training_state(const Path& checkpoint) {
   const Json json = Json::load(checkpoint / "training.json");
   TrainingState state;
   each_field(state, [&](const char* name, auto& field) { read(json.at(name), field); });
+  // they had a checkpoint where a stage began, if they had a validation there
+  if (state.stage_nll >= 0) state.undo_step = state.stage_begin;
+  each_newer_field(state, [&](const char* name, auto& field) {
+    if (const Json* found = json.find(name)) read(*found, field);
+  });
   return state;
 }
 
 Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state,
-                     int keep, const NamedTensors& memory) {
+                     int keep, const NamedTensors& carried) {
   CHECK(keep >= 1, "%s: %d checkpoints to keep, at least 1 is needed", run.c_str(), keep);
   const Path path = checkpoint_path(run, state.step);
-  remove_unfinished(run);
-  remove_unfinished(run / "checkpoints");
+  remove_unfinished_of(run);
   try {
     NewDirectory directory(path);
-    write_checkpoint(directory.path(), model, optimizer, state, memory);
+    write_checkpoint(directory.path(), model, optimizer, state, carried);
     directory.commit();
   } catch (const Error& error) {
     const auto last = latest_checkpoint(run);
@@ -109,7 +147,7 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
   const auto all = checkpoints_of(run);
   const auto best = best_checkpoint(run);
   for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); i++) {
-    if (all[i].second != best && all[i].first != state.stage_begin) remove_directory(all[i].second);
+    if (all[i].second != best && all[i].first != state.undo_step) remove_directory(all[i].second);
   }
   return path;
 }
@@ -145,13 +183,29 @@ static bool same_bytes(const Path& a, const Path& b) {
   return fs::exists(b, error) && MappedFile(a).text() == MappedFile(b).text();
 }
 
-// Whether a folder's model would be read from a file of this name too.
-static bool belongs_to_model(const std::string& name) {
-  const bool weights = name.starts_with("model") && name.find(".safetensors") != name.npos;
-  return weights || name.starts_with("tokenizer") || name == "vocab.json" || name == "merges.txt";
+// Whether a file of a run's folder would be read instead of what a checkpoint has, or beside it.
+static bool read_instead(const std::string& name, const Path& checkpoint) {
+  if (name.ends_with(".safetensors.index.json")) return true;
+  if (fs::exists(checkpoint / name)) return false;
+  const auto* const end = std::end(kTokenizerFiles);
+  if (std::find(std::begin(kTokenizerFiles), end, name) == end) return false;
+  // a tokenizer.json is preferred to every other vocabulary
+  const bool settings =
+      name.ends_with("_config.json") || name.ends_with("_map.json") || name.ends_with(".jinja");
+  return settings || !fs::exists(checkpoint / "tokenizer.json");
 }
 
-void publish_checkpoint(const Path& checkpoint, const Path& run) {
+// Renames a file to a name that nobody has; returns that.
+static Path move_aside(const Path& path) {
+  Path aside = path.string() + ".replaced";
+  for (int i = 2; fs::exists(aside); i++) aside = format("%s.replaced-%d", path.c_str(), i);
+  std::error_code error;
+  fs::rename(path, aside, error);
+  CHECK(!error, "%s: cannot be renamed to %s: %s", path.c_str(), aside.c_str(), error.message().c_str());
+  return aside;
+}
+
+std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run) {
   const Path config = "config.json";
   std::vector<Path> changed, gone;
   for (const auto& entry : fs::directory_iterator(checkpoint)) {
@@ -162,8 +216,7 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
     if (!same_bytes(entry.path(), run / name)) changed.push_back(name);
   }
   for (const auto& entry : fs::directory_iterator(run)) {
-    const Path name = entry.path().filename();
-    if (belongs_to_model(name) && !fs::exists(checkpoint / name)) gone.push_back(name);
+    if (read_instead(entry.path().filename(), checkpoint)) gone.push_back(entry.path());
   }
   std::error_code error;
   // one file is replaced in one step; of several, some would be old, and a folder without a config is no
@@ -172,12 +225,13 @@ void publish_checkpoint(const Path& checkpoint, const Path& run) {
     fs::remove(run / config, error);
     changed.push_back(config);
   }
-  for (const Path& name : gone) fs::remove(run / name, error);
+  for (Path& path : gone) path = move_aside(path);
   sync_directory(run);
   for (const Path& name : changed) copy_file_atomically(checkpoint / name, run / name);
+  return gone;
 }
 
-std::unique_ptr<WeightReader> open_memory(const Path& checkpoint) {
+std::unique_ptr<WeightReader> open_carried_states(const Path& checkpoint) {
   const Path path = checkpoint / "memory.safetensors";
   return fs::exists(path) ? open_safetensors(path) : nullptr;
 }
@@ -189,7 +243,8 @@ TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& o
   const auto moment = [&](const std::string& name, const Var& parameter) {
     // a parameter that no gradient has reached yet has none
     if (!moments->find(name)) return Tensor();
-    const Tensor read = moments->get(name, parameter.shape(), Dtype::f32), own = empty_like(parameter.value());
+    const Tensor read = moments->get(name, parameter.shape(), Dtype::f32),
+                 own = empty_like(parameter.value());
     own.copy_from(read);
     return own;
   };

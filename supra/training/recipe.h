@@ -20,6 +20,9 @@ enum class RecipeKind {
   distill    // calibration, attention transfer, then the teacher's distribution over the next token
 };
 
+// As --recipe names it.
+const char* name_of(RecipeKind kind);
+
 struct RecipeOptions {
   RecipeKind kind = RecipeKind::supra;
   double lr = 0;                 // of the last stage; 0: by the model's size
@@ -31,9 +34,9 @@ struct RecipeOptions {
   std::shared_ptr<TeacherCache> cache;  // distill: what the teacher says comes from here; null: it runs in every step
 };
 
-// What the rows of carried batches remember from one to the next: states, without their history, so that gradients end
-// where a batch begins (truncated back-propagation through time). Of no rows: nothing yet.
-struct Memory {
+// The states with which the rows of carried batches go on from one batch to the next. They have no history, so gradients
+// end where a batch begins (truncated back-propagation through time). A state of no rows: no batch was read yet.
+struct CarriedStates {
   State student, teacher;
 };
 
@@ -44,9 +47,9 @@ struct Stage {
   // The parameters it trains, by name; empty: all.
   std::function<bool(const std::string&)> trains;
   // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns that mean, (1), where the
-  // model is. A carried batch goes on from the memory and leaves its own there.
-  std::function<Tensor(const Batch& batch, double weight, Memory& memory)> learn;
-  double cost = 3;   // of a token, in forward passes of the model: for the estimate of the time left
+  // model is. A carried batch goes on from these states and leaves its own there.
+  std::function<Tensor(const Batch& batch, double weight, CarriedStates& carried)> learn;
+  double cost = 3;   // of a token, in forward passes of the model: an estimate, until steps of the stage were measured
 };
 
 struct Recipe {
@@ -58,17 +61,17 @@ struct Recipe {
 // `teacher` may be null for `supra`, else it has the student's vocabulary and layers.
 Recipe make_recipe(Decoder& student, const Decoder* teacher, const RecipeOptions& options);
 
-// The state that a batch begins with, in `memory`: null where each of its rows begins anew.
-State* past_of(const Batch& batch, const Decoder& decoder, State& memory);
-// What a decoder makes of a batch that begins there, (B,T,C).
-Var hidden_of(const Batch& batch, const Decoder& decoder, State& memory);
+// The state that a batch begins with, in `carried`; null where each of its rows begins anew.
+State* past_of(const Batch& batch, const Decoder& decoder, State& carried);
+// The hidden states (B,T,C) of a batch that begins there.
+Var hidden_of(const Batch& batch, const Decoder& decoder, State& carried);
 
 // ---- recipe_supra.cpp
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options);
 
-// The learning rate of a recipe's last stage unless told otherwise: 3e-3 at 260 thousand parameters, falling with the square
-// root of the size. supra: to the paper's 3e-4 (below 3 billion) and 3e-5 (above).   transfer: without that lower end, which
-// wrecked a calibrated student of 135 million in batches of 2,048 tokens.   distill: two thirds of transfer's.
+// The learning rate of a recipe's last stage unless told otherwise: 3e-3 sqrt(260k / parameters), at most 3e-3. `supra` uses
+// at least the paper's 3e-4, and 3e-5 above 3 billion parameters. `transfer` has no minimum: 3e-4 wrecked a calibrated student
+// of 135 million in batches of 2,048 tokens. `distill` uses two thirds of `transfer`'s.
 double default_lr(RecipeKind kind, Decoder& student);
 // That of the attention transfer: 1e-2 at width 64, falling with the square of the width to 1e-4.
 double default_transfer_lr(const Decoder& student);

@@ -8,15 +8,15 @@ Stage distill_stage(const Decoder& student, const Decoder& teacher, const Recipe
   stage.name = "distill";
   stage.lr = options.lr;
   stage.cost = options.cache ? 3 : 4;
-  stage.learn = [&, kl_weight = options.kl_weight, cache = options.cache](const Batch& batch, double weight, Memory& memory) {
+  stage.learn = [&, kl_weight = options.kl_weight, cache = options.cache](const Batch& batch, double weight, CarriedStates& carried) {
     const auto live = [&]() -> TeacherLogits {
-      const Var taught = reshape(hidden_of(batch, teacher, memory.teacher), {-1, teacher.config().width});
+      const Var taught = reshape(hidden_of(batch, teacher, carried.teacher), {-1, teacher.config().width});
       return [&teacher, taught](int64_t first, const Tensor&, const Tensor& into) {
         into.copy_from(teacher.logits(Var(taught.value().rows(first, first + into.dim(0)))).value());
       };
     };
     const TeacherLogits logits = cache ? cache->logits(batch, live) : live();
-    const Var loss = student.loss(hidden_of(batch, student, memory.student), batch.targets, 0, {logits, kl_weight});
+    const Var loss = student.loss(hidden_of(batch, student, carried.student), batch.targets, 0, {logits, kl_weight});
     backward(scale(loss, weight));
     return loss.value();
   };

@@ -6,6 +6,15 @@
 
 namespace supra {
 
+const char* name_of(RecipeKind kind) {
+  switch (kind) {
+    case RecipeKind::supra: return "supra";
+    case RecipeKind::transfer: return "transfer";
+    case RecipeKind::distill: return "distill";
+  }
+  fail("training: unknown recipe %d", static_cast<int>(kind));
+}
+
 double default_lr(RecipeKind kind, Decoder& student) {
   const double parameters = static_cast<double>(student.parameter_count());
   const double by_size = 3e-3 * std::sqrt(std::min(1.0, 260e3 / parameters));
@@ -22,25 +31,25 @@ double default_transfer_lr(const Decoder& student) {
   return std::clamp(1e-2 * ratio * ratio, 1e-4, 1e-2);
 }
 
-State* past_of(const Batch& batch, const Decoder& decoder, State& memory) {
+State* past_of(const Batch& batch, const Decoder& decoder, State& carried) {
   if (batch.goes_on.empty()) return nullptr;
-  if (memory.batch() == 0) memory = decoder.init_state(batch.tokens.dim(0));
+  if (carried.batch() == 0) carried = decoder.init_state(batch.tokens.dim(0));
   for (size_t b = 0; b < batch.goes_on.size(); b++) {
-    if (!batch.goes_on[b]) memory.reset_row(static_cast<int64_t>(b));
+    if (!batch.goes_on[b]) carried.reset_row(static_cast<int64_t>(b));
   }
-  return &memory;
+  return &carried;
 }
 
-Var hidden_of(const Batch& batch, const Decoder& decoder, State& memory) {
-  return decoder.hidden(batch.tokens, past_of(batch, decoder, memory), batch.lengths, batch.cuts);
+Var hidden_of(const Batch& batch, const Decoder& decoder, State& carried) {
+  return decoder.hidden(batch.tokens, past_of(batch, decoder, carried), batch.lengths, batch.cuts);
 }
 
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options) {
   Stage stage;
   stage.name = "text";
   stage.lr = options.lr;
-  stage.learn = [&student, z_loss = options.z_loss](const Batch& batch, double weight, Memory& memory) {
-    const Var loss = student.loss(hidden_of(batch, student, memory.student), batch.targets, z_loss);
+  stage.learn = [&student, z_loss = options.z_loss](const Batch& batch, double weight, CarriedStates& carried) {
+    const Var loss = student.loss(hidden_of(batch, student, carried.student), batch.targets, z_loss);
     backward(scale(loss, weight));
     return loss.value();
   };

@@ -9,13 +9,13 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
   stage.lr = options.transfer_lr;
   stage.cost = 2.7;
   stage.trains = [](const std::string& name) { return name.find(".attention.") != std::string::npos; };
-  stage.learn = [&](const Batch& batch, double weight, Memory& memory) {
+  stage.learn = [&](const Batch& batch, double weight, CarriedStates& carried) {
     int64_t replaced = 0;
     for (int64_t i = 0; i < student.layers(); i++) replaced += student.mixer(i).kind() == MixerKind::supra;
     const Tensor total = Tensor::zeros({1}, Dtype::f32, student.device());
-    State* past = past_of(batch, student, memory.student);
+    State* past = past_of(batch, student, carried.student);
     // the teacher's weights ask for no gradients: nothing of its pass is kept
-    State* taught = past_of(batch, teacher, memory.teacher);
+    State* taught = past_of(batch, teacher, carried.teacher);
     const auto learn_layer = [&](int64_t layer, const Var& input, const Var& output, const Steps& steps) {
       const Mixer& mixer = student.mixer(layer);
       if (mixer.kind() != MixerKind::supra) return;

@@ -6,6 +6,8 @@
 
 #include "supra/state_file.h"
 #include "supra/training/checkpoint.h"
+#include "supra/training/resume.h"
+#include "supra/training/time_left.h"
 
 namespace supra {
 
@@ -30,6 +32,7 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
     CHECK(decoder.mixer(i).kind() != MixerKind::softmax,
           "training: --pack carried needs a state of fixed size, layer %ld keeps its softmax (use --pack documents)", static_cast<long>(i));
   }
+  CHECK(o.outliers == 0 || o.outliers > 1, "training: --outliers %g is a multiple of the running mean above 1 (4 for example; 0: none are looked for)", o.outliers);
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
 }
@@ -65,18 +68,17 @@ static double targets_of(const Batch& batch) {
   return static_cast<double>(batch.targets.numel() - std::count(target, target + batch.targets.numel(), kIgnore));
 }
 
-Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<Memory>& memories) {
-  const int64_t parts = static_cast<int64_t>(memories.size()), rows = batch.tokens.dim(0) / parts;
+Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<CarriedStates>& carried) {
+  const int64_t parts = static_cast<int64_t>(carried.size()), rows = batch.tokens.dim(0) / parts;
   const double targets = targets_of(batch);
   Tensor loss;
   for (int64_t i = 0; i < parts; i++) {
     const Batch part = rows_of(batch, i * rows, (i + 1) * rows);
     const double weight = targets_of(part) / targets;
-    Memory& memory = memories[i];
-    const Tensor share = scale(Var(stage.learn(part, weight, memory)), weight).value();
+    const Tensor share = scale(Var(stage.learn(part, weight, carried[i])), weight).value();
     if (loss.defined()) add_into(loss, share);
     else loss = share;
-    memory = {memory.student.detach(), memory.teacher.detach()};
+    carried[i] = {carried[i].student.detach(), carried[i].teacher.detach()};
   }
   return loss;
 }
@@ -97,10 +99,10 @@ class Run {
         hooks_(hooks),
         teacher_(teacher),
         recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
-        memories_(o_.accumulate),
+        carried_(o_.accumulate),
         loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing),
-        steps_(step_count(o_)),
-        ends_(stage_ends(recipe_, steps_)),
+        times_(recipe_, o_),
+        time_left_(costs_of(recipe_)),
         start_(Clock::now()),
         lock_((make_directories(directory), directory / ".lock")) {
     model.decoder->set_recompute(o_.recompute);
@@ -108,8 +110,12 @@ class Run {
     state_.made_by = o_.made_by;
     state_.batch_tokens = o_.batch_tokens;
     state_.sequence = o_.sequence;
-    state_.corpus_tokens = corpus.tokens();
     state_.packing = name_of(o_.packing);
+    state_.recipe = name_of(o_.recipe.kind);
+    state_.corpus_tokens = corpus.tokens();
+    state_.corpus = format("%016lx", static_cast<unsigned long>(corpus.hash()));
+    state_.valid_tokens = sample();
+    state_.held_out = hooks_.held_out_hash;
   }
 
   TrainResult go() {
@@ -119,10 +125,13 @@ class Run {
       // higher steps of an older run would pass for the newest of this one
       remove_checkpoints(directory_);
       prepare();
-      begin_stage(0);
+      left_ = times_.to_do(0);
+      begin_stage(0, hooks_.validate ? validate() : -1);
     }
     if (hooks_.on_start) hooks_.on_start(state_.step);
-    while (batches() < steps_ && !result_.interrupted) {
+    // a run can have been killed, or get other batches, just where a stage ends
+    if (stage_is_over()) finish_stage(hooks_.validate ? validate() : -1);
+    while (batches() < times_.steps() && !result_.interrupted) {
       if (hooks_.should_stop && hooks_.should_stop()) {
         result_.interrupted = true;
         save();
@@ -131,6 +140,7 @@ class Run {
       step();
     }
     if (!result_.interrupted) {
+      validate_all();
       save();
       publish();
     }
@@ -144,36 +154,56 @@ class Run {
  private:
   // Of this size, that the tokens so far are: the step, unless a run goes on with larger or smaller batches.
   int64_t batches() const { return state_.tokens / o_.batch_tokens; }
-  // The first of a stage.
-  int64_t first_batch(size_t stage) const { return stage == 0 ? 0 : ends_[stage - 1]; }
-  const Stage& stage() const { return recipe_.stages[state_.stage]; }
+  size_t stage_index() const { return static_cast<size_t>(state_.stage); }
+  const Stage& stage() const { return recipe_.stages[stage_index()]; }
+  bool stage_is_over() const { return batches() >= times_.end(stage_index()); }
   double seconds() const { return spent_before_ + seconds_since(start_); }
   void note(const std::string& line) const {
     if (hooks_.on_note) hooks_.on_note(line);
   }
 
-  void prepare() {
-    if (!recipe_.prepare) return;
-    // of a stream of its own: training reads its data from the beginning
-    std::vector<Batch> batches;
-    for (int64_t tokens = 0; tokens < o_.recipe.calibrate_tokens; tokens += o_.batch_tokens) batches.push_back(loader_.next());
-    loader_.seek(0);
-    recipe_.prepare(batches);
-    note(format("calibrated on %ld tokens", static_cast<long>(loader_tokens(batches))));
+  static std::vector<double> costs_of(const Recipe& recipe) {
+    std::vector<double> costs;
+    for (const Stage& stage : recipe.stages) costs.push_back(stage.cost);
+    return costs;
   }
 
-  static int64_t loader_tokens(const std::vector<Batch>& batches) {
-    int64_t tokens = 0;
-    for (const Batch& batch : batches) tokens += batch.tokens.numel();
-    return tokens;
+  // Tokens that a validation scores; 0: all.
+  int64_t sample() const {
+    const int64_t all = hooks_.held_out_tokens, some = o_.valid_tokens > 0 ? o_.valid_tokens : times_.sample(all);
+    return some < all ? some : 0;
+  }
+
+  // Calibrates, in parts no larger than those that a step is made in: the memory plan counts on it.
+  void prepare() {
+    if (!recipe_.prepare) return;
+    const int64_t rows = (o_.recipe.calibrate_tokens + o_.sequence - 1) / o_.sequence, most = o_.batch_tokens / o_.sequence / o_.accumulate;
+    std::vector<Batch> parts;
+    for (int64_t taken = 0; taken < rows;) {
+      const Batch batch = loader_.next();
+      for (int64_t at = 0; at < batch.tokens.dim(0) && taken < rows; at += most) {
+        const int64_t count = std::min(most, rows - taken);
+        parts.push_back(rows_of(batch, at, at + count));
+        taken += count;
+      }
+    }
+    // of a stream of its own: training reads its data from the beginning
+    loader_.seek(0);
+    recipe_.prepare(parts);
+    note(format("calibrated on %ld tokens", static_cast<long>(rows * o_.sequence)));
   }
 
   // The factors of a LoRA belong to its training alone: they are merged first.
   void publish() {
-    if (!model_.decoder->merge_lora()) return publish_checkpoint(result_.checkpoint, directory_);
-    const NewDirectory merged(directory_ / "merged");
-    write_model(model_, merged.path());
-    publish_checkpoint(merged.path(), directory_);
+    std::vector<Path> replaced;
+    if (model_.decoder->merge_lora()) {
+      const NewDirectory merged(directory_ / "merged");
+      write_model(model_, merged.path());
+      replaced = publish_checkpoint(merged.path(), directory_);
+    } else {
+      replaced = publish_checkpoint(result_.checkpoint, directory_);
+    }
+    for (const Path& path : replaced) note("kept as " + path.string() + ": it would have been read instead of what was trained");
   }
 
   // A new optimizer over the parameters of this stage; the others ask for no gradient.
@@ -190,69 +220,87 @@ class Run {
     optimizer_.emplace(std::move(trained), o_.adamw);
   }
 
-  void begin_stage(size_t index) {
+  // `nll`: the validation of the weights as they are; not read where nothing is validated.
+  void begin_stage(size_t index, double nll) {
     state_.stage = static_cast<int64_t>(index);
     state_.stage_begin = state_.step;
-    memories_.assign(memories_.size(), {});
+    carried_.assign(carried_.size(), {});
     state_.stage_steps = 0;
     state_.mean_loss = state_.mean_norm = 0;
     make_optimizer();
     if (!hooks_.validate) return;
-    state_.stage_nll = validate();
-    note(format("stage %s begins at %.4f nats a token", stage().name.c_str(), state_.stage_nll));
-    state_.valid_nll = state_.stage_nll;
-    stage_start_ = save();
+    judge_from_here(nll, "begins");
+    save();
   }
 
-  // Takes back what a stage made worse.
-  void end_stage(double valid_nll) {
-    if (!hooks_.validate || valid_nll <= state_.stage_nll) return;
-    note(format("stage %s ended at %.4f, worse than it began: its weights are dropped (try a smaller learning rate)",
-                stage().name.c_str(), valid_nll));
-    load_weights(stage_start_, *model_.decoder);
-    result_.valid_nll = state_.valid_nll = state_.stage_nll;
+  // When the stage ends, it is compared with this validation, and undone to this step if it is worse.
+  void judge_from_here(double nll, const char* begins) {
+    const bool finite = std::isfinite(nll);
+    state_.stage_nll = finite ? nll : -1;
+    state_.undo_step = state_.step;
+    state_.valid_nll = nll;
+    note(format("stage %s %s at %.4f nats a token, on %s%s", stage().name.c_str(), begins, nll, sample_text().c_str(),
+                finite ? "" : "; it is not undone, whatever it ends with"));
+  }
+
+  std::string sample_text() const {
+    if (state_.valid_tokens == 0) return "all held-out text";
+    return format("a fixed sample of %ld of %ld held-out tokens", static_cast<long>(state_.valid_tokens), static_cast<long>(hooks_.held_out_tokens));
+  }
+
+  // Takes back what the stage made worse, and begins the next one. `nll`: the validation at its end.
+  void finish_stage(double nll) {
+    const Path begin = checkpoint_path(directory_, state_.undo_step);
+    // NaN is worse than any number
+    if (hooks_.validate && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {
+      // if the other weights cannot be read, these are not lost
+      save();
+      const std::string ended = format("stage %s ended at %.4f nats a token, worse than the %.4f it began with", stage().name.c_str(), nll, state_.stage_nll);
+      if (std::filesystem::exists(begin)) {
+        note(ended + ": its weights are dropped (try a smaller learning rate)");
+        load_weights(begin, *model_.decoder);
+        nll = result_.valid_nll = state_.valid_nll = state_.stage_nll;
+      } else {
+        note(ended + ": it cannot be undone, " + begin.string() + " is gone; its weights stay (try a smaller learning rate)");
+      }
+    }
+    if (stage_index() + 1 < recipe_.stages.size()) begin_stage(stage_index() + 1, nll);
   }
 
   Path save() {
+    const auto before = Clock::now();
     state_.seconds = seconds();
-    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep), memory_tensors());
+    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep), carried_tensors());
+    time_left_.saved(seconds_since(before));
+    left_.saves--;
     note("saved " + result_.checkpoint.string());
     return result_.checkpoint;
   }
 
   double validate() {
     const auto before = Clock::now();
-    const double nll = hooks_.validate();
-    validation_seconds_ += seconds_since(before);
-    validations_++;
+    const double nll = hooks_.validate(state_.valid_tokens);
+    time_left_.validated(state_.valid_tokens > 0 ? state_.valid_tokens : hooks_.held_out_tokens, seconds_since(before));
+    left_.validations--;
     return result_.valid_nll = nll;
   }
 
-  bool crossed(int64_t every) const {
-    return every > 0 && state_.tokens / every != (state_.tokens - o_.batch_tokens) / every;
-  }
-
-  // What the first batches cost, in forward passes of one.
-  double work_of(int64_t batches) const {
-    double work = 0;
-    for (size_t i = 0; i < ends_.size(); i++) {
-      work += static_cast<double>(std::clamp(batches, first_batch(i), ends_[i]) - first_batch(i)) * recipe_.stages[i].cost;
-    }
-    return work;
+  // At the end; the checkpoint keeps the figure of the sample, which is comparable with those before.
+  void validate_all() {
+    if (!hooks_.validate || state_.valid_tokens == 0) return;
+    result_.valid_nll = hooks_.validate(0);
+    note(format("validation on all %ld held-out tokens: %.4f nats a token", static_cast<long>(hooks_.held_out_tokens), result_.valid_nll));
   }
 
   double seconds_left() const {
-    const double done = work_of(batches()), speed = (done - work_before_) / (seconds_since(start_) - validation_seconds_);
-    double left = (work_of(steps_) - done) / speed;
-    if (validations_ > 0) {
-      const double to_come = static_cast<double>(o_.tokens - state_.tokens) / static_cast<double>(o_.validate_every);
-      left += std::ceil(to_come) * validation_seconds_ / static_cast<double>(validations_);
-    }
-    return left;
+    const double all = static_cast<double>(std::max<int64_t>(1, hooks_.held_out_tokens));
+    const double each = state_.valid_tokens > 0 ? static_cast<double>(state_.valid_tokens) : all;
+    const bool last_of_all = hooks_.validate && state_.valid_tokens > 0;
+    return time_left_.seconds(left_, each * static_cast<double>(left_.validations) + (last_of_all ? all : 0));
   }
 
-  NamedTensors memory_tensors() const;
-  void restore_memory(const Path& checkpoint);
+  NamedTensors carried_tensors() const;
+  void restore_carried(const Path& checkpoint);
   void resume();
   void step();
   void check_finite(double loss, double norm) const;
@@ -264,94 +312,92 @@ class Run {
   const TrainHooks& hooks_;
   const Decoder* teacher_;
   Recipe recipe_;
-  std::vector<Memory> memories_;  // one a part of the batch
+  std::vector<CarriedStates> carried_;  // one a part of the batch
   BatchLoader loader_;
-  const int64_t steps_;
-  const std::vector<int64_t> ends_;  // the batch at which each stage ends
-  double work_before_ = 0;
-  int64_t validations_ = 0;
+  const Timetable times_;
+  TimeLeft time_left_;
+  ToDo left_;
   std::optional<Optimizer> optimizer_;
   TrainingState state_;
-  Path stage_start_;
   TrainResult result_;
   const Clock::time_point start_;
   const FileLock lock_;
-  double spent_before_ = 0, validation_seconds_ = 0, tail_ = 0;
+  double spent_before_ = 0, step_seconds_ = 0, tail_ = 0;
   int64_t tokens_before_ = 0, tail_steps_ = 0;
 };
 
 static std::string part_prefix(size_t part, const char* whose) { return format("part%zu.%s.", part, whose); }
 
-NamedTensors Run::memory_tensors() const {
+NamedTensors Run::carried_tensors() const {
   NamedTensors tensors;
-  for (size_t i = 0; i < memories_.size(); i++) {
+  for (size_t i = 0; i < carried_.size(); i++) {
     const auto add = [&](const char* whose, const State& state) {
       if (state.batch() == 0) return;
       const NamedTensors part = state_tensors(state, part_prefix(i, whose));
       tensors.insert(tensors.end(), part.begin(), part.end());
     };
-    add("student", memories_[i].student);
-    add("teacher", memories_[i].teacher);
+    add("student", carried_[i].student);
+    add("teacher", carried_[i].teacher);
   }
   return tensors;
 }
 
-void Run::restore_memory(const Path& checkpoint) {
-  const auto file = open_memory(checkpoint);
+void Run::restore_carried(const Path& checkpoint) {
+  const auto file = open_carried_states(checkpoint);
   if (!file) return;
   const int64_t rows = o_.batch_tokens / o_.sequence / o_.accumulate;
   const auto has = [&](size_t part) { return file->find(part_prefix(part, "student") + "positions") != nullptr; };
-  CHECK(has(memories_.size() - 1) && !has(memories_.size()),
-        "%s: what its carried rows remember stands in another number of parts than %zu (give the same --accumulate)",
-        file->path().c_str(), memories_.size());
-  for (size_t i = 0; i < memories_.size(); i++) {
+  CHECK(has(carried_.size() - 1) && !has(carried_.size()),
+        "%s: holds the states of carried rows in another number of parts than %zu (give the same --accumulate)",
+        file->path().c_str(), carried_.size());
+  for (size_t i = 0; i < carried_.size(); i++) {
     const auto restore = [&](const char* whose, const Decoder* decoder, State& into) {
       const std::string prefix = part_prefix(i, whose);
       if (file->find(prefix + "positions")) into = read_state(*file, *decoder, rows, prefix);
     };
-    restore("student", model_.decoder.get(), memories_[i].student);
-    restore("teacher", teacher_, memories_[i].teacher);
+    restore("student", model_.decoder.get(), carried_[i].student);
+    restore("teacher", teacher_, carried_[i].teacher);
   }
 }
 
 void Run::resume() {
   const std::optional<Path> last = latest_checkpoint(directory_);
   CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory_.c_str());
-  const TrainingState saved = read_training_state(*last);
-  const auto agree = [&](const char* what, uint64_t then, uint64_t now, const char* advice) {
-    CHECK(then == now, "%s: was made with %s %lu, this run has %lu (%s)", last->c_str(), what, then, now, advice);
-  };
-  agree("--seed", saved.seed, state_.seed, "give the same");
-  agree("--seq-len", static_cast<uint64_t>(saved.sequence), static_cast<uint64_t>(state_.sequence), "give the same");
-  agree("tokens of text", static_cast<uint64_t>(saved.corpus_tokens), static_cast<uint64_t>(state_.corpus_tokens),
-        "give the same --data and --docs");
-  CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --recipe)",
+  const TrainingState saved = read_training_state(*last), now = state_;
+  const std::vector<std::string> notes = check_resumes(*last, saved, now, o_.accept_changes);
+  CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --transfer-share)",
         last->c_str(), static_cast<long>(saved.stage), recipe_.stages.size());
   CHECK(saved.tokens < o_.tokens + o_.batch_tokens, "%s: has been trained on %ld tokens, --tokens asks for %ld in all (give more --tokens)",
         last->c_str(), static_cast<long>(saved.tokens), static_cast<long>(o_.tokens));
-  CHECK(saved.packing == state_.packing, "%s: was made with --pack %s, this run has %s (give the same)", last->c_str(),
-        saved.packing.c_str(), state_.packing.c_str());
-  const bool other_batches = saved.batch_tokens != o_.batch_tokens;
-  CHECK(!other_batches || o_.packing != Packing::carried,
-        "%s: was made with --batch-tokens %ld, this run has %ld: rows that are carried cannot become more or fewer (give the same)",
-        last->c_str(), static_cast<long>(saved.batch_tokens), static_cast<long>(o_.batch_tokens));
+  const bool other_batches = saved.batch_tokens != o_.batch_tokens, other_text = !same_text(saved, now);
+  const bool same_held_out = saved.held_out == now.held_out;
   state_ = saved;
-  if (other_batches) state_.made_by += format("; from step %ld on: ", static_cast<long>(saved.step)) + o_.made_by;
-  state_.batch_tokens = o_.batch_tokens;
+  if (other_batches || other_text) state_.made_by += format("; from step %ld on: ", static_cast<long>(saved.step)) + o_.made_by;
+  state_.batch_tokens = now.batch_tokens;
+  state_.recipe = now.recipe;
+  state_.corpus_tokens = now.corpus_tokens;
+  state_.corpus = now.corpus;
   make_optimizer();
   load_checkpoint(*last, model_, *optimizer_);
-  restore_memory(*last);
-  stage_start_ = checkpoint_path(directory_, saved.stage_begin);
+  if (!other_text) restore_carried(*last);
   spent_before_ = saved.seconds;
   tokens_before_ = saved.tokens;
-  work_before_ = work_of(batches());
   loader_.seek(saved.position);
+  left_ = times_.to_do(saved.tokens);
   result_.checkpoint = *last;
-  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(saved.step + steps_ - batches())));
-  if (!other_batches) return;
-  note(format("batches of %ld tokens from here on, %ld before: %ld steps are left; the learning rate goes on from where it was, "
-              "and is not adapted to the batch (see --lr)",
-              static_cast<long>(o_.batch_tokens), static_cast<long>(saved.batch_tokens), static_cast<long>(steps_ - batches())));
+  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(saved.step + times_.steps() - batches())));
+  for (const std::string& line : notes) note(line);
+  if (other_batches) {
+    note(format("batches of %ld tokens from here on, %ld before: %ld steps are left; the learning rate goes on from where it was, "
+                "and is not adapted to the batch (see --lr)",
+                static_cast<long>(o_.batch_tokens), static_cast<long>(saved.batch_tokens), static_cast<long>(times_.steps() - batches())));
+  }
+  if (!hooks_.validate) return;
+  // what is held out is the same sample as before, unless its size is asked for
+  if (!same_held_out || o_.valid_tokens > 0) state_.valid_tokens = now.valid_tokens;
+  state_.held_out = now.held_out;
+  // a stage is judged by one text alone, and undone to a checkpoint that is there
+  if (saved.undo_step < 0 || !same_held_out || state_.valid_tokens != saved.valid_tokens) judge_from_here(validate(), "was not validated on this text where it began. It goes on");
 }
 
 void Run::check_finite(double loss, double norm) const {
@@ -363,7 +409,7 @@ void Run::check_finite(double loss, double norm) const {
 }
 
 bool Run::is_outlier(double loss, double norm) {
-  // a mean over about the last fifty steps, once there are twenty
+  // means over about the last fifty steps, once there are twenty
   constexpr double kPart = 0.02;
   constexpr int64_t kFirst = 20;
   const bool outlier = o_.outliers > 0 && state_.stage_steps >= kFirst &&
@@ -371,23 +417,27 @@ bool Run::is_outlier(double loss, double norm) {
   if (outlier) {
     note(format("step %ld is an outlier: loss %.3f (mean %.3f), gradient norm %.2f (mean %.2f)%s", static_cast<long>(state_.step + 1),
                 loss, state_.mean_loss, norm, state_.mean_norm, o_.skip_outliers ? "; skipped" : ""));
-  } else {
-    const double part = std::max(kPart, 1 / static_cast<double>(state_.stage_steps + 1));
-    state_.mean_loss += part * (loss - state_.mean_loss);
-    state_.mean_norm += part * (norm - state_.mean_norm);
   }
+  // An outlier moves the means too, by as much as the largest value that is none, or twice the mean: where the loss rises to
+  // a new level for good, that level is no outlier for long.
+  const auto move = [&](double& mean, double value) {
+    if (outlier) value = std::min(value, std::max(2.0, o_.outliers) * mean);
+    mean += std::max(kPart, 1 / static_cast<double>(state_.stage_steps + 1)) * (value - mean);
+  };
+  move(state_.mean_loss, loss);
+  move(state_.mean_norm, norm);
   return outlier;
 }
 
 void Run::step() {
-  const size_t index = static_cast<size_t>(state_.stage);
-  const int64_t first = first_batch(index), count = ends_[index] - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
+  const auto before = Clock::now();
+  const int64_t first = times_.begin(stage_index()), count = times_.end(stage_index()) - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
   const Schedule schedule{o_.schedule, stage().lr, o_.min_lr < 0 ? 0.1 * stage().lr : o_.min_lr, warmup, count};
 
   TrainStep shown;
   shown.stage = stage().name;
   shown.lr = schedule.at(std::max<int64_t>(0, batches() - first));
-  const Tensor loss = accumulate_gradients(stage(), loader_.next(), memories_);
+  const Tensor loss = accumulate_gradients(stage(), loader_.next(), carried_);
   if (state_.step == state_.stage_begin) {
     const std::vector<std::string> missed = optimizer_->without_gradient();
     result_.without_gradient.insert(result_.without_gradient.end(), missed.begin(), missed.end());
@@ -405,26 +455,28 @@ void Run::step() {
   state_.step++;
   state_.tokens += o_.batch_tokens;
   state_.position = loader_.position();
+  const double took = seconds_since(before);
+  step_seconds_ += took;
+  time_left_.stepped(stage_index(), took);
+  left_.steps[stage_index()]--;
 
-  const bool done = batches() >= steps_, stage_done = batches() >= ends_[index];
-  if (hooks_.validate && (stage_done || crossed(o_.validate_every))) shown.valid_nll = validate();
+  if (hooks_.validate && times_.validates(state_.tokens)) shown.valid_nll = validate();
   state_.valid_nll = shown.valid_nll;
-  if (batches() > steps_ - std::max<int64_t>(1, steps_ / 20)) {
+  if (batches() > times_.steps() - std::max<int64_t>(1, times_.steps() / 20)) {
     tail_ += shown.loss;
     tail_steps_++;
   }
   shown.step = state_.step;
-  shown.steps = state_.step + std::max<int64_t>(0, steps_ - batches());
+  shown.steps = state_.step + std::max<int64_t>(0, times_.steps() - batches());
   shown.tokens = state_.tokens;
   shown.seconds = seconds();
-  shown.tokens_per_second = static_cast<double>(state_.tokens - tokens_before_) / (seconds_since(start_) - validation_seconds_);
+  shown.tokens_per_second = static_cast<double>(state_.tokens - tokens_before_) / step_seconds_;
   shown.seconds_left = seconds_left();
   if (hooks_.on_step) hooks_.on_step(shown);
   result_.loss = shown.loss;
   result_.tokens_per_second = shown.tokens_per_second;
-  if (stage_done) end_stage(shown.valid_nll);
-  if (stage_done && !done) begin_stage(index + 1);
-  else if (!done && crossed(o_.checkpoint_every)) save();
+  if (stage_is_over()) finish_stage(shown.valid_nll);
+  else if (times_.saves(state_.tokens)) save();
 }
 
 }  // namespace

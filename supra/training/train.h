@@ -27,14 +27,16 @@ struct TrainOptions {
   double new_lr = 1;             // learning rate of the weights that linearization added, over the others'
   std::vector<std::string> only, freeze;  // name patterns of what is trained, of what is not; * matches anything
   double clip = 1;
-  double outliers = 0;           // a step whose loss or gradient norm is above so many times the running mean is noted; 0: none is
+  double outliers = 0;           // above 1: a step whose loss or gradient norm is above so many times the running mean is noted
   bool skip_outliers = false;    // and leaves the weights alone
   Schedule::Kind schedule = Schedule::Kind::cosine;
   uint64_t seed = 0;
   int64_t checkpoint_every = 0;  // tokens; 0: only at the end or when interrupted
   int64_t keep = 2;              // checkpoints, beside the best one
   int64_t validate_every = 0;    // tokens; 0: a fifth of all
+  int64_t valid_tokens = 0;      // that a validation on the way scores; 0: see Timetable::sample()
   bool resume = false;
+  bool accept_changes = false;   // a run resumes although its text is other text, or has another order
   std::string made_by;           // the command line, or what else brings the run about again: kept in its checkpoints
 };
 
@@ -43,21 +45,27 @@ struct TrainStep {
   int64_t step = 0, steps = 0, tokens = 0;
   std::string stage;
   double seconds = 0, loss = 0, grad_norm = 0, lr = 0, tokens_per_second = 0;
-  double valid_nll = -1;         // -1: not measured at this step
-  double seconds_left = 0;       // from the speed so far, what a token of each stage costs, and the validations to come
+  double valid_nll = -1;         // on the sample; -1: not measured at this step
+  double seconds_left = 0;       // see TimeLeft
 };
 
 struct TrainResult {
   int64_t tokens = 0, steps = 0;
   double loss = -1;              // mean of the last twentieth of the steps; -1 where no step was left to do
-  double valid_nll = -1, seconds = 0, tokens_per_second = 0;
+  double valid_nll = -1;         // on all held-out text; of an interrupted run the last one on the sample; -1: none
+  double seconds = 0;
+  double tokens_per_second = 0;  // of the steps alone, without validations and checkpoints
   bool interrupted = false;
   Path checkpoint;               // the last one written, empty if none
   std::vector<std::string> without_gradient;  // parameters that the first step of a stage did not reach
 };
 
 struct TrainHooks {
-  std::function<double()> validate;                 // nats a token on held-out text; empty: no validation
+  // Nats a token on held-out text; empty: no validation. `tokens`: how many of them count, spread over the text and the same
+  // ones at each call; 0: all.
+  std::function<double(int64_t tokens)> validate;
+  int64_t held_out_tokens = 0;                      // that there are; 0: not known, every validation is of all
+  std::string held_out_hash;                        // of that text; a resumed run compares validations of the same text alone
   std::function<void(int64_t step)> on_start;       // once, with the step that the run begins or goes on behind
   std::function<void(const TrainStep&)> on_step;
   std::function<void(const std::string&)> on_note;  // one line: what was saved, resumed from, ...
@@ -76,16 +84,16 @@ std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps);
 // Optimizer steps of a run whose options are resolved.
 int64_t step_count(const TrainOptions& options);
 
-// Forward and backward of a step's batch in as many parts as there are memories; returns the mean loss over its targets, (1),
-// where the model is.
-// The gradients stay, summed over the parts: those of the mean.
-Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<Memory>& memories);
+// Forward and backward of a step's batch in as many parts as there are carried states; returns the mean loss over its targets,
+// (1), where the model is. The gradients stay, summed over the parts: those of the mean.
+Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<CarriedStates>& carried);
 
-// Trains the model in place; of one with low-rank factors (Decoder::add_lora()) these and what linearization added, and merges
-// them at the end. `directory` takes the checkpoints (checkpoints/step-N, see checkpoint.h) and, at the end,
-// the model itself; unless the run resumes, checkpoints of an older run there go first. `teacher`: what recipes other than
-// `supra` learn from. With validation, a stage that ends with a higher loss than it began with is undone. A loss or
-// gradient that is no number throws Error naming the step, the tensor and what was saved last.
+// Trains the model in place. If it has low-rank factors (Decoder::add_lora()), only these and the weights that linearization
+// added are trained, and the factors are merged at the end. `directory` takes the checkpoints (checkpoints/step-N, see
+// checkpoint.h) and, at the end, the model itself; unless the run resumes, checkpoints of an older run there are removed first.
+// `teacher`: what recipes other than `supra` learn from. With validation, a stage that ends with a higher loss than it began
+// with is undone; a stage that began without validation is judged by the first one after it resumed. A loss or gradient that
+// is NaN or infinite throws Error naming the step, the tensor and what was saved last.
 TrainResult train(Model& model, const Decoder* teacher, const Corpus& corpus, const TrainOptions& options,
                   const Path& directory, const TrainHooks& hooks = {});
 

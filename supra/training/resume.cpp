@@ -1,0 +1,43 @@
+#include "supra/training/resume.h"
+
+#include "tensor/error.h"
+
+namespace supra {
+
+bool same_text(const TrainingState& saved, const TrainingState& now) {
+  return saved.corpus_tokens == now.corpus_tokens && (saved.corpus.empty() || saved.corpus == now.corpus);
+}
+
+std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingState& saved, const TrainingState& now,
+                                       bool accept_changes) {
+  const char* const where = checkpoint.c_str();
+  const auto agree = [&](const char* flag, const std::string& then, const std::string& here) {
+    CHECK(then == here, "%s: was made with %s %s, this run has %s (give the same)", where, flag, then.c_str(), here.c_str());
+  };
+  agree("--seed", std::to_string(saved.seed), std::to_string(now.seed));
+  agree("--seq-len", std::to_string(saved.sequence), std::to_string(now.sequence));
+  agree("--pack", saved.packing, now.packing);
+  CHECK(saved.batch_tokens == now.batch_tokens || now.packing != "carried",
+        "%s: was made with --batch-tokens %ld, this run has %ld: rows that are carried cannot become more or fewer (give the same)",
+        where, static_cast<long>(saved.batch_tokens), static_cast<long>(now.batch_tokens));
+  const bool old = saved.recipe.empty();
+  CHECK(old || saved.recipe == now.recipe,
+        "%s: was made with --recipe %s, this run has %s (give the same; or start a run of its own from what was learned so far: "
+        "supra uptrain %s -o NEW_DIR --recipe %s ...)",
+        where, saved.recipe.c_str(), now.recipe.c_str(), where, now.recipe.c_str());
+
+  std::vector<std::string> notes;
+  if (old) notes.push_back(format("%s: an older version wrote it, without its --recipe and a hash of its text: they are not compared", where));
+  CHECK(same_text(saved, now) || accept_changes,
+        "%s: was trained on other text, or on the same files in another order: %ld tokens then, %ld now (give the same --data and "
+        "--docs in the same order; or --accept-changes, to go on with this text)",
+        where, static_cast<long>(saved.corpus_tokens), static_cast<long>(now.corpus_tokens));
+  if (!same_text(saved, now)) {
+    notes.push_back(format("other text from here on, %ld tokens, %ld before: it is read from row %ld of its own order on%s",
+                           static_cast<long>(now.corpus_tokens), static_cast<long>(saved.corpus_tokens), static_cast<long>(saved.position),
+                           now.packing == "carried" ? ", and all rows begin with an empty state" : ""));
+  }
+  return notes;
+}
+
+}  // namespace supra

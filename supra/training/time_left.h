@@ -1,0 +1,54 @@
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "supra/training/timetable.h"
+
+namespace supra {
+
+// How long a run still takes, by what its own steps, validations and checkpoints took. It asks no clock.
+class TimeLeft {
+ public:
+  // `costs`: of a step of each stage, in one unit for all: what a stage is estimated by before its first step.
+  explicit TimeLeft(std::vector<double> costs) : costs_(std::move(costs)), steps_(costs_.size()) {}
+
+  void stepped(size_t stage, double seconds) { steps_[stage].add(seconds), last_ = stage; }
+  // `tokens`: that were scored.
+  void validated(int64_t tokens, double seconds) { token_.add(seconds / static_cast<double>(std::max<int64_t>(1, tokens))); }
+  void saved(double seconds) { save_.add(seconds); }
+
+  // `validation_tokens`: to be scored in all the validations that are left.
+  double seconds(const ToDo& left, double validation_tokens) const {
+    double sum = token_.mean() * validation_tokens + save_.mean() * static_cast<double>(left.saves);
+    for (size_t i = 0; i < steps_.size(); i++) {
+      const double step = steps_[i].any() ? steps_[i].mean() : steps_[last_].mean() * costs_[i] / costs_[last_];
+      sum += step * static_cast<double>(left.steps[i]);
+    }
+    return sum;
+  }
+
+ private:
+  // A mean over about the last minute. The first value, when caches are cold and memory is new, counts only until there
+  // is a second.
+  class Mean {
+   public:
+    void add(double seconds) {
+      const double by_count = count_ < 2 ? 1 : 1 / static_cast<double>(count_);
+      mean_ += std::max(by_count, std::min(1.0, seconds / 60)) * (seconds - mean_);
+      count_++;
+    }
+    double mean() const { return mean_; }
+    bool any() const { return count_ > 0; }
+
+   private:
+    double mean_ = 0;
+    int count_ = 0;
+  };
+
+  std::vector<double> costs_;
+  std::vector<Mean> steps_;
+  Mean token_, save_;
+  size_t last_ = 0;
+};
+
+}  // namespace supra

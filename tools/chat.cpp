@@ -30,6 +30,7 @@ class Chat {
     if (!raw_) template_ = chat_template_of(tokenizer_.chat_template());
     raw_ = raw_ || (template_.form == ChatTemplate::Form::plain && system.empty());
     if (!system.empty()) template_.default_system = system;
+    options_.ends = {tokenizer_.special_id(template_.end_mark())};
     options_.should_stop = interrupted;
     options_.on_text = [](const std::string& text) {
       fputs(text.c_str(), stdout);
@@ -48,45 +49,35 @@ class Chat {
       }
       return true;
     }
-    std::vector<int32_t> ids = tokenizer_.encode(raw_ ? line : what_is_new(line), {.parse_special = !raw_});
+    std::vector<int32_t> ids = raw_ ? tokenizer_.encode(line) : what_is_new(line);
     if (session_.position() == 0 && tokenizer_.adds_bos()) ids.insert(ids.begin(), tokenizer_.bos());
     if (ids.empty() && !session_.logits().defined()) return true;
     if (!ids.empty()) session_.feed(ids);
     history_.insert(history_.end(), ids.begin(), ids.end());
     // from now on Ctrl-C ends this answer, not the program
     catch_interrupts();
-    const Generated answer = generate(session_, &tokenizer_, sampler_, history_, options_);
-    if (!raw_) {
-      written_ += answer.text;
-      messages_.push_back({"assistant", answer.text});
-    }
+    generate(session_, &tokenizer_, sampler_, history_, options_);
+    answered_ = answered_ || !raw_;
     printf("\n");
     return true;
   }
 
  private:
-  // What the model has not read yet of the conversation with this line at its end: the text behind its last
-  // answer.
-  std::string what_is_new(const std::string& line) {
-    if (messages_.empty() && !template_.default_system.empty())
-      messages_.push_back({"system", template_.default_system});
-    messages_.push_back({"user", line});
-    const std::string all = template_.render(messages_, true);
-    std::string part = all.starts_with(written_) ? all.substr(written_.size()) : all;
-    written_ = all;
-    return part;
+  // The ids that the model has not read yet of the conversation with this line at its end.
+  std::vector<int32_t> what_is_new(const std::string& line) const {
+    const std::string text = answered_ ? template_.render_next(line)
+                                       : template_.render(std::vector<ChatMessage>{{"user", line}}, true);
+    return tokenizer_.encode(text, {.parse_special = true, .continues = answered_});
   }
 
   void command(const std::string& line) {
-    const size_t blank = line.find(' ');
-    const std::string name = line.substr(0, blank);
-    const std::string file =
-        blank == std::string::npos ? "" : line.substr(line.find_first_not_of(' ', blank));
+    const std::string name = line.substr(0, line.find(' '));
+    const size_t begin = line.find_first_not_of(' ', name.size());
+    const std::string file = begin == line.npos ? "" : line.substr(begin);
     if (name == "/reset") {
       session_.reset();
       history_.clear();
-      messages_.clear();
-      written_.clear();
+      answered_ = false;
       printf("the state is empty\n");
     } else if (name == "/raw") {
       raw_ = !raw_;
@@ -96,10 +87,14 @@ class Chat {
              static_cast<long>(session_.position()));
     } else if (name == "/save" || name == "/load") {
       CHECK(!file.empty(), "%s needs a file name", name.c_str());
-      if (name == "/save")
+      if (name == "/save") {
         session_.save(file);
-      else
+      } else {
         session_.load(file);
+        history_.clear();
+        // a state is saved behind an answer
+        answered_ = session_.position() > 0;
+      }
       printf("%s %s, position %ld\n", name == "/save" ? "saved" : "loaded", file.c_str(),
              static_cast<long>(session_.position()));
     } else {
@@ -114,9 +109,8 @@ class Chat {
   std::vector<int32_t> history_;
   bool raw_;
   ChatTemplate template_;
-  std::vector<ChatMessage> messages_;
-  // What the model has read and written of them.
-  std::string written_;
+  // The session stands behind an answer of the conversation.
+  bool answered_ = false;
 };
 
 // Without its newline; false at the end.

@@ -27,6 +27,11 @@ static size_t held_back(const std::string& text, const std::vector<std::string>&
   return held;
 }
 
+static bool is_end(int32_t id, const Tokenizer& tokenizer, const std::vector<int32_t>& more) {
+  const auto among = [id](const std::vector<int32_t>& ids) { return std::find(ids.begin(), ids.end(), id) != ids.end(); };
+  return id == tokenizer.bos() || among(tokenizer.ends()) || among(more);
+}
+
 Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sampler, std::vector<int32_t>& history,
                    const GenerateOptions& options) {
   CHECK(session.logits_there().defined(), "generate: there is nothing to go on from (give a prompt)");
@@ -43,7 +48,7 @@ Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sample
   while (static_cast<int64_t>(result.ids.size()) < options.tokens) {
     if (options.should_stop && options.should_stop()) break;
     const int32_t id = sampler.choose(session.logits_there(), history);
-    if (tokenizer && options.stop_at_mark && (id == tokenizer->bos() || id == tokenizer->eos())) break;
+    if (tokenizer && options.stop_at_mark && is_end(id, *tokenizer, options.ends)) break;
     session.advance(std::span(&id, 1));
     result.ids.push_back(id);
     history.push_back(id);

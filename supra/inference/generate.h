@@ -11,13 +11,14 @@ namespace supra {
 struct GenerateOptions {
   int64_t tokens = 256;             // at most
   std::vector<std::string> stop;    // texts that end it; they are cut off
-  bool stop_at_mark = true;         // BOS and EOS end it
+  bool stop_at_mark = true;         // BOS, what ends a text (Tokenizer::ends) and `ends` end it
+  std::vector<int32_t> ends;        // further ids, such as the mark behind an answer; -1 is none
   std::function<void(const std::string&)> on_text;  // whole characters, as they come
   std::function<bool()> should_stop;
 };
 
 struct Generated {
-  std::vector<int32_t> ids;  // the new ones, without the mark that ended it
+  std::vector<int32_t> ids;  // the new ones, without the mark that ended it, which the session has not read
   std::string text;
   double seconds = 0;
 };

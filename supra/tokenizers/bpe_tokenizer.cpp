@@ -56,7 +56,7 @@ struct BpeTokenizer::Words {
 
 static constexpr size_t kLongestKnown = 64, kMostKnownBytes = 32 << 20;
 
-BpeTokenizer::Ids BpeTokenizer::encode_text(std::string_view text, bool parse_special) const {
+BpeTokenizer::Ids BpeTokenizer::encode_text(std::string_view text, EncodeOptions options) const {
   Words words = {{}, false, {}, 0, PairMerger(table_, [&](std::string_view symbol, int32_t id) {
                    const bool was_unknown = std::exchange(words.after_unknown, false);
                    if (id >= 0) return words.ids.push_back(id);
@@ -71,8 +71,8 @@ BpeTokenizer::Ids BpeTokenizer::encode_text(std::string_view text, bool parse_sp
                      words.ids.push_back(vocabulary_.unknown);
                    words.after_unknown = true;
                  })};
-  const PrefixMatcher& tokens = parse_special ? raw_with_special_ : raw_;
-  const PrefixMatcher& later = parse_special ? normalized_with_special_ : normalized_;
+  const PrefixMatcher& tokens = options.parse_special ? raw_with_special_ : raw_;
+  const PrefixMatcher& later = options.parse_special ? normalized_with_special_ : normalized_;
   // cuts the tokens out of a text and hands on what lies between them
   const auto cut = [&](const PrefixMatcher& matcher, std::string_view whole, auto between) {
     size_t begin = 0, at = 0;
@@ -91,22 +91,26 @@ BpeTokenizer::Ids BpeTokenizer::encode_text(std::string_view text, bool parse_sp
   };
   cut(tokens, text, [&](std::string_view part, bool beginning) {
     const std::string normal = vocabulary_.nfc ? nfc(part) : std::string(part);
-    cut(later, normal,
-        [&](std::string_view rest, bool first) { encode_part(rest, beginning && first, words); });
+    cut(later, normal, [&](std::string_view rest, bool first) {
+      encode_part(rest, beginning && first, options.continues, words);
+    });
   });
   return std::move(words.ids);
 }
 
-// Spaces as the pieces write them.
-void BpeTokenizer::encode_part(std::string_view text, bool beginning, Words& words) const {
+// Spaces as the pieces write them. `beginning`: the part stands first in the text, which may continue
+// another.
+void BpeTokenizer::encode_part(std::string_view text, bool beginning, bool continues, Words& words) const {
   using Space = BpeVocabulary::Space;
+  const bool needs_none = beginning && continues;
   if (vocabulary_.bytes) {
-    if (!vocabulary_.prefix_space || text.starts_with(' ')) return encode_words(text, words);
+    if (!vocabulary_.prefix_space || needs_none || text.starts_with(' ')) return encode_words(text, words);
     return encode_words(" " + std::string(text), words);
   }
   const bool has = text.starts_with(' ') || text.starts_with(kSpace);
-  const bool adds = vocabulary_.space == Space::always || (vocabulary_.space == Space::missing && !has) ||
-                    (vocabulary_.space == Space::beginning && beginning && !has);
+  const bool adds =
+      !needs_none && (vocabulary_.space == Space::always || (vocabulary_.space == Space::missing && !has) ||
+                      (vocabulary_.space == Space::beginning && beginning && !has));
   std::string spaced(adds ? kSpace : "");
   for (const char c : text) {
     if (c == ' ')

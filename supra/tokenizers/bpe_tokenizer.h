@@ -52,11 +52,11 @@ class BpeTokenizer : public Tokenizer {
   using Ids = std::vector<int32_t>;
   struct Words;
 
-  Ids encode_text(std::string_view text, bool parse_special) const override;
+  Ids encode_text(std::string_view text, EncodeOptions options) const override;
   std::string piece_text(int32_t id, bool first) const override;
   bool is_mark(int32_t id) const override { return special_.contains(id); }
   std::string mark_text(int32_t id) const override { return vocabulary_.pieces[id]; }
-  void encode_part(std::string_view text, bool beginning, Words& words) const;
+  void encode_part(std::string_view text, bool beginning, bool continues, Words& words) const;
   void encode_words(std::string_view text, Words& words) const;
 
   const BpeVocabulary vocabulary_;

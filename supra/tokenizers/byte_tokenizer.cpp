@@ -15,7 +15,7 @@ class ByteTokenizer : public Tokenizer {
   }
 
  private:
-  std::vector<int32_t> encode_text(std::string_view text, bool) const override {
+  std::vector<int32_t> encode_text(std::string_view text, EncodeOptions) const override {
     const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
     return {bytes, bytes + text.size()};
   }

@@ -4,60 +4,120 @@
 
 namespace supra {
 
-using Form = ChatTemplate::Form;
-
 const char* ChatTemplate::name() const {
   static const char* names[] = {"plain", "chatml", "llama2", "llama3", "mistral"};
   return names[static_cast<int>(form)];
 }
 
-// One message of a form in which every role is written alike; with `answer` only the beginning of one.
-static std::string marked(Form form, const ChatMessage& message, bool answer) {
-  const std::string& role = message.role;
-  if (form == Form::chatml) {
-    return "<|im_start|>" + role + "\n" + (answer ? "" : message.content + "<|im_end|>\n");
-  }
-  if (form == Form::llama3) {
-    return "<|start_header_id|>" + role + "<|end_header_id|>\n\n" +
-           (answer ? "" : message.content + "<|eot_id|>");
-  }
-  return (role == "user"        ? "User: "
-          : role == "assistant" ? "Assistant:"
-                                : "") +
-         (answer ? "" : (role == "assistant" ? " " : "") + message.content + "\n");
+namespace {
+
+// What a form writes before and after each kind of message.
+struct Writing {
+  std::string_view system = "", system_end = "";
+  std::string_view user = "", user_end = "";
+  std::string_view answer = "", answer_end = "";
+  std::string_view end_mark = "";   // the special token in answer_end
+  std::string_view space = "";      // before an answer's words; a model writes it itself
+  std::string_view again = "";      // before a user's message that is not the first
+  bool system_inside_user = false;  // the system's message is part of the first user's message
+  bool trims = false;               // white space at both ends of a message is dropped
+};
+
+// In the order of ChatTemplate::Form.
+constexpr Writing kWritings[] = {{.system_end = "\n",
+                                  .user = "User: ",
+                                  .user_end = "\n",
+                                  .answer = "Assistant:",
+                                  .answer_end = "\n",
+                                  .space = " ",
+                                  .trims = true},
+                                 {.system = "<|im_start|>system\n",
+                                  .system_end = "<|im_end|>\n",
+                                  .user = "<|im_start|>user\n",
+                                  .user_end = "<|im_end|>\n",
+                                  .answer = "<|im_start|>assistant\n",
+                                  .answer_end = "<|im_end|>\n",
+                                  .end_mark = "<|im_end|>"},
+                                 {.system = "<<SYS>>\n",
+                                  .system_end = "\n<</SYS>>\n\n",
+                                  .user = "[INST] ",
+                                  .user_end = " [/INST]",
+                                  .answer_end = " </s>",
+                                  .end_mark = "</s>",
+                                  .space = " ",
+                                  .again = "<s>",
+                                  .system_inside_user = true,
+                                  .trims = true},
+                                 {.system = "<|start_header_id|>system<|end_header_id|>\n\n",
+                                  .system_end = "<|eot_id|>",
+                                  .user = "<|start_header_id|>user<|end_header_id|>\n\n",
+                                  .user_end = "<|eot_id|>",
+                                  .answer = "<|start_header_id|>assistant<|end_header_id|>\n\n",
+                                  .answer_end = "<|eot_id|>",
+                                  .end_mark = "<|eot_id|>",
+                                  .trims = true},
+                                 {.system_end = "\n\n",
+                                  .user = "[INST] ",
+                                  .user_end = " [/INST]",
+                                  .answer_end = "</s>",
+                                  .end_mark = "</s>",
+                                  .system_inside_user = true}};
+
+const Writing& writing_of(ChatTemplate::Form form) { return kWritings[static_cast<int>(form)]; }
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view white = " \t\n\v\f\r";
+  const size_t begin = text.find_first_not_of(white);
+  return begin == text.npos ? "" : text.substr(begin, text.find_last_not_of(white) + 1 - begin);
 }
 
-// [INST] question [/INST] answer: what the system says stands at the beginning of the first question.
-static std::string bracketed(Form form, std::span<const ChatMessage> messages) {
-  const bool llama = form == Form::llama2;
-  std::string text, system;
-  for (const ChatMessage& message : messages) {
-    if (message.role == "system") {
-      system = llama ? "<<SYS>>\n" + message.content + "\n<</SYS>>\n\n" : message.content + "\n\n";
-    } else if (message.role == "user") {
-      if (llama && !text.empty()) text += "<s>";
-      text += "[INST] " + system + message.content + " [/INST]";
-      system.clear();
-    } else {
-      text += llama ? " " + message.content + " </s>" : message.content + "</s>";
-    }
-  }
-  return text;
+// Appends one message of the conversation.
+void append_message(std::string& text, const Writing& w, std::string_view begin, std::string_view content,
+                    std::string_view end) {
+  text += begin;
+  text += w.trims ? trimmed(content) : content;
+  text += end;
 }
+
+}  // namespace
 
 std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool answer) const {
+  const Writing& w = writing_of(form);
+  std::string text, system;  // system: what stands inside of the next user's message
+  const auto add_system = [&](const std::string& content) {
+    if (w.system_inside_user)
+      system = std::string(w.system).append(content).append(w.system_end);
+    else
+      append_message(text, w, w.system, content, w.system_end);
+  };
+  const bool has_system = !messages.empty() && messages[0].role == "system";
+  if (!has_system && !default_system.empty()) add_system(default_system);
   for (const auto& [role, content] : messages) {
     CHECK(role == "system" || role == "user" || role == "assistant",
           "chat: a message of the role %s (system, user and assistant are known)", role.c_str());
+    if (role == "system") {
+      add_system(content);
+    } else if (role == "assistant") {
+      text += w.answer;
+      append_message(text, w, w.space, content, w.answer_end);
+    } else {
+      if (!text.empty()) text += w.again;
+      append_message(text, w, w.user, system + content, w.user_end);
+      system.clear();
+    }
   }
-  if (form == Form::llama2 || form == Form::mistral) return bracketed(form, messages);
-  std::string text;
-  const bool has_system = !messages.empty() && messages[0].role == "system";
-  if (!has_system && !default_system.empty()) text += marked(form, {"system", default_system}, false);
-  for (const ChatMessage& message : messages) text += marked(form, message, false);
-  if (answer) text += marked(form, {"assistant", ""}, true);
+  if (answer) text += w.answer;
   return text;
 }
+
+std::string ChatTemplate::render_next(std::string_view user) const {
+  const Writing& w = writing_of(form);
+  std::string text = std::string(w.answer_end).append(w.again);
+  append_message(text, w, w.user, user, w.user_end);
+  return text.append(w.answer);
+}
+
+std::string_view ChatTemplate::end_mark() const { return writing_of(form).end_mark; }
 
 // A ChatML program that has a system message of its own spells it out: '<|im_start|>system\n...<|im_end|>\n'.
 // A line end is one, or Jinja's two characters for it.
@@ -77,6 +137,7 @@ static std::string default_system_in(std::string_view program) {
 }
 
 ChatTemplate chat_template_of(std::string_view program) {
+  using Form = ChatTemplate::Form;
   const auto has = [&](std::string_view text) { return program.find(text) != program.npos; };
   if (program.empty()) return {};
   if (has("<|im_start|>")) return {Form::chatml, default_system_in(program)};

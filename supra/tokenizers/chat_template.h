@@ -11,11 +11,11 @@ struct ChatMessage {
 };
 
 // How a conversation is written down for a model that was trained on one. Models bring a Jinja program for
-// it; the forms that are in use are known by name here, and told by the strings in the program.
+// it. The forms that are in use are known by name here, and recognised by strings in the program.
 struct ChatTemplate {
   enum class Form { plain, chatml, llama2, llama3, mistral };
   Form form = Form::plain;
-  // What stands first where no message of the system does.
+  // The system's message where the conversation begins with none.
   std::string default_system;
 
   const char* name() const;
@@ -23,6 +23,15 @@ struct ChatTemplate {
   // The text, to be encoded with its special tokens parsed; without BOS in front. With `answer` the beginning
   // of the assistant's next message stands at its end. Throws Error for a role that is not known.
   std::string render(std::span<const ChatMessage> messages, bool answer) const;
+
+  // The text between an answer of the model and its next one: the end of the answer, the user's message and
+  // the beginning of the next answer. A model that has read its own answer reads only this (encode it with
+  // EncodeOptions::continues), so that each message is read once. What the model wrote stays as it wrote it,
+  // where render() would drop white space around it.
+  std::string render_next(std::string_view user) const;
+
+  // The special token that ends an answer; "" where a line end does.
+  std::string_view end_mark() const;
 };
 
 // The form of a Jinja program: plain for an empty one. Throws Error for one that is not known.

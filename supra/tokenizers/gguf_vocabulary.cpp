@@ -8,6 +8,7 @@
 #include "supra/tokenizers/bpe_tokenizer.h"
 #include "supra/tokenizers/piece_tokenizer.h"
 #include "supra/tokenizers/protobuf.h"
+#include "supra/tokenizers/tokenizer_config.h"
 #include "supra/tokenizers/tokenizer_json.h"
 #include "tensor/error.h"
 
@@ -40,6 +41,9 @@ Vocabulary read_vocabulary(const Gguf& file, bool adds_bos) {
         file.path().c_str(), v.texts.size(), v.types.size());
   v.marks.bos = id_at(file, "tokenizer.ggml.bos_token_id", v.texts.size());
   v.marks.eos = id_at(file, "tokenizer.ggml.eos_token_id", v.texts.size());
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    if (const int32_t id = id_at(file, key, v.texts.size()); id >= 0) v.marks.ends.push_back(id);
+  }
   v.marks.bos_in_front = v.marks.bos >= 0 && file.flag("tokenizer.ggml.add_bos_token", adds_bos);
   v.marks.eos_behind = v.marks.eos >= 0 && file.flag("tokenizer.ggml.add_eos_token", false);
   return v;
@@ -47,17 +51,27 @@ Vocabulary read_vocabulary(const Gguf& file, bool adds_bos) {
 
 bool is(int64_t type, Type wanted) { return type == static_cast<int64_t>(wanted); }
 
-// The file's words as tokenizer_config.json, so that other programs find the marks and the chat template.
-Tokenizer::File config_file(const Gguf& file, const Vocabulary& v, const char* tokenizer_class) {
+// The file's words as Hugging Face's files have them (tokenizer_config.h), so that these and other programs
+// find the marks and the chat template.
+TokenizerConfig config_of(const Gguf& file, const Vocabulary& v, const char* tokenizer_class) {
+  TokenizerConfig all;
+  all.chat_template = file.text("tokenizer.chat_template", "");
+  all.ends = v.marks.ends;
   Json config = Json::object();
   config.set("tokenizer_class", tokenizer_class);
   config.set("add_bos_token", v.marks.bos_in_front);
   config.set("add_eos_token", v.marks.eos_behind);
   if (v.marks.bos >= 0) config.set("bos_token", std::string(v.texts[v.marks.bos]));
   if (v.marks.eos >= 0) config.set("eos_token", std::string(v.texts[v.marks.eos]));
-  if (file.has("tokenizer.chat_template"))
-    config.set("chat_template", std::string(file.text("tokenizer.chat_template")));
-  return {"tokenizer_config.json", config.dump(true) + "\n"};
+  if (file.has("tokenizer.chat_template")) config.set("chat_template", all.chat_template);
+  all.files.push_back({"tokenizer_config.json", config.dump(true) + "\n"});
+  if (all.ends.empty()) return all;
+  Json generation = Json::object(), ends = Json::array();
+  if (v.marks.eos >= 0) ends.push(v.marks.eos);
+  for (const int32_t id : all.ends) ends.push(id);
+  generation.set("eos_token_id", std::move(ends));
+  all.files.push_back({"generation_config.json", generation.dump(true) + "\n"});
+  return all;
 }
 
 // SentencePiece's .model with the same pieces (fields: sentencepiece_model.cpp).
@@ -152,7 +166,9 @@ class GgufBpe : public BpeTokenizer {
     all.set("post_processor", decoder);
     all.set("decoder", decoder);
     all.set("model", std::move(model));
-    return {{"tokenizer.json", all.dump()}, config_file(*file_, texts_, "PreTrainedTokenizerFast")};
+    std::vector<File> files = config_of(*file_, texts_, "PreTrainedTokenizerFast").files;
+    files.insert(files.begin(), {"tokenizer.json", all.dump()});
+    return files;
   }
 
   const std::shared_ptr<const Gguf> file_;
@@ -193,10 +209,8 @@ std::shared_ptr<const Tokenizer> make_gguf_tokenizer(const Path& path) {
         "%s: a vocabulary of the kind %s (tokenizer.ggml.model) is not supported, llama and gpt2 are",
         path.c_str(), kind.c_str());
   const Vocabulary v = read_vocabulary(*file, true);
-  return make_sentencepiece_tokenizer(
-      model_file(*file, v), path.string(),
-      SentencePieceBeside{v.marks, config_file(*file, v, "LlamaTokenizer"),
-                          std::string(file->text("tokenizer.chat_template", ""))});
+  return make_sentencepiece_tokenizer(model_file(*file, v), path.string(),
+                                      config_of(*file, v, "LlamaTokenizer"), &v.marks);
 }
 
 }  // namespace supra

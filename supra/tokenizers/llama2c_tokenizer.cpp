@@ -86,10 +86,10 @@ class Llama2cTokenizer : public PieceTokenizer {
     return spec;
   }
 
-  void split(std::string_view text, const PairMerger::Emit& emit) const override {
+  void split(std::string_view text, bool beginning, const PairMerger::Emit& emit) const override {
     if (text.empty()) return;
     PairMerger merger(table_, emit);
-    add(" ", merger);
+    if (beginning) add(" ", merger);
     while (!text.empty()) {
       // a byte and up to three continuations, whatever it is
       size_t size = 1;

@@ -24,9 +24,9 @@ PieceTokenizer::PieceTokenizer(const char* kind, Spec spec)
   }
 }
 
-void PieceTokenizer::encode_part(std::string_view text, std::vector<int32_t>& ids) const {
+void PieceTokenizer::encode_part(std::string_view text, bool beginning, std::vector<int32_t>& ids) const {
   bool after_unknown = false;
-  split(text, [&](std::string_view symbol, int32_t id) {
+  split(text, beginning, [&](std::string_view symbol, int32_t id) {
     const bool unknown = id < 0 && !spec_.bytes;
     if (id >= 0) {
       ids.push_back(id);
@@ -40,19 +40,19 @@ void PieceTokenizer::encode_part(std::string_view text, std::vector<int32_t>& id
   });
 }
 
-std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, bool parse_special) const {
+std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, EncodeOptions options) const {
   std::vector<int32_t> ids;
   size_t begin = 0;
-  for (size_t at = 0; parse_special && at < text.size();) {
+  for (size_t at = 0; options.parse_special && at < text.size();) {
     const size_t size = mark_texts_.match(text.substr(at));
     if (size > 0) {
-      encode_part(text.substr(begin, at - begin), ids);
+      encode_part(text.substr(begin, at - begin), begin > 0 || !options.continues, ids);
       ids.push_back(marks_.at(text.substr(at, size)));
       begin = at + size;
     }
     at += size > 0 ? size : 1;
   }
-  encode_part(text.substr(begin), ids);
+  encode_part(text.substr(begin), begin > 0 || !options.continues, ids);
   return ids;
 }
 

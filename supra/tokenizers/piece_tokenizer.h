@@ -47,11 +47,11 @@ class PieceTokenizer : public Tokenizer {
   PrefixMatcher mark_texts_;
 
  private:
-  // Hands out the pieces of a text from left to right.
-  virtual void split(std::string_view text, const PairMerger::Emit& emit) const = 0;
+  // Hands out the pieces of a text from left to right. `beginning`: it goes on from no other text.
+  virtual void split(std::string_view text, bool beginning, const PairMerger::Emit& emit) const = 0;
 
-  void encode_part(std::string_view text, std::vector<int32_t>& ids) const;
-  std::vector<int32_t> encode_text(std::string_view text, bool parse_special) const final;
+  void encode_part(std::string_view text, bool beginning, std::vector<int32_t>& ids) const;
+  std::vector<int32_t> encode_text(std::string_view text, EncodeOptions options) const final;
   std::string piece_text(int32_t id, bool first) const final;
   bool is_mark(int32_t id) const final;
 

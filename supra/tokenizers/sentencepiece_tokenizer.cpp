@@ -4,6 +4,8 @@
 #include "supra/tokenizers/piece_tokenizer.h"
 #include "supra/tokenizers/prefix_matcher.h"
 #include "supra/tokenizers/sentencepiece_model.h"
+#include "supra/tokenizers/tokenizer_config.h"
+#include "supra/tokenizers/unicode.h"
 #include "supra/tokenizers/unigram.h"
 #include "tensor/error.h"
 
@@ -18,8 +20,9 @@ namespace {
 class SentencePieceTokenizer : public PieceTokenizer {
  public:
   SentencePieceTokenizer(SentencePieceModel model, std::string_view bytes, const std::string& where,
-                         SentencePieceBeside* beside)
-      : PieceTokenizer(model.unigram ? "SentencePiece unigram" : "SentencePiece BPE", spec(model, beside)),
+                         TokenizerConfig beside, const Marks* marks)
+      : PieceTokenizer(model.unigram ? "SentencePiece unigram" : "SentencePiece BPE",
+                       spec(model, std::move(beside.ends), marks)),
         add_space_(model.add_dummy_prefix),
         strip_(model.remove_extra_whitespaces),
         charsmap_(std::move(model.charsmap)) {
@@ -33,14 +36,13 @@ class SentencePieceTokenizer : public PieceTokenizer {
       if (piece.type == Piece::Type::user_defined) user_defined_.add(piece.text);
     }
     if (model.unigram) unigram_.emplace(spec_.pieces, table_);
-    files_ = {{"tokenizer.model", std::string(bytes)}};
-    if (!beside) return;
-    files_.push_back(std::move(beside->config));
-    chat_template_ = std::move(beside->chat_template);
+    files_ = std::move(beside.files);
+    files_.insert(files_.begin(), {"tokenizer.model", std::string(bytes)});
+    chat_template_ = std::move(beside.chat_template);
   }
 
  private:
-  static Spec spec(SentencePieceModel& model, const SentencePieceBeside* beside) {
+  static Spec spec(SentencePieceModel& model, std::vector<int32_t> ends, const Marks* marks) {
     Spec spec;
     spec.pieces = std::move(model.pieces);
     spec.space = "\u2581";
@@ -49,12 +51,13 @@ class SentencePieceTokenizer : public PieceTokenizer {
     spec.drop_space = model.add_dummy_prefix || model.remove_extra_whitespaces;
     spec.marks = {
         .bos = model.bos, .eos = model.eos, .bos_in_front = model.bos >= 0, .eos_behind = model.eos >= 0};
-    if (beside) spec.marks = beside->marks;
+    if (marks) spec.marks = *marks;
+    spec.marks.ends = std::move(ends);
     return spec;
   }
 
-  void split(std::string_view text, const PairMerger::Emit& emit) const override {
-    const std::string normal = normalise(text);
+  void split(std::string_view text, bool beginning, const PairMerger::Emit& emit) const override {
+    const std::string normal = normalise(text, beginning);
     if (unigram_) return unigram_->encode(normal, emit);
     PairMerger merger(table_, emit);
     std::string_view rest = normal;
@@ -66,7 +69,7 @@ class SentencePieceTokenizer : public PieceTokenizer {
         merger.add(rest.substr(0, size));
         merger.finish();
       } else {
-        size = utf8_length(rest);
+        size = first_character(rest).size;
         merger.add(rest.substr(0, size));
       }
       rest.remove_prefix(size);
@@ -86,15 +89,17 @@ class SentencePieceTokenizer : public PieceTokenizer {
 
   // Spaces as the pieces write them. With remove_extra_whitespaces spaces at both ends go and runs of them
   // are one.
-  std::string normalise(std::string_view text) const {
+  std::string normalise(std::string_view text, bool beginning) const {
+    bool stripped = false;
     while (strip_ && !text.empty()) {
       const CharsMap::Rule first = next(text);
       if (first.text != " ") break;
       text.remove_prefix(first.size);
+      stripped = true;
     }
     if (text.empty()) return "";
     const std::string_view space = spec_.space;
-    std::string normal(add_space_ ? space : "");
+    std::string normal((beginning ? add_space_ : stripped) ? space : "");
     bool skip_spaces = strip_;
     while (!text.empty()) {
       const CharsMap::Rule rule = next(text);
@@ -123,15 +128,15 @@ class SentencePieceTokenizer : public PieceTokenizer {
 
 std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                               const std::string& where) {
-  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where,
-                                                  nullptr);
+  return make_sentencepiece_tokenizer(bytes, where, TokenizerConfig());
 }
 
 std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                               const std::string& where,
-                                                              SentencePieceBeside beside) {
+                                                              TokenizerConfig beside,
+                                                              const Tokenizer::Marks* marks) {
   return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where,
-                                                  &beside);
+                                                  std::move(beside), marks);
 }
 
 }  // namespace supra

@@ -1,15 +1,27 @@
 #include "supra/tokenizers/tokenizer.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "supra/tokenizers/gguf_vocabulary.h"
+#include "supra/tokenizers/tokenizer_config.h"
 #include "supra/tokenizers/tokenizer_json.h"
 #include "tensor/error.h"
 
 namespace supra {
 
+Tokenizer::Tokenizer(const char* kind, int32_t size, Marks marks)
+    : kind_(kind), size_(size), marks_(std::move(marks)) {
+  std::vector<int32_t> ends;
+  marks_.ends.insert(marks_.ends.begin(), marks_.eos);
+  for (const int32_t id : marks_.ends) {
+    if (id >= 0 && id < size && std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
+  }
+  marks_.ends = std::move(ends);
+}
+
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
-  std::vector<int32_t> ids = encode_text(text, options.parse_special);
+  std::vector<int32_t> ids = encode_text(text, options);
   if (options.add_special && marks_.bos_in_front) ids.insert(ids.begin(), marks_.bos);
   if (options.add_special && marks_.eos_behind) ids.push_back(marks_.eos);
   return ids;
@@ -37,6 +49,11 @@ bool Tokenizer::is_special(int32_t id) const {
   return is_mark(id);
 }
 
+int32_t Tokenizer::special_id(std::string_view text) const {
+  const std::vector<int32_t> ids = encode(text, {.parse_special = true, .continues = true});
+  return ids.size() == 1 && is_special(ids[0]) ? ids[0] : -1;
+}
+
 namespace fs = std::filesystem;
 
 using Loaded = std::shared_ptr<const Tokenizer>;
@@ -60,7 +77,7 @@ static Loaded read_tokenizer(const ModelFiles& files, const std::string& name) {
   const MappedFile file = files.open(name);
   const std::string where = file.path().string();
   if (ending == ".json") return make_json_tokenizer(file, files);
-  if (ending != ".bin") return make_sentencepiece_tokenizer(file.text(), where);
+  if (ending != ".bin") return make_sentencepiece_tokenizer(file.text(), where, read_tokenizer_config(files));
   return is_checkpoint(file.text()) ? nullptr : make_llama2c_tokenizer(file.text(), where);
 }
 

@@ -27,6 +27,8 @@ struct EncodeOptions {
   // The text of a special token becomes its id, SentencePiece's control pieces too, though its library never
   // does that. llama2.c and raw bytes have no such texts.
   bool parse_special = false;
+  // The text goes on from one that was encoded before: no space is put in front of it.
+  bool continues = false;
 };
 
 class Tokenizer {
@@ -52,9 +54,14 @@ class Tokenizer {
   // The text that EncodeOptions::parse_special makes this special token of; "" where there is none.
   virtual std::string mark_text(int32_t) const { return ""; }
 
+  // The special token that this is the text of; -1 where there is none, or the text holds more.
+  int32_t special_id(std::string_view text) const;
+
   int32_t size() const { return size_; }
   int32_t bos() const { return marks_.bos; }             // -1 where there is none
   int32_t eos() const { return marks_.eos; }             // -1 where there is none
+  // All ids that end a text, each once: EOS, and those that the model's files name beside it.
+  const std::vector<int32_t>& ends() const { return marks_.ends; }
   bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
   const char* kind() const { return kind_; }
   const std::string& chat_template() const {
@@ -64,6 +71,7 @@ class Tokenizer {
   struct Marks {
     int32_t bos = -1, eos = -1;
     bool bos_in_front = false, eos_behind = false;  // with add_special
+    std::vector<int32_t> ends = {};                 // beside eos; those outside of the vocabulary are dropped
   };
   struct File {
     std::string name, bytes;
@@ -72,13 +80,13 @@ class Tokenizer {
   virtual std::vector<File> files() const { return files_; }
 
  protected:
-  Tokenizer(const char* kind, int32_t size, Marks marks) : kind_(kind), size_(size), marks_(marks) {}
+  Tokenizer(const char* kind, int32_t size, Marks marks);
 
   std::vector<File> files_;
   std::string chat_template_;
 
  private:
-  virtual std::vector<int32_t> encode_text(std::string_view text, bool parse_special) const = 0;
+  virtual std::vector<int32_t> encode_text(std::string_view text, EncodeOptions options) const = 0;
   // ids are in the vocabulary
   virtual std::string piece_text(int32_t id, bool first) const = 0;
   virtual bool is_mark(int32_t id) const = 0;
@@ -116,14 +124,11 @@ std::shared_ptr<const Tokenizer> make_llama2c_tokenizer(std::string_view bytes, 
 std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                               const std::string& where);
 
-// What a GGUF says beside the pieces.
-struct SentencePieceBeside {
-  Tokenizer::Marks marks;
-  Tokenizer::File config;
-  std::string chat_template;
-};
+// The same with what stands beside it (tokenizer_config.h). `marks`: a GGUF's, instead of the model's own.
+struct TokenizerConfig;
 std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                               const std::string& where,
-                                                              SentencePieceBeside beside);
+                                                              TokenizerConfig beside,
+                                                              const Tokenizer::Marks* marks = nullptr);
 
 }  // namespace supra

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "supra/formats/json.h"
+#include "supra/tokenizers/tokenizer_config.h"
 #include "supra/tokenizers/unicode.h"
 #include "tensor/error.h"
 
@@ -240,30 +241,6 @@ void read_marks(const std::string& text, const Path& path, const BpeVocabulary& 
     marks.eos = find_first({"<|end_of_text|>", "</s>", "<|endoftext|>", "<eos>", "<|im_end|>"});
 }
 
-// tokenizer_config.json holds the template, or a list of named ones.
-std::string chat_template_in(const std::string& config) {
-  if (config.empty()) return "";
-  const Json json = Json::parse(config, "tokenizer_config.json");
-  const Json* found = json.find("chat_template");
-  if (!found) return "";
-  if (found->is_string()) return found->as_string();
-  for (const Json& named : found->as_array("chat_template")) {
-    if (named.text("name", "") == "default") return named.text("template");
-  }
-  return "";
-}
-
-// What stands beside a tokenizer.json and belongs to it.
-std::vector<Tokenizer::File> files_beside(const MappedFile& own, const ModelFiles& beside, std::string& config) {
-  std::vector<Tokenizer::File> files = {{"tokenizer.json", std::string(own.text())}};
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
-    if (!beside.has(name)) continue;
-    files.push_back({name, std::string(beside.open(name).text())});
-    if (name == std::string("tokenizer_config.json")) config = files.back().bytes;
-  }
-  return files;
-}
-
 }  // namespace
 
 std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, const ModelFiles& beside) {
@@ -277,13 +254,14 @@ std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, con
   read_model(json.at("model"), v, bytes.size());
   for (const AddedToken& token : v.added) place(v, token.id, token.text, bytes.size(), path.string());
 
-  std::string config;
-  std::vector<Tokenizer::File> files = files_beside(file, beside, config);
+  TokenizerConfig config = read_tokenizer_config(beside);
+  config.files.insert(config.files.begin(), {"tokenizer.json", std::string(bytes)});
   Tokenizer::Marks marks = read_template(json, v);
-  read_marks(config, beside.path() / "tokenizer_config.json", v, marks);
+  read_marks(config.text, beside.path() / "tokenizer_config.json", v, marks);
+  marks.ends = std::move(config.ends);
   const char* kind = v.bytes ? "byte-level BPE (tokenizer.json)" : "BPE (tokenizer.json)";
-  return std::make_shared<BpeTokenizer>(kind, std::move(v), marks, std::move(files), path.string(),
-                                        chat_template_in(config));
+  return std::make_shared<BpeTokenizer>(kind, std::move(v), std::move(marks), std::move(config.files),
+                                        path.string(), std::move(config.chat_template));
 }
 
 std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const MappedFile& vocabulary, const MappedFile& merges) {

@@ -9,7 +9,7 @@ namespace supra {
 
 // tokenizer.json of Hugging Face's tokenizers (github.com/huggingface/tokenizers): byte-level BPE of GPT-2,
 // Llama 3, Qwen2, GPT-NeoX and SmolLM, and BPE on characters as Llama 2's. What would change ids and is not
-// known is refused by name. BOS, EOS and the chat template are in tokenizer_config.json beside it.
+// known is refused by name. BOS and EOS are in tokenizer_config.json beside it (tokenizer_config.h).
 std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, const ModelFiles& beside);
 
 // GPT-2's two files: a vocabulary in JSON and the merges, a line each.

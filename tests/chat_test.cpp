@@ -1,0 +1,222 @@
+#include <gtest/gtest.h>
+
+#include "supra/tokenizers/chat_template.h"
+#include "tests/cli.h"
+#include "tests/small_files.h"
+#include "tests/tiny_model.h"
+
+// Conversations: what a model reads of each turn, and where its answers end.
+
+namespace supra {
+namespace {
+
+using Form = ChatTemplate::Form;
+using Ids = std::vector<int32_t>;
+
+void add(Ids& ids, const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); }
+
+// A tokenizer.json of single bytes and of these special tokens, the first of which are BOS and EOS.
+std::string bytes_json(const std::vector<std::string>& special) {
+  Json all = Json::object(), level = Json::object(), model = Json::object(), vocabulary = Json::object(), added = Json::array();
+  level.set("type", "ByteLevel");
+  level.set("add_prefix_space", false);
+  level.set("use_regex", false);
+  int64_t id = 0;
+  for (int c = '!'; c <= '~'; c++) vocabulary.set(std::string(1, static_cast<char>(c)), id++);
+  for (const char* other : {"\u0120", "\u010a"}) vocabulary.set(other, id++);  // space and line end
+  for (const std::string& text : special) {
+    Json token = Json::object();
+    token.set("id", id++);
+    token.set("content", text);
+    token.set("special", true);
+    added.push(std::move(token));
+  }
+  model.set("type", "BPE");
+  model.set("vocab", std::move(vocabulary));
+  model.set("merges", Json::array());
+  all.set("pre_tokenizer", std::move(level));
+  all.set("added_tokens", std::move(added));
+  all.set("model", std::move(model));
+  return all.dump();
+}
+
+struct Case {
+  Form form;
+  std::string program;  // what the form is known by
+  std::string file, bytes;  // the tokenizer
+};
+
+std::vector<Case> cases() {
+  const std::string pieces = model_file(small_vocabulary(false), {.byte_fallback = true});
+  return {{Form::plain, "", "tokenizer.model", pieces},
+          {Form::chatml, "<|im_start|>", "tokenizer.json", bytes_json({"<|endoftext|>", "<|im_start|>", "<|im_end|>"})},
+          {Form::llama2, "[INST] <<SYS>>", "tokenizer.model", pieces},
+          {Form::llama3, "<|start_header_id|>", "tokenizer.json",
+           bytes_json({"<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"})},
+          {Form::mistral, "[INST]", "tokenizer.model", pieces}};
+}
+
+// Three turns read one by one, with the answers' own ids between them, and the whole conversation.
+void expect_read_once(const Tokenizer& tokenizer, const ChatTemplate& chat) {
+  SCOPED_TRACE(chat.name() + std::string(" with ") + tokenizer.kind());
+  const bool spaced = chat.form == Form::plain || chat.form == Form::llama2;
+  const std::vector<std::string> questions = {"abab?", "What is b a?", "a\nb"}, answers = {"ab a", "b.", "Yes"};
+  std::vector<ChatMessage> messages;
+  Ids read;
+  for (size_t i = 0; i < questions.size(); i++) {
+    messages.push_back({"user", questions[i]});
+    const std::string text = i == 0 ? chat.render(messages, true) : chat.render_next(questions[i]);
+    add(read, tokenizer.encode(text, {.parse_special = true, .continues = i > 0}));
+    const Ids whole = tokenizer.encode(chat.render(messages, true), {.parse_special = true});
+    EXPECT_EQ(read, whole) << "turn " << i << ": " << tokenizer.decode(read, true);
+    messages.push_back({"assistant", answers[i]});
+    add(read, tokenizer.encode((spaced ? " " : "") + answers[i], {.continues = true}));
+  }
+}
+
+TEST(Chat, TurnsReadOneByOneAreTheWholeConversation) {
+  for (const Case& c : cases()) {
+    const TempDir folder;
+    write_bytes(folder.path() / c.file, c.bytes);
+    ChatTemplate chat = chat_template_of(c.program);
+    ASSERT_EQ(chat.form, c.form);
+    for (const char* system : {"", "Be a b."}) {
+      chat.default_system = system;
+      expect_read_once(*find_tokenizer(folder.path()), chat);
+    }
+  }
+}
+
+TEST(Chat, RealTokenizersReadEachTurnOnce) {
+  const Path folder = shared_dir() / "tokenizers";
+  SKIP_WITHOUT(folder / "golden");
+  for (const auto& [form, file] : std::vector<std::pair<Form, const char*>>{
+           {Form::llama2, "llama2-tokenizer.model"}, {Form::mistral, "mistral_tokenizer.model.v1"},
+           {Form::llama2, "golden/bpe_llama.json"}, {Form::mistral, "golden/bpe_llama_metaspace.json"},
+           {Form::llama3, "golden/bpe_llama3.json"}, {Form::chatml, "golden/bpe_qwen2.json"}}) {
+    expect_read_once(*load_tokenizer((folder / file).string()), {form, ""});
+  }
+}
+
+TEST(Chat, ATemplateDropsTheWhiteSpaceThatItsModelsWrite) {
+  const std::vector<ChatMessage> talk = {{"user", " U\n"}, {"assistant", " A "}, {"user", "V"}};
+  EXPECT_EQ((ChatTemplate{Form::llama2, ""}.render(talk, true)), "[INST] U [/INST] A </s><s>[INST] V [/INST]");
+  EXPECT_EQ((ChatTemplate{Form::plain, ""}.render(talk, true)), "User: U\nAssistant: A\nUser: V\nAssistant:");
+  EXPECT_EQ((ChatTemplate{Form::mistral, ""}.render(talk, true)), "[INST]  U\n [/INST] A </s>[INST] V [/INST]");
+}
+
+// transformers writes the template into a file of its own, and reads that first.
+TEST(Chat, ATemplateInAFileOfItsOwnIsReadFirstAndCopied) {
+  for (const Case& c : {cases()[1], cases()[2]}) {
+    const TempDir folder, copy;
+    write_bytes(folder.path() / c.file, c.bytes);
+    write_bytes(folder.path() / "tokenizer_config.json", R"({"chat_template": "[INST]"})");
+    EXPECT_EQ(find_tokenizer(folder.path())->chat_template(), "[INST]") << c.file;
+    write_bytes(folder.path() / "chat_template.jinja", c.program);
+    const auto tokenizer = find_tokenizer(folder.path());
+    EXPECT_EQ(tokenizer->chat_template(), c.program);
+    copy_tokenizer(*tokenizer, copy.path());
+    EXPECT_EQ(read_file(copy.path() / "chat_template.jinja"), c.program);
+    EXPECT_EQ(find_tokenizer(copy.path())->chat_template(), c.program);
+  }
+}
+
+TEST(Chat, ATextEndsAtEachIdThatGenerationConfigNames) {
+  const TempDir folder;
+  const Case c = cases()[3];
+  write_bytes(folder.path() / c.file, c.bytes);
+  const auto ends = [&] { return find_tokenizer(folder.path())->ends(); };
+  const auto tokenizer = find_tokenizer(folder.path());
+  const int32_t end = tokenizer->special_id("<|end_of_text|>"), turn = tokenizer->special_id("<|eot_id|>");
+  EXPECT_EQ(end, tokenizer->eos());
+  EXPECT_EQ(turn, tokenizer->size() - 1);
+  EXPECT_EQ(tokenizer->special_id("<|eot_id|>."), -1);
+  EXPECT_EQ(tokenizer->special_id("a"), -1);
+  EXPECT_EQ(ends(), Ids{end});
+  write_bytes(folder.path() / "generation_config.json", format(R"({"eos_token_id": [%d, %d, 100000]})", end, turn));
+  EXPECT_EQ(ends(), (Ids{end, turn}));
+  write_bytes(folder.path() / "generation_config.json", format(R"({"eos_token_id": %d})", turn));
+  EXPECT_EQ(ends(), (Ids{end, turn}));
+  write_bytes(folder.path() / "generation_config.json", R"({"eos_token_id": "x"})");
+  EXPECT_THROW(ends(), Error);
+}
+
+class ChatProgram : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!exists(program())) GTEST_SKIP() << program() << " is not built";
+  }
+
+  // A model with the tokenizer and the chat template of a case.
+  void write_model(const Path& folder, const Case& c, const std::string& generation_config = "") {
+    const TempDir files;
+    write_bytes(files.path() / c.file, c.bytes);
+    if (!c.program.empty()) write_bytes(files.path() / "chat_template.jinja", c.program);
+    if (!generation_config.empty()) write_bytes(files.path() / "generation_config.json", generation_config);
+    Model model;
+    model.tokenizer = find_tokenizer(files.path());
+    Config config = tiny_config(MixerKind::supra);
+    config.vocab = model.tokenizer->size();
+    model.decoder = stirred_decoder(config);
+    save_model(model, folder);
+  }
+};
+
+// What /state says after each of three turns with answers of four ids is what one reading of the conversation takes.
+TEST_F(ChatProgram, EachTurnIsReadOnce) {
+  const TempDir folder;
+  for (const Case& c : cases()) {
+    const Path model = folder.path() / chat_template_of(c.program).name();
+    write_model(model, c);
+    const Outcome outcome = run({{"chat", model.string(), "-n", "4", "--greedy", "--system", "Be a b."},
+                                 "abab?\n/state\na b\n/state\n/save " + (model / "state").string() +
+                                     "\n/reset\n/load " + (model / "state").string() + "\nb?\n/state\n",
+                                 RLIM_INFINITY, ""});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    const auto tokenizer = find_tokenizer(model);
+    const ChatTemplate chat = {c.form, "Be a b."};
+    const bool spaced = c.form == Form::plain || c.form == Form::llama2;
+    std::vector<ChatMessage> messages;
+    size_t at = 0;
+    for (const char* question : {"abab?", "a b", "b?"}) {
+      messages.push_back({"user", question});
+      const size_t tokens = tokenizer->encode(chat.render(messages, true), {.parse_special = true}).size() + tokenizer->adds_bos();
+      messages.push_back({"assistant", spaced ? "xxx" : "xxxx"});
+      at = outcome.out.find(format(" at position %zu\n", tokens + 4), at);
+      EXPECT_NE(at, std::string::npos) << chat.name() << ", " << tokens + 4 << ": " << outcome.out;
+      if (at == std::string::npos) break;
+    }
+  }
+}
+
+// What the model would say as its second id ends the answer, where generation_config.json names that id.
+TEST_F(ChatProgram, AnAnswerEndsAtEachId) {
+  const TempDir folder;
+  const std::vector<std::string> words = {"generate", "", "-p", "ab", "-n", "3", "--greedy", "--json"};
+  const auto ids_of = [&](const std::string& model, const std::string& generation_config) {
+    write_model(folder.path() / model, cases()[1], generation_config);
+    std::vector<std::string> all = words;
+    all[1] = (folder.path() / model).string();
+    const Outcome outcome = supra_run(all);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    const Json report = Json::parse(outcome.out, "stdout");
+    Ids ids;
+    for (const Json& id : report.at("ids").as_array()) ids.push_back(static_cast<int32_t>(id.as_integer()));
+    return ids;
+  };
+  const Ids free = ids_of("free", "");
+  ASSERT_EQ(free.size(), 3u);
+  ASSERT_NE(free[0], free[1]);
+  EXPECT_EQ(ids_of("ends", format(R"({"eos_token_id": [0, %d]})", free[1])), Ids{free[0]});
+}
+
+TEST_F(ChatProgram, TemplatesTravelWithTheModel) {
+  const TempDir folder;
+  const auto at = [&](const char* name) { return (folder.path() / name).string(); };
+  write_model(folder.path() / "model", cases()[1]);
+  EXPECT_EQ(supra_run({"convert", at("model"), "-o", at("packed"), "--to", "packed"}).code, 0);
+  for (const char* model : {"model", "packed"}) EXPECT_SAYS(supra_run({"inspect", at(model)}).out, "chat template chatml");
+}
+
+}  // namespace
+}  // namespace supra

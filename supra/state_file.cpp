@@ -6,6 +6,29 @@ namespace supra {
 
 static std::string part_name(size_t layer, size_t part) { return format("layers.%zu.state.%zu", layer, part); }
 
+// The first n steps of a cache (B,S,...).
+static Tensor first_steps(const Tensor& cache, int64_t n) {
+  Shape cut = cache.shape(), row(cut.begin() + 1, cut.end());
+  cut[1] = n;
+  const Tensor written = Tensor::empty(cut, cache.dtype(), cache.device());
+  for (int64_t b = 0; n > 0 && b < cut[0]; b++) {
+    written.rows(b, b + 1).copy_from(cache.rows(b, b + 1).view(row).rows(0, n));
+  }
+  return written;
+}
+
+State without_spare_room(const Decoder& decoder, const State& state) {
+  State cut = state;
+  const int64_t steps = state.positions.empty() ? 0 : *std::max_element(state.positions.begin(), state.positions.end());
+  for (size_t i = 0; i < cut.layers.size(); i++) {
+    if (decoder.mixer(static_cast<int64_t>(i)).kind() != MixerKind::softmax) continue;
+    for (Var& part : cut.layers[i].parts) {
+      if (steps >= 0 && steps < part.dim(1)) part = Var(first_steps(part.value(), steps));
+    }
+  }
+  return cut;
+}
+
 NamedTensors state_tensors(const State& state, const std::string& prefix) {
   NamedTensors tensors = {{prefix + "positions", Tensor::of(state.positions)}};
   for (size_t i = 0; i < state.layers.size(); i++) {

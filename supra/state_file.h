@@ -6,6 +6,10 @@
 
 namespace supra {
 
+// The state with its KV caches cut to the steps that were written: the room for more is not worth saving. What is not cut
+// shares its memory with the original.
+State without_spare_room(const Decoder& decoder, const State& state);
+
 // positions (B) i64 and layers.<i>.state.<k>, each behind `prefix`.
 NamedTensors state_tensors(const State& state, const std::string& prefix = "");
 

@@ -320,6 +320,21 @@ TEST_F(CliTest, SaysWhyNoGpuCanBeUsed) {
   EXPECT_SAYS(outcome.err, "--device cuda");
 }
 
+// A full disk: what could not be written leaves the state that was there.
+TEST_F(CliTest, AStateThatCannotBeWrittenLeavesTheOldOne) {
+  const std::string state = at("kept.state");
+  EXPECT_EQ(supra_run({"generate", at("student"), "-p", "a", "-n", "1", "--state-out", state}).code, 0);
+  const std::string before = read_file(state);
+  expect_error(run({{"generate", at("student"), "--state-in", state, "-n", "1", "--state-out", state}, "", 1000, ""}),
+               {"kept.state", "File too large"});
+  EXPECT_EQ(read_file(state), before);
+  const Outcome chat = run({{"chat", at("student"), "-n", "1"}, "/load " + state + "\n/save " + state + "\n", 1000, ""});
+  EXPECT_EQ(chat.code, 0) << chat.err;
+  EXPECT_SAYS(chat.out, "File too large");
+  EXPECT_EQ(read_file(state), before);
+  EXPECT_FALSE(exists(beside(state)));
+}
+
 TEST_F(CliTest, ChatKeepsItsState) {
   const Outcome outcome = run({{"chat", at("student"), "-n", "5"},
                                "story\n/state\n/save " + at("chat.state") + "\n/reset\n/load " +

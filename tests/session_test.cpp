@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "supra/formats/safetensors.h"
 #include "supra/inference/generate.h"
 #include "supra/inference/session.h"
 #include "tensor/quantized.h"
@@ -116,6 +117,22 @@ TEST_P(SessionTest, AStateSurvivesAFile) {
   Session wrong(*stranger);
   EXPECT_THROW(wrong.load(file), Error);
   EXPECT_EQ(wrong.position(), 0);
+}
+
+// A KV cache doubles its capacity as it grows; a file needs the steps that were written.
+TEST_P(SessionTest, AFileHoldsTheStepsThatWereWritten) {
+  const TempDir directory;
+  const Path file = directory.path() / "session.state";
+  Session session(*decoder, 2), other(*decoder, 2);
+  session.feed({{1, 2, 3, 4, 5}, {6, 7}});
+  session.save(file);
+  if (GetParam().kind == MixerKind::softmax) {
+    EXPECT_EQ(open_safetensors(file)->get("layers.0.state.0").shape(), (Shape{2, 5, 2, 6}));
+    EXPECT_EQ(session.state().layers[0].parts[0].dim(1), 64);
+  }
+  other.load(file);
+  const std::vector<int32_t> next = {7, 8};
+  EXPECT_EQ(distance(other.step(next), session.step(next)), 0);
 }
 
 TEST_P(SessionTest, ADamagedPositionIsRefused) {

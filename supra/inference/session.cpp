@@ -111,9 +111,11 @@ std::string Session::why_no_graph() const {
 }
 
 void Session::save(const Path& path) const {
-  NamedTensors tensors = state_tensors(state_);
+  NamedTensors tensors = state_tensors(without_spare_room(decoder_, state_));
   if (logits_.defined()) tensors.push_back({"logits", logits()});
-  write_safetensors(path, tensors, {{"format", "supra state"}});
+  const Path unfinished = beside(path);
+  write_safetensors(unfinished, tensors, {{"format", "supra state"}});
+  replace_file(unfinished, path);
 }
 
 void Session::load(const Path& path) {

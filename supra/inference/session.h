@@ -17,8 +17,8 @@ class Session {
   Session(const Decoder& decoder, State state);  // whose memory it writes to
 
   // Reads ids[b] into row b (rows may differ in length, an empty row stays as it is) and returns the logits after the
-  // last id of each row, (B,O); a row that got nothing keeps its logits from before. `progress` is told what part is done,
-  // a layer of a piece at a time; if it throws, the state is of no use any more.
+  // last id of each row, (B,O); a row that got nothing keeps its logits from before. `progress` is called after each layer
+  // of each piece of 512 tokens, with the part that is done. If it throws, the session's state is invalid.
   using Progress = std::function<void(double done)>;
   Tensor feed(const std::vector<std::vector<int32_t>>& ids, const Progress& progress = {});
   Tensor feed(std::span<const int32_t> ids, const Progress& progress = {});  // B = 1
@@ -44,8 +44,9 @@ class Session {
   void use_graph(bool on) { graphs_ = on; }
   std::string why_no_graph() const;  // empty where steps are recorded, from the second on
 
-  // The state and the last logits in a file of their own (safetensors). Loading one that belongs to a model of another
-  // shape, or to another number of sequences, throws Error and changes nothing.
+  // The state and the last logits in a file of their own (safetensors), which is replaced when the new one is complete: a
+  // save that fails leaves the old file as it was. Loading one that belongs to a model of another shape, or to another
+  // number of sequences, throws Error and changes nothing.
   void save(const Path& path) const;
   void load(const Path& path);
 

@@ -233,6 +233,31 @@ TEST(Tokenizer, RefusalsNameTheFeature) {
   EXPECT_NE(message_of([] { make_bin({{"a"}, {"b"}}); }).find("begins with <unk>"), std::string::npos);
 }
 
+// A user-defined piece that ends inside of a character made encode() loop until memory ended.
+TEST(Tokenizer, PiecesAndRulesThatAreNotUtf8AreRefused) {
+  std::vector<TestPiece> pieces = small_vocabulary(false);
+  EXPECT_NE(message_of([&] {
+              std::vector<TestPiece> more = pieces;
+              more.push_back({" \xff", 0, kUserDefined});
+              make_model(more, {.byte_fallback = true})
+                  ->encode(
+                      "a \xff"
+                      "a");
+            }).find("piece 265 is not UTF-8"),
+            std::string::npos);
+  // "A" becomes a byte that is no character: the root's children lie at 0, those of "A" at 65 ^ 1
+  std::vector<uint32_t> units(66);
+  units['A'] = 'A' | 1 << 8 | 1 << 10;
+  units['A' ^ 1] = 1u << 31;
+  std::string charsmap = raw(static_cast<uint32_t>(units.size() * 4));
+  for (const uint32_t unit : units) charsmap += raw(unit);
+  const auto with_rule = [&](const std::string& becomes) {
+    return make_model(pieces, {.byte_fallback = true, .charsmap = charsmap + becomes + '\0'})->encode("A");
+  };
+  EXPECT_EQ(with_rule("b"), (Ids{259, 261}));
+  EXPECT_NE(message_of([&] { with_rule("\xff"); }).find("charsmap's texts are not UTF-8"), std::string::npos);
+}
+
 TEST(Tokenizer, IsFoundBesideAModelAndCopied) {
   TempDir dir;
   const Path a = dir.path() / "a", b = dir.path() / "b";

@@ -19,6 +19,15 @@ size_t utf8_length(std::string_view text) {
   return length;
 }
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t size = utf8_length(text);
+    if (size == 0) return false;
+    text.remove_prefix(size);
+  }
+  return true;
+}
+
 void append_utf8(std::string& text, uint32_t c) {
   auto put = [&](uint32_t byte) { text += static_cast<char>(byte); };
   if (c < 0x80) return put(c);

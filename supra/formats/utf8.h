@@ -12,6 +12,9 @@ namespace supra {
 // surrogate, above U+10FFFF, or the text is empty.
 size_t utf8_length(std::string_view text);
 
+// Whether a text is UTF-8 throughout.
+bool is_utf8(std::string_view text);
+
 // Appends a code point, which must be a Unicode scalar value.
 void append_utf8(std::string& text, uint32_t code_point);
 

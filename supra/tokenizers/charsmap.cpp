@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "supra/formats/byte_reader.h"
+#include "supra/formats/utf8.h"
 
 namespace supra {
 
@@ -16,6 +17,7 @@ CharsMap::CharsMap(std::string_view bytes, const std::string& where) {
   memcpy(units_.data(), trie.data(), size);
   texts_ = in.bytes(in.left(), "a charsmap's texts");
   CHECK(texts_.ends_with('\0'), "%s: a charsmap's last text does not end", where.c_str());
+  CHECK(is_utf8(texts_), "%s: a charsmap's texts are not UTF-8 (the file is damaged)", where.c_str());
 }
 
 // A unit holds the byte that leads to it (8 bits, with bit 31 clear), whether a value hangs below (bit 8),

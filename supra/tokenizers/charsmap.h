@@ -12,7 +12,7 @@ namespace supra {
 class CharsMap {
  public:
   CharsMap() = default;
-  // Copies the units; views the texts through `bytes`, which it keeps. Throws Error naming `where`.
+  // Copies what it needs of `bytes`. Throws Error naming `where`, also for a text that is not UTF-8.
   CharsMap(std::string_view bytes, const std::string& where);
 
   // The longest beginning of a text that a rule replaces: its size, 0 if there is none, and what it becomes.

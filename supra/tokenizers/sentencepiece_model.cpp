@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "supra/formats/utf8.h"
 #include "supra/tokenizers/protobuf.h"
 #include "tensor/error.h"
 
@@ -18,6 +19,8 @@ Piece read_piece(ProtoReader reader, size_t id, const std::string& where) {
     if (reader.field() == 3) type = reader.integer();
   }
   CHECK(!piece.text.empty(), "%s: piece %zu is empty", where.c_str(), id);
+  CHECK(is_utf8(piece.text), "%s: piece %zu is not UTF-8 (the file is damaged, or no SentencePiece model)",
+        where.c_str(), id);
   CHECK(std::isfinite(piece.score), "%s: piece %zu has the score %g", where.c_str(), id, piece.score);
   CHECK(type >= 1 && type <= 6, "%s: piece %zu is of type %lld, known are 1 to 6", where.c_str(), id,
         static_cast<long long>(type));

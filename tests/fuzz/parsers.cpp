@@ -363,6 +363,13 @@ std::string small_gguf_vocabulary(const char* model) {
   return b.put(std::string("a b")).text;
 }
 
+// With a piece that a text has and its normal form does not: a space becomes U+2581.
+std::vector<TestPiece> user_defined_vocabulary() {
+  std::vector<TestPiece> pieces = three_marks(false);
+  append(pieces, {{"a"}, {" \u20ac", 0, kUserDefined}});
+  return pieces;
+}
+
 // "A" becomes "a": the root's children lie at 0, those of "A" at 65 ^ 1.
 std::string small_charsmap() {
   std::vector<uint32_t> units(66);
@@ -519,7 +526,8 @@ const std::vector<Parser>& parsers() {
        sentencepiece,
        {model_file(small_vocabulary(false), {.byte_fallback = true}), model_file(three_marks(false)),
         model_file(small_vocabulary(false),
-                   {.type = 1, .byte_fallback = true, .charsmap = small_charsmap()})}},
+                   {.type = 1, .byte_fallback = true, .charsmap = small_charsmap()}),
+        model_file(user_defined_vocabulary(), {.charsmap = small_charsmap()})}},
       {"tokenizer_json", tokenizer_json, {small_tokenizer_json(true), small_tokenizer_json(false)}},
       {"vocab_and_merges", vocabulary_and_merges, {join(kVocabulary, "#version: 0.2\na b\n\u0120 a\n")}},
       {"text", text, {"It's a  caf\u00e9, 1234 \u4f60\u597d e\u0301\r\n \n"}},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "supra/formats/crc32.h"
 #include "supra/training/loader.h"
@@ -118,6 +119,99 @@ TEST(Corpus, NamesTheFileAndTheLine) {
             std::string::npos);
 }
 
+using Ids = std::vector<int32_t>;
+
+// Letters, and the special tokens named; `config` is its tokenizer_config.json.
+std::shared_ptr<const Tokenizer> letters(const TempDir& directory, const Strings& special, const std::string& config = "{}") {
+  std::string vocabulary, added;
+  for (int i = 0; i < 26; i++) vocabulary += format("%s\"%c\": %d", i ? ", " : "", 'a' + i, i);
+  for (size_t i = 0; i < special.size(); i++)
+    added += format(R"(%s{"id": %zu, "content": "%s", "special": true})", i ? ", " : "", 26 + i, special[i].c_str());
+  write_bytes(directory.path() / "tokenizer.json",
+              R"({"pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": [)" + added +
+                  R"(], "model": {"type": "BPE", "vocab": {)" + vocabulary + R"(}, "merges": []}})");
+  write_bytes(directory.path() / "tokenizer_config.json", config);
+  return load_tokenizer((directory.path() / "tokenizer.json").string());
+}
+
+// Every step that some batches of a packing hold: a token and its target.
+std::set<std::pair<int32_t, int32_t>> steps_of(const Corpus& corpus, Packing packing) {
+  BatchLoader loader(corpus, 2, 8, 3, packing);
+  std::set<std::pair<int32_t, int32_t>> steps;
+  for (int i = 0; i < 100; i++) {
+    const Batch batch = loader.next();
+    int64_t count = 0;
+    for (int64_t j = 0; j < batch.tokens.numel(); j++) {
+      const int32_t target = batch.targets.data<int32_t>()[j];
+      if (target == kIgnore) continue;
+      steps.emplace(batch.tokens.data<int32_t>()[j], target);
+      count++;
+    }
+    EXPECT_EQ(batch.steps, count);
+  }
+  return steps;
+}
+
+// What stands around a document is the tokenizer's; its end is a target in every packing, and no other document is
+// predicted from a document's text.
+TEST(Documents, EndWithWhatTheirTokenizerSeparatesThemBy) {
+  const TempDir json, chat, bare;
+  const std::string chatml = R"({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})";
+  const struct {
+    std::shared_ptr<const Tokenizer> tokenizer;
+    int32_t begin, end;
+  } kinds[] = {
+      {load_tokenizer("bytes"), 0, 0},
+      {make_llama2c_tokenizer(bin_file(small_vocabulary(true)), "a.bin"), 1, 1},
+      {make_sentencepiece_tokenizer(model_file(small_vocabulary(false), {.byte_fallback = true}), "a.model"), 1, 2},
+      {letters(json, {"<|endoftext|>"}), -1, 26},
+      {letters(chat, {"<|im_start|>", "<|im_end|>"}, chatml), -1, 27},
+      {letters(bare, {}), -1, -1},
+  };
+  const TempDir directory;
+  const Strings documents = {"ab", "cdefghijklm", "no", "pqrst"};
+  const Path text = write_text(directory, "a.txt", joined(documents));
+  for (const auto& kind : kinds) {
+    const Tokenizer::DocumentMarks marks = kind.tokenizer->document_marks();
+    EXPECT_EQ(marks.begin, kind.begin) << kind.tokenizer->kind();
+    EXPECT_EQ(marks.end, kind.end) << kind.tokenizer->kind();
+    const Corpus corpus = read_corpus({text}, *kind.tokenizer, "<end>");
+    std::set<std::pair<int32_t, int32_t>> inside, between;
+    Ids all;
+    for (const std::string& document : documents) {
+      Ids ids = kind.tokenizer->encode(document);
+      if (marks.begin >= 0) ids.insert(ids.begin(), marks.begin);
+      if (marks.end >= 0) ids.push_back(marks.end);
+      for (size_t i = 1; i < ids.size(); i++) inside.emplace(ids[i - 1], ids[i]);
+      between.emplace(marks.end, ids[0]);
+      all.insert(all.end(), ids.begin(), ids.end());
+    }
+    ASSERT_EQ(corpus.tokens(), static_cast<int64_t>(all.size()));
+    for (size_t i = 0; i < all.size(); i++) EXPECT_EQ(corpus.sources[0].id(static_cast<int64_t>(i)), all[i]);
+
+    EXPECT_EQ(steps_of(corpus, Packing::documents), inside);
+    EXPECT_EQ(steps_of(corpus, Packing::carried), inside);
+    if (marks.end < 0) {
+      EXPECT_NE(message_of([&] { BatchLoader(corpus, 2, 8, 3); }).find("--pack documents"), std::string::npos);
+      continue;
+    }
+    if (marks.end != marks.begin) inside.merge(between);
+    EXPECT_EQ(steps_of(corpus, Packing::stream), inside);
+  }
+}
+
+TEST(Documents, ThatWereCutOffDoNotEnd) {
+  const std::set<std::pair<int32_t, int32_t>> inside = {{1, 5}, {5, 6}, {6, 2}, {1, 7}, {7, 8}};
+  const Corpus corpus = {{Source({1, 5, 6, 2, 1, 7, 8}, {0, 4, 7}, 0, {1, 2})}};
+  EXPECT_EQ(steps_of(corpus, Packing::documents), inside);
+  EXPECT_EQ(steps_of(corpus, Packing::carried), inside);
+  auto streamed = inside;
+  streamed.emplace(2, 1);
+  EXPECT_EQ(steps_of(corpus, Packing::stream), streamed);
+  const Corpus by_bos = {{Source({1, 5, 6, 1, 1, 7, 8}, {0, 4, 7}, 0, {1, 1})}};
+  EXPECT_EQ(steps_of(by_bos, Packing::stream), (std::set<std::pair<int32_t, int32_t>>{{1, 5}, {5, 6}, {6, 1}, {1, 7}, {7, 8}}));
+}
+
 TEST(Shard, HoldsWhatTheTextGives) {
   const TempDir directory;
   const Path text = write_text(directory, "a.txt", joined(some_documents(300)));
@@ -158,6 +252,15 @@ TEST(Shard, RefusesDamageAndOtherTokenizers) {
   EXPECT_NE(message_of([&] { read_shard(path, *other); }).find("another tokenizer"), std::string::npos);
 }
 
+TEST(Shard, RefusesOneWithoutEnds) {
+  const TempDir directory;
+  const Path path = write_shard(directory.path() / "a.bin", write_text(directory, "a.txt", "one"), bytes());
+  std::string old = read_file(path);
+  old[8] = 1;
+  write_bytes(path, old);
+  EXPECT_NE(message_of([&] { read_shard(path, bytes()); }).find("nothing ends a document, 2 is known (make it anew"), std::string::npos);
+}
+
 TEST(Shard, IsCompleteOrAbsent) {
   const TempDir directory;
   const Path lines = write_text(directory, "a.jsonl", "{\"text\": \"a\"}\nnot json\n");
@@ -186,7 +289,8 @@ Strings documents_of(const Batch& batch, int64_t row) {
   return documents;
 }
 
-const std::string kBos(1, '\0');
+// In front of a document of raw bytes and behind it.
+const std::string kMark(1, '\0');
 
 // The batches of the loader that held all ids of an epoch in memory, documents one behind the other.
 TEST(BatchLoader, StreamsAsItAlwaysDid) {
@@ -216,9 +320,9 @@ TEST(BatchLoader, PacksEachDocumentOnceAnEpoch) {
   Strings expected;
   int64_t steps = 0;
   for (const std::string& text : documents) {
-    const std::string document = kBos + text;
+    const std::string document = kMark + text + kMark;
     for (size_t at = 0; at + 1 < document.size(); at += T) expected.push_back(document.substr(at, T + 1));
-    steps += static_cast<int64_t>(text.size());
+    steps += static_cast<int64_t>(text.size()) + 1;
   }
   std::sort(expected.begin(), expected.end());
   const Corpus corpus = corpus_of(documents);
@@ -266,7 +370,7 @@ TEST(BatchLoader, CarriesDocumentsFromBatchToBatch) {
   }
   // whole ones, all as often as the others but for those of the last epoch
   std::map<std::string, int> times;
-  for (const std::string& document : documents) times[kBos + document] = 0;
+  for (const std::string& document : documents) times[kMark + document + kMark] = 0;
   for (const std::string& document : seen) {
     ASSERT_TRUE(times.contains(document)) << document;
     times[document]++;
@@ -335,10 +439,9 @@ TEST(BatchLoader, DealsRowsByWeight) {
 
 TEST(BatchLoader, NeedsSomethingToPredict) {
   EXPECT_THROW(BatchLoader(Corpus(), 1, 4, 0), Error);
-  const Corpus marks = {{Source({0, 0, 0}, {0, 1, 2, 3}, 0)}};
-  EXPECT_NO_THROW(BatchLoader(marks, 1, 4, 0).next());
-  EXPECT_THROW(BatchLoader(marks, 1, 4, 0, Packing::documents), Error);
-  EXPECT_THROW(BatchLoader(marks, 1, 4, 0, Packing::carried), Error);
+  const Corpus marks = {{Source({0, 0, 0}, {0, 1, 2, 3}, 0, {0, 0})}};
+  for (const Packing packing : {Packing::stream, Packing::documents, Packing::carried})
+    EXPECT_THROW(BatchLoader(marks, 1, 4, 0, packing), Error);
   const Corpus two = two_sources();
   BatchLoader carried(two, 2, 4, 0, Packing::carried);
   EXPECT_THROW(carried.seek(3), Error);
@@ -367,7 +470,7 @@ TEST(BatchLoader, PaddingIsNoPartOfTheLoss) {
     const Tensor targets = Tensor::of(std::vector<int32_t>(ids.begin() + 1, ids.end()), {1, n});
     sum += static_cast<double>(n) * decoder->loss(decoder->hidden(tokens), targets, 0).value().item();
   }
-  EXPECT_EQ(batch.steps, 20 + 17 + 18);
+  EXPECT_EQ(batch.steps, 21 + 18 + 19);
   EXPECT_NEAR(mean, sum / static_cast<double>(batch.steps), 1e-6 * mean);
 }
 

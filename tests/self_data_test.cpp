@@ -29,13 +29,20 @@ TEST(SelfData, IsDocumentsOfTheTeachersTokens) {
     const Source source = sampled(teacher, directory, 5000, 1);
     EXPECT_NEAR(static_cast<double>(source.tokens()), 5000, 200);
     EXPECT_GT(source.documents(), 5000 / context);
+    int64_t all_ended = 0, unfinished = 0;
     for (int64_t d = 0; d < source.documents(); d++) {
       const int64_t begin = source.start(d), end = source.start(d + 1);
       EXPECT_EQ(source.id(begin), teacher.tokenizer->bos());
-      EXPECT_LE(end - begin, context);
-      EXPECT_GE(end - begin, 2);
-      for (int64_t i = begin + 1; i < end; i++) EXPECT_NE(source.id(i), teacher.tokenizer->bos());
+      const bool ended = source.id(end - 1) == source.marks().end;
+      EXPECT_LE(end - begin, context + ended);
+      EXPECT_GE(end - begin, 2 + ended);
+      for (int64_t i = begin + 1; i < end - ended; i++) EXPECT_NE(source.id(i), teacher.tokenizer->bos());
+      // those that reached the context, and those under way at the end, have none
+      if (end - begin < context) unfinished += !ended;
+      all_ended += ended;
     }
+    EXPECT_GT(all_ended, 0);
+    EXPECT_LE(unfinished, 32);
     EXPECT_EQ(ids_of(sampled(teacher, directory, 5000, 1)), ids_of(source));
     EXPECT_NE(ids_of(sampled(teacher, directory, 5000, 2)), ids_of(source));
   }
@@ -52,6 +59,7 @@ TEST(SelfData, HasTheTeachersDistribution) {
   for (int64_t d = 0; d < source.documents(); d++) {
     std::vector<int32_t> ids;
     for (int64_t i = source.start(d); i < source.start(d + 1); i++) ids.push_back(source.id(i));
+    if (ids.back() == source.marks().end) ids.pop_back();
     const int64_t T = static_cast<int64_t>(ids.size()) - 1, O = teacher.config().vocab;
     const Tensor tokens = Tensor::of(std::vector<int32_t>(ids.begin(), ids.end() - 1), {1, T});
     const Tensor logits = teacher.decoder->logits(teacher.decoder->hidden(tokens)).value();

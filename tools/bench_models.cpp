@@ -76,7 +76,7 @@ double sgemm_rate() {
 
 void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_t rows, int64_t T) {
   const int64_t tokens = rows * T;
-  Source random(random_tokens(4 * tokens, decoder.config().vocab), {0, static_cast<uint64_t>(4 * tokens)}, 0);
+  Source random(random_tokens(4 * tokens, decoder.config().vocab), {0, static_cast<uint64_t>(4 * tokens)}, 0, {});
   const Corpus corpus = {{random}};
   BatchLoader loader(corpus, rows, T, 1);
   std::vector<Trained> parameters;

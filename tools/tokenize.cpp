@@ -112,7 +112,7 @@ int run_tokenize(Args& args) {
   args.flag(&options.add_special, "--add-special", "put BOS and EOS around it where the tokenizer does");
   args.flag(&decode, "--decode", "print the text of --ids, or of ids on stdin");
   args.flag(&ids, "--ids", "1,2,3", "ids to decode");
-  args.flag(&shard, "--output -o", "shard.bin", "write the documents of --file or --lines for supra uptrain --data, each with BOS");
+  args.flag(&shard, "--output -o", "shard.bin", "write the documents of --file or --lines for supra uptrain --data, each with BOS and EOS as the tokenizer has them");
   args.flag(&separator, "--docs", "SEP", "what stands between documents of --file, for -o; else it is one document");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "this one instead");
   common_flags(args, &json);

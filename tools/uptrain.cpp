@@ -200,7 +200,8 @@ ValidationText read_held_out(const TrainFlags& f, const Tokenizer& tokenizer) {
   uint32_t crc = 0;
   for (const Path& path : f.valid) {
     const MappedFile file(path);
-    for (std::vector<int32_t>& ids : scoring_sequences(tokenizer, file.text(), {f.separator, 0, 0, f.options.sequence, true})) {
+    const TextOptions options = {f.separator, 0, 0, f.options.sequence, tokenizer.document_marks().begin >= 0};
+    for (std::vector<int32_t>& ids : scoring_sequences(tokenizer, file.text(), options)) {
       crc = crc32(crc, {reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof ids[0]});
       held_out.sequences.push_back(std::move(ids));
     }

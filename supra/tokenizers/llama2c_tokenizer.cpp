@@ -76,7 +76,8 @@ class Llama2cTokenizer : public PieceTokenizer {
     Spec spec;
     spec.pieces = read_pieces(bytes, where);
     spec.space = " ";
-    spec.marks = {.bos = bos_id, .eos = eos_id, .bos_in_front = true, .eos_behind = true};
+    // its training text has BOS in front of each story and no EOS, and its program stops at BOS
+    spec.marks = {.bos = bos_id, .eos = eos_id, .bos_in_front = true, .eos_behind = true, .bos_separates = true};
     spec.pieces[0].type = Piece::Type::unknown;
     spec.pieces[bos_id].type = spec.pieces[eos_id].type = Piece::Type::control;
     spec.bytes = holds_bytes(spec.pieces);

@@ -54,6 +54,14 @@ int32_t Tokenizer::special_id(std::string_view text) const {
   return ids.size() == 1 && is_special(ids[0]) ? ids[0] : -1;
 }
 
+Tokenizer::DocumentMarks Tokenizer::document_marks() const {
+  const bool separates = marks_.bos_separates || marks_.eos < 0 || marks_.bos == marks_.eos;
+  // A BOS that does not separate documents begins them only where prompts have it too: ChatML's <|im_start|> is
+  // called BOS, and begins a message.
+  const int32_t begin = separates || marks_.bos_in_front ? marks_.bos : -1;
+  return {begin, separates ? marks_.bos : marks_.eos};
+}
+
 namespace fs = std::filesystem;
 
 using Loaded = std::shared_ptr<const Tokenizer>;

@@ -63,6 +63,12 @@ class Tokenizer {
   // All ids that end a text, each once: EOS, and those that the model's files name beside it.
   const std::vector<int32_t>& ends() const { return marks_.ends; }
   bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
+  // The marks around a document in training text, -1 where there is none. A generated document ends with `end`
+  // too.
+  struct DocumentMarks {
+    int32_t begin = -1, end = -1;
+  };
+  DocumentMarks document_marks() const;
   const char* kind() const { return kind_; }
   const std::string& chat_template() const {
     return chat_template_;
@@ -72,6 +78,7 @@ class Tokenizer {
     int32_t bos = -1, eos = -1;
     bool bos_in_front = false, eos_behind = false;  // with add_special
     std::vector<int32_t> ends = {};                 // beside eos; those outside of the vocabulary are dropped
+    bool bos_separates = false;  // models of this tokenizer saw BOS between documents, and never EOS
   };
   struct File {
     std::string name, bytes;

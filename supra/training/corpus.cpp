@@ -40,6 +40,14 @@ std::vector<int32_t> encode_document(const Tokenizer& tokenizer, std::string_vie
   return ids;
 }
 
+// A document's ids as they are trained on.
+static std::vector<int32_t> encode_with_marks(const Tokenizer& tokenizer, std::string_view document) {
+  const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
+  std::vector<int32_t> ids = encode_document(tokenizer, document, marks.begin >= 0);
+  if (marks.end >= 0) ids.push_back(marks.end);
+  return ids;
+}
+
 bool is_json_lines(const Path& file) { return file.extension() == ".jsonl"; }
 
 void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string& separator, bool lines,
@@ -74,7 +82,7 @@ void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string
           own =
               Json::parse(raw.text, format("%s:%ld", path.c_str(), static_cast<long>(raw.line))).text("text");
         const std::string_view document = lines ? own : raw.text;
-        encoded[i] = {encode_document(tokenizer, document, true), static_cast<int64_t>(document.size()),
+        encoded[i] = {encode_with_marks(tokenizer, document), static_cast<int64_t>(document.size()),
                       static_cast<int64_t>(raw.end)};
       }
     });
@@ -89,11 +97,17 @@ void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string
 }
 
 Source::Source(std::shared_ptr<const void> owner, const void* ids, int id_bytes,
-               std::span<const uint64_t> starts, int64_t text_bytes)
-    : owner_(std::move(owner)), ids_(ids), id_bytes_(id_bytes), starts_(starts), text_bytes_(text_bytes) {}
+               std::span<const uint64_t> starts, int64_t text_bytes, Tokenizer::DocumentMarks marks)
+    : owner_(std::move(owner)),
+      ids_(ids),
+      id_bytes_(id_bytes),
+      starts_(starts),
+      text_bytes_(text_bytes),
+      marks_(marks) {}
 
-Source::Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes)
-    : id_bytes_(4), text_bytes_(text_bytes) {
+Source::Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes,
+               Tokenizer::DocumentMarks marks)
+    : id_bytes_(4), text_bytes_(text_bytes), marks_(marks) {
   const auto own = std::make_shared<const std::pair<std::vector<int32_t>, std::vector<uint64_t>>>(
       std::move(ids), std::move(starts));
   owner_ = own;
@@ -137,7 +151,7 @@ static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokeni
       bytes += document.text_bytes;
     });
   }
-  return Source(std::move(ids), std::move(starts), bytes);
+  return Source(std::move(ids), std::move(starts), bytes, tokenizer.document_marks());
 }
 
 Corpus read_corpus(const std::vector<DataFile>& files, const Tokenizer& tokenizer,

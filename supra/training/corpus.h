@@ -17,7 +17,7 @@ namespace supra {
 // separator the text is one document, untouched.
 std::vector<std::string_view> split_documents(std::string_view text, std::string_view separator);
 
-// A document's ids, BOS in front where `bos` asks for it and the tokenizer has one.
+// A document's ids, BOS in front where `bos` asks for it and the tokenizer has one. For scoring: no mark follows.
 std::vector<int32_t> encode_document(const Tokenizer& tokenizer, std::string_view document, bool bos);
 
 struct EncodedDocument {
@@ -26,10 +26,10 @@ struct EncodedDocument {
   int64_t read = 0;  // bytes of the file up to its end
 };
 
-// The documents of a file in order, each with its BOS, encoded in parallel. The file is mapped and only some
-// megabytes of it are worked on at a time, so that it may be larger than the memory; one document must fit.
-// With `lines` it holds a JSON object a line, whose "text" is a document as it stands, and `separator` is not
-// asked. Throws Error naming the file, and the line, when there is nothing in it.
+// The documents of a file in order, each between the tokenizer's document_marks(), encoded in parallel. The file
+// is mapped and only some megabytes of it are worked on at a time, so that it may be larger than the memory; one
+// document must fit. If `lines` is set, each line is a JSON object and its "text" is one document; `separator`
+// is ignored. Throws Error naming the file, and the line, when there is nothing in it.
 void encode_file(const Path& file, const Tokenizer& tokenizer, const std::string& separator, bool lines,
                  FunctionRef<void(const EncodedDocument&)> sink);
 
@@ -40,15 +40,18 @@ bool is_json_lines(const Path& file);
 class Source {
  public:
   // In memory; `starts` says where each document begins, and where the last one ends.
-  Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes);
+  Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes,
+         Tokenizer::DocumentMarks marks);
   // Of `id_bytes` 2 or 4 each, kept alive by `owner`.
   Source(std::shared_ptr<const void> owner, const void* ids, int id_bytes, std::span<const uint64_t> starts,
-         int64_t text_bytes);
+         int64_t text_bytes, Tokenizer::DocumentMarks marks);
 
   int64_t tokens() const { return start(documents()); }
   int64_t documents() const { return static_cast<int64_t>(starts_.size()) - 1; }
   int64_t text_bytes() const { return text_bytes_; }
   int64_t start(int64_t document) const { return static_cast<int64_t>(starts_[document]); }
+  // The last id of a document is `end`, unless it was cut off before it ended.
+  const Tokenizer::DocumentMarks& marks() const { return marks_; }
   int32_t id(int64_t position) const {
     if (id_bytes_ == 2) return static_cast<const uint16_t*>(ids_)[position];
     return static_cast<const int32_t*>(ids_)[position];
@@ -62,6 +65,7 @@ class Source {
   int id_bytes_;
   std::span<const uint64_t> starts_;
   int64_t text_bytes_;
+  Tokenizer::DocumentMarks marks_;
 };
 
 struct Corpus {

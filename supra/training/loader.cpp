@@ -30,8 +30,12 @@ BatchLoader::BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t
     const long tokens = static_cast<long>(source.tokens()), documents = static_cast<long>(source.documents());
     CHECK(tokens >= 2, "training data: %ld tokens, at least 2 are needed (give more text with --data)",
           tokens);
-    CHECK(packing == Packing::stream || tokens > documents,
+    CHECK(tokens > documents,
           "training data: none of %ld documents has 2 tokens, there is nothing to predict (give longer ones)",
+          documents);
+    CHECK(packing != Packing::stream || source.marks().end >= 0 || documents == 1,
+          "training data: this tokenizer has neither EOS nor BOS, so nothing would stand between the %ld documents of a "
+          "stream (use --pack documents)",
           documents);
     CHECK(documents <= std::numeric_limits<uint32_t>::max(),
           "training data: %ld documents in one file (cut it in two)", documents);
@@ -81,13 +85,13 @@ BatchLoader::Cursor BatchLoader::next_document(Reader& reader) {
   }
   const int64_t document = reader.order[reader.next++];
   const int64_t begin = source.start(document), end = source.start(document + 1);
-  // the last token predicts nothing, unless another document is behind it
-  return {&source, begin, begin, packing_ == Packing::stream ? end : std::max(begin, end - 1)};
+  const bool reads_end = packing_ == Packing::stream && source.marks().end != source.marks().begin;
+  return {&source, begin, begin, reads_end ? end : std::max(begin, end - 1), reads_end};
 }
 
 BatchLoader::Piece BatchLoader::Cursor::take(int64_t most) {
   const int64_t steps = std::min(most, end - at);
-  const Piece piece = {source, at, steps, at + steps, at == begin};
+  const Piece piece = {source, at, steps, at + steps, at == begin, reads_end && at + steps == end};
   at += steps;
   return piece;
 }
@@ -101,6 +105,7 @@ std::vector<BatchLoader::Piece> BatchLoader::stream_row(Reader& reader) {
   for (int64_t left = T_; left > 0; left -= row.back().steps) {
     find_token();
     row.push_back(cursor.take(left));
+    if (!row.back().crosses) continue;
     find_token();
     row.back().target = cursor.at;
   }
@@ -165,6 +170,7 @@ Batch BatchLoader::next() {
   batch.first_row = position_;
   batch.tokens = Tensor::zeros({rows_, T_}, Dtype::i32);
   batch.targets = Tensor::full({rows_, T_}, kIgnore, Dtype::i32);
+  bool padded = false;
   for (int64_t b = 0; b < rows_; b++) {
     int32_t *tokens = batch.tokens.data<int32_t>() + b * T_,
             *targets = batch.targets.data<int32_t>() + b * T_;
@@ -176,14 +182,18 @@ Batch BatchLoader::next() {
       for (int64_t i = 0; i < piece.steps; i++) tokens[column + i] = piece.source->id(piece.begin + i);
       std::copy(tokens + column + 1, tokens + column + piece.steps, targets + column);
       column += piece.steps;
-      targets[column - 1] = piece.source->id(piece.target);
+      batch.steps += piece.steps;
+      // nobody knows how a document goes on that was cut off
+      const bool cut_off = piece.crosses && tokens[column - 1] != piece.source->marks().end;
+      if (cut_off) batch.steps--;
+      else targets[column - 1] = piece.source->id(piece.target);
     }
-    batch.steps += column;
+    padded = padded || column < T_;
     batch.lengths.push_back(column);
     if (packing_ != Packing::stream) batch.cuts.push_back(std::move(cuts));
     if (packing_ == Packing::carried) batch.goes_on.push_back(!row[0].fresh);
   }
-  if (batch.steps == rows_ * T_) batch.lengths.clear();
+  if (!padded) batch.lengths.clear();
   return batch;
 }
 

@@ -9,23 +9,23 @@
 namespace supra {
 
 enum class Packing {
-  stream,     // one document behind the other, windows of T anywhere, as in the paper: no cuts, every token a
-              // target
+  stream,     // one document behind the other, windows of T anywhere, as in the paper: no cuts
   documents,  // whole documents, packed into rows; longer ones in pieces of T steps; what is left is padding
   carried,    // each row goes on where it ended in the batch before: for truncated back-propagation
 };
 
 const char* name_of(Packing packing);
 
-// A step is a token with the one behind it as its target. But for `stream`, a document of n tokens has n - 1
-// steps and no target lies in another document.
+// A step is a token with the one behind it as its target. A document of n ids, its marks among them, has n - 1
+// steps: what ends it is a target, and is not read. A stream reads the end too, unless the next document begins
+// with that very mark, and predicts the beginning of the next document from it.
 struct Batch {
   Tensor tokens, targets;  // (B,T) i32; a target is kIgnore where a row is padding
   std::vector<std::vector<int64_t>>
       cuts;                      // a row: columns above 0 where state and position start anew; empty: stream
   std::vector<int64_t> lengths;  // (B) steps before the padding; empty where all are T
   std::vector<bool> goes_on;     // carried: whether the row's state is the one it ended with; else empty
-  int64_t steps = 0;             // that count in the loss
+  int64_t steps = 0;             // that count in the loss: those with a target
   int64_t first_row = 0;         // the loader's position of its first row
 };
 
@@ -50,11 +50,13 @@ class BatchLoader {
     int64_t begin, steps;
     int64_t target;  // where that of the last step stands
     bool fresh;      // state and position start anew
+    bool crosses = false;  // that target is in another document
   };
   // Where reading a document has come to.
   struct Cursor {
     const Source* source = nullptr;
     int64_t begin = 0, at = 0, end = 0;  // end: of the steps
+    bool reads_end = false;              // the document's last id is a step, not only a target
     Piece take(int64_t most);
   };
   // One source: its order of documents, and how far it is.

@@ -20,21 +20,27 @@ static int64_t rows_at_once(const Decoder& teacher, int64_t tokens) {
 void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& tokenizer, int64_t tokens, uint64_t seed,
                      FunctionRef<void(int64_t drawn)> on_drawn) {
   const int64_t O = teacher.config().vocab, context = teacher.config().context, B = rows_at_once(teacher, tokens);
-  CHECK(tokenizer.bos() >= 0, "%s: the teacher's tokenizer has no BOS to begin a document with (give a text as --data)",
+  const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
+  // without a BOS, a document begins where the one before it ended
+  const int32_t first = marks.begin >= 0 ? marks.begin : marks.end;
+  CHECK(first >= 0, "%s: the teacher's tokenizer has neither BOS nor EOS to begin a document with (give a text as --data)",
         path.c_str());
   CHECK(tokenizer.size() <= O, "%s: the tokenizer has %d pieces, the teacher knows %ld tokens (name its own with --tokenizer)",
         path.c_str(), tokenizer.size(), static_cast<long>(O));
   const NoGrad off;
   ShardWriter shard(path, tokenizer);
   State state = teacher.init_state(B);
-  std::vector<std::vector<int32_t>> documents(B, {tokenizer.bos()});
+  std::vector<std::vector<int32_t>> documents(B, {first});
   std::vector<Sampler> samplers;
   for (int64_t b = 0; b < B; b++) {
     samplers.emplace_back(SamplerOptions{.temperature = 1, .top_p = 1, .seed = seed * static_cast<uint64_t>(B) + static_cast<uint64_t>(b)});
   }
-  const auto end_document = [&](std::vector<int32_t>& ids) {
+  const auto add_document = [&](std::vector<int32_t>& ids, bool ended) {
     if (ids.size() < 2) return;
-    shard.add({ids, static_cast<int64_t>(tokenizer.decode({ids.begin() + 1, ids.end()}).size()), 0});
+    const int64_t text_bytes = static_cast<int64_t>(tokenizer.decode({ids.begin() + 1, ids.end()}).size());
+    if (marks.begin < 0) ids.erase(ids.begin());
+    if (ended) ids.push_back(marks.end);
+    shard.add({ids, text_bytes, 0});
   };
 
   for (int64_t drawn = 0; drawn < tokens; drawn += B) {
@@ -45,16 +51,16 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
     const std::vector<int32_t> next = Sampler::choose_rows(samplers, logits.view({B, O}), tokenizer.size());
     for (int64_t b = 0; b < B; b++) {
       std::vector<int32_t>& ids = documents[b];
-      const bool said_all = next[b] == tokenizer.bos() || next[b] == tokenizer.eos();
-      if (!said_all) ids.push_back(next[b]);
-      if (!said_all && static_cast<int64_t>(ids.size()) < context) continue;
-      end_document(ids);
-      ids = {tokenizer.bos()};
+      const bool ended = next[b] == tokenizer.bos() || next[b] == tokenizer.eos();
+      if (!ended) ids.push_back(next[b]);
+      if (!ended && static_cast<int64_t>(ids.size()) < context) continue;
+      add_document(ids, ended);
+      ids = {first};
       state.reset_row(b);
     }
     on_drawn(std::min(drawn + B, tokens));
   }
-  for (std::vector<int32_t>& ids : documents) end_document(ids);
+  for (std::vector<int32_t>& ids : documents) add_document(ids, false);
   CHECK(shard.documents() > 0, "%s: the teacher ends every document before it begins (give a text as --data)", path.c_str());
   shard.finish();
 }

@@ -21,7 +21,8 @@ struct ShardHeader {
 static_assert(sizeof(ShardHeader) == 56);
 
 constexpr char kMagic[8] = {'S', 'U', 'P', 'R', 'A', 'I', 'D', 'S'};
-constexpr uint32_t kVersion = 1;
+// In version 1 no document has an end.
+constexpr uint32_t kVersion = 2;
 
 static uint32_t checksum_of(const ShardHeader& header, uint32_t checksum_behind) {
   return crc32(checksum_behind, {reinterpret_cast<const char*>(&header), offsetof(ShardHeader, checksum)});
@@ -29,9 +30,10 @@ static uint32_t checksum_of(const ShardHeader& header, uint32_t checksum_behind)
 
 static int id_bytes_of(int64_t vocabulary) { return vocabulary <= 1 << 16 ? 2 : 4; }
 
-// Of every piece with its length, and of BOS: other ones give other ids.
+// Of every piece with its length, and of the marks around a document: other ones give other ids.
 static uint32_t vocabulary_hash(const Tokenizer& tokenizer) {
-  uint32_t hash = crc32(0, std::to_string(tokenizer.bos()));
+  const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
+  uint32_t hash = crc32(0, std::to_string(marks.begin) + "," + std::to_string(marks.end));
   for (int32_t id = 0; id < tokenizer.size(); id++) {
     const std::string piece = tokenizer.is_special(id) ? tokenizer.mark_text(id) : tokenizer.piece(id);
     hash = crc32(hash, std::to_string(piece.size()) + ":" + piece);
@@ -103,8 +105,8 @@ Source read_shard(const Path& path, const Tokenizer& tokenizer) {
   memcpy(&header, file.data(), std::min(file.size(), sizeof header));
   CHECK(memcmp(header.magic, kMagic, sizeof kMagic) == 0, "%s: is no shard, it does not begin with %.8s (%s)",
         path.c_str(), kMagic, again);
-  CHECK(header.version == kVersion, "%s: is a shard of version %u, %u is known (%s)", path.c_str(),
-        header.version, kVersion, again);
+  CHECK(header.version == kVersion, "%s: is a shard of version %u%s, %u is known (%s)", path.c_str(),
+        header.version, header.version == 1 ? ", where nothing ends a document" : "", kVersion, again);
   CHECK(header.id_bytes == 2 || header.id_bytes == 4,
         "%s: ids of %u bytes at offset 12, 2 or 4 are known (%s)", path.c_str(), header.id_bytes, again);
   uint64_t starts_at = 0, size = 0;
@@ -129,7 +131,7 @@ Source read_shard(const Path& path, const Tokenizer& tokenizer) {
         path.c_str(), header.vocabulary, header.vocabulary_hash, tokenizer.kind(), tokenizer.size(),
         vocabulary_hash(tokenizer), again);
   return Source(file.owner(), file.data() + sizeof header, static_cast<int>(header.id_bytes), starts,
-                static_cast<int64_t>(header.text_bytes));
+                static_cast<int64_t>(header.text_bytes), tokenizer.document_marks());
 }
 
 }  // namespace supra

@@ -9,7 +9,8 @@
 // A shard: encoded documents in a file that is mapped, never read into memory. Little-endian:
 //   header   ShardHeader (shard.cpp): magic, version, bytes of an id, tokens, documents, bytes of the text,
 //            size and hash of the vocabulary, checksum of all the rest of the file
-//   ids      u16 where the vocabulary fits, else u32; zeros up to a multiple of 8
+//   ids      u16 where the vocabulary fits, else u32; zeros up to a multiple of 8. A document stands between the
+//            tokenizer's document_marks(); one that was cut off before it ended has no end
 //   starts   u64, documents + 1: where each document begins among the ids, and where the last one ends
 
 namespace supra {

@@ -17,6 +17,11 @@ std::shared_ptr<Decoder> make_decoder(const Config& config) {
   return decoder;
 }
 
+int64_t position_limit(const Config& config) {
+  const bool softmax = std::find(config.mixers.begin(), config.mixers.end(), MixerKind::softmax) != config.mixers.end();
+  return softmax ? config.context : 0;
+}
+
 static void read_weights(const ModelSource& source, Decoder& decoder) {
   decoder.visit([&](const std::string& name, Var& parameter) {
     const Tensor weights = source.weights->get(name, parameter.shape(), Dtype::f32);

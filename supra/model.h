@@ -25,6 +25,10 @@ struct Model {
 // An empty decoder of this shape, with the mixers its config names.
 std::shared_ptr<Decoder> make_decoder(const Config& config);
 
+// Positions that a model of this shape knows: its context where a layer keeps softmax attention, for beyond it no position
+// was ever trained; 0: any number, all layers are recurrent or nothing is said.
+int64_t position_limit(const Config& config);
+
 enum class Weights {
   trainable,  // f32 copies
   stored,     // for inference: matrices as they stand in the file, mapped and read-only; vectors and feature maps in f32

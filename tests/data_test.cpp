@@ -384,6 +384,26 @@ TEST(BatchLoader, CarriesDocumentsFromBatchToBatch) {
   EXPECT_LE(most - least, 2);
 }
 
+// A teacher that knows ten positions is asked about no other one, and still about every token.
+TEST(BatchLoader, BeginsLongDocumentsAnew) {
+  constexpr int64_t kLongest = 10;
+  const Corpus corpus = corpus_of(some_documents(50));
+  BatchLoader loader(corpus, 3, 16, 3, Packing::carried, kLongest), whole(corpus, 3, 16, 3, Packing::carried);
+  std::vector<int64_t> position(3);
+  for (int i = 0; i < 100; i++) {
+    const Batch batch = loader.next(), expected = whole.next();
+    EXPECT_TRUE(same_bits(batch.tokens, expected.tokens) && same_bits(batch.targets, expected.targets));
+    for (int64_t b = 0; b < 3; b++) {
+      for (int64_t column = 0; column < 16; column++) {
+        const auto& cuts = batch.cuts[b];
+        const bool fresh = column == 0 ? !batch.goes_on[b] : std::find(cuts.begin(), cuts.end(), column) != cuts.end();
+        position[b] = fresh ? 0 : position[b] + 1;
+        ASSERT_LT(position[b], kLongest);
+      }
+    }
+  }
+}
+
 TEST(BatchLoader, GoesOnFromAPosition) {
   const Corpus one = corpus_of(some_documents(40)), two = two_sources();
   for (const Corpus* corpus : {&one, &two}) {

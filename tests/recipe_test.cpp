@@ -171,6 +171,24 @@ TEST_F(RecipeTest, CarriedRowsRememberWhatCameBefore) {
   }
 }
 
+// It knows 64 positions.
+TEST_F(RecipeTest, ASoftmaxTeacherIsNotAskedBeyondItsContext) {
+  TrainOptions o = options(RecipeKind::distill);
+  std::string notes;
+  TrainHooks hooks;
+  hooks.on_note = [&](const std::string& line) { notes += line + "\n"; };
+  Model model = student();
+  o.packing = Packing::carried;
+  o.tokens = 64 * 4;
+  train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "carried", hooks);
+  EXPECT_NE(notes.find("the teacher knows 64 positions: longer documents begin anew"), std::string::npos) << notes;
+  o.packing = Packing::stream;
+  o.sequence = o.batch_tokens = 65;
+  EXPECT_THROW(train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "long"), Error);
+  o.recipe.kind = RecipeKind::supra;
+  EXPECT_NO_THROW(train(model, nullptr, corpus_, o, directory_.path() / "text"));
+}
+
 TEST_F(RecipeTest, GoesOnWithLargerAndSmallerBatches) {
   for (int64_t batch : {32, 96, 256}) {
     TrainOptions o = options(RecipeKind::distill);

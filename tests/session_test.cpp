@@ -175,6 +175,13 @@ TEST_P(SessionTest, GeneratesTheSameForTheSameSeed) {
 }
 
 // A prompt meets quantized weights as f32, a step meets them as integers.
+TEST(Session, BeyondItsContextASoftmaxModelIsSpokenOf) {
+  const Config softmax = tiny_config(MixerKind::softmax), recurrent = tiny_config(MixerKind::supra);
+  EXPECT_EQ(beyond_context(softmax, softmax.context), "");
+  EXPECT_NE(beyond_context(softmax, softmax.context + 1).find("beyond the model's context of 64"), std::string::npos);
+  EXPECT_EQ(beyond_context(recurrent, 1 << 20), "");
+}
+
 TEST_P(SessionTest, QuantizedWeightsFeedAndStepAlike) {
   const auto small = stirred_decoder(block_config(GetParam()));
   Philox random(14);

@@ -83,6 +83,8 @@ int run_generate(Args& args) {
   }
   const Generated result = generate(session, model.tokenizer.get(), sampler, history, options);
   if (!state_out.empty()) session.save(state_out);
+  const std::string beyond = beyond_context(model.config(), session.position());
+  if (!beyond.empty()) fprintf(stderr, "%s%s\n", json ? "" : "\n", beyond.c_str());
 
   const double prefill_speed = prefill > 0 ? static_cast<double>(prompt_tokens) / prefill : 0;
   const double decode_speed = result.seconds > 0 ? static_cast<double>(result.ids.size()) / result.seconds : 0;

@@ -32,6 +32,14 @@ static bool is_end(int32_t id, const Tokenizer& tokenizer, const std::vector<int
   return id == tokenizer.bos() || among(tokenizer.ends()) || among(more);
 }
 
+std::string beyond_context(const Config& config, int64_t position) {
+  const int64_t limit = position_limit(config);
+  if (limit == 0 || position <= limit) return "";
+  return format("position %ld is beyond the model's context of %ld tokens: expect nonsense (a shorter text, or a model made by "
+                "supra linearize, which has no such limit)",
+                static_cast<long>(position), static_cast<long>(limit));
+}
+
 Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sampler, std::vector<int32_t>& history,
                    const GenerateOptions& options) {
   CHECK(session.logits_there().defined(), "generate: there is nothing to go on from (give a prompt)");

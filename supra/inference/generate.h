@@ -17,6 +17,10 @@ struct GenerateOptions {
   std::function<bool()> should_stop;
 };
 
+// What to tell once about a session that is beyond its model's position_limit(), where a rotary softmax model gets worse
+// with every token; "" for all others.
+std::string beyond_context(const Config& config, int64_t position);
+
 struct Generated {
   std::vector<int32_t> ids;  // the new ones, without the mark that ended it, which the session has not read
   std::string text;

@@ -23,8 +23,9 @@ const char* name_of(Packing packing) {
   fail("training data: unknown packing %d", static_cast<int>(packing));
 }
 
-BatchLoader::BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing)
-    : corpus_(corpus), rows_(rows), T_(T), seed_(seed), packing_(packing) {
+BatchLoader::BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing,
+                         int64_t longest)
+    : corpus_(corpus), rows_(rows), T_(T), seed_(seed), packing_(packing), longest_(longest) {
   CHECK(!corpus.sources.empty(), "training data: there is none (give text with --data)");
   for (const Source& source : corpus.sources) {
     const long tokens = static_cast<long>(source.tokens()), documents = static_cast<long>(source.documents());
@@ -152,7 +153,9 @@ std::vector<BatchLoader::Piece> BatchLoader::carried_row(Cursor& lane) {
       // a document without a step counts as one, lest a source of such be asked for ever
       reader.dealt += std::max<int64_t>(1, lane.end - lane.at);
     }
-    row.push_back(lane.take(left));
+    const int64_t seen = longest_ > 0 ? (lane.at - lane.begin) % longest_ : lane.at - lane.begin;
+    row.push_back(lane.take(longest_ > 0 ? std::min(left, longest_ - seen) : left));
+    row.back().fresh = seen == 0;
   }
   return row;
 }

@@ -34,9 +34,10 @@ struct Batch {
 // the position, so that a resumed run reads on exactly where it stopped.
 class BatchLoader {
  public:
-  // The corpus must outlive it.
+  // The corpus must outlive it. `longest`: steps after which a carried document begins anew, for who knows no
+  // positions beyond; 0: never.
   BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed,
-              Packing packing = Packing::stream);
+              Packing packing = Packing::stream, int64_t longest = 0);
 
   Batch next();
   int64_t position() const { return position_; }  // rows handed out
@@ -82,6 +83,7 @@ class BatchLoader {
   int64_t rows_, T_;
   uint64_t seed_;
   Packing packing_;
+  int64_t longest_;
   int64_t position_ = 0;
   std::vector<Reader> readers_;
   std::vector<Cursor> lanes_;  // carried: a row's document

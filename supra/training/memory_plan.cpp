@@ -69,7 +69,11 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   plan.loss = 4 * (block * c.vocab * sides + c.vocab * c.width) + element * tokens * c.width * sides;
   // beside what is in f32: the gradient of the logits or what the teacher says, and output matrices as products read them
   if (element < 4) plan.loss += element * (block + c.width) * c.vocab * sides;
-  if (teacher) plan.teacher = bytes_of(*teacher);
+  if (!teacher) return plan;
+  plan.teacher = bytes_of(*teacher);
+  // in carried batches it remembers each row
+  if (o.packing == Packing::carried)
+    plan.teacher += rows * o.accumulate * static_cast<int64_t>(teacher->state_bytes(position_limit(teacher->config())));
   return plan;
 }
 

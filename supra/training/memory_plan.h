@@ -9,10 +9,10 @@ struct MemoryPlan {
   int64_t activations = 0;  // kept for backward
   int64_t recomputed = 0;   // of these, what is there a layer at a time, while backward computes it again
   int64_t loss = 0;         // a block of logits, the teacher's beside it, and what it makes of them
-  int64_t teacher = 0;      // its weights as they are stored, on a CPU mapped from the file
+  int64_t teacher = 0;      // its weights as they are stored, on a CPU mapped from the file; its states of carried rows
 
-  // When the loss is made, all activations are there and, of a first part, no gradient but the output matrix's; when
-  // backward ends it is the other way round. The teacher's file comes on top.
+  // The peak is either at the loss (all activations, and only the output matrix's gradient) or at the end of backward
+  // (all gradients, no activations). The teacher comes on top.
   int64_t peak() const;
   // Which of these is the largest, and the flags of supra uptrain that make it smaller.
   std::string advice() const;

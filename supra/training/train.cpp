@@ -54,6 +54,15 @@ std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
   return ends;
 }
 
+// Steps of a document after which a teacher's state begins anew, and the student's with it; 0: never. A teacher with
+// softmax layers knows no positions beyond its context, and what it says there is wrong.
+static int64_t teachable_steps(const Decoder* teacher, const TrainOptions& o) {
+  const int64_t limit = teacher && o.recipe.kind != RecipeKind::supra ? position_limit(teacher->config()) : 0;
+  CHECK(limit == 0 || o.sequence <= limit, "training: sequences of %ld tokens, the teacher knows %ld positions (give --seq-len %ld)",
+        static_cast<long>(o.sequence), static_cast<long>(limit), static_cast<long>(limit));
+  return limit;
+}
+
 // Rows [begin, end) of a batch.
 static Batch rows_of(const Batch& batch, int64_t begin, int64_t end) {
   Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0, batch.first_row + begin};
@@ -100,7 +109,8 @@ class Run {
         teacher_(teacher),
         recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
         carried_(o_.accumulate),
-        loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing),
+        loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing,
+                teachable_steps(teacher, o_)),
         times_(recipe_, o_),
         time_left_(costs_of(recipe_)),
         start_(Clock::now()),
@@ -119,6 +129,9 @@ class Run {
   }
 
   TrainResult go() {
+    const int64_t longest = teachable_steps(teacher_, o_);
+    if (o_.packing == Packing::carried && longest > 0)
+      note(format("the teacher knows %ld positions: longer documents begin anew after as many", static_cast<long>(longest)));
     if (o_.resume) {
       resume();
     } else {

@@ -139,7 +139,26 @@ TEST_F(Eval, FiveShotMmlu) {
   EXPECT_EQ(task.items[0].candidates[3].continuation, " D");
 }
 
+TEST_F(Eval, MmluWithoutItsWorkedExamplesIsRefusedUnlessNoneAreWanted) {
+  const std::string text = "question,choice0,choice1,choice2,choice3,answer\nQ,a,b,c,d,3\n";
+  std::filesystem::create_directory(folder_.path() / "test");
+  EXPECT_NE(complaint("test/law_test.csv", text).find("law_dev.csv: is not there"), std::string::npos);
+  const Task task = read("test/law_test.csv", text, "0")[0];
+  EXPECT_EQ(task.shots, 0);
+  EXPECT_EQ(task.prompt, "The following are multiple choice questions (with answers) about law.\n\n");
+  EXPECT_EQ(read("a.jsonl", R"({"context": "p", "continuation": "r"})", "0")[0].prompt, "");
+}
+
+TEST_F(Eval, TakesNoContextOf131072TokensAtOnce) {
+  Config config = tiny_config(MixerKind::supra);
+  for (const auto& [context, expected] : {std::pair(131072, 2048), {512, 512}, {0, 2048}}) {
+    config.context = context;
+    EXPECT_EQ(default_context(config), expected);
+  }
+}
+
 TEST_F(Eval, WhatCannotBeScoredIsRefusedByName) {
+  EXPECT_NE(complaint("a.jsonl.gz", "\x1f\x8b\x08 and so on").find("is compressed by gzip"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"query": "q", "choices": ["x"], "gold": 1})").find("gold"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"query": "q", "choices": [], "gold": 0})").find("a.jsonl"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"context": "q", "answer": "x", "aliases": []})").find("a.jsonl"), std::string::npos);

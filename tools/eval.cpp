@@ -6,6 +6,7 @@
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
 #include "supra/model.h"
+#include "supra/training/corpus.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
@@ -15,8 +16,8 @@ namespace supra {
 
 static int eval_text(const Model& model, const Path& text, TextOptions options, bool recurrent, bool json) {
   const Tokenizer& tokenizer = tokenizer_of(model);
-  if (options.context == 0) options.context = model.config().context > 0 ? model.config().context : 2048;
-  const MappedFile file(text);
+  if (options.context == 0) options.context = default_context(model.config());
+  const MappedFile file = open_text(text);
   const auto sequences = scoring_sequences(tokenizer, file.text(), options);
   CHECK(std::any_of(sequences.begin(), sequences.end(), [](const auto& ids) { return ids.size() > 1; }),
         "%s: is too short to score, there is no token to predict", text.c_str());
@@ -40,14 +41,15 @@ static int eval_text(const Model& model, const Path& text, TextOptions options, 
     report.set("seconds", result.seconds);
     report.set("tokens_per_second", speed);
     report.set("sequences", static_cast<int64_t>(sequences.size()));
+    report.set("context", options.context);
     printf("%s\n", report.dump().c_str());
     return 0;
   }
   printf("%.4f +- %.4f nats a token, perplexity %.3f, %.4f bits a byte\n", result.nll, result.error,
          std::exp(result.nll), bits);
-  printf("%s tokens of %zu sequences in %s, %s tok/s\n",
+  printf("%s tokens of %zu sequences of at most %ld in %s, %s tok/s\n",
          format_count(static_cast<double>(result.tokens)).c_str(), sequences.size(),
-         format_time(result.seconds).c_str(), format_count(speed).c_str());
+         static_cast<long>(options.context), format_time(result.seconds).c_str(), format_count(speed).c_str());
   return 0;
 }
 
@@ -172,8 +174,9 @@ int run_eval(Args& args) {
   args.flag(&limit, "--limit", "N", "items of a task to score; 0: all").at_least(0);
   args.flag(&offset, "--offset", "N", "items of a task to leave out in front").at_least(0);
   args.flag(&shots, "--shots", "FILE",
-            "worked examples in front of each item; of a csv else those in ../dev");
-  args.tokens(&options.context, "--context", "ids of a sequence; 0: the model's context");
+            "worked examples in front of each item, 0 for none; a csv needs its ../dev file else");
+  args.tokens(&options.context, "--context",
+              "ids of a sequence; 0: the model's context, with --text at most 2048");
   args.flag(&bos, "--bos", "whether a sequence begins with BOS; else as the tokenizer says");
   args.flag(&recurrent, "--recurrent", "decode token by token instead of in chunks (with --text)");
   args.choice(&weights, "--dtype", {{"stored", Weights::stored}, {"f32", Weights::trainable}},
@@ -192,10 +195,7 @@ int run_eval(Args& args) {
   device.place(*model.decoder);
   options.bos = bos.value_or(tokenizer_of(model).adds_bos());
   if (tasks.empty()) return eval_text(model, text, options, recurrent, json);
-  // a recurrent model has no last position
-  const auto& mixers = model.config().mixers;
-  const bool bounded = std::find(mixers.begin(), mixers.end(), MixerKind::softmax) != mixers.end();
-  if (options.context == 0 && bounded) options.context = model.config().context;
+  if (options.context == 0) options.context = position_limit(model.config());
   return eval_tasks(model, tasks, options.context, options.bos, json);
 }
 

@@ -4,6 +4,7 @@
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
 #include "supra/model.h"
+#include "supra/training/corpus.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
@@ -57,7 +58,8 @@ int run_quantize(Args& args) {
                {"f16", Dtype::f16},
                {"f32", Dtype::f32}},
               "of the matrices; norms, decays and feature maps stay f32");
-  args.flag(&text, "--check", "TEXT", "a text to score before and after");
+  args.flag(&text, "--check", "TEXT",
+            "a text to score before and after, in windows of the model's context, at most 2048");
   args.tokens(&options.max_tokens, "--max-tokens", "ids of it to score; 0: all");
   args.flag(&tokenizer, "--tokenizer", "FILE", "else the one found beside the model");
   device.declare(args);
@@ -76,9 +78,9 @@ int run_quantize(Args& args) {
     return evaluate(*model.decoder, sequences);
   };
   if (!text.empty()) {
-    options.context = model.config().context;
+    options.context = default_context(model.config());
     options.bos = tokenizer_of(model).adds_bos();
-    sequences = scoring_sequences(tokenizer_of(model), MappedFile(text).text(), options);
+    sequences = scoring_sequences(tokenizer_of(model), open_text(text).text(), options);
     before = score();
     model.decoder->to(Device::cpu);
   }
@@ -100,6 +102,7 @@ int run_quantize(Args& args) {
       report.set("nll_before", before.nll);
       report.set("nll", after.nll);
       report.set("stderr", after.error);
+      report.set("context", options.context);
     }
     report.set("output", output.string());
     printf("%s\n", report.dump().c_str());

@@ -199,7 +199,7 @@ ValidationText read_held_out(const TrainFlags& f, const Tokenizer& tokenizer) {
   ValidationText held_out;
   uint32_t crc = 0;
   for (const Path& path : f.valid) {
-    const MappedFile file(path);
+    const MappedFile file = open_text(path);
     const TextOptions options = {f.separator, 0, 0, f.options.sequence, tokenizer.document_marks().begin >= 0};
     for (std::vector<int32_t>& ids : scoring_sequences(tokenizer, file.text(), options)) {
       crc = crc32(crc, {reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof ids[0]});

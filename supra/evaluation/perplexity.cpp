@@ -11,6 +11,11 @@ namespace supra {
 
 using Sequences = std::vector<std::vector<int32_t>>;
 
+int64_t default_context(const Config& config) {
+  constexpr int64_t kMost = 2048;
+  return config.context > 0 ? std::min(config.context, kMost) : kMost;
+}
+
 Sequences scoring_sequences(const Tokenizer& tokenizer, std::string_view text, const TextOptions& options) {
   CHECK(options.context >= 2, "context %ld: at least 2 tokens are needed, one to predict from and one to predict",
         static_cast<long>(options.context));

@@ -16,6 +16,10 @@ struct TextOptions {
   bool bos = true;
 };
 
+// Ids of a sequence unless told otherwise: the model's context, at most 2048. A sequence goes through the model in one pass,
+// and all of a context of 131,072 tokens would need more memory than the model.
+int64_t default_context(const Config& config);
+
 // The sequences a text is scored as. With a separator each document is one, cut off at `context`; without, the text is
 // cut into windows of `context`, BOS before the first.
 std::vector<std::vector<int32_t>> scoring_sequences(const Tokenizer& tokenizer, std::string_view text,

@@ -4,6 +4,7 @@
 
 #include "supra/formats/json.h"
 #include "supra/tokenizers/unicode.h"
+#include "supra/training/corpus.h"
 #include "tensor/error.h"
 
 namespace supra {
@@ -75,7 +76,7 @@ static TaskItem read_item(const Json& json, TaskKind kind) {
 
 static Task read_jsonl(const Path& path) {
   Task task{path.stem().string(), TaskKind::choices, "", 0, {}};
-  const MappedFile file(path);
+  const MappedFile file = open_text(path);
   std::string_view text = file.text();
   for (int64_t line = 1; !text.empty(); line++) {
     const std::string_view row = text.substr(0, text.find('\n'));
@@ -118,7 +119,7 @@ static Task read_csv(const Path& path) {
   for (const char* part : {"_test", "_dev", "_val"}) {
     if (task.name.ends_with(part)) task.name.resize(task.name.size() - std::string_view(part).size());
   }
-  const MappedFile file(path);
+  const MappedFile file = open_text(path);
   const auto rows = parse_csv(file.text(), path.string());
   const std::vector<std::string> header = {"question", "choice0", "choice1", "choice2", "choice3", "answer"};
   CHECK(!rows.empty() && rows[0] == header,
@@ -140,16 +141,16 @@ static Task read_csv(const Path& path) {
   return task;
 }
 
-// The file with the worked examples of a csv: the one that was named, or the one that belongs to the subject;
-// "" for none.
+// The file with the worked examples of a csv: the one that was named, or the one that belongs to the subject.
 static Path find_shots(const Path& path, const std::string& subject, const Path& shots) {
   if (!shots.empty() && !std::filesystem::is_directory(shots)) return shots;
   const Path folder =
       shots.empty() ? std::filesystem::absolute(path).parent_path().parent_path() / "dev" : shots;
   const Path file = folder / (subject + "_dev.csv");
-  CHECK(shots.empty() || std::filesystem::exists(file),
-        "%s: is not there; --shots names the folder of the worked examples", file.c_str());
-  return std::filesystem::exists(file) ? file : Path();
+  CHECK(std::filesystem::exists(file),
+        "%s: is not there; it has the worked examples of %s (--shots names their folder, --shots 0 does without)",
+        file.c_str(), subject.c_str());
+  return file;
 }
 
 static Task read_task(const Path& path, const Path& shots) {
@@ -160,13 +161,14 @@ static Task read_task(const Path& path, const Path& shots) {
   };
   Task task = read(path);
   const bool mmlu = task.kind == TaskKind::mmlu;
-  const Path examples = mmlu ? find_shots(path, task.name, shots) : shots;
+  const bool none = shots == "0" || (shots.empty() && !mmlu);
   if (mmlu) {
     std::string subject = task.name;
     std::replace(subject.begin(), subject.end(), '_', ' ');
     task.prompt = "The following are multiple choice questions (with answers) about " + subject + ".\n\n";
   }
-  if (examples.empty()) return task;
+  if (none) return task;
+  const Path examples = mmlu ? find_shots(path, task.name, shots) : shots;
   const Task solved = read(examples);
   CHECK((solved.kind == TaskKind::mmlu) == mmlu,
         "%s: holds %s items, worked examples of a %s task were expected", examples.c_str(),

@@ -40,11 +40,10 @@ struct Task {
 //   {"context_options", "continuation", "gold"}, {"context", "continuation"}        the same
 //   a csv with the header question,choice0,choice1,choice2,choice3,answer (Hendrycks et al., arXiv
 //   2009.03300)
-// `shots` names a file of the same form whose items are put in front with their right choices, "" for none.
-// For a csv "" means
-// ../dev/<subject>_dev.csv where that is there. A folder of csv files is a task for each, in order of names;
-// `shots` is then the folder of <subject>_dev.csv. Throws Error naming file, item and what is wrong, and
-// refuses other kinds by name.
+// `shots` names a file of the same form whose items are put in front with their right choices; "0" or "" for
+// none, but for a csv "" means ../dev/<subject>_dev.csv. A folder of csv files is a task for each, in order of
+// names; `shots` is then the folder of <subject>_dev.csv. Throws Error naming file, item and what is wrong, and
+// refuses other kinds, and compressed files, by name.
 std::vector<Task> read_tasks(const Path& path, const Path& shots);
 
 // Keeps `limit` items from `offset` on; 0: all there are.

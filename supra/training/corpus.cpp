@@ -40,6 +40,12 @@ std::vector<int32_t> encode_document(const Tokenizer& tokenizer, std::string_vie
   return ids;
 }
 
+MappedFile open_text(const Path& path) {
+  const MappedFile file(path);
+  CHECK(!file.text().starts_with("\x1f\x8b"), "%s: is compressed by gzip (gunzip it and give what comes out)", path.c_str());
+  return file;
+}
+
 // A document's ids as they are trained on.
 static std::vector<int32_t> encode_with_marks(const Tokenizer& tokenizer, std::string_view document) {
   const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
@@ -59,7 +65,7 @@ void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string
     int64_t line;
     size_t end;
   };
-  const MappedFile file(path);
+  const MappedFile file = open_text(path);
   const std::string_view text = file.text();
   std::vector<Raw> block;
   std::vector<EncodedDocument> encoded;

@@ -20,6 +20,9 @@ std::vector<std::string_view> split_documents(std::string_view text, std::string
 // A document's ids, BOS in front where `bos` asks for it and the tokenizer has one. For scoring: no mark follows.
 std::vector<int32_t> encode_document(const Tokenizer& tokenizer, std::string_view document, bool bos);
 
+// Maps a text. Throws Error where it is compressed.
+MappedFile open_text(const Path& file);
+
 struct EncodedDocument {
   std::vector<int32_t> ids;
   int64_t text_bytes = 0;

@@ -243,7 +243,7 @@ std::string task_lines(std::string_view bytes) {
 
 std::string task_csv(std::string_view bytes) {
   write_bytes(scratch("tasks/x_test.csv"), bytes);
-  return complaint_of([&] { read_tasks(scratch("tasks/x_test.csv"), ""); });
+  return complaint_of([&] { read_tasks(scratch("tasks/x_test.csv"), "0"); });
 }
 
 // The checksums are made right, for they would keep everything else from being seen.

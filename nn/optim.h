@@ -14,7 +14,7 @@ struct AdamwOptions {
 struct Trained {
   std::string name;
   Var parameter;
-  double lr_scale = 1;    // its learning rate over the others'
+  double lr_scale = 1;    // factor on its learning rate
   bool decays = true;     // weight decay reaches it
 };
 
@@ -37,7 +37,7 @@ class Optimizer {
   std::vector<Slot>& slots() { return slots_; }
   void set_steps(int64_t steps) { steps_ = steps; }
   std::vector<std::string> without_gradient() const;  // names of the parameters that have none now
-  // The first parameter whose gradient holds a number that is none, or "".
+  // The first parameter whose gradient holds NaN or infinity, or "".
   std::string not_finite() const;
 
  private:

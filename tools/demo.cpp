@@ -101,7 +101,7 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
   const double tokens_per_byte = static_cast<double>(corpus.tokens()) / static_cast<double>(corpus.text_bytes());
   hooks.on_step = [&](const TrainStep& step) {
     progress.update(step.step, format("%.3f bits a byte | %s tok/s", step.loss / M_LN2 * tokens_per_byte,
-                                      format_count(step.tokens_per_second).c_str()));
+                                      format_count(step.tokens_per_second).c_str()), step.seconds_left);
     log.write(step);
   };
   return train(model, nullptr, corpus, options, directory, hooks);

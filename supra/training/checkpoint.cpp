@@ -47,7 +47,7 @@ static void remove_unfinished_of(const Path& run) {
   for (const Path& path : unfinished) remove_unfinished(path);
 }
 
-// a loss that is no number is none
+// JSON knows neither NaN nor infinity: such a loss counts as not measured
 static Json to_json(double value) { return std::isfinite(value) ? value : -1.0; }
 static Json to_json(int64_t value) { return value; }
 static Json to_json(uint64_t value) { return static_cast<int64_t>(value); }

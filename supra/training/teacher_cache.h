@@ -27,8 +27,8 @@ class TeacherCache {
                Packing packing);
 
   // What the teacher says about a batch; the cache must outlive it. `live` runs the teacher; it is called where a row of
-  // the batch is absent, and such rows are written. They too are seen as the file holds them, so that a run that writes and
-  // one that reads give the same bits. Named tokens have the teacher's probabilities; the others share what is left as the
+  // the batch is absent, and such rows are written. A row that was just written is used after rounding to the file's format, so a
+  // writing run and a reading run get the same bits. Named tokens have the teacher's probabilities; the others share what is left as the
   // student would share it:
   //   KL(p || q) = sum over the named of p log (p/q), + r log (r / (1 - sum q)),  r = 1 - sum p
   // the divergence of K + 1 classes, and its gradient. About the others it teaches nothing but their sum.

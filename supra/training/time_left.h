@@ -28,13 +28,13 @@ class TimeLeft {
   }
 
  private:
-  // A mean over about the last minute. The first value, when caches are cold and memory is new, counts only until there
+  // A mean over about the last five minutes. The first value, when caches are cold and memory is new, counts only until there
   // is a second.
   class Mean {
    public:
     void add(double seconds) {
       const double by_count = count_ < 2 ? 1 : 1 / static_cast<double>(count_);
-      mean_ += std::max(by_count, std::min(1.0, seconds / 60)) * (seconds - mean_);
+      mean_ += std::max(by_count, std::min(1.0, seconds / 300)) * (seconds - mean_);
       count_++;
     }
     double mean() const { return mean_; }

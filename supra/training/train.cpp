@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "supra/state_file.h"
+#include "supra/training/carried_states.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/resume.h"
 #include "supra/training/time_left.h"
@@ -139,6 +139,7 @@ class Run {
       remove_checkpoints(directory_);
       prepare();
       left_ = times_.to_do(0);
+      left_.validations--;
       begin_stage(0, hooks_.validate ? validate() : -1);
     }
     if (hooks_.on_start) hooks_.on_start(state_.step);
@@ -258,7 +259,7 @@ class Run {
 
   std::string sample_text() const {
     if (state_.valid_tokens == 0) return "all held-out text";
-    return format("a fixed sample of %ld of %ld held-out tokens", static_cast<long>(state_.valid_tokens), static_cast<long>(hooks_.held_out_tokens));
+    return format("a fixed sample, about %ld of %ld held-out tokens", static_cast<long>(state_.valid_tokens), static_cast<long>(hooks_.held_out_tokens));
   }
 
   // Takes back what the stage made worse, and begins the next one. `nll`: the validation at its end.
@@ -283,9 +284,8 @@ class Run {
   Path save() {
     const auto before = Clock::now();
     state_.seconds = seconds();
-    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep), carried_tensors());
+    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep), carried_tensors(carried_));
     time_left_.saved(seconds_since(before));
-    left_.saves--;
     note("saved " + result_.checkpoint.string());
     return result_.checkpoint;
   }
@@ -294,7 +294,6 @@ class Run {
     const auto before = Clock::now();
     const double nll = hooks_.validate(state_.valid_tokens);
     time_left_.validated(state_.valid_tokens > 0 ? state_.valid_tokens : hooks_.held_out_tokens, seconds_since(before));
-    left_.validations--;
     return result_.valid_nll = nll;
   }
 
@@ -312,8 +311,6 @@ class Run {
     return time_left_.seconds(left_, each * static_cast<double>(left_.validations) + (last_of_all ? all : 0));
   }
 
-  NamedTensors carried_tensors() const;
-  void restore_carried(const Path& checkpoint);
   void resume();
   void step();
   void check_finite(double loss, double norm) const;
@@ -339,40 +336,6 @@ class Run {
   int64_t tokens_before_ = 0, tail_steps_ = 0;
 };
 
-static std::string part_prefix(size_t part, const char* whose) { return format("part%zu.%s.", part, whose); }
-
-NamedTensors Run::carried_tensors() const {
-  NamedTensors tensors;
-  for (size_t i = 0; i < carried_.size(); i++) {
-    const auto add = [&](const char* whose, const State& state) {
-      if (state.batch() == 0) return;
-      const NamedTensors part = state_tensors(state, part_prefix(i, whose));
-      tensors.insert(tensors.end(), part.begin(), part.end());
-    };
-    add("student", carried_[i].student);
-    add("teacher", carried_[i].teacher);
-  }
-  return tensors;
-}
-
-void Run::restore_carried(const Path& checkpoint) {
-  const auto file = open_carried_states(checkpoint);
-  if (!file) return;
-  const int64_t rows = o_.batch_tokens / o_.sequence / o_.accumulate;
-  const auto has = [&](size_t part) { return file->find(part_prefix(part, "student") + "positions") != nullptr; };
-  CHECK(has(carried_.size() - 1) && !has(carried_.size()),
-        "%s: holds the states of carried rows in another number of parts than %zu (give the same --accumulate)",
-        file->path().c_str(), carried_.size());
-  for (size_t i = 0; i < carried_.size(); i++) {
-    const auto restore = [&](const char* whose, const Decoder* decoder, State& into) {
-      const std::string prefix = part_prefix(i, whose);
-      if (file->find(prefix + "positions")) into = read_state(*file, *decoder, rows, prefix);
-    };
-    restore("student", model_.decoder.get(), carried_[i].student);
-    restore("teacher", teacher_, carried_[i].teacher);
-  }
-}
-
 void Run::resume() {
   const std::optional<Path> last = latest_checkpoint(directory_);
   CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory_.c_str());
@@ -392,7 +355,7 @@ void Run::resume() {
   state_.corpus = now.corpus;
   make_optimizer();
   load_checkpoint(*last, model_, *optimizer_);
-  if (!other_text) restore_carried(*last);
+  if (!other_text) read_carried_states(*last, *model_.decoder, teacher_, o_.batch_tokens / o_.sequence / o_.accumulate, carried_);
   spent_before_ = saved.seconds;
   tokens_before_ = saved.tokens;
   loader_.seek(saved.position);
@@ -472,8 +435,12 @@ void Run::step() {
   step_seconds_ += took;
   time_left_.stepped(stage_index(), took);
   left_.steps[stage_index()]--;
+  left_.saves -= times_.saves(state_.tokens);
 
-  if (hooks_.validate && times_.validates(state_.tokens)) shown.valid_nll = validate();
+  if (times_.validates(state_.tokens)) {
+    left_.validations--;
+    if (hooks_.validate) shown.valid_nll = validate();
+  }
   state_.valid_nll = shown.valid_nll;
   if (batches() > times_.steps() - std::max<int64_t>(1, times_.steps() / 20)) {
     tail_ += shown.loss;

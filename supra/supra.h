@@ -16,8 +16,9 @@
  * refuses a struct only if the program sets a field that the library does not know.
  *
  * Memory: all memory comes from supra_options, with three exceptions: what the C library takes to open a file or
- * list a folder, what the C++ runtime takes to report an error, and 72 kB that it sets aside for that when the
- * program starts. The library starts threads only if supra_options asks for them.
+ * list a folder, what the C++ runtime takes to report an error (libsupra.a keeps 15 kB of it after the first error),
+ * and 72 kB that it sets aside for that when the program starts. The library starts threads only if supra_options
+ * asks for them.
  *
  * Files: do not change a model's file while it is open, or reading it may end in SIGBUS. Write a new file and rename
  * it instead.
@@ -56,7 +57,8 @@ typedef enum supra_code {
   SUPRA_NO_MEMORY = 4,    /* the allocator returned NULL */
   SUPRA_NO_ROOM = 5,      /* the caller's buffer is too small: nothing was written, *written is the size needed */
   SUPRA_CANCELLED = 6,    /* the caller's progress function ended the call */
-  SUPRA_BROKEN = 7        /* a bug of this library: please report it with the message */
+  SUPRA_BROKEN = 7,       /* a bug of this library: please report it with the message */
+  SUPRA_NO_TEMPLATE = 8   /* the model has no chat template, or one that this library does not know */
 } supra_code;
 
 typedef struct supra_error { /* the library fills it; it need not be initialised */
@@ -78,8 +80,16 @@ typedef struct supra_options {
   /* Called during supra_feed and supra_feed_text, in the thread that called them, with the part that is done (0 to
    * 1). Any result but 0 cancels the call. It must not throw. */
   int (*progress)(void* user, double done);
-  void* user; /* the first argument of all three functions */
+  void* user;     /* the first argument of all three functions */
+  uint64_t flags; /* SUPRA_CHECK_WEIGHTS or 0 */
 } supra_options;
+
+enum {
+  /* Opening reads all weights and compares them with the checksums of the packed model: SUPRA_BAD_MODEL if one differs,
+   * or if the model has none (it is a folder, or was packed before checksums were written). Without this flag weights
+   * are taken as they are, and read when they are first used. */
+  SUPRA_CHECK_WEIGHTS = 1
+};
 
 /* ---- engine */
 
@@ -98,14 +108,50 @@ SUPRA_API void supra_close(supra_engine* engine);
 
 /* The number of ids: an id is 0 to this number minus 1. */
 SUPRA_API int32_t supra_vocabulary(const supra_engine* engine);
-/* The ids that begin and end a text; -1 if the model has none. */
+/* The ids that begin and end a text (BOS, EOS); -1 if the model has none. */
 SUPRA_API int32_t supra_bos(const supra_engine* engine);
 SUPRA_API int32_t supra_eos(const supra_engine* engine);
+/* Whether a text or an answer ends where the model chooses this id: 1 or 0. Models may have several such ids: EOS, the
+ * mark that ends an answer in the chat template, others that the model's files name, and BOS, which begins the next
+ * text. */
+SUPRA_API int supra_is_end(const supra_engine* engine, int32_t id);
+/* The special token of exactly this text, such as <|im_end|>. Returns -1 if there is none. */
+SUPRA_API int32_t supra_special(const supra_engine* engine, const char* text, size_t bytes, supra_error* error);
 /* The bytes of a saved state: the same for all sessions of an engine, at every position. */
 SUPRA_API size_t supra_state_bytes(const supra_engine* engine);
-/* Turns a text into ids, without BOS. `room` is the number of ids that fit. */
-SUPRA_API int supra_encode(const supra_engine* engine, const char* text, size_t bytes, int32_t* ids,
+
+/* How a text is turned into ids: the sum of these, or 0. */
+enum {
+  SUPRA_SPECIAL = 1,  /* the texts of special tokens become their ids; otherwise they are ordinary text */
+  SUPRA_CONTINUE = 2, /* the text continues an earlier one: if the tokenizer puts a space in front of texts, not here */
+  SUPRA_BOS = 4       /* BOS comes first, if texts of this model begin with BOS */
+};
+/* Turns a text into ids. `room` is the number of ids that fit. */
+SUPRA_API int supra_encode(const supra_engine* engine, const char* text, size_t bytes, uint32_t flags, int32_t* ids,
                            size_t room, size_t* written, supra_error* error);
+
+/* ---- chat */
+
+typedef struct supra_message { /* this struct never changes */
+  const char* role; /* "system", "user" or "assistant", with a zero at the end */
+  const char* text;
+  size_t bytes; /* of text */
+} supra_message;
+
+/* The model's chat template as its files have it, a Jinja program, with a zero at the end; "" if there is none. The
+ * pointer is valid until supra_close. */
+SUPRA_API const char* supra_chat_template(const supra_engine* engine);
+/* Writes a conversation as text, in the form that the chat template describes, up to where the assistant's next answer
+ * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. If the first message is not the system's, the system
+ * message of the template is used, if it has one. The library does not run the template: it knows ChatML, Llama 2,
+ * Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE. The texts of special tokens in
+ * a message become special tokens too: remove them where you do not trust the message.
+ *
+ * With the flag SUPRA_CONTINUE `messages` is the one message of the user that follows an answer which the session wrote
+ * itself. The text is then only what is new: the end of that answer, the message, and the beginning of the next answer.
+ * Read it with SUPRA_SPECIAL | SUPRA_CONTINUE. So a session reads each message once. */
+SUPRA_API int supra_render_chat(const supra_engine* engine, const supra_message* messages, size_t count,
+                                uint32_t flags, char* text, size_t room, size_t* written, supra_error* error);
 
 /* ---- session */
 
@@ -115,11 +161,12 @@ SUPRA_API supra_session* supra_start(const supra_engine* engine, supra_error* er
 SUPRA_API void supra_end(supra_session* session);
 /* Makes the session forget everything. */
 SUPRA_API int supra_reset(supra_session* session, supra_error* error);
-/* Reads ids, or a text. If the session has read nothing yet and texts of this model begin with BOS, BOS is put in
- * front of the text. Each text is encoded by itself: some tokenizers put a space in front of every text. Texts of
- * special tokens are read as ordinary text. */
+/* Reads ids. */
 SUPRA_API int supra_feed(supra_session* session, const int32_t* ids, size_t count, supra_error* error);
-SUPRA_API int supra_feed_text(supra_session* session, const char* text, size_t bytes, supra_error* error);
+/* Reads a text. A session that has read nothing yet adds SUPRA_BOS to the flags, unless SUPRA_CONTINUE is one. A text
+ * that is read in several parts needs SUPRA_CONTINUE from the second part on. */
+SUPRA_API int supra_feed_text(supra_session* session, const char* text, size_t bytes, uint32_t flags,
+                              supra_error* error);
 /* Reads one id in each of `count` sessions, in one pass over the weights: ids[i] in sessions[i]. The sessions must be
  * different ones of the same engine. */
 SUPRA_API int supra_step(supra_session* const* sessions, const int32_t* ids, size_t count,

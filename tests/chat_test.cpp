@@ -15,31 +15,6 @@ using Ids = std::vector<int32_t>;
 
 void add(Ids& ids, const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); }
 
-// A tokenizer.json of single bytes and of these special tokens, the first of which are BOS and EOS.
-std::string bytes_json(const std::vector<std::string>& special) {
-  Json all = Json::object(), level = Json::object(), model = Json::object(), vocabulary = Json::object(), added = Json::array();
-  level.set("type", "ByteLevel");
-  level.set("add_prefix_space", false);
-  level.set("use_regex", false);
-  int64_t id = 0;
-  for (int c = '!'; c <= '~'; c++) vocabulary.set(std::string(1, static_cast<char>(c)), id++);
-  for (const char* other : {"\u0120", "\u010a"}) vocabulary.set(other, id++);  // space and line end
-  for (const std::string& text : special) {
-    Json token = Json::object();
-    token.set("id", id++);
-    token.set("content", text);
-    token.set("special", true);
-    added.push(std::move(token));
-  }
-  model.set("type", "BPE");
-  model.set("vocab", std::move(vocabulary));
-  model.set("merges", Json::array());
-  all.set("pre_tokenizer", std::move(level));
-  all.set("added_tokens", std::move(added));
-  all.set("model", std::move(model));
-  return all.dump();
-}
-
 struct Case {
   Form form;
   std::string program;  // what the form is known by

@@ -11,15 +11,18 @@
 
 namespace supra {
 
-// Writes a random SUPRA model of raw bytes, or with these files of another tokenizer, as one file.
+// Writes a random SUPRA model as one file: of raw bytes, or of another tokenizer and as many ids.
 inline void write_tiny_model(const Path& path, uint64_t seed = 5, Dtype dtype = Dtype::f32,
-                             const NamedBytes& tokenizer = {{"tok.bytes", ""}}) {
-  const Model model = byte_model(MixerKind::supra, seed);
+                             const NamedBytes& tokenizer = {{"tok.bytes", ""}}, int64_t vocabulary = 256) {
+  Config config = tiny_config(MixerKind::supra);
+  config.vocab = vocabulary;
+  const auto decoder = make_decoder(config);
+  decoder->init_weights(seed);
   NamedTensors weights;
-  model.decoder->visit([&](const std::string& name, Var& parameter) {
+  decoder->visit([&](const std::string& name, Var& parameter) {
     weights.emplace_back(name, parameter.value().to(dtype));
   });
-  write_packed(path, model.config(), weights, tokenizer, {});
+  write_packed(path, config, weights, tokenizer, {});
 }
 
 // Of `threads` threads, everything else as it is by default.

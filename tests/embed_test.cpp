@@ -98,6 +98,31 @@ TEST_F(EmbedTest, OpensWhatLiesInMemory) {
   EXPECT_NE(std::string(error_.message).find("--to packed"), std::string::npos) << error_.message;
 }
 
+TEST_F(EmbedTest, WeightsAreCheckedWhereThatIsAskedFor) {
+  std::string text = read_file(file_);
+  supra_options options = options_of();
+  options.flags = SUPRA_CHECK_WEIGHTS;
+  const auto code = [&](const supra_options* how) {
+    const EnginePtr engine(supra_open(file_.c_str(), how, &error_));
+    return engine ? SUPRA_OK : error_.code;
+  };
+  EXPECT_EQ(code(&options), SUPRA_OK) << error_.message;
+  // the last byte belongs to a weight, or to a file of the tokenizer
+  text[text.size() - 40] ^= 1;
+  write_file_atomically(file_, text);
+  EXPECT_EQ(code(nullptr), SUPRA_OK) << error_.message;
+  EXPECT_EQ(code(&options), SUPRA_BAD_MODEL);
+  EXPECT_NE(std::string(error_.message).find("is damaged"), std::string::npos) << error_.message;
+  const Tensor bytes = Tensor::empty({static_cast<int64_t>(text.size())}, Dtype::u8);
+  memcpy(bytes.raw(), text.data(), text.size());
+  EXPECT_FALSE(supra_open_memory(bytes.raw(), text.size(), &options, &error_));
+  EXPECT_NE(std::string(error_.message).find("is damaged"), std::string::npos) << error_.message;
+  EXPECT_FALSE(supra_open(dir_.path().c_str(), &options, &error_));
+  EXPECT_EQ(error_.code, SUPRA_BAD_MODEL);
+  options.flags = 2;
+  EXPECT_EQ(code(&options), SUPRA_BAD_ARGUMENT);
+}
+
 TEST_F(EmbedTest, GoesOnWithTheSameBits) {
   const SessionPtr session = start(engine_);
   feed(session, ids(40));
@@ -351,8 +376,8 @@ TEST_F(EmbedTest, SaysWhatIsWrong) {
   expect(supra_save(session.get(), small, sizeof small, &written, &error_), SUPRA_NO_ROOM, "8 bytes");
   EXPECT_EQ(written, supra_state_bytes(engine_.get()));
   int32_t room[2];
-  expect(supra_encode(engine_.get(), "abc", 3, room, 2, &written, &error_), SUPRA_NO_ROOM, "3 are needed");
-  EXPECT_EQ(supra_encode(engine_.get(), "ab", 2, room, 2, &written, &error_), SUPRA_OK);
+  expect(supra_encode(engine_.get(), "abc", 3, 0, room, 2, &written, &error_), SUPRA_NO_ROOM, "3 are needed");
+  EXPECT_EQ(supra_encode(engine_.get(), "ab", 2, 0, room, 2, &written, &error_), SUPRA_OK);
   EXPECT_EQ(room[1], 'b');
   const EnginePtr another(supra_open(file_.c_str(), nullptr, nullptr));
   const SessionPtr stranger = start(another);

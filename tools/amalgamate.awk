@@ -100,8 +100,8 @@ function is_of_level(path,    line, found) {
 
 BEGIN {
   print "// supra, a recurrent language model in a program that has nothing else: compile this one file (C++20, -O2) and"
-  print "// include supra.h. It defines operator new and delete for the whole program; with -DSUPRA_HOST_NEW, and in a shared"
-  print "// object, which the program's own would meet, it does not, and only what is large comes from supra_options.\n"
+  print "// include supra.h. It defines operator new and delete for the whole program. With -DSUPRA_HOST_NEW, and in a shared"
+  print "// object, it does not: then only large blocks of memory come from supra_options.\n"
   print "#if __cplusplus < 202002L\n#error \"compile supra_embed.cpp as C++20 (-std=c++20)\"\n#endif"
   print "#if defined(__PIC__) && !defined(__PIE__) && !defined(SUPRA_HOST_NEW)\n#define SUPRA_HOST_NEW\n#endif\n"
   print "#include \"supra.h\"\n\n#if defined(__x86_64__)\n#include <immintrin.h>\n#endif\n\n#define SUPRA_INFERENCE\n#define SUPRA_EMBED\n#define SUPRA_KERNEL [[maybe_unused]] static"

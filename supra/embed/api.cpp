@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "supra/embed/timeline.h"
+#include "supra/formats/checksums.h"
 #include "supra/inference/sampler.h"
 #include "supra/supra.h"
 
@@ -83,6 +84,8 @@ int guarded(supra_error* error, const char* function, supra_code usual, F f) noe
   }
 }
 
+void require_engine(const supra_engine* engine) { require(engine, SUPRA_BAD_ARGUMENT, "the engine is null"); }
+
 void require_session(const supra_session* session) {
   require(session, SUPRA_BAD_ARGUMENT, "the session is null");
 }
@@ -116,6 +119,22 @@ T known_part(const T* given, size_t first_size, const char* name) {
   return known;
 }
 
+void require_flags(uint64_t flags, uint64_t known) {
+  require((flags & ~known) == 0, SUPRA_BAD_ARGUMENT, "the flags are 0x%llx, only 0x%llx can be among them here",
+          static_cast<unsigned long long>(flags), static_cast<unsigned long long>(known));
+}
+
+std::vector<int32_t> encode(const supra_engine& engine, std::string_view text, uint32_t flags) {
+  require_flags(flags, SUPRA_SPECIAL | SUPRA_CONTINUE | SUPRA_BOS);
+  const Tokenizer& tokenizer = engine.made->needed_tokenizer();
+  EncodeOptions options;
+  options.parse_special = flags & SUPRA_SPECIAL;
+  options.continues = flags & SUPRA_CONTINUE;
+  std::vector<int32_t> ids = tokenizer.encode(text, options);
+  if ((flags & SUPRA_BOS) && tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos());
+  return ids;
+}
+
 // *written, then whether there is room for as much.
 void require_room(size_t needed, size_t room, size_t* written, const char* unit) {
   if (written) *written = needed;
@@ -136,11 +155,12 @@ supra_engine* open_engine(const supra_options* given, supra_error* error, const 
                           Read read) noexcept {
   supra_engine* engine = nullptr;
   const int code = guarded(error, function, SUPRA_BAD_MODEL, [&] {
-    constexpr size_t kFirstSize = offsetof(supra_options, user) + sizeof given->user;
+    constexpr size_t kFirstSize = offsetof(supra_options, flags) + sizeof given->flags;
     supra_options options = {};
     if (given) options = known_part(given, kFirstSize, "supra_options");
     require(options.threads >= 0 && options.threads <= 1024, SUPRA_BAD_ARGUMENT,
             "%d threads, 0 to 1024 are possible", options.threads);
+    require_flags(options.flags, SUPRA_CHECK_WEIGHTS);
     require(!options.allocate == !options.release, SUPRA_BAD_ARGUMENT,
             "allocate and release go together, one of them is null");
     const Memory memory = {options.allocate, options.release, options.user};
@@ -156,7 +176,8 @@ supra_engine* open_engine(const supra_options* given, supra_error* error, const 
                 "cancelled by the caller's progress function at %.0f %%", 100 * done);
       };
     }
-    engine->made.emplace(engine->memory, std::max(1, options.threads), std::move(progress), read);
+    engine->made.emplace(engine->memory, std::max(1, options.threads), std::move(progress),
+                         [&] { return read(options.flags & SUPRA_CHECK_WEIGHTS); });
   });
   if (code == SUPRA_OK) return engine;
   // only now: what was thrown lay in its memory
@@ -178,21 +199,24 @@ extern "C" {
 uint32_t supra_api_version(void) { return SUPRA_API_VERSION; }
 
 supra_engine* supra_open(const char* path, const supra_options* options, supra_error* error) {
-  return open_engine(options, error, __func__, [&] {
+  return open_engine(options, error, __func__, [&](bool check) {
     require(path, SUPRA_BAD_ARGUMENT, "the path is null");
+    if (check) check_weights(MappedFile(path));
     return load_model(path, "", Weights::stored);
   });
 }
 
 supra_engine* supra_open_memory(const void* model, size_t bytes, const supra_options* options,
                                 supra_error* error) {
-  return open_engine(options, error, __func__, [&] {
+  return open_engine(options, error, __func__, [&](bool check) {
     require(model, SUPRA_BAD_ARGUMENT, "the model is null");
     require(
         reinterpret_cast<uintptr_t>(model) % 64 == 0, SUPRA_BAD_ARGUMENT,
         "the model lies at %p, a multiple of 64 is needed (alignas(64), or aligned_alloc)",
         model);
-    return load_model(MappedFile("the model in memory", model, bytes, nullptr), Weights::stored);
+    const MappedFile file("the model in memory", model, bytes, nullptr);
+    if (check) check_weights(file);
+    return load_model(file, Weights::stored);
   });
 }
 
@@ -216,23 +240,73 @@ size_t supra_state_bytes(const supra_engine* engine) {
   return engine ? blob_bytes(engine->made->fingerprint()) : 0;
 }
 
-int supra_encode(const supra_engine* engine, const char* text, size_t bytes, int32_t* ids, size_t room,
-                 size_t* written, supra_error* error) {
+int supra_is_end(const supra_engine* engine, int32_t id) { return engine && engine->made->is_end(id); }
+
+int32_t supra_special(const supra_engine* engine, const char* text, size_t bytes, supra_error* error) {
+  int32_t id = -1;
+  guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_engine(engine);
+    require_buffer(text, bytes, "text");
+    const EngineCall call(*engine->made);
+    id = special_token(engine->made->needed_tokenizer(), {text, bytes});
+    require(id >= 0, SUPRA_BAD_ARGUMENT, "the model has no special token of the text %.*s",
+            static_cast<int>(std::min<size_t>(bytes, 60)), text ? text : "");
+  });
+  return id;
+}
+
+int supra_encode(const supra_engine* engine, const char* text, size_t bytes, uint32_t flags, int32_t* ids,
+                 size_t room, size_t* written, supra_error* error) {
   return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
-    require(engine, SUPRA_BAD_ARGUMENT, "the engine is null");
+    require_engine(engine);
     require_buffer(text, bytes, "text");
     require_buffer(ids, room, "room for ids");
     const EngineCall call(*engine->made);
-    const std::vector<int32_t> found = engine->made->needed_tokenizer().encode({text, bytes});
+    const std::vector<int32_t> found = encode(*engine, {text, bytes}, flags);
     require_room(found.size(), room, written, "ids");
     std::copy(found.begin(), found.end(), ids);
+  });
+}
+
+const char* supra_chat_template(const supra_engine* engine) {
+  return engine && engine->made->tokenizer() ? engine->made->tokenizer()->chat_template().c_str() : "";
+}
+
+int supra_render_chat(const supra_engine* engine, const supra_message* messages, size_t count, uint32_t flags,
+                      char* text, size_t room, size_t* written, supra_error* error) {
+  return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
+    require_engine(engine);
+    require_buffer(messages, count, "list of messages");
+    require_buffer(text, room, "room for text");
+    require_flags(flags, SUPRA_CONTINUE);
+    const EngineCall call(*engine->made);
+    std::vector<ChatMessage> conversation;
+    for (size_t i = 0; i < count; i++) {
+      const supra_message& message = messages[i];
+      require(message.role, SUPRA_BAD_ARGUMENT, "the role of message %zu is null", i);
+      require_buffer(message.text, message.bytes, "text of a message");
+      conversation.push_back({message.role, std::string(message.text ? message.text : "", message.bytes)});
+    }
+    const ChatTemplate* const chat = engine->made->chat();
+    require(chat, SUPRA_NO_TEMPLATE, "the model has no chat template of a known form: %s",
+            *supra_chat_template(engine) ? "see supra_chat_template, and write its text yourself" : "it has none");
+    std::string all;
+    if (flags & SUPRA_CONTINUE) {
+      require(count == 1 && conversation[0].role == "user", SUPRA_BAD_ARGUMENT,
+              "%zu messages with SUPRA_CONTINUE, one of the user is expected", count);
+      all = chat->render_next(conversation[0].content);
+    } else {
+      all = chat->render(conversation, true);
+    }
+    require_room(all.size(), room, written, "bytes");
+    if (!all.empty()) memcpy(text, all.data(), all.size());
   });
 }
 
 supra_session* supra_start(const supra_engine* engine, supra_error* error) {
   supra_session* session = nullptr;
   guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
-    require(engine, SUPRA_BAD_ARGUMENT, "the engine is null");
+    require_engine(engine);
     const UseMemory here(&engine->memory);
     session = new supra_session(*engine);
   });
@@ -261,15 +335,13 @@ int supra_feed(supra_session* session, const int32_t* ids, size_t count, supra_e
   });
 }
 
-int supra_feed_text(supra_session* session, const char* text, size_t bytes, supra_error* error) {
+int supra_feed_text(supra_session* session, const char* text, size_t bytes, uint32_t flags, supra_error* error) {
   return guarded(error, __func__, SUPRA_BAD_ARGUMENT, [&] {
     require_session(session);
     require_buffer(text, bytes, "text");
     in(*session, [&] {
-      const Tokenizer& tokenizer = session->engine.made->needed_tokenizer();
-      std::vector<int32_t> ids = tokenizer.encode({text, bytes});
-      if (session->timeline.position() == 0 && tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos());
-      session->timeline.feed(ids);
+      const bool begins = session->timeline.position() == 0 && !(flags & SUPRA_CONTINUE);
+      session->timeline.feed(encode(session->engine, {text, bytes}, flags | (begins ? SUPRA_BOS : 0)));
     });
   });
 }

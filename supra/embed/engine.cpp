@@ -1,5 +1,6 @@
 #include "supra/embed/engine.h"
 
+#include <algorithm>
 #include <system_error>
 
 #include "kernels/simd.h"
@@ -14,6 +15,11 @@ static std::shared_ptr<Pool> start_threads(int threads) {
   } catch (const std::system_error& error) {
     throw OutOfMemory(format("threads: cannot start %d: %s", threads - 1, error.what()));
   }
+}
+
+int32_t special_token(const Tokenizer& tokenizer, std::string_view text) {
+  const std::vector<int32_t> ids = tokenizer.encode(text, {.parse_special = true, .continues = true});
+  return ids.size() == 1 && tokenizer.is_special(ids[0]) && tokenizer.mark_text(ids[0]) == text ? ids[0] : -1;
 }
 
 Engine::Engine(const Memory& memory, int threads, std::function<void(double)> progress,
@@ -36,6 +42,21 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
     }
   }
   fingerprint_ = fingerprint_of(*model_.decoder, floats);
+  if (!tokenizer() || tokenizer()->chat_template().empty()) return;
+  try {
+    chat_ = chat_template_of(tokenizer()->chat_template());
+    answer_end_ = special_token(*tokenizer(), chat_->end_mark());
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error&) {
+    // of no known form: the host may write its text itself
+  }
+}
+
+bool Engine::is_end(int32_t id) const {
+  if (id < 0 || !tokenizer()) return false;
+  const std::vector<int32_t>& ends = tokenizer()->ends();
+  return id == tokenizer()->bos() || id == answer_end_ || std::find(ends.begin(), ends.end(), id) != ends.end();
 }
 
 std::unique_ptr<Engine::Desk> Engine::take_desk() const {

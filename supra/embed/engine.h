@@ -2,14 +2,19 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "supra/embed/state_blob.h"
 #include "supra/model.h"
+#include "supra/tokenizers/chat_template.h"
 #include "tensor/kept.h"
 #include "tensor/memory.h"
 #include "tensor/parallel.h"
 
 namespace supra {
+
+// The special token of exactly this text; -1 if there is none.
+int32_t special_token(const Tokenizer& tokenizer, std::string_view text);
 
 // What supra.h calls an engine: a model, whose memory it takes, and the threads that compute for it. Any
 // number of threads may use one.
@@ -26,6 +31,10 @@ class Engine {
   const Tokenizer& needed_tokenizer() const {
     return tokenizer_of(model_);
   }  // throws Error where there is none
+  // Null where the model has no chat template, or none of a known form.
+  const ChatTemplate* chat() const { return chat_ ? &*chat_ : nullptr; }
+  // Whether a text or an answer ends where the model chooses this id.
+  bool is_end(int32_t id) const;
   const Fingerprint& fingerprint() const { return fingerprint_; }
   // (1,...) of what each layer remembers; together fingerprint().floats.
   const std::vector<std::vector<Shape>>& state_shapes() const { return state_shapes_; }
@@ -46,6 +55,8 @@ class Engine {
   std::function<void(double)> progress_;
   std::shared_ptr<Pool> pool_;
   Model model_;
+  std::optional<ChatTemplate> chat_;
+  int32_t answer_end_ = -1;  // the mark that ends an answer in the chat template
   Fingerprint fingerprint_;
   std::vector<std::vector<Shape>> state_shapes_;
   mutable std::mutex mutex_;

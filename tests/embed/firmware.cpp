@@ -58,7 +58,7 @@ int main() {
   supra_engine* const engine =
       supra_open_memory(model_begin, static_cast<size_t>(model_end - model_begin), &options, &error);
   supra_session* const session = engine ? supra_start(engine, &error) : nullptr;
-  if (!session || supra_feed_text(session, "Once", 4, &error) != SUPRA_OK) {
+  if (!session || supra_feed_text(session, "Once", 4, 0, &error) != SUPRA_OK) {
     puts(error.message);
     return 1;
   }

@@ -46,6 +46,10 @@ int code_of(T* made, const supra_error* error) {
   return made ? SUPRA_OK : error ? error->code : SUPRA_BAD_ARGUMENT;
 }
 
+int id_code(int32_t id, const supra_error* error) {
+  return id >= 0 ? SUPRA_OK : error ? error->code : SUPRA_BAD_ARGUMENT;
+}
+
 TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   const SessionPtr given = start(engine_), read = start(engine_);
   supra_session *const s = given.get(), *const fed = read.get();
@@ -79,6 +83,7 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   options[2].threads = -1;
   options[3].threads = INT32_MAX;
   options[4].release = [](void*, void*, size_t) {};
+  const supra_message hello = {"user", "a", 1}, nobody = {nullptr, "a", 1}, silent = {"user", nullptr, 1};
   alignas(64) char model[128] = {};
   const std::string path = file_, state = before;
   int32_t id;
@@ -92,17 +97,28 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
        [&](auto* error) { return code_of(supra_open_memory(nullptr, 64, nullptr, error), error); }},
       {"supra_open_memory",
        [&](auto* error) { return code_of(supra_open_memory(model + 1, 64, nullptr, error), error); }},
-      {"supra_encode", [&](auto* error) { return supra_encode(nullptr, "a", 1, &id, 1, nullptr, error); }},
-      {"supra_encode", [&](auto* error) { return supra_encode(e, nullptr, 1, &id, 1, nullptr, error); }},
-      {"supra_encode", [&](auto* error) { return supra_encode(e, "a", 1, nullptr, 1, nullptr, error); }},
+      {"supra_encode", [&](auto* error) { return supra_encode(nullptr, "a", 1, 0, &id, 1, nullptr, error); }},
+      {"supra_encode", [&](auto* error) { return supra_encode(e, nullptr, 1, 0, &id, 1, nullptr, error); }},
+      {"supra_encode", [&](auto* error) { return supra_encode(e, "a", 1, 0, nullptr, 1, nullptr, error); }},
+      {"supra_encode", [&](auto* error) { return supra_encode(e, "a", 1, 8, &id, 1, nullptr, error); }},
+      {"supra_special", [&](auto* error) { return id_code(supra_special(nullptr, "a", 1, error), error); }},
+      {"supra_special", [&](auto* error) { return id_code(supra_special(e, nullptr, 1, error), error); }},
+      {"supra_special", [&](auto* error) { return id_code(supra_special(e, "a", 1, error), error); }},
+      {"supra_render_chat", [&](auto* error) { return supra_render_chat(nullptr, &hello, 1, 0, nullptr, 0, nullptr, error); }},
+      {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, nullptr, 1, 0, nullptr, 0, nullptr, error); }},
+      {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &hello, 1, 0, nullptr, 9, nullptr, error); }},
+      {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &hello, 1, 1, nullptr, 0, nullptr, error); }},
+      {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &nobody, 1, 0, nullptr, 0, nullptr, error); }},
+      {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &silent, 1, 0, nullptr, 0, nullptr, error); }},
       {"supra_start", [&](auto* error) { return code_of(supra_start(nullptr, error), error); }},
       {"supra_reset", [&](auto* error) { return supra_reset(nullptr, error); }},
       {"supra_feed", [&](auto* error) { return supra_feed(nullptr, ids, 1, error); }},
       {"supra_feed", [&](auto* error) { return supra_feed(s, nullptr, 1, error); }},
       {"supra_feed", [&](auto* error) { return supra_feed(s, &beyond, 1, error); }},
       {"supra_feed", [&](auto* error) { return supra_feed(s, &far_below, 1, error); }},
-      {"supra_feed_text", [&](auto* error) { return supra_feed_text(nullptr, "a", 1, error); }},
-      {"supra_feed_text", [&](auto* error) { return supra_feed_text(s, nullptr, 1, error); }},
+      {"supra_feed_text", [&](auto* error) { return supra_feed_text(nullptr, "a", 1, 0, error); }},
+      {"supra_feed_text", [&](auto* error) { return supra_feed_text(s, nullptr, 1, 0, error); }},
+      {"supra_feed_text", [&](auto* error) { return supra_feed_text(s, "a", 1, 8, error); }},
       {"supra_step", [&](auto* error) { return supra_step(nullptr, ids, 1, error); }},
       {"supra_step", [&](auto* error) { return supra_step(&s, nullptr, 1, error); }},
       {"supra_step", [&](auto* error) { return supra_step(&s, &below, 1, error); }},
@@ -157,6 +173,8 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   EXPECT_EQ(supra_vocabulary(nullptr), 0);
   EXPECT_EQ(supra_bos(nullptr), -1);
   EXPECT_EQ(supra_eos(nullptr), -1);
+  EXPECT_EQ(supra_is_end(nullptr, 1), 0);
+  EXPECT_STREQ(supra_chat_template(nullptr), "");
   EXPECT_EQ(supra_state_bytes(nullptr), 0u);
   EXPECT_EQ(supra_logits(nullptr), nullptr);
   EXPECT_EQ(supra_position(nullptr), 0);

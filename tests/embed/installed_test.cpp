@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "tests/embed_model.h"
+#include "tests/small_files.h"
 
 // The library as hosts get it: `make install` into a folder beside this program, and what people build on that.
 
@@ -144,6 +145,23 @@ TEST_F(InstalledTest, TheCExampleStaysInsideItsBuffer) {
   }
 }
 
+// Turns in one run are turns in two, with the state on disk between them; the last turn can be taken back.
+TEST_F(InstalledTest, AChatGoesOnFromItsFile) {
+  write_tiny_model(model_, 5, Dtype::f32,
+                   {{"tokenizer.json", bytes_json({"<|endoftext|>", "<|im_start|>", "<|im_end|>"})}, {"chat_template.jinja", "<|im_start|>"}}, 99);
+  const std::string program = build("cc -std=c11 -Wconversion", "tests/embed/chat.c", archive_);
+  const auto chat = [&](const std::string& lines, const std::string& state) {
+    return run("printf '" + lines + "' | " + program + " " + model_ + " " + dir_.path().string() + "/" + state + " 'Be brief.'");
+  };
+  const std::string both = chat("Who?\\nWhy?\\n", "a"), first = chat("Who?\\n", "b"), second = chat("Why?\\n", "b");
+  EXPECT_GT(both.size(), 5u);
+  EXPECT_EQ(first + second, both);
+  EXPECT_EQ(chat("Who?\\nWhat?\\n/undo\\nWhy?\\n", "c").substr(0, first.size()), first);
+  EXPECT_EQ(read_file(dir_.path() / "b"), read_file(dir_.path() / "a"));
+  EXPECT_EQ(read_file(dir_.path() / "c"), read_file(dir_.path() / "a"));
+  EXPECT_EQ(shell(program + " " + model_ + " " + model_ + " </dev/null").code, 1);
+}
+
 TEST_F(InstalledTest, AThousandTimelinesGoThroughTheDisk) {
   const std::string program = build("c++ -std=c++17", "tests/embed/thousand.cpp", archive_);
   const std::string kept = run(program + " " + model_);
@@ -189,7 +207,7 @@ TEST_F(InstalledTest, OnlyTheApiIsSeen) {
   };
   const std::vector<std::string> in_archive = names("-g " + archive_),
                                  in_shared = names("-D " + (installed_ / "lib/libsupra.so.1").string());
-  EXPECT_EQ(in_archive.size(), 23u);
+  EXPECT_EQ(in_archive.size(), 27u);
   EXPECT_EQ(in_archive, in_shared);
   for (const std::string& name : in_archive) EXPECT_TRUE(name.starts_with("supra_")) << name;
   const std::string needed = run("readelf -d " + (installed_ / "lib/libsupra.so.1").string());

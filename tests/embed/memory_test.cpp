@@ -58,7 +58,7 @@ TEST_F(EmbedMemoryTest, AllThatWasTakenIsGivenBack) {
       const EnginePtr engine = open(host);
       const SessionPtr session = start(engine);
       const std::string text(300, 'x');
-      EXPECT_EQ(supra_feed_text(session.get(), text.data(), text.size(), &error_), SUPRA_OK)
+      EXPECT_EQ(supra_feed_text(session.get(), text.data(), text.size(), 0, &error_), SUPRA_OK)
           << error_.message;
       const SessionPtr clone(supra_clone(session.get(), nullptr));
       EXPECT_GT(host.blocks(), 10u);
@@ -111,7 +111,7 @@ TEST_F(EmbedMemoryTest, EveryRequestOfACallMayBeRefused) {
   const int32_t ids[] = {1, 2, 3, 4, 5}, id = 7;
   expect_refusals_survived(engine, session, [&] { return supra_feed(session.get(), ids, 5, &error_); });
   expect_refusals_survived(engine, session,
-                           [&] { return supra_feed_text(session.get(), "a b", 3, &error_); });
+                           [&] { return supra_feed_text(session.get(), "a b", 3, 0, &error_); });
   supra_session* both[] = {session.get(), other.get()};
   expect_refusals_survived(engine, session, [&] { return supra_step(both, ids, 2, &error_); });
   EXPECT_EQ(supra_feed(session.get(), ids, 5, &error_), SUPRA_OK);
@@ -155,7 +155,7 @@ TEST_F(EmbedMemoryTest, EveryRequestOfACallMayBeRefused) {
   });
   expect_refusals_survived(engine, session, [&] {
     int32_t room[8];
-    return supra_encode(engine.get(), "abc", 3, room, 8, nullptr, &error_);
+    return supra_encode(engine.get(), "abc", 3, SUPRA_BOS, room, 8, nullptr, &error_);
   });
   EXPECT_GT(requests_, 500u);
 }
@@ -199,7 +199,7 @@ TEST_F(EmbedMemoryTest, NothingIsTakenElsewhere) {
     supra_engine* const engine = supra_open(path.c_str(), &options, nullptr);
     supra_session* const session = supra_start(engine, nullptr);
     int code = SUPRA_OK;
-    for (int i = 0; i < 20 && code == SUPRA_OK; i++) code = supra_feed_text(session, "Once upon", 9, nullptr);
+    for (int i = 0; i < 20 && code == SUPRA_OK; i++) code = supra_feed_text(session, "Once upon", 9, SUPRA_SPECIAL, nullptr);
     supra_end(session);
     supra_close(engine);
     EXPECT_EQ(code, SUPRA_OK);

@@ -8,7 +8,7 @@ int main(int argc, char** argv) {
   if (argc != 3) return fputs("usage: story MODEL TEXT\n", stderr), 2;
   supra_engine* engine = supra_open(argv[1], NULL, &error);
   supra_session* session = engine ? supra_start(engine, &error) : NULL;
-  int code = session ? supra_feed_text(session, argv[2], strlen(argv[2]), &error) : (int)error.code;
+  int code = session ? supra_feed_text(session, argv[2], strlen(argv[2]), 0, &error) : (int)error.code;
 
   const supra_sampling sampling = {.size = sizeof sampling, .temperature = 0.8f, .top_k = 40, .top_p = 0.95f};
   uint64_t random = 1;
@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
     char text[1024]; /* a longer piece is an error: SUPRA_NO_ROOM */
     size_t bytes;
     code = supra_sample(session, &sampling, &random, &id, &error);
-    if (code != SUPRA_OK || id == supra_eos(engine)) break;
+    if (code != SUPRA_OK || supra_is_end(engine, id)) break;
     code = supra_text(session, id, text, sizeof text, &bytes, &error);
     if (code != SUPRA_OK) break;
     fwrite(text, 1, bytes, stdout);

@@ -63,7 +63,7 @@ class Life {
         const char letter = static_cast<char>(ids[b]);
         insist([&] {
           return b % 2 == 0 ? supra_feed(list[b], &ids[b], 1, &error_)
-                            : supra_feed_text(list[b], &letter, 1, &error_);
+                            : supra_feed_text(list[b], &letter, 1, 0, &error_);
         });
       }
       move(list[step % 7], list[10 + step % 11]);

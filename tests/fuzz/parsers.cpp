@@ -473,7 +473,7 @@ std::string host_state(std::string_view bytes) {
   expect(sampled == SUPRA_OK || sampled == SUPRA_BAD_ARGUMENT);
   for (const int32_t next : {id, -1}) expect(supra_text(session, next, text, sizeof text, nullptr, &error) == SUPRA_OK);
   expect(supra_step(&session, &id, 1, &error) == SUPRA_OK);
-  expect(supra_feed_text(session, "ab", 2, &error) == SUPRA_OK);
+  expect(supra_feed_text(session, "ab", 2, 0, &error) == SUPRA_OK);
   return "";
 }
 
@@ -481,7 +481,7 @@ std::vector<std::string> host_states() {
   supra_session* const session = host_session();
   supra_reset(session, nullptr);
   std::vector<std::string> states = {saved_by_host()};
-  supra_feed_text(session, "ab", 2, nullptr);
+  supra_feed_text(session, "ab", 2, 0, nullptr);
   char text[16];
   supra_text(session, 0xe4, text, sizeof text, nullptr, nullptr);
   states.push_back(saved_by_host());

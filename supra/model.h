@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "nn/decoder.h"
+#include "supra/fingerprint.h"
 #include "supra/tokenizers/tokenizer.h"
 #include "tensor/file.h"
 
@@ -17,6 +18,7 @@ struct Model {
   std::string tokenizer_problem;               // why, in the latter case
   std::string format;                          // what it was read from: "safetensors (openlm)", "llama2.c v0", ...
   std::vector<std::string> notes;              // what reading it converted or left aside
+  Fingerprint fingerprint;                     // of what was read: states are saved with it
   bool folded = false;                         // Weights::folded changed its parameters: it cannot be saved
 
   const Config& config() const { return decoder->config(); }

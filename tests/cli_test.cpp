@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 
 #include "tests/cli.h"
@@ -318,6 +319,33 @@ TEST_F(CliTest, SaysWhyNoGpuCanBeUsed) {
   const Outcome outcome = supra_run({"generate", at("student"), "-p", "a", "--activations", "bf16"});
   EXPECT_EQ(outcome.code, 2);
   EXPECT_SAYS(outcome.err, "--device cuda");
+}
+
+TEST_F(CliTest, AStateOfAnotherModelIsRefused) {
+  const std::string state = at("own.state"), old = at("old.state");
+  EXPECT_EQ(supra_run({"generate", at("student"), "-p", "a", "-n", "1", "--state-out", state}).code, 0);
+  const auto go_on = [](const std::string& model, const std::string& file, const char* dtype) {
+    return supra_run({"generate", at(model), "--state-in", file, "-n", "1", "--dtype", dtype});
+  };
+  for (const char* dtype : {"stored", "f32"}) {
+    const Outcome own = go_on("student", state, dtype);
+    EXPECT_EQ(own.code, 0) << own.err;
+    EXPECT_EQ(own.err.find("note"), std::string::npos) << own.err;
+  }
+  for (const auto& [name, flag, value] : std::vector<std::array<const char*, 3>>{{"seed-2", "--seed", "2"}, {"retnet", "--decay", "retnet"}}) {
+    EXPECT_EQ(supra_run({"linearize", at("teacher"), "-o", at(name), flag, value}).code, 0);
+    expect_error(go_on(name, state, "stored"), {"own.state", "another model"});
+  }
+  EXPECT_SAYS(run({{"chat", at("seed-2"), "-n", "1"}, "/load " + state + "\n", RLIM_INFINITY, ""}).out, "another model");
+
+  // written before states named their model
+  const auto file = open_safetensors(state);
+  NamedTensors tensors;
+  for (const TensorInfo& info : file->tensors()) tensors.push_back({info.name, file->get(info.name)});
+  write_safetensors(old, tensors, {{"format", "supra state"}});
+  const Outcome outcome = go_on("student", old, "stored");
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_SAYS(outcome.err, "note: " + old);
 }
 
 // A full disk: what could not be written leaves the state that was there.

@@ -23,7 +23,7 @@ class Chat {
   Chat(const Model& model, const SamplerOptions& sampling, GenerateOptions options, const std::string& system,
        bool raw)
       : tokenizer_(tokenizer_of(model)),
-        session_(*model.decoder),
+        session_(model),
         sampler_(sampling),
         options_(std::move(options)),
         raw_(raw) {
@@ -90,7 +90,7 @@ class Chat {
       if (name == "/save") {
         session_.save(file);
       } else {
-        session_.load(file);
+        print_note(session_.load(file));
         history_.clear();
         // a state is saved behind an answer
         answered_ = session_.position() > 0;

@@ -59,8 +59,8 @@ int run_generate(Args& args) {
 
   const Model model = load_model(input, tokenizer_file, weights);
   device.place(*model.decoder);
-  Session session(*model.decoder);
-  if (!state_in.empty()) session.load(state_in);
+  Session session(model);
+  if (!state_in.empty()) print_note(session.load(state_in));
   std::vector<int32_t> history = prompt_ids(model, prompt, ids, state_in.empty());
   const size_t prompt_tokens = history.size();
   CHECK(prompt_tokens > 0 || session.logits().defined(), "there is nothing to go on from (give -p TEXT or --ids)");

@@ -1,6 +1,7 @@
 #include "tools/human.h"
 
 #include <cmath>
+#include <cstdio>
 
 #include "tensor/error.h"
 
@@ -36,5 +37,9 @@ std::string format_time(double seconds) {
 }
 
 std::string format_precise_time(double seconds) { return scaled(seconds * 1e9, {" ns", " us", " ms", " s", "k s"}); }
+
+void print_note(const std::string& note) {
+  if (!note.empty()) fprintf(stderr, "note: %s\n", note.c_str());
+}
 
 }  // namespace supra

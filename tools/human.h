@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <string>
 
-// Numbers for people.
+// Numbers and notes for people.
 
 namespace supra {
 
@@ -10,5 +10,7 @@ std::string format_count(double n);               // 38.3k, 3.00M, 412
 std::string format_bytes(double bytes);           // 1.2 MB, powers of 1000
 std::string format_time(double seconds);          // 1m 20s, 2h 05m, 3.4s, 12ms
 std::string format_precise_time(double seconds);  // three digits: 1.84 us, 12.1 ms, 3.40 s
+
+void print_note(const std::string& note);  // "note: ..." on stderr, nothing where it is empty
 
 }  // namespace supra

@@ -1,9 +1,8 @@
 #include "supra/embed/state_blob.h"
 
-#include <algorithm>
 #include <cstring>
 
-#include "supra/formats/config_json.h"
+#include "tensor/error.h"
 
 namespace supra {
 namespace {
@@ -25,69 +24,13 @@ struct BlobHeader {
 };
 static_assert(sizeof(BlobHeader) == 88);
 
-// Word after word, each step a bijection of what was before: whichever single word changes, so does the
-// result.
-class Hash {
- public:
-  void add(uint64_t word) {
-    value_ = (value_ ^ word) * 0x9fb21c651e98df25;
-    value_ ^= value_ >> 32;
-  }
-  void add(const void* data, size_t bytes) {
-    const char* p = static_cast<const char*>(data);
-    for (; bytes >= 8; p += 8, bytes -= 8) add(word_at(p, 8));
-    if (bytes > 0) add(word_at(p, bytes));
-  }
-  void add(const std::string& text) {
-    add(text.size());
-    add(text.data(), text.size());
-  }
-  uint64_t value() const { return value_; }
-
- private:
-  static uint64_t word_at(const char* p, size_t bytes) {
-    uint64_t word = 0;
-    memcpy(&word, p, bytes);
-    return word;
-  }
-  uint64_t value_ = 0x9e3779b97f4a7c15;
-};
-
 uint64_t checksum_of(const void* data, size_t bytes) {
   Hash hash;
   hash.add(data, bytes);
   return hash.value();
 }
 
-// Sixteen places of a tensor, evenly spread: training moves all of them.
-void add_sample(Hash& hash, const Tensor& tensor) {
-  constexpr size_t kPlaces = 16, kBytes = 64;
-  const char* data = static_cast<const char*>(tensor.raw());
-  const size_t bytes = tensor.bytes(), each = std::min(bytes, kBytes);
-  for (size_t i = 0; i < kPlaces; i++) hash.add(data + (bytes - each) * i / (kPlaces - 1), each);
-}
-
 }  // namespace
-
-Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_floats) {
-  Hash config, weights;
-  Config described = decoder.config();
-  // where it was read from changes nothing
-  described.family.clear();
-  config.add(describe(described).dump());
-  Fingerprint model;
-  decoder.visit([&](const std::string& path, Var& parameter) {
-    const Tensor& tensor = parameter.value();
-    weights.add(path + to_string(tensor.shape()) + name(tensor.dtype()));
-    add_sample(weights, tensor);
-    if (path == "tok_embeddings.weight") strncpy(model.dtype, name(tensor.dtype()), sizeof model.dtype - 1);
-  });
-  model.config = config.value();
-  model.weights = weights.value();
-  model.floats = state_floats;
-  model.logits = static_cast<uint64_t>(decoder.config().vocab);
-  return model;
-}
 
 size_t blob_bytes(const Fingerprint& model) {
   return sizeof(BlobHeader) + (model.floats + model.logits) * sizeof(float) + sizeof(uint64_t);

@@ -3,24 +3,13 @@
 #include <cstdint>
 #include <string_view>
 
-#include "nn/decoder.h"
+#include "supra/fingerprint.h"
 
 // A session's state as bytes. Little-endian:
 //   BlobHeader, floats of the state, floats of the logits (zeros before the first id), u64 checksum of all
 //   before it
 
 namespace supra {
-
-// What a state must fit, besides this layout's version.
-struct Fingerprint {
-  uint64_t config = 0;   // of all that describes the model
-  uint64_t weights = 0;  // of the names, shapes, dtypes and some bytes of all weights
-  char dtype[8] = {};    // of the embedding, and so of the matrices
-  uint64_t floats = 0;   // of a state
-  uint64_t logits = 0;   // the vocabulary
-};
-
-Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_floats);
 
 // All of a session. The floats need not be aligned: they may stand in a caller's buffer.
 struct Snapshot {

@@ -20,6 +20,8 @@ static bool wants_graphs() {
 Session::Session(const Decoder& decoder, int64_t batch)
     : decoder_(decoder), state_(decoder.init_state(batch)), graphs_(wants_graphs()) {}
 
+Session::Session(const Model& model, int64_t batch) : Session(*model.decoder, batch) { model_ = model.fingerprint; }
+
 Session::Session(const Decoder& decoder, State state) : decoder_(decoder), state_(std::move(state)) {}
 
 void Session::reset() {
@@ -113,16 +115,38 @@ std::string Session::why_no_graph() const {
 void Session::save(const Path& path) const {
   NamedTensors tensors = state_tensors(without_spare_room(decoder_, state_));
   if (logits_.defined()) tensors.push_back({"logits", logits()});
+  Metadata metadata = {{"format", "supra state"}};
+  if (model_) metadata.insert(metadata.end(), {{"model", to_text(*model_)}, {"dtype", model_->dtype}});
   const Path unfinished = beside(path);
-  write_safetensors(unfinished, tensors, {{"format", "supra state"}});
+  write_safetensors(unfinished, tensors, metadata);
   replace_file(unfinished, path);
 }
 
-void Session::load(const Path& path) {
-  const auto file = open_safetensors(path);
+// Throws Error for a state that another model saved; returns a note where that cannot be told.
+static std::string check_model(const MappedFile& file, const Fingerprint& model) {
+  std::string its, dtype;
+  for (const auto& [key, text] : read_metadata(file)) {
+    if (key == "model") its = text;
+    if (key == "dtype") dtype = text;
+  }
+  const char* path = file.path().c_str();
+  const std::string own = to_text(model), own_config = own.substr(0, own.find('-') + 1);
+  if (its == own) return "";
+  if (its.empty()) return format("%s: does not say which model saved it (an older version wrote it); only its shape was checked", path);
+  CHECK(its.starts_with(own_config) && dtype != model.dtype,
+        "%s: the state is of another model of the same shape (give the model that saved it)", path);
+  return format("%s: was saved with weights in %s, these are in %s; only shape and settings of the model were checked", path,
+                dtype.c_str(), model.dtype);
+}
+
+std::string Session::load(const Path& path) {
+  const MappedFile mapped(path);
+  const auto file = open_safetensors(mapped);
   State state = read_state(*file, decoder_, state_.batch());
+  std::string note = model_ ? check_model(mapped, *model_) : "";
   logits_ = file->find("logits") ? file->get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone().to(decoder_.device()) : Tensor();
   state_ = std::move(state);
+  return note;
 }
 
 }  // namespace supra

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace supra {
 class Session {
  public:
   explicit Session(const Decoder& decoder, int64_t batch = 1);
+  explicit Session(const Model& model, int64_t batch = 1);  // whose saved states name the model
   Session(const Decoder& decoder, State state);  // whose memory it writes to
 
   // Reads ids[b] into row b (rows may differ in length, an empty row stays as it is) and returns the logits after the
@@ -46,12 +48,14 @@ class Session {
 
   // The state and the last logits in a file of their own (safetensors), which is replaced when the new one is complete: a
   // save that fails leaves the old file as it was. Loading one that belongs to a model of another shape, or to another
-  // number of sequences, throws Error and changes nothing.
+  // number of sequences, throws Error and changes nothing. So does loading that of another model of the same shape, where
+  // file and session both know theirs. Returns a note where that could not be checked; "" otherwise.
   void save(const Path& path) const;
-  void load(const Path& path);
+  std::string load(const Path& path);
 
  private:
   const Decoder& decoder_;
+  std::optional<Fingerprint> model_;
   State state_;
   Tensor logits_;
   // a session that begins with a state is a host's, made anew for each call: nothing could be recorded

@@ -9,6 +9,7 @@
 #include "supra/formats/parameters.h"
 #include "supra/model.h"
 #include "tests/fuzz_formats.h"
+#include "tests/peak_memory.h"
 #include "tests/small_files.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
@@ -85,6 +86,22 @@ TEST_F(FormatsTest, SafetensorsSurviveAbuse) {
   const auto parse = [&](const std::string& bytes) { return fuzz_safetensors(bytes, file); };
   cut(text, file, parse);
   damage(text, file, parse);
+}
+
+TEST_F(FormatsTest, ASafetensorsHeaderCostsASmallMultipleOfItsSize) {
+  const Path file = path("a.safetensors");
+  std::string header = "{\"a\":[";
+  while (header.size() < 2 << 20) header += "0,";
+  header += "0]}";
+  write_bytes(file, safetensors_text(header, 0));
+  // and the mapped file itself
+  expect_takes_at_most(21, header, [&] { open_safetensors(file); });
+  const uint64_t announced = 100'000'001;
+  write_bytes(file, {reinterpret_cast<const char*>(&announced), sizeof announced});
+  std::filesystem::resize_file(file, announced + 100);
+  const std::string said = complaint_of([&] { open_safetensors(file); });
+  EXPECT_NE(said.find("has a header of 100000001 bytes, the format allows 100000000"), std::string::npos)
+      << said;
 }
 
 TEST_F(FormatsTest, ShardedIndexSurvivesAbuse) {

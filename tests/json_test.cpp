@@ -7,6 +7,7 @@
 
 #include "supra/formats/utf8.h"
 #include "tests/fuzz_formats.h"
+#include "tests/peak_memory.h"
 #include "tests/support.h"
 
 namespace supra {
@@ -172,6 +173,62 @@ TEST(Json, DepthIsBounded) {
   std::string objects;
   for (int i = 0; i < 1000000; i++) objects += "{\"\":";
   EXPECT_NE(complaint(objects), "");
+}
+
+// What json.h promises, of the texts that make the most of each byte.
+TEST(Json, TakesAtMostTwentyTimesItsTextOfMemory) {
+  const auto repeated = [](const std::string& element) {
+    std::string text = "[";
+    while (text.size() < 1 << 20) text += element + ",";
+    text.back() = ']';
+    return text;
+  };
+  std::string nested;
+  for (int i = 0; i < 190; i++) nested += "{\"\":";
+  nested += "0" + std::string(190, '}');
+  for (const std::string& element :
+       {std::string("0"), std::string("[]"), std::string("[0]"), std::string("\"\""), std::string("\"a\""),
+        std::string("[\"a\"]"), std::string("{\"a\":0}"), std::string(190, '[') + std::string(190, ']'),
+        nested}) {
+    const std::string text = repeated(element);
+    expect_takes_at_most(20, text, [&] { parse(text); });
+  }
+  std::string members = "{";
+  for (int i = 0; members.size() < 1 << 20; i++) members += format("\"%x\":0,", static_cast<unsigned>(i));
+  members.back() = '}';
+  expect_takes_at_most(20, members, [&] { parse(members); });
+  // what is no JSON takes no more
+  for (const char* part : {",", "0,", "\"\",", "\"\":", "[", ":"}) {
+    for (const char* begin : {"[", "{"}) {
+      std::string text = begin;
+      while (text.size() < 1 << 20) text += part;
+      expect_takes_at_most(20, text, [&] { parse(text); });
+    }
+  }
+}
+
+TEST(Json, GrowsAndIsCopied) {
+  Json list = Json::array();
+  for (int i = 0; i < 1000; i++) {
+    Json entry = Json::object();
+    for (int k = 0; k < i % 7; k++) entry.set(std::to_string(k), Json::array({k, "text", Json()}));
+    entry.set("0", i);
+    list.push(std::move(entry));
+  }
+  Json copy = list;
+  EXPECT_EQ(copy, list);
+  copy.push(1);
+  EXPECT_NE(copy, list);
+  EXPECT_EQ(list.as_array().size(), 1000u);
+  EXPECT_EQ(copy.as_array().size(), 1001u);
+  EXPECT_EQ(copy.as_array()[999].integer("0"), 999);
+  // what was read has room for itself alone, and grows too
+  Json read = parse("[1, 2, 3]");
+  for (int i = 4; i < 20; i++) read.push(i);
+  EXPECT_EQ(read.dump(), "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]");
+  read = Json(read.as_array()[2]);
+  EXPECT_EQ(read.as_integer(), 3);
+  EXPECT_EQ(read.where(), "t.json:1");
 }
 
 TEST(Json, WritesInOneLineAndIndented) {

@@ -1,63 +1,201 @@
 #include "supra/formats/json.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <charconv>
-#include <cmath>
-#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <new>
 
 #include "supra/formats/utf8.h"
 #include "tensor/error.h"
 
 namespace supra {
 
+static_assert(sizeof(Json) == 24);
+
+struct Json::Source {
+  std::string name;
+  std::atomic<uint32_t> values;  // that know it
+};
+
+// Memory of a value.
+
+void Json::came_from(Source* source, uint32_t line) {
+  source->values.fetch_add(1, std::memory_order_relaxed);
+  source_ = source;
+  line_ = std::min(line, kMostLines);
+}
+
+template <class T>
+void Json::reserve(T*& block, size_t count) {
+  CHECK(count <= std::numeric_limits<uint32_t>::max(), "json: a container of %zu values is too large", count);
+  if (count > 0) block = static_cast<T*>(::operator new(count * sizeof(T)));
+}
+
+template <class T>
+T& Json::append(T*& block) {
+  T* const added = new (block + size_) T();
+  size_++;
+  return *added;
+}
+
+template <class T>
+T& Json::push_back(T*& block, T value) {
+  if (size_ == (grown_ ? std::bit_ceil(size_) : size_)) {
+    T *const old = block, *bigger = nullptr;
+    reserve(bigger, std::bit_ceil(size_t{size_} + 1));
+    std::uninitialized_move_n(old, size_, bigger);
+    std::destroy_n(old, size_);
+    ::operator delete(old);
+    block = bigger;
+    grown_ = 1;
+  }
+  return append(block) = std::move(value);
+}
+
+// A value may be moved as bytes: nothing points to it.
+void Json::swap(Json& other) noexcept {
+  char bytes[sizeof(Json)];
+  memcpy(bytes, static_cast<void*>(this), sizeof bytes);
+  memcpy(static_cast<void*>(this), static_cast<void*>(&other), sizeof bytes);
+  memcpy(static_cast<void*>(&other), bytes, sizeof bytes);
+}
+
+Json::Json(const Json& other) : Json(other.type_) {
+  if (other.source_) came_from(other.source_, other.line_);
+  switch (type_) {
+    case Type::string:
+      if (other.string_) string_ = new std::string(*other.string_);
+      break;
+    case Type::array:
+      reserve(elements_, other.size_);
+      for (const Json& element : other.as_array()) append(elements_) = element;
+      break;
+    case Type::object:
+      reserve(members_, other.size_);
+      for (const Member& member : other.as_object()) append(members_) = member;
+      break;
+    case Type::real:
+      real_ = other.real_;
+      break;
+    case Type::boolean:
+      boolean_ = other.boolean_;
+      break;
+    default:
+      integer_ = other.integer_;
+  }
+}
+
+Json::Json(Json&& other) noexcept : Json() { swap(other); }
+
+Json& Json::operator=(const Json& other) {
+  Json copy(other);
+  swap(copy);
+  return *this;
+}
+
+Json& Json::operator=(Json&& other) noexcept {
+  Json taken(std::move(other));
+  swap(taken);
+  return *this;
+}
+
+Json::~Json() {
+  if (is_string()) delete string_;
+  if (is_array()) {
+    std::destroy_n(elements_, size_);
+    ::operator delete(elements_);
+  }
+  if (is_object()) {
+    std::destroy_n(members_, size_);
+    ::operator delete(members_);
+  }
+  if (source_ && source_->values.fetch_sub(1, std::memory_order_acq_rel) == 1) delete source_;
+}
+
 // Reading.
+
+static constexpr size_t kMaxDepth = 200;
+
+// How many elements each container has, in the order they begin, so that each gets that much room and no
+// more. It stops at what the parser will refuse; nothing before that has more elements than are counted here.
+static std::deque<uint32_t> count_elements(std::string_view text) {
+  struct Open {
+    uint32_t* count;
+    bool object;
+  };
+  std::deque<uint32_t> counts;
+  std::vector<Open> open;
+  char before = 0;  // the last character that is no space
+  for (size_t at = 0; at < text.size(); at++) {
+    const char c = text[at];
+    if (c == ' ' || c == '\n' || c == '\r' || c == '\t') continue;
+    const bool first = before == '[' || before == '{', next = before == ',';
+    if (c == ']' || c == '}') {
+      if (open.empty()) break;
+      open.pop_back();
+    } else if (!open.empty() && (first || next)) {
+      if (c == ',' || c == ':' || (open.back().object && c != '"')) break;
+      ++*open.back().count;
+    }
+    if (c == '[' || c == '{') {
+      if (open.size() == kMaxDepth) break;
+      open.push_back({&counts.emplace_back(0), c == '{'});
+    }
+    if (c == '"') {
+      do at += text[at] == '\\' ? 2 : 1;
+      while (at < text.size() && text[at] != '"');
+    }
+    before = c;
+  }
+  return counts;
+}
 
 class JsonParser {
  public:
-  JsonParser(std::string_view text, const std::string& where)
-      : text_(text), source_(std::make_shared<const std::string>(where)) {}
+  JsonParser(std::string_view text, const std::string& where) : text_(text), counts_(count_elements(text)) {
+    origin_.came_from(new Json::Source{where, 0}, 0);
+  }
 
-  // The containers that are still open stand on a stack of ours, so depth costs no C++ stack. A pointer to
-  // one stays valid: what holds it grows only after it is closed.
+  // The containers that are still open stand on a stack of ours, so depth costs no C++ stack.
   Json run() {
     Json root;
-    std::vector<Json*> open;
+    std::vector<Open> open;
     Json* slot = &root;
     while (true) {
       skip_space();
-      slot->source_ = source_;
-      slot->line_ = line_;
       if (peek() == '{' || peek() == '[') {
         if (open.size() == kMaxDepth) complain(format("containers nest deeper than %zu", kMaxDepth));
         const bool object = text_[at_++] == '{';
-        if (object)
-          slot->value_ = Json::Object();
-        else
-          slot->value_ = Json::Array();
-        open.push_back(slot);
+        open.push_back(begin(*slot, object));
         skip_space();
         if (peek() == (object ? '}' : ']')) {
           at_++;
           open.pop_back();
         } else {
-          slot = add_slot(*open.back());
+          slot = add_slot(open.back());
           continue;
         }
       } else {
-        scalar(*slot);
+        *slot = scalar();
+        slot->came_from(origin_.source_, line_);
       }
       // a value has just ended: close what it completes, then go to the next one
       slot = nullptr;
       while (!slot && !open.empty()) {
         skip_space();
-        const bool object = open.back()->is_object();
+        const bool object = open.back().value->is_object();
         if (peek() == ',') {
           at_++;
           skip_space();
-          slot = add_slot(*open.back());
+          slot = add_slot(open.back());
         } else if (peek() == (object ? '}' : ']')) {
           at_++;
-          if (object) check_unique_keys(*open.back());
+          if (object) check_unique_keys(*open.back().value);
           open.pop_back();
         } else {
           complain(format("expected ',' or '%c', found %s", object ? '}' : ']', found().c_str()));
@@ -71,13 +209,17 @@ class JsonParser {
   }
 
  private:
-  static constexpr size_t kMaxDepth = 200;
+  // A container, and how many more elements there is room for.
+  struct Open {
+    Json* value;
+    size_t room;
+  };
 
   [[noreturn]] void complain(const std::string& message) const {
     const std::string_view before = text_.substr(0, at_);
     const size_t newline = before.rfind('\n');
     const size_t column = newline == std::string_view::npos ? at_ + 1 : at_ - newline;
-    fail("%s:%u:%zu: %s", source_->c_str(), line_, column, message.c_str());
+    fail("%s:%u:%zu: %s", origin_.source_->name.c_str(), line_, column, message.c_str());
   }
 
   int peek() const { return at_ < text_.size() ? static_cast<uint8_t>(text_[at_]) : -1; }
@@ -98,41 +240,63 @@ class JsonParser {
     }
   }
 
-  // Room for the next element of an array, or for the next member of an object after its key and colon.
-  Json* add_slot(Json& container) {
-    if (auto* elements = std::get_if<Json::Array>(&container.value_)) return &elements->emplace_back();
+  Open begin(Json& container, bool object) {
+    size_t count = 0;
+    if (!counts_.empty()) {
+      count = counts_.front();
+      counts_.pop_front();
+    }
+    container.came_from(origin_.source_, line_);
+    container.type_ = object ? Json::Type::object : Json::Type::array;
+    if (object)
+      container.reserve(container.members_, count);
+    else
+      container.reserve(container.elements_, count);
+    return {&container, count};
+  }
+
+  // The next element of an array, or the next member of an object after its key and colon.
+  Json* add_slot(Open& open) {
+    Json& container = *open.value;
+    const bool room = open.room-- > 0;
+    if (container.is_array()) {
+      if (!room) complain_of_value();
+      return &container.append(container.elements_);
+    }
     if (peek() != '"') complain(format("expected a key in quotes, found %s", found().c_str()));
-    std::string key = string();
+    const std::string key = string();
     skip_space();
     if (peek() != ':')
       complain(format("expected ':' after the key \"%s\", found %s", key.c_str(), found().c_str()));
     at_++;
-    Json::Member& member = std::get<Json::Object>(container.value_).emplace_back();
-    member.key = std::move(key);
+    CHECK(room, "json: an object has more members than were counted");
+    Json::Member& member = container.append(container.members_);
+    member.key = key;
     return &member.value;
   }
 
   void check_unique_keys(const Json& object) const {
     std::vector<std::string_view> keys;
-    for (const auto& [key, value] : std::get<Json::Object>(object.value_)) keys.push_back(key);
+    keys.reserve(object.size_);
+    for (const auto& [key, value] : object.as_object()) keys.push_back(key);
     std::sort(keys.begin(), keys.end());
     const auto twice = std::adjacent_find(keys.begin(), keys.end());
     if (twice != keys.end())
       complain(format("the key \"%s\" stands twice in one object", std::string(*twice).c_str()));
   }
 
-  void scalar(Json& out) {
+  [[noreturn]] void complain_of_value() const {
+    complain(format("expected a value, found %s", found().c_str()));
+  }
+
+  Json scalar() {
     const int c = peek();
-    if (c == '"')
-      out.value_ = string();
-    else if (c == '-' || (c >= '0' && c <= '9'))
-      number(out);
-    else if (word("true"))
-      out.value_ = true;
-    else if (word("false"))
-      out.value_ = false;
-    else if (!word("null"))
-      complain(format("expected a value, found %s", found().c_str()));
+    if (c == '"') return string();
+    if (c == '-' || (c >= '0' && c <= '9')) return number();
+    if (word("true")) return true;
+    if (word("false")) return false;
+    if (!word("null")) complain_of_value();
+    return {};
   }
 
   bool word(std::string_view w) {
@@ -148,7 +312,7 @@ class JsonParser {
     return at_ - begin;
   }
 
-  void number(Json& out) {
+  Json number() {
     const size_t begin = at_;
     if (peek() == '-') at_++;
     const bool zero = peek() == '0';
@@ -168,19 +332,18 @@ class JsonParser {
     const char *first = text_.data() + begin, *last = text_.data() + at_;
     int64_t integer = 0;
     const bool minus_zero = zero && *first == '-';
-    if (whole && !minus_zero && std::from_chars(first, last, integer).ec == std::errc()) {
-      out.value_ = integer;
-      return;
-    }
+    if (whole && !minus_zero && std::from_chars(first, last, integer).ec == std::errc()) return integer;
     double real = 0;
     if (std::from_chars(first, last, real).ec != std::errc()) {
       complain(format("the number %.40s is out of range", std::string(first, last).c_str()));
     }
-    out.value_ = real;
+    return real;
   }
 
-  std::string string() {
-    std::string out;
+  // The text of a string, until the next one is read.
+  const std::string& string() {
+    std::string& out = string_;
+    out.clear();
     at_++;
     while (true) {
       const int c = peek();
@@ -233,7 +396,9 @@ class JsonParser {
   }
 
   std::string_view text_;
-  std::shared_ptr<const std::string> source_;
+  std::deque<uint32_t> counts_;  // of the containers that have not begun
+  Json origin_;                  // knows the source, as all values will
+  std::string string_;
   size_t at_ = 0;
   uint32_t line_ = 1;
 };
@@ -247,10 +412,12 @@ Json Json::load(const Path& path) { return parse(MappedFile(path).text(), path.s
 const char* Json::type_name() const {
   static const char* names[] = {"null",     "a boolean", "an integer", "a number",
                                 "a string", "an array",  "an object"};
-  return names[value_.index()];
+  return names[static_cast<int>(type_)];
 }
 
-std::string Json::where() const { return source_ ? format("%s:%u", source_->c_str(), line_) : "value"; }
+std::string Json::where() const {
+  return source_ ? format("%s:%u", source_->name.c_str(), static_cast<unsigned>(line_)) : "value";
+}
 
 void Json::wrong_type(std::string_view what, const char* needed) const {
   fail("%s: %s is %s, %s is needed", where().c_str(), std::string(what).c_str(), type_name(), needed);
@@ -258,33 +425,34 @@ void Json::wrong_type(std::string_view what, const char* needed) const {
 
 bool Json::as_bool(std::string_view what) const {
   if (!is_bool()) wrong_type(what, "a boolean");
-  return std::get<bool>(value_);
+  return boolean_;
 }
 
 int64_t Json::as_integer(std::string_view what) const {
   if (!is_integer()) wrong_type(what, "an integer");
-  return std::get<int64_t>(value_);
+  return integer_;
 }
 
 double Json::as_number(std::string_view what) const {
-  if (is_integer()) return static_cast<double>(std::get<int64_t>(value_));
+  if (is_integer()) return static_cast<double>(integer_);
   if (!is_number()) wrong_type(what, "a number");
-  return std::get<double>(value_);
+  return real_;
 }
 
 const std::string& Json::as_string(std::string_view what) const {
   if (!is_string()) wrong_type(what, "a string");
-  return std::get<std::string>(value_);
+  static const std::string empty;
+  return string_ ? *string_ : empty;
 }
 
-const Json::Array& Json::as_array(std::string_view what) const {
+Json::Array Json::as_array(std::string_view what) const {
   if (!is_array()) wrong_type(what, "an array");
-  return std::get<Array>(value_);
+  return {elements_, size_};
 }
 
-const Json::Object& Json::as_object(std::string_view what) const {
+Json::Object Json::as_object(std::string_view what) const {
   if (!is_object()) wrong_type(what, "an object");
-  return std::get<Object>(value_);
+  return {members_, size_};
 }
 
 const Json* Json::find(std::string_view key) const {
@@ -320,147 +488,66 @@ std::string Json::text(std::string_view key, const std::string& otherwise) const
   return value ? value->as_string(key) : otherwise;
 }
 
-// Building and writing.
+// Building.
 
-Json::Json() = default;
-Json::Json(bool value) : value_(value) {}
-Json::Json(int value) : value_(int64_t{value}) {}
-Json::Json(int64_t value) : value_(value) {}
-Json::Json(double value) : value_(value) {}
-Json::Json(const char* value) : value_(std::string(value)) {}
-Json::Json(std::string value) : value_(std::move(value)) {}
-Json::Json(const Json&) = default;
-Json::Json(Json&&) noexcept = default;
-Json& Json::operator=(const Json&) = default;
-Json& Json::operator=(Json&&) noexcept = default;
-Json::~Json() = default;
+Json::Json(bool value) : boolean_(value), type_(Type::boolean) {}
+Json::Json(int value) : Json(int64_t{value}) {}
+Json::Json(int64_t value) : integer_(value), type_(Type::integer) {}
+Json::Json(double value) : real_(value), type_(Type::real) {}
+Json::Json(const char* value) : Json(std::string(value)) {}
+Json::Json(std::string value)
+    : string_(value.empty() ? nullptr : new std::string(std::move(value))), type_(Type::string) {}
 
-bool Json::operator==(const Json& other) const { return value_ == other.value_; }
+bool Json::operator==(const Json& other) const {
+  if (type_ != other.type_) return false;
+  switch (type_) {
+    case Type::null:
+      return true;
+    case Type::boolean:
+      return boolean_ == other.boolean_;
+    case Type::integer:
+      return integer_ == other.integer_;
+    case Type::real:
+      return real_ == other.real_;
+    case Type::string:
+      return as_string() == other.as_string();
+    case Type::array:
+      return std::equal(elements_, elements_ + size_, other.elements_, other.elements_ + other.size_);
+    default:
+      return std::equal(members_, members_ + size_, other.members_, other.members_ + other.size_);
+  }
+}
 
-Json Json::array() { return array(Array()); }
-Json Json::object() { return object(Object()); }
+Json Json::array() { return Type::array; }
+Json Json::object() { return Type::object; }
 
-Json Json::array(Array elements) {
-  Json json;
-  json.value_ = std::move(elements);
+Json Json::array(std::vector<Json> elements) {
+  Json json(Type::array);
+  json.reserve(json.elements_, elements.size());
+  for (Json& element : elements) json.append(json.elements_) = std::move(element);
   return json;
 }
 
-Json Json::object(Object members) {
-  Json json;
-  json.value_ = std::move(members);
+Json Json::object(std::vector<Member> members) {
+  Json json(Type::object);
+  json.reserve(json.members_, members.size());
+  for (Member& member : members) json.append(json.members_) = std::move(member);
   return json;
 }
 
 void Json::set(std::string_view key, Json value) {
   if (!is_object()) wrong_type("value", "an object");
-  auto& members = std::get<Object>(value_);
-  for (auto& member : members) {
-    if (member.key == key) {
-      member.value = std::move(value);
-      return;
-    }
+  for (uint32_t i = 0; i < size_; i++) {
+    if (members_[i].key != key) continue;
+    members_[i].value = std::move(value);
+    return;
   }
-  Member& member = members.emplace_back();
-  member.key = key;
-  member.value = std::move(value);
+  push_back(members_, Member{std::string(key), std::move(value)});
 }
 
 void Json::push(Json value) {
   if (!is_array()) wrong_type("value", "an array");
-  std::get<Array>(value_).push_back(std::move(value));
-}
-
-static void write_string(std::string& out, std::string_view text) {
-  out += '"';
-  for (size_t at = 0, size; at < text.size(); at += std::max<size_t>(1, size)) {
-    size = utf8_length(text.substr(at, 4));
-    const char c = text[at];
-    // JSON is UTF-8: any other byte becomes the replacement character
-    if (size != 1)
-      out += size == 0 ? "\ufffd" : text.substr(at, size);
-    else if (c == '"' || c == '\\')
-      (out += '\\') += c;
-    else if (c == '\n')
-      out += "\\n";
-    else if (c == '\t')
-      out += "\\t";
-    else if (static_cast<uint8_t>(c) < 0x20)
-      out += format("\\u%04x", c);
-    else
-      out += c;
-  }
-  out += '"';
-}
-
-static void write_number(std::string& out, double value) {
-  CHECK(std::isfinite(value), "json: %f cannot be written, JSON has finite numbers only", value);
-  // the shortest of these that is this number again; std::to_chars would weigh 128 kB in the static program
-  char text[32];
-  for (int digits = 15; digits <= 17; digits++) {
-    snprintf(text, sizeof text, "%.*g", digits, value);
-    if (strtod(text, nullptr) == value) break;
-  }
-  // a host's locale may have another decimal point, of several bytes even
-  std::string digits;
-  for (const char* c = text; *c; c++) {
-    if (std::string_view("0123456789+-e").find(*c) != std::string_view::npos)
-      digits += *c;
-    else if (!digits.ends_with('.'))
-      digits += '.';
-  }
-  out += digits;
-  // keeps a whole double a double when it is read again
-  if (digits.find_first_of(".e") == std::string::npos) out += ".0";
-}
-
-void Json::write(std::string& out, int depth, bool indented) const {
-  auto new_line = [&](int deep) {
-    if (indented) out.append("\n").append(2 * deep, ' ');
-  };
-  // one container: its elements apart by commas, each on a line of its own where it is indented
-  auto container = [&](char open, char close, const auto& elements, auto write_element) {
-    out += open;
-    for (size_t i = 0; i < elements.size(); i++) {
-      if (i > 0) out += indented ? "," : ", ";
-      new_line(depth + 1);
-      write_element(elements[i]);
-    }
-    if (!elements.empty()) new_line(depth);
-    out += close;
-  };
-  switch (value_.index()) {
-    case 0:
-      out += "null";
-      break;
-    case 1:
-      out += as_bool() ? "true" : "false";
-      break;
-    case 2:
-      out += std::to_string(as_integer());
-      break;
-    case 3:
-      write_number(out, as_number());
-      break;
-    case 4:
-      write_string(out, as_string());
-      break;
-    case 5:
-      container('[', ']', as_array(), [&](const Json& e) { e.write(out, depth + 1, indented); });
-      break;
-    default:
-      container('{', '}', as_object(), [&](const Member& member) {
-        write_string(out, member.key);
-        out += ": ";
-        member.value.write(out, depth + 1, indented);
-      });
-  }
-}
-
-std::string Json::dump(bool indented) const {
-  std::string out;
-  write(out, 0, indented);
-  return out;
+  push_back(elements_, std::move(value));
 }
 
 }  // namespace supra

@@ -79,7 +79,7 @@ Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) 
   }
   fits = fits && !__builtin_mul_overflow(count, type.bits / 8, &bytes) && bytes < uint64_t{1} << 62;
 
-  const Json::Array& offsets = json.at("data_offsets").as_array("data_offsets of " + name);
+  const Json::Array offsets = json.at("data_offsets").as_array("data_offsets of " + name);
   CHECK(offsets.size() == 2, "%s: data_offsets of %s has %zu numbers, begin and end are needed",
         json.where().c_str(), name.c_str(), offsets.size());
   entry.begin = non_negative(offsets[0], "data_offsets of " + name);
@@ -216,8 +216,7 @@ void write_safetensors(const Path& path, const NamedTensors& tensors, const Meta
     return element_size(written_as(a)) > element_size(written_as(b));
   });
 
-  Json::Object header;
-  Json::Object notes;
+  std::vector<Json::Member> header, notes;
   for (const auto& [key, text] : metadata) notes.push_back({key, text});
   for (const Named* t : order) {
     if (is_quantized(written_as(t))) notes.push_back({t->first, name(written_as(t))});

@@ -138,7 +138,7 @@ class GgufBpe : public BpeTokenizer {
  private:
   std::vector<File> files() const override {
     Json added = Json::array(), merges = Json::array(), model = Json::object(), all = Json::object();
-    Json::Object vocabulary;
+    std::vector<Json::Member> vocabulary;
     std::unordered_set<std::string_view> seen;
     for (size_t id = 0; id < texts_.texts.size(); id++) {
       const std::string text(texts_.texts[id]);

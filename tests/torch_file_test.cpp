@@ -12,6 +12,7 @@
 #include "supra/formats/weight_files.h"
 #include "supra/formats/zip.h"
 #include "tests/fuzz_formats.h"
+#include "tests/peak_memory.h"
 #include "tests/support.h"
 
 // PyTorch's files: what was written comes back, views of storages, pickles that lie, and a checkpoint of 31
@@ -131,6 +132,7 @@ TEST_F(TorchFileTest, PicklesThatLieAreRefused) {
   said_of("\x80\x02u.", "there is no mark");
   said_of("\x80\x02}(Nu.", "items for no list or dict");
   said_of("\x80\x02h\5.", "memo 5 is empty");
+  said_of("\x80\x02Nr\xff\xff\xff\x7f.", "memo 2147483647 is beyond the pickle's size");
   said_of("\x80\x02N.", "holds no dict of tensors");
   said_of(
       "\x80\x02"
@@ -172,6 +174,31 @@ TEST_F(TorchFileTest, PicklesThatBlowUpDoNot) {
   std::string calls = "\x80\x02(" + std::string(100000, 'N') + "t" + kMemo;
   for (int i = 0; i < 100000; i++) calls += "ctorch\nSize\nh\1R";
   said_of(calls + ".", "holds no dict of tensors");
+}
+
+// What pickle.h promises, of the opcodes that make the most of each byte.
+TEST_F(TorchFileTest, APickleTakesAtMost24TimesItsSizeOfMemory) {
+  const auto repeated = [](const std::string& opcodes) {
+    std::string bytes = "\x80\x02N";
+    while (bytes.size() < 1 << 20) bytes += opcodes;
+    return bytes;
+  };
+  for (const char* opcodes : {"N", "]", "}", ")", "\x88", "(", "\x85", "N\x86", "NNN\x87", "Q", "\x94", "]\x94", "K\1", "]Na"}) {
+    const std::string bytes = repeated(opcodes);
+    expect_takes_at_most(24, bytes, [&] { Pickle(bytes, "x"); });
+  }
+  const std::string list = "\x80\x02](" + std::string(1 << 20, 'N') + "e.";
+  expect_takes_at_most(24, list, [&] { Pickle(list, "x"); });
+}
+
+TEST_F(TorchFileTest, NamesForOneTensorAreBounded) {
+  const auto names = [](int n) {
+    std::string items = text("w") + tensor(0, {2}, {1}) + kMemo;
+    for (int i = 0; i < n; i++) items += text(format("n%d", i)) + "h\1";
+    return dict(items);
+  };
+  EXPECT_EQ(open(names(1000))->tensors().size(), 1001u);
+  said_of(names(20000), "names more than");
 }
 
 TEST_F(TorchFileTest, ArchivesThatLieAreRefused) {
@@ -224,13 +251,6 @@ TEST_F(TorchFileTest, GoldenFilesSurviveAbuse) {
     expect_survives_abuse(
         read_file(golden), [&](const std::string& bytes) { return fuzz_weights(bytes, path_); }, path_);
   }
-}
-
-size_t resident_bytes() {
-  std::ifstream in("/proc/self/statm");
-  size_t size = 0, resident = 0;
-  in >> size >> resident;
-  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
 // TRI-ML/mistral-supra as it is released: one file of 31.2 GB in f32. Its zeros are a hole of a sparse file.

@@ -1,11 +1,14 @@
 #include "supra/formats/pickle.h"
 
+#include <algorithm>
 #include <bit>
 #include <iterator>
 
 namespace supra {
 
 constexpr size_t kMostBytes = size_t{16} << 20;
+constexpr uint32_t kEmpty = ~uint32_t{0};  // a place of the memo
+static_assert(sizeof(PickleValue) == 16);
 
 Pickle::Pickle(std::string_view bytes, std::string where)
     : bytes_(bytes), where_(std::move(where)), in_(bytes_, where_) {
@@ -20,21 +23,39 @@ void Pickle::refuse(const std::string& what) const {
   fail("%s: %s at byte %zu", where_.c_str(), what.c_str(), at_);
 }
 
+std::vector<uint32_t> Pickle::items(const PickleValue& container, uint32_t most) const {
+  std::vector<uint32_t> items(std::min(container.size, most));
+  uint32_t link = container.chain.first;
+  for (uint32_t& item : items) {
+    item = links_[link].value;
+    link = links_[link].next;
+  }
+  return items;
+}
+
 const PickleValue* Pickle::find(const PickleValue& dict, std::string_view key) const {
-  for (size_t i = 0; i < dict.items.size(); i += 2) {
-    const PickleValue& name = at(dict.items[i]);
-    if (name.kind == PickleValue::text && name.str == key) return &at(dict.items[i + 1]);
+  const std::vector<uint32_t> all = items(dict);
+  for (size_t i = 0; i < all.size(); i += 2) {
+    const PickleValue& name = at(all[i]);
+    if (name.kind == PickleValue::text && name.str() == key) return &at(all[i + 1]);
   }
   return nullptr;
 }
 
-void Pickle::push(PickleValue value) {
+PickleValue& Pickle::push(PickleValue::Kind kind) {
   stack_.push_back(static_cast<uint32_t>(values_.size()));
-  values_.push_back(std::move(value));
+  PickleValue& value = values_.emplace_back();
+  value.kind = kind;
+  return value;
 }
 
-void Pickle::push_integer(int64_t number, PickleValue::Kind kind) { push({kind, number, 0, {}, {}}); }
-void Pickle::push_text(std::string_view text) { push({PickleValue::text, 0, 0, text, {}}); }
+void Pickle::push_integer(int64_t number, PickleValue::Kind kind) { push(kind).number = number; }
+
+void Pickle::push_text(std::string_view text) {
+  PickleValue& value = push(PickleValue::text);
+  value.data = text.data();
+  value.size = static_cast<uint32_t>(text.size());
+}
 
 // Nothing below the last mark is taken.
 uint32_t Pickle::pop() {
@@ -46,9 +67,29 @@ uint32_t Pickle::pop() {
 
 void Pickle::push_tuple(size_t items) {
   if (stack_.size() - (marks_.empty() ? 0 : marks_.back()) < items) refuse("the stack is empty");
-  PickleValue tuple{PickleValue::tuple, 0, 0, {}, {stack_.end() - static_cast<int64_t>(items), stack_.end()}};
-  stack_.resize(stack_.size() - items);
-  push(std::move(tuple));
+  PickleValue tuple;
+  tuple.kind = PickleValue::tuple;
+  move_items(items, tuple);
+  push(PickleValue::tuple) = tuple;
+}
+
+// From the stack to the end of a container. The last item comes first, so that the stack shrinks as the chain
+// grows.
+void Pickle::move_items(size_t items, PickleValue& container) {
+  if (items == 0) return;
+  const auto last = static_cast<uint32_t>(links_.size());
+  uint32_t first = 0;
+  for (size_t i = 0; i < items; i++) {
+    links_.push_back({stack_.back(), first});
+    first = static_cast<uint32_t>(links_.size()) - 1;
+    stack_.pop_back();
+  }
+  if (container.size == 0)
+    container.chain.first = first;
+  else
+    links_[container.chain.last].next = first;
+  container.chain.last = last;
+  container.size += static_cast<uint32_t>(items);
 }
 
 size_t Pickle::items_since_mark() {
@@ -58,15 +99,13 @@ size_t Pickle::items_since_mark() {
   return items;
 }
 
-// The list or dict below that many items.
-PickleValue& Pickle::target(PickleValue::Kind kind, size_t items) {
+// Appends that many items to the list or dict below them.
+void Pickle::target(PickleValue::Kind kind, size_t items) {
   if (stack_.size() <= (marks_.empty() ? 0 : marks_.back()) + items) refuse("the stack is empty");
   PickleValue& value = values_[stack_[stack_.size() - 1 - items]];
   if (value.kind != kind || (kind == PickleValue::dict && items % 2 != 0))
     refuse("items for no list or dict");
-  value.items.insert(value.items.end(), stack_.end() - static_cast<int64_t>(items), stack_.end());
-  stack_.resize(stack_.size() - items);
-  return value;
+  move_items(items, value);
 }
 
 std::string_view Pickle::line() {
@@ -86,9 +125,17 @@ void Pickle::push_global(std::string_view module, std::string_view name) {
 }
 
 void Pickle::recall(uint32_t key) {
-  const auto found = memo_.find(key);
-  if (found == memo_.end()) refuse("memo " + std::to_string(key) + " is empty");
-  stack_.push_back(found->second);
+  if (key >= memo_.size() || memo_[key] == kEmpty) refuse("memo " + std::to_string(key) + " is empty");
+  stack_.push_back(memo_[key]);
+}
+
+// Python numbers the memo from 0 on, so no key is as large as the pickle.
+void Pickle::memoize(uint32_t key) {
+  if (key >= bytes_.size()) refuse("memo " + std::to_string(key) + " is beyond the pickle's size");
+  const uint32_t value = pop();
+  if (key >= memo_.size()) memo_.resize(key + 1, kEmpty);
+  memo_[key] = value;
+  stack_.push_back(value);
 }
 
 void Pickle::reduce() {
@@ -96,11 +143,13 @@ void Pickle::reduce() {
   const PickleValue &tuple = at(arguments), &callee = at(pop());
   const std::string name = callee.kind == PickleValue::global ? kPickleGlobals[callee.number] : "no function";
   if (tuple.kind == PickleValue::tuple) {
-    if (name == "collections OrderedDict" && tuple.items.empty())
-      return push({PickleValue::dict, 0, 0, {}, {}});
-    if (name == "torch._utils _rebuild_tensor_v2") return push({PickleValue::tensor, 0, 0, {}, {arguments}});
-    if ((name == "torch._utils _rebuild_parameter" || name == "torch Size") && !tuple.items.empty())
-      return stack_.push_back(tuple.items[0]);
+    if (name == "collections OrderedDict" && tuple.size == 0) {
+      push(PickleValue::dict);
+      return;
+    }
+    if (name == "torch._utils _rebuild_tensor_v2") return push_integer(arguments, PickleValue::tensor);
+    if ((name == "torch._utils _rebuild_parameter" || name == "torch Size") && tuple.size > 0)
+      return stack_.push_back(links_[tuple.chain.first].value);
   }
   refuse("a call of " + name + " with arguments that are not known");
 }
@@ -118,10 +167,10 @@ bool Pickle::step(uint8_t opcode) {
     case '.':
       return false;
     case '(':
-      marks_.push_back(stack_.size());
+      marks_.push_back(static_cast<uint32_t>(stack_.size()));
       break;
     case 'N':
-      push({});
+      push(V::none);
       break;
     case 0x88:
       push_integer(1, V::boolean);
@@ -149,7 +198,7 @@ bool Pickle::step(uint8_t opcode) {
     }
     case 'G':
       // the only big-endian number
-      push({V::real, 0, std::bit_cast<double>(__builtin_bswap64(in_.number<uint64_t>("BINFLOAT"))), {}, {}});
+      push(V::real).fraction = std::bit_cast<double>(__builtin_bswap64(in_.number<uint64_t>("BINFLOAT")));
       break;
     case 'X':
       push_text(in_.bytes(in_.number<uint32_t>("BINUNICODE"), "BINUNICODE"));
@@ -158,10 +207,10 @@ bool Pickle::step(uint8_t opcode) {
       push_text(in_.bytes(in_.number<uint8_t>("SHORT_BINUNICODE"), "SHORT_BINUNICODE"));
       break;
     case '}':
-      push({V::dict, 0, 0, {}, {}});
+      push(V::dict);
       break;
     case ']':
-      push({V::list, 0, 0, {}, {}});
+      push(V::list);
       break;
     case ')':
       push_tuple(0);
@@ -193,10 +242,9 @@ bool Pickle::step(uint8_t opcode) {
     case 'q':
     case 'r':
     case 0x94: {
-      const uint32_t key = opcode == 'q'   ? in_.number<uint8_t>("BINPUT")
-                           : opcode == 'r' ? in_.number<uint32_t>("LONG_BINPUT")
-                                           : static_cast<uint32_t>(memo_.size());
-      stack_.push_back(memo_[key] = pop());
+      memoize(opcode == 'q'   ? in_.number<uint8_t>("BINPUT")
+              : opcode == 'r' ? in_.number<uint32_t>("LONG_BINPUT")
+                              : static_cast<uint32_t>(memo_.size()));
       break;
     }
     case 'h':
@@ -211,15 +259,15 @@ bool Pickle::step(uint8_t opcode) {
       break;
     }
     case 0x93: {
-      const std::string_view name = at(pop()).str;
-      push_global(at(pop()).str, name);
+      const std::string_view name = at(pop()).str();
+      push_global(at(pop()).str(), name);
       break;
     }
     case 'R':
       reduce();
       break;
     case 'Q':
-      push({V::storage, 0, 0, {}, {pop()}});
+      push_integer(pop(), V::storage);
       break;
     // attributes of an OrderedDict or a parameter: none that weights need
     case 'b':

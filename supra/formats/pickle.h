@@ -1,8 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "supra/formats/byte_reader.h"
@@ -14,12 +14,21 @@ namespace supra {
 // themselves, and nothing recurses when they go.
 struct PickleValue {
   enum Kind : uint8_t { none, boolean, integer, real, text, tuple, list, dict, global, storage, tensor };
+  // Where the chain of a container's items begins and ends (Pickle::items()).
+  struct Chain {
+    uint32_t first, last;
+  };
   Kind kind = none;
-  int64_t number = 0;    // boolean, integer; global: its place in kPickleGlobals
-  double fraction = 0;   // real
-  std::string_view str;  // text
-  // tuple, list: the items; dict: key, value, key, value, ...; storage, tensor: the tuple that describes it
-  std::vector<uint32_t> items;
+  uint32_t size = 0;  // text: its bytes; tuple, list, dict: the items
+  union {
+    int64_t number = 0;  // boolean, integer; global: its place in kPickleGlobals; storage, tensor: the value
+                         // that describes it
+    double fraction;     // real
+    const char* data;    // text
+    Chain chain;         // tuple, list, dict
+  };
+
+  std::string_view str() const { return kind == text ? std::string_view(data, size) : std::string_view(); }
 };
 
 // The only names a pickle may call or mention: the storages in front, whose places are PickleValue::number.
@@ -44,29 +53,34 @@ constexpr Dtype kTorchStorages[] = {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::
 
 // Runs a pickle (Python's Lib/pickletools.py describes the opcodes) as far as torch.save() of weights needs
 // it; nothing is executed. A REDUCE makes an empty dict, a tensor of its arguments, or gives back what it was
-// given. Memory is a small multiple of the pickle's size, which must be below 16 MiB: a big model's is some
-// 100 KB. Throws Error with the offset for everything else, and for unknown opcodes and globals by name.
+// given. Takes at most 24 times the pickle's size of memory: an opcode makes one value of 16 bytes, a place
+// on the stack or an item of a container. A pickle must be below 16 MiB: a big model's is some 100 KB. Throws
+// Error with the offset for everything else, and for unknown opcodes and globals by name.
 class Pickle {
  public:
   Pickle(std::string_view bytes, std::string where);
 
   const PickleValue& root() const { return values_[root_]; }
   const PickleValue& at(uint32_t value) const { return values_[value]; }
+  // Of a tuple or list, its items; of a dict, key, value, key, value, ... The first `most` of them.
+  std::vector<uint32_t> items(const PickleValue& container, uint32_t most = ~uint32_t{0}) const;
   // The value of a text key of a dict; nullptr where there is none.
   const PickleValue* find(const PickleValue& dict, std::string_view key) const;
 
  private:
   bool step(uint8_t opcode);
-  void push(PickleValue value);
+  PickleValue& push(PickleValue::Kind kind);
   void push_text(std::string_view text);
   void push_integer(int64_t number, PickleValue::Kind kind = PickleValue::integer);
   void push_tuple(size_t items);
+  void move_items(size_t items, PickleValue& container);
   void push_global(std::string_view module, std::string_view name);
   void recall(uint32_t key);
+  void memoize(uint32_t key);
   void reduce();
   uint32_t pop();
   size_t items_since_mark();
-  PickleValue& target(PickleValue::Kind kind, size_t items);
+  void target(PickleValue::Kind kind, size_t items);
   std::string_view line();
   [[noreturn]] void refuse(const std::string& what) const;
 
@@ -74,10 +88,16 @@ class Pickle {
   std::string where_;
   ByteReader in_;
   size_t at_ = 0;  // of the opcode
-  std::vector<PickleValue> values_;
-  std::vector<uint32_t> stack_;
-  std::vector<size_t> marks_;
-  std::unordered_map<uint32_t, uint32_t> memo_;
+  // An item of a container, and the one after it.
+  struct Link {
+    uint32_t value, next;
+  };
+  // deques: they grow without a second copy
+  std::deque<PickleValue> values_;
+  std::deque<Link> links_;
+  std::deque<uint32_t> stack_;
+  std::deque<uint32_t> marks_;
+  std::deque<uint32_t> memo_;
   uint32_t root_ = 0;
 };
 

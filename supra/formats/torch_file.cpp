@@ -12,6 +12,9 @@ namespace supra {
 namespace {
 
 constexpr size_t kDeepest = 16, kLongestName = 512;
+// A name for a tensor that stands elsewhere takes few bytes of a file and some 500 of memory. So the number
+// of names is bounded by this share of the file.
+constexpr size_t kBytesOfATensor = 32;
 
 // The storage behind those that have a dtype.
 constexpr int64_t kBool = std::size(kTorchStorages);
@@ -69,30 +72,33 @@ TorchFile::TorchFile(const Path& path) : WeightReader(path), file_(path) {
 // A dict that stands in several places would make more names than the file has bytes: it may be met once.
 void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const std::string& prefix) {
   struct Place {
-    const PickleValue* dict;
+    std::vector<uint32_t> items;
     size_t next;
     std::string name;
   };
-  std::vector<Place> path_down = {{&root, 0, ""}};
+  std::vector<Place> path_down = {{pickle.items(root), 0, ""}};
   std::unordered_set<const PickleValue*> met = {&root};
   while (!path_down.empty()) {
     Place& place = path_down.back();
-    if (place.next == place.dict->items.size()) {
+    if (place.next == place.items.size()) {
       path_down.pop_back();
       continue;
     }
-    const PickleValue &key = pickle.at(place.dict->items[place.next]),
-                      &value = pickle.at(place.dict->items[place.next + 1]);
+    const PickleValue &key = pickle.at(place.items[place.next]),
+                      &value = pickle.at(place.items[place.next + 1]);
     place.next += 2;
     const bool tensor = value.kind == PickleValue::tensor, dict = value.kind == PickleValue::dict;
     if (key.kind != PickleValue::text || (!tensor && !dict)) continue;
-    CHECK(place.name.size() + key.str.size() < kLongestName && path_down.size() <= kDeepest,
+    CHECK(place.name.size() + key.str().size() < kLongestName && path_down.size() <= kDeepest,
           "%s: the name of a tensor below \"%s\" is too long", path().c_str(), place.name.c_str());
-    const std::string name = place.name + std::string(key.str);
+    const std::string name = place.name + std::string(key.str());
     if (tensor) add_tensor(pickle, value, name, prefix);
+    CHECK(views_.size() <= 1024 + file_.size() / kBytesOfATensor,
+          "%s: names more than %zu tensors, too many for its %zu bytes (it is no model, or damaged)",
+          path().c_str(), views_.size() - 1, file_.size());
     if (!dict) continue;
     CHECK(met.insert(&value).second, "%s: the dict %s stands in two places", path().c_str(), name.c_str());
-    path_down.push_back({&value, 0, name + "."});
+    path_down.push_back({pickle.items(value), 0, name + "."});
   }
 }
 
@@ -106,25 +112,27 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
     CHECK(there, "%s: tensor %s is not described as PyTorch does", where, name.c_str());
     return pickle.at(items[i]);
   };
+  // what matters of the tuple that describes a tensor or a storage; any number of them may share a long one
+  const auto description = [&](const PickleValue& value) {
+    return pickle.items(item({static_cast<uint32_t>(value.number)}, 0, PickleValue::tuple), 8);
+  };
   const auto integers = [&](const PickleValue& tuple) {
     Shape numbers;
-    for (size_t i = 0; i < tuple.items.size(); i++)
-      numbers.push_back(item(tuple.items, i, PickleValue::integer).number);
+    const std::vector<uint32_t> items = pickle.items(tuple);
+    for (size_t i = 0; i < items.size(); i++) numbers.push_back(item(items, i, PickleValue::integer).number);
     return numbers;
   };
-  const std::vector<uint32_t>& arguments = item(tensor.items, 0, PickleValue::tuple).items;
-  const std::vector<uint32_t>& storage =
-      item(item(arguments, 0, PickleValue::storage).items, 0, PickleValue::tuple).items;
+  const std::vector<uint32_t> arguments = description(tensor),
+                              storage = description(item(arguments, 0, PickleValue::storage));
   const int64_t offset = item(arguments, 1, PickleValue::integer).number;
   const PickleValue &sizes = item(arguments, 2, PickleValue::tuple),
                     &strides = item(arguments, 3, PickleValue::tuple);
-  CHECK(sizes.items.size() <= 8 && sizes.items.size() == strides.items.size(),
-        "%s: tensor %s has %zu sizes and %zu strides", where, name.c_str(), sizes.items.size(),
-        strides.items.size());
+  CHECK(sizes.size <= 8 && sizes.size == strides.size, "%s: tensor %s has %u sizes and %u strides", where,
+        name.c_str(), sizes.size, strides.size);
   const int64_t type = item(storage, 1, PickleValue::global).number;
   CHECK(type <= kBool, "%s: tensor %s lies in a %s, which is no storage", where, name.c_str(),
         kPickleGlobals[type]);
-  const std::string record = prefix + "data/" + std::string(item(storage, 2, PickleValue::text).str);
+  const std::string record = prefix + "data/" + std::string(item(storage, 2, PickleValue::text).str());
   const auto found = records_.find(record);
   CHECK(found != records_.end(), "%s: tensor %s lies in record %s, which is missing", where, name.c_str(),
         record.c_str());

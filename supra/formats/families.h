@@ -5,8 +5,8 @@
 namespace supra {
 
 // A family of checkpoints is a table of names: what each canonical tensor (parameters.h) is called in its files, and
-// how its rows lie there. '#' is the number of the layer; paths without a row are called the same; ".weight" and
-// ".bias" follow as in the canonical name. Several rows of one canonical name are tried in order.
+// how its rows lie there. '#' is the number of the layer. A path that has no rule keeps its name. ".weight" or ".bias"
+// is appended unchanged. Several rules for one canonical name are tried in order.
 struct NameRule {
   enum class Rows {
     same,

@@ -234,9 +234,10 @@ $(LIB)/libsupra.so.1: $(LIB)/whole.o
 PREFIX ?= /usr/local
 TO      = $(DESTDIR)$(abspath $(PREFIX))
 VERSION = $(shell sed -n 's/^\#define SUPRA_VERSION "\(.*\)"/\1/p' tools/main.cpp)
-install: all install-lib ## the program, its manual, supra.h and the library for hosts, into PREFIX (/usr/local)
-	@mkdir -p $(addprefix $(TO)/,bin share/man/man1)
+install: all install-lib ## the program, its manual, the demo's teacher, supra.h and the library for hosts, into PREFIX (/usr/local)
+	@mkdir -p $(addprefix $(TO)/,bin share/man/man1 share/supra/teacher)
 	install $(OUT)/supra $(TO)/bin/
+	install -m 644 $(addprefix tools/teacher/,config.json model.safetensors tokenizer.bin) $(TO)/share/supra/teacher/
 	$(OUT)/supra --help | awk -f tools/manual.awk > $(TO)/share/man/man1/supra.1
 
 install-lib: ## of these, supra.h and the library alone

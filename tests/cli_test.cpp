@@ -39,7 +39,14 @@ TEST_F(CliTest, JsonKeysAreThoseOfTheContract) {
   const Json text = expect_json(wrote, {"ids", "text", "prompt_tokens", "prefill_tokens_per_second",
                                         "decode_tokens_per_second", "state_bytes"});
   EXPECT_EQ(text.at("ids").as_array().size(), 8u);
-  expect_json(supra_run({"doctor", "--json"}), {});
+  expect_json(supra_run({"doctor", "--json"}), {"ok", "cores", "cpu", "memory", "blas", "cuda", "png"});
+}
+
+// Another build helps only where there is a driver.
+TEST_F(CliTest, DoctorAdvisesWhatCanHelpHere) {
+  const Json cuda = expect_json(supra_run({"doctor", "--json"}), {}).at("cuda");
+  const bool has_driver = cuda.text("found").find("a driver") != std::string::npos;
+  EXPECT_EQ(cuda.text("use").find("make cuda") != std::string::npos, has_driver) << cuda.text("use");
 }
 
 TEST_F(CliTest, ChunkedAndRecurrentEvaluationAgree) {

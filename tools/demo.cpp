@@ -12,6 +12,7 @@
 #include "tools/held_out.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
+#include "tools/own_teacher.h"
 #include "tools/plot.h"
 #include "tools/png.h"
 #include "tools/progress.h"
@@ -137,20 +138,21 @@ int make_teacher(const Path& teacher, const Path& output) {
 }  // namespace
 
 int run_demo(Args& args) {
-  Path teacher_path = "tools/teacher", output = "build/demo";
+  Path teacher_path, output = "build/demo";
   int64_t tokens = 1'600'000;
   bool remake = false;
   args.flag(&output, "--output -o", "DIR", "where the student, its log and its curve go");
-  args.flag(&teacher_path, "--teacher", "DIR", "the softmax model that comes with the source");
+  args.flag(&teacher_path, "--teacher", "DIR", "a softmax model; else the one that comes with supra");
   args.tokens(&tokens, "--tokens", "to uptrain on");
   args.flag(&remake, "--make-teacher", "train that model again, from random weights");
   common_flags(args);
   args.parse();
   catch_interrupts();
-  if (remake) return make_teacher(teacher_path, output);
+  if (remake) return make_teacher(teacher_path.empty() ? "tools/teacher" : teacher_path, output);
 
   const auto start = std::chrono::steady_clock::now();
-  const Model teacher = load_model(teacher_path);
+  const Model teacher = load_model(teacher_path.empty() ? own_teacher() : teacher_path);
+  std::filesystem::create_directories(output);
   const Tokenizer& tokenizer = tokenizer_of(teacher);
   const HeldOut held_out = held_out_stories(tokenizer, 200, static_cast<size_t>(teacher.config().context));
   printf("1  A transformer: %s parameters, %ld layers of softmax attention, trained on little stories\n",
@@ -165,7 +167,6 @@ int run_demo(Args& args) {
 
   printf("\n3  Uptraining on %s tokens of other stories\n", format_count(static_cast<double>(tokens)).c_str());
   fflush(stdout);
-  std::filesystem::create_directories(output);
   const Path text = write_story_file(output / "stories.txt", kStudentStories, 4 * tokens);
   TrainOptions options;
   options.tokens = tokens;

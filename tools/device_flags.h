@@ -5,6 +5,15 @@
 
 namespace supra {
 
+// Why this program can use no GPU, and what its user can do; empty where it can use one.
+inline std::string why_no_gpu() {
+#if defined(SUPRA_INFERENCE)
+  return "this program is for the CPU alone (make cuda builds one for GPUs from the source)";
+#else
+  return cuda::why_not();
+#endif
+}
+
 // The flags of every command that runs a model: where it computes. Call check() after args.parse(), before
 // anything is loaded.
 struct DeviceFlags {
@@ -19,7 +28,7 @@ struct DeviceFlags {
   }
   void check(const Args& args) {
     if (device == Device::cuda) {
-      const std::string reason = cuda::why_not();
+      const std::string reason = why_no_gpu();
       CHECK(reason.empty(),
             "no GPU can be used: %s; supra doctor says what there is, --device cpu does without",
             reason.c_str());

@@ -13,7 +13,9 @@
 #include "tensor/cuda.h"
 #include "tensor/parallel.h"
 #include "tools/command.h"
+#include "tools/device_flags.h"
 #include "tools/human.h"
+#include "tools/png.h"
 
 // supra doctor: one line a fact about this machine and this build: what there is, what will be used, and why.
 
@@ -83,6 +85,8 @@ Finding memory() {
 Finding matrices() {
 #if defined(SUPRA_OPENBLAS)
   const std::string found = "OpenBLAS is linked";
+#elif defined(SUPRA_INFERENCE)
+  const std::string found = "this program has its own matrix product alone";
 #else
   const std::string found = "OpenBLAS is not linked (apt-get install libopenblas-dev, then make)";
 #endif
@@ -93,6 +97,9 @@ Finding matrices() {
   }
 }
 
+#if defined(SUPRA_INFERENCE)
+Finding gpu() { return {"cuda", Verdict::absent, "no kernels for GPUs in this program", "the processor computes: " + why_no_gpu()}; }
+#else
 // The compiler of CUDA on the PATH or where its installer puts it.
 std::string cuda_toolkit() {
   std::string folders = getenv("PATH") ? getenv("PATH") : "";
@@ -107,11 +114,8 @@ std::string cuda_toolkit() {
 }
 
 Finding gpu() {
-  void* driver = nullptr;
-#if !defined(SUPRA_INFERENCE)
-  driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (driver) dlclose(driver);
-#endif
   const std::string toolkit = cuda_toolkit();
   std::string found = (toolkit.empty() ? "no toolkit (nvcc)" : "toolkit " + toolkit) + std::string(", ") +
                       (driver ? "a driver (libcuda.so.1)" : "no driver (libcuda.so.1)");
@@ -121,12 +125,22 @@ Finding gpu() {
       found += format(", %s (sm_%d%d, %d multiprocessors, %s)", each.name.c_str(), each.major, each.minor,
                       each.multiprocessors, format_bytes(static_cast<double>(each.memory)).c_str());
     }
+  } else if (!driver) {
+    return {"cuda", Verdict::absent, found, "the processor computes: without the driver of an NVIDIA GPU no build could use one"};
   }
-  const std::string reason = cuda::why_not();
+  const std::string reason = why_no_gpu();
   if (!reason.empty()) return {"cuda", Verdict::absent, found, "--device cuda is refused, the processor computes: " + reason};
   return {"cuda", Verdict::good, found,
           "--device cuda computes on it: activations in bf16 (--activations f32 is exact and slower), what is trained in f32"};
 }
+
+// Pictures of plot, demo and lab.
+Finding pictures() {
+  const std::string reason = why_no_png();
+  if (reason.empty()) return {"png", Verdict::good, "stb_image_write is built in", "plot, demo and lab draw curves"};
+  return {"png", Verdict::absent, "stb_image_write is not built in", reason};
+}
+#endif
 
 void print_json(const std::vector<Finding>& findings, bool healthy) {
   Json report = Json::object();
@@ -157,7 +171,10 @@ int run_doctor(Args& args) {
   common_flags(args, &json);
   args.parse();
 
-  const std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), gpu()};
+  std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), gpu()};
+#if !defined(SUPRA_INFERENCE)
+  findings.push_back(pictures());
+#endif
   bool healthy = true;
   for (const Finding& finding : findings) healthy &= finding.verdict != Verdict::wrong;
   json ? print_json(findings, healthy) : print_text(findings);

@@ -12,6 +12,7 @@
 #include "tools/held_out.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
+#include "tools/own_teacher.h"
 #include "tools/plot.h"
 #include "tools/png.h"
 #include "tools/progress.h"
@@ -218,7 +219,7 @@ int run_lab(Args& args) {
     lab.valid_text = texts / "uptrain_valid.txt";
     lab.test_text = texts / "uptrain_test.txt";
   } else {
-    lab.teacher_path = "tools/teacher";
+    lab.teacher_path.clear();
   }
   std::string names;
   for (const Student& s : kStudents) names += std::string(names.empty() ? "" : ", ") + s.name;
@@ -227,7 +228,7 @@ int run_lab(Args& args) {
   args.flag(&lab.students, "--students", "NAME", students_help.c_str());
   args.tokens(&lab.tokens, "--tokens", "that each student is trained on");
   args.flag(&lab.seeds, "--seeds", "N", "runs of each student").at_least(1);
-  const Flag& other = args.flag(&lab.teacher_path, "--teacher", "MODEL", "a softmax model");
+  const Flag& other = args.flag(&lab.teacher_path, "--teacher", "MODEL", "a softmax model; else the one that comes with supra");
   args.flag(&lab.tokenizer, "--tokenizer", "FILE", "the teacher's; else the one found beside it");
   args.flag(&lab.train_text, "--data", "FILE", "text to train on; else stories of our own grammar");
   args.flag(&lab.valid_text, "--valid", "FILE", "text that choices may be made by; else the same");
@@ -238,8 +239,7 @@ int run_lab(Args& args) {
   args.parse();
   if (other.given() && lab.tokenizer == own_tokenizer) lab.tokenizer.clear();
   const std::vector<Student> students = chosen(args, lab.students);
-  CHECK(std::filesystem::exists(lab.teacher_path), "%s: there is no teacher (run make lab where supra was built, or give --teacher MODEL)",
-        lab.teacher_path.c_str());
+  if (lab.teacher_path.empty()) lab.teacher_path = own_teacher();
   catch_interrupts();
 
   const auto start = std::chrono::steady_clock::now();

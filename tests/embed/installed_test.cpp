@@ -1,5 +1,6 @@
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "tests/embed_model.h"
@@ -225,6 +226,22 @@ TEST_F(InstalledTest, TheProgramAndItsManualAreThere) {
   }
 }
 
+// Away from the source the demo finds its teacher beside the program; where that is missing it says so. It stops here at an
+// output that cannot be, which it looks at next.
+TEST_F(InstalledTest, TheDemoFindsItsTeacher) {
+  const Path supra = installed_ / "bin/supra", alone = dir_.path() / "bin/supra";
+  const std::string away = "cd " + dir_.path().string() + " && ", words = " demo -o /dev/null/out";
+  const Said found = shell(away + supra.string() + words);
+  EXPECT_EQ(found.code, 1);
+  EXPECT_NE(found.text.find("/dev/null/out"), std::string::npos) << found.text;
+  std::filesystem::create_directory(alone.parent_path());
+  std::filesystem::copy(supra, alone);
+  const Said missing = shell(away + alone.string() + words);
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_NE(missing.text.find("there is no teacher in tools/teacher or"), std::string::npos) << missing.text;
+  EXPECT_EQ(std::count(missing.text.begin(), missing.text.end(), '\n'), 1) << missing.text;
+}
+
 // make static: all that it needs is the kernel, and it is small enough for what has no disk.
 TEST_F(InstalledTest, TheStaticProgramRunsModels) {
   const Path program = build_ / "static/supra";
@@ -238,6 +255,13 @@ TEST_F(InstalledTest, TheStaticProgramRunsModels) {
   const Said refused = shell(program.string() + " uptrain");
   EXPECT_EQ(refused.code, 2);
   EXPECT_NE(refused.text.find("'uptrain' is not in this program"), std::string::npos) << refused.text;
+  // nothing can be installed that would change it
+  const std::string doctor = run(program.string() + " doctor");
+  EXPECT_EQ(doctor.find("apt-get"), std::string::npos) << doctor;
+  EXPECT_EQ(doctor.find("nvcc"), std::string::npos) << doctor;
+  const Said on_gpu = shell(program.string() + " generate " + model_ + " --prompt Once --device cuda");
+  EXPECT_EQ(on_gpu.code, 1);
+  EXPECT_NE(on_gpu.text.find("this program is for the CPU alone"), std::string::npos) << on_gpu.text;
 }
 
 // make BUILD=build/aarch64 CXX=aarch64-linux-gnu-g++ CONFIG=embed lib

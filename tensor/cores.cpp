@@ -14,11 +14,11 @@ namespace supra {
 
 // A file of the kernel's, of which the first 4096 bytes are enough; empty where it cannot be read.
 static std::string kernel_file(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return "";
   char text[4096];
-  const ssize_t bytes = read(fd, text, sizeof text);
-  close(fd);
+  const ssize_t bytes = ::read(fd, text, sizeof text);
+  ::close(fd);
   return {text, static_cast<size_t>(std::max<ssize_t>(0, bytes))};
 }
 

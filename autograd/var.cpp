@@ -8,14 +8,13 @@ namespace supra {
 
 static thread_local bool recording_now = true;
 
-// The node that made a variable, and which of its outputs the variable is.
-struct Var::Body {
-  Tensor value, grad;
-  bool requires_grad = false;
+// The gradient of a leaf; of any other variable the node that made it, and which of the node's outputs it is.
+struct Var::History {
+  Tensor grad;
   std::shared_ptr<Node> maker;
   size_t output = 0;
 
-  ~Body();
+  ~History();
 };
 
 struct Node {
@@ -27,7 +26,7 @@ struct Node {
 };
 
 // A chain of a million nodes must not be released by a million nested destructors: the outermost one empties a list.
-Var::Body::~Body() {
+Var::History::~History() {
   static thread_local std::vector<std::shared_ptr<Node>>* doomed = nullptr;
   if (!maker) return;
   if (doomed) {
@@ -40,31 +39,38 @@ Var::Body::~Body() {
   while (!list.empty()) {
     std::shared_ptr<Node> node = std::move(list.back());
     list.pop_back();
-    // the node dies here, and its inputs' bodies add their makers to the list
+    // the node dies here, and the histories of its inputs add their makers to the list
     node.reset();
   }
   doomed = nullptr;
 }
 
-Var::Var(Tensor value, bool requires_grad) : body_(std::make_shared<Body>()) {
-  body_->value = std::move(value);
-  body_->requires_grad = requires_grad;
+Var::Var(Tensor value, bool requires_grad) : value_(std::move(value)), defined_(true) {
+  if (requires_grad) history_ = std::make_shared<History>();
 }
 
-const Tensor& Var::value() const {
+const Tensor& Var::value() const& {
   CHECK(defined(), "a variable without a value was used");
-  return body_->value;
+  return value_;
 }
 
-Tensor Var::grad() const { return defined() ? body_->grad : Tensor(); }
-void Var::clear_grad() const { body_->grad = {}; }
+Tensor Var::value() && {
+  CHECK(defined(), "a variable without a value was used");
+  return std::move(value_);
+}
+
+Tensor Var::grad() const { return history_ ? history_->grad : Tensor(); }
+
+void Var::clear_grad() const {
+  if (history_) history_->grad = {};
+}
 
 Tensor Var::grad_buffer() const {
-  if (!body_->grad.defined()) body_->grad = zeros_like(body_->value);
-  return body_->grad;
+  CHECK(requires_grad(), "a variable that requires no gradient has no buffer for one");
+  if (!history_->grad.defined()) history_->grad = zeros_like(value_);
+  return history_->grad;
 }
 
-bool Var::requires_grad() const { return defined() && body_->requires_grad; }
 Var Var::detach() const { return Var(value()); }
 
 bool recording() { return recording_now; }
@@ -72,19 +78,19 @@ NoGrad::NoGrad() : before_(recording_now) { recording_now = false; }
 NoGrad::~NoGrad() { recording_now = before_; }
 
 struct BackwardPass {
-  static const std::shared_ptr<Node>& maker(const Var& v) { return v.body_->maker; }
+  static const std::shared_ptr<Node>& maker(const Var& v) { return v.history_->maker; }
 
   static Var wrap(Tensor value, const std::shared_ptr<Node>& node, size_t output) {
     Var v(std::move(value), true);
-    v.body_->maker = node;
-    v.body_->output = output;
+    v.history_->maker = node;
+    v.history_->output = output;
     return v;
   }
 
   // Where the gradient of v is gathered: at the leaf itself, or at the output of the node that made it.
   static Tensor& slot(const Var& v) {
-    Var::Body& body = *v.body_;
-    return body.maker ? body.maker->grads[body.output] : body.grad;
+    Var::History& history = *v.history_;
+    return history.maker ? history.maker->grads[history.output] : history.grad;
   }
 
   static void add(const Var& v, Tensor gradient) {
@@ -133,6 +139,7 @@ bool Grads::needs(size_t input) const { return node_.inputs[input].requires_grad
 
 Grads::Sum Grads::add_or_write(size_t input) {
   const Var& v = node_.inputs[input];
+  if (!v.requires_grad()) return {empty_like(v.value()), false};
   Tensor& sum = BackwardPass::slot(v);
   const bool add = sum.defined();
   if (!add) sum = empty_like(v.value());
@@ -142,6 +149,7 @@ Grads::Sum Grads::add_or_write(size_t input) {
 
 Tensor Grads::into(size_t input) {
   const Var& v = node_.inputs[input];
+  if (!v.requires_grad()) return zeros_like(v.value());
   Tensor& sum = BackwardPass::slot(v);
   return sum.defined() ? add_or_write(input).sum : sum = zeros_like(v.value());
 }
@@ -178,6 +186,15 @@ Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std:
   return checkpoint_many([fn](const std::vector<Var>& in) { return std::vector<Var>{fn(in)}; }, inputs)[0];
 }
 
+// fn(inputs), recorded even where the caller wants no gradients.
+static std::vector<Var> recorded(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
+  struct Recording {
+    const bool before = std::exchange(recording_now, true);
+    ~Recording() { recording_now = before; }
+  } recording;
+  return fn(inputs);
+}
+
 std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
   std::vector<Tensor> outputs;
   {
@@ -190,9 +207,7 @@ std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std:
   return record_many("checkpoint", all, std::move(outputs), [fn, inputs](std::span<const Tensor> dy, Grads& grads) {
     std::vector<Var> again;
     for (const Var& input : inputs) again.emplace_back(input.value(), input.requires_grad());
-    const bool before = std::exchange(recording_now, true);
-    const std::vector<Var> recomputed = fn(again);
-    recording_now = before;
+    const std::vector<Var> recomputed = recorded(fn, again);
     std::vector<Var> roots;
     std::vector<Tensor> seeds;
     for (size_t i = 0; i < recomputed.size(); i++) {

@@ -8,7 +8,7 @@
 
 #include "tensor/tensor.h"
 
-// Define-by-run automatic differentiation. A Var is a tensor that knows how it was made. An operation computes its
+// Define-by-run automatic differentiation. A Var is a tensor that knows how it was made, where that is needed. An operation computes its
 // output and records, beside it, a closure that turns the output's gradient into gradients of its inputs:
 //
 //   return record("relu", {x}, y, [y](const Tensor& dy, Grads& grads) { grads.give(0, relu_bwd(dy, y)); });
@@ -25,33 +25,39 @@ class Var {
   Var() = default;
   explicit Var(Tensor value, bool requires_grad = false);
 
-  bool defined() const { return body_ != nullptr; }
-  const Tensor& value() const;
+  bool defined() const { return defined_; }
+  const Tensor& value() const&;
+  Tensor value() &&;
   Tensor grad() const;              // undefined before backward() reached this variable
   void clear_grad() const;
-  // The gradient's buffer, made of zeros if there is none yet: backward() of the next batch adds to it.
+  // The gradient's buffer, made of zeros if there is none yet: backward() of the next batch adds to it. Throws Error
+  // unless requires_grad().
   Tensor grad_buffer() const;
-  bool requires_grad() const;       // a leaf that was asked for, or anything computed from one
+  bool requires_grad() const { return history_ != nullptr; }  // a leaf that was asked for, or anything computed from one
   Var detach() const;               // the same memory, with no history
 
-  const Shape& shape() const { return value().shape(); }
+  const Shape& shape() const& { return value().shape(); }
+  Shape shape() && { return value().shape(); }
   int64_t dim(int64_t i) const { return value().dim(i); }
   int64_t numel() const { return value().numel(); }
   Dtype dtype() const { return value().dtype(); }
-  bool same(const Var& other) const { return body_ == other.body_; }
 
  private:
   friend class Grads;
   friend struct BackwardPass;
-  struct Body;
-  std::shared_ptr<Body> body_;
+  struct History;
+
+  Tensor value_;
+  bool defined_ = false;
+  std::shared_ptr<History> history_;  // null where no gradient is required: such a variable costs no allocation
 };
 
 // What a backward closure writes to. Parameters accumulate (+=), activations are handed over (=).
 class Grads {
  public:
   bool needs(size_t input) const;
-  // Parameters: the buffer to add to, of the input's shape; zeros when nothing was added before.
+  // Parameters: the buffer to add to, of the input's shape; zeros when nothing was added before. Where the input requires
+  // no gradient, these two return memory that nobody reads.
   Tensor into(size_t input);
   // The same for who can write as well as add: where nothing was added before, the buffer is fresh, and no zeros are
   // written only to be read once.
@@ -96,14 +102,17 @@ constexpr bool kRecords = true;
 bool recording();  // no NoGrad lives in this thread
 inline bool grad_enabled() { return kRecords && recording(); }
 
+// The inputs of an operation, not copied: {x, w}.
+using VarList = std::initializer_list<std::reference_wrapper<const Var>>;
+
 // True when record() of these inputs would keep the closure: lets an op skip what only its backward needs.
-template <class Inputs = std::initializer_list<Var>>
+template <class Inputs = VarList>
 bool will_record(const Inputs& inputs) {
   return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
 }
 
 // For operations without a backward: throws Error by name when an input requires a gradient, so that none is dropped in silence.
-inline void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
+inline void refuse_gradient(const char* op, VarList inputs) {
   if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
 }
 
@@ -111,21 +120,23 @@ inline void refuse_gradient(const char* op, std::initializer_list<Var> inputs) {
 std::vector<Var> record_node(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward);
 
 // Wraps an operation's outputs. Nothing is kept where gradients are off or no input requires one. `name` is a literal.
-template <class Inputs = std::initializer_list<Var>, class Closure>
+template <class Inputs = VarList, class Closure>
 std::vector<Var> record_many(const char* name, const Inputs& inputs, std::vector<Tensor> outputs, Closure&& backward) {
   if constexpr (kRecords) {
-    if (will_record(inputs)) return record_node(name, inputs, std::move(outputs), std::forward<Closure>(backward));
+    if (will_record(inputs)) {
+      return record_node(name, {inputs.begin(), inputs.end()}, std::move(outputs), std::forward<Closure>(backward));
+    }
   }
   return {outputs.begin(), outputs.end()};
 }
 
 // The same with one output.
-template <class Inputs = std::initializer_list<Var>, class Closure>
+template <class Inputs = VarList, class Closure>
 Var record(const char* name, const Inputs& inputs, Tensor output, Closure&& backward) {
   if constexpr (kRecords) {
     if (will_record(inputs)) {
-      return record_node(name, inputs, {std::move(output)}, [f = Backward(std::forward<Closure>(backward))](
-                                                              std::span<const Tensor> dy, Grads& grads) { f(dy[0], grads); })[0];
+      return record_node(name, {inputs.begin(), inputs.end()}, {std::move(output)},
+                         [f = Backward(std::forward<Closure>(backward))](std::span<const Tensor> dy, Grads& grads) { f(dy[0], grads); })[0];
     }
   }
   return Var(std::move(output));

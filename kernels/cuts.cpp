@@ -31,18 +31,18 @@ std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts,
   return rows;
 }
 
-std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first, int64_t T,
-                               const Cuts& cuts) {
-  const auto rows = segments(op, cuts, std::vector<int64_t>(first.size(), T));
-  std::vector<int64_t> all;
+void positions(std::vector<int64_t>& all, const char* op, std::span<const int64_t> first, int64_t T, const Cuts& cuts) {
+  if (!cuts.empty()) check_cuts(op, cuts, std::vector<int64_t>(first.size(), T));
+  all.clear();
   all.reserve(first.size() * static_cast<size_t>(T));
-  for (size_t b = 0; b < rows.size(); b++) {
-    for (const Segment& s : rows[b]) {
-      const int64_t start = s.begin == 0 ? first[b] : 0;
-      for (int64_t t = s.begin; t < s.end; t++) all.push_back(start + t - s.begin);
+  for (size_t b = 0; b < first.size(); b++) {
+    int64_t position = first[b];
+    size_t cut = 0;
+    for (int64_t t = 0; t < T; t++) {
+      if (!cuts.empty() && cut < cuts[b].size() && cuts[b][cut] == t) position = 0, cut++;
+      all.push_back(position++);
     }
   }
-  return all;
 }
 
 }  // namespace supra

@@ -1,4 +1,6 @@
 #pragma once
+#include <span>
+
 #include "kernels/ops.h"
 
 // Documents packed behind one another in a row of a batch. Both attentions walk a row document by document,
@@ -18,9 +20,8 @@ void check_cuts(const char* op, const Cuts& cuts, const std::vector<int64_t>& le
 std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts,
                                            const std::vector<int64_t>& lengths);
 
-// (B*T): the position of each column. Row b counts on from first[b], and from 0 at each of its cuts. Checks
-// these.
-std::vector<int64_t> positions(const char* op, const std::vector<int64_t>& first, int64_t T,
-                               const Cuts& cuts);
+// all (B*T): the position of each column. Row b counts on from first[b], and from 0 at each of its cuts. Checks
+// these. Allocates nothing where `all` has had as many before.
+void positions(std::vector<int64_t>& all, const char* op, std::span<const int64_t> first, int64_t T, const Cuts& cuts);
 
 }  // namespace supra

@@ -57,15 +57,16 @@ void copy_columns(const char* op, const Columns& to, const Columns& from, int64_
 
 // wide (N, sum of widths) = the parts side by side; an undefined part gives zeros
 void join(const char* op, const Tensor& wide, std::span<const Tensor> parts,
-          const std::vector<int64_t>& widths) {
+          std::span<const int64_t> widths) {
   int64_t first = 0;
   for (size_t i = 0; i < parts.size(); first += widths[i++]) {
     copy_columns(op, {wide, first}, {parts[i]}, row_count(wide), widths[i]);
   }
 }
 
-std::vector<Tensor> split(const char* op, const Tensor& wide, const std::vector<int64_t>& widths) {
+std::vector<Tensor> split(const char* op, const Tensor& wide, std::span<const int64_t> widths) {
   std::vector<Tensor> parts;
+  parts.reserve(widths.size());
   int64_t first = 0;
   for (int64_t width : widths) {
     Shape shape = wide.shape();
@@ -91,7 +92,7 @@ Var cast(const Var& x, Dtype dtype) {
                 [before = x.dtype()](const Tensor& dy, Grads& grads) { grads.give(0, dy.to(before)); });
 }
 
-std::vector<Var> split_columns(const Var& x, const std::vector<int64_t>& widths) {
+std::vector<Var> split_columns(const Var& x, const Shape& widths) {
   int64_t total = 0;
   for (int64_t width : widths) {
     CHECK(width >= 0, "split_columns: a part of %ld columns", static_cast<long>(width));

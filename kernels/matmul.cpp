@@ -58,9 +58,7 @@ static Var affine(const char* op, const Var& x, const Var& w, const Var& bias, b
     refuse_gradient(format("%s with weights in %s", op, name(w.dtype())).c_str(), {x, w, bias});
     return Var(y);
   }
-  std::vector<Var> inputs = {x, w};
-  if (has_bias) inputs.push_back(bias);
-  return record(op, inputs, y, [=, x = x.value(), w = w.value()](const Tensor& dy, Grads& grads) {
+  return record(op, {x, w, bias}, y, [=, x = x.value(), w = w.value()](const Tensor& dy, Grads& grads) {
     if (grads.needs(0)) {
       const Tensor dx = empty_like(x);
       multiply(op, dx, false, dy, false, w, false);

@@ -64,7 +64,7 @@ Var divide_by_last(const Var& x, double eps);
 
 // ---- layout.cpp
 Var reshape(const Var& x, Shape shape);
-std::vector<Var> split_columns(const Var& x, const std::vector<int64_t>& widths);  // of the last dimension, copied
+std::vector<Var> split_columns(const Var& x, const Shape& widths);  // of the last dimension, copied
 Var concat_columns(const std::vector<Var>& parts);          // along the last dimension
 Var cast(const Var& x, Dtype dtype);                        // the same numbers in another dtype; x where it is none
 Var repeat_heads(const Var& x, int64_t times);              // (B,T,G,K) -> (B,T,G*times,K), head g to g*times ...

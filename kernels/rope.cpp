@@ -46,13 +46,17 @@ RopeTable make_table(const Rope& rope, const std::vector<int64_t>& positions, De
   return {rope, positions, Tensor::of(cosine).to(device), Tensor::of(sine).to(device)};
 }
 
-// The table of the last call is kept: q, k and every layer of a step ask for the same.
+// The table of the last call is kept: q, k and every layer of a step ask for the same. So is the memory of the list of
+// positions that a call asks for.
+template <class T>
+struct LastCall {
+  RopeTable table;
+  std::vector<int64_t> positions;
+};
+
 template <class T>
 const RopeTable& table_for(const Rope& rope, const std::vector<int64_t>& positions, Device device) {
-  struct Last {
-    RopeTable table;
-  };
-  RopeTable& last = kept().get<Last>().table;
+  RopeTable& last = kept().get<LastCall<T>>().table;
   const bool serves = last.rope == rope && last.positions == positions && last.cosine.device() == device;
   if (!serves) last = make_table<T>(rope, positions, device);
   return last;
@@ -126,8 +130,10 @@ static std::pair<const RopeTable&, RopeTurn> angles(const Shape& x, const Rope& 
   RopeTables* const steady = device == Device::cuda ? steady_tables : nullptr;
   const bool together =
       !steady && cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
-  const std::vector<int64_t> rows = together ? std::vector(first.begin(), first.begin() + std::min<int64_t>(B, 1)) : first;
-  const std::vector<int64_t> turns = by_head ? positions("rope", {0}, H, {}) : positions("rope", rows, steps, cuts);
+  constexpr int64_t kZero[] = {0};
+  const std::span rows(first.data(), together ? std::min<size_t>(first.size(), 1) : first.size());
+  std::vector<int64_t>& turns = kept().get<LastCall<T>>().positions;
+  by_head ? positions(turns, "rope", kZero, H, {}) : positions(turns, "rope", rows, steps, cuts);
   const int64_t width = width_of(rope);
   return {steady ? steady->of(rope, turns) : table_for<T>(rope, turns, device),
           {.N = B * steps,

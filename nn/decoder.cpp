@@ -117,7 +117,8 @@ Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
   if (config_.learned_positions) {
     const int64_t B = tokens.dim(0), T = tokens.dim(1), most = config_.context;
     const Tensor ids = Tensor::zeros({B, T}, Dtype::i32);
-    const std::vector<int64_t> counted = positions("decoder", steps.first, T, steps.cuts);
+    std::vector<int64_t> counted;
+    positions(counted, "decoder", steps.first, T, steps.cuts);
     for (int64_t i = 0; i < B * T; i++) {
       if (!steps.lengths.empty() && i % T >= steps.lengths[i / T]) continue;
       CHECK(counted[i] < most, "decoder: position %ld, the model has learned %ld (give it a shorter text)",

@@ -48,18 +48,35 @@ static std::shared_ptr<void> allocate_cuda(size_t bytes) {
   return {address, [memory = std::move(memory), size, &held](void*) { held.current -= size; }};
 }
 
+// Room at the beginning of a block of CPU memory: what a std::shared_ptr has to store beside the memory lies there, so a
+// tensor is one allocation.
+constexpr size_t kHeader = 64;
+
+// Makes a std::shared_ptr store its counts in the header of a block, and gives the block back when it is done with them.
+template <class T>
+struct InHeader {
+  using value_type = T;
+  Block block;
+
+  explicit InHeader(Block b) : block(b) {}
+  template <class U>
+  InHeader(const InHeader<U>& other) : block(other.block) {}
+  T* allocate(size_t) {
+    static_assert(sizeof(T) <= kHeader && alignof(T) <= kHeader);
+    return static_cast<T*>(block.memory);
+  }
+  void deallocate(T*, size_t) { give_back(block); }
+};
+
 std::shared_ptr<void> allocate(size_t bytes, Device device) {
   if (device == Device::cuda) return allocate_cuda(bytes);
-  Account& held = account(device);
-  const size_t rounded = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
-  const Block block = rounded < bytes ? Block{} : take_block(rounded);
-  if (!block.memory) out_of_memory("this machine", bytes, held);
-  if (poison) memset(block.memory, 0xff, rounded);
-  held.take(rounded);
-  return {block.memory, [rounded, block, &held](void*) {
-            held.current -= rounded;
-            give_back(block);
-          }};
+  const size_t rounded = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0), whole = rounded + kHeader;
+  const Block block = rounded < bytes || whole < bytes ? Block{} : take_block(whole);
+  if (!block.memory) out_of_memory("this machine", bytes, account(device));
+  char* const memory = static_cast<char*>(block.memory) + kHeader;
+  if (poison) memset(memory, 0xff, rounded);
+  account(device).take(rounded);
+  return {memory, [rounded](void*) { account(Device::cpu).current -= rounded; }, InHeader<char>(block)};
 }
 
 void fill_bytes(void* memory, Device device, int byte, size_t bytes) {

@@ -8,20 +8,6 @@
 
 namespace supra {
 
-int64_t numel(const Shape& shape) {
-  int64_t n = 1;
-  for (int64_t size : shape) {
-    CHECK(size >= 0 && !__builtin_mul_overflow(n, size, &n), "shape %s is negative or too large", to_string(shape).c_str());
-  }
-  return n;
-}
-
-std::string to_string(const Shape& shape) {
-  std::string text = "(";
-  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + ")";
-}
-
 static size_t bytes_of(const Shape& shape, Dtype dtype) {
   const int64_t n = numel(shape);
   if (!is_quantized(dtype) || n == 0) return static_cast<size_t>(n) * (n == 0 ? 1 : size_of(dtype));
@@ -30,35 +16,35 @@ static size_t bytes_of(const Shape& shape, Dtype dtype) {
 
 size_t Tensor::bytes() const { return bytes_of(shape_, dtype_); }
 
-Tensor Tensor::empty(Shape shape, Dtype dtype, Device device) {
+Tensor Tensor::empty(const Shape& shape, Dtype dtype, Device device) {
   const int64_t n = supra::numel(shape);
   CHECK(n < (int64_t{1} << 56), "tensor of shape %s is too large", to_string(shape).c_str());
   Tensor t;
   t.owner_ = allocate(bytes_of(shape, dtype), device);
   t.memory_ = t.owner_.get();
-  t.shape_ = std::move(shape);
+  t.shape_ = shape;
   t.dtype_ = dtype;
   t.device_ = device;
   return t;
 }
 
-Tensor Tensor::zeros(Shape shape, Dtype dtype, Device device) {
-  Tensor t = empty(std::move(shape), dtype, device);
+Tensor Tensor::zeros(const Shape& shape, Dtype dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
   fill_bytes(t.memory_, device, 0, t.bytes());
   return t;
 }
 
-Tensor Tensor::full(Shape shape, double value, Dtype dtype, Device device) {
-  Tensor t = empty(std::move(shape), dtype, device);
+Tensor Tensor::full(const Shape& shape, double value, Dtype dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
   t.fill(value);
   return t;
 }
 
-Tensor Tensor::wrap(void* memory, Shape shape, Dtype dtype, std::shared_ptr<void> owner) {
+Tensor Tensor::wrap(void* memory, const Shape& shape, Dtype dtype, std::shared_ptr<void> owner) {
   Tensor t;
   t.owner_ = std::move(owner);
   t.memory_ = memory;
-  t.shape_ = std::move(shape);
+  t.shape_ = shape;
   t.dtype_ = dtype;
   return t;
 }
@@ -96,7 +82,7 @@ Tensor Tensor::view(Shape shape) const {
   CHECK(!is_quantized(dtype_) || (!shape.empty() && shape.back() == dim(-1)), "view: the rows of a %s tensor of shape %s stay whole",
         name(dtype_), to_string(shape_).c_str());
   Tensor t = *this;
-  t.shape_ = std::move(shape);
+  t.shape_ = shape;
   return t;
 }
 

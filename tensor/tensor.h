@@ -1,32 +1,26 @@
 #pragma once
-#include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "tensor/device.h"
 #include "tensor/dtype.h"
 #include "tensor/error.h"
+#include "tensor/shape.h"
 
 // Tensor: a handle to contiguous, row-major memory with a shape and a dtype. Copies share the memory; clone() does not.
 // Strides are no part of a tensor: kernels that work on columns of a wider matrix take a row stride as an argument.
 
 namespace supra {
 
-using Shape = std::vector<int64_t>;
-
-int64_t numel(const Shape& shape);           // 1 for the empty shape; throws Error on overflow or a negative size
-std::string to_string(const Shape& shape);   // "(2, 63, 64)"
-
 class Tensor {
  public:
   Tensor() = default;
 
-  static Tensor empty(Shape shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
-  static Tensor zeros(Shape shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
-  static Tensor full(Shape shape, double value, Dtype dtype = Dtype::f32, Device device = Device::cpu);
+  static Tensor empty(const Shape& shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
+  static Tensor zeros(const Shape& shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
+  static Tensor full(const Shape& shape, double value, Dtype dtype = Dtype::f32, Device device = Device::cpu);
   // Memory that somebody else made, a mapped file say; `owner` keeps it alive. Such memory is read-only by convention.
-  static Tensor wrap(void* memory, Shape shape, Dtype dtype, std::shared_ptr<void> owner);
+  static Tensor wrap(void* memory, const Shape& shape, Dtype dtype, std::shared_ptr<void> owner);
   template <class T>
   static Tensor of(const std::vector<T>& values, Shape shape = {});  // copies; the shape defaults to (size)
 

@@ -140,7 +140,8 @@ TEST(Autograd, no_grad_records_nothing_and_ends_where_it_ends) {
   }
   EXPECT_TRUE(grad_enabled());
   EXPECT_TRUE(will_record({x}));
-  EXPECT_FALSE(will_record({x.detach(), Var()}));
+  const Var constant = x.detach(), none;
+  EXPECT_FALSE(will_record({constant, none}));
   EXPECT_FALSE(times(x.detach(), x.detach()).requires_grad());
 }
 
@@ -148,7 +149,8 @@ TEST(Autograd, an_op_without_backward_refuses_by_name) {
   const Var x(values({2}), true);
   EXPECT_NE(message_of([&] { refuse_gradient("argmax", {x}); }).find("argmax has no backward"),
             std::string::npos);
-  refuse_gradient("argmax", {x.detach()});
+  const Var constant = x.detach();
+  refuse_gradient("argmax", {constant});
   NoGrad off;
   refuse_gradient("argmax", {x});
 }
@@ -264,6 +266,20 @@ TEST(ActivationCheckpoint, keeps_less) {
   const size_t kept_plain = memory_stats().current - before;
   const Var y = checkpoint(block, {x});
   EXPECT_LT(memory_stats().current - before - kept_plain, kept_plain / 8);
+}
+
+TEST(ActivationCheckpoint, that_throws_in_backward_leaves_recording_as_it_was) {
+  int calls = 0;
+  const Var x(values({2}), true);
+  const Var y = checkpoint(
+      [&](const Vars& in) {
+        if (++calls == 2) fail("the second time");
+        return times(in[0], in[0]);
+      },
+      {x});
+  NoGrad off;
+  EXPECT_THROW(backward(y), Error);
+  EXPECT_FALSE(grad_enabled());
 }
 
 TEST(Gradcheck, passes_what_is_right) {

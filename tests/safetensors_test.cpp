@@ -68,19 +68,31 @@ TEST_F(SafetensorsTest, AllAreConvertedWhereATypeIsGiven) {
   }
 }
 
+static void write_foreign(const Path& path, const std::string& header, const std::string& data) {
+  const uint64_t length = header.size();
+  write_bytes(path, std::string(reinterpret_cast<const char*>(&length), sizeof length) + header + data);
+}
+
 // A foreign file may put a tensor where the processor cannot read its type.
 TEST_F(SafetensorsTest, MisalignedTensorsAreCopied) {
   const std::string header = R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
                              R"("b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})";
-  const uint64_t length = header.size();
   const float values[] = {1.5f, -2};
-  std::string text(reinterpret_cast<const char*>(&length), sizeof length);
-  text += header + "!";
-  text.append(reinterpret_cast<const char*>(values), sizeof values);
-  write_bytes(path("x.safetensors"), text);
+  write_foreign(path("x.safetensors"), header, "!" + std::string(reinterpret_cast<const char*>(values), sizeof values));
   const Tensor b = open_safetensors(path("x.safetensors"))->get("b");
   EXPECT_TRUE(is_aligned(b));
   EXPECT_TRUE(same_bits(b, Tensor::of<float>({1.5f, -2})));
+}
+
+TEST_F(SafetensorsTest, MoreDimensionsThanAShapeHoldsAreRefusedByName) {
+  const auto header = [](const char* shape) {
+    return std::string(R"({"a":{"dtype":"U8","shape":[)") + shape + R"(],"data_offsets":[0,1]}})";
+  };
+  write_foreign(path("x.safetensors"), header("1,1,1,1,1,1,1,1"), "!");
+  EXPECT_EQ(open_safetensors(path("x.safetensors"))->get("a").rank(), 8);
+  write_foreign(path("x.safetensors"), header("1,1,1,1,1,1,1,1,1"), "!");
+  const std::string complaint = complaint_of([&] { open_safetensors(path("x.safetensors")); });
+  EXPECT_NE(complaint.find("tensor a has 9 dimensions, 8 at most"), std::string::npos) << complaint;
 }
 
 TEST_F(SafetensorsTest, ATensorIsAskedForByShapeAndConverted) {

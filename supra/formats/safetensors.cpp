@@ -72,7 +72,10 @@ Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) 
 
   uint64_t count = 1, bytes = 0;
   bool fits = true;
-  for (const Json& size : json.at("shape").as_array("shape of " + name)) {
+  const auto& sizes = json.at("shape").as_array("shape of " + name);
+  CHECK(sizes.size() <= Shape::kMostDimensions, "%s: tensor %s has %zu dimensions, %zu at most are read", json.where().c_str(),
+        name.c_str(), sizes.size(), Shape::kMostDimensions);
+  for (const Json& size : sizes) {
     const uint64_t n = non_negative(size, "shape of " + name);
     fits = fits && !__builtin_mul_overflow(count, n, &count);
     entry.info.shape.push_back(static_cast<int64_t>(n));

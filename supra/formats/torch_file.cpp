@@ -127,7 +127,7 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
   const int64_t offset = item(arguments, 1, PickleValue::integer).number;
   const PickleValue &sizes = item(arguments, 2, PickleValue::tuple),
                     &strides = item(arguments, 3, PickleValue::tuple);
-  CHECK(sizes.size <= 8 && sizes.size == strides.size, "%s: tensor %s has %u sizes and %u strides", where,
+  CHECK(sizes.size <= Shape::kMostDimensions && sizes.size == strides.size, "%s: tensor %s has %u sizes and %u strides", where,
         name.c_str(), sizes.size, strides.size);
   const int64_t type = item(storage, 1, PickleValue::global).number;
   CHECK(type <= kBool, "%s: tensor %s lies in a %s, which is no storage", where, name.c_str(),

@@ -36,6 +36,7 @@ class Host {
     one_in_ = one_in;
   }
   bool refused() const { return refused_; }
+  size_t requests() const { return asked_; }  // since refuse() was called
 
  private:
   void* take(size_t bytes, size_t alignment) {

@@ -233,8 +233,8 @@ TEST_F(EmbedMemoryTest, NoThreadIsStartedUnasked) {
   EXPECT_EQ(threads(), before);
 }
 
-// stories260K's shape: a state of 10 kB.
-TEST_F(EmbedMemoryTest, AThousandSessionsAreAThousandStates) {
+// A model of stories260K's shape: a state of 10 kB.
+static Path write_stories(const Path& folder) {
   Config config;
   config.vocab = 512;
   config.width = 64;
@@ -249,8 +249,25 @@ TEST_F(EmbedMemoryTest, AThousandSessionsAreAThousandStates) {
   Model model;
   model.decoder = make_decoder(config);
   model.decoder->init_weights(1);
-  save_model(model, dir_.path() / "stories");
-  const EnginePtr engine(supra_open((dir_.path() / "stories").c_str(), host_.options(), &error_));
+  save_model(model, folder);
+  return folder;
+}
+
+// Beside the memory of tensors, one block each, next to nothing.
+TEST_F(EmbedMemoryTest, ATokenTakesFewBlocks) {
+  const EnginePtr engine(supra_open(write_stories(dir_.path() / "stories").c_str(), host_.options(), &error_));
+  ASSERT_TRUE(engine) << error_.message;
+  const SessionPtr session = start(engine);
+  supra_session* const one = session.get();
+  for (int32_t id = 1; id < 10; id++) {
+    host_.refuse(0);
+    ASSERT_EQ(supra_step(&one, &id, 1, &error_), SUPRA_OK) << error_.message;
+  }
+  EXPECT_LE(host_.requests(), 200u);
+}
+
+TEST_F(EmbedMemoryTest, AThousandSessionsAreAThousandStates) {
+  const EnginePtr engine(supra_open(write_stories(dir_.path() / "stories").c_str(), host_.options(), &error_));
   ASSERT_TRUE(engine) << error_.message;
   const double floats = 5 * 8 * 8 * 8, logits = 512;
   double fresh = 0, read = 0;

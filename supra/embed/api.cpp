@@ -248,7 +248,7 @@ int32_t supra_special(const supra_engine* engine, const char* text, size_t bytes
     require_engine(engine);
     require_buffer(text, bytes, "text");
     const EngineCall call(*engine->made);
-    id = special_token(engine->made->needed_tokenizer(), {text, bytes});
+    id = engine->made->needed_tokenizer().special_id({text, bytes});
     require(id >= 0, SUPRA_BAD_ARGUMENT, "the model has no special token of the text %.*s",
             static_cast<int>(std::min<size_t>(bytes, 60)), text ? text : "");
   });

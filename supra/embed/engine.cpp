@@ -1,6 +1,5 @@
 #include "supra/embed/engine.h"
 
-#include <algorithm>
 #include <system_error>
 
 #include "kernels/simd.h"
@@ -17,11 +16,6 @@ static std::shared_ptr<Pool> start_threads(int threads) {
   }
 }
 
-int32_t special_token(const Tokenizer& tokenizer, std::string_view text) {
-  const std::vector<int32_t> ids = tokenizer.encode(text, {.parse_special = true, .continues = true});
-  return ids.size() == 1 && tokenizer.is_special(ids[0]) && tokenizer.mark_text(ids[0]) == text ? ids[0] : -1;
-}
-
 Engine::Engine(const Memory& memory, int threads, std::function<void(double)> progress,
                const std::function<Model()>& read)
     : memory_(memory), progress_(std::move(progress)), pool_(start_threads(threads)) {
@@ -33,19 +27,14 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
   check_recurrent(model_.config(), "model");
   // a wrong SUPRA_CPU is told now
   simd();
-  uint64_t floats = 0;
   for (const LayerState& layer : decoder().init_state(1).layers) {
     std::vector<Shape>& shapes = state_shapes_.emplace_back();
-    for (const Var& part : layer.parts) {
-      shapes.push_back(part.shape());
-      floats += static_cast<uint64_t>(part.numel());
-    }
+    for (const Var& part : layer.parts) shapes.push_back(part.shape());
   }
-  fingerprint_ = fingerprint_of(*model_.decoder, floats);
   if (!tokenizer() || tokenizer()->chat_template().empty()) return;
   try {
     chat_ = chat_template_of(tokenizer()->chat_template());
-    answer_end_ = special_token(*tokenizer(), chat_->end_mark());
+    answer_end_ = tokenizer()->special_id(chat_->end_mark());
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error&) {
@@ -54,9 +43,7 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
 }
 
 bool Engine::is_end(int32_t id) const {
-  if (id < 0 || !tokenizer()) return false;
-  const std::vector<int32_t>& ends = tokenizer()->ends();
-  return id == tokenizer()->bos() || id == answer_end_ || std::find(ends.begin(), ends.end(), id) != ends.end();
+  return id >= 0 && tokenizer() && (id == answer_end_ || tokenizer()->is_end(id));
 }
 
 std::unique_ptr<Engine::Desk> Engine::take_desk() const {

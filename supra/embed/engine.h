@@ -13,9 +13,6 @@
 
 namespace supra {
 
-// The special token of exactly this text; -1 if there is none.
-int32_t special_token(const Tokenizer& tokenizer, std::string_view text);
-
 // What supra.h calls an engine: a model, whose memory it takes, and the threads that compute for it. Any
 // number of threads may use one.
 class Engine {
@@ -35,7 +32,7 @@ class Engine {
   const ChatTemplate* chat() const { return chat_ ? &*chat_ : nullptr; }
   // Whether a text or an answer ends where the model chooses this id.
   bool is_end(int32_t id) const;
-  const Fingerprint& fingerprint() const { return fingerprint_; }
+  const Fingerprint& fingerprint() const { return model_.fingerprint; }
   // (1,...) of what each layer remembers; together fingerprint().floats.
   const std::vector<std::vector<Shape>>& state_shapes() const { return state_shapes_; }
   // Told what part of a long call is done; throws to end it.
@@ -57,7 +54,6 @@ class Engine {
   Model model_;
   std::optional<ChatTemplate> chat_;
   int32_t answer_end_ = -1;  // the mark that ends an answer in the chat template
-  Fingerprint fingerprint_;
   std::vector<std::vector<Shape>> state_shapes_;
   mutable std::mutex mutex_;
   mutable std::unique_ptr<Desk> free_desks_;

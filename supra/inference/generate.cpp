@@ -28,8 +28,7 @@ static size_t held_back(const std::string& text, const std::vector<std::string>&
 }
 
 static bool is_end(int32_t id, const Tokenizer& tokenizer, const std::vector<int32_t>& more) {
-  const auto among = [id](const std::vector<int32_t>& ids) { return std::find(ids.begin(), ids.end(), id) != ids.end(); };
-  return id == tokenizer.bos() || among(tokenizer.ends()) || among(more);
+  return tokenizer.is_end(id) || std::find(more.begin(), more.end(), id) != more.end();
 }
 
 std::string beyond_context(const Config& config, int64_t position) {

@@ -49,6 +49,10 @@ bool Tokenizer::is_special(int32_t id) const {
   return is_mark(id);
 }
 
+bool Tokenizer::is_end(int32_t id) const {
+  return id >= 0 && (id == marks_.bos || std::find(marks_.ends.begin(), marks_.ends.end(), id) != marks_.ends.end());
+}
+
 int32_t Tokenizer::special_id(std::string_view text) const {
   const std::vector<int32_t> ids = encode(text, {.parse_special = true, .continues = true});
   return ids.size() == 1 && is_special(ids[0]) ? ids[0] : -1;

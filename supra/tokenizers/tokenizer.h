@@ -62,6 +62,8 @@ class Tokenizer {
   int32_t eos() const { return marks_.eos; }             // -1 where there is none
   // All ids that end a text, each once: EOS, and those that the model's files name beside it.
   const std::vector<int32_t>& ends() const { return marks_.ends; }
+  // Whether a text ends where a model chooses this id: one of ends(), or BOS, which begins another text.
+  bool is_end(int32_t id) const;
   bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
   // The marks around a document in training text, -1 where there is none. A generated document ends with `end`
   // too.

@@ -38,12 +38,13 @@ template <class F>
 size_t peak_bytes(F f) {
   int ends[2];
   CHECK(pipe(ends) == 0, "cannot make a pipe");
+#if defined(__GLIBC__)
+  // before the fork: the child's peak begins with what the parent holds then
+  malloc_trim(0);
+#endif
   const pid_t child = fork();
   CHECK(child >= 0, "cannot fork");
   if (child == 0) {
-#if defined(__GLIBC__)
-    malloc_trim(0);
-#endif
     const size_t before = resident_bytes();
     complaint_of(f);
     rusage usage{};

@@ -144,7 +144,8 @@ static void check_replaces(const Path& old, const Path& built) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(old, error)) {
     const Path name = entry.path().filename();
-    const bool replaced = exists(built / name) || std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), name.string()) != std::end(kTokenizerFiles);
+    const auto* const end = std::end(kTokenizerFiles);
+    const bool replaced = exists(built / name) || std::find(std::begin(kTokenizerFiles), end, name.string()) != end;
     CHECK(replaced, "%s: holds %s, which writing a model there would remove (give another directory)", old.c_str(),
           name.c_str());
   }

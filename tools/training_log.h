@@ -52,8 +52,8 @@ class TrainingLog {
     if (s.valid_nll >= 0) fprintf(file_, "%.9g", s.valid_nll);
     fprintf(file_, ",%s\n", s.stage.c_str());
     if (fflush(file_) == 0) return;
-    on_problem(format("%s: cannot be written: %s; the log ends before step %ld, the run goes on (free some space)", path_.c_str(), strerror(errno),
-                      static_cast<long>(s.step)));
+    on_problem(format("%s: cannot be written: %s; the log ends before step %ld, the run goes on (free some space)", path_.c_str(),
+                      strerror(errno), static_cast<long>(s.step)));
     fclose(file_);
     file_ = nullptr;
   }

@@ -38,7 +38,8 @@ void declare(Args& args, TrainFlags& f) {
   TrainOptions& o = f.options;
   args.flag(&f.output, "--output -o", "DIR", "where the trained model goes, its checkpoints inside").required();
   args.flag(&f.data, "--data", "FILE[=WEIGHT]", "text, .jsonl or shards to train on, or self: text that --teacher samples; weights are parts of the rows").required();
-  args.flag(&f.valid, "--valid", "FILE", "held-out text; a fixed sample of it is scored on the way, where stages begin and end and with every checkpoint, all of it at the end");
+  args.flag(&f.valid, "--valid", "FILE", "held-out text; a fixed sample of it is scored on the way, where stages begin and end and with "
+                                         "every checkpoint, all of it at the end");
   args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
   args.tokens(&o.tokens, "--tokens", "how many to train on").required();
   args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
@@ -70,7 +71,8 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&o.seed, "--seed", "N", "of the order of the data, and of random weights");
   args.tokens(&o.checkpoint_every, "--checkpoint-every", "tokens between checkpoints; 0: only at the end");
   args.tokens(&o.validate_every, "--valid-every", "tokens between validations; 0: a fifth of all");
-  args.tokens(&o.valid_tokens, "--valid-tokens", "held-out tokens that a validation on the way scores; 0: as many as cost 5 % of the run in all, at least 2,048");
+  args.tokens(&o.valid_tokens, "--valid-tokens",
+              "held-out tokens that a validation on the way scores; 0: as many as cost 5 % of the run in all, at least 2,048");
   args.flag(&o.resume, "--resume", "go on from the last checkpoint in DIR");
   args.flag(&o.accept_changes, "--accept-changes", "resume although --data is other text, or its files are in another order");
   args.flag(&f.overwrite, "--overwrite", "start anew where DIR already holds a run");
@@ -215,7 +217,8 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   std::error_code absent;
   CHECK(f.options.resume || !std::filesystem::equivalent(f.input, f.output, absent),
         "%s: is the model itself, which would be overwritten (give another --output)", f.output.c_str());
-  const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json") || std::filesystem::exists(f.output / "model.safetensors");
+  const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json") ||
+                     std::filesystem::exists(f.output / "model.safetensors");
   CHECK(f.options.resume || f.overwrite || !taken,
         "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
   f.device.move(*model.decoder);

@@ -53,7 +53,8 @@ Sequences spread_sample(const Sequences& sequences, int64_t tokens) {
     sample.push_back(ids);
     owed -= size;
   }
-  if (sample.empty() && !sequences.empty()) sample.push_back(*std::max_element(sequences.begin(), sequences.end(), [](const auto& a, const auto& b) { return a.size() < b.size(); }));
+  const auto shorter = [](const auto& a, const auto& b) { return a.size() < b.size(); };
+  if (sample.empty() && !sequences.empty()) sample.push_back(*std::max_element(sequences.begin(), sequences.end(), shorter));
   return sample;
 }
 

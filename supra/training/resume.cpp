@@ -27,7 +27,7 @@ std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingSta
         where, saved.recipe.c_str(), now.recipe.c_str(), where, now.recipe.c_str());
 
   std::vector<std::string> notes;
-  if (old) notes.push_back(format("%s: an older version wrote it, without its --recipe and a hash of its text: they are not compared", where));
+  if (old) notes.push_back(format("%s: an older version wrote it, without its recipe and a hash of its text: they are not compared", where));
   CHECK(same_text(saved, now) || accept_changes,
         "%s: was trained on other text, or on the same files in another order: %ld tokens then, %ld now (give the same --data and "
         "--docs in the same order; or --accept-changes, to go on with this text)",

@@ -32,7 +32,8 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
     CHECK(decoder.mixer(i).kind() != MixerKind::softmax,
           "training: --pack carried needs a state of fixed size, layer %ld keeps its softmax (use --pack documents)", static_cast<long>(i));
   }
-  CHECK(o.outliers == 0 || o.outliers > 1, "training: --outliers %g is a multiple of the running mean above 1 (4 for example; 0: none are looked for)", o.outliers);
+  CHECK(o.outliers == 0 || o.outliers > 1, "training: --outliers %g, a multiple of the running mean above 1 is needed (4 for example; 0: none are looked for)",
+        o.outliers);
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
 }
@@ -259,7 +260,8 @@ class Run {
 
   std::string sample_text() const {
     if (state_.valid_tokens == 0) return "all held-out text";
-    return format("a fixed sample, about %ld of %ld held-out tokens", static_cast<long>(state_.valid_tokens), static_cast<long>(hooks_.held_out_tokens));
+    return format("a fixed sample, about %ld of %ld held-out tokens", static_cast<long>(state_.valid_tokens),
+                  static_cast<long>(hooks_.held_out_tokens));
   }
 
   // Takes back what the stage made worse, and begins the next one. `nll`: the validation at its end.
@@ -269,7 +271,8 @@ class Run {
     if (hooks_.validate && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {
       // if the other weights cannot be read, these are not lost
       save();
-      const std::string ended = format("stage %s ended at %.4f nats a token, worse than the %.4f it began with", stage().name.c_str(), nll, state_.stage_nll);
+      const std::string ended = format("stage %s ended at %.4f nats a token, worse than the %.4f it began with", stage().name.c_str(),
+                                       nll, state_.stage_nll);
       if (std::filesystem::exists(begin)) {
         note(ended + ": its weights are dropped (try a smaller learning rate)");
         load_weights(begin, *model_.decoder);
@@ -361,7 +364,8 @@ void Run::resume() {
   loader_.seek(saved.position);
   left_ = times_.to_do(saved.tokens);
   result_.checkpoint = *last;
-  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(saved.step + times_.steps() - batches())));
+  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step),
+              static_cast<long>(saved.step + times_.steps() - batches())));
   for (const std::string& line : notes) note(line);
   if (other_batches) {
     note(format("batches of %ld tokens from here on, %ld before: %ld steps are left; the learning rate goes on from where it was, "
@@ -373,7 +377,8 @@ void Run::resume() {
   if (!same_held_out || o_.valid_tokens > 0) state_.valid_tokens = now.valid_tokens;
   state_.held_out = now.held_out;
   // a stage is judged by one text alone, and undone to a checkpoint that is there
-  if (saved.undo_step < 0 || !same_held_out || state_.valid_tokens != saved.valid_tokens) judge_from_here(validate(), "was not validated on this text where it began. It goes on");
+  if (saved.undo_step < 0 || !same_held_out || state_.valid_tokens != saved.valid_tokens)
+    judge_from_here(validate(), "was not validated on this text where it began. It goes on");
 }
 
 void Run::check_finite(double loss, double norm) const {
@@ -407,7 +412,8 @@ bool Run::is_outlier(double loss, double norm) {
 
 void Run::step() {
   const auto before = Clock::now();
-  const int64_t first = times_.begin(stage_index()), count = times_.end(stage_index()) - first, warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
+  const int64_t first = times_.begin(stage_index()), count = times_.end(stage_index()) - first;
+  const int64_t warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
   const Schedule schedule{o_.schedule, stage().lr, o_.min_lr < 0 ? 0.1 * stage().lr : o_.min_lr, warmup, count};
 
   TrainStep shown;

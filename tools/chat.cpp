@@ -22,7 +22,8 @@ class Chat {
  public:
   Chat(const Model& model, const SamplerOptions& sampling, GenerateOptions options, const std::string& system,
        bool raw)
-      : tokenizer_(tokenizer_of(model)),
+      : config_(model.config()),
+        tokenizer_(tokenizer_of(model)),
         session_(model),
         sampler_(sampling),
         options_(std::move(options)),
@@ -59,6 +60,7 @@ class Chat {
     generate(session_, &tokenizer_, sampler_, history_, options_);
     answered_ = answered_ || !raw_;
     printf("\n");
+    tell_once_where_beyond_context();
     return true;
   }
 
@@ -68,6 +70,12 @@ class Chat {
     const std::string text = answered_ ? template_.render_next(line)
                                        : template_.render(std::vector<ChatMessage>{{"user", line}}, true);
     return tokenizer_.encode(text, {.parse_special = true, .continues = answered_});
+  }
+
+  void tell_once_where_beyond_context() {
+    const std::string beyond = beyond_context(config_, session_.position());
+    if (!beyond.empty() && !told_) fprintf(stderr, "%s\n", beyond.c_str());
+    told_ = !beyond.empty();
   }
 
   void command(const std::string& line) {
@@ -102,6 +110,7 @@ class Chat {
     }
   }
 
+  const Config& config_;
   const Tokenizer& tokenizer_;
   Session session_;
   Sampler sampler_;
@@ -111,6 +120,8 @@ class Chat {
   ChatTemplate template_;
   // The session stands behind an answer of the conversation.
   bool answered_ = false;
+  // It was said that the session is beyond the model's context.
+  bool told_ = false;
 };
 
 // Without its newline; false at the end.

@@ -51,7 +51,7 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
     const std::vector<int32_t> next = Sampler::choose_rows(samplers, logits.view({B, O}), tokenizer.size());
     for (int64_t b = 0; b < B; b++) {
       std::vector<int32_t>& ids = documents[b];
-      const bool ended = next[b] == tokenizer.bos() || next[b] == tokenizer.eos();
+      const bool ended = tokenizer.is_end(next[b]);
       if (!ended) ids.push_back(next[b]);
       if (!ended && static_cast<int64_t>(ids.size()) < context) continue;
       add_document(ids, ended);

@@ -8,8 +8,8 @@
 
 #include "tensor/tensor.h"
 
-// Define-by-run automatic differentiation. A Var is a tensor that knows how it was made, where that is needed. An operation computes its
-// output and records, beside it, a closure that turns the output's gradient into gradients of its inputs:
+// Define-by-run automatic differentiation. A Var is a tensor; one that requires a gradient also knows how it was made. An
+// operation computes its output and records, beside it, a closure that turns the output's gradient into gradients of its inputs:
 //
 //   return record("relu", {x}, y, [y](const Tensor& dy, Grads& grads) { grads.give(0, relu_bwd(dy, y)); });
 //
@@ -136,7 +136,9 @@ Var record(const char* name, const Inputs& inputs, Tensor output, Closure&& back
   if constexpr (kRecords) {
     if (will_record(inputs)) {
       return record_node(name, {inputs.begin(), inputs.end()}, {std::move(output)},
-                         [f = Backward(std::forward<Closure>(backward))](std::span<const Tensor> dy, Grads& grads) { f(dy[0], grads); })[0];
+                         [f = Backward(std::forward<Closure>(backward))](std::span<const Tensor> dy, Grads& grads) {
+                           f(dy[0], grads);
+                         })[0];
     }
   }
   return Var(std::move(output));

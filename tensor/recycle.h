@@ -4,8 +4,8 @@
 #include "tensor/memory.h"
 
 // CPU memory that was freed is kept for the next block of its size: a step of a model asks for the same sizes again and
-// again, and pages fresh from the system cost more than many a kernel that writes to them. A small block takes the same few
-// instructions as malloc or fewer, where aligned_alloc takes several times as many.
+// again, and pages fresh from the system cost more than many a kernel that writes to them. To take a small block that is kept
+// costs a fraction of a call of aligned_alloc.
 // Blocks of 128 KiB or more that are in use and kept exceed the most that was in use at once by a sixteenth, never by more.
 // At most 4 MiB of smaller ones are kept. A thread that was told whose memory to take (memory.h) takes it there, and nothing
 // is kept.

@@ -75,7 +75,7 @@ class PatchedFile {
   int fd_;
 };
 
-// The name that what will be `path` is written under first: remove_unfinished() knows it.
+// The name under which what will be `path` is written first.
 Path beside(const Path& path);
 
 // Renames a finished file that stands in the folder of the one it replaces, for good: the folder is flushed.
@@ -96,8 +96,8 @@ void sync_directory(const Path& path);
 // Removes a directory, if it is there: complete or gone, never half.
 void remove_directory(const Path& path);
 
-// Removes what a process that died was about to write into a folder. Only for one that nobody else writes to.
-void remove_unfinished(const Path& folder);
+// Removes what a process that died was about to write as `path`. Only for a folder that nobody else writes to.
+void remove_unfinished(const Path& path);
 
 // A directory built beside its final name. commit() flushes everything and swaps it in; before that, or if the program
 // dies at any instant, whatever stood under the final name stands untouched. Not committed: removed.

@@ -12,10 +12,10 @@
 // scale stands in rho, or before lambda where the sweep says so. Products take bf16: S goes into shared
 // memory rounded, and stays f32 in registers.
 //
-// RoPE turns tiles where they arrived, each thread what it copied itself, and O on its way out. The angles are
-// those of each token, from rope's own table: what is read more comes out of the L2 cache, packed documents and
-// any first position are no special case, and all bits are the op's. With angles counted from the chunk's first
-// step the state would have to be turned from chunk to chunk.
+// RoPE rotates tiles where they arrived, each thread what it copied itself, and O on its way out. The angles are
+// those of each token, from rope's own table. The extra reads hit the L2 cache, packed documents and any start
+// position need no special case, and results equal the rope op's bit for bit. With angles counted from the chunk's
+// first step the state would have to be rotated from chunk to chunk.
 //
 // 16 warps stand in 4 rows and 4 columns. Of the chunk's 64 x 64 weights P a warp makes 16 x 16, of O its 16
 // rows and a quarter of V, of S the rows 16 row + 64m and the same quarter. While a chunk is worked on the

@@ -17,9 +17,8 @@ struct Epilogue {
 // c (M,N) = op(a) (M,K) op(b) (K,N), or += where `accumulate` is set; op(x) is x, or its transpose where tx is
 // set.
 //   CPU: all in f32, or all in f64
-//   GPU: a in f32 or bf16; b of any dtype and bias are rounded to a's, each once a call, into a copy; c in
-//   a's
-//        dtype or in f32, which gradients of weights are summed in. f32 is f32 throughout, without TF32.
+//   GPU: a in f32 or bf16; b (any dtype) and bias are converted to a's dtype, once per call, in a temporary copy;
+//        c in a's dtype or in f32, which gradients of weights are summed in. f32 is f32 throughout, without TF32.
 void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a, bool ta, const Tensor& b,
               bool tb, const Epilogue& after = {});
 

@@ -7,10 +7,10 @@
 //
 //   recent tokens' logits are penalised; temperature 0 takes the largest logit, of equal ones the smaller id
 //   w_i = 2^40 exp((logit_i - largest) / temperature), rounded
-//   left of all tokens, by logit: the first top_k; of these those with w_i >= 2^40 min_p; of these the first whose
-//   sum reaches top_p of all
-//   a number u below 2^32 is drawn: the first token at which the sum is above u / 2^32 of what is left, in the order
-//   of logits where any were cut off, else in the order of ids
+//   sort by logit and keep the first top_k; of these, those with w_i >= 2^40 min_p; of these, the shortest prefix
+//   whose sum reaches top_p of the sum of all that were kept
+//   draw u below 2^32 and take the first token at which the running sum exceeds u / 2^32 of the total. The order is
+//   by logit where any token was cut off, else by id
 
 namespace supra {
 

@@ -45,8 +45,7 @@ class Mixer {
   // of f32. True when it did; the parameters are others from then on.
   virtual bool fold() { return false; }
 
-  // Fills the parameters that are there to be trained away from a mixer without them (gates, learned decays) so that they
-  // change nothing yet.
+  // Sets gates and learned decays so that the mixer first computes what it would compute without them.
   virtual void init_neutral() {}
 
   // Moves what visit() does not show, constants that forward() needs, to where the parameters went.

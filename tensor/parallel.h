@@ -15,8 +15,8 @@ void set_threads(int n);    // n >= 1; call it outside of parallel_for
 // Flushes denormals to zero in the calling thread. set_threads() and the pool's own threads do it by themselves.
 void flush_denormals();
 
-// What the calling thread does with floating-point numbers while this lives is as the C library starts it, denormals
-// flushed; then it is as it was. For threads that are not ours.
+// While this lives, the calling thread rounds to nearest and flushes denormals to zero. Its destructor restores the
+// caller's floating-point mode. For threads that we did not start.
 class OurRounding {
  public:
   OurRounding();

@@ -89,7 +89,7 @@ TEST_F(Cuda, infinite_logits_and_nan) {
       Sampler(SamplerOptions{}).choose(logits);
       ADD_FAILURE() << "a NaN was chosen from";
     } catch (const Error& error) {
-      EXPECT_STREQ(error.what(), "sampling: the logit of token 1 is no number");
+      EXPECT_STREQ(error.what(), "sampling: the logit of token 1 is NaN");
     }
   }
 }

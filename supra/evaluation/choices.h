@@ -35,9 +35,9 @@ struct Score {
 // Called with the number of items that are done.
 using OnItems = std::function<void(int64_t done)>;
 
-// The scores of every request of every item. What all requests share in front is run once, what those of an
-// item share once an item: its state goes to each of them. Items run in batches of different lengths, the
-// longest first.
+// The scores of every request of every item. The prefix common to all requests is run once. The prefix common to
+// an item's requests is run once per item, and its state is copied to each. Items run in batches of different
+// lengths, the longest first.
 std::vector<std::vector<Score>> score_requests(const Decoder& decoder,
                                                const std::vector<std::vector<Request>>& items,
                                                const OnItems& on_items = {});

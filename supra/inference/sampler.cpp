@@ -19,7 +19,7 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o), random_(o.seed, 2) {
 
 // Of the logit that is the NaN; a token otherwise.
 static int32_t checked(int32_t chosen) {
-  CHECK(chosen >= 0, "sampling: the logit of token %d is no number", -1 - chosen);
+  CHECK(chosen >= 0, "sampling: the logit of token %d is NaN", -1 - chosen);
   return chosen;
 }
 

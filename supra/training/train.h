@@ -24,7 +24,7 @@ struct TrainOptions {
   double warmup = 0.05;          // of a stage's steps
   AdamwOptions adamw;
   bool decay_vectors = true;     // weight decay reaches norms and biases
-  double new_lr = 1;             // learning rate of the weights that linearization added, over the others'
+  double new_lr = 1;             // factor on the learning rate of the weights that linearization added
   std::vector<std::string> only, freeze;  // name patterns of what is trained, of what is not; * matches anything
   double clip = 1;
   double outliers = 0;           // above 1: a step whose loss or gradient norm is above so many times the running mean is noted

@@ -67,9 +67,8 @@ class Chat {
  private:
   // The ids that the model has not read yet of the conversation with this line at its end.
   std::vector<int32_t> what_is_new(const std::string& line) const {
-    const std::string text = answered_ ? template_.render_next(line)
-                                       : template_.render(std::vector<ChatMessage>{{"user", line}}, true);
-    return tokenizer_.encode(text, {.parse_special = true, .continues = answered_});
+    if (answered_) return tokenizer_.encode(template_.render_next(line), {.parse_special = true, .continues = true});
+    return tokenizer_.encode(template_.render({{{"user", line}}}, true), {.parse_special = true});
   }
 
   void tell_once_where_beyond_context() {

@@ -1,24 +1,12 @@
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-
-#include <cstdio>
-
-#include "tensor/file.h"
-#include "tests/support.h"
+#include "tests/script_test.h"
 
 // tools/find_nvcc.sh, which make cuda asks, with compilers that only say what they are.
 
 namespace supra {
 namespace {
 
-class FindNvcc : public testing::Test {
+class FindNvcc : public ScriptTest {
  protected:
-  std::string program(const std::string& name, const std::string& script) {
-    const Path path = dir_.path() / name;
-    write_file_atomically(path, "#!/bin/sh\n" + script + "\n");
-    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
-    return path;
-  }
   // An nvcc of that version, which accepts the compiler `host` alone.
   std::string nvcc(const std::string& version, const std::string& host) {
     return program("nvcc-" + version, "[ \"$1\" = --version ] && echo 'Cuda compilation tools, release " +
@@ -28,14 +16,10 @@ class FindNvcc : public testing::Test {
   }
   // What the script prints, and whether it found a pair.
   std::pair<std::string, bool> find(const std::string& nvccs, const std::string& hosts) {
-    FILE* const pipe = popen(("sh tools/find_nvcc.sh '" + nvccs + "' '" + hosts + "' 2>&1").c_str(), "r");
-    char text[4096];
-    const size_t bytes = fread(text, 1, sizeof text, pipe);
-    const bool found = WEXITSTATUS(pclose(pipe)) == 0;
-    return {std::string(text, bytes), found};
+    const auto [text, status] = run("sh tools/find_nvcc.sh '" + nvccs + "' '" + hosts + "'");
+    return {text, status == 0};
   }
 
-  TempDir dir_;
   const std::string gcc12_ = program("gcc12", "echo 12"), gcc13_ = program("gcc13", "echo 13");
 };
 

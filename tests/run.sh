@@ -9,18 +9,21 @@ trap 'rm -rf "$said"' EXIT
 trap 'kill $started 2>/dev/null; exit 130' INT TERM
 
 # start SHARD SHARDS PROGRAM FLAGS...: its exit status is in $said/N.status, GoogleTest's closing lines are in $said/N.closing, all
-# other lines in $said/N.text, N = 0, 1, ...
+# other lines in $said/N.text, N = 0, 1, ... What a sanitizer says at the very end is no closing line.
 count=0
 start() {
   name=$said/$count
   shard=$1 shards=$2
   shift 2
   : >"$name.closing"
+  echo "unknown $1" >"$name.status"
   {
     GTEST_SHARD_INDEX=$shard GTEST_TOTAL_SHARDS=$shards "$@" 2>&1
     echo "$? $1" >"$name.status"
   } | awk -v closing="$name.closing" \
-    '/^\[==========\] .* ran\./ { ended = 1 } ended { print >closing; next } { print; fflush() }' >"$name.text" &
+    '/^\[==========\] .* ran\./ { ended = 1 }
+     ended && /^\[|^$|^ *[0-9]+ FAILED |^ *YOU HAVE / { print >closing; next }
+     { print; fflush() }' >"$name.text" &
   started="$started $!"
   count=$((count + 1))
 }
@@ -36,7 +39,7 @@ done
 # The first one's lines are seen as they come.
 number=0
 for process in $started; do
-  tail -n +1 -f --pid="$process" "$said/$number.text" 2>/dev/null || cat "$said/$number.text"
+  tail -n +1 -f --pid="$process" "$said/$number.text" 2>/dev/null || { wait "$process"; cat "$said/$number.text"; }
   wait "$process"
   number=$((number + 1))
 done
@@ -54,10 +57,11 @@ cat "$said"/*.closing | awk '
     if (skips) printf "[  SKIPPED ] %s, listed below:\n%s", counted(skips, "test"), skipped
     if (failures) printf "[  FAILED  ] %s, listed below:\n%s", counted(failures, "test"), failed
   }'
+# A program that a test ends by exit(0) has no closing lines: its other tests did not run.
 result=0
 for status in "$said"/*.status; do
   read -r code program <"$status"
-  [ "$code" = 0 ] && continue
+  [ "$code" = 0 ] && grep -q ' ran\.' "${status%.status}.closing" && continue
   result=1
   grep -q '^\[  FAILED' "${status%.status}.closing" ||
     echo "[  FAILED  ] 1 test program did not end well: $program, exit status $code (what it said stands above)"

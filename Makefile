@@ -80,7 +80,7 @@ ifeq ($(CONFIG),cuda)
   ifeq ($(lastword $(FOUND)),missing)
     $(error $(strip $(FOUND:missing=)))
   endif
-  NVCC      := $(word 1,$(FOUND))
+  override NVCC := $(word 1,$(FOUND))
   CXXFLAGS  += -DSUPRA_CUDA
   CUDA_LIB  := $(abspath $(dir $(NVCC))../lib64)
   LDFLAGS   += -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB)

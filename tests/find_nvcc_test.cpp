@@ -35,6 +35,15 @@ TEST_F(FindNvcc, takes_the_first_pair_that_works) {
   EXPECT_EQ(find("/missing/nvcc " + old + " " + ubuntus + " " + nvidias, gcc13_), pair(nvidias, gcc13_));
 }
 
+// The libraries are looked for beside it, so a name becomes a path.
+TEST_F(FindNvcc, finds_an_nvcc_by_its_name) {
+  const std::string path = nvcc("12.4", gcc13_);
+  const auto [text, status] =
+      run("PATH='" + dir_.path().string() + "':\"$PATH\" sh tools/find_nvcc.sh nvcc-12.4 '" + gcc13_ + "'");
+  EXPECT_EQ(text, path + " " + gcc13_ + "\n");
+  EXPECT_EQ(status, 0);
+}
+
 TEST_F(FindNvcc, says_what_is_missing) {
   const auto expect_says = [&](const std::string& nvccs, const std::string& hosts,
                                const std::vector<std::string>& parts) {

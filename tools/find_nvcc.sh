@@ -11,7 +11,9 @@ nvccs=${1:-$(command -v nvcc) /usr/local/cuda/bin/nvcc $(ls -rd /usr/local/cuda-
 hosts=${2:-g++ g++-15 g++-14 g++-13 g++-12 g++-11 clang++}
 trouble="no nvcc was found"
 
-for nvcc in $nvccs; do
+for name in $nvccs; do
+  # its path: the Makefile looks for the libraries beside it
+  nvcc=$(command -v "$name") || continue
   version=$("$nvcc" --version 2>/dev/null | sed -n 's/.*release \([0-9]*\.[0-9]*\).*/\1/p')
   [ -n "$version" ] || continue
   if [ "${version%.*}" -lt 12 ]; then

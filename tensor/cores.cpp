@@ -12,14 +12,15 @@
 
 namespace supra {
 
-// A file of the kernel's, of which the first 4096 bytes are enough; empty where it cannot be read.
+// A file of the kernel's; empty where it cannot be read.
 static std::string kernel_file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return "";
-  char text[4096];
-  const ssize_t bytes = ::read(fd, text, sizeof text);
+  std::string text;
+  char piece[4096];
+  for (ssize_t bytes; (bytes = ::read(fd, piece, sizeof piece)) > 0;) text.append(piece, static_cast<size_t>(bytes));
   ::close(fd);
-  return {text, static_cast<size_t>(std::max<ssize_t>(0, bytes))};
+  return text;
 }
 
 // "quota period", both in microseconds; no quota is written as "max" or as -1. Rounded up; 0: no quota.
@@ -35,14 +36,16 @@ static int cores_in(const std::string& folder) {
   return cores > 0 ? cores : cores_of(kernel_file(folder + "/cpu.cfs_quota_us") + kernel_file(folder + "/cpu.cfs_period_us"));
 }
 
-// The part of /proc/self/cgroup's line "id:controllers:/path" that names the group; empty where no line is of them.
-static std::string group_of(std::string_view lines, std::string_view controllers) {
+// The part of /proc/self/cgroup's line "id:controllers:/path" that names the group; empty where no line is of that controller.
+// Kernels differ in the order of the controllers, "cpu,cpuacct" or "cpuacct,cpu"; version 2 has an empty list.
+static std::string group_of(std::string_view lines, const std::string& controller) {
   for (size_t at = 0; at < lines.size();) {
     const std::string_view line = lines.substr(at, lines.find('\n', at) - at);
     at += line.size() + 1;
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == line.npos) continue;
-    if (line.substr(first + 1, second - first - 1) == controllers) return std::string(line.substr(second + 1));
+    const std::string list = "," + std::string(line.substr(first + 1, second - first - 1)) + ",";
+    if (list.find("," + controller + ",") != list.npos) return std::string(line.substr(second + 1));
   }
   return "";
 }
@@ -50,10 +53,10 @@ static std::string group_of(std::string_view lines, std::string_view controllers
 int cgroup_cores(const std::string& root) {
   const std::string groups = kernel_file(root + "/proc/self/cgroup");
   int least = 0;
-  // v2 has no list of controllers
-  for (const std::string controllers : {"", "cpu", "cpu,cpuacct"}) {
-    const std::string mount = root + "/sys/fs/cgroup/" + controllers;
-    std::string group = group_of(groups, controllers);
+  // v2, and where v1 may be mounted
+  for (const std::string folder : {"", "cpu", "cpu,cpuacct", "cpuacct,cpu"}) {
+    const std::string mount = root + "/sys/fs/cgroup/" + folder;
+    std::string group = group_of(groups, folder.empty() ? "" : "cpu");
     // The quotas of all groups above count too. In a container the path may be the host's: then only the mount is there.
     while (true) {
       while (group.ends_with('/')) group.pop_back();

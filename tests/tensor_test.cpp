@@ -478,6 +478,14 @@ TEST(Cores, a_containers_quota_is_rounded_up) {
       cores_with(
           {{groups, v1}, {group + "cpu.cfs_quota_us", "-1\n"}, {group + "cpu.cfs_period_us", "100000\n"}}),
       0);
+  // another order of the controllers, behind groups with names of any length
+  const std::string old = "5:memory:/" + std::string(5000, 'm') + "\n4:cpuacct,cpu:/s\n";
+  for (const char* mount : {"cpu,cpuacct", "cpuacct,cpu", "cpu"})
+    EXPECT_EQ(cores_with({{groups, old},
+                          {top + mount + "/s/cpu.cfs_quota_us", "200000\n"},
+                          {top + mount + "/s/cpu.cfs_period_us", "100000\n"}}),
+              2)
+        << mount;
 }
 
 TEST(Cores, are_not_more_than_the_quota_or_the_affinity) {

@@ -12,8 +12,9 @@ static_assert(sizeof(PickleValue) == 16);
 
 Pickle::Pickle(std::string_view bytes, std::string where)
     : bytes_(bytes), where_(std::move(where)), in_(bytes_, where_) {
-  CHECK(bytes.size() <= kMostBytes, "%s: has %zu bytes, that of a model has less than %zu", where_.c_str(),
-        bytes.size(), kMostBytes);
+  CHECK(bytes.size() <= kMostBytes,
+        "%s: has %zu bytes, %zu at most are read (save the weights alone: torch.save(model.state_dict(), ...))",
+        where_.c_str(), bytes.size(), kMostBytes);
   do at_ = in_.at();
   while (step(in_.number<uint8_t>("an opcode")));
   root_ = pop();

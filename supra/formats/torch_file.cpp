@@ -76,7 +76,8 @@ void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const std
     size_t next;
     std::string name;
   };
-  std::vector<Place> path_down = {{pickle.items(root), 0, ""}};
+  std::vector<Place> path_down;
+  path_down.push_back({pickle.items(root), 0, ""});
   std::unordered_set<const PickleValue*> met = {&root};
   while (!path_down.empty()) {
     Place& place = path_down.back();

@@ -13,13 +13,6 @@ namespace {
 constexpr size_t kLarge = 1 << 17;
 constexpr size_t kMostSmall = 1 << 22;
 
-#if defined(__SANITIZE_ADDRESS__)
-// address sanitizer finds a small block that is used after it was freed only if it was really freed
-constexpr bool kKeepsSmall = false;
-#else
-constexpr bool kKeepsSmall = true;
-#endif
-
 class Recycler {
  public:
   Block take(size_t bytes) {
@@ -48,7 +41,7 @@ class Recycler {
   }
 
   void give_small(Block block) {
-    if (!kKeepsSmall) return free(block.memory);
+    if (!kKeepsSmallBlocks) return free(block.memory);
     if (small_bytes_ + block.bytes > kMostSmall) release_small();
     Small*& first = small_[block.bytes / 64];
     first = new (block.memory) Small{first};

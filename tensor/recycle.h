@@ -18,6 +18,15 @@ struct Block {
   const Memory* from = nullptr;
 };
 
+// Address sanitizer finds a small block that is used after it was freed only if it was really freed.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kKeepsSmallBlocks = false;
+#elif defined(__has_feature)
+constexpr bool kKeepsSmallBlocks = !__has_feature(address_sanitizer);
+#else
+constexpr bool kKeepsSmallBlocks = true;
+#endif
+
 // 64-byte aligned; memory is null when there is none left. `bytes` is a multiple of 64.
 Block take_block(size_t bytes);
 void give_back(Block block);

@@ -281,10 +281,7 @@ TEST(Shape, refuses_more_dimensions_than_it_has_room_for) {
 
 TEST(Memory, that_was_freed_serves_the_next_of_its_size) {
   for (const size_t bytes : {size_t{64}, size_t{4096}, size_t{8} << 20}) {
-#if defined(__SANITIZE_ADDRESS__)
-    // small blocks are really freed then
-    if (bytes < size_t{8} << 20) continue;
-#endif
+    if (bytes < size_t{8} << 20 && !kKeepsSmallBlocks) continue;
     const Block first = take_block(bytes);
     give_back(first);
     const Block again = take_block(bytes);

@@ -163,9 +163,12 @@ void remove_directory(const Path& path) {
 static Path aside_of(const Path& built) { return built.string() + ".old"; }
 
 void remove_unfinished(const Path& path) {
+  const Path built = beside(path), old = aside_of(built);
   std::error_code error;
-  fs::remove_all(beside(path), error);
-  fs::remove_all(aside_of(beside(path)), error);
+  // the process died after it had moved the old one aside: that one gets its name back
+  if (!fs::exists(path, error)) rename(old.c_str(), path.c_str());
+  fs::remove_all(built, error);
+  fs::remove_all(old, error);
 }
 
 void replace_file(const Path& built, const Path& path) {
@@ -204,8 +207,7 @@ NewDirectory::NewDirectory(const Path& final_path) : final_(fs::absolute(final_p
         final_.c_str());
   building_ = beside(final_);
   // left over by a run that was killed
-  std::error_code error;
-  fs::remove_all(building_, error);
+  remove_unfinished(final_);
   if (mkdir(building_.c_str(), 0777) != 0) fail_errno("create a directory", building_);
 }
 

@@ -160,7 +160,8 @@ TEST_F(Cuda, headwise_linear) {
 
 // Strides, batches, and sums over many rows in slices.
 TEST_F(Cuda, add_rows) {
-  for (auto [N, C] : std::vector<std::pair<int64_t, int64_t>>{{1, 3}, {700, 5}, {1030, 132}}) {
+  for (const auto& size : std::vector<std::pair<int64_t, int64_t>>{{1, 3}, {700, 5}, {1030, 132}}) {
+    const int64_t N = size.first, C = size.second;
     const Tensor x = random_normal({N, C}, 1).to(Dtype::bf16), sums = random_normal({C}, 2);
     const Results got = on_gpu([&] {
       const Tensor total = gpu(sums).clone();

@@ -192,7 +192,7 @@ Graph::Graph(const std::function<void()>& f) {
   CHECK(!recording(), "a graph is recorded within another one");
   // of its own: what other threads put into the common one meanwhile is no part of the graph
   const Stream stream;
-  memory_ = recorded = std::make_shared<GraphMemory>(current_stream());
+  memory_ = recorded = std::make_shared<GraphMemory>(GraphMemory{current_stream()});
   cudaGraph_t graph = nullptr;
   std::exception_ptr trouble;
   try {

@@ -76,7 +76,9 @@ struct Sum {
 TEST(Packed, documents_give_the_loss_and_the_gradients_of_each_alone) {
   const std::vector<int64_t> of_one(40, 1);
   const Batch batch({{40}, {39, 1}, {1, 38}, of_one, {3, 1, 1, 20, 7}, {17, 2, 21}}, 40);
-  for (const auto& [name, decoder] : decoders()) {
+  for (const auto& named : decoders()) {
+    const std::string& name = named.first;
+    const std::shared_ptr<Decoder>& decoder = named.second;
     for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
       decoder->visit(
           [&](const std::string&, Var& parameter) { parameter = Var(parameter.value().to(dtype), true); });

@@ -171,20 +171,37 @@ void remove_unfinished(const Path& path) {
   fs::remove_all(old, error);
 }
 
-void replace_file(const Path& built, const Path& path) {
-  if (rename(built.c_str(), path.c_str()) != 0) {
-    const int error = errno;
-    unlink(built.c_str());
-    errno = error;
-    fail_errno("replace", path);
-  }
-  sync_directory(parent_of(path));
-}
-
 static void write_whole(const Path& path, std::string_view text) {
   FileWriter out(path);
   out.write(text);
   out.finish();
+}
+
+void replace_file(const Path& built, const Path& path) {
+  std::error_code error;
+  if (fs::exists(path, error) && !fs::is_regular_file(path, error)) {
+    unlink(built.c_str());
+    fail("%s: is not a regular file, and stays as it is (give another name)", path.c_str());
+  }
+  // a link stays one: the file behind it is replaced, on whatever file system that is
+  if (fs::is_symlink(path, error) && fs::exists(path, error)) {
+    const Path built_there = beside(fs::canonical(path));
+    try {
+      write_whole(built_there, MappedFile(built).text());
+    } catch (...) {
+      unlink(built.c_str());
+      throw;
+    }
+    unlink(built.c_str());
+    return replace_file(built_there, fs::canonical(path));
+  }
+  if (rename(built.c_str(), path.c_str()) != 0) {
+    const int reason = errno;
+    unlink(built.c_str());
+    errno = reason;
+    fail_errno("replace", path);
+  }
+  sync_directory(parent_of(path));
 }
 
 void write_file_atomically(const Path& path, std::string_view text) {

@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -368,6 +369,27 @@ TEST_F(CliTest, AStateThatCannotBeWrittenLeavesTheOldOne) {
   EXPECT_SAYS(chat.out, "File too large");
   EXPECT_EQ(read_file(state), before);
   EXPECT_FALSE(exists(beside(state)));
+}
+
+// A state is written into a file: a link to one stays a link, and what is no file stays what it is.
+TEST_F(CliTest, AStateReplacesOnlyFiles) {
+  const Path file = at("linked/state"), link = at("link.state"), pipe = at("pipe.state");
+  std::filesystem::create_directory(file.parent_path());
+  const auto save = [](const Path& path) { return supra_run({"generate", at("student"), "-p", "a", "-n", "1", "--state-out", path.string()}); };
+  EXPECT_EQ(save(file).code, 0);
+  std::filesystem::create_symlink(file, link);
+  const std::string before = read_file(file);
+  write_bytes(file, "");
+  EXPECT_EQ(save(link).code, 0);
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(read_file(file), before);
+  EXPECT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  for (const Path& path : {pipe, file.parent_path()}) {
+    expect_error(save(path), {path.filename().string(), "not a regular file"});
+    EXPECT_FALSE(exists(beside(path)));
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(file.parent_path()), {}), 1);
 }
 
 TEST_F(CliTest, ChatKeepsItsState) {

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "tests/cli.h"
+#include "tests/small_files.h"
 
 // Commands, errors and exit codes; the flags of linearize and uptrain have files of their own.
 
@@ -390,6 +391,22 @@ TEST_F(CliTest, AStateReplacesOnlyFiles) {
   }
   EXPECT_TRUE(std::filesystem::is_fifo(pipe));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(file.parent_path()), {}), 1);
+}
+
+// A prompt continues the text of the state: a text read in two parts has the ids of the whole.
+TEST_F(CliTest, APromptContinuesTheTextOfTheState) {
+  std::vector<TestPiece> pieces = three_marks(false);
+  append(pieces, {{"\u2581", -9}, {"a", -9}, {"b", -9}, {"\u2581a", -2}});
+  write_bytes(at("ab.model"), model_file(pieces));
+  const std::string state = at("half.state");
+  const auto position = [&](std::vector<std::string> words) {
+    const std::vector<std::string> common = {"generate", at("student"), "--tokenizer", at("ab.model"), "-n", "0", "--json"};
+    words.insert(words.begin(), common.begin(), common.end());
+    return expect_json(supra_run(words), {}).integer("position");
+  };
+  EXPECT_EQ(position({"-p", "abab"}), 5);
+  EXPECT_EQ(position({"-p", "ab", "--state-out", state}), 3);
+  EXPECT_EQ(position({"-p", "ab", "--state-in", state}), 5);
 }
 
 TEST_F(CliTest, ChatKeepsItsState) {

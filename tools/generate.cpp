@@ -13,7 +13,7 @@ namespace supra {
 namespace {
 
 // The ids to read: --ids as they are; a text with BOS in front where the tokenizer says so, unless it goes on from a
-// saved state.
+// saved state. Then it continues the text that the state has read, and gets no space in front.
 std::vector<int32_t> prompt_ids(const Model& model, const std::string& text, const std::vector<int64_t>& ids, bool fresh) {
   if (!ids.empty()) {
     for (int64_t id : ids) {
@@ -24,7 +24,7 @@ std::vector<int32_t> prompt_ids(const Model& model, const std::string& text, con
   }
   if (text.empty() && !fresh) return {};
   const Tokenizer& tokenizer = tokenizer_of(model);
-  std::vector<int32_t> encoded = tokenizer.encode(text, {.parse_special = true});
+  std::vector<int32_t> encoded = tokenizer.encode(text, {.parse_special = true, .continues = !fresh});
   if (fresh && tokenizer.adds_bos()) encoded.insert(encoded.begin(), tokenizer.bos());
   return encoded;
 }
@@ -47,7 +47,7 @@ int run_generate(Args& args) {
   sampling.declare(args);
   args.flag(&options.stop, "--stop", "S", "texts that end it");
   args.flag(&ignore_marks, "--ignore-eos", "write on behind the end of a text");
-  args.flag(&state_in, "--state-in", "F", "go on from a saved state");
+  args.flag(&state_in, "--state-in", "F", "go on from a saved state; the prompt continues its text");
   args.flag(&state_out, "--state-out", "F", "save the state at the end");
   args.choice(&weights, "--dtype", {{"stored", Weights::folded}, {"f32", Weights::trainable}},
               "weights as they stand in the file, or all of them in f32");
@@ -61,7 +61,7 @@ int run_generate(Args& args) {
   device.place(*model.decoder);
   Session session(model);
   if (!state_in.empty()) print_note(session.load(state_in));
-  std::vector<int32_t> history = prompt_ids(model, prompt, ids, state_in.empty());
+  std::vector<int32_t> history = prompt_ids(model, prompt, ids, session.position() == 0);
   const size_t prompt_tokens = history.size();
   CHECK(prompt_tokens > 0 || session.logits().defined(), "there is nothing to go on from (give -p TEXT or --ids)");
 

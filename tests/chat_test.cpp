@@ -28,13 +28,22 @@ std::vector<Case> cases() {
           {Form::llama2, "[INST] <<SYS>>", "tokenizer.model", pieces},
           {Form::llama3, "<|start_header_id|>", "tokenizer.json",
            bytes_json({"<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"})},
-          {Form::mistral, "[INST]", "tokenizer.model", pieces}};
+          {Form::mistral, "[INST]", "tokenizer.model", pieces},
+          {Form::mistral_v1, "' [INST] ' ' [/INST]'", "tokenizer.model", pieces},
+          {Form::mistral_v3, "'[INST] ' '[/INST]'", "tokenizer.model", pieces},
+          {Form::mistral_v3_tekken, "'[INST]' '[/INST]'", "tokenizer.model", pieces},
+          {Form::mistral_v7, "[SYSTEM_PROMPT] '[INST] ' '[/INST]'", "tokenizer.model", pieces},
+          {Form::mistral_v7_tekken, "[SYSTEM_PROMPT] '[INST]' '[/INST]'", "tokenizer.model", pieces}};
+}
+
+// Whether the form writes a space before an answer, which the model writes itself.
+bool spaced(Form form) {
+  return form == Form::plain || form == Form::llama2 || form == Form::mistral_v1 || form == Form::mistral_v3 || form == Form::mistral_v7;
 }
 
 // Three turns read one by one, with the answers' own ids between them, and the whole conversation.
 void expect_read_once(const Tokenizer& tokenizer, const ChatTemplate& chat) {
   SCOPED_TRACE(chat.name() + std::string(" with ") + tokenizer.kind());
-  const bool spaced = chat.form == Form::plain || chat.form == Form::llama2;
   const std::vector<std::string> questions = {"abab?", "What is b a?", "a\nb"}, answers = {"ab a", "b.", "Yes"};
   std::vector<ChatMessage> messages;
   Ids read;
@@ -45,7 +54,7 @@ void expect_read_once(const Tokenizer& tokenizer, const ChatTemplate& chat) {
     const Ids whole = tokenizer.encode(chat.render(messages, true), {.parse_special = true});
     EXPECT_EQ(read, whole) << "turn " << i << ": " << tokenizer.decode(read, true);
     messages.push_back({"assistant", answers[i]});
-    add(read, tokenizer.encode((spaced ? " " : "") + answers[i], {.continues = true}));
+    add(read, tokenizer.encode((spaced(chat.form) ? " " : "") + answers[i], {.continues = true}));
   }
 }
 
@@ -78,6 +87,29 @@ TEST(Chat, ATemplateDropsTheWhiteSpaceThatItsModelsWrite) {
   EXPECT_EQ((ChatTemplate{Form::llama2, ""}.render(talk, true)), "[INST] U [/INST] A </s><s>[INST] V [/INST]");
   EXPECT_EQ((ChatTemplate{Form::plain, ""}.render(talk, true)), "User: U\nAssistant: A\nUser: V\nAssistant:");
   EXPECT_EQ((ChatTemplate{Form::mistral, ""}.render(talk, true)), "[INST]  U\n [/INST] A </s>[INST] V [/INST]");
+}
+
+// The texts are those of transformers for these programs (in excerpts here).
+TEST(Chat, FormsThatLookAlikeAreToldApart) {
+  const std::vector<ChatMessage> talk = {{"user", "U"}, {"assistant", "A"}, {"user", "V"}};
+  const auto render = [&](const char* program) { return chat_template_of(program).render(talk, true); };
+  EXPECT_EQ(render("{{ '[INST] ' + content + ' [/INST]' }}"), "[INST] U [/INST]A</s>[INST] V [/INST]");
+  EXPECT_EQ(render("{{- ' [INST] ' + content + ' [/INST]' }}"), " [INST] U [/INST] A</s> [INST] V [/INST]");
+  EXPECT_EQ(render("{{- \"[INST] \" + content + \"[/INST]\" }}"), "[INST] U[/INST] A</s>[INST] V[/INST]");
+  EXPECT_EQ(render("{{- \"[INST]\" + content + \"[/INST]\" }}"), "[INST]U[/INST]A</s>[INST]V[/INST]");
+  const std::vector<ChatMessage> with_system = {{"system", "S"}, {"user", "U"}};
+  EXPECT_EQ(chat_template_of("'[INST] ' '[/INST]' '[SYSTEM_PROMPT] '").render(with_system, true), "[SYSTEM_PROMPT] S[/SYSTEM_PROMPT][INST] U[/INST]");
+  EXPECT_EQ(chat_template_of("'[INST]' '[/INST]' '[SYSTEM_PROMPT]'").render(with_system, true), "[SYSTEM_PROMPT]S[/SYSTEM_PROMPT][INST]U[/INST]");
+
+  // Llama 3.1 writes a system's message always
+  const ChatTemplate dated = chat_template_of("<|start_header_id|> \"Cutting Knowledge Date: December 2023\\n\"");
+  const std::string head = "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+  EXPECT_TRUE(dated.render(talk, true).starts_with(head + "<|eot_id|><|start_header_id|>user")) << dated.render(talk, true);
+  EXPECT_TRUE(dated.render(with_system, true).starts_with(head + "S<|eot_id|><|start_header_id|>user"));
+
+  // Phi-4's is not ChatML
+  EXPECT_THROW(chat_template_of("{{'<|im_start|>user<|im_sep|>' + content + '<|im_end|>'}}"), Error);
+  EXPECT_EQ(chat_template_of("{{ '<|im_start|>system\\nYou\\'re kind.\\nVery.<|im_end|>\\n' }}").default_system, "You're kind.\nVery.");
 }
 
 // transformers writes the template into a file of its own, and reads that first.
@@ -150,13 +182,12 @@ TEST_F(ChatProgram, EachTurnIsReadOnce) {
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     const auto tokenizer = find_tokenizer(model);
     const ChatTemplate chat = {c.form, "Be a b."};
-    const bool spaced = c.form == Form::plain || c.form == Form::llama2;
     std::vector<ChatMessage> messages;
     size_t at = 0;
     for (const char* question : {"abab?", "a b", "b?"}) {
       messages.push_back({"user", question});
       const size_t tokens = tokenizer->encode(chat.render(messages, true), {.parse_special = true}).size() + tokenizer->adds_bos();
-      messages.push_back({"assistant", spaced ? "xxx" : "xxxx"});
+      messages.push_back({"assistant", spaced(c.form) ? "xxx" : "xxxx"});
       at = outcome.out.find(format(" at position %zu\n", tokens + 4), at);
       EXPECT_NE(at, std::string::npos) << chat.name() << ", " << tokens + 4 << ": " << outcome.out;
       if (at == std::string::npos) break;
@@ -183,6 +214,23 @@ TEST_F(ChatProgram, AnAnswerEndsAtEachId) {
   ASSERT_EQ(free.size(), 3u);
   ASSERT_NE(free[0], free[1]);
   EXPECT_EQ(ids_of("ends", format(R"({"eos_token_id": [0, %d]})", free[1])), Ids{free[0]});
+}
+
+// Once, however many turns are beyond it.
+TEST_F(ChatProgram, BeyondItsContextASoftmaxModelIsSpokenOf) {
+  const TempDir folder;
+  Model model;
+  Config config = tiny_config(MixerKind::softmax);
+  config.vocab = 256;
+  model.decoder = stirred_decoder(config);
+  save_model(model, folder.path() / "model");
+  const std::string line(40, 'a');
+  const Outcome outcome = run({{"chat", (folder.path() / "model").string(), "--tokenizer", "bytes", "-n", "1"},
+                               line + "\n" + line + "\n" + line + "\n", RLIM_INFINITY, ""});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const size_t told = outcome.err.find("beyond the model's context of 64");
+  EXPECT_NE(told, std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("beyond", told + 1), std::string::npos) << outcome.err;
 }
 
 TEST_F(ChatProgram, TemplatesTravelWithTheModel) {

@@ -5,7 +5,8 @@
 namespace supra {
 
 const char* ChatTemplate::name() const {
-  static const char* names[] = {"plain", "chatml", "llama2", "llama3", "mistral"};
+  static const char* names[] = {"plain",      "chatml",     "llama2",            "llama3",     "mistral",
+                                "mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken"};
   return names[static_cast<int>(form)];
 }
 
@@ -61,7 +62,40 @@ constexpr Writing kWritings[] = {{.system_end = "\n",
                                   .user_end = " [/INST]",
                                   .answer_end = "</s>",
                                   .end_mark = "</s>",
-                                  .system_inside_user = true}};
+                                  .system_inside_user = true},
+                                 {.system_end = "\n\n",
+                                  .user = " [INST] ",
+                                  .user_end = " [/INST]",
+                                  .answer_end = "</s>",
+                                  .end_mark = "</s>",
+                                  .space = " ",
+                                  .system_inside_user = true},
+                                 {.system_end = "\n\n",
+                                  .user = "[INST] ",
+                                  .user_end = "[/INST]",
+                                  .answer_end = "</s>",
+                                  .end_mark = "</s>",
+                                  .space = " ",
+                                  .system_inside_user = true},
+                                 {.system_end = "\n\n",
+                                  .user = "[INST]",
+                                  .user_end = "[/INST]",
+                                  .answer_end = "</s>",
+                                  .end_mark = "</s>",
+                                  .system_inside_user = true},
+                                 {.system = "[SYSTEM_PROMPT] ",
+                                  .system_end = "[/SYSTEM_PROMPT]",
+                                  .user = "[INST] ",
+                                  .user_end = "[/INST]",
+                                  .answer_end = "</s>",
+                                  .end_mark = "</s>",
+                                  .space = " "},
+                                 {.system = "[SYSTEM_PROMPT]",
+                                  .system_end = "[/SYSTEM_PROMPT]",
+                                  .user = "[INST]",
+                                  .user_end = "[/INST]",
+                                  .answer_end = "</s>",
+                                  .end_mark = "</s>"}};
 
 const Writing& writing_of(ChatTemplate::Form form) { return kWritings[static_cast<int>(form)]; }
 
@@ -88,10 +122,10 @@ std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool ans
     if (w.system_inside_user)
       system = std::string(w.system).append(content).append(w.system_end);
     else
-      append_message(text, w, w.system, content, w.system_end);
+      append_message(text, w, std::string(w.system) + (text.empty() ? system_preamble : ""), content, w.system_end);
   };
   const bool has_system = !messages.empty() && messages[0].role == "system";
-  if (!has_system && !default_system.empty()) add_system(default_system);
+  if (!has_system && !(default_system.empty() && system_preamble.empty())) add_system(default_system);
   for (const auto& [role, content] : messages) {
     CHECK(role == "system" || role == "user" || role == "assistant",
           "chat: a message of the role %s (system, user and assistant are known)", role.c_str());
@@ -119,19 +153,30 @@ std::string ChatTemplate::render_next(std::string_view user) const {
 
 std::string_view ChatTemplate::end_mark() const { return writing_of(form).end_mark; }
 
+// The beginning of a Jinja text up to what can end it: a quotation mark, a tag or an expression. Empty where it
+// is followed by anything but `end`.
+static std::string literal_before(std::string_view program, std::string_view end) {
+  std::string text;
+  for (size_t at = 0; at < program.size(); at++) {
+    const std::string_view rest = program.substr(at);
+    if (std::string_view("'\"<{").find(rest[0]) != std::string_view::npos) return rest.starts_with(end) ? text : "";
+    const bool escaped = rest[0] == '\\' && rest.size() > 1;
+    text += !escaped ? rest[0] : rest[1] == 'n' ? '\n' : rest[1] == 't' ? '\t' : rest[1];
+    at += escaped;
+  }
+  return "";
+}
+
 // A ChatML program that has a system message of its own spells it out: '<|im_start|>system\n...<|im_end|>\n'.
 // A line end is one, or Jinja's two characters for it.
 static std::string default_system_in(std::string_view program) {
-  constexpr std::string_view beginning = "<|im_start|>system", end = "<|im_end|>";
+  constexpr std::string_view beginning = "<|im_start|>system";
   for (size_t at = program.find(beginning); at != program.npos; at = program.find(beginning, at)) {
     at += beginning.size();
-    std::string_view rest = program.substr(at);
+    const std::string_view rest = program.substr(at);
     const size_t line_end = rest.starts_with('\n') ? 1 : rest.starts_with("\\n") ? 2 : 0;
-    rest.remove_prefix(line_end);
-    const size_t size = rest.find_first_of("'\"<{");
-    if (line_end > 0 && size != rest.npos && size > 0 && rest.substr(size).starts_with(end)) {
-      return std::string(rest.substr(0, size));
-    }
+    const std::string text = line_end > 0 ? literal_before(rest.substr(line_end), "<|im_end|>") : "";
+    if (!text.empty()) return text;
   }
   return "";
 }
@@ -140,13 +185,23 @@ ChatTemplate chat_template_of(std::string_view program) {
   using Form = ChatTemplate::Form;
   const auto has = [&](std::string_view text) { return program.find(text) != program.npos; };
   if (program.empty()) return {};
-  if (has("<|im_start|>")) return {Form::chatml, default_system_in(program)};
-  if (has("<|start_header_id|>")) return {Form::llama3, ""};
+  // Phi-4 has <|im_sep|> where ChatML has a line end
+  if (has("<|im_start|>") && !has("<|im_sep|>")) return {Form::chatml, default_system_in(program)};
+  if (has("<|start_header_id|>")) {
+    // Llama 3.1 and later; the day is that of 3.1's program, and of 3.2's where the clock is not asked
+    const bool dated = has("Cutting Knowledge Date: December 2023");
+    return {Form::llama3, "", dated ? "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n" : ""};
+  }
   if (has("<<SYS>>")) return {Form::llama2, ""};
-  if (has("[INST]")) return {Form::mistral, ""};
+  if (has("[INST]")) {
+    const bool spaced = has("[INST] ");
+    if (has("[SYSTEM_PROMPT]")) return {spaced ? Form::mistral_v7 : Form::mistral_v7_tekken, ""};
+    if (has("[/INST]") && !has(" [/INST]")) return {spaced ? Form::mistral_v3 : Form::mistral_v3_tekken, ""};
+    return {has("' [INST]") || has("\" [INST]") ? Form::mistral_v1 : Form::mistral, ""};
+  }
   fail(
       "chat: the model's chat template is of no known form (chatml, llama2, llama3, mistral); it begins with "
-      "%.60s",
+      "%.60s (supra chat --raw goes without it)",
       std::string(program).c_str());
 }
 

@@ -11,12 +11,28 @@ struct ChatMessage {
 };
 
 // How a conversation is written down for a model that was trained on one. Models bring a Jinja program for
-// it. The forms that are in use are known by name here, and recognised by strings in the program.
+// it. The forms that are in use are known by name here, and recognised by strings in the program. Mistral's
+// differ in their spaces and in where the system's message stands (v3 and later say [INST] by a special token).
+// Where Mistral's programs repeat the system's message before the last message of the user, it stands before
+// the first one here, since a model with a state reads it once.
 struct ChatTemplate {
-  enum class Form { plain, chatml, llama2, llama3, mistral };
+  enum class Form {
+    plain,
+    chatml,
+    llama2,
+    llama3,
+    mistral,
+    mistral_v1,
+    mistral_v3,
+    mistral_v3_tekken,
+    mistral_v7,
+    mistral_v7_tekken
+  };
   Form form = Form::plain;
   // The system's message where the conversation begins with none.
   std::string default_system;
+  // What stands in front of the system's message, and alone where there is none.
+  std::string system_preamble = "";
 
   const char* name() const;
 

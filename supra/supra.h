@@ -143,13 +143,18 @@ typedef struct supra_message { /* this struct never changes */
 SUPRA_API const char* supra_chat_template(const supra_engine* engine);
 /* Writes a conversation as text, in the form that the chat template describes, up to where the assistant's next answer
  * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. If the first message is not the system's, the system
- * message of the template is used, if it has one. The library does not run the template: it knows ChatML, Llama 2,
- * Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE. The texts of special tokens in
- * a message become special tokens too: remove them where you do not trust the message.
+ * message of the template is used, if the template spells one out. The library does not run the template: it knows
+ * ChatML, Llama 2, Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE.
+ *
+ * Messages are text: if one contains the text of a special token, such as <|im_end|>, a space is written before its
+ * last character, so that no user can end a message or speak for the system. With the flag SUPRA_SPECIAL messages are
+ * written as they are, and such texts become special tokens when they are read. What is ordinary text in a template,
+ * such as [INST] of Llama 2, can be imitated either way.
  *
  * With the flag SUPRA_CONTINUE `messages` is the one message of the user that follows an answer which the session wrote
  * itself. The text is then only what is new: the end of that answer, the message, and the beginning of the next answer.
- * Read it with SUPRA_SPECIAL | SUPRA_CONTINUE. So a session reads each message once. */
+ * Read it with SUPRA_SPECIAL | SUPRA_CONTINUE. So a session reads each message once. The session must not have read
+ * the id that ended its answer (supra_is_end): the text begins with it. */
 SUPRA_API int supra_render_chat(const supra_engine* engine, const supra_message* messages, size_t count,
                                 uint32_t flags, char* text, size_t room, size_t* written, supra_error* error);
 

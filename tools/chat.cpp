@@ -31,7 +31,7 @@ class Chat {
     if (!raw_) template_ = chat_template_of(tokenizer_.chat_template());
     raw_ = raw_ || (template_.form == ChatTemplate::Form::plain && system.empty());
     if (!system.empty()) template_.default_system = system;
-    options_.ends = {tokenizer_.special_id(template_.end_mark())};
+    options_.ends = {template_.end_id(tokenizer_)};
     options_.should_stop = interrupted;
     options_.on_text = [](const std::string& text) {
       fputs(text.c_str(), stdout);

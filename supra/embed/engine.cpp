@@ -34,7 +34,7 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
   if (!tokenizer() || tokenizer()->chat_template().empty()) return;
   try {
     chat_ = chat_template_of(tokenizer()->chat_template());
-    answer_end_ = tokenizer()->special_id(chat_->end_mark());
+    answer_end_ = chat_->end_id(*tokenizer());
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error&) {

@@ -1,5 +1,8 @@
 #include "supra/tokenizers/chat_template.h"
 
+#include <algorithm>
+
+#include "supra/tokenizers/tokenizer.h"
 #include "tensor/error.h"
 
 namespace supra {
@@ -152,6 +155,39 @@ std::string ChatTemplate::render_next(std::string_view user) const {
 }
 
 std::string_view ChatTemplate::end_mark() const { return writing_of(form).end_mark; }
+
+int32_t ChatTemplate::end_id(const Tokenizer& tokenizer) const {
+  const std::vector<int32_t> ids = tokenizer.encode(end_mark(), {.parse_special = true, .continues = true});
+  return ids.size() == 1 ? ids[0] : -1;
+}
+
+static bool holds_special(const Tokenizer& tokenizer, std::string_view text) {
+  const std::vector<int32_t> ids = tokenizer.encode(text, {.parse_special = true, .continues = true});
+  return std::any_of(ids.begin(), ids.end(), [&](int32_t id) { return tokenizer.is_special(id); });
+}
+
+std::string without_special(const Tokenizer& tokenizer, std::string_view text) {
+  std::string safe;
+  while (!text.empty()) {
+    // the shortest beginning that holds a special token, which then ends there: twice as long until it holds one, then by
+    // halves, so that a text full of them takes no longer than its size
+    size_t without = 0, with = std::min<size_t>(text.size(), 32);
+    while (!holds_special(tokenizer, text.substr(0, with))) {
+      if (with == text.size()) return safe.append(text);
+      without = with;
+      with = std::min(text.size(), 2 * with);
+    }
+    while (with - without > 1) {
+      const size_t middle = without + (with - without) / 2;
+      (holds_special(tokenizer, text.substr(0, middle)) ? with : without) = middle;
+    }
+    size_t last = with - 1;
+    while (last > 0 && (text[last] & 0xc0) == 0x80) last--;
+    safe.append(text.substr(0, last)).append(" ");
+    text.remove_prefix(last > 0 ? last : with);
+  }
+  return safe;
+}
 
 // The beginning of a Jinja text up to what can end it: a quotation mark, a tag or an expression. Empty where it
 // is followed by anything but `end`.

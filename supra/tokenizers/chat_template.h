@@ -1,9 +1,12 @@
 #pragma once
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace supra {
+
+class Tokenizer;
 
 struct ChatMessage {
   std::string role;  // "system", "user" or "assistant"
@@ -46,9 +49,14 @@ struct ChatTemplate {
   // where render() would drop white space around it.
   std::string render_next(std::string_view user) const;
 
-  // The special token that ends an answer; "" where a line end does.
+  // The token that ends an answer: its text, "" where a line end does, and its id, -1 where there is none.
   std::string_view end_mark() const;
+  int32_t end_id(const Tokenizer& tokenizer) const;
 };
+
+// The text with a space before the last character of each special token's text in it (a token of one character
+// becomes a space): what parses special tokens finds none there.
+std::string without_special(const Tokenizer& tokenizer, std::string_view text);
 
 // The form of a Jinja program: plain for an empty one. Throws Error for one that is not known.
 ChatTemplate chat_template_of(std::string_view program);

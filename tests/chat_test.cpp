@@ -232,6 +232,20 @@ TEST_F(ChatProgram, AnAnswerEndsAtEachId) {
   EXPECT_EQ(ids_of("ends", format(R"({"eos_token_id": [0, %d]})", free[1])), Ids{free[0]});
 }
 
+TEST_F(ChatProgram, WhatCannotBeSaidIsRefused) {
+  const TempDir folder;
+  const std::string model = (folder.path() / "model").string();
+  write_model(model, {Form::plain, "{{ messages }}", cases()[1].file, cases()[1].bytes});
+  EXPECT_SAYS(supra_run({"inspect", model}).out, "pieces, a chat template of no known form");
+  const Outcome chat = supra_run({"chat", model});
+  EXPECT_EQ(chat.code, 1);
+  EXPECT_SAYS(chat.err, "of no known form");
+  EXPECT_SAYS(chat.err, "--raw");
+  const Outcome outcome = supra_run({"chat", model, "--raw", "--system", "Be a b."});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_SAYS(outcome.err, "--system");
+}
+
 // Once, however many turns are beyond it.
 TEST_F(ChatProgram, BeyondItsContextASoftmaxModelIsSpokenOf) {
   const TempDir folder;

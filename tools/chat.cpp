@@ -151,6 +151,7 @@ int run_chat(Args& args) {
   common_flags(args);
   args.parse();
   device.check(args);
+  if (raw && !system.empty()) throw UsageError("--system: --raw leaves out the chat template that would say it");
 
   const Model model = load_model(input, tokenizer_file, Weights::folded);
   device.place(*model.decoder);

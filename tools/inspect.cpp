@@ -119,13 +119,21 @@ Json to_json(const std::vector<CheckedPart>& parts) {
   return list;
 }
 
+std::string describe_chat_template(const std::string& program) {
+  if (program.empty()) return "";
+  try {
+    return std::string(", chat template ") + chat_template_of(program).name();
+  } catch (const Error&) {
+    return ", a chat template of no known form";
+  }
+}
+
 std::string describe_tokenizer(const Path& path) {
   try {
     const auto tokenizer = find_tokenizer(path);
     if (!tokenizer) return "none beside the model";
-    const std::string text = format("%s, %d pieces", tokenizer->kind(), tokenizer->size());
-    if (tokenizer->chat_template().empty()) return text;
-    return text + ", chat template " + chat_template_of(tokenizer->chat_template()).name();
+    return format("%s, %d pieces", tokenizer->kind(), tokenizer->size()) +
+           describe_chat_template(tokenizer->chat_template());
   } catch (const Error& error) {
     return error.what();
   }

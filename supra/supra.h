@@ -9,11 +9,16 @@
  *
  * Failures: a function that can fail returns a supra_code, a null pointer or an id below 0, and says why in the
  * caller's supra_error. After a failure everything is as it was before the call. The library throws nothing,
- * prints nothing and keeps nothing in globals. `error` and `written` may be NULL.
+ * prints nothing and keeps nothing in globals.
+ *
+ * Pointers: `error` and `written` may be NULL, and so may a text, a list or a buffer of length 0. Others may not, unless
+ * it is said: NULL for them is a SUPRA_BAD_ARGUMENT, and functions that take no supra_error then return 0, -1, "" or
+ * NULL. `*written` becomes the number of ids or bytes that were written.
  *
  * Structs that begin with `size` may get more fields in later versions. Set the struct to zero, then `size` to its
  * sizeof: zero is the default of each field. A program then works with older and newer libraries. The library
- * refuses a struct only if the program sets a field that the library does not know.
+ * refuses a struct only if `size` is too small for its first version, or if the program sets a field that the library
+ * does not know.
  *
  * Memory: all memory comes from supra_options, with three exceptions: what the C library takes to open a file or
  * list a folder, what the C++ runtime takes to report an error (libsupra.a keeps 15 kB of it after the first error),
@@ -73,12 +78,12 @@ typedef struct supra_options {
   uint32_t size;   /* sizeof(supra_options) */
   int32_t threads; /* threads that compute, the calling one included; 0 and 1: only the calling one */
   /* Where memory comes from. allocate() returns `bytes` at a multiple of `alignment`, a power of two, or NULL. Set
-   * both functions or neither (then malloc and free). The threads that use the engine call them, several at once if
-   * several do. */
+   * both functions or neither (then malloc and free). release() gets the `bytes` that allocate() was asked for. The
+   * threads that use the engine call them, several at once if several do. */
   void* (*allocate)(void* user, size_t bytes, size_t alignment);
   void (*release)(void* user, void* memory, size_t bytes);
   /* Called during supra_feed and supra_feed_text, in the thread that called them, with the part that is done (0 to
-   * 1). Any result but 0 cancels the call. It must not throw. */
+   * 1). Any result but 0 cancels the call. It must not throw, and must not use the session. */
   int (*progress)(void* user, double done);
   void* user;     /* the first argument of all three functions */
   uint64_t flags; /* SUPRA_CHECK_WEIGHTS or 0 */
@@ -96,8 +101,8 @@ enum {
 /* The SUPRA_API_VERSION that the library was built with. */
 SUPRA_API uint32_t supra_api_version(void);
 /* Opens a model whose layers are all recurrent: a packed file (supra convert MODEL -o model.supra --to packed), or a
- * folder that supra linearize or supra uptrain wrote. `options` may be NULL and is not needed after the call. Returns
- * NULL on failure. */
+ * folder that supra linearize or supra uptrain wrote. `options` may be NULL. It is copied; its functions and `user` are
+ * used until supra_close. Returns NULL on failure. */
 SUPRA_API supra_engine* supra_open(const char* path, const supra_options* options, supra_error* error);
 /* Opens a packed model in memory. It must begin at a multiple of 64 and stay unchanged until supra_close: the weights
  * are used in place. */
@@ -139,7 +144,8 @@ typedef struct supra_message { /* this struct never changes */
 } supra_message;
 
 /* The model's chat template as its files have it, a Jinja program, with a zero at the end; "" if there is none. The
- * pointer is valid until supra_close. */
+ * pointer is valid until supra_close. A program that writes its text itself leaves out the BOS at the beginning:
+ * supra_feed_text adds it. */
 SUPRA_API const char* supra_chat_template(const supra_engine* engine);
 /* Writes a conversation as text, in the form that the chat template describes, up to where the assistant's next answer
  * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. If the first message is not the system's, the system
@@ -166,10 +172,11 @@ SUPRA_API supra_session* supra_start(const supra_engine* engine, supra_error* er
 SUPRA_API void supra_end(supra_session* session);
 /* Makes the session forget everything. */
 SUPRA_API int supra_reset(supra_session* session, supra_error* error);
-/* Reads ids. */
+/* Reads ids. Nothing happens if there are none. */
 SUPRA_API int supra_feed(supra_session* session, const int32_t* ids, size_t count, supra_error* error);
-/* Reads a text. A session that has read nothing yet adds SUPRA_BOS to the flags, unless SUPRA_CONTINUE is one. A text
- * that is read in several parts needs SUPRA_CONTINUE from the second part on. */
+/* Reads a text. A session that has read nothing yet adds SUPRA_BOS to the flags, unless SUPRA_CONTINUE is one: an empty
+ * text is then BOS alone, if texts of this model begin with BOS. A text that is read in several parts needs
+ * SUPRA_CONTINUE from the second part on. */
 SUPRA_API int supra_feed_text(supra_session* session, const char* text, size_t bytes, uint32_t flags,
                               supra_error* error);
 /* Reads one id in each of `count` sessions, in one pass over the weights: ids[i] in sessions[i]. The sessions must be

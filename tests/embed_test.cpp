@@ -119,6 +119,7 @@ TEST_F(EmbedTest, WeightsAreCheckedWhereThatIsAskedFor) {
   EXPECT_NE(std::string(error_.message).find("is damaged"), std::string::npos) << error_.message;
   EXPECT_FALSE(supra_open(dir_.path().c_str(), &options, &error_));
   EXPECT_EQ(error_.code, SUPRA_BAD_MODEL);
+  EXPECT_NE(std::string(error_.message).find("is a folder"), std::string::npos) << error_.message;
   options.flags = 2;
   EXPECT_EQ(code(&options), SUPRA_BAD_ARGUMENT);
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstring>
+#include <filesystem>
 #include <new>
 #include <optional>
 #include <system_error>
@@ -201,7 +202,12 @@ uint32_t supra_api_version(void) { return SUPRA_API_VERSION; }
 supra_engine* supra_open(const char* path, const supra_options* options, supra_error* error) {
   return open_engine(options, error, __func__, [&](bool check) {
     require(path, SUPRA_BAD_ARGUMENT, "the path is null");
-    if (check) check_weights(MappedFile(path));
+    if (check) {
+      std::error_code none;
+      require(!std::filesystem::is_directory(path, none), SUPRA_BAD_MODEL,
+              "%s: is a folder, only a packed model carries checksums (supra convert --to packed)", path);
+      check_weights(MappedFile(path));
+    }
     return load_model(path, "", Weights::stored);
   });
 }

@@ -80,8 +80,8 @@ static void load(const supra_engine* engine, supra_session* session, const char*
   free(state);
 }
 
-/* Into a file of another name first: a full disk does not cost the old state. */
-static void save(const supra_engine* engine, const supra_session* session, const char* path) {
+/* Into a file of another name first: a full disk does not cost the old state. Returns whether the state is saved. */
+static int save(const supra_engine* engine, const supra_session* session, const char* path) {
   char written[4096];
   snprintf(written, sizeof written, "%s.new", path);
   size_t bytes = supra_state_bytes(engine);
@@ -90,8 +90,10 @@ static void save(const supra_engine* engine, const supra_session* session, const
   FILE* file = fopen(written, "wb");
   int fine = file && fwrite(state, 1, bytes, file) == bytes;
   if (file && fclose(file) != 0) fine = 0;
-  if (!fine || rename(written, path) != 0) perror(path);
+  if (fine) fine = rename(written, path) == 0;
+  if (!fine) perror(path);
   free(state);
+  return fine;
 }
 
 int main(int argc, char** argv) {
@@ -123,9 +125,9 @@ int main(int argc, char** argv) {
     }
     answer(engine, session);
   }
-  save(engine, session, argv[2]);
+  int saved = save(engine, session, argv[2]);
   supra_end(before);
   supra_end(session);
   supra_close(engine);
-  return 0;
+  return saved ? 0 : 1;
 }

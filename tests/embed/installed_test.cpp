@@ -161,6 +161,7 @@ TEST_F(InstalledTest, AChatGoesOnFromItsFile) {
   EXPECT_EQ(read_file(dir_.path() / "b"), read_file(dir_.path() / "a"));
   EXPECT_EQ(read_file(dir_.path() / "c"), read_file(dir_.path() / "a"));
   EXPECT_EQ(shell(program + " " + model_ + " " + model_ + " </dev/null").code, 1);
+  EXPECT_EQ(shell(program + " " + model_ + " " + dir_.path().string() + "/absent/state </dev/null").code, 1);
 }
 
 TEST_F(InstalledTest, AThousandTimelinesGoThroughTheDisk) {
@@ -168,6 +169,7 @@ TEST_F(InstalledTest, AThousandTimelinesGoThroughTheDisk) {
   const std::string kept = run(program + " " + model_);
   EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 1000);
   EXPECT_EQ(run(program + " " + model_ + " " + dir_.path().string()), kept);
+  EXPECT_EQ(shell(program + " " + model_ + " " + dir_.path().string() + "/absent").code, 1);
 }
 
 TEST_F(InstalledTest, WeightsInTheProgramAndMemoryInAnArray) {

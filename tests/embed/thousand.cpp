@@ -32,7 +32,13 @@ static std::string file_of(const std::string& directory, size_t number) {
 static void swap_out(const Engine& engine, Session& session, const std::string& path) {
   std::vector<char> state(supra_state_bytes(engine.get()));
   check(supra_save(session.get(), state.data(), state.size(), nullptr, &error) == SUPRA_OK);
-  std::ofstream(path, std::ios::binary).write(state.data(), static_cast<std::streamsize>(state.size()));
+  std::ofstream file(path, std::ios::binary);
+  file.write(state.data(), static_cast<std::streamsize>(state.size()));
+  file.close();
+  if (!file) {
+    std::perror(path.c_str());
+    std::exit(1);
+  }
   session.reset();
 }
 

@@ -148,9 +148,10 @@ typedef struct supra_message { /* this struct never changes */
  * supra_feed_text adds it. */
 SUPRA_API const char* supra_chat_template(const supra_engine* engine);
 /* Writes a conversation as text, in the form that the chat template describes, up to where the assistant's next answer
- * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. If the first message is not the system's, the system
- * message of the template is used, if the template spells one out. The library does not run the template: it knows
- * ChatML, Llama 2, Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE.
+ * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. The library does not run the template: it knows ChatML,
+ * Llama 2, Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE. If the first message is
+ * not the system's, the system message that a ChatML template spells out, or the dates of Llama 3.1, are written; those
+ * of other templates are not.
  *
  * Messages are text: if one contains the text of a special token, such as <|im_end|>, a space is written before its
  * last character, so that no user can end a message or speak for the system. With the flag SUPRA_SPECIAL messages are

@@ -77,7 +77,10 @@ TEST(Chat, RealTokenizersReadEachTurnOnce) {
   for (const auto& [form, file] : std::vector<std::pair<Form, const char*>>{
            {Form::llama2, "llama2-tokenizer.model"}, {Form::mistral, "mistral_tokenizer.model.v1"},
            {Form::llama2, "golden/bpe_llama.json"}, {Form::mistral, "golden/bpe_llama_metaspace.json"},
-           {Form::llama3, "golden/bpe_llama3.json"}, {Form::chatml, "golden/bpe_qwen2.json"}}) {
+           {Form::mistral_v1, "mistral_tokenizer.model.v1"}, {Form::mistral_v3, "mistral_tokenizer.model.v1"},
+           {Form::mistral_v7, "golden/bpe_llama.json"}, {Form::mistral_v3_tekken, "golden/bpe_llama3.json"},
+           {Form::mistral_v7_tekken, "golden/bpe_llama3.json"}, {Form::llama3, "golden/bpe_llama3.json"},
+           {Form::chatml, "golden/bpe_qwen2.json"}}) {
     expect_read_once(*load_tokenizer((folder / file).string()), {form, ""});
   }
 }

@@ -286,18 +286,18 @@ int supra_render_chat(const supra_engine* engine, const supra_message* messages,
     require_buffer(text, room, "room for text");
     require_flags(flags, SUPRA_SPECIAL | SUPRA_CONTINUE);
     const EngineCall call(*engine->made);
-    const ChatTemplate* const chat = engine->made->chat();
-    require(chat, SUPRA_NO_TEMPLATE, "the model has no chat template of a known form: %s",
-            *supra_chat_template(engine) ? "see supra_chat_template, and write its text yourself" : "it has none");
     std::vector<ChatMessage> conversation;
     for (size_t i = 0; i < count; i++) {
       const supra_message& message = messages[i];
       require(message.role, SUPRA_BAD_ARGUMENT, "the role of message %zu is null", i);
       require_buffer(message.text, message.bytes, "text of a message");
-      const std::string_view content(message.text ? message.text : "", message.bytes);
-      conversation.push_back({message.role, flags & SUPRA_SPECIAL
-                                                ? std::string(content)
-                                                : without_special(engine->made->needed_tokenizer(), content)});
+      conversation.push_back({message.role, std::string(message.text ? message.text : "", message.bytes)});
+    }
+    const ChatTemplate* const chat = engine->made->chat();
+    require(chat, SUPRA_NO_TEMPLATE, "the model has no chat template of a known form: %s",
+            *supra_chat_template(engine) ? "see supra_chat_template, and write its text yourself" : "it has none");
+    for (ChatMessage& message : conversation) {
+      if (!(flags & SUPRA_SPECIAL)) message.content = without_special(engine->made->needed_tokenizer(), message.content);
     }
     std::string all;
     if (flags & SUPRA_CONTINUE) {

@@ -107,7 +107,7 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
       {"supra_render_chat", [&](auto* error) { return supra_render_chat(nullptr, &hello, 1, 0, nullptr, 0, nullptr, error); }},
       {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, nullptr, 1, 0, nullptr, 0, nullptr, error); }},
       {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &hello, 1, 0, nullptr, 9, nullptr, error); }},
-      {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &hello, 1, 1, nullptr, 0, nullptr, error); }},
+      {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &hello, 1, 4, nullptr, 0, nullptr, error); }},
       {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &nobody, 1, 0, nullptr, 0, nullptr, error); }},
       {"supra_render_chat", [&](auto* error) { return supra_render_chat(e, &silent, 1, 0, nullptr, 0, nullptr, error); }},
       {"supra_start", [&](auto* error) { return code_of(supra_start(nullptr, error), error); }},

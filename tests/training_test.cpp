@@ -217,6 +217,23 @@ TEST(Train, AStageIsUndoneAfterACrashToo) {
   EXPECT_TRUE(same_weights(load_model(run), begin));
 }
 
+// The validation of all held-out text may take long, and may fail: what was trained is written before.
+TEST(Train, ItsModelIsThereBeforeTheLastValidation) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Model model = byte_model(MixerKind::supra);
+  TrainHooks hooks;
+  hooks.held_out_tokens = 1'000'000;
+  hooks.validate = [&](int64_t tokens) {
+    CHECK(tokens > 0, "killed");
+    return 1.0;
+  };
+  ASSERT_EQ(complaint([&] { train(model, nullptr, corpus, small_run(), run, hooks); }), "killed");
+  EXPECT_TRUE(same_weights(load_model(checkpoint_path(run, 20)), model));
+  EXPECT_TRUE(same_weights(load_model(run), model));
+}
+
 TEST(Train, ResumesOnlyWithItsOwnTextUnlessTold) {
   const TempDir directory;
   write_file_atomically(directory.path() / "a.txt", pattern_text(30));

@@ -155,9 +155,9 @@ class Run {
       step();
     }
     if (!result_.interrupted) {
-      validate_all();
       save();
       publish();
+      validate_all();
     }
     result_.steps = state_.step;
     result_.tokens = state_.tokens;
@@ -300,9 +300,11 @@ class Run {
     return result_.valid_nll = nll;
   }
 
-  // At the end; the checkpoint keeps the figure of the sample, which is comparable with those before.
+  // At the end, when the model is written: a large file takes long, and who does not wait for it loses nothing. The checkpoint
+  // keeps the figure of the sample, which is comparable with those before.
   void validate_all() {
     if (!hooks_.validate || state_.valid_tokens == 0) return;
+    note(format("the model is written; now all %ld held-out tokens are scored", static_cast<long>(hooks_.held_out_tokens)));
     result_.valid_nll = hooks_.validate(0);
     note(format("validation on all %ld held-out tokens: %.4f nats a token", static_cast<long>(hooks_.held_out_tokens), result_.valid_nll));
   }

@@ -234,6 +234,46 @@ TEST(Train, ItsModelIsThereBeforeTheLastValidation) {
   EXPECT_TRUE(same_weights(load_model(run), model));
 }
 
+// A softmax teacher, and the student of a recipe of two stages: what a run of it needs.
+struct Taught {
+  Model teacher = byte_model(MixerKind::softmax), student = linearize(teacher, {}).model;
+  TrainOptions options = small_run();
+
+  Taught() {
+    teacher.decoder->visit([](const std::string&, Var& parameter) { parameter = Var(parameter.value()); });
+    options.recipe.kind = RecipeKind::transfer;
+    options.recipe.transfer_share = 0.5;
+  }
+  TrainResult run(const Corpus& corpus, const Path& run, const TrainHooks& hooks = {}) {
+    return train(student, teacher.decoder.get(), corpus, options, run, hooks);
+  }
+};
+
+// A stage that began without validation does not inherit what the stage before it was compared with.
+TEST(Train, AStageIsNotUndoneToWhereAnotherOneBegan) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Taught taught;
+  int64_t asked = 0;
+  double nll = 1;
+  std::string notes;
+  TrainHooks blind, seeing;
+  blind.should_stop = seeing.should_stop = [&] { return asked++ == 5; };
+  seeing.validate = [&](int64_t) { return nll; };
+  seeing.held_out_hash = "text";
+  seeing.on_note = [&](const std::string& line) { notes += line + "\n"; };
+  ASSERT_TRUE(taught.run(corpus, run, seeing).interrupted);  // step 5 of the first stage
+  taught.options.resume = true;
+  asked = -5;
+  ASSERT_TRUE(taught.run(corpus, run, blind).interrupted);  // step 15, in the second one
+  EXPECT_EQ(read_training_state(checkpoint_path(run, 15)).undo_step, -1);
+  nll = 2;
+  seeing.should_stop = nullptr;
+  EXPECT_EQ(taught.run(corpus, run, seeing).steps, 20);
+  EXPECT_EQ(notes.find("are dropped"), std::string::npos) << notes;
+}
+
 TEST(Train, ResumesOnlyWithItsOwnTextUnlessTold) {
   const TempDir directory;
   write_file_atomically(directory.path() / "a.txt", pattern_text(30));

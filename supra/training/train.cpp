@@ -242,6 +242,8 @@ class Run {
     carried_.assign(carried_.size(), {});
     state_.stage_steps = 0;
     state_.mean_loss = state_.mean_norm = 0;
+    state_.stage_nll = -1;
+    state_.undo_step = -1;
     make_optimizer();
     if (!hooks_.validate) return;
     judge_from_here(nll, "begins");

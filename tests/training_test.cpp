@@ -274,6 +274,17 @@ TEST(Train, AStageIsNotUndoneToWhereAnotherOneBegan) {
   EXPECT_EQ(notes.find("are dropped"), std::string::npos) << notes;
 }
 
+TEST(Train, ACheckpointThatIsDueWhereAStageEndsIsWritten) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Taught taught;
+  taught.options.checkpoint_every = 64 * 5;
+  taught.options.keep = 100;
+  taught.run(corpus, run);
+  for (const int64_t step : {5, 10, 15, 20}) EXPECT_TRUE(std::filesystem::exists(checkpoint_path(run, step))) << step;
+}
+
 TEST(Train, ResumesOnlyWithItsOwnTextUnlessTold) {
   const TempDir directory;
   write_file_atomically(directory.path() / "a.txt", pattern_text(30));

@@ -245,9 +245,8 @@ class Run {
     state_.stage_nll = -1;
     state_.undo_step = -1;
     make_optimizer();
-    if (!hooks_.validate) return;
-    judge_from_here(nll, "begins");
-    save();
+    if (hooks_.validate) judge_from_here(nll, "begins");
+    if (hooks_.validate || (index > 0 && times_.saves(state_.tokens))) save();
   }
 
   // When the stage ends, it is compared with this validation, and undone to this step if it is worse.

@@ -285,6 +285,23 @@ TEST(Train, ACheckpointThatIsDueWhereAStageEndsIsWritten) {
   for (const int64_t step : {5, 10, 15, 20}) EXPECT_TRUE(std::filesystem::exists(checkpoint_path(run, step))) << step;
 }
 
+// Who starts anew keeps the old run until the new one is known to work.
+TEST(Train, AnOldRunStaysWhereTheNewOneCannotBegin) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Model model = byte_model(MixerKind::supra);
+  train(model, nullptr, corpus, small_run(), run);
+  TrainOptions frozen = small_run();
+  frozen.freeze = {"*"};
+  EXPECT_NE(complaint([&] { train(model, nullptr, corpus, frozen, run); }), "");
+  EXPECT_EQ(latest_checkpoint(run), checkpoint_path(run, 20));
+  TrainHooks hooks;
+  hooks.validate = [](int64_t) -> double { fail("no text"); };
+  EXPECT_EQ(complaint([&] { train(model, nullptr, corpus, small_run(), run, hooks); }), "no text");
+  EXPECT_EQ(latest_checkpoint(run), checkpoint_path(run, 20));
+}
+
 TEST(Train, ResumesOnlyWithItsOwnTextUnlessTold) {
   const TempDir directory;
   write_file_atomically(directory.path() / "a.txt", pattern_text(30));

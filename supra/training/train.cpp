@@ -136,12 +136,14 @@ class Run {
     if (o_.resume) {
       resume();
     } else {
-      // higher steps of an older run would pass for the newest of this one
-      remove_checkpoints(directory_);
+      make_optimizer();
       prepare();
       left_ = times_.to_do(0);
       left_.validations--;
-      begin_stage(0, hooks_.validate ? validate() : -1);
+      const double nll = hooks_.validate ? validate() : -1;
+      // Higher steps of an older run would pass for the newest of this one. They go last: what is above may fail.
+      remove_checkpoints(directory_);
+      begin_stage(0, nll);
     }
     if (hooks_.on_start) hooks_.on_start(state_.step);
     // a run can have been killed, or get other batches, just where a stage ends

@@ -302,6 +302,27 @@ TEST(Train, AnOldRunStaysWhereTheNewOneCannotBegin) {
   EXPECT_EQ(latest_checkpoint(run), checkpoint_path(run, 20));
 }
 
+// More tokens make the first stage longer; a run that is in the second one stays there, and its learning rate falls on.
+TEST(Train, MoreTokensLeaveTheLearningRateWhereItWas) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Taught taught;
+  std::vector<TrainStep> steps;
+  TrainHooks hooks;
+  hooks.on_step = [&](const TrainStep& step) { steps.push_back(step); };
+  taught.options.warmup = 0.2;
+  taught.run(corpus, run, hooks);
+  taught.options.resume = true;
+  taught.options.tokens *= 5;
+  steps.clear();
+  taught.run(corpus, run, hooks);
+  ASSERT_EQ(steps.size(), 80u);
+  EXPECT_GT(steps[0].lr, 0.5 * taught.options.recipe.lr);
+  for (size_t i = 10; i < steps.size(); i++) ASSERT_LT(steps[i].lr, steps[i - 1].lr) << i;
+  for (const TrainStep& step : steps) EXPECT_GE(step.seconds_left, 0) << step.step;
+}
+
 TEST(Train, ResumesOnlyWithItsOwnTextUnlessTold) {
   const TempDir directory;
   write_file_atomically(directory.path() / "a.txt", pattern_text(30));

@@ -78,6 +78,7 @@ static void each_field(State& s, F f) {
 // Those that checkpoints of older versions lack.
 template <class State, class F>
 static void each_newer_field(State& s, F f) {
+  f("stage_tokens", s.stage_tokens);
   f("undo_step", s.undo_step);
   f("recipe", s.recipe);
   f("corpus", s.corpus);
@@ -122,6 +123,7 @@ TrainingState read_training_state(const Path& checkpoint) {
   each_field(state, [&](const char* name, auto& field) { read(json.at(name), field); });
   // they had a checkpoint where a stage began, if they had a validation there
   if (state.stage_nll >= 0) state.undo_step = state.stage_begin;
+  state.stage_tokens = state.stage_begin * state.batch_tokens;
   each_newer_field(state, [&](const char* name, auto& field) {
     if (const Json* found = json.find(name)) read(*found, field);
   });

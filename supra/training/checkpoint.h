@@ -20,6 +20,7 @@ struct TrainingState {
   double seconds = 0;       // spent so far
   int64_t stage = 0;        // of the recipe
   int64_t stage_begin = 0;  // its first step
+  int64_t stage_tokens = 0; // trained on before it
   int64_t stage_steps = 0;  // updates of the weights in it
   double stage_nll = -1;    // validation at undo_step; -1: it was not finite
   int64_t undo_step = -1;   // the stage is undone to here: that checkpoint is kept; -1: no validation yet

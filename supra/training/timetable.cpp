@@ -21,11 +21,11 @@ bool Timetable::saves(int64_t tokens) const { return crosses(tokens, checkpoint_
 
 bool Timetable::validates(int64_t tokens) const { return ends_stage(tokens) || saves(tokens) || crosses(tokens, validate_every_); }
 
-ToDo Timetable::to_do(int64_t tokens) const {
+ToDo Timetable::to_do(int64_t tokens, size_t stage) const {
   ToDo left;
   const int64_t done = tokens / batch_tokens_;
   for (size_t i = 0; i < ends_.size(); i++) {
-    left.steps.push_back(std::max<int64_t>(0, end(i) - std::max(begin(i), done)));
+    left.steps.push_back(i < stage ? 0 : std::max<int64_t>(0, end(i) - (i == stage ? done : std::max(begin(i), done))));
   }
   // the one before the first step
   left.validations = tokens == 0;

@@ -30,7 +30,8 @@ class Timetable {
   bool validates(int64_t tokens) const;
   bool saves(int64_t tokens) const;
 
-  ToDo to_do(int64_t tokens) const;
+  // `stage`: that the run is in; with more tokens than before, it can be there before its time.
+  ToDo to_do(int64_t tokens, size_t stage = 0) const;
 
   // How many of `there_are` held-out tokens a validation on the way scores, so that all validations of the run take a
   // twentieth of its forward passes: as many as there are, but at least 2,048. The last validation scores all.

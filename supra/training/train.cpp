@@ -241,6 +241,7 @@ class Run {
   void begin_stage(size_t index, double nll) {
     state_.stage = static_cast<int64_t>(index);
     state_.stage_begin = state_.step;
+    state_.stage_tokens = state_.tokens;
     carried_.assign(carried_.size(), {});
     state_.stage_steps = 0;
     state_.mean_loss = state_.mean_norm = 0;
@@ -367,7 +368,7 @@ void Run::resume() {
   spent_before_ = saved.seconds;
   tokens_before_ = saved.tokens;
   loader_.seek(saved.position);
-  left_ = times_.to_do(saved.tokens);
+  left_ = times_.to_do(saved.tokens, stage_index());
   result_.checkpoint = *last;
   note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step),
               static_cast<long>(saved.step + times_.steps() - batches())));
@@ -417,13 +418,15 @@ bool Run::is_outlier(double loss, double norm) {
 
 void Run::step() {
   const auto before = Clock::now();
-  const int64_t first = times_.begin(stage_index()), count = times_.end(stage_index()) - first;
+  // a run that got more tokens can be in a stage before the timetable has it begin
+  const int64_t first = std::min(times_.begin(stage_index()), state_.stage_tokens / o_.batch_tokens);
+  const int64_t count = times_.end(stage_index()) - first;
   const int64_t warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
   const Schedule schedule{o_.schedule, stage().lr, o_.min_lr < 0 ? 0.1 * stage().lr : o_.min_lr, warmup, count};
 
   TrainStep shown;
   shown.stage = stage().name;
-  shown.lr = schedule.at(std::max<int64_t>(0, batches() - first));
+  shown.lr = schedule.at(batches() - first);
   const Tensor loss = accumulate_gradients(stage(), loader_.next(), carried_);
   if (state_.step == state_.stage_begin) {
     const std::vector<std::string> missed = optimizer_->without_gradient();

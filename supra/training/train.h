@@ -90,7 +90,8 @@ Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<
 
 // Trains the model in place. If it has low-rank factors (Decoder::add_lora()), only these and the weights that linearization
 // added are trained, and the factors are merged at the end. `directory` takes the checkpoints (checkpoints/step-N, see
-// checkpoint.h) and, at the end, the model itself; unless the run resumes, checkpoints of an older run there are removed, once this one can begin.
+// checkpoint.h) and, at the end, the model itself; unless the run resumes, checkpoints of an older run there are removed, once
+// this one can begin.
 // `teacher`: what recipes other than `supra` learn from. With validation, a stage that ends with a higher loss than it began
 // with is undone; a stage that began without validation is judged by the first one after it resumed. A loss or gradient that
 // is NaN or infinite throws Error naming the step, the tensor and what was saved last.

@@ -319,6 +319,7 @@ TEST(Checkpoint, TheFilesOfOthersStay) {
                               "checkpoints/.tmp-mine",
                               "checkpoints/.tmp-step-mine",
                               "checkpoints/step-of-mine",
+                              "checkpoints/step-7",
                               "my-vocab.txt"};
   const char* const moved[] = {"model.safetensors.index.json", "tokenizer.json", "vocab.json", "merges.txt",
                                "tokenizer.model"};
@@ -342,7 +343,10 @@ TEST(Checkpoint, TheFilesOfOthersStay) {
   }
   EXPECT_FALSE(fs::exists(run / ".tmp-model.safetensors"));
   EXPECT_EQ(names_in(run / "checkpoints"),
-            (std::set<std::string>{"step-000001", ".tmp-mine", ".tmp-step-mine", "step-of-mine"}));
+            (std::set<std::string>{"step-000001", ".tmp-mine", ".tmp-step-mine", "step-of-mine", "step-7"}));
+  remove_checkpoints(run);
+  EXPECT_FALSE(latest_checkpoint(run));
+  for (const char* name : kept) EXPECT_EQ(read_file(run / name), std::string("mine: ") + name);
 }
 
 TEST(Checkpoint, SaysWhatMadeIt) {

@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 static int64_t step_of(std::string_view name) {
   if (!name.starts_with("step-") || name.size() < 6 || name.size() > 20) return -1;
   if (name.find_first_not_of("0123456789", 5) != std::string_view::npos) return -1;
-  return std::stoll(std::string(name.substr(5)));
+  const int64_t step = std::stoll(std::string(name.substr(5)));
+  return checkpoint_path("", step).filename() == name ? step : -1;
 }
 
 // Complete checkpoints of a run by step, the oldest first. Others in the folder are left alone.
@@ -177,7 +178,9 @@ std::optional<Path> best_checkpoint(const Path& run) {
   return best;
 }
 
-void remove_checkpoints(const Path& run) { remove_directory(run / "checkpoints"); }
+void remove_checkpoints(const Path& run) {
+  for (const auto& [step, path] : checkpoints_of(run)) remove_directory(path);
+}
 
 static bool same_bytes(const Path& a, const Path& b) {
   std::error_code error;

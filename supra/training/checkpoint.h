@@ -51,7 +51,7 @@ std::optional<Path> latest_checkpoint(const Path& run);
 // measured.
 std::optional<Path> best_checkpoint(const Path& run);
 
-// Removes all checkpoints of a run, at once.
+// Removes all checkpoints of a run, the newest last. What else is in their folder stays.
 void remove_checkpoints(const Path& run);
 
 // Makes the run's directory itself the checkpoint's model. If it already holds a model of the same shape and

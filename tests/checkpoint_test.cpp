@@ -307,6 +307,27 @@ TEST(Checkpoint, KeepsTheLastOnesAndTheBest) {
   EXPECT_THROW(moment.save(run, 0), Error);
 }
 
+TEST(Checkpoint, TheBestIsOneOfThoseMeasuredOnTheSameText) {
+  const TempDir directory;
+  const Path run = directory.path();
+  Moment moment(1);
+  const auto save = [&](double nll) {
+    moment.state.step++;
+    moment.state.valid_nll = nll;
+    moment.save(run, 1);
+  };
+  save(1);
+  EXPECT_EQ(best_checkpoint(run), checkpoint_path(run, 1));
+  // a harder text, then a sample of it
+  moment.state.held_out = "other";
+  for (const double nll : {3, 2, 4}) save(nll);
+  EXPECT_EQ(best_checkpoint(run), checkpoint_path(run, 3));
+  moment.state.valid_tokens = 300;
+  for (const double nll : {5, 6}) save(nll);
+  EXPECT_EQ(best_checkpoint(run), checkpoint_path(run, 5));
+  EXPECT_EQ(names_in(run / "checkpoints"), (std::set<std::string>{"step-000005", "step-000006"}));
+}
+
 // What stands in a run's folder and was not written by it stays, under its name or beside it.
 TEST(Checkpoint, TheFilesOfOthersStay) {
   const TempDir directory;

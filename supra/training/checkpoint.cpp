@@ -163,17 +163,21 @@ std::optional<Path> latest_checkpoint(const Path& run) {
 
 std::optional<Path> best_checkpoint(const Path& run) {
   std::optional<Path> best;
-  double lowest = INFINITY;
-  for (const auto& [step, path] : checkpoints_of(run)) {
-    double nll = -1;
+  TrainingState of_best, last;
+  const auto all = checkpoints_of(run);
+  for (auto at = all.rbegin(); at != all.rend(); ++at) {
+    TrainingState state;
     try {
-      nll = read_training_state(path).valid_nll;
+      state = read_training_state(at->second);
     } catch (const Error&) {
       // one that cannot be read is not the best
     }
-    if (nll < 0 || nll > lowest) continue;
-    lowest = nll;
-    best = path;
+    if (state.valid_nll < 0) continue;
+    if (!best) last = state;
+    const bool comparable = state.held_out == last.held_out && state.valid_tokens == last.valid_tokens;
+    if (!comparable || (best && state.valid_nll >= of_best.valid_nll)) continue;
+    of_best = state;
+    best = at->second;
   }
   return best;
 }

@@ -48,7 +48,7 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
 std::optional<Path> latest_checkpoint(const Path& run);
 
 // The complete checkpoint with the lowest validation loss, the newer of equals; none where no loss was
-// measured.
+// measured. Only those count that were measured on the text, and the sample, of the newest such one.
 std::optional<Path> best_checkpoint(const Path& run);
 
 // Removes all checkpoints of a run, the newest last. What else is in their folder stays.

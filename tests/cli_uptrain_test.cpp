@@ -189,6 +189,26 @@ TEST_F(UptrainTest, AFullDiskEndsTheLogAlone) {
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
 }
 
+// Held-out text is documents, whatever file they are in; what is none is refused before anything is trained or removed.
+TEST_F(UptrainTest, ValidatesOnDocuments) {
+  gated("student");
+  write_file_atomically(at("held.txt"), "a cat sat\n<end>\nan owl ran\n<end>\n");
+  write_file_atomically(at("held.jsonl"), "{\"text\": \"a cat sat\"}\n\n{\"text\": \"an owl ran\", \"id\": 7}\n");
+  const auto validated = [&](const char* name) {
+    return expect_json(uptrain("student", "run", {"--valid", at(name)}), {"valid_nll"}).number("valid_nll");
+  };
+  EXPECT_EQ(validated("held.jsonl"), validated("held.txt"));
+  ASSERT_EQ(supra_run({"tokenize", "bytes", "--file", at("held.txt"), "--docs", "<end>", "-o", at("held.bin")}).code, 0);
+  write_file_atomically(at("empty.txt"), "<end>\n");
+  const std::pair<const char*, const char*> refused[] = {{"held.bin", "is a shard"}, {"empty.txt", "is too short to validate on"}};
+  for (const auto& [name, why] : refused) {
+    const Outcome outcome = uptrain("student", "run", {"--valid", at(name)});
+    EXPECT_EQ(outcome.code, 1) << name;
+    EXPECT_SAYS(outcome.err, why);
+    EXPECT_TRUE(std::filesystem::exists(at("run/checkpoints")));
+  }
+}
+
 TEST_F(UptrainTest, ADryRunPlansAndWritesNothing) {
   gated("student");
   const auto plan = [](std::vector<std::string> words) {

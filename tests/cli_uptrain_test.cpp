@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <set>
 #include <sstream>
 
 #include "supra/formats/safetensors.h"
@@ -207,6 +208,29 @@ TEST_F(UptrainTest, ValidatesOnDocuments) {
     EXPECT_SAYS(outcome.err, why);
     EXPECT_TRUE(std::filesystem::exists(at("run/checkpoints")));
   }
+}
+
+// A run never writes over what it was made from.
+TEST_F(UptrainTest, LeavesItsModelAndItsTeacher) {
+  gated("student");
+  ASSERT_EQ(uptrain("student", "run", {}).code, 0);
+  const auto names = [](const std::string& folder) {
+    std::set<std::string> all;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(at(folder))) all.insert(entry.path().string());
+    return all;
+  };
+  const std::string teachers = read_file(at("teacher/model.safetensors"));
+  const std::set<std::string> before = names("run");
+  for (const char* part : {"run", "run/model.safetensors", "run/checkpoints/step-000020", "run/checkpoints/step-000020/"}) {
+    const Outcome outcome = uptrain(part, "run", {});
+    EXPECT_EQ(outcome.code, 1) << part;
+    EXPECT_SAYS(outcome.err, "is the model itself");
+  }
+  EXPECT_EQ(names("run"), before);
+  const Outcome outcome = uptrain("student", "teacher", {"--recipe", "distill", "--teacher", at("teacher")});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_SAYS(outcome.err, "is the teacher itself");
+  EXPECT_EQ(read_file(at("teacher/model.safetensors")), teachers);
 }
 
 TEST_F(UptrainTest, ADryRunPlansAndWritesNothing) {

@@ -25,7 +25,7 @@ namespace supra {
 namespace {
 
 struct TrainFlags {
-  Path input, output, log, teacher_cache;
+  Path input, output, teacher, log, teacher_cache;
   std::vector<std::string> data;
   std::vector<Path> valid;
   std::string tokenizer, separator;
@@ -235,11 +235,21 @@ ValidationText read_held_out(const TrainFlags& f, const Tokenizer& tokenizer) {
   return held_out;
 }
 
+// Whether a run in `output` writes over this model: it stands there, or is one of the run's checkpoints.
+bool writes_over(const Path& model, const Path& output) {
+  std::error_code absent;
+  const Path checkpoints = std::filesystem::weakly_canonical(output / "checkpoints", absent);
+  const std::string inside = std::filesystem::weakly_canonical(model, absent).lexically_relative(checkpoints).string();
+  return std::filesystem::equivalent(model, output, absent) || std::filesystem::equivalent(model, output / "model.safetensors", absent) ||
+         (!inside.empty() && !inside.starts_with(".."));
+}
+
 int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
-  std::error_code absent;
-  CHECK(f.options.resume || !std::filesystem::equivalent(f.input, f.output, absent),
-        "%s: is the model itself, which would be overwritten (give another --output)", f.output.c_str());
+  CHECK(f.options.resume || !writes_over(f.input, f.output),
+        "%s: is the model itself, or holds it, which would be overwritten (give another --output)", f.output.c_str());
+  CHECK(!teacher || !writes_over(f.teacher, f.output),
+        "%s: is the teacher itself, or holds it, which would be overwritten (give another --output)", f.output.c_str());
   const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json") ||
                      std::filesystem::exists(f.output / "model.safetensors");
   CHECK(f.options.resume || f.overwrite || !taken,
@@ -323,14 +333,13 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
 int run_uptrain(Args& args) {
   TrainFlags f;
   RecipeOptions& recipe = f.options.recipe;
-  Path teacher_path;
   args.positional(&f.input, "MODEL", "what supra linearize made (or any other model)");
   args.choice(&recipe.kind, "--recipe",
               {{"supra", RecipeKind::supra}, {"transfer", RecipeKind::transfer}, {"distill", RecipeKind::distill}},
               "the paper's language-model loss on all weights; or attention transfer first; or calibration, attention "
               "transfer and the teacher's distribution");
   args.tokens(&f.self_tokens, "--self-tokens", "to sample for --data self; 0, and at most: as many as --tokens");
-  args.flag(&teacher_path, "--teacher", "MODEL", "the softmax model that transfer, distill and --data self learn from");
+  args.flag(&f.teacher, "--teacher", "MODEL", "the softmax model that transfer, distill and --data self learn from");
   args.flag(&f.teacher_cache, "--teacher-cache", "FILE",
             "what the teacher of distill says, written by the first run and read by the next that see the same rows");
   args.flag(&f.teacher_top, "--teacher-top", "K", "most probable tokens that it holds; about the others only their sum").at_least(1);
@@ -350,8 +359,8 @@ int run_uptrain(Args& args) {
         "--teacher-cache holds what --recipe distill learns from (leave it away, or give that recipe)");
   std::optional<Model> teacher;
   if (recipe.kind != RecipeKind::supra || wants_self_data(f)) {
-    CHECK(!teacher_path.empty(), "--recipe transfer and distill and --data self learn from a teacher (name it with --teacher MODEL)");
-    teacher = load_model(teacher_path, "", Weights::stored);
+    CHECK(!f.teacher.empty(), "--recipe transfer and distill and --data self learn from a teacher (name it with --teacher MODEL)");
+    teacher = load_model(f.teacher, "", Weights::stored);
   }
   Model model = load_model(f.input, f.tokenizer);
   if (lora.on.empty()) lora.on = {"attention.in_proj", "attention.out_proj"};

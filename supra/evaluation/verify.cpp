@@ -204,9 +204,8 @@ static double error_of(const std::string& key, const Tensor& given, const Tensor
   return largest > 0 ? difference / largest : difference;
 }
 
-// What the key's error is divided by at least.
-static double floor_of(const std::string& key, const WeightReader& golden, const VerifyOptions& options) {
-  if (!key.starts_with("grad.")) return 0;
+// What the error of a gradient is divided by at least. Reads all gradients.
+static double gradient_floor_of(const WeightReader& golden, const VerifyOptions& options) {
   double largest = 0;
   for (const TensorInfo& info : golden.tensors()) {
     if (info.name.starts_with("grad.")) largest = std::max(largest, largest_magnitude(golden.get(info.name)));
@@ -226,6 +225,7 @@ std::vector<VerifyRow> verify(const Model& model, const Path& path, const Verify
   std::optional<InDouble> in_double;
   if (options.dtype == Dtype::f64) in_double.emplace(*model.decoder);
   Computed computed(*model.decoder, *golden);
+  const double gradient_floor = gradient_floor_of(*golden, options);
   std::vector<VerifyRow> rows;
   for (const TensorInfo& info : golden->tensors()) {
     const std::string& key = info.name;
@@ -237,7 +237,7 @@ std::vector<VerifyRow> verify(const Model& model, const Path& path, const Verify
     if (!row.left_out) {
       const Tensor given = computed.get(key), expected = golden->get(key);
       row.note = mismatch(key, given, expected);
-      if (row.note.empty()) row.error = error_of(key, given, expected, floor_of(key, *golden, options));
+      if (row.note.empty()) row.error = error_of(key, given, expected, key.starts_with("grad.") ? gradient_floor : 0);
     }
     rows.push_back(row);
   }
@@ -272,9 +272,10 @@ void measure_weight_rounding(const Model& model, const Path& path, const VerifyO
     return all;
   };
   const std::vector<Tensor> exact = values(false), moved = values(true);
+  const double gradient_floor = gradient_floor_of(*golden, options);
   for (size_t i = 0; i < above.size(); i++) {
     const std::string& key = above[i]->key;
-    above[i]->weight_rounding = error_of(key, moved[i], exact[i], floor_of(key, *golden, options));
+    above[i]->weight_rounding = error_of(key, moved[i], exact[i], key.starts_with("grad.") ? gradient_floor : 0);
   }
 }
 

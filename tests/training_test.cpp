@@ -514,6 +514,16 @@ TEST(Train, RefusesContradictions) {
   o = small_run();
   o.tokens = 0;
   EXPECT_THROW(resolve(o, *model.decoder), Error);
+  // 100 steps are meant, and would be a hundred times all
+  o = small_run();
+  o.warmup = 100;
+  EXPECT_THROW(resolve(o, *model.decoder), Error);
+  o = small_run();
+  o.recipe.transfer_share = 30;
+  EXPECT_THROW(resolve(o, *model.decoder), Error);
+  o = small_run();
+  o.recipe.kl_weight = 2;
+  EXPECT_THROW(resolve(o, *model.decoder), Error);
 }
 
 // Killed at many instants, the last complete checkpoint must load; one under way is not seen.

@@ -32,8 +32,12 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
     CHECK(decoder.mixer(i).kind() != MixerKind::softmax,
           "training: --pack carried needs a state of fixed size, layer %ld keeps its softmax (use --pack documents)", static_cast<long>(i));
   }
-  CHECK(o.outliers == 0 || o.outliers > 1, "training: --outliers %g, a multiple of the running mean above 1 is needed (4 for example; 0: none are looked for)",
-        o.outliers);
+  CHECK(o.warmup >= 0 && o.warmup <= 1, "training: --warmup %g is a part of a stage's steps, from 0 to 1 (0.05 for example)", o.warmup);
+  CHECK(o.recipe.transfer_share >= 0 && o.recipe.transfer_share <= 1, "training: --transfer-share %g is a part of the tokens, from 0 to 1",
+        o.recipe.transfer_share);
+  CHECK(o.recipe.kl_weight >= 0 && o.recipe.kl_weight <= 1, "training: --kl-weight %g is a part of the loss, from 0 to 1", o.recipe.kl_weight);
+  CHECK(o.outliers == 0 || o.outliers > 1,
+        "training: --outliers %g is a multiple of the running mean above 1 (4 for example; 0: none are looked for)", o.outliers);
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
 }

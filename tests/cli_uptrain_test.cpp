@@ -210,6 +210,28 @@ TEST_F(UptrainTest, ValidatesOnDocuments) {
   }
 }
 
+// What the teacher said is no text that a user could make a shard of again.
+TEST_F(UptrainTest, GoesOnWithoutWhatTheTeacherSaid) {
+  gated("student");
+  const auto self = [](std::vector<std::string> words) {
+    const std::vector<std::string> common = {"uptrain", at("student"), "-o", at("self"), "--data", "self", "--teacher", at("teacher"),
+                                             "--seq-len", "32", "--batch-tokens", "128"};
+    words.insert(words.begin(), common.begin(), common.end());
+    return supra_run(words);
+  };
+  ASSERT_EQ(self({"--tokens", "1280"}).code, 0);
+  // a shard of version 1 had no ends of documents
+  std::string shard = read_file(at("self/self.bin"));
+  shard[8] = 1;
+  write_bytes(at("self/self.bin"), shard);
+  const Outcome refused = self({"--tokens", "2560", "--resume"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_SAYS(refused.err, "remove it and give --accept-changes");
+  std::filesystem::remove(at("self/self.bin"));
+  const Outcome outcome = self({"--tokens", "2560", "--resume", "--accept-changes"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+}
+
 // A run never writes over what it was made from.
 TEST_F(UptrainTest, LeavesItsModelAndItsTeacher) {
   gated("student");

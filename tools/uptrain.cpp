@@ -172,7 +172,14 @@ int64_t self_tokens(const TrainFlags& f) {
 // The shard of what the teacher samples. A run that resumes reads what it was made with.
 Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* teacher) {
   const Path shard = f.output / "self.bin";
-  if (f.options.resume && std::filesystem::exists(shard)) return shard;
+  if (f.options.resume && std::filesystem::exists(shard)) {
+    try {
+      read_shard(shard, tokenizer);
+    } catch (const Error& error) {
+      fail("%s; it holds what the teacher said: remove it and give --accept-changes, then the teacher is asked anew", error.what());
+    }
+    return shard;
+  }
   CHECK(teacher, "--data self is text that a teacher samples (name it with --teacher MODEL)");
   const int64_t tokens = self_tokens(f);
   make_directories(f.output);

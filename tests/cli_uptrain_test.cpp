@@ -179,6 +179,16 @@ TEST_F(UptrainTest, ALogHoldsEachStepOnce) {
 }
 
 // Of a log that cannot be written the user hears once, and the run goes on.
+TEST_F(UptrainTest, ALogReplacesLogsAlone) {
+  gated("student");
+  write_file_atomically(at("notes.txt"), "mine\n");
+  const Outcome outcome = uptrain("student", "logged", {"--log", at("notes.txt")});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_SAYS(outcome.err, "is no log of a run");
+  EXPECT_EQ(read_file(at("notes.txt")), "mine\n");
+  EXPECT_FALSE(std::filesystem::exists(at("logged/checkpoints")));
+}
+
 TEST_F(UptrainTest, AFullDiskEndsTheLogAlone) {
   if (!std::filesystem::is_character_file("/dev/full")) GTEST_SKIP() << "/dev/full is not here";
   gated("student");

@@ -13,7 +13,13 @@ namespace supra {
 // The CSV of a run, one row a step: what `supra plot` draws. Without a path it writes nothing.
 class TrainingLog {
  public:
-  explicit TrainingLog(Path path) : path_(std::move(path)) {}
+  // Throws Error where the file holds something else than a log: it would be replaced.
+  explicit TrainingLog(Path path) : path_(std::move(path)) {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path_, error)) return;
+    const MappedFile old(path_);
+    CHECK(old.size() == 0 || old.text().starts_with(kFirstColumns), "%s: is no log of a run, it would be replaced (give another --log)", path_.c_str());
+  }
   ~TrainingLog() {
     if (file_) fclose(file_);
   }
@@ -28,7 +34,7 @@ class TrainingLog {
     if (path_.empty()) return;
     // a terminal or a pipe holds no rows, and is not to be replaced by a file
     if (std::filesystem::exists(path_) && !std::filesystem::is_regular_file(path_)) return open();
-    std::string kept = "step,tokens,seconds,loss,grad_norm,lr,tokens_per_second,valid_nll,stage\n";
+    std::string kept = std::string(kFirstColumns) + "seconds,loss,grad_norm,lr,tokens_per_second,valid_nll,stage\n";
     if (step > 0 && std::filesystem::exists(path_)) {
       const std::string old = read_file(path_);
       size_t at = old.find('\n') + 1;
@@ -63,6 +69,8 @@ class TrainingLog {
     file_ = fopen(path_.c_str(), "a");
     CHECK(file_, "%s: cannot write the log: %s (check the path)", path_.c_str(), strerror(errno));
   }
+
+  static constexpr const char* kFirstColumns = "step,tokens,";
 
   Path path_;
   FILE* file_ = nullptr;

@@ -179,6 +179,20 @@ TEST_F(UptrainTest, ALogHoldsEachStepOnce) {
 }
 
 // Of a log that cannot be written the user hears once, and the run goes on.
+TEST_F(UptrainTest, APictureOrAShardReplacesNotWhatItIsMadeOf) {
+  write_file_atomically(at("mine.txt"), "a cat sat\n");
+  const Outcome shard = supra_run({"tokenize", "bytes", "--file", at("mine.txt"), "-o", at("mine.txt")});
+  EXPECT_EQ(shard.code, 1);
+  EXPECT_SAYS(shard.err, "is the text itself");
+  EXPECT_EQ(read_file(at("mine.txt")), "a cat sat\n");
+  const std::string rows = "step,tokens,loss\n1,64,5\n2,128,4\n";
+  write_file_atomically(at("mine.csv"), rows);
+  const Outcome picture = supra_run({"plot", at("mine.csv"), "-o", at("mine.csv"), "--y", "loss"});
+  EXPECT_EQ(picture.code, 1);
+  EXPECT_SAYS(picture.err, "is a log");
+  EXPECT_EQ(read_file(at("mine.csv")), rows);
+}
+
 TEST_F(UptrainTest, ALogReplacesLogsAlone) {
   gated("student");
   write_file_atomically(at("notes.txt"), "mine\n");

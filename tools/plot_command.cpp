@@ -24,6 +24,10 @@ int run_plot(Args& args) {
   common_flags(args);
   args.parse();
 
+  for (const Path& log : logs) {
+    std::error_code absent;
+    CHECK(!std::filesystem::equivalent(log, output, absent), "%s: is a log, which would be overwritten (give another --output)", output.c_str());
+  }
   plot_runs(logs, output, options);
   fprintf(stderr, "wrote %s\n", output.c_str());
   return 0;

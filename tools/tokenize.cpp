@@ -73,6 +73,9 @@ std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
 // Ids of a file's documents, as training reads them, into a shard.
 void write_shard(const Tokenizer& tokenizer, const Path& input, bool lines, const std::string& separator,
                  const Path& output, bool json) {
+  std::error_code absent;
+  CHECK(!std::filesystem::equivalent(input, output, absent), "%s: is the text itself, which would be overwritten (give another --output)",
+        output.c_str());
   ShardWriter shard(output, tokenizer);
   const int64_t size = static_cast<int64_t>(MappedFile(input).size());
   Progress progress("bytes", size);

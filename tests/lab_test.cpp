@@ -103,5 +103,15 @@ TEST_F(LabTest, StudentsAreChosenAndTheirSeedsHaveAMean) {
   EXPECT_THROW(run({"--students", "distil"}), UsageError);
 }
 
+// A folder of the user may hold a train.txt, or a model named supra.
+TEST_F(LabTest, WritesIntoItsOwnFolderAlone) {
+  std::filesystem::create_directories(out_);
+  write_file_atomically(out_ / "train.txt", "mine");
+  EXPECT_THROW(run({"--students", "calibrated"}), Error);
+  EXPECT_EQ(read_file(out_ / "train.txt"), "mine");
+  std::filesystem::remove(out_ / "train.txt");
+  for (int again = 0; again < 2; again++) table({"--students", "calibrated"});
+}
+
 }  // namespace
 }  // namespace supra

@@ -12,6 +12,7 @@
 #include "tools/held_out.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
+#include "tools/output_folder.h"
 #include "tools/own_teacher.h"
 #include "tools/plot.h"
 #include "tools/png.h"
@@ -111,7 +112,8 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
 // The teacher of the repository: tools/teacher, made by this and by nothing else.
 int make_teacher(const Path& teacher, const Path& output) {
   Model model;
-  std::filesystem::create_directories(output);
+  make_output_folder(output, {"teacher.csv", "uptrain.csv"});
+  TrainingLog(output / "teacher.csv").start(0);
   write_file_atomically(output / "tok_stories.bin", story_vocabulary());
   model.tokenizer = load_tokenizer(output / "tok_stories.bin");
   model.decoder = make_decoder(read_openlm_config(Json::load(teacher / "train.json")));
@@ -152,7 +154,8 @@ int run_demo(Args& args) {
 
   const auto start = std::chrono::steady_clock::now();
   const Model teacher = load_model(teacher_path.empty() ? own_teacher() : teacher_path);
-  std::filesystem::create_directories(output);
+  make_output_folder(output, {"uptrain.csv", "teacher.csv"});
+  TrainingLog(output / "uptrain.csv").start(0);
   const Tokenizer& tokenizer = tokenizer_of(teacher);
   const HeldOut held_out = held_out_stories(tokenizer, 200, static_cast<size_t>(teacher.config().context));
   printf("1  A transformer: %s parameters, %ld layers of softmax attention, trained on little stories\n",

@@ -12,6 +12,7 @@
 #include "tools/held_out.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
+#include "tools/output_folder.h"
 #include "tools/own_teacher.h"
 #include "tools/plot.h"
 #include "tools/png.h"
@@ -243,7 +244,8 @@ int run_lab(Args& args) {
   catch_interrupts();
 
   const auto start = std::chrono::steady_clock::now();
-  std::filesystem::create_directories(lab.output);
+  make_output_folder(lab.output, {"lab.csv"});
+  write_file_atomically(lab.output / "lab.csv", lab.csv);
   write_missing_texts(lab);
   const Model teacher = load_model(lab.teacher_path, lab.tokenizer.string(), Weights::stored);
   const Tokenizer& tokenizer = tokenizer_of(teacher);

@@ -392,6 +392,24 @@ TEST(Train, ResumesOnlyByItsOwnRecipe) {
   EXPECT_NE(notes.find("an older version wrote it"), std::string::npos) << notes;
 }
 
+// A first stage that was left out when the run resumed would pass for the one behind it.
+TEST(Train, ResumesOnlyInTheStageItWasIn) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Taught taught;
+  int64_t asked = 0;
+  TrainHooks hooks;
+  hooks.should_stop = [&] { return asked++ == 5; };
+  ASSERT_TRUE(taught.run(corpus, run, hooks).interrupted);
+  taught.options.resume = true;
+  taught.options.recipe.transfer_share = 0;
+  const std::string refused = complaint([&] { taught.run(corpus, run); });
+  EXPECT_NE(refused.find("is in stage transfer, this run would go on with stage text"), std::string::npos) << refused;
+  taught.options.recipe.transfer_share = 0.6;
+  EXPECT_EQ(complaint([&] { taught.run(corpus, run); }), "");
+}
+
 // The best checkpoint can only be known where each was measured.
 TEST(Train, EveryCheckpointIsValidated) {
   const TempDir directory;

@@ -79,6 +79,7 @@ static void each_field(State& s, F f) {
 // Those that checkpoints of older versions lack.
 template <class State, class F>
 static void each_newer_field(State& s, F f) {
+  f("stage_name", s.stage_name);
   f("stage_tokens", s.stage_tokens);
   f("undo_step", s.undo_step);
   f("recipe", s.recipe);

@@ -19,6 +19,7 @@ struct TrainingState {
   int64_t position = 0;     // of the data stream
   double seconds = 0;       // spent so far
   int64_t stage = 0;        // of the recipe
+  std::string stage_name;   // empty in checkpoints of older versions
   int64_t stage_begin = 0;  // its first step
   int64_t stage_tokens = 0; // trained on before it
   int64_t stage_steps = 0;  // updates of the weights in it

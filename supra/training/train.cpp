@@ -244,6 +244,7 @@ class Run {
   // `nll`: the validation of the weights as they are; not read where nothing is validated.
   void begin_stage(size_t index, double nll) {
     state_.stage = static_cast<int64_t>(index);
+    state_.stage_name = stage().name;
     state_.stage_begin = state_.step;
     state_.stage_tokens = state_.tokens;
     carried_.assign(carried_.size(), {});
@@ -356,6 +357,9 @@ void Run::resume() {
   const std::vector<std::string> notes = check_resumes(*last, saved, now, o_.accept_changes);
   CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --transfer-share)",
         last->c_str(), static_cast<long>(saved.stage), recipe_.stages.size());
+  const std::string& name = recipe_.stages[static_cast<size_t>(saved.stage)].name;
+  CHECK(saved.stage_name.empty() || saved.stage_name == name, "%s: is in stage %s, this run would go on with stage %s (give the same --transfer-share)",
+        last->c_str(), saved.stage_name.c_str(), name.c_str());
   CHECK(saved.tokens < o_.tokens + o_.batch_tokens, "%s: has been trained on %ld tokens, --tokens asks for %ld in all (give more --tokens)",
         last->c_str(), static_cast<long>(saved.tokens), static_cast<long>(o_.tokens));
   const bool other_batches = saved.batch_tokens != o_.batch_tokens, other_text = !same_text(saved, now);

@@ -163,12 +163,9 @@ void remove_directory(const Path& path) {
 static Path aside_of(const Path& built) { return built.string() + ".old"; }
 
 void remove_unfinished(const Path& path) {
-  const Path built = beside(path), old = aside_of(built);
   std::error_code error;
-  // the process died after it had moved the old one aside: that one gets its name back
-  if (!fs::exists(path, error)) rename(old.c_str(), path.c_str());
-  fs::remove_all(built, error);
-  fs::remove_all(old, error);
+  fs::remove_all(beside(path), error);
+  fs::remove_all(aside_of(beside(path)), error);
 }
 
 static void write_whole(const Path& path, std::string_view text) {
@@ -223,7 +220,9 @@ NewDirectory::NewDirectory(const Path& final_path) : final_(fs::absolute(final_p
   CHECK(!fs::exists(final_) || fs::is_directory(final_), "%s: is a file, a directory is to be written there (give another name)",
         final_.c_str());
   building_ = beside(final_);
-  // left over by a run that was killed
+  // left over by a run that was killed; one that died after it had moved the old directory aside gets that back first
+  std::error_code error;
+  if (!fs::exists(final_, error)) rename(aside_of(building_).c_str(), final_.c_str());
   remove_unfinished(final_);
   if (mkdir(building_.c_str(), 0777) != 0) fail_errno("create a directory", building_);
 }

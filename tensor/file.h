@@ -96,13 +96,12 @@ void sync_directory(const Path& path);
 // Removes a directory, if it is there: complete or gone, never half.
 void remove_directory(const Path& path);
 
-// Removes what a process that died was about to write as `path`; what that was to replace stands there again. Only for a
-// folder that nobody else writes to.
+// Removes what a process that died was about to write as `path`. Only for a folder that nobody else writes to.
 void remove_unfinished(const Path& path);
 
 // A directory built beside its final name. commit() flushes everything and swaps it in; before that, or if the program
 // dies at any instant, whatever stood under the final name stands untouched. Not committed: removed. (On file systems that
-// cannot swap two names it is moved aside for an instant; remove_unfinished() or the next NewDirectory moves it back.)
+// cannot swap two names it is moved aside for an instant, and the next NewDirectory of that name moves it back.)
 class NewDirectory {
  public:
   explicit NewDirectory(const Path& final_path);

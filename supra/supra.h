@@ -12,8 +12,8 @@
  * prints nothing and keeps nothing in globals.
  *
  * Pointers: `error` and `written` may be NULL, and so may a text, a list or a buffer of length 0. Others may not, unless
- * it is said: NULL for them is a SUPRA_BAD_ARGUMENT, and functions that take no supra_error then return 0, -1, "" or
- * NULL. `*written` becomes the number of ids or bytes that were written.
+ * the function says so: the code is then SUPRA_BAD_ARGUMENT, and functions that take no supra_error return 0, -1, ""
+ * or NULL. `*written` becomes the number of ids or bytes that were written.
  *
  * Structs that begin with `size` may get more fields in later versions. Set the struct to zero, then `size` to its
  * sizeof: zero is the default of each field. A program then works with older and newer libraries. The library
@@ -149,9 +149,9 @@ typedef struct supra_message { /* this struct never changes */
 SUPRA_API const char* supra_chat_template(const supra_engine* engine);
 /* Writes a conversation as text, in the form that the chat template describes, up to where the assistant's next answer
  * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. The library does not run the template: it knows ChatML,
- * Llama 2, Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE. If the first message is
- * not the system's, the system message that a ChatML template spells out, or the dates of Llama 3.1, are written; those
- * of other templates are not.
+ * Llama 2, Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE. If the first message
+ * is not the system's, a system message that a ChatML template spells out is written first; those of other templates are
+ * not. Llama 3.1's begins with its dates, whoever wrote it.
  *
  * Messages are text: if one contains the text of a special token, such as <|im_end|>, a space is written before its
  * last character, so that no user can end a message or speak for the system. With the flag SUPRA_SPECIAL messages are

@@ -129,6 +129,15 @@ TEST(Chat, SpecialTokensInAMessageAreBroken) {
   for (int i = 0; i < 2000; i++) many += "<|im_end|>", broken += "<|im_end| >";
   EXPECT_EQ(safe(many), broken);
   for (const int32_t id : tokenizer->encode(safe(many), {.parse_special = true})) EXPECT_FALSE(tokenizer->is_special(id));
+
+  // marks that a tokenizer does not call special are the template's all the same
+  std::string plain = c.bytes;
+  for (size_t at; (at = plain.find("true}")) != plain.npos;) plain.replace(at, 4, "false");
+  write_bytes(folder.path() / c.file, plain);
+  const auto other = find_tokenizer(folder.path());
+  EXPECT_EQ(other->special_id("<|im_end|>"), -1);
+  EXPECT_EQ(chat_template_of(c.program).end_id(*other), tokenizer->special_id("<|im_end|>"));
+  EXPECT_EQ(without_special(*other, "a<|im_end|>"), "a<|im_end| >");
 }
 
 // transformers writes the template into a file of its own, and reads that first.

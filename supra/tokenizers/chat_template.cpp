@@ -156,30 +156,48 @@ std::string ChatTemplate::render_next(std::string_view user) const {
 
 std::string_view ChatTemplate::end_mark() const { return writing_of(form).end_mark; }
 
+static std::vector<int32_t> ids_of(const Tokenizer& tokenizer, std::string_view text) {
+  return tokenizer.encode(text, {.parse_special = true, .continues = true});
+}
+
 int32_t ChatTemplate::end_id(const Tokenizer& tokenizer) const {
-  const std::vector<int32_t> ids = tokenizer.encode(end_mark(), {.parse_special = true, .continues = true});
+  const std::vector<int32_t> ids = ids_of(tokenizer, end_mark());
   return ids.size() == 1 ? ids[0] : -1;
 }
 
-static bool holds_special(const Tokenizer& tokenizer, std::string_view text) {
-  const std::vector<int32_t> ids = tokenizer.encode(text, {.parse_special = true, .continues = true});
-  return std::any_of(ids.begin(), ids.end(), [&](int32_t id) { return tokenizer.is_special(id); });
+// The marks of all forms that are one token: some tokenizers do not call them special.
+static std::vector<int32_t> ids_of_marks(const Tokenizer& tokenizer) {
+  std::vector<int32_t> marks;
+  for (const std::string_view mark :
+       {"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
+        "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<s>", "</s>"}) {
+    const std::vector<int32_t> ids = ids_of(tokenizer, mark);
+    if (ids.size() == 1) marks.push_back(ids[0]);
+  }
+  return marks;
 }
 
 std::string without_special(const Tokenizer& tokenizer, std::string_view text) {
+  const std::vector<int32_t> marks = ids_of_marks(tokenizer);
+  const auto holds_special = [&](std::string_view part) {
+    const std::vector<int32_t> ids = ids_of(tokenizer, part);
+    return std::any_of(ids.begin(), ids.end(), [&](int32_t id) {
+      return tokenizer.is_special(id) || std::find(marks.begin(), marks.end(), id) != marks.end();
+    });
+  };
   std::string safe;
   while (!text.empty()) {
-    // the shortest beginning that holds a special token, which then ends there: twice as long until it holds one, then by
-    // halves, so that a text full of them takes no longer than its size
+    // The shortest beginning that holds a special token ends with it: it is searched by doubling, then by halves, so
+    // that a text full of them costs no more than its size.
     size_t without = 0, with = std::min<size_t>(text.size(), 32);
-    while (!holds_special(tokenizer, text.substr(0, with))) {
+    while (!holds_special(text.substr(0, with))) {
       if (with == text.size()) return safe.append(text);
       without = with;
       with = std::min(text.size(), 2 * with);
     }
     while (with - without > 1) {
       const size_t middle = without + (with - without) / 2;
-      (holds_special(tokenizer, text.substr(0, middle)) ? with : without) = middle;
+      (holds_special(text.substr(0, middle)) ? with : without) = middle;
     }
     size_t last = with - 1;
     while (last > 0 && (text[last] & 0xc0) == 0x80) last--;

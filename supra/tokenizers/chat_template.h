@@ -55,7 +55,7 @@ struct ChatTemplate {
 };
 
 // The text with a space before the last character of each special token's text in it (a token of one character
-// becomes a space): what parses special tokens finds none there.
+// becomes a space), and of each mark of a form that is one token: what parses special tokens finds none there.
 std::string without_special(const Tokenizer& tokenizer, std::string_view text);
 
 // The form of a Jinja program: plain for an empty one. Throws Error for one that is not known.

@@ -46,7 +46,8 @@ State read_state(const WeightReader& file, const Decoder& decoder, int64_t batch
   const Tensor positions = file.get(prefix + "positions", {batch}, Dtype::i64);
   std::copy_n(positions.data<int64_t>(), batch, state.positions.begin());
   const auto [least, most] = std::minmax_element(state.positions.begin(), state.positions.end());
-  CHECK(*least >= 0, "%s: holds the position %ld (the file is damaged)", file.path().c_str(), static_cast<long>(*least));
+  CHECK(*least >= 0 && *most <= kLastPosition, "%s: holds the position %ld (the file is damaged)", file.path().c_str(),
+        static_cast<long>(*least < 0 ? *least : *most));
   for (size_t i = 0; i < state.layers.size(); i++) {
     for (size_t k = 0; k < state.layers[i].parts.size(); k++) {
       const std::string name = prefix + part_name(i, k);

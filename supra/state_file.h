@@ -6,6 +6,9 @@
 
 namespace supra {
 
+// What a saved state may have read at most: enough for any text, and far from overflow.
+inline constexpr int64_t kLastPosition = int64_t{1} << 53;
+
 // The state with its KV caches cut to the steps that were written: the room for more is not worth saving. What is not cut
 // shares its memory with the original.
 State without_spare_room(const Decoder& decoder, const State& state);

@@ -140,14 +140,14 @@ TEST_P(SessionTest, ADamagedPositionIsRefused) {
   const Path file = directory.path() / "session.state";
   Session session(*decoder);
   session.feed(std::vector<int32_t>{1, 2, 3});
-  for (int64_t position : {int64_t{-1}, int64_t{1} << 40}) {
+  for (int64_t position : {int64_t{-1}, int64_t{1} << 40, INT64_MAX}) {
     State state = session.state().clone();
     state.positions[0] = position;
     Session damaged(*decoder), other(*decoder);
     damaged.set_state(state);
     damaged.save(file);
     // a recurrent state is as large at any position
-    if (position > 0 && GetParam().kind == MixerKind::supra) {
+    if (position == int64_t{1} << 40 && GetParam().kind == MixerKind::supra) {
       EXPECT_NO_THROW(other.load(file));
     } else {
       EXPECT_THROW(other.load(file), Error);

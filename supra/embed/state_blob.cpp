@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "supra/state_file.h"
 #include "tensor/error.h"
 
 namespace supra {
@@ -10,8 +11,6 @@ namespace {
 constexpr char kMagic[8] = {'S', 'U', 'P', 'R', 'A', 's', 't', 'a'};
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kHasText = 1, kHasLogits = 2;
-// Enough for any text, and far from overflow.
-constexpr int64_t kLastPosition = int64_t{1} << 53;
 
 struct BlobHeader {
   char magic[8];

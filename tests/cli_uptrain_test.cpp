@@ -223,9 +223,14 @@ TEST_F(UptrainTest, ValidatesOnDocuments) {
     return expect_json(uptrain("student", "run", {"--valid", at(name)}), {"valid_nll"}).number("valid_nll");
   };
   EXPECT_EQ(validated("held.jsonl"), validated("held.txt"));
+  const auto scored = [&](const char* name) {
+    return expect_json(supra_run({"eval", at("student"), "--text", at(name), "--docs", "<end>", "--json"}), {"nll"}).number("nll");
+  };
+  EXPECT_EQ(scored("held.jsonl"), scored("held.txt"));
   ASSERT_EQ(supra_run({"tokenize", "bytes", "--file", at("held.txt"), "--docs", "<end>", "-o", at("held.bin")}).code, 0);
+  EXPECT_SAYS(supra_run({"eval", at("student"), "--text", at("held.bin")}).err, "is a shard");
   write_file_atomically(at("empty.txt"), "<end>\n");
-  const std::pair<const char*, const char*> refused[] = {{"held.bin", "is a shard"}, {"empty.txt", "is too short to validate on"}};
+  const std::pair<const char*, const char*> refused[] = {{"held.bin", "is a shard"}, {"empty.txt", "is too short to score"}};
   for (const auto& [name, why] : refused) {
     const Outcome outcome = uptrain("student", "run", {"--valid", at(name)});
     EXPECT_EQ(outcome.code, 1) << name;

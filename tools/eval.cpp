@@ -6,7 +6,6 @@
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
 #include "supra/model.h"
-#include "supra/training/corpus.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
@@ -17,10 +16,7 @@ namespace supra {
 static int eval_text(const Model& model, const Path& text, TextOptions options, bool recurrent, bool json) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   if (options.context == 0) options.context = default_context(model.config());
-  const MappedFile file = open_text(text);
-  const auto sequences = scoring_sequences(tokenizer, file.text(), options);
-  CHECK(std::any_of(sequences.begin(), sequences.end(), [](const auto& ids) { return ids.size() > 1; }),
-        "%s: is too short to score, there is no token to predict", text.c_str());
+  const auto sequences = read_sequences(tokenizer, text, options);
 
   Perplexity result;
   {

@@ -61,7 +61,7 @@ struct Lab {
 };
 
 std::vector<std::vector<int32_t>> sequences_of(const Lab& lab, const Tokenizer& tokenizer, const Path& text, int64_t context) {
-  return scoring_sequences(tokenizer, MappedFile(text).text(), {lab.separator, 0, 0, context, tokenizer.document_marks().begin >= 0});
+  return read_sequences(tokenizer, text, {lab.separator, 0, 0, context, tokenizer.document_marks().begin >= 0});
 }
 
 // What a row shows of a student.

@@ -4,7 +4,6 @@
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
 #include "supra/model.h"
-#include "supra/training/corpus.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
@@ -80,7 +79,7 @@ int run_quantize(Args& args) {
   if (!text.empty()) {
     options.context = default_context(model.config());
     options.bos = tokenizer_of(model).adds_bos();
-    sequences = scoring_sequences(tokenizer_of(model), open_text(text).text(), options);
+    sequences = read_sequences(tokenizer_of(model), text, options);
     before = score();
     model.decoder->to(Device::cpu);
   }

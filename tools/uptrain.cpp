@@ -205,35 +205,12 @@ struct ValidationText {
   std::string hash;
 };
 
-// Of one file. A line of JSON lines is a document.
-std::vector<std::vector<int32_t>> held_out_sequences(const TrainFlags& f, const Tokenizer& tokenizer, const Path& path) {
-  const MappedFile file = open_text(path);
-  const bool bos = tokenizer.document_marks().begin >= 0;
-  if (!is_json_lines(path)) return scoring_sequences(tokenizer, file.text(), {f.separator, 0, 0, f.options.sequence, bos});
-  std::vector<std::vector<int32_t>> sequences;
-  std::string_view text = file.text();
-  for (int64_t line = 1; !text.empty(); line++) {
-    const std::string_view row = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), row.size() + 1));
-    if (row.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const Json json = Json::parse(row, format("%s:%ld", path.c_str(), static_cast<long>(line)));
-    std::vector<int32_t> ids = encode_document(tokenizer, json.text("text"), bos);
-    ids.resize(std::min(ids.size(), static_cast<size_t>(f.options.sequence)));
-    sequences.push_back(std::move(ids));
-  }
-  return sequences;
-}
-
 ValidationText read_held_out(const TrainFlags& f, const Tokenizer& tokenizer) {
   ValidationText held_out;
   uint32_t crc = 0;
   for (const Path& path : f.valid) {
-    CHECK(!is_shard(path), "%s: is a shard, or is named like one; held-out text is text or .jsonl (give --valid what the shard was made from)",
-          path.c_str());
-    std::vector<std::vector<int32_t>> sequences = held_out_sequences(f, tokenizer, path);
-    CHECK(predicted_tokens(sequences) > 0, "%s: is too short to validate on, there is no token to predict (give more text with --valid)",
-          path.c_str());
-    for (std::vector<int32_t>& ids : sequences) {
+    const TextOptions options = {f.separator, 0, 0, f.options.sequence, tokenizer.document_marks().begin >= 0};
+    for (std::vector<int32_t>& ids : read_sequences(tokenizer, path, options)) {
       crc = crc32(crc, {reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof ids[0]});
       held_out.sequences.push_back(std::move(ids));
     }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "supra/training/corpus.h"
+#include "supra/training/shard.h"
 
 namespace supra {
 
@@ -16,22 +17,41 @@ int64_t default_context(const Config& config) {
   return config.context > 0 ? std::min(config.context, kMost) : kMost;
 }
 
-Sequences scoring_sequences(const Tokenizer& tokenizer, std::string_view text, const TextOptions& options) {
+// `whole`: what does not fit into the context is cut off, not made a sequence of its own.
+static Sequences sequences_of(const Tokenizer& tokenizer, const std::vector<std::string_view>& documents, bool whole, const TextOptions& options) {
   CHECK(options.context >= 2, "context %ld: at least 2 tokens are needed, one to predict from and one to predict",
         static_cast<long>(options.context));
   const size_t context = static_cast<size_t>(options.context);
   size_t left = options.max_tokens > 0 ? static_cast<size_t>(options.max_tokens) : std::string::npos;
   Sequences sequences;
-  for (const std::string_view document : split_documents(text, options.separator)) {
+  for (const std::string_view document : documents) {
     if (options.max_documents > 0 && static_cast<int64_t>(sequences.size()) >= options.max_documents) break;
     std::vector<int32_t> ids = encode_document(tokenizer, document, options.bos);
-    if (!options.separator.empty()) ids.resize(std::min(ids.size(), context));
+    if (whole) ids.resize(std::min(ids.size(), context));
     ids.resize(std::min(ids.size(), left));
     left -= ids.size();
     for (size_t at = 0; at < ids.size(); at += context) {
       sequences.emplace_back(ids.begin() + at, ids.begin() + std::min(ids.size(), at + context));
     }
   }
+  return sequences;
+}
+
+Sequences scoring_sequences(const Tokenizer& tokenizer, std::string_view text, const TextOptions& options) {
+  return sequences_of(tokenizer, split_documents(text, options.separator), !options.separator.empty(), options);
+}
+
+Sequences read_sequences(const Tokenizer& tokenizer, const Path& path, const TextOptions& options) {
+  CHECK(!is_shard(path), "%s: is a shard, or is named like one; what is scored is text or .jsonl (give what the shard was made from)", path.c_str());
+  const MappedFile file = open_text(path);
+  Sequences sequences;
+  if (is_json_lines(path)) {
+    const std::vector<std::string> texts = read_json_lines(path);
+    sequences = sequences_of(tokenizer, {texts.begin(), texts.end()}, true, options);
+  } else {
+    sequences = scoring_sequences(tokenizer, file.text(), options);
+  }
+  CHECK(predicted_tokens(sequences) > 0, "%s: is too short to score, there is no token to predict", path.c_str());
   return sequences;
 }
 

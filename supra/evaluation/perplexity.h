@@ -6,6 +6,7 @@
 
 #include "nn/decoder.h"
 #include "supra/tokenizers/tokenizer.h"
+#include "tensor/file.h"
 
 namespace supra {
 
@@ -24,6 +25,10 @@ int64_t default_context(const Config& config);
 // cut into windows of `context`, BOS before the first.
 std::vector<std::vector<int32_t>> scoring_sequences(const Tokenizer& tokenizer, std::string_view text,
                                                     const TextOptions& options);
+
+// The same of a file; in JSON lines each line's "text" is a document. Throws Error naming the file where it is compressed or a
+// shard, and where there is no token to predict.
+std::vector<std::vector<int32_t>> read_sequences(const Tokenizer& tokenizer, const Path& file, const TextOptions& options);
 
 // About so many predicted tokens of them, in whole sequences that lie evenly over all; at least one sequence.
 std::vector<std::vector<int32_t>> spread_sample(const std::vector<std::vector<int32_t>>& sequences, int64_t tokens);

@@ -54,7 +54,26 @@ static std::vector<int32_t> encode_with_marks(const Tokenizer& tokenizer, std::s
   return ids;
 }
 
+static bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == line.npos; }
+
+static std::string text_of_line(std::string_view row, const Path& path, int64_t line) {
+  return Json::parse(row, format("%s:%ld", path.c_str(), static_cast<long>(line))).text("text");
+}
+
 bool is_json_lines(const Path& file) { return file.extension() == ".jsonl"; }
+
+std::vector<std::string> read_json_lines(const Path& path) {
+  const MappedFile file = open_text(path);
+  std::vector<std::string> texts;
+  int64_t line = 0;
+  for (size_t at = 0; at < file.size();) {
+    const std::string_view row = cut_document(file.text(), "\n", at);
+    line++;
+    if (is_blank(row)) continue;
+    texts.push_back(text_of_line(row, path, line));
+  }
+  return texts;
+}
 
 void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string& separator, bool lines,
                  FunctionRef<void(const EncodedDocument&)> sink) {
@@ -76,7 +95,7 @@ void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string
     while (at < text.size() && at - block_begin < kBlockBytes) {
       const std::string_view raw = cut_document(text, lines ? "\n" : separator, at);
       line++;
-      const bool blank = lines ? raw.find_first_not_of(" \t\r") == raw.npos : raw.empty();
+      const bool blank = lines ? is_blank(raw) : raw.empty();
       if (!blank) block.push_back({raw, line, at});
     }
     encoded.assign(block.size(), {});
@@ -84,9 +103,7 @@ void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string
       for (int64_t i = begin; i < end; i++) {
         const Raw& raw = block[i];
         std::string own;
-        if (lines)
-          own =
-              Json::parse(raw.text, format("%s:%ld", path.c_str(), static_cast<long>(raw.line))).text("text");
+        if (lines) own = text_of_line(raw.text, path, raw.line);
         const std::string_view document = lines ? own : raw.text;
         encoded[i] = {encode_with_marks(tokenizer, document), static_cast<int64_t>(document.size()),
                       static_cast<int64_t>(raw.end)};

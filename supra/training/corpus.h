@@ -36,6 +36,9 @@ struct EncodedDocument {
 void encode_file(const Path& file, const Tokenizer& tokenizer, const std::string& separator, bool lines,
                  FunctionRef<void(const EncodedDocument&)> sink);
 
+// The texts of JSON lines, one document each. Throws Error naming file and line.
+std::vector<std::string> read_json_lines(const Path& file);
+
 // Whether it is read as JSON lines: by its name, *.jsonl.
 bool is_json_lines(const Path& file);
 

@@ -26,6 +26,7 @@ static Sequences sequences_of(const Tokenizer& tokenizer, const std::vector<std:
   Sequences sequences;
   for (const std::string_view document : documents) {
     if (options.max_documents > 0 && static_cast<int64_t>(sequences.size()) >= options.max_documents) break;
+    if (left == 0) break;
     std::vector<int32_t> ids = encode_document(tokenizer, document, options.bos);
     if (whole) ids.resize(std::min(ids.size(), context));
     ids.resize(std::min(ids.size(), left));

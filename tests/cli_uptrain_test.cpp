@@ -214,23 +214,31 @@ TEST_F(UptrainTest, AFullDiskEndsTheLogAlone) {
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
 }
 
-// Held-out text is documents, whatever file they are in; what is none is refused before anything is trained or removed.
+// Held-out text is documents, whatever file they are in; what is none is refused before anything is trained
+// or removed.
 TEST_F(UptrainTest, ValidatesOnDocuments) {
   gated("student");
   write_file_atomically(at("held.txt"), "a cat sat\n<end>\nan owl ran\n<end>\n");
-  write_file_atomically(at("held.jsonl"), "{\"text\": \"a cat sat\"}\n\n{\"text\": \"an owl ran\", \"id\": 7}\n");
+  write_file_atomically(at("held.jsonl"),
+                        "{\"text\": \"a cat sat\"}\n\n{\"text\": \"an owl ran\", \"id\": 7}\n");
   const auto validated = [&](const char* name) {
     return expect_json(uptrain("student", "run", {"--valid", at(name)}), {"valid_nll"}).number("valid_nll");
   };
   EXPECT_EQ(validated("held.jsonl"), validated("held.txt"));
   const auto scored = [&](const char* name) {
-    return expect_json(supra_run({"eval", at("student"), "--text", at(name), "--docs", "<end>", "--json"}), {"nll"}).number("nll");
+    return expect_json(supra_run({"eval", at("student"), "--text", at(name), "--docs", "<end>", "--json"}),
+                       {"nll"})
+        .number("nll");
   };
   EXPECT_EQ(scored("held.jsonl"), scored("held.txt"));
-  ASSERT_EQ(supra_run({"tokenize", "bytes", "--file", at("held.txt"), "--docs", "<end>", "-o", at("held.bin")}).code, 0);
+  ASSERT_EQ(
+      supra_run({"tokenize", "bytes", "--file", at("held.txt"), "--docs", "<end>", "-o", at("held.bin")})
+          .code,
+      0);
   EXPECT_SAYS(supra_run({"eval", at("student"), "--text", at("held.bin")}).err, "is a shard");
   write_file_atomically(at("empty.txt"), "<end>\n");
-  const std::pair<const char*, const char*> refused[] = {{"held.bin", "is a shard"}, {"empty.txt", "is too short to score"}};
+  const std::pair<const char*, const char*> refused[] = {{"held.bin", "is a shard"},
+                                                         {"empty.txt", "is too short to score"}};
   for (const auto& [name, why] : refused) {
     const Outcome outcome = uptrain("student", "run", {"--valid", at(name)});
     EXPECT_EQ(outcome.code, 1) << name;
@@ -243,8 +251,9 @@ TEST_F(UptrainTest, ValidatesOnDocuments) {
 TEST_F(UptrainTest, GoesOnWithoutWhatTheTeacherSaid) {
   gated("student");
   const auto self = [](std::vector<std::string> words) {
-    const std::vector<std::string> common = {"uptrain", at("student"), "-o", at("self"), "--data", "self", "--teacher", at("teacher"),
-                                             "--seq-len", "32", "--batch-tokens", "128"};
+    const std::vector<std::string> common = {
+        "uptrain",   at("student"), "-o",        at("self"), "--data",         "self",
+        "--teacher", at("teacher"), "--seq-len", "32",       "--batch-tokens", "128"};
     words.insert(words.begin(), common.begin(), common.end());
     return supra_run(words);
   };
@@ -267,12 +276,14 @@ TEST_F(UptrainTest, LeavesItsModelAndItsTeacher) {
   ASSERT_EQ(uptrain("student", "run", {}).code, 0);
   const auto names = [](const std::string& folder) {
     std::set<std::string> all;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(at(folder))) all.insert(entry.path().string());
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(at(folder)))
+      all.insert(entry.path().string());
     return all;
   };
   const std::string teachers = read_file(at("teacher/model.safetensors"));
   const std::set<std::string> before = names("run");
-  for (const char* part : {"run", "run/model.safetensors", "run/checkpoints/step-000020", "run/checkpoints/step-000020/"}) {
+  for (const char* part :
+       {"run", "run/model.safetensors", "run/checkpoints/step-000020", "run/checkpoints/step-000020/"}) {
     const Outcome outcome = uptrain(part, "run", {});
     EXPECT_EQ(outcome.code, 1) << part;
     EXPECT_SAYS(outcome.err, "is the model itself");

@@ -179,6 +179,18 @@ TEST_F(UptrainTest, ALogHoldsEachStepOnce) {
 }
 
 // Of a log that cannot be written the user hears once, and the run goes on.
+// A shard holds the documents that training would read from the file, by whichever flag it is named.
+TEST_F(UptrainTest, AShardOfJsonLinesIsItsDocuments) {
+  write_file_atomically(at("two.jsonl"), "{\"text\": \"a cat sat\"}\n{\"text\": \"an owl ran\"}\n");
+  for (const char* flag : {"--lines", "--file"}) {
+    const Json json =
+        expect_json(supra_run({"tokenize", "bytes", flag, at("two.jsonl"), "-o", at("two.bin"), "--json"}),
+                    {"documents", "text_bytes"});
+    EXPECT_EQ(json.integer("documents"), 2) << flag;
+    EXPECT_EQ(json.integer("text_bytes"), 19) << flag;
+  }
+}
+
 TEST_F(UptrainTest, APictureOrAShardReplacesNotWhatItIsMadeOf) {
   write_file_atomically(at("mine.txt"), "a cat sat\n");
   const Outcome shard = supra_run({"tokenize", "bytes", "--file", at("mine.txt"), "-o", at("mine.txt")});

@@ -109,7 +109,7 @@ int run_tokenize(Args& args) {
   bool decode = false, json = false;
   args.positional(&what, "MODEL|TOKENIZER", "a model, a tokenizer's file, or 'bytes'");
   args.flag(&text, "--text", "S", "the text to encode");
-  args.flag(&file, "--file", "F", "a file to encode whole");
+  args.flag(&file, "--file", "F", "a file to encode whole; with -o a .jsonl is documents, a line each, as --data reads it");
   args.flag(&lines, "--lines", "F.jsonl", "an object a line with \"text\"; prints ids and the decoded text of each");
   args.flag(&options.parse_special, "--parse-special", "special tokens in the text become their ids");
   args.flag(&options.add_special, "--add-special", "put BOS and EOS around it where the tokenizer does");
@@ -125,7 +125,7 @@ int run_tokenize(Args& args) {
 
   const auto tokenizer = load_tokenizer(tokenizer_file.empty() ? what : tokenizer_file);
   if (!shard.empty()) {
-    write_shard(*tokenizer, lines.empty() ? file : lines, !lines.empty(), separator, shard, json);
+    write_shard(*tokenizer, lines.empty() ? file : lines, !lines.empty() || is_json_lines(file), separator, shard, json);
   } else if (decode) {
     const std::string decoded = tokenizer->decode(read_ids(ids));
     if (json) {

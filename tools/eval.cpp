@@ -161,7 +161,7 @@ int run_eval(Args& args) {
   Weights weights = Weights::stored;
   DeviceFlags device;
   args.positional(&input, "MODEL", "a folder or a file");
-  args.flag(&text, "--text", "FILE", "the text to score");
+  args.flag(&text, "--text", "FILE", "the text to score; of a .jsonl each line's \"text\" is a document");
   args.flag(&options.separator, "--docs", "SEP",
             "what stands between documents; else the file is one sequence");
   args.flag(&options.max_documents, "--max-docs", "N", "documents to score; 0: all").at_least(0);

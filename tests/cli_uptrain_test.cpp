@@ -282,6 +282,17 @@ TEST_F(UptrainTest, GoesOnWithoutWhatTheTeacherSaid) {
   EXPECT_EQ(outcome.code, 0) << outcome.err;
 }
 
+// What one run lets its teacher say is not written over by another one in the same folder.
+TEST_F(UptrainTest, TheTeacherIsAskedByOneProcessAtATime) {
+  std::filesystem::create_directories(at("locked"));
+  const FileLock lock(at("locked/.lock"));
+  const Outcome outcome = supra_run({"uptrain", at("student"), "-o", at("locked"), "--data", "self", "--teacher",
+                                     at("teacher"), "--tokens", "1280", "--seq-len", "32", "--batch-tokens", "128"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_SAYS(outcome.err, "is writing here");
+  EXPECT_FALSE(std::filesystem::exists(at("locked/self.bin")));
+}
+
 // A run never writes over what it was made from.
 TEST_F(UptrainTest, LeavesItsModelAndItsTeacher) {
   gated("student");

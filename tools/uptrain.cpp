@@ -183,6 +183,7 @@ Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* t
   CHECK(teacher, "--data self is text that a teacher samples (name it with --teacher MODEL)");
   const int64_t tokens = self_tokens(f);
   make_directories(f.output);
+  const FileLock lock(f.output / ".lock");
   Progress progress("sampled tokens", tokens);
   write_self_data(shard, *teacher, tokenizer, tokens, f.options.seed, [&](int64_t drawn) { progress.update(drawn); });
   return shard;

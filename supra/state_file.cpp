@@ -17,25 +17,17 @@ static Tensor first_steps(const Tensor& cache, int64_t n) {
   return written;
 }
 
-State without_spare_room(const Decoder& decoder, const State& state) {
-  State cut = state;
-  const int64_t steps = state.positions.empty() ? 0 : *std::max_element(state.positions.begin(), state.positions.end());
-  for (size_t i = 0; i < cut.layers.size(); i++) {
-    if (decoder.mixer(static_cast<int64_t>(i)).kind() != MixerKind::softmax) continue;
-    for (Var& part : cut.layers[i].parts) {
-      if (steps >= 0 && steps < part.dim(1)) part = Var(first_steps(part.value(), steps));
-    }
-  }
-  return cut;
-}
-
-NamedTensors state_tensors(const State& state, const std::string& prefix) {
+NamedTensors state_tensors(const Decoder& decoder, const State& state, const std::string& prefix) {
   NamedTensors tensors = {{prefix + "positions", Tensor::of(state.positions)}};
+  const int64_t steps = state.positions.empty() ? 0 : *std::max_element(state.positions.begin(), state.positions.end());
   for (size_t i = 0; i < state.layers.size(); i++) {
     const std::vector<Var>& parts = state.layers[i].parts;
+    const bool is_cache = decoder.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax;
     for (size_t k = 0; k < parts.size(); k++) {
+      const Tensor& part = parts[k].value();
+      const bool has_room = is_cache && steps >= 0 && steps < part.dim(1);
       // a cache on the GPU may be bf16
-      tensors.push_back({prefix + part_name(i, k), parts[k].value().to(Dtype::f32)});
+      tensors.push_back({prefix + part_name(i, k), (has_room ? first_steps(part, steps) : part).to(Dtype::f32)});
     }
   }
   return tensors;

@@ -159,6 +159,10 @@ TEST_F(Eval, TakesNoContextOf131072TokensAtOnce) {
 
 TEST_F(Eval, WhatCannotBeScoredIsRefusedByName) {
   EXPECT_NE(complaint("a.jsonl.gz", "\x1f\x8b\x08 and so on").find("is compressed by gzip"), std::string::npos);
+  // in a folder too: a csv of it would be missed without a word
+  std::filesystem::create_directory(folder_.path() / "tasks");
+  write_bytes(folder_.path() / "tasks/a.csv.gz", "\x1f\x8b\x08 and so on");
+  EXPECT_NE(complaint_of([&] { read_tasks(folder_.path() / "tasks", ""); }).find("a.csv.gz: is compressed by gzip"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"query": "q", "choices": ["x"], "gold": 1})").find("gold"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"query": "q", "choices": [], "gold": 0})").find("a.jsonl"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"context": "q", "answer": "x", "aliases": []})").find("a.jsonl"), std::string::npos);

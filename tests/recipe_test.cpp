@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -182,6 +183,14 @@ TEST_F(RecipeTest, ASoftmaxTeacherIsNotAskedBeyondItsContext) {
   o.tokens = 64 * 4;
   train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "carried", hooks);
   EXPECT_NE(notes.find("the teacher knows 64 positions: longer documents begin anew"), std::string::npos) << notes;
+  // a checkpoint has the steps of the teacher's KV cache that were written, not all that it has room for
+  o.tokens = o.batch_tokens;
+  const TrainResult first = train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "first", hooks);
+  const auto carried = open_carried_states(first.checkpoint);
+  const Tensor keys = carried->get("part0.teacher.layers.0.state.0"), positions = carried->get("part0.teacher.positions");
+  const int64_t* position = positions.data<int64_t>();
+  EXPECT_EQ(keys.dim(1), *std::max_element(position, position + positions.numel()));
+  o.tokens = 64 * 4;
   o.packing = Packing::stream;
   o.sequence = o.batch_tokens = 65;
   EXPECT_THROW(train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "long"), Error);

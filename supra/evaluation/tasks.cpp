@@ -182,7 +182,11 @@ std::vector<Task> read_tasks(const Path& path, const Path& shots) {
   if (!std::filesystem::is_directory(path)) return {read_task(path, shots)};
   std::vector<Path> files;
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    if (entry.path().extension() == ".csv") files.push_back(entry.path());
+    const Path& file = entry.path();
+    if (file.extension() == ".csv") files.push_back(file);
+    const Path unpacked = Path(file).replace_extension();
+    CHECK(file.extension() != ".gz" || unpacked.extension() != ".csv" || std::filesystem::exists(unpacked),
+          "%s: is compressed by gzip (gunzip it)", file.c_str());
   }
   CHECK(!files.empty(), "%s: there is no csv in this folder; a jsonl task is named as a file", path.c_str());
   std::sort(files.begin(), files.end());

@@ -113,7 +113,7 @@ std::string Session::why_no_graph() const {
 }
 
 void Session::save(const Path& path) const {
-  NamedTensors tensors = state_tensors(without_spare_room(decoder_, state_));
+  NamedTensors tensors = state_tensors(decoder_, state_);
   if (logits_.defined()) tensors.push_back({"logits", logits()});
   Metadata metadata = {{"format", "supra state"}};
   if (model_) metadata.insert(metadata.end(), {{"model", to_text(*model_)}, {"dtype", model_->dtype}});

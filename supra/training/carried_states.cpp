@@ -6,16 +6,16 @@ namespace supra {
 
 static std::string prefix_of(size_t part, const char* whose) { return format("part%zu.%s.", part, whose); }
 
-NamedTensors carried_tensors(const std::vector<CarriedStates>& carried) {
+NamedTensors carried_tensors(const Decoder& student, const Decoder* teacher, const std::vector<CarriedStates>& carried) {
   NamedTensors tensors;
   for (size_t i = 0; i < carried.size(); i++) {
-    const auto add = [&](const char* whose, const State& state) {
+    const auto add = [&](const char* whose, const Decoder* decoder, const State& state) {
       if (state.batch() == 0) return;
-      const NamedTensors part = state_tensors(state, prefix_of(i, whose));
+      const NamedTensors part = state_tensors(*decoder, state, prefix_of(i, whose));
       tensors.insert(tensors.end(), part.begin(), part.end());
     };
-    add("student", carried[i].student);
-    add("teacher", carried[i].teacher);
+    add("student", &student, carried[i].student);
+    add("teacher", teacher, carried[i].teacher);
   }
   return tensors;
 }

@@ -6,8 +6,8 @@
 
 namespace supra {
 
-// What a checkpoint holds of them; nothing where no rows are carried.
-NamedTensors carried_tensors(const std::vector<CarriedStates>& carried);
+// What a checkpoint holds of them; nothing where no rows are carried. `teacher` is null where there is none.
+NamedTensors carried_tensors(const Decoder& student, const Decoder* teacher, const std::vector<CarriedStates>& carried);
 
 // Reads them back, of `rows` rows a part, if the checkpoint has any. Throws Error where it has another number of parts.
 void read_carried_states(const Path& checkpoint, const Decoder& student, const Decoder* teacher, int64_t rows,

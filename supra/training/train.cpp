@@ -296,7 +296,8 @@ class Run {
   Path save() {
     const auto before = Clock::now();
     state_.seconds = seconds();
-    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep), carried_tensors(carried_));
+    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep),
+                                         carried_tensors(*model_.decoder, teacher_, carried_));
     time_left_.saved(seconds_since(before));
     note("saved " + result_.checkpoint.string());
     return result_.checkpoint;

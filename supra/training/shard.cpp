@@ -102,7 +102,7 @@ Source read_shard(const Path& path, const Tokenizer& tokenizer) {
   const MappedFile file(path);
   const char* again = "make it anew with supra tokenize -o";
   ShardHeader header = {};
-  memcpy(&header, file.data(), std::min(file.size(), sizeof header));
+  file.text().copy(reinterpret_cast<char*>(&header), sizeof header);
   CHECK(memcmp(header.magic, kMagic, sizeof kMagic) == 0, "%s: is no shard, it does not begin with %.8s (%s)",
         path.c_str(), kMagic, again);
   CHECK(header.version == kVersion, "%s: is a shard of version %u%s, %u is known (%s)", path.c_str(),

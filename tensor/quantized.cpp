@@ -66,6 +66,8 @@ void quantize_row(void* row, Dtype dtype, const float* x, int64_t n) {
   uint8_t* const quants = static_cast<uint8_t*>(row);
   uint8_t* const scales = quants + (scales_of(row, dtype, n).data - quants);
   for (int64_t i = 0; i < n; i += kBlock) {
+    CHECK(std::none_of(x + i, x + i + kBlock, [](float element) { return std::isnan(element); }),
+          "%s: an element is NaN (the model is damaged; integers cannot hold one, use bf16 or f32)", name(dtype));
     const Code code = code_of(dtype, x + i);
     const uint16_t halves[] = {f32_to_f16(code.scale), f32_to_f16(code.offset)};
     CHECK(std::isfinite(f16_to_f32(halves[0])) &&

@@ -24,7 +24,7 @@ constexpr int64_t kBlock = 32;
 // Bytes of n elements that lie together as one row. Throws Error where a quantised row is no multiple of 32.
 size_t row_bytes(Dtype dtype, int64_t n);
 
-// Throws Error when a scale exceeds f16.
+// Throws Error when a scale exceeds f16, and where an element is NaN.
 void quantize_row(void* row, Dtype dtype, const float* x, int64_t n);
 void dequantize_row(float* x, const void* row, Dtype dtype, int64_t n);
 

@@ -174,6 +174,12 @@ TEST(QuantizeTest, a_nan_is_not_hidden_by_integers) {
   }
 }
 
+TEST(QuantizeTest, a_weight_that_is_nan_is_refused) {
+  const Tensor w = random_normal({2, 64}, 8);
+  w.data<float>()[70] = NAN;
+  for (Dtype dtype : {Dtype::q8_0, Dtype::q4_0, Dtype::q4_1}) EXPECT_THROW(w.to(dtype), Error) << name(dtype);
+}
+
 TEST(QuantizeTest, what_has_no_gradient_says_so) {
   const Tensor w = random_normal({8, 32}, 1), ids = Tensor::of<int32_t>({7, 0, 3});
   const Var x(random_normal({2, 32}, 2), true);

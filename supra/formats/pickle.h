@@ -55,8 +55,8 @@ constexpr Dtype kTorchStorages[] = {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::
 // it; nothing is executed. A REDUCE makes an empty dict, a tensor of its arguments, or gives back what it was
 // given. Takes at most 30 times the pickle's size of memory: an opcode makes one value of 16 bytes, and a
 // place on the stack or an item of a container, of 8 bytes at most; the memo has 4 bytes for each byte of the
-// pickle at most; and the blocks of these lists take some more. A pickle has at most 16 MiB: a big model's is some 100 KB. Throws Error with the offset for
-// everything else, and for unknown opcodes and globals by name.
+// pickle at most; and the blocks of these lists take some more. A pickle has at most 16 MiB: a big model's is
+// some 100 KB. Throws Error with the offset for everything else, and for unknown opcodes and globals by name.
 class Pickle {
  public:
   Pickle(std::string_view bytes, std::string where);

@@ -31,7 +31,8 @@ std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingSta
   CHECK(same_text(saved, now) || accept_changes,
         "%s: was trained on other text, or on the same files in another order%s: %ld tokens then, %ld now (give the same --data and "
         "--docs in the same order; or --accept-changes, to go on with this text)",
-        where, old ? ", or by an older version, for which documents had no end" : "", static_cast<long>(saved.corpus_tokens), static_cast<long>(now.corpus_tokens));
+        where, old ? ", or by an older version, for which documents had no end" : "",
+        static_cast<long>(saved.corpus_tokens), static_cast<long>(now.corpus_tokens));
   if (!same_text(saved, now)) {
     notes.push_back(format("other text from here on, %ld tokens, %ld before: it is read from row %ld of its own order on%s",
                            static_cast<long>(now.corpus_tokens), static_cast<long>(saved.corpus_tokens), static_cast<long>(saved.position),

@@ -24,6 +24,8 @@ class Timetable {
   // The steps of a stage are those in [begin, end).
   int64_t begin(size_t stage) const { return stage == 0 ? 0 : ends_[stage - 1]; }
   int64_t end(size_t stage) const { return ends_[stage]; }
+  // Of a token of each stage, in forward passes of the model.
+  const std::vector<double>& costs() const { return costs_; }
 
   // Whether the step that ends at so many tokens is followed by a validation, or by a checkpoint that is due. Every such
   // checkpoint is validated: else the best one would not be known.
@@ -42,7 +44,7 @@ class Timetable {
   bool crosses(int64_t tokens, int64_t every) const;
 
   std::vector<int64_t> ends_;
-  std::vector<double> costs_;  // of a token of each stage, in forward passes
+  std::vector<double> costs_;
   int64_t batch_tokens_, validate_every_, checkpoint_every_;
 };
 

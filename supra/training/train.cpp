@@ -117,7 +117,7 @@ class Run {
         loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing,
                 teachable_steps(teacher, o_)),
         times_(recipe_, o_),
-        time_left_(costs_of(recipe_)),
+        time_left_(times_.costs()),
         start_(Clock::now()),
         lock_((make_directories(directory), directory / ".lock")) {
     model.decoder->set_recompute(o_.recompute);
@@ -181,12 +181,6 @@ class Run {
   double seconds() const { return spent_before_ + seconds_since(start_); }
   void note(const std::string& line) const {
     if (hooks_.on_note) hooks_.on_note(line);
-  }
-
-  static std::vector<double> costs_of(const Recipe& recipe) {
-    std::vector<double> costs;
-    for (const Stage& stage : recipe.stages) costs.push_back(stage.cost);
-    return costs;
   }
 
   // Tokens that a validation scores; 0: all.

@@ -50,14 +50,18 @@ static constexpr int64_t linear_attention_scratch(int64_t steps, int64_t K, int6
 constexpr int64_t kSoftmaxBlock = 64;
 
 struct SoftmaxAttentionHead {
-  int64_t steps, first, window, K, V;  // query t stands at key first + t and sees the last `window` up to it
+  // query t stands at key first + t and sees the last `window` up to it, and of the first `sinks` those up to it
+  int64_t steps, first, window, sinks, K, V;
   const float *q, *k, *v;
+  const float* q_sinks;  // what meets the sinks; q where it is the same
   int64_t q_step, k_step, v_step, o_step, lse_step;
   float scale;
 };
 
 struct SoftmaxAttentionGrads {
   float *dq, *dk, *dv;  // steps of q, k, v.  dq: =   dk, dv: += (heads may share them)
+  float* dq_sinks;      // = ; null where q meets the sinks
+  const float* dlse;    // the gradient of lse; null: 0
 };
 
 static constexpr int64_t softmax_attention_scratch(int64_t K, int64_t V) {

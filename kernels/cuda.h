@@ -235,11 +235,13 @@ SUPRA_CU void sample(int32_t* chosen, float* scratch, const T* logits, const uin
 struct SoftmaxAttentionSizes {
   int64_t B, T, H, S, G, K, V;
   int64_t window;  // S where there is none
+  int64_t sinks;   // the first keys of its document that a query sees beside them
   float scale;
 };
 template <class T>
 struct SoftmaxAttentionInputs {
   const T *q, *k, *v;
+  const T* q_sinks;          // what meets the sinks; q where it is the same
   const int32_t* first;      // (B)
   const int32_t* documents;  // (B,T): where the document of each query begins among the keys; null: at 0
   SoftmaxAttentionSizes n;
@@ -247,11 +249,37 @@ struct SoftmaxAttentionInputs {
 
 // Bf16 with K = V of 64 or 128 takes the tensor cores: probabilities and their gradients enter the products
 // as bf16, sums are f32. Others: what shared memory holds; backward K + V up to about 250 (99 KB), 400 (A100) or 550
-// (H100), forward half as much again.   o, lse, dq, dk, dv: =
+// (H100), forward half as much again.   o, lse, dq, dk, dv, dq_sinks: =   dq_sinks: null where q meets the sinks; dlse: or null
 template <class T>
 SUPRA_CU void softmax_attention_fwd(T* o, float* lse, const SoftmaxAttentionInputs<T>& in);
 template <class T>
-SUPRA_CU void softmax_attention_bwd(T* dq, T* dk, T* dv, const T* d_o, const T* o, const float* lse,
-                                    const SoftmaxAttentionInputs<T>& in);
+SUPRA_CU void softmax_attention_bwd(T* dq, T* dq_sinks, T* dk, T* dv, const T* d_o, const float* dlse, const T* o,
+                                    const float* lse, const SoftmaxAttentionInputs<T>& in);
+
+// ---- window_step.cu.  See kernels/ops.h; positions (B) on the GPU, so that a recorded step follows them
+struct WindowStepSizes {
+  int64_t B, H, G, K, V, window, sinks;
+  float scale;
+};
+template <class T>
+SUPRA_CU void window_step(T* o, float* lse, T* old_k, T* old_v, T* ring_k, T* ring_v, const T* q, const T* q_sinks, const T* k,
+                          const T* v, const int32_t* positions, const WindowStepSizes& n);
+
+// ---- join_attention.cu.  N rows of V: o, y, d_o, dy (N,V)  far, dfar (N,V+1)  lse, dlse (N)  mass, dmass (N).   all: =
+template <class T>
+SUPRA_CU void join_attention_fwd(T* y, const T* o, const float* lse, const T* far, const T* mass, int64_t N, int64_t V);
+template <class T>
+SUPRA_CU void join_attention_bwd(T* d_o, float* dlse, T* dfar, T* dmass, const T* dy, const T* y, const T* o, const float* lse,
+                                 const T* far, const T* mass, int64_t N, int64_t V);
+
+// ---- softmax_features.cu.  N heads of f: x, dx (N,f)  y, dy (N,2f).   y, dx: =
+template <class T>
+SUPRA_CU void softmax_features_fwd(T* y, const T* x, int64_t N, int64_t f);
+template <class T>
+SUPRA_CU void softmax_features_bwd(T* dx, const T* dy, const T* y, int64_t N, int64_t f);
+
+// ---- take_rows.cu.  y (M,D), rows index[m] - base of x (N,D) where that is in [0, N); others are left as they are.
+template <class T>
+SUPRA_CU void take_rows(T* y, const T* x, const int32_t* index, int64_t base, int64_t M, int64_t N, int64_t D);
 
 }  // namespace supra::cuda

@@ -69,6 +69,10 @@ Var concat_columns(const std::vector<Var>& parts);          // along the last di
 Var cast(const Var& x, Dtype dtype);                        // the same numbers in another dtype; x where it is none
 Var repeat_heads(const Var& x, int64_t times);              // (B,T,G,K) -> (B,T,G*times,K), head g to g*times ...
 
+// ---- take_rows.cpp: y (M,D): row m is row index[m] of the sources (N1,D), (N2,D), ..., counted through all of them in
+// order; of -1 it is zeros. A row may be taken often: backward adds in the order of m.
+Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index);
+
 // Where documents packed behind one another begin: (B) ascending columns > 0 of each row; empty: nowhere. From a cut on
 // positions count from 0 and nothing before is seen.
 using Cuts = std::vector<std::vector<int64_t>>;
@@ -85,6 +89,8 @@ struct Rope {
   // One a pair, or none: its frequency is divided by it. What llama3 and yarn make of a longer context.
   std::vector<double> divisors = {};
   double magnitude = 1;  // cos and sin are multiplied by it (yarn)
+  // Positions from held_from on are turned as position held_at; 0: none is held. See supra/window_attention.h.
+  int64_t held_from = 0, held_at = 0;
   bool operator==(const Rope&) const = default;
 };
 // x (B,T,H,K); row b's first step stands at position first[b]
@@ -96,6 +102,41 @@ Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first, cons
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V), S >= first[b] + T; query head h uses key head h / (H/G).
 Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first,
                       int64_t window = 0, const Cuts& cuts = {});
+// The same, where a query also sees attention sinks (arXiv 2309.17453): the first keys of its document, so far as they are
+// not in its future. With a q_sinks (B,T,H,K) it meets them with that instead of q. lse (B,T,H), the log-sum-exp of the
+// scores, is what join_attention() needs.
+struct SoftmaxPart {
+  Var o, lse;
+};
+SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const Var& k, const Var& v, double scale,
+                                         const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts = {});
+
+// ---- window_step.cpp: one step (T = 1) of softmax attention over sinks and a window, in place. For inference.
+// The keys of a sequence lie in a ring of sinks + window slots: position p in slot p < sinks ? p : sinks + (p - sinks) % window.
+//   ring k (B,S,G,K), v (B,S,G,V), f32 or f16, on the GPU as q; q, q_sinks (B,1,H,K)  k (B,1,G,K)  v (B,1,G,V)
+//   positions[b]: where row b's step stands; k and v are written to its slot before the query is answered
+// What they replace, if it has left the window, comes back: old_k (B,1,G,K) and old_v (B,1,G,V+1), whose last column is 1
+// then; both are 0 where nothing left, and undefined without `with_old`.
+struct WindowStep {
+  Tensor o, lse;  // (B,1,H,V), (B,1,H)
+  Tensor old_k, old_v;
+};
+struct Ring {
+  Tensor k, v;
+  int64_t window, sinks;
+};
+WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
+                       const std::vector<int64_t>& positions, bool with_old);
+
+// ---- join_attention.cpp: exact attention to near keys and a linear one to far keys under one normaliser
+//   y = (e^lse o + e^mass u) / (e^lse + e^mass z)
+//   o (B,T,H,V) and lse (B,T,H) of softmax attention; far (B,T,H,V+1) = [u; z], the features' sum over values and over
+//   ones; mass (B,T,H), a log factor  ->  y (B,T,H,V)
+Var join_attention(const Var& o, const Var& lse, const Var& far, const Var& mass);
+
+// ---- softmax_features.cpp: each head h of x (..., H*f) becomes [softmax(x_h); softmax(-x_h)]  ->  (..., H*2f)
+// (Hedgehog, arXiv 2402.04347): features that are never negative
+Var softmax_features(const Var& x, int64_t heads);
 
 // ---- linear_attention.cpp: the heart of SUPRA
 struct LinearAttention {

@@ -11,7 +11,19 @@
 
 namespace supra {
 
-enum class MixerKind { softmax, supra };
+enum class MixerKind {
+  softmax,
+  supra,
+  window  // exact softmax over sinks and the last keys, a state for those before: supra/window_attention.h
+};
+
+// What evaluation leaves of a window layer, to see what each part does.
+enum class MixerParts {
+  all,
+  window,  // sinks and window alone
+  far,     // the state alone
+  none     // the layer's attention gives 0
+};
 
 struct NormConfig {
   enum class Kind { rms, layer };
@@ -79,6 +91,10 @@ struct Config {
   int64_t mlp_width = 0;   // F
   int64_t context = 0;     // steps of a training sequence; a softmax model knows no positions beyond
   std::vector<int64_t> windows;  // one a layer: the last tokens that its softmax sees, 0 for all; empty: all everywhere
+  int64_t sinks = 0;             // of window layers: the first tokens, which their softmax always sees
+  std::vector<int64_t> far_features;  // one a layer: of a window layer's q and k, for what left the window; 0: none. Empty: none anywhere
+  Dtype state_dtype = Dtype::f32;     // f32 or f16: of the keys and values that window layers keep, on the CPU
+  MixerParts parts = MixerParts::all;  // never stored
   bool tied = false;       // the output matrix is the embedding
   bool post_embed_norm = false;
   bool learned_positions = false;  // added to the embeddings, one for each step of the context: GPT-2

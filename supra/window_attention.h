@@ -1,0 +1,64 @@
+#pragma once
+#include "nn/decoder.h"
+#include "nn/softmax_attention.h"
+
+namespace supra {
+
+// The window layer: the teacher's own softmax attention over the first S keys of a sequence (attention sinks, StreamingLLM,
+// arXiv 2309.17453) and the last W (sliding window), and for every key between them a linear attention with a state per
+// key/value head, under one normaliser (LoLCATs, arXiv 2410.10254; in the absolute form of LESS, arXiv 2402.09398):
+//
+//   y_n = ( sum_near e^(q_n k_j / sqrt(K)) v_j + e^m_n sum_far f(q_n) g(k_j) v_j ) / ( the same sums without v )
+//   f, g  features that are never negative: [softmax(A x); softmax(-A x)], A (far_features/2, K) a head, of q and of k
+//   m_n   = u q_n + b, a log factor a query head
+//
+// With no far features it is softmax attention with sinks and a sliding window, and on texts of at most W tokens it is the
+// teacher. q and k are rotated as the teacher has it. Beyond its context, where a distance to the sinks was never trained,
+// a query meets the sinks as if it stood right behind a full window, at position S + W - 1 (StreamingLLM's positions in the
+// cache: distances within the window are the same anyway).
+//
+// The state is constant: parts = { k (B,S+W,G,K), v (B,S+W,G,V), and with far features far (B,G,far_features,V+1), f32 }.
+// Keys and values lie in a ring (kernels/ops.h, window_step). The last column of far is the sum of the features alone.
+class WindowAttention : public SoftmaxAttention {
+ public:
+  WindowAttention(const Config& config, int64_t layer);
+  MixerKind kind() const override { return MixerKind::window; }
+  void visit(const std::string& path, const VisitParameters& f) override;
+  void init_neutral() override;  // the far part weighs next to nothing
+  void to(Device device, Dtype activations) override;
+  LayerState init_state(int64_t batch) const override;
+  size_t state_bytes(int64_t position) const override;
+  Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
+
+  // What out_proj is applied to, (B,T,H*V).
+  Var features(const Var& x, const Steps& steps, LayerState* state) const;
+  int64_t window() const { return window_; }
+  int64_t far_features() const { return far_features_; }
+
+  // ---- for fitting (training/fit_far.h): the two parts of features() of a sequence that starts here, from rotated q (B,T,H,K),
+  // k (B,T,G,K) and v (B,T,G,V), with another window than the layer's own
+  SoftmaxPart near_part(const Var& q, const Var& q_sinks, const Var& k, const Var& v, int64_t window) const;
+  struct FarPart {
+    Var far;   // (B,T,H,V+1)
+    Var mass;  // (B,T,H)
+  };
+  FarPart far_part(const Var& q, const Var& k, const Var& v, int64_t window) const;
+
+ private:
+  struct Layout;  // where the keys of a call come from and go to
+  Var far_features_of(const Linear& map, const Var& x, int64_t heads) const;
+  Var far_mass(const Var& q) const;
+  Var join(const SoftmaxPart& near, const FarPart& far) const;
+
+  int64_t sinks_, far_features_, context_;
+  MixerParts parts_;
+  Dtype state_dtype_;
+  Rope held_rope_;                  // for queries that meet the sinks
+  Linear far_q_, far_k_, far_mass_;  // (H*f, K), (G*f, K), (H, K) with bias; without weights where there is no far part
+};
+
+// This model with other windows, sinks or far features in its window layers (the same layers): it shares the parameters that
+// both have, and has zeros in others. The model outlives it.
+std::unique_ptr<Decoder> with_windows(Decoder& model, const Config& config);
+
+}  // namespace supra

@@ -116,7 +116,7 @@ TOOLS   := tools/*.cpp
 # What builds for inference alone leave out, and what the library for hosts does without besides.
 TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp supra/linearize.cpp %/verify.cpp \
   %/recall.cpp $(filter-out %/corpus.cpp %/shard.cpp,$(wildcard supra/training/*.cpp))
-SPARED   := $(TRAINING) supra/training/% supra/evaluation/% %/softmax_attention.cpp %/softmax_attention.simd.cpp \
+SPARED   := $(TRAINING) supra/training/% supra/evaluation/% \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
   %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
   %/torch_writer.cpp %/pickle.cpp %/zip.cpp

@@ -46,7 +46,7 @@ static constexpr int64_t linear_attention_scratch(int64_t steps, int64_t K, int6
   return 3 * n * n + 4 * n + 5 * n * k + 5 * n * v + 4 * k * v;
 }
 
-// Queries, and keys, that softmax attention takes at once.
+// Queries, and keys, that softmax attention takes at once; and the most sinks.
 constexpr int64_t kSoftmaxBlock = 64;
 
 struct SoftmaxAttentionHead {
@@ -65,7 +65,7 @@ struct SoftmaxAttentionGrads {
 };
 
 static constexpr int64_t softmax_attention_scratch(int64_t K, int64_t V) {
-  return kSoftmaxBlock * (2 * kSoftmaxBlock + 5 * padded(K) + 5 * padded(V) + 3);
+  return kSoftmaxBlock * (2 * kSoftmaxBlock + 8 * padded(K) + 5 * padded(V) + 3);
 }
 
 }  // namespace supra

@@ -37,8 +37,9 @@ RopeTable make_table(const Rope& rope, const std::vector<int64_t>& positions, De
   std::unordered_map<int64_t, size_t> known;
   for (int64_t position : positions) {
     const auto [row, fresh] = known.try_emplace(position, cosine.size());
+    const bool held = rope.held_from > 0 && position >= rope.held_from;
     for (size_t i = 0; i < period.size(); i++) {
-      const double angle = fresh ? static_cast<double>(position) / period[i] : 0;
+      const double angle = fresh ? static_cast<double>(held ? rope.held_at : position) / period[i] : 0;
       cosine.push_back(fresh ? static_cast<T>(rope.magnitude * std::cos(angle)) : cosine[row->second + i]);
       sine.push_back(fresh ? static_cast<T>(rope.magnitude * std::sin(angle)) : sine[row->second + i]);
     }

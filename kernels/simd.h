@@ -9,7 +9,7 @@
 // namespace of its own (see vec.h) and reached through simd(). They run in one thread on raw pointers,
 // outputs first; the op beside them cuts the work with parallel_for. To add one: a line here, a definition
 // there. KERNEL is in every build, TRAINING (and what measures the processor) in none for inference alone,
-// PROGRAM not in the library for hosts, whose models have no softmax attention and which computes no losses.
+// PROGRAM not in the library for hosts, which computes no losses.
 
 #define SUPRA_SIMD_KERNELS(KERNEL, PROGRAM, TRAINING)                                                                 \
   /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \
@@ -64,12 +64,12 @@
                           int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
   KERNEL(to_int8, (const Int8Rows& row, const float* x, int64_t C, Dtype dtype))                                      \
   /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
-  PROGRAM(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end, \
-                                  float* memory))                                                                     \
+  KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
+                                 float* memory))                                                                      \
   TRAINING(softmax_attention_bwd, (const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,              \
                                    const float* lse, const SoftmaxAttentionHead& head, float* memory))                \
   /* p = softmax(scale p), lse = log sum exp(scale p) */                                                              \
-  PROGRAM(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                \
+  KERNEL(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                 \
   /* linear_attention.simd.cpp: one head of one document; d_o: the gradient of o; states: those that enter its        \
      chunks but the first; memory: linear_attention_scratch() */                                                      \
   KERNEL(linear_attention_fwd, (float* o, float* last_state, float* states, const LinearAttentionHead& head,          \

@@ -5,27 +5,39 @@
 // Softmax attention by blocks of queries i and keys s, with the running maximum and sum of Milakov and
 // Gimelshein (arXiv 1805.02867), as in FlashAttention (arXiv 2205.14135): no more than a block of scores
 // exists at a time. Scores stand on their side, a row a key, a lane a query: maxima and sums over the keys
-// need no sums over lanes.
+// need no sums over lanes. Sinks come first, apart from the window: their queries may be others.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
 
-// The keys that any of the queries [begin, end) sees; no others are read.
+// A walk over the keys that any of the queries [begin, end) sees, a block at a time: the sinks, then the window without
+// them. No other keys are read.
 struct Keys {
-  int64_t begin, end;
-};
-Keys visible_keys(const SoftmaxAttentionHead& head, int64_t begin, int64_t end) {
-  const int64_t oldest = head.first + begin + 1 - head.window;
-  return {oldest > 0 ? oldest : 0, head.first + end};
-}
+  int64_t begin, end, window_begin, last;
+  bool sinks;
 
-// The scores of keys [key, key + keys) and queries from `begin` on; -inf where the key is in the query's
-// future, or has left its window.
-void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, int64_t key, int64_t keys,
-           int64_t begin, int64_t n) {
-  multiply(p, plain(k), q_t, {keys, n, head.K});
-  for (int64_t s = 0; s < keys; s++) {
-    const int64_t seen = key + s - head.first - begin, forgotten = seen + head.window;
+  Keys(const SoftmaxAttentionHead& head, int64_t first_query, int64_t end_query)
+      : begin(0), last(head.first + end_query), sinks(head.sinks > 0) {
+    const int64_t oldest = head.first + first_query + 1 - head.window;
+    window_begin = oldest > head.sinks ? oldest : head.sinks;
+    end = at_most(head.sinks, last);
+    if (!sinks) next();
+  }
+  int64_t count() const { return end - begin; }
+  bool done() const { return begin >= last; }
+  void next() {
+    begin = end > window_begin ? end : window_begin;
+    end = begin + at_most(last - begin, kSoftmaxBlock);
+    sinks = false;
+  }
+};
+
+// The scores of `keys` and the queries [begin, begin + n); -inf where the key is in the query's future, or has left its
+// window.
+void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, const Keys& keys, int64_t begin, int64_t n) {
+  multiply(p, plain(k), q_t, {keys.count(), n, head.K});
+  for (int64_t s = 0; s < keys.count(); s++) {
+    const int64_t seen = keys.begin + s - head.first - begin, forgotten = keys.sinks ? n : seen + head.window;
     for (int64_t i = 0; i < at_most(seen, n); i++) p.row(s)[i] = -__builtin_inff();
     for (int64_t i = forgotten > 0 ? forgotten : 0; i < n; i++) p.row(s)[i] = -__builtin_inff();
   }
@@ -38,20 +50,24 @@ void softmax_attention_fwd(float* o, float* lse, const SoftmaxAttentionHead& hea
   const int64_t K = head.K, V = head.V, n = end - begin, N = kSoftmaxBlock;
   Scratch scratch = {memory};
   const Tile q = scratch.tile(N, padded(K)), q_t = scratch.tile(padded(K), N), k = scratch.tile(N, padded(K));
+  const Tile sinks_t = head.q_sinks == head.q ? q_t : scratch.tile(padded(K), N);
   const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)), p = scratch.tile(N, N);
   float *top = scratch.floats(N), *sum = scratch.floats(N), *shrink = scratch.floats(N);
+  if (head.q_sinks != head.q) {
+    gather(q, head.q_sinks + begin * head.q_step, head.q_step, n, K, head.scale);
+    transpose(sinks_t, q, n, K);
+  }
   gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
   transpose(q_t, q, n, K);
   zero(out, n, V);
   // finite: a query may see none of the first keys of a block
   for (int64_t i = 0; i < N; i++) top[i] = -1e30f, sum[i] = 0;
 
-  const Keys visible = visible_keys(head, begin, end);
-  for (int64_t key = visible.begin; key < visible.end; key += N) {
-    const int64_t keys = at_most(visible.end - key, N);
-    gather(k, head.k + key * head.k_step, head.k_step, keys, K);
-    gather(v, head.v + key * head.v_step, head.v_step, keys, V);
-    score(p, head, k, q_t, key, keys, begin, n);
+  for (Keys walk(head, begin, end); !walk.done(); walk.next()) {
+    const int64_t keys = walk.count();
+    gather(k, head.k + walk.begin * head.k_step, head.k_step, keys, K);
+    gather(v, head.v + walk.begin * head.v_step, head.v_step, keys, V);
+    score(p, head, k, walk.sinks ? sinks_t : q_t, walk, begin, n);
     for (int64_t i = 0; i < n; i += kLanes) {
       Vec highest = load(top + i);
       for (int64_t s = 0; s < keys; s++) highest = max(highest, load(p.row(s) + i));
@@ -89,10 +105,13 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
   const Tile dout = scratch.tile(N, padded(V)), dout_t = scratch.tile(padded(V), N);
   const Tile p = scratch.tile(N, N), ds = scratch.tile(N, N);
   float *norm = scratch.floats(N), *delta = scratch.floats(N);
+  // what meets the sinks where that is not q
+  const bool apart = head.q_sinks != head.q;
+  const Tile qs = apart ? scratch.tile(N, padded(K)) : q, qs_t = apart ? scratch.tile(padded(K), N) : q_t;
+  const Tile dqs = apart ? scratch.tile(N, padded(K)) : dq;
 
   for (int64_t begin = 0; begin < head.steps; begin += N) {
     const int64_t n = at_most(head.steps - begin, N);
-    const Keys visible = visible_keys(head, begin, begin + n);
     gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
     gather(out, o + begin * head.o_step, head.o_step, n, V);
     gather(dout, d_o + begin * head.o_step, head.o_step, n, V);
@@ -101,14 +120,20 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
     for (int64_t i = 0; i < N; i++) {
       norm[i] = i < n ? lse[(begin + i) * head.lse_step] : 0;
       delta[i] = i < n ? dot_rows(dout.row(i), out.row(i), V) : 0;
+      if (grads.dlse && i < n) delta[i] -= grads.dlse[(begin + i) * head.lse_step];
     }
     zero(dq, n, K);
+    if (apart) {
+      gather(qs, head.q_sinks + begin * head.q_step, head.q_step, n, K, head.scale);
+      transpose(qs_t, qs, n, K);
+      zero(dqs, n, K);
+    }
 
-    for (int64_t key = visible.begin; key < visible.end; key += N) {
-      const int64_t keys = at_most(visible.end - key, N);
+    for (Keys walk(head, begin, begin + n); !walk.done(); walk.next()) {
+      const int64_t key = walk.begin, keys = walk.count();
       gather(k, head.k + key * head.k_step, head.k_step, keys, K);
       gather(v, head.v + key * head.v_step, head.v_step, keys, V);
-      score(p, head, k, q_t, key, keys, begin, n);
+      score(p, head, k, walk.sinks ? qs_t : q_t, walk, begin, n);
       multiply(ds, plain(v), dout_t, {keys, n, V});
       for (int64_t s = 0; s < keys; s++) {
         for (int64_t i = 0; i < n; i += kLanes) {
@@ -118,13 +143,14 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
         }
       }
       multiply(dv, plain(p), dout, {keys, V, n});
-      multiply(dk, plain(ds), q, {keys, K, n});
-      multiply(dq, transposed(ds), k, {n, K, keys, Causal::none, 1});
+      multiply(dk, plain(ds), walk.sinks ? qs : q, {keys, K, n});
+      multiply(walk.sinks ? dqs : dq, transposed(ds), k, {n, K, keys, Causal::none, 1});
       scatter(grads.dv + key * head.v_step, head.v_step, dv, keys, V, true);
       // q carries the scale already
       scatter(grads.dk + key * head.k_step, head.k_step, dk, keys, K, true);
     }
     scatter(grads.dq + begin * head.q_step, head.q_step, dq, n, K, false, head.scale);
+    if (apart) scatter(grads.dq_sinks + begin * head.q_step, head.q_step, dqs, n, K, false, head.scale);
   }
 }
 

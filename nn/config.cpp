@@ -29,6 +29,18 @@ void check_config(const Config& c, const std::string& where) {
   CHECK(c.windows.empty() || static_cast<int64_t>(c.windows.size()) == c.layers, "%s: %zu windows for %ld layers", at,
         c.windows.size(), static_cast<long>(c.layers));
   for (const int64_t window : c.windows) CHECK(window >= 0, "%s: a window of %ld tokens", at, static_cast<long>(window));
+  CHECK(c.far_features.empty() || static_cast<int64_t>(c.far_features.size()) == c.layers, "%s: far features for %zu of %ld layers", at,
+        c.far_features.size(), static_cast<long>(c.layers));
+  for (const int64_t features : c.far_features) {
+    CHECK(features >= 0 && features % 2 == 0 && features <= 1 << 16, "%s: %ld far features, expected an even number", at, static_cast<long>(features));
+  }
+  CHECK(c.sinks >= 0 && c.sinks <= 64, "%s: %ld attention sinks, expected 0 to 64", at, static_cast<long>(c.sinks));
+  for (size_t i = 0; i < c.mixers.size(); i++) {
+    if (c.mixers[i] != MixerKind::window) continue;
+    CHECK(!c.windows.empty() && c.windows[i] > 0 && c.windows[i] <= INT32_MAX, "%s: layer %zu has a sliding window of 0 tokens", at, i);
+    CHECK(c.key_dim == c.head_dim, "%s: %ld dimensions of a key, %ld of its projection: layer %zu has a window, whose are the same", at,
+          static_cast<long>(c.key_dim), static_cast<long>(c.head_dim), i);
+  }
   CHECK(c.lora.rank >= 0 && c.lora.rank <= 1 << 20 && positive(c.lora.alpha), "%s: LoRA of rank %ld and alpha %g, expected positive numbers", at,
         static_cast<long>(c.lora.rank), c.lora.alpha);
   CHECK(positive(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
@@ -44,7 +56,7 @@ void check_config(const Config& c, const std::string& where) {
         c.rope.scale, c.rope.magnitude);
   const int64_t supra_dim = c.rope_before_map ? c.head_dim : c.key_dim;
   for (const auto& [kind, dim] :
-       {std::pair(MixerKind::softmax, c.head_dim), std::pair(MixerKind::supra, supra_dim)}) {
+       {std::pair(MixerKind::softmax, c.head_dim), std::pair(MixerKind::supra, supra_dim), std::pair(MixerKind::window, c.head_dim)}) {
     if (std::count(c.mixers.begin(), c.mixers.end(), kind) == 0) continue;
     const int64_t rotated = c.rope.dims == 0 ? dim : c.rope.dims;
     CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0,
@@ -58,7 +70,7 @@ void check_config(const Config& c, const std::string& where) {
 
 void check_recurrent(const Config& config, const std::string& where) {
   for (size_t i = 0; i < config.mixers.size(); i++) {
-    CHECK(config.mixers[i] == MixerKind::supra,
+    CHECK(config.mixers[i] != MixerKind::softmax,
           "%s: layer %zu has softmax attention, whose memory grows with the text; all layers must be recurrent "
           "(supra linearize makes them so)",
           where.c_str(), i);

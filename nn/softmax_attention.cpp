@@ -72,18 +72,24 @@ static void keep_last_document(const LayerState& cache, const Steps& steps, int6
   }
 }
 
-Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
+SoftmaxAttention::Heads SoftmaxAttention::project(const Var& x) const {
   const int64_t B = x.dim(0), T = x.dim(1);
   std::vector<Var> qkv = split_columns(in_proj_(x), {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
-  const auto prepare = [&](Var x, const Norm& norm, int64_t heads) {
+  const auto normed = [&](Var x, const Norm& norm, int64_t heads) {
     if (qk_norm_ == QkNorm::whole) x = norm(x);
     x = reshape(x, {B, T, heads, key_dim_});
-    if (qk_norm_ == QkNorm::per_head) x = norm(x);
-    return rope(x, rope_, steps.first, steps.cuts);
+    return qk_norm_ == QkNorm::per_head ? norm(x) : x;
   };
-  const Var q = prepare(qkv[0], q_norm_, heads_);
-  Var k = prepare(qkv[1], k_norm_, kv_heads_);
-  Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
+  return {normed(qkv[0], q_norm_, heads_), normed(qkv[1], k_norm_, kv_heads_), reshape(qkv[2], {B, T, kv_heads_, value_dim_})};
+}
+
+double SoftmaxAttention::score_scale() const { return 1 / std::sqrt(static_cast<double>(key_dim_)); }
+
+Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
+  const int64_t B = x.dim(0), T = x.dim(1);
+  Heads heads = project(x);
+  const Var q = rope(heads.q, rope_, steps.first, steps.cuts);
+  Var k = rope(heads.k, rope_, steps.first, steps.cuts), v = heads.v;
 
   std::vector<int64_t> first(B, 0);
   if (state) {
@@ -94,7 +100,7 @@ Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* stat
     v = state->parts[1];
     first = steps.first;
   }
-  const Var o = softmax_attention(q, k, v, 1 / std::sqrt(static_cast<double>(key_dim_)), first, window_, steps.cuts);
+  const Var o = softmax_attention(q, k, v, score_scale(), first, window_, steps.cuts);
   if (state) keep_last_document(*state, steps, T);
   return out_proj_(reshape(o, {B, T, heads_ * value_dim_}));
 }

@@ -15,7 +15,13 @@ class SoftmaxAttention : public Mixer {
   size_t state_bytes(int64_t position) const override;
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
 
- private:
+ protected:
+  struct Heads {
+    Var q, k, v;  // (B,T,H,K)  (B,T,G,K)  (B,T,G,V), normed, not rotated
+  };
+  Heads project(const Var& x) const;
+  double score_scale() const;  // 1 / sqrt(K)
+
   int64_t heads_, kv_heads_, key_dim_, value_dim_, window_;
   Rope rope_;
   QkNorm qk_norm_;

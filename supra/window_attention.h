@@ -35,20 +35,17 @@ class WindowAttention : public SoftmaxAttention {
   int64_t window() const { return window_; }
   int64_t far_features() const { return far_features_; }
 
-  // ---- for fitting (training/fit_far.h): the two parts of features() of a sequence that starts here, from rotated q (B,T,H,K),
-  // k (B,T,G,K) and v (B,T,G,V), with another window than the layer's own
-  SoftmaxPart near_part(const Var& q, const Var& q_sinks, const Var& k, const Var& v, int64_t window) const;
-  struct FarPart {
-    Var far;   // (B,T,H,V+1)
-    Var mass;  // (B,T,H)
-  };
-  FarPart far_part(const Var& q, const Var& k, const Var& v, int64_t window) const;
+  // ---- what fitting a far part needs (training/fit_far.h): the two parts of features() of sequences that start here, from
+  // rotated q (B,T,H,K), k (B,T,G,K) and any values (B,T,G,V), with another window than the layer's own
+  SoftmaxPart near_part(const Var& q, const Var& k, const Var& v, int64_t window) const;
+  Var far_part(const Var& q, const Var& k, const Var& v, int64_t window) const;  // (B,T,H,V+1)
+  Var far_mass(const Var& q) const;                                              // (B,T,H)
 
  private:
   struct Layout;  // where the keys of a call come from and go to
   Var far_features_of(const Linear& map, const Var& x, int64_t heads) const;
-  Var far_mass(const Var& q) const;
-  Var join(const SoftmaxPart& near, const FarPart& far) const;
+  LinearAttention far_sums(const Var& q, const Var& k, const Var& v, const Layout& layout, const Var& state) const;
+  Var join(const SoftmaxPart& near, const Var& far, const Var& q) const;
 
   int64_t sinks_, far_features_, context_;
   MixerParts parts_;
@@ -59,6 +56,6 @@ class WindowAttention : public SoftmaxAttention {
 
 // This model with other windows, sinks or far features in its window layers (the same layers): it shares the parameters that
 // both have, and has zeros in others. The model outlives it.
-std::unique_ptr<Decoder> with_windows(Decoder& model, const Config& config);
+std::shared_ptr<Decoder> with_windows(Decoder& model, const Config& config);
 
 }  // namespace supra

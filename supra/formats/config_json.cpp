@@ -9,7 +9,7 @@ namespace {
 using Words = std::vector<const char*>;
 
 // The word of each value of an enumeration, in the order of its values.
-Words words(MixerKind) { return {"softmax", "supra"}; }
+Words words(MixerKind) { return {"softmax", "supra", "window"}; }
 Words words(NormConfig::Kind) { return {"rms", "layer"}; }
 Words words(Residual) { return {"pre_norm", "parallel", "post_norm"}; }
 Words words(QkNorm) { return {"none", "whole", "per_head"}; }
@@ -21,6 +21,7 @@ Words words(OutputNorm) { return {"group", "denominator", "none"}; }
 Words words(Rope::Layout) { return {"none", "half", "interleaved", "by_head"}; }
 
 Json write(int64_t value) { return value; }
+Json write(Dtype value) { return name(value); }
 Json write(double value) { return value; }
 Json write(bool value) { return value; }
 Json write(const std::string& value) { return value; }
@@ -45,6 +46,12 @@ void read(const Json& json, const std::string& key, std::optional<double>& value
     value.reset();
   else
     value = json.as_number(key);
+}
+void read(const Json& json, const std::string& key, Dtype& value) {
+  const std::string& word = json.as_string(key);
+  CHECK(word == name(Dtype::f32) || word == name(Dtype::f16), "%s: %s is \"%s\", expected f32 or f16", json.where().c_str(), key.c_str(),
+        word.c_str());
+  value = word == name(Dtype::f16) ? Dtype::f16 : Dtype::f32;
 }
 template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
 void read(const Json& json, const std::string& key, E& value) {
@@ -109,6 +116,17 @@ void each_field(Config& c, F f) {
   f("lora.rank", c.lora.rank);
   f("lora.alpha", c.lora.alpha);
   f("lora.on", c.lora.on);
+  f("sinks", c.sinks);
+  f("far_features", c.far_features);
+  f("state_dtype", c.state_dtype);
+}
+
+// Fields that came after the first saved states, which name their model by a hash of its description: it stays as it was
+// where they say nothing.
+bool is_said(const Config& c, std::string_view name) {
+  if (name == "sinks") return c.sinks > 0;
+  if (name == "far_features") return !c.far_features.empty();
+  return name != "state_dtype" || c.state_dtype != Dtype::f32;
 }
 
 }  // namespace
@@ -116,7 +134,9 @@ void each_field(Config& c, F f) {
 Json describe(const Config& config) {
   Config c = config;
   Json json = Json::object();
-  each_field(c, [&](const char* name, auto& field) { json.set(name, write(field)); });
+  each_field(c, [&](const char* name, auto& field) {
+    if (is_said(c, name)) json.set(name, write(field));
+  });
   return json;
 }
 

@@ -172,7 +172,7 @@ Json misread(const Config& c, const Json& keys) {
   const Json wanted = describe(c), understood = describe(read_openlm_keys(keys));
   for (size_t i = 0; i < wanted.as_object().size(); i++) {
     const Json::Member& field = wanted.as_object()[i];
-    if (!(field == understood.as_object()[i])) fields.set(field.key, field.value);
+    if (i >= understood.as_object().size() || !(field == understood.as_object()[i])) fields.set(field.key, field.value);
   }
   return fields;
 }

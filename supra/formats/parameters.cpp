@@ -2,14 +2,19 @@
 
 #include "nn/softmax_attention.h"
 #include "supra/supra_attention.h"
+#include "supra/window_attention.h"
 
 namespace supra {
 
 std::shared_ptr<Decoder> describe_decoder(const Config& config) {
   check_config(config, "model");
   return std::make_shared<Decoder>(config, [](const Config& c, int64_t layer) -> std::unique_ptr<Mixer> {
-    if (c.mixers[layer] == MixerKind::softmax) return make_softmax_attention(c, layer);
-    return std::make_unique<SupraAttention>(c);
+    switch (c.mixers[layer]) {
+      case MixerKind::softmax: return make_softmax_attention(c, layer);
+      case MixerKind::supra: return std::make_unique<SupraAttention>(c);
+      case MixerKind::window: return std::make_unique<WindowAttention>(c, layer);
+    }
+    fail("model: unknown mixer %d", static_cast<int>(c.mixers[layer]));
   });
 }
 

@@ -1,0 +1,24 @@
+#pragma once
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+// Softmax attention of one query a head, as both forms of decoding need it: keys that grow, and a ring of them.
+
+namespace supra {
+
+// Key s, of K elements, stands at k + s k_step; the first `sinks` of the n keys meet q_sinks instead of q.
+struct DecodeKeys {
+  const void *k, *v;
+  Dtype dtype;  // f32 or f16
+  int64_t n, sinks, k_step, v_step;
+};
+
+// o (heads, V), lse (heads), q and q_sinks (heads, K): heads that share these keys, which are read once for four of them.
+void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, const DecodeKeys& keys, int64_t heads, int64_t K,
+                  int64_t V, float scale);
+
+// The grain of a parallel_for over groups of heads that share n keys of `dims` elements, with their values.
+inline int64_t decode_grain(int64_t heads, int64_t n, int64_t dims) { return 1 + 16384 / (1 + heads * n * dims); }
+
+}  // namespace supra

@@ -1,0 +1,75 @@
+#include "kernels/cuda.h"
+#include "kernels/decode_heads.h"
+#include "kernels/dispatch.h"
+#include "kernels/ops.h"
+#include "tensor/parallel.h"
+
+// window_step: k and v of position p go to slot p < sinks ? p : sinks + (p - sinks) % window of the ring; then
+//   o = softmax over the min(p + 1, sinks + window) slots that are filled, whose order does not matter.   No backward
+
+namespace supra {
+namespace {
+
+struct Sizes {
+  int64_t B, H, S, G, K, V;
+};
+
+Sizes check(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v,
+            const std::vector<int64_t>& positions) {
+  const char* op = "window_step";
+  CHECK(q.rank() == 4 && ring.v.rank() == 4 && ring.k.rank() == 4, "%s: q is %s, the ring's k %s, v %s, expected 4 dimensions each", op,
+        to_string(q.shape()).c_str(), to_string(ring.k.shape()).c_str(), to_string(ring.v.shape()).c_str());
+  const Sizes n = {q.dim(0), q.dim(2), ring.sinks + ring.window, ring.k.dim(2), q.dim(3), ring.v.dim(3)};
+  check_shape(op, "q", q.shape(), {n.B, 1, n.H, n.K});
+  check_shape(op, "q of the sinks", q_sinks.shape(), q.shape());
+  check_shape(op, "k", k.shape(), {n.B, 1, n.G, n.K});
+  check_shape(op, "v", v.shape(), {n.B, 1, n.G, n.V});
+  check_shape(op, "the ring's k", ring.k.shape(), {n.B, n.S, n.G, n.K});
+  check_shape(op, "the ring's v", ring.v.shape(), {n.B, n.S, n.G, n.V});
+  CHECK(n.G > 0 && n.H % n.G == 0, "%s: %ld query heads cannot share %ld key heads evenly", op, static_cast<long>(n.H), static_cast<long>(n.G));
+  CHECK(ring.window > 0 && ring.sinks >= 0, "%s: a window of %ld keys and %ld sinks", op, static_cast<long>(ring.window),
+        static_cast<long>(ring.sinks));
+  CHECK(static_cast<int64_t>(positions.size()) == n.B, "%s: %zu positions for %ld rows", op, positions.size(), static_cast<long>(n.B));
+  for (const int64_t p : positions) CHECK(p >= 0, "%s: position %ld", op, static_cast<long>(p));
+  return n;
+}
+
+}  // namespace
+
+WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
+                       const std::vector<int64_t>& positions, bool with_old) {
+  const Sizes n = check(ring, q, q_sinks, k, v, positions);
+  const Tensor none;
+  WindowStep step = {Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device()), Tensor::empty({n.B, 1, n.H}, Dtype::f32, q.device()),
+                     with_old ? Tensor::zeros(k.shape(), q.dtype(), q.device()) : none,
+                     with_old ? Tensor::zeros({n.B, 1, n.G, n.V + 1}, q.dtype(), q.device()) : none};
+  const Dtype kept = ring.k.dtype();
+  const auto bytes = static_cast<int64_t>(size_of(kept));
+  CHECK(q.dtype() == Dtype::f32 && ring.v.dtype() == kept && (kept == Dtype::f32 || kept == Dtype::f16),
+        "window_step: works on f32 with a ring in f32 or f16, not %s with %s and %s", name(q.dtype()), name(kept), name(ring.v.dtype()));
+  const int64_t heads = n.H / n.G;
+  parallel_for(n.B * n.G, decode_grain(heads, n.S, n.K + n.V), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t b = i / n.G, g = i % n.G, h = i * heads, p = positions[b];
+      const int64_t slot = p < ring.sinks ? p : ring.sinks + (p - ring.sinks) % ring.window;
+      // of this head: where its keys and values begin, and its own slot
+      const auto at = [&](const Tensor& part, int64_t s, int64_t dim) {
+        return static_cast<char*>(part.raw(Device::cpu)) + ((b * n.S + s) * n.G + g) * dim * bytes;
+      };
+      if (with_old && p >= n.S) {
+        float* old_v = step.old_v.data<float>() + i * (n.V + 1);
+        convert(step.old_k.data<float>() + i * n.K, Dtype::f32, at(ring.k, slot, n.K), kept, n.K);
+        convert(old_v, Dtype::f32, at(ring.v, slot, n.V), kept, n.V);
+        old_v[n.V] = 1;
+      }
+      convert(at(ring.k, slot, n.K), kept, k.data<float>() + i * n.K, Dtype::f32, n.K);
+      convert(at(ring.v, slot, n.V), kept, v.data<float>() + i * n.V, Dtype::f32, n.V);
+      decode_heads(step.o.data<float>() + h * n.V, step.lse.data<float>() + h, q.data<float>() + h * n.K, q_sinks.data<float>() + h * n.K,
+                   {at(ring.k, 0, n.K), at(ring.v, 0, n.V), kept, std::min(p + 1, n.S), ring.sinks, n.G * n.K, n.G * n.V}, heads, n.K, n.V,
+                   static_cast<float>(scale));
+    }
+  });
+  return step;
+}
+
+}  // namespace supra

@@ -1,0 +1,266 @@
+#include "supra/window_attention.h"
+
+#include <algorithm>
+#include <map>
+
+#include "kernels/dispatch.h"
+#include "supra/formats/parameters.h"
+
+namespace supra {
+
+// e^m_n of a new far part, beside scores of about e^0: next to nothing
+constexpr float kSmallMass = -8;
+
+WindowAttention::WindowAttention(const Config& c, int64_t layer)
+    : SoftmaxAttention(c, layer),
+      sinks_(c.sinks),
+      far_features_(c.far_features.empty() ? 0 : c.far_features[layer]),
+      context_(c.context),
+      parts_(c.parts),
+      state_dtype_(c.state_dtype),
+      held_rope_(c.rope) {
+  held_rope_.held_at = sinks_ + window_ - 1;
+  held_rope_.held_from = std::max(context_, held_rope_.held_at);
+  cache_dtype_ = state_dtype_;
+  if (far_features_ == 0) return;
+  far_q_ = Linear(heads_ * far_features_ / 2, key_dim_);
+  far_k_ = Linear(kv_heads_ * far_features_ / 2, key_dim_);
+  far_mass_ = Linear(heads_, key_dim_, true);
+}
+
+void WindowAttention::visit(const std::string& path, const VisitParameters& f) {
+  SoftmaxAttention::visit(path, f);
+  far_q_.visit(path + "._totrain_far_q", f);
+  far_k_.visit(path + "._totrain_far_k", f);
+  far_mass_.visit(path + "._totrain_far_mass", f);
+}
+
+void WindowAttention::init_neutral() {
+  if (far_features_ == 0) return;
+  const int64_t rows = far_features_ / 2;
+  for (const Var* map : {&far_q_.weight, &far_k_.weight}) {
+    map->value().fill(0);
+    // each head's features see one dimension each
+    for (int64_t i = 0; i < map->dim(0); i++) map->value().data<float>()[i * key_dim_ + i % rows % key_dim_] = 1;
+  }
+  far_mass_.weight.value().fill(0);
+  far_mass_.bias.value().fill(kSmallMass);
+}
+
+void WindowAttention::to(Device device, Dtype activations) {
+  cache_dtype_ = device == Device::cpu ? state_dtype_ : activations;
+}
+
+LayerState WindowAttention::init_state(int64_t batch) const {
+  const Tensor& weight = in_proj_.weight.value();
+  const bool reference = weight.dtype() == Dtype::f64;
+  const auto zeros = [&](const Shape& shape, Dtype dtype) {
+    return Var(Tensor::zeros(shape, reference ? Dtype::f64 : dtype, weight.device()));
+  };
+  const int64_t slots = sinks_ + window_;
+  LayerState state = {{zeros({batch, slots, kv_heads_, key_dim_}, cache_dtype_), zeros({batch, slots, kv_heads_, value_dim_}, cache_dtype_)}};
+  if (far_features_ > 0) state.parts.push_back(zeros({batch, kv_heads_, far_features_, value_dim_ + 1}, Dtype::f32));
+  return state;
+}
+
+size_t WindowAttention::state_bytes(int64_t) const {
+  const int64_t near = (sinks_ + window_) * kv_heads_ * (key_dim_ + value_dim_);
+  const int64_t far = far_features_ > 0 ? kv_heads_ * far_features_ * (value_dim_ + 1) : 0;
+  return static_cast<size_t>(near) * size_of(cache_dtype_) + static_cast<size_t>(far) * sizeof(float);
+}
+
+// Where the keys of a call stand: row b has those its ring holds, in order, and then T new ones.
+struct WindowAttention::Layout {
+  int64_t B, T, heads, window, sinks, slots;  // heads: G
+  std::vector<int64_t> positions, lengths;    // (B) of the first new step, and the steps that count
+  std::vector<int64_t> held;                  // (B) keys from the ring
+  int64_t keys = 0;                           // of a row, the longest
+  Cuts cuts;
+
+  Layout(const Steps& steps, int64_t T, int64_t heads, int64_t window, int64_t sinks, bool with_state)
+      : B(static_cast<int64_t>(steps.first.size())), T(T), heads(heads), window(window), sinks(sinks), slots(sinks + window),
+        positions(steps.first), lengths(steps.lengths.empty() ? std::vector<int64_t>(B, T) : steps.lengths), cuts(steps.cuts) {
+    for (const int64_t p : positions) held.push_back(with_state ? std::min(p, slots) : 0);
+    keys = *std::max_element(held.begin(), held.end()) + T;
+  }
+
+  int64_t slot(int64_t position) const { return position < sinks ? position : sinks + (position - sinks) % window; }
+  // Of the last document of row b: its first new column, and the position after the last step.
+  int64_t cut(int64_t b) const { return cuts.empty() || cuts[b].empty() ? 0 : cuts[b].back(); }
+  int64_t end(int64_t b) const { return cut(b) > 0 ? lengths[b] - cut(b) : positions[b] + lengths[b]; }
+
+  // Rows of heads of the ring (B,slots,G), then of the new keys (B,T,G), that make the keys of the call (B,keys,G).
+  std::vector<int64_t> gather() const {
+    std::vector<int64_t> index(B * keys * heads, -1);
+    for (int64_t b = 0; b < B; b++) {
+      for (int64_t i = 0; i < held[b] + T; i++) {
+        const int64_t from = i >= held[b]   ? B * slots + b * T + i - held[b]
+                             : i < sinks ? b * slots + i
+                                         : b * slots + slot(positions[b] - held[b] + i);
+        put(index, b * keys + i, from);
+      }
+    }
+    return index;
+  }
+
+  // Rows of those keys that the ring holds after the call, slot by slot.
+  std::vector<int64_t> ring() const {
+    std::vector<int64_t> index(B * slots * heads, -1);
+    for (int64_t b = 0; b < B; b++) {
+      // where position p of the last document stands
+      const auto key = [&](int64_t p) {
+        if (cut(b) > 0) return held[b] + cut(b) + p;
+        return p < sinks ? p : p - positions[b] + held[b];
+      };
+      for (int64_t p = 0; p < std::min(sinks, end(b)); p++) put(index, b * slots + p, b * keys + key(p));
+      for (int64_t p = std::max(sinks, end(b) - window); p < end(b); p++) put(index, b * slots + slot(p), b * keys + key(p));
+    }
+    return index;
+  }
+
+  // The keys that leave the window at each step, (B,T*repeat,G): that of step t at t * repeat; elsewhere, and where none
+  // leaves, nothing.
+  std::vector<int64_t> leaving(int64_t repeat) const {
+    std::vector<int64_t> index(B * T * repeat * heads, -1);
+    for (int64_t b = 0; b < B; b++) {
+      size_t next = 0;
+      int64_t document = 0;  // the first key of the step's document
+      for (int64_t t = 0; t < lengths[b]; t++) {
+        if (!cuts.empty() && next < cuts[b].size() && t == cuts[b][next]) document = held[b] + cuts[b][next++];
+        const int64_t key = held[b] + t - window;
+        if (key >= document + sinks) put(index, (b * T + t) * repeat, b * keys + key);
+      }
+    }
+    return index;
+  }
+
+ private:
+  void put(std::vector<int64_t>& index, int64_t to, int64_t from) const {
+    for (int64_t g = 0; g < heads; g++) index[to * heads + g] = from * heads + g;
+  }
+};
+
+static Var rows_of(const Var& x) { return reshape(x, {-1, x.dim(-1)}); }
+
+Var WindowAttention::far_features_of(const Linear& map, const Var& x, int64_t heads) const {
+  const int64_t B = x.dim(0), T = x.dim(1);
+  const Var flat = reshape(x, {B, T, heads * key_dim_});
+  const Var no_bias(Tensor::zeros({map.weight.dim(0)}, map.weight.dtype(), x.value().device()));
+  return reshape(softmax_features(headwise_linear(flat, map.weight, no_bias, heads), heads), {B, T, heads, far_features_});
+}
+
+Var WindowAttention::far_mass(const Var& q) const {
+  return headwise_linear(reshape(q, {q.dim(0), q.dim(1), heads_ * key_dim_}), far_mass_.weight, far_mass_.bias, heads_);
+}
+
+// v (...,G,V) with a last column of ones: its sum is that of the features
+static Var with_ones(const Var& v) {
+  Shape shape = v.shape();
+  shape.back() = 1;
+  return concat_columns({v, Var(Tensor::full(shape, 1, v.dtype(), v.value().device()))});
+}
+
+// The far part of each step: linear attention without decay to the keys that have left the window. Query heads that share a
+// state stand one behind the other, as steps of it: (B,T*H/G,G,features).
+LinearAttention WindowAttention::far_sums(const Var& q, const Var& keys, const Var& values, const Layout& layout, const Var& state) const {
+  const int64_t B = q.dim(0), T = q.dim(1), H = heads_, G = kv_heads_, repeat = H / G;
+  // row [b, t, g, j] of the queries as row [b, t, j, g], and back
+  std::vector<int64_t> by_state(B * T * H), by_head(B * T * H);
+  for (int64_t i = 0; i < B * T * H; i++) {
+    const int64_t step = i / H, g = i % H / repeat, j = i % repeat, to = step * H + j * G + g;
+    by_state[to] = i, by_head[i] = to;
+  }
+  const std::vector<int64_t> leaving = layout.leaving(repeat);
+  const auto steps_of = [&](const Var& x, const std::vector<int64_t>& index) {
+    return reshape(take_rows({rows_of(x)}, index), {B, T * repeat, G, x.dim(-1)});
+  };
+  std::vector<int64_t> lengths;
+  Cuts cuts = layout.cuts;
+  for (const int64_t length : layout.lengths) lengths.push_back(length * repeat);
+  for (std::vector<int64_t>& row : cuts) {
+    for (int64_t& cut : row) cut *= repeat;
+  }
+  const Var no_decay(Tensor::zeros({G}, sum_dtype(q.dtype()), q.value().device()));
+  const LinearAttention sums =
+      linear_attention(steps_of(far_features_of(far_q_, q, H), by_state), steps_of(far_features_of(far_k_, keys, G), leaving),
+                       steps_of(with_ones(values), leaving), no_decay, 1, state, lengths, 0, cuts);
+  return {reshape(take_rows({rows_of(sums.o)}, by_head), {B, T, H, values.dim(-1) + 1}), sums.state};
+}
+
+SoftmaxPart WindowAttention::near_part(const Var& q, const Var& k, const Var& v, int64_t window) const {
+  return softmax_attention_with_sinks(q, {}, k, v, score_scale(), std::vector<int64_t>(q.dim(0), 0), window, sinks_);
+}
+
+Var WindowAttention::far_part(const Var& q, const Var& k, const Var& v, int64_t window) const {
+  const Steps from_here = {std::vector<int64_t>(q.dim(0), 0), {}, {}};
+  return far_sums(q, k, v, Layout(from_here, q.dim(1), kv_heads_, window, sinks_, false), {}).o;
+}
+
+Var WindowAttention::join(const SoftmaxPart& near, const Var& far, const Var& q) const {
+  if (parts_ == MixerParts::none) return scale(near.o, 0);
+  if (parts_ == MixerParts::far) return far.defined() ? divide_by_last(far, 1e-30) : scale(near.o, 0);
+  return far.defined() && parts_ == MixerParts::all ? join_attention(near.o, near.lse, far, far_mass(q)) : near.o;
+}
+
+Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* state) const {
+  const int64_t B = x.dim(0), T = x.dim(1);
+  const Heads heads = project(x);
+  const Var q = rope(heads.q, rope_, steps.first, steps.cuts), k = rope(heads.k, rope_, steps.first, steps.cuts), &v = heads.v;
+  // a recorded step of the GPU does the same at every position
+  const bool beyond = x.value().device() == Device::cuda || *std::max_element(steps.first.begin(), steps.first.end()) + T > context_;
+  const Var q_sinks = beyond ? rope(heads.q, held_rope_, steps.first, steps.cuts) : q;
+  const bool far_on = far_features_ > 0;
+  SoftmaxPart near;
+  Var far;
+  if (state && T == 1 && !grad_enabled() && steps.lengths.empty() && q.dtype() != Dtype::f64) {
+    const WindowStep step = window_step({state->parts[0].value(), state->parts[1].value(), window_, sinks_}, q.value(), q_sinks.value(),
+                                        k.value(), v.value(), score_scale(), steps.first, far_on);
+    near = {Var(step.o), Var(step.lse)};
+    if (far_on) {
+      const Tensor no_decay = Tensor::zeros({heads_}, Dtype::f32, q.value().device());
+      far = Var(linear_attention_step(state->parts[2].value(), far_features_of(far_q_, q, heads_).value(),
+                                      far_features_of(far_k_, Var(step.old_k), kv_heads_).value(), step.old_v, no_decay, 1));
+    }
+    return reshape(join(near, far, q), {B, T, heads_ * value_dim_});
+  }
+  const Layout layout(steps, T, kv_heads_, window_, sinks_, state != nullptr);
+  Var keys = k, values = v;
+  if (state) {
+    const std::vector<int64_t> index = layout.gather();
+    const auto gather = [&](Var& part, const Var& fresh) {
+      // what is kept in 16 bits is so from the start, however the steps are split
+      const Var kept = cast(cast(fresh, part.dtype()), q.dtype());
+      const Var all = take_rows({rows_of(cast(part, q.dtype())), rows_of(kept)}, index);
+      part = cast(reshape(take_rows({all}, layout.ring()), part.shape()), part.dtype());
+      return reshape(all, {B, layout.keys, kv_heads_, fresh.dim(-1)});
+    };
+    keys = gather(state->parts[0], k);
+    values = gather(state->parts[1], v);
+  }
+  near = softmax_attention_with_sinks(q, q_sinks, keys, values, score_scale(), layout.held, window_, sinks_, steps.cuts);
+  if (far_on) {
+    const LinearAttention sums = far_sums(q, keys, values, layout, state ? state->parts[2] : Var());
+    far = sums.o;
+    if (state) state->parts[2] = sums.state;
+  }
+  return reshape(join(near, far, q), {B, T, heads_ * value_dim_});
+}
+
+Var WindowAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
+  return out_proj_(features(x, steps, state));
+}
+
+std::shared_ptr<Decoder> with_windows(Decoder& model, const Config& config) {
+  std::map<std::string, Var> shared;
+  model.visit([&](const std::string& name, Var& parameter) { shared[name] = parameter; });
+  const std::shared_ptr<Decoder> other = describe_decoder(config);
+  other->visit([&](const std::string& name, Var& parameter) {
+    const auto found = shared.find(name);
+    const bool same = found != shared.end() && found->second.shape() == parameter.shape();
+    parameter = same ? found->second : Var(Tensor::zeros(parameter.shape(), Dtype::f32, model.device()));
+  });
+  if (model.device() != Device::cpu) other->to(model.device(), model.activations());
+  return other;
+}
+
+}  // namespace supra

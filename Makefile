@@ -115,7 +115,7 @@ TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
 TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp supra/linearize.cpp %/verify.cpp \
-  %/recall.cpp $(filter-out %/corpus.cpp %/shard.cpp,$(wildcard supra/training/*.cpp))
+  %/recall.cpp %/window_budget.cpp $(filter-out %/corpus.cpp %/shard.cpp,$(wildcard supra/training/*.cpp))
 SPARED   := $(TRAINING) supra/training/% supra/evaluation/% \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
   %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
@@ -123,7 +123,7 @@ SPARED   := $(TRAINING) supra/training/% supra/evaluation/% \
 ifeq ($(CONFIG),static)
   SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
   SIMD    := $(filter-out $(TRAINING),$(SIMD))
-  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out inspect tokenize convert quantize eval \
+  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out window_report inspect tokenize convert quantize eval \
     generate chat doctor)
 endif
 objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))

@@ -7,7 +7,54 @@
 
 namespace supra {
 
-static Config linearized_config(const Config& teacher, const LinearizeOptions& options) {
+static void check_layer(int64_t layer, const Config& teacher, const char* what) {
+  CHECK(layer >= 0 && layer < teacher.layers, "linearize: layer %ld is to %s, the model has layers 0 to %ld",
+        static_cast<long>(layer), what, static_cast<long>(teacher.layers - 1));
+}
+
+static std::vector<int64_t> by_layer(const std::vector<LayerSetting>& settings, const Config& teacher, const char* what) {
+  std::vector<int64_t> values(teacher.layers);
+  for (const LayerSetting& setting : settings) {
+    if (setting.layers.empty()) values.assign(values.size(), setting.value);
+    for (const int64_t layer : setting.layers) {
+      check_layer(layer, teacher, what);
+      values[layer] = setting.value;
+    }
+  }
+  return values;
+}
+
+static std::vector<int64_t> replaced_layers(const Config& teacher, const LinearizeOptions& options) {
+  for (const int64_t layer : options.keep_softmax) check_layer(layer, teacher, "keep its softmax");
+  std::vector<int64_t> replaced;
+  for (int64_t i = 0; i < teacher.layers; i++) {
+    const bool keep = std::count(options.keep_softmax.begin(), options.keep_softmax.end(), i) > 0;
+    if (!keep && teacher.mixers[i] == MixerKind::softmax) replaced.push_back(i);
+  }
+  CHECK(!replaced.empty(), "linearize: no softmax layer is left to replace (%s)",
+        options.keep_softmax.empty() ? "the model is recurrent already" : "--keep-softmax names them all");
+  return replaced;
+}
+
+static Config window_config(const Config& teacher, const LinearizeOptions& options) {
+  Config config = teacher;
+  const auto windows = by_layer(options.windows, teacher, "get a window"), far = by_layer(options.far_features, teacher, "get far features");
+  config.sinks = options.sinks;
+  config.state_dtype = options.state_dtype;
+  config.windows.resize(config.layers);
+  config.far_features.resize(config.layers);
+  for (const int64_t i : replaced_layers(teacher, options)) {
+    config.mixers[i] = MixerKind::window;
+    // a teacher's own window is never made larger, and what lies beyond it has no far part to learn from
+    const int64_t own = config.windows[i];
+    const bool whole = own > 0 && own <= windows[i];
+    config.windows[i] = whole ? own : windows[i];
+    config.far_features[i] = whole ? 0 : far[i];
+  }
+  return config;
+}
+
+static Config supra_config(const Config& teacher, const LinearizeOptions& options) {
   Config config = teacher;
   // layers that are recurrent already keep what they were trained with, and the others follow them
   if (std::count(teacher.mixers.begin(), teacher.mixers.end(), MixerKind::supra) == 0) {
@@ -26,36 +73,29 @@ static Config linearized_config(const Config& teacher, const LinearizeOptions& o
     CHECK(config.decay.source == DecayConfig::Source::fixed || config.decay.kind != DecayConfig::Kind::none,
           "linearize: a decay that is learned starts from a slope (give --decay lightning or retnet)");
   }
-  for (int64_t i = 0; i < config.layers; i++) {
-    const bool keep = std::count(options.keep_softmax.begin(), options.keep_softmax.end(), i) > 0;
-    if (keep) continue;
+  for (const int64_t i : replaced_layers(teacher, options)) {
     config.mixers[i] = MixerKind::supra;
     if (!config.windows.empty()) config.windows[i] = 0;
-  }
-  for (int64_t layer : options.keep_softmax) {
-    CHECK(layer >= 0 && layer < config.layers, "linearize: layer %ld is to keep its softmax, the model has layers 0 to %ld",
-          static_cast<long>(layer), static_cast<long>(config.layers - 1));
   }
   const int64_t scaled = 2 * static_cast<int64_t>(config.rope.divisors.size());
   CHECK(scaled == 0 || config.rope.dims != 0 || config.rope_before_map || config.key_dim == config.head_dim,
         "linearize: the teacher's rotary frequencies are scaled one by one, for the %ld dimensions of its "
         "heads, not for %ld features (give --rope before-map, or no --key-dim)",
         static_cast<long>(scaled), static_cast<long>(config.key_dim));
-  CHECK(config.mixers != teacher.mixers, "linearize: no softmax layer is left to replace (%s)",
-        options.keep_softmax.empty() ? "the model is recurrent already" : "--keep-softmax names them all");
   return config;
 }
 
-static std::vector<std::string> notes_on(const Config& teacher, const Config& student) {
+static std::vector<std::string> notes_on(const Config& teacher, const Config& student, MixerKind mixer) {
   std::vector<std::string> notes;
+  if (teacher.learned_positions) {
+    notes.push_back(format("the learned positions are kept: the model ends at %ld tokens, as its teacher", static_cast<long>(teacher.context)));
+  }
+  if (mixer == MixerKind::window) return notes;
   if (student.windows != teacher.windows) {
     notes.push_back("the window of the attention is gone: the decay forgets instead");
   }
   if (teacher.rope.magnitude != 1) {
     notes.push_back("YaRN's factor on queries and keys is kept, and the norm of the outputs takes it away again");
-  }
-  if (teacher.learned_positions) {
-    notes.push_back(format("the learned positions are kept: the model ends at %ld tokens, as its teacher", static_cast<long>(teacher.context)));
   }
   if (student.output_norm == OutputNorm::denominator && !student.rope_before_map &&
       student.rope.layout != Rope::Layout::none) {
@@ -113,8 +153,9 @@ Linearized linearize(const Model& teacher, const LinearizeOptions& options) {
   Model& student = result.model;
   student.tokenizer = teacher.tokenizer;
   student.format = teacher.format;
-  student.decoder = make_decoder(linearized_config(teacher.config(), options));
-  result.notes = notes_on(teacher.config(), student.config());
+  const Config& c = teacher.config();
+  student.decoder = make_decoder(options.mixer == MixerKind::window ? window_config(c, options) : supra_config(c, options));
+  result.notes = notes_on(c, student.config(), options.mixer);
   student.decoder->init_weights(options.seed, is_new);
 
   std::map<std::string, Tensor> weights;

@@ -3,10 +3,26 @@
 
 namespace supra {
 
-// Turning a softmax transformer into a SUPRA model, without training: every weight is kept, attention's softmax is
-// replaced layer by layer, and the feature maps are new.
+// Turning a softmax transformer into a recurrent model, without training: every weight is kept, and attention's softmax is
+// replaced layer by layer. A SUPRA layer has new feature maps; a window layer has none unless it has far features.
+
+// A number for some layers, or for all where none is named.
+struct LayerSetting {
+  int64_t value = 0;
+  std::vector<int64_t> layers = {};
+};
 
 struct LinearizeOptions {
+  MixerKind mixer = MixerKind::supra;  // or window
+  std::vector<int64_t> keep_softmax;   // layers left as they are
+  uint64_t seed = 0;
+
+  // ---- of window layers; of several settings of a layer the last counts
+  std::vector<LayerSetting> windows = {{256}}, far_features;
+  int64_t sinks = 4;
+  Dtype state_dtype = Dtype::f32;
+
+  // ---- of SUPRA layers
   // standard: uniform in +-1/sqrt(fan_in), as torch.nn.Linear and the paper; identity: relu(q) at first, and of more
   // features relu(-q), then standard rows.
   enum class Init { standard, identity };
@@ -17,8 +33,6 @@ struct LinearizeOptions {
   bool rope_before_map = false, output_gate = false;
   bool qk_norm = false;               // of q and k, over all heads together
   OutputNorm output_norm = OutputNorm::group;
-  std::vector<int64_t> keep_softmax;  // layers left as they are
-  uint64_t seed = 0;
 };
 
 struct Linearized {
@@ -28,7 +42,7 @@ struct Linearized {
   std::vector<std::string> notes;  // what of the teacher means something else in a recurrent layer
 };
 
-// Throws Error when a layer named in keep_softmax does not exist, or when all are.
+// Throws Error when a layer that is named does not exist, or when keep_softmax names all.
 Linearized linearize(const Model& teacher, const LinearizeOptions& options);
 
 }  // namespace supra

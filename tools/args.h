@@ -85,6 +85,7 @@ class Flag {
   Flag& required();                // absent: UsageError
   Flag& at_least(double minimum);  // a smaller number: UsageError
   bool given() const { return given_; }
+  const std::string& name() const { return names_[0]; }
 
  private:
   friend class Args;

@@ -12,6 +12,7 @@
 #include "supra/tokenizers/chat_template.h"
 #include "tools/command.h"
 #include "tools/human.h"
+#include "tools/window_report.h"
 
 namespace supra {
 namespace {
@@ -19,6 +20,7 @@ namespace {
 // As the flags of supra linearize call it.
 const char* mixer_name(const Config& config, MixerKind kind) {
   if (kind == MixerKind::softmax) return "softmax";
+  if (kind == MixerKind::window) return "window";
   switch (config.decay.source) {
     case DecayConfig::Source::fixed:
       return "supra";
@@ -31,7 +33,9 @@ const char* mixer_name(const Config& config, MixerKind kind) {
 }
 
 // What a recurrent layer has beyond the paper's: ", 32 features a head, an output gate".
-std::string mixer_details(const Config& c) {
+std::string mixer_details(const Config& c, MixerKind kind) {
+  if (kind == MixerKind::softmax) return "";
+  if (kind == MixerKind::window) return format(", %ld sinks, keys and values in %s", static_cast<long>(c.sinks), name(c.state_dtype));
   std::string text;
   if (c.key_dim != c.head_dim) text += format(", %ld features a head", static_cast<long>(c.key_dim));
   if (c.per_head_feature_map) text += ", a feature map per head";
@@ -49,19 +53,6 @@ std::string describe_state(const Decoder& decoder) {
   std::string text;
   if (fixed > 0) text = format_bytes(fixed) + " a sequence";
   if (token > 0) text += (text.empty() ? "" : " and ") + format_bytes(token) + " a token";
-  return text;
-}
-
-// The layers of a kind, in ranges: "0-3, 5".
-std::string layers_with(const Config& config, MixerKind kind) {
-  std::string text;
-  for (int64_t i = 0; i < config.layers; i++) {
-    if (config.mixers[i] != kind) continue;
-    int64_t last = i;
-    while (last + 1 < config.layers && config.mixers[last + 1] == kind) last++;
-    text += (text.empty() ? "" : ", ") + std::to_string(i) + (last > i ? "-" + std::to_string(last) : "");
-    i = last;
-  }
   return text;
 }
 
@@ -90,12 +81,11 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
       static_cast<long>(c.layers), static_cast<long>(c.width), static_cast<long>(c.heads),
       static_cast<long>(c.head_dim), static_cast<long>(c.kv_heads), static_cast<long>(c.mlp_width),
       static_cast<long>(c.vocab), static_cast<long>(c.context));
-  for (MixerKind kind : {MixerKind::softmax, MixerKind::supra}) {
-    const std::string layers = layers_with(c, kind);
-    const std::string details = kind == MixerKind::supra ? mixer_details(c) : "";
-    if (!layers.empty())
-      printf("  %-11s layers %s%s\n", mixer_name(c, kind), layers.c_str(), details.c_str());
+  for (MixerKind kind : {MixerKind::softmax, MixerKind::supra, MixerKind::window}) {
+    const std::string layers = format_layers(layers_with(c, kind));
+    if (!layers.empty()) printf("  %-11s layers %s%s\n", mixer_name(c, kind), layers.c_str(), mixer_details(c, kind).c_str());
   }
+  for (const std::string& line : describe_windows(c)) printf("              %s\n", line.c_str());
   printf("  state       %s\n", describe_state(*describe_decoder(c)).c_str());
   printf("  tokenizer   %s\n", tokenizer.c_str());
   for (const std::string& note : source.notes) printf("  note        %s\n", note.c_str());

@@ -3,13 +3,85 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
 #include "supra/training/calibrate.h"
+#include "supra/window_attention.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
+#include "tools/progress.h"
+#include "tools/window_report.h"
 
 namespace supra {
+namespace {
+
+// What windows are measured on.
+struct BudgetFlags {
+  std::optional<int64_t> state_bytes;
+  Path text, sensitivity;  // one of them, or none
+  int64_t tokens = 8192;
+
+  bool measures() const { return !text.empty() || !sensitivity.empty(); }
+  void check(const Args& args, bool windows_given) const {
+    if (state_bytes.has_value() == text.empty()) args.misused("--state-bytes and --budget-text go together: what windows are chosen for, and on");
+    if (state_bytes && !sensitivity.empty()) args.misused("--sensitivity prints a table and stops; --state-bytes measures that table itself");
+    if (windows_given && measures()) args.misused("--window says what %s is to find out", state_bytes ? "--state-bytes" : "--sensitivity");
+  }
+};
+
+void add_setting(std::vector<LayerSetting>& settings, const std::string& text, int64_t least) {
+  settings.push_back(read_layer_setting(text));
+  if (settings.back().value < least) throw UsageError("'" + text + "' is too small, at least " + std::to_string(least) + " is expected");
+}
+
+// Sequences from all over the text, dealt into two parts of about so many tokens.
+std::pair<Sequences, Sequences> read_two_parts(const Model& model, const Path& text, const std::string& separator, int64_t tokens) {
+  TextOptions options;
+  options.separator = separator;
+  options.context = default_context(model.config());
+  options.bos = tokenizer_of(model).adds_bos();
+  const Sequences sample = spread_sample(read_sequences(tokenizer_of(model), text, options), 2 * tokens);
+  std::pair<Sequences, Sequences> parts;
+  for (size_t i = 0; i < sample.size(); i++) (i % 2 == 0 ? parts.first : parts.second).push_back(sample[i]);
+  CHECK(!parts.second.empty(), "%s: is one sequence of %ld tokens, two or more are needed (give a longer text)", text.c_str(),
+        static_cast<long>(predicted_tokens(sample)));
+  return parts;
+}
+
+struct ChosenWindows {
+  Sensitivity sensitivity;
+  std::vector<WindowTry> tries;  // the best first; empty where the sensitivity alone was asked for
+};
+
+// The windows of the student are the most that its layers may have.
+ChosenWindows choose_windows(const Model& student, const BudgetFlags& budget, const std::string& separator) {
+  Decoder& decoder = *student.decoder;
+  const auto [measured, apart] = read_two_parts(student, budget.sensitivity.empty() ? budget.text : budget.sensitivity, separator, budget.tokens);
+  ChosenWindows chosen;
+  const auto show = [](Progress& progress) { return [&](int64_t done, int64_t) { progress.update(done); }; };
+  if (budget.state_bytes) check_state_bytes(student.config(), *budget.state_bytes);
+  {
+    Progress progress("sensitivity of layers", student.config().layers + 2);
+    chosen.sensitivity = measure_sensitivity(decoder, measured, show(progress));
+  }
+  if (!budget.state_bytes) return chosen;
+  const auto tries = window_allocations(student.config(), *budget.state_bytes, chosen.sensitivity);
+  Progress progress("windows tried", static_cast<int64_t>(tries.size()));
+  chosen.tries = try_allocations(decoder, tries, apart, show(progress));
+  return chosen;
+}
+
+// Of so many parameters a SUPRA student needs far more training than most can give.
+void recommend_windows(Linearized& result, const Path& input, const Decoder& teacher, int64_t parameters) {
+  if (parameters <= 50'000'000) return;
+  const double bytes = 195 * static_cast<double>(teacher.state_bytes(1));
+  result.notes.push_back(format("of this size windows keep a student near its teacher without training, in constant memory; without them it takes very long: "
+                                "supra linearize %s -o DIR --mixer window --state-bytes %.0fM --budget-text TEXT",
+                                input.c_str(), std::max(1.0, bytes / 1e6)));
+}
+
+}  // namespace
 
 int run_linearize(Args& args) {
   Path input, output;
@@ -21,45 +93,89 @@ int run_linearize(Args& args) {
   Calibration calibration = Calibration::ridge;
   bool json = false;
   DeviceFlags device;
+  std::pair mixer(MixerKind::supra, DecayConfig::Source::fixed);
+  BudgetFlags budget;
+  // what says nothing of the other mixers' layers
+  std::vector<const Flag*> of_supra, of_window;
+  const auto only = [](std::vector<const Flag*>& flags, Flag& flag) { flags.push_back(&flag); };
   args.positional(&input, "MODEL", "a softmax transformer: a folder or a file");
-  args.flag(&output, "--output -o", "DIR", "where the SUPRA model goes").required();
-  args.choice(&options.init, "--init",
-              {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},
-              "feature maps at first: random as torch.nn.Linear's, or relu(q)");
-  args.choice(&options.decay.kind, "--decay",
-              {{"lightning", DecayConfig::Kind::lightning}, {"retnet", DecayConfig::Kind::retnet}, {"none", DecayConfig::Kind::none}},
-              "slopes of the decay, fixed per head");
-  args.choice(&options.decay.source, "--mixer",
-              {{"supra", DecayConfig::Source::fixed}, {"gated", DecayConfig::Source::gated}, {"learned-decay", DecayConfig::Source::learned}},
-              "decays that are fixed (the paper's), or follow each token, or are learned a head");
-  args.flag(&options.decay.start, "--decay-start", "X", "first slope of a lightning decay");
-  args.flag(&options.key_dim, "--key-dim", "N", "features of a head, the rows of its state; 0: as many as its queries have").at_least(0);
-  args.choice(&options.rope_before_map, "--rope", {{"after-map", false}, {"before-map", true}}, "where q and k are rotated");
-  args.choice(&options.output_norm, "--output-norm",
-              {{"group", OutputNorm::group}, {"denominator", OutputNorm::denominator}, {"none", OutputNorm::none}},
-              "of a head's outputs: the paper's GroupNorm, T2R's sum of weights, or none");
-  args.flag(&options.output_gate, "--output-gate", "multiply the outputs by a gate that starts open");
-  args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys behind the feature maps");
-  args.choice(&options.per_head, "--feature-map", {{"full", false}, {"per-head", true}}, "whether a feature map mixes the heads");
+  args.flag(&output, "--output -o", "DIR", "where the student goes");
+  args.choice(&mixer, "--mixer",
+              {{"supra", {MixerKind::supra, DecayConfig::Source::fixed}},
+               {"gated", {MixerKind::supra, DecayConfig::Source::gated}},
+               {"learned-decay", {MixerKind::supra, DecayConfig::Source::learned}},
+               {"window", {MixerKind::window, DecayConfig::Source::fixed}}},
+              "a state with decays that are fixed (the paper's), or follow each token, or are learned a head; or softmax over the first keys "
+              "and the last");
   args.flag(&options.keep_softmax, "--keep-softmax", "0,5", "layers that keep their softmax attention");
-  args.flag(&calibration_text, "--calibrate", "TEXT", "fit the output projections to the teacher's outputs on this text, in closed form");
-  args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
-              "all of an output projection, or one number a head");
-  args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use");
-  args.flag(&separator, "--docs", "SEP", "what stands between documents of the text; else it is one document");
-  args.flag(&options.seed, "--seed", "N", "of the random feature maps");
+  args.flag(&separator, "--docs", "SEP", "what stands between documents of a text; else it is one document");
+  args.flag(&options.seed, "--seed", "N", "of what is random in new weights");
   args.flag(&tokenizer, "--tokenizer", "FILE", "the tokenizer to put beside the model; else the one found beside MODEL");
+
+  only(of_window, args.call("--window", "W[:LAYERS]", "keys that layers of --mixer window see, such as 114, then 512:17,20-24 for some layers; may be repeated",
+                            "256", [&](const std::string& text) { add_setting(options.windows, text, 1); }));
+  only(of_window, args.flag(&options.sinks, "--sinks", "S", "first keys, which such a layer always sees").at_least(0));
+  only(of_window, args.call("--far-features", "F[:LAYERS]", "of the state for keys that left the window, for some layers as with --window; 0: there is none", "0",
+                            [&](const std::string& text) { add_setting(options.far_features, text, 0); }));
+  only(of_window, args.choice(&options.state_dtype, "--state-dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}}, "of the keys and values that such a layer keeps"));
+  only(of_window, args.tokens(&budget.state_bytes, "--state-bytes", "choose windows that fit these bytes, such as 9M, by what --budget-text shows"));
+  only(of_window, args.flag(&budget.text, "--budget-text", "TEXT", "text like that to come, which windows are chosen on"));
+  only(of_window, args.tokens(&budget.tokens, "--budget-tokens", "of the text, to measure layers on; as many again to try windows on").at_least(1));
+  only(of_window, args.flag(&budget.sensitivity, "--sensitivity", "TEXT", "print what each layer gains from seeing far, and stop"));
+
+  only(of_supra, args.choice(&options.init, "--init",
+                             {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},
+                             "feature maps at first: random as torch.nn.Linear's, or relu(q)"));
+  only(of_supra, args.choice(&options.decay.kind, "--decay",
+                             {{"lightning", DecayConfig::Kind::lightning}, {"retnet", DecayConfig::Kind::retnet}, {"none", DecayConfig::Kind::none}},
+                             "slopes of the decay, fixed per head"));
+  only(of_supra, args.flag(&options.decay.start, "--decay-start", "X", "first slope of a lightning decay"));
+  only(of_supra, args.flag(&options.key_dim, "--key-dim", "N", "features of a head, the rows of its state; 0: as many as its queries have").at_least(0));
+  only(of_supra, args.choice(&options.rope_before_map, "--rope", {{"after-map", false}, {"before-map", true}}, "where q and k are rotated"));
+  only(of_supra, args.choice(&options.output_norm, "--output-norm",
+                             {{"group", OutputNorm::group}, {"denominator", OutputNorm::denominator}, {"none", OutputNorm::none}},
+                             "of a head's outputs: the paper's GroupNorm, T2R's sum of weights, or none"));
+  only(of_supra, args.flag(&options.output_gate, "--output-gate", "multiply the outputs by a gate that starts open"));
+  only(of_supra, args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys behind the feature maps"));
+  only(of_supra, args.choice(&options.per_head, "--feature-map", {{"full", false}, {"per-head", true}}, "whether a feature map mixes the heads"));
+  only(of_supra, args.flag(&calibration_text, "--calibrate", "TEXT", "fit the output projections to the teacher's outputs on this text, in closed form"));
+  only(of_supra, args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
+                             "all of an output projection, or one number a head"));
+  only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use"));
   device.declare(args);
   common_flags(args, &json);
   args.parse();
   device.check(args);
+  const bool window = mixer.first == MixerKind::window;
+  for (const Flag* flag : window ? of_supra : of_window) {
+    if (flag->given()) args.misused("%s says nothing of %s", flag->name().c_str(), window ? "the layers of --mixer window" : "these layers (give --mixer window with it)");
+  }
+  budget.check(args, of_window[0]->given());
+  if (output.empty() && budget.sensitivity.empty()) args.misused("--output is missing: where the student goes");
+  options.mixer = mixer.first;
+  options.decay.source = mixer.second;
 
   std::error_code absent;
   CHECK(!std::filesystem::equivalent(input, output, absent),
         "%s: is the model itself, which would be overwritten (give another --output)", output.c_str());
   const Model teacher = load_model(input, tokenizer);
-  const Linearized result = linearize(teacher, options);
-  const size_t state = result.model.decoder->state_bytes(1), cache = teacher.decoder->state_bytes(1);
+  if (budget.measures()) options.windows = {{teacher.config().context}};
+  Linearized result = linearize(teacher, options);
+  const std::shared_ptr<Decoder> widest = result.model.decoder;
+  ChosenWindows chosen;
+  if (budget.measures()) {
+    device.move(*widest);
+    chosen = choose_windows(result.model, budget, separator);
+    if (!budget.state_bytes) {
+      json ? void(printf("%s\n", to_json(chosen.sensitivity, widest->config()).dump().c_str())) : print_sensitivity(widest->config(), chosen.sensitivity);
+      return 0;
+    }
+    Config config = widest->config();
+    config.windows = chosen.tries[0].windows;
+    result.model.decoder = with_windows(*widest, config);
+  }
+  const Config& config = result.model.config();
+  const size_t state = result.model.decoder->state_bytes(window ? 0 : 1), cache = teacher.decoder->state_bytes(1);
   if (!calibration_text.empty()) {
     const Corpus corpus = read_corpus({calibration_text}, tokenizer_of(teacher), separator);
     const int64_t T = std::min<int64_t>(512, teacher.config().context), rows = 4;
@@ -73,12 +189,20 @@ int run_linearize(Args& args) {
   save_model(result.model, output);
 
   const int64_t total = result.copied_parameters + result.fresh_parameters;
+  const std::vector<int64_t> growing = layers_with(config, MixerKind::softmax);
+  if (window && !growing.empty()) result.notes.push_back("the state grows with the text in layers " + format_layers(growing) + ", which keep their softmax: its bytes are those of the others");
+  if (!window) recommend_windows(result, input, *teacher.decoder, total);
   if (json) {
     Json report = Json::object();
     report.set("parameters", total);
     report.set("copied", result.copied_parameters);
     report.set("new", result.fresh_parameters);
     report.set("state_bytes", static_cast<int64_t>(state));
+    if (window) report.set("layers", window_rows(config));
+    if (budget.measures()) {
+      report.set("sensitivity", to_json(chosen.sensitivity, config));
+      report.set("tries", to_json(chosen.tries));
+    }
     Json notes = Json::array();
     for (const std::string& note : result.notes) notes.push(note);
     report.set("notes", std::move(notes));
@@ -86,14 +210,24 @@ int run_linearize(Args& args) {
     printf("%s\n", report.dump().c_str());
     return 0;
   }
+  if (budget.measures()) {
+    print_sensitivity(config, chosen.sensitivity);
+    print_tries(config, chosen.tries);
+  }
   if (!calibration_text.empty()) printf("fitted  the output projections, to the teacher's outputs on %s\n", calibration_text.c_str());
   printf("copied  %4zu tensors, %s parameters\n", result.copied.size(), format_count(static_cast<double>(result.copied_parameters)).c_str());
   printf("new     %4zu tensors, %s parameters\n", result.fresh.size(), format_count(static_cast<double>(result.fresh_parameters)).c_str());
+  for (const std::string& line : describe_windows(config)) printf("window  %s\n", line.c_str());
   for (const std::string& note : result.notes) printf("note    %s\n", note.c_str());
   printf("state   %s a sequence, at any length (the KV cache takes %s a token)\n", format_bytes(static_cast<double>(state)).c_str(),
          format_bytes(static_cast<double>(cache)).c_str());
-  printf("wrote   %s   (it speaks nonsense until it is uptrained: supra uptrain %s -o DIR --data FILE --tokens 3M)\n",
-         output.c_str(), output.c_str());
+  const char *made = output.c_str(), *from = input.c_str();
+  if (window) {
+    printf("wrote   %s   (it writes sense at once: supra generate %s -p TEXT; closer still to its teacher: supra uptrain %s -o DIR --recipe distill "
+           "--teacher %s --data FILE --tokens 200k)\n", made, made, made, from);
+  } else {
+    printf("wrote   %s   (it speaks nonsense until it is uptrained: supra uptrain %s -o DIR --data FILE --tokens 3M)\n", made, made);
+  }
   return 0;
 }
 

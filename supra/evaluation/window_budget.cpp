@@ -1,0 +1,166 @@
+#include "supra/evaluation/window_budget.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "supra/evaluation/perplexity.h"
+#include "supra/formats/parameters.h"
+#include "supra/window_attention.h"
+
+namespace supra {
+namespace {
+
+using Windows = std::vector<int64_t>;
+
+std::vector<int64_t> window_layers(const Config& config) {
+  std::vector<int64_t> layers;
+  for (int64_t i = 0; i < config.layers; i++) {
+    if (config.mixers[i] == MixerKind::window) layers.push_back(i);
+  }
+  CHECK(!layers.empty(), "windows: the student has no window layers (linearize --mixer window makes them)");
+  return layers;
+}
+
+Config with(Config config, const Windows& windows) {
+  config.windows = windows;
+  return config;
+}
+
+// The student's windows, of its window layers at most this.
+Windows at_most(const Config& config, int64_t window) {
+  Windows windows = config.windows;
+  for (const int64_t i : window_layers(config)) windows[i] = std::min(windows[i], window);
+  return windows;
+}
+
+int64_t bytes_of(const Config& config, const Windows& windows) {
+  return static_cast<int64_t>(describe_decoder(with(config, windows))->state_bytes(0));
+}
+
+// How many keys the windows of all layers may have together. A key takes the same bytes in each layer.
+int64_t keys_for(const Config& config, int64_t state_bytes) {
+  check_state_bytes(config, state_bytes);
+  const std::vector<int64_t> layers = window_layers(config);
+  const Windows least = at_most(config, 1);
+  Windows wider = least;
+  wider[layers[0]]++;
+  const int64_t bytes = bytes_of(config, least);
+  return static_cast<int64_t>(layers.size()) + (state_bytes - bytes) / (bytes_of(config, wider) - bytes);
+}
+
+// Shares keys out to the window layers.
+struct Purse {
+  const Config& config;
+  std::vector<int64_t> layers;  // the greatest gain first
+  int64_t keys;
+
+  // window = least + share * weight, rounded down, never more than the layer's own, with the largest share that the keys
+  // allow; what rounding leaves goes to the first layers. Empty where the keys are too few. Both are by rank.
+  Windows spend(const std::vector<int64_t>& least, const std::vector<double>& weight) const {
+    const auto windows_at = [&](double share) {
+      Windows windows = config.windows;
+      for (size_t r = 0; r < layers.size(); r++) {
+        const double keys_of = static_cast<double>(least[r]) + share * weight[r];
+        int64_t& window = windows[layers[r]];
+        window = std::min(window, static_cast<int64_t>(std::min(keys_of, 1e9)));
+      }
+      return windows;
+    };
+    const auto left_of = [&](const Windows& windows) {
+      int64_t left = keys;
+      for (const int64_t i : layers) left -= windows[i];
+      return left;
+    };
+    double low = 0, high = 1e9;
+    if (left_of(windows_at(low)) < 0) return {};
+    for (int step = 0; step < 100; step++) (left_of(windows_at((low + high) / 2)) < 0 ? high : low) = (low + high) / 2;
+    Windows windows = windows_at(low);
+    int64_t left = left_of(windows);
+    for (size_t r = 0; r < layers.size() && left > 0; r++) {
+      if (weight[r] > 0 && windows[layers[r]] < config.windows[layers[r]]) windows[layers[r]]++, left--;
+    }
+    return windows;
+  }
+};
+
+}  // namespace
+
+void check_state_bytes(const Config& config, int64_t state_bytes) {
+  const int64_t least = bytes_of(config, at_most(config, 1));
+  CHECK(state_bytes >= least, "windows: %ld bytes of state are too few, %ld sinks and one key more in each layer take %ld (give more, or fewer --sinks)",
+        static_cast<long>(state_bytes), static_cast<long>(config.sinks), static_cast<long>(least));
+}
+
+Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const OnPass& on_pass) {
+  Config config = student.config();
+  const std::vector<int64_t> layers = window_layers(config);
+  std::fill(config.far_features.begin(), config.far_features.end(), 0);
+  size_t longest = 0;
+  for (const auto& ids : text) longest = std::max(longest, ids.size());
+  CHECK(longest >= 16, "sensitivity: the longest sequence has %zu tokens, at least 16 are needed to tell near from far", longest);
+
+  int64_t done = 0;
+  const auto loss = [&](const Windows& windows) {
+    const double nll = evaluate(*with_windows(student, with(config, windows)), text).nll;
+    if (on_pass) on_pass(++done, static_cast<int64_t>(layers.size()) + 2);
+    return nll;
+  };
+  Sensitivity result;
+  result.window = std::min<int64_t>(64, static_cast<int64_t>(longest) / 8);
+  const Windows small = at_most(config, result.window);
+  result.full = loss(config.windows);
+  result.base = loss(small);
+  result.gains.assign(config.layers, 0);
+  for (const int64_t i : layers) {
+    Windows windows = small;
+    windows[i] = config.windows[i];
+    result.gains[i] = result.base - loss(windows);
+  }
+  return result;
+}
+
+std::vector<WindowTry> window_allocations(const Config& student, int64_t state_bytes, const Sensitivity& sensitivity) {
+  std::vector<int64_t> layers = window_layers(student);
+  const auto& gains = sensitivity.gains;
+  std::stable_sort(layers.begin(), layers.end(), [&](int64_t a, int64_t b) { return gains[a] > gains[b]; });
+  const int64_t L = static_cast<int64_t>(layers.size()), keys = keys_for(student, state_bytes), floor = std::clamp<int64_t>(keys / L / 4, 1, 32);
+  const Purse purse{student, layers, keys};
+
+  std::vector<WindowTry> tries;
+  const auto add = [&](const std::string& name, const std::vector<int64_t>& least, const std::vector<double>& weight) {
+    const Windows windows = purse.spend(least, weight);
+    const bool known = std::any_of(tries.begin(), tries.end(), [&](const WindowTry& other) { return other.windows == windows; });
+    if (!windows.empty() && !known) tries.push_back({name, windows});
+  };
+  add("all alike", std::vector<int64_t>(L, 1), std::vector<double>(L, 1));
+  for (const int64_t size : {256, 512, 1024, 2048}) {
+    for (const int64_t parts : {8, 5, 4, 3}) {
+      const int64_t n = std::max<int64_t>(1, (L + parts / 2) / parts);
+      if (n == L || size * L <= keys) continue;
+      std::vector<int64_t> least(L, floor);
+      std::vector<double> weight(L, 1);
+      std::fill_n(least.begin(), n, size);
+      std::fill_n(weight.begin(), n, 0);
+      add(format("%ld layers of %ld", static_cast<long>(n), static_cast<long>(size)), least, weight);
+    }
+  }
+  for (const double power : {0.25, 0.5, 0.75, 1.0}) {
+    std::vector<double> weight;
+    for (const int64_t i : layers) weight.push_back(std::pow(std::max(gains[i], 1e-4), power));
+    add(format("gain^%g", power), std::vector<int64_t>(L, floor), weight);
+  }
+  return tries;
+}
+
+std::vector<WindowTry> try_allocations(Decoder& student, std::vector<WindowTry> tries, const Sequences& text, const OnPass& on_pass) {
+  int64_t done = 0;
+  for (WindowTry& one : tries) {
+    one.nll = evaluate(*with_windows(student, with(student.config(), one.windows)), text).nll;
+    if (on_pass) on_pass(++done, static_cast<int64_t>(tries.size()));
+  }
+  std::stable_sort(tries.begin(), tries.end(), [](const WindowTry& a, const WindowTry& b) { return a.nll < b.nll; });
+  return tries;
+}
+
+}  // namespace supra

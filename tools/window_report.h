@@ -1,0 +1,32 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "supra/evaluation/window_budget.h"
+#include "supra/formats/json.h"
+#include "supra/linearize.h"
+
+// Windows of layers as the command line writes them, and as tables and JSON show them.
+
+namespace supra {
+
+// "512", or "512:17,18,20-24" for some layers. Throws UsageError.
+LayerSetting read_layer_setting(const std::string& text);
+
+// Ascending numbers of layers: "0-3, 5".
+std::string format_layers(const std::vector<int64_t>& layers);
+std::vector<int64_t> layers_with(const Config& config, MixerKind kind);
+
+// Window layers that are alike, the largest windows first: "512 keys in layers 17, 20", "and 64 far features" where they have any.
+std::vector<std::string> describe_windows(const Config& config);
+// The flags that make them: "--window 114 --window 512:17,20".
+std::string window_flags(const Config& config);
+// One object a window layer: "layer", "window", "sinks", "far_features".
+Json window_rows(const Config& config);
+
+void print_sensitivity(const Config& config, const Sensitivity& sensitivity);  // the greatest gain first
+Json to_json(const Sensitivity& sensitivity, const Config& config);
+void print_tries(const Config& config, const std::vector<WindowTry>& tries);
+Json to_json(const std::vector<WindowTry>& tries);
+
+}  // namespace supra

@@ -4,7 +4,7 @@
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 
-// The SUPRA layer in all its variants against its equations.
+// The SUPRA and the window layer in all their variants against their equations.
 
 namespace supra {
 namespace {
@@ -17,6 +17,8 @@ struct Layer {
   Layer(const MixerVariant& variant, Dtype dtype) : config(tiny_config(variant)) {
     config.layers = 1;
     config.mixers.resize(1);
+    if (!config.windows.empty()) config.windows.resize(1);
+    if (!config.far_features.empty()) config.far_features.resize(1);
     decoder = stirred_decoder(config);
     // gates that close now and then, decays far from 1
     decoder->visit([&](const std::string& name, Var& parameter) {

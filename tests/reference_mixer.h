@@ -7,13 +7,15 @@
 
 #include "nn/config.h"
 
-// A SUPRA layer of any variant as its equations say it, in double: every query against every key, no state,
+// A SUPRA or window layer of any variant as its equations say it, in double: every query against every key, no state,
 // no chunks, no kernels. It takes nothing from the code it judges but the config and the names of the
 // weights.
 //
 //   q, k  = relu(E u + b),  u = in_proj(x), normed and rotated as the config says
 //   o_i   = sum_{j<=i} w_ij v_j,  w_ij = prod_{l=j+1..i} g_l (q_i . k_j) / sqrt(K)
 //   y_i   = out_proj(norm(o_i) sigmoid(Z x_i + c))
+//
+// The window layer: supra/window_attention.h.
 
 namespace supra {
 
@@ -43,13 +45,13 @@ inline Matrix columns_of(const Matrix& x, int64_t begin, int64_t count) {
   return y;
 }
 
-// Rotary positions, half layout, base 10000, on heads of `dim`.
-inline Matrix rotated(const Matrix& x, size_t dim) {
+// Rotary positions, half layout, base 10000, on heads of `dim`. Steps from `held_from` on turn as step `held_at`.
+inline Matrix rotated(const Matrix& x, size_t dim, size_t held_from = SIZE_MAX, size_t held_at = 0) {
   Matrix y = x;
   for (size_t t = 0; t < x.size(); t++) {
     for (size_t head = 0; head < x[t].size(); head += dim) {
       for (size_t i = 0; i < dim / 2; i++) {
-        const double angle = static_cast<double>(t) *
+        const double angle = static_cast<double>(t < held_from ? t : held_at) *
                              std::pow(10000, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
         const double a = x[t][head + i], b = x[t][head + dim / 2 + i];
         y[t][head + i] = a * std::cos(angle) - b * std::sin(angle);
@@ -130,9 +132,67 @@ inline Matrix decays(const Config& c, const ReferenceWeights& weights, const Mat
   return g;
 }
 
+// [softmax(A x); softmax(-A x)] of one head's x.
+inline Values far_features_of(const Values& map, int64_t rows, const double* x, int64_t K) {
+  Values y(2 * rows);
+  double plus = 0, minus = 0;
+  for (int64_t f = 0; f < rows; f++) {
+    double z = 0;
+    for (int64_t i = 0; i < K; i++) z += map[f * K + i] * x[i];
+    plus += y[f] = std::exp(z);
+    minus += y[rows + f] = std::exp(-z);
+  }
+  for (int64_t f = 0; f < rows; f++) y[f] /= plus, y[rows + f] /= minus;
+  return y;
+}
+
+inline Matrix reference_window(const Config& c, const ReferenceWeights& weights, const Matrix& x) {
+  const int64_t T = static_cast<int64_t>(x.size()), H = c.heads, G = c.kv_heads, K = c.head_dim, V = c.value_dim;
+  const int64_t W = c.windows[0], S = c.sinks, rows = c.far_features.empty() ? 0 : c.far_features[0] / 2;
+  const Matrix projected = affine(x, weights, "in_proj", H * K + G * (K + V)), v = columns_of(projected, (H + G) * K, G * V);
+  Matrix q = columns_of(projected, 0, H * K), k = columns_of(projected, H * K, G * K);
+  if (c.qk_norm != QkNorm::none) {
+    normalise(q, weights.at("q_norm.weight"), c.norm.eps);
+    normalise(k, weights.at("k_norm.weight"), c.norm.eps);
+  }
+  // beyond the context a query meets the sinks from right behind a full window
+  const Matrix to_sinks = rotated(q, K, std::max(c.context, S + W - 1), S + W - 1);
+  q = rotated(q, K), k = rotated(k, K);
+  const auto head_of = [](const Values& all, int64_t h, int64_t size) { return Values(all.begin() + h * size, all.begin() + (h + 1) * size); };
+  const auto dot = [&](const double* a, const double* b, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+  };
+  Matrix o(T, Values(H * V, 0));
+  for (int64_t t = 0; t < T; t++) {
+    for (int64_t h = 0; h < H; h++) {
+      const int64_t g = h / (H / G);
+      double mass = 0, total = 0;
+      Values seen;
+      if (rows > 0) {
+        mass = std::exp(weights.at("_totrain_far_mass.bias")[h] + dot(&weights.at("_totrain_far_mass.weight")[h * K], &q[t][h * K], K));
+        seen = far_features_of(head_of(weights.at("_totrain_far_q.weight"), h, rows * K), rows, &q[t][h * K], K);
+      }
+      for (int64_t s = 0; s <= t; s++) {
+        double weight = 0;
+        if (s < S || t - s < W)
+          weight = std::exp(dot(s < S ? &to_sinks[t][h * K] : &q[t][h * K], &k[s][g * K], K) / std::sqrt(K));
+        else if (rows > 0)
+          weight = mass * dot(seen.data(), far_features_of(head_of(weights.at("_totrain_far_k.weight"), g, rows * K), rows, &k[s][g * K], K).data(), 2 * rows);
+        total += weight;
+        for (int64_t n = 0; n < V; n++) o[t][h * V + n] += weight * v[s][g * V + n];
+      }
+      for (int64_t n = 0; n < V; n++) o[t][h * V + n] /= total;
+    }
+  }
+  return affine(o, weights, "out_proj", c.width);
+}
+
 // x (T,C) -> y (T,C), one sequence from its beginning. For half-layout rotary positions, RMS norms and a
 // power of two of heads.
 inline Matrix reference_mixer(const Config& c, const ReferenceWeights& weights, const Matrix& x) {
+  if (c.mixers[0] == MixerKind::window) return reference_window(c, weights, x);
   const int64_t T = static_cast<int64_t>(x.size()), H = c.heads, G = c.kv_heads, D = c.head_dim,
                 K = c.key_dim, V = c.value_dim;
   const Matrix projected = affine(x, weights, "in_proj", H * D + G * (D + V));

@@ -19,6 +19,10 @@ inline Config tiny_config(MixerKind mixer) {
   c.mlp_width = 40;
   c.context = 64;
   c.mixers = {mixer, mixer};
+  if (mixer == MixerKind::window) {
+    c.windows = {5, 12};
+    c.sinks = 2;
+  }
   return c;
 }
 
@@ -73,12 +77,24 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.output_gate = true;
          c.qk_norm = QkNorm::whole;
        }},
-      {"everything_one_map", supra, [](Config& c) {
+      {"everything_one_map", supra,
+       [](Config& c) {
          c.kv_heads = c.heads;
          c.decay.source = Source::gated;
          c.key_dim = 2 * c.head_dim;
          c.output_gate = true;
          c.qk_norm = QkNorm::whole;
+       }},
+      {"window", MixerKind::window},
+      {"window_far", MixerKind::window, [](Config& c) {
+         c.windows = {9, 17};
+         c.far_features = {8, 4};
+         c.qk_norm = QkNorm::per_head;
+       }},
+      {"window_far_without_sinks", MixerKind::window, [](Config& c) {
+         c.kv_heads = c.heads;
+         c.sinks = 0;
+         c.far_features = {6, 0};
        }}};
   return variants;
 }

@@ -68,6 +68,11 @@ void check_config(const Config& c, const std::string& where) {
   }
 }
 
+bool is_window_student(const Config& config) {
+  const auto has = [&](MixerKind kind) { return std::count(config.mixers.begin(), config.mixers.end(), kind) > 0; };
+  return has(MixerKind::window) && !has(MixerKind::supra);
+}
+
 void check_recurrent(const Config& config, const std::string& where) {
   for (size_t i = 0; i < config.mixers.size(); i++) {
     CHECK(config.mixers[i] != MixerKind::softmax,

@@ -119,6 +119,9 @@ constexpr int64_t kMostLayers = 1 << 16;
 // Throws Error when the numbers contradict each other or cannot be meant; `where` is the file that gave them.
 void check_config(const Config& config, const std::string& where);
 
+// Some layers have windows and none is a SUPRA layer: what the teacher's attention did, they do already.
+bool is_window_student(const Config& config);
+
 // Throws Error by name when a layer is not recurrent: a host's memory must not grow with the text.
 void check_recurrent(const Config& config, const std::string& where);
 

@@ -18,6 +18,7 @@ const char* name_of(RecipeKind kind) {
 double default_lr(RecipeKind kind, Decoder& student) {
   const double parameters = static_cast<double>(student.parameter_count());
   const double by_size = 3e-3 * std::sqrt(std::min(1.0, 260e3 / parameters));
+  if (kind == RecipeKind::distill && is_window_student(student.config())) return by_size * 3 / 2;
   switch (kind) {
     case RecipeKind::supra: return parameters > 3e9 ? 3e-5 : std::max(by_size, 3e-4);
     case RecipeKind::transfer: return by_size;
@@ -65,6 +66,8 @@ Recipe make_recipe(Decoder& student, const Decoder* teacher, const RecipeOptions
   }
   CHECK(teacher, "training: recipes transfer and distill learn from a teacher (name it with --teacher MODEL)");
   const Config &t = teacher->config(), &s = student.config();
+  CHECK(options.kind == RecipeKind::distill || !is_window_student(s),
+        "training: recipe transfer teaches SUPRA layers, of which the student has none: its attention is the teacher's already (give --recipe distill)");
   CHECK(t.layers == s.layers && t.width == s.width && t.vocab == s.vocab,
         "training: the teacher has %ld layers of width %ld and %ld tokens, the student %ld, %ld and %ld (give the model it was linearized from)",
         static_cast<long>(t.layers), static_cast<long>(t.width), static_cast<long>(t.vocab), static_cast<long>(s.layers),

@@ -11,8 +11,20 @@
 
 namespace supra {
 
+// Distilling a window student: there is nothing to transfer or to fit, attention alone learns, and only text beyond the
+// windows teaches it. Figures in recipe.h.
+static void fit_to_windows(TrainOptions& o, const Config& config) {
+  const int64_t longest = *std::max_element(config.windows.begin(), config.windows.end());
+  o.recipe.transfer_share = 0;
+  o.recipe.calibrate_tokens = 0;
+  if (o.only.empty()) o.only = {"*.attention.*"};
+  if (o.sequence == 0) o.sequence = std::min(config.context, std::clamp<int64_t>(2 * longest, 1024, 2048));
+  if (o.batch_tokens == 0) o.batch_tokens = std::max<int64_t>(1, 2048 / o.sequence) * o.sequence * o.accumulate;
+}
+
 TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   const Config& config = decoder.config();
+  if (o.recipe.kind == RecipeKind::distill && is_window_student(config)) fit_to_windows(o, config);
   if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
   if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
   if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind, decoder);

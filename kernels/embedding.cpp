@@ -1,6 +1,5 @@
-#include "kernels/cuda.h"
-#include "kernels/dispatch.h"
 #include "kernels/ops.h"
+#include "kernels/rows_by_id.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 #include "tensor/quantized.h"
@@ -20,57 +19,6 @@ void check_ids(const Tensor& ids, int64_t O) {
     CHECK(id[i] >= 0 && id[i] < O, "embedding: id %d at position %ld, the vocabulary has %ld entries", id[i],
           static_cast<long>(i), static_cast<long>(O));
   }
-}
-
-// Sums of rows with the same id, or of a part of these, for cuda::sum_rows().
-struct Pieces {
-  std::vector<int32_t> order, begin = {0}, target;
-
-  void end(size_t at, int64_t to) {
-    begin.push_back(static_cast<int32_t>(at));
-    target.push_back(static_cast<int32_t>(to));
-  }
-  // f(what sum_rows takes); its arrays live as long.
-  template <class F>
-  void on_gpu(F f) const {
-    const auto upload = [](const std::vector<int32_t>& v) { return v.empty() ? Tensor() : Tensor::of(v).to(kGpu); };
-    const Tensor order = upload(this->order), begin = upload(this->begin), target = upload(this->target);
-    f(cuda::RowSums{static_cast<int64_t>(this->target.size()), data_or_null<int32_t>(order, kGpu),
-                    begin.data<int32_t>(kGpu), data_or_null<int32_t>(target, kGpu)});
-  }
-};
-
-// dw (O,C) += rows of dy (N,C) by id. A counting sort brings equal ids together, in order. An id that is had often
-// is summed in pieces, which a second pass adds up.
-template <class T>
-void add_rows_by_id(const Tensor& dw, const Tensor& dy, const Tensor& ids) {
-  constexpr size_t kPiece = 64;
-  const int64_t O = dw.dim(0), C = dw.dim(1), N = ids.numel();
-  const int32_t* id = ids.data<int32_t>();
-  std::vector<size_t> next(O + 1);
-  for (int64_t i = 0; i < N; i++) next[id[i] + 1]++;
-  for (int64_t o = 0; o < O; o++) next[o + 1] += next[o];
-  Pieces pieces, of_pieces;
-  size_t partials = 0;
-  for (int64_t o = 0; o < O; o++) {
-    const size_t begin = next[o], end = next[o + 1];
-    if (end - begin <= kPiece) {
-      if (begin < end) pieces.end(end, o);
-      continue;
-    }
-    for (size_t at = begin; at < end; at += kPiece) {
-      pieces.end(std::min(end, at + kPiece), -1 - static_cast<int64_t>(partials++));
-    }
-    of_pieces.end(partials, o);
-  }
-  pieces.order.resize(N);
-  for (int64_t i = 0; i < N; i++) pieces.order[next[id[i]]++] = static_cast<int32_t>(i);
-
-  const Tensor partial = Tensor::empty({static_cast<int64_t>(partials), C}, Dtype::f32, kGpu);
-  float *const sum = dw.data<float>(kGpu), *const parts = partial.data<float>(kGpu);
-  pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows(sum, parts, dy.data<T>(kGpu), s, C); });
-  if (partials == 0) return;
-  of_pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows<float>(sum, nullptr, parts, s, C); });
 }
 
 }  // namespace
@@ -117,7 +65,9 @@ Var embedding(const Tensor& ids, const Var& w, Dtype activations) {
             }
           });
         },
-        [&]<class T>(T) { add_rows_by_id<T>(dw, dy, ids.to(Device::cpu)); });
+        [&]<class T>(T) {
+          add_rows_by_id<T>(dw, dy, RowsById(ids.to(Device::cpu).template data<int32_t>(), N, O));
+        });
   });
 }
 

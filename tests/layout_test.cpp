@@ -63,6 +63,32 @@ TEST(LayoutTest, embedding_checks_its_ids) {
   EXPECT_THROW(embedding(Tensor::of<int32_t>({0}), counted({6})), Error);
 }
 
+TEST(LayoutTest, rows_come_from_several_sources) {
+  const std::vector<Var> sources = {Var(counted({2, 2}).value(), true), counted({0, 2}),
+                                    Var(Tensor::of<float>({7, 8}, {1, 2}), true)};
+  const Var y = take_rows(sources, {2, -1, 0, 0, 0});
+  EXPECT_EQ(values(y), (std::vector<float>{7, 8, 0, 0, 0, 1, 0, 1, 0, 1}));
+  // f32 tells in which order they are added
+  backward(y, Tensor::of<float>({1, 2, 3, 4, 1e9, 1e9, 1, -1e9, -1e9, 1}, {5, 2}));
+  EXPECT_EQ(values(Var(sources[0].grad())), (std::vector<float>{0, 1, 0, 0}));
+  EXPECT_EQ(values(Var(sources[2].grad())), (std::vector<float>{1, 2}));
+  EXPECT_EQ(take_rows({counted({0, 3})}, {}).shape(), (Shape{0, 3}));
+  EXPECT_EQ(values(take_rows({counted({0, 3})}, {-1})), (std::vector<float>{0, 0, 0}));
+  const Tensor halves = Tensor::of<float>({0.5, 3}, {2, 1}).to(Dtype::f16);
+  EXPECT_TRUE(same_bits(take_rows({Var(halves)}, {1, 0, -1}).value(),
+                        Tensor::of<float>({3, 0.5, 0}, {3, 1}).to(Dtype::f16)));
+}
+
+TEST(LayoutTest, take_rows_checks_its_index) {
+  const Var x = counted({3, 2});
+  EXPECT_NE(error_of([&] { take_rows({x, x}, {5, 6}); }).find("index 6 at position 1"), std::string::npos);
+  EXPECT_THROW(take_rows({x}, {-2}), Error);
+  EXPECT_THROW(take_rows({}, {}), Error);
+  EXPECT_THROW(take_rows({counted({6})}, {0}), Error);
+  EXPECT_NE(error_of([&] { take_rows({x, counted({2, 3})}, {0}); }).find("source 1 is (2, 3)"), std::string::npos);
+  EXPECT_THROW(take_rows({x, Var(Tensor::zeros({3, 2}, Dtype::f64))}, {0}), Error);
+}
+
 TEST(LayoutTest, linear_takes_any_rows_and_names_both_shapes) {
   EXPECT_EQ(values(linear(counted({1, 2}), counted({2, 2}), counted({2}))), (std::vector<float>{1, 4}));
   EXPECT_EQ(linear(counted({2}), counted({3, 2})).shape(), (Shape{3}));

@@ -339,6 +339,21 @@ static void add_layout(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {repeat_heads(in[0], 3)}; },
                    {{"x", {2, 2, 2, 3}, {3, 37, 5, 46}, {4, 1024, 4, 256}}},
                    moved()});
+  // every fourth row is zeros; the others come backwards, each once, or from a few that are taken often
+  auto rows = [](bool once) {
+    return [once](const Vars& in) -> Vars {
+      const int64_t N = in[0].dim(0) + in[1].dim(0);
+      std::vector<int64_t> index;
+      for (int64_t m = 0; m < N; m++) index.push_back(m % 4 == 2 ? -1 : once ? N - 1 - m : m * m % (N - 1));
+      return {take_rows(in, index)};
+    };
+  };
+  for (bool once : {true, false}) {
+    table.push_back({once ? "take_rows" : "take_rows_often",
+                     rows(once),
+                     {{"a", {4, 3}, {67, 131}, {8192, 768}}, {"b", {3, 3}, {259, 131}, {16384, 768}}},
+                     moved()});
+  }
 }
 
 // 4 C d + 4 d^2 for each query and head, d = K = V: scores and sums inside of a chunk of C steps, and the

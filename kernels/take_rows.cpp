@@ -1,0 +1,97 @@
+#include <cstring>
+
+#include "kernels/ops.h"
+#include "kernels/rows_by_id.h"
+#include "tensor/parallel.h"
+
+// take_rows: y_m = row index[m] of the sources, counted through all of them; zeros where it is -1
+//   sources (N1,D), (N2,D), ...  y (M,D); on the CPU forward takes any dtype.
+//   dsources: =, the gradients of a row that is taken often are added in the order of m
+
+namespace supra {
+namespace {
+
+constexpr Device kGpu = Device::cuda;
+
+// Rows of any x (N,D) that stand from `base` on; zeros where y has none of them.
+template <class T>
+void take_on_gpu(const Tensor& y, const Tensor& x, const Tensor& index, int64_t base) {
+  cuda::take_rows(y.data<T>(kGpu), x.data<T>(kGpu), index.data<int32_t>(kGpu), base, y.dim(0), x.dim(0), y.dim(1));
+}
+
+}  // namespace
+
+Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index) {
+  CHECK(!sources.empty(), "take_rows: no source was given, one at least is needed");
+  const int64_t M = static_cast<int64_t>(index.size()), D = sources[0].dim(-1);
+  const Dtype dtype = sources[0].dtype();
+  const Device device = sources[0].value().device();
+  std::vector<int64_t> first = {0};
+  for (const Var& x : sources) {
+    CHECK(x.value().rank() == 2 && x.dim(1) == D && x.dtype() == dtype && x.value().device() == device,
+          "take_rows: source %zu is %s of %s, expected (N,%ld) of %s where the first one lies", first.size() - 1,
+          to_string(x.shape()).c_str(), name(x.dtype()), static_cast<long>(D), name(dtype));
+    first.push_back(first.back() + x.dim(0));
+  }
+  const int64_t N = first.back();
+  CHECK(M < INT32_MAX && N < INT32_MAX, "take_rows: %ld of %ld rows, fewer than 2^31 are expected", static_cast<long>(M),
+        static_cast<long>(N));
+  for (int64_t m = 0; m < M; m++) {
+    CHECK(index[m] >= -1 && index[m] < N, "take_rows: index %ld at position %ld, expected -1 or one of %ld rows",
+          static_cast<long>(index[m]), static_cast<long>(m), static_cast<long>(N));
+  }
+  std::vector<int32_t> rows(index.begin(), index.end());
+  const Tensor y = device == kGpu ? Tensor::zeros({M, D}, dtype, device) : Tensor::empty({M, D}, dtype);
+  if (device == kGpu) {
+    by_device("take_rows", y, [](auto) {}, [&]<class T>(T) {
+      const Tensor on_gpu = Tensor::of(rows).to(kGpu);
+      for (size_t s = 0; s < sources.size(); s++) take_on_gpu<T>(y, sources[s].value(), on_gpu, first[s]);
+    });
+  } else {
+    const int64_t bytes = D * static_cast<int64_t>(size_of(dtype));
+    parallel_for(M, row_grain(D), [&](int64_t begin, int64_t end) {
+      for (int64_t m = begin; m < end; m++) {
+        char* const to = static_cast<char*>(y.raw()) + m * bytes;
+        const int64_t s = std::upper_bound(first.begin(), first.end(), index[m]) - first.begin() - 1;
+        if (s < 0)
+          std::memset(to, 0, bytes);
+        else
+          std::memcpy(to, static_cast<const char*>(sources[s].value().raw()) + (index[m] - first[s]) * bytes, bytes);
+      }
+    });
+  }
+  return record("take_rows", sources, y, [=, rows = std::move(rows)](const Tensor& dy, Grads& grads) {
+    const RowsById taken(rows.data(), M, N);
+    Tensor dx;
+    by_device(
+        "take_rows", dy,
+        [&]<class T>(T) {
+          dx = Tensor::empty({N, D}, dtype);
+          parallel_for(N, row_grain(D), [&](int64_t begin, int64_t end) {
+            for (int64_t n = begin; n < end; n++) {
+              T* const sum = dx.data<T>() + n * D;
+              std::fill_n(sum, D, T(0));
+              for (int32_t i = taken.begin[n]; i < taken.begin[n + 1]; i++) {
+                const T* term = dy.data<T>() + taken.order[i] * D;
+                for (int64_t d = 0; d < D; d++) sum[d] += term[d];
+              }
+            }
+          });
+        },
+        [&]<class T>(T) {
+          std::vector<int32_t> back(N, -1);
+          for (int32_t m : taken.order) back[rows[m]] = m;
+          const auto untaken = std::count(back.begin(), back.end(), -1);
+          const bool once = N - untaken == static_cast<int64_t>(taken.order.size());
+          dx = Tensor::zeros({N, D}, once ? dtype : Dtype::f32, kGpu);
+          if (once)
+            take_on_gpu<T>(dx, dy, Tensor::of(back).to(kGpu), 0);
+          else
+            add_rows_by_id<T>(dx, dy, taken);
+          dx = dx.to(dtype);
+        });
+    for (size_t s = 0; s + 1 < first.size(); s++) grads.give(s, dx.rows(first[s], first[s + 1]));
+  });
+}
+
+}  // namespace supra

@@ -392,11 +392,16 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
 
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale) {
-  const Sizes n = check("linear_attention_step", q, k, v, log_decay, state, scale, {}, {});
+  const Sizes n = check("linear_attention_step", q, k, v, log_decay, {}, scale, {}, {});
   CHECK(n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
         static_cast<long>(n.T));
+  const bool grouped = n.Gk == n.Gv && state.rank() == 4 && state.dim(1) == n.Gk;
+  const int64_t group = grouped ? n.H / n.Gk : 1;
+  check_shape("linear_attention_step", "state", state.shape(), {n.B, n.H / group, n.K, n.V});
   const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device());
   if (q.device() == gpu) {
+    CHECK(group == 1, "linear_attention_step: a state of %ld heads for %ld query heads, the GPU needs one each",
+          static_cast<long>(n.Gk), static_cast<long>(n.H));
     by_device(
         "linear_attention_step", q, [](auto) {},
         [&]<class T>(T) {
@@ -407,13 +412,14 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
   }
   const Inputs<float> in = inputs<float>(q, k, v, log_decay, state);
   float *y = o.data<float>(), *S = state.data<float>();
-  parallel_for(n.B * n.H, 1 + 16384 / (1 + n.K * n.V), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
+  parallel_for(n.B * n.H / group, 1 + 16384 / (1 + group * n.K * n.V), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * group; i < end * group; i++) {
       const int64_t b = i / n.H, h = i % n.H;
       const float g = static_cast<float>(std::exp(static_cast<double>(in.log_decay[n.decay_at(b, 0, h)])));
-      simd().linear_attention_step(y + n.o_at(b, 0, h), S + n.state_at(b, h), in.q + n.q_at(b, 0, h),
+      // the first head of a group adds to its state, the others read it
+      simd().linear_attention_step(y + n.o_at(b, 0, h), S + i / group * n.K * n.V, in.q + n.q_at(b, 0, h),
                                    in.k + n.k_at(b, 0, h), in.v + n.v_at(b, 0, h), g,
-                                   static_cast<float>(n.scale), n.K, n.V);
+                                   h % group ? 0 : static_cast<float>(n.scale), n.K, n.V);
     }
   });
   return o;

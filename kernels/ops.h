@@ -160,6 +160,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
                                  const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0,
                                  const Cuts& cuts = {}, const Features& features = {});
 // One step (T = 1), in place: updates state, returns o. For inference: f32 (on the GPU bf16, too), no gradient.
+// k and v of G heads each may have a state (B,G,K,V), which H/G query heads share. Nothing decays then: log_decay is (H) zeros.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);
 

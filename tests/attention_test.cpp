@@ -217,6 +217,27 @@ TEST_F(Attention, linear_steps_give_what_chunks_give) {
   }
 }
 
+// A state that query heads share is that of each of them, where each has one.
+TEST_F(Attention, linear_steps_may_share_a_state) {
+  Linear c;
+  c.T = 1, c.H = 6, c.Gk = c.Gv = 2, c.K = 6, c.V = 37;
+  at_every_level([&](const std::string& level) {
+    std::vector<Tensor> in = make_inputs(c);
+    in[kLogDecay].fill(0);
+    const Tensor state = random_normal({c.B, c.Gk, c.K, c.V}, 9);
+    const Tensor one_each = repeat_heads(Var(state.view({c.B, 1, c.Gk, c.K * c.V})), 3).value().view({c.B, c.H, c.K, c.V});
+    for (int step = 0; step < 3; step++) {
+      const Tensor o = linear_attention_step(state, in[kQ], in[kK], in[kV], in[kLogDecay], c.scale);
+      const Tensor expected = linear_attention_step(one_each, in[kQ], in[kK], in[kV], in[kLogDecay], c.scale);
+      EXPECT_TRUE(same_bits(o, expected)) << level << ", step " << step;
+    }
+    EXPECT_TRUE(same_bits(repeat_heads(Var(state.view({c.B, 1, c.Gk, c.K * c.V})), 3).value().view(one_each.shape()), one_each));
+    // only where keys and values are as many
+    EXPECT_THROW(linear_attention_step(state, in[kQ], in[kK], random_normal({c.B, 1, 6, c.V}, 3), in[kLogDecay], 1), Error);
+    EXPECT_THROW(linear_attention_step(random_normal({c.B, 3, c.K, c.V}, 9), in[kQ], in[kK], in[kV], in[kLogDecay], 1), Error);
+  });
+}
+
 // Rows of several lengths equal each row alone; what stands behind a row's end is poison.
 TEST_F(Attention, linear_rows_end_where_their_length_says) {
   for (Decay decay : {Decay::fixed, Decay::by_token}) {

@@ -13,8 +13,8 @@ struct Whole {
   static void store(float* p, Vec v) { supra::SUPRA_LEVEL::store(p, v); }
   // store() of what nobody reads soon; see streams()
   static void put(float* p, Vec v) { store(p, v); }
-  // zero in the lanes that stand for no column
-  static Vec mask(Vec v) { return v; }
+  // `other` in the lanes that stand for no column
+  static Vec mask(Vec v, Vec = Vec{}) { return v; }
 };
 
 struct Streamed : Whole {
@@ -26,10 +26,10 @@ struct Rest {
   Vec load(const float* p) const { return load_first(p, n); }
   void store(float* p, Vec v) const { store_first(p, v, n); }
   void put(float* p, Vec v) const { store(p, v); }
-  Vec mask(Vec v) const {
+  Vec mask(Vec v, Vec other = Vec{}) const {
     VecInt lane = {};
     for (int32_t i = 0; i < kLanes; i++) lane[i] = i;
-    return select(lane < static_cast<int32_t>(n), v, Vec{});
+    return select(lane < static_cast<int32_t>(n), v, other);
   }
 };
 

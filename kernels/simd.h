@@ -48,6 +48,9 @@
   /* gated.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = f(gate) up */                                         \
   KERNEL(gated_fwd, (float* y, const float* gate_up, int64_t N, int64_t F, Activation f))                             \
   TRAINING(gated_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f))   \
+  /* softmax_features.simd.cpp: x, dx (N,f)  y, dy (N,2f); y = [softmax(x); softmax(-x)] */                           \
+  KERNEL(softmax_features_fwd, (float* y, const float* x, int64_t N, int64_t f))                                      \
+  TRAINING(softmax_features_bwd, (float* dx, const float* dy, const float* y, int64_t N, int64_t f))                  \
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
   KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,  \
                      int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \

@@ -412,6 +412,19 @@ TEST_F(Attention, linear_says_what_does_not_fit) {
       << "65 steps";
 }
 
+TEST_F(Attention, softmax_features_bear_extremes) {
+  at_every_level([](const std::string& level) {
+    for (float shift : {0.0f, 1e9f, -1e9f}) {
+      const Tensor x = Tensor::of<float>({shift + 1e4f, shift, shift, shift - 1e4f});
+      const Tensor y = softmax_features(Var(x), 1).value();
+      expect_close(y, Tensor::of<float>({1, 0, 0, 0, 0, 0, 0, 1}), level);
+    }
+    expect_close(softmax_features(Var(Tensor::full({1, 6}, -7)), 2).value(), Tensor::full({1, 12}, 1.0 / 3), level);
+  });
+  EXPECT_THROW(softmax_features(Var(Tensor::zeros({2, 6})), 4), Error);
+  EXPECT_THROW(softmax_features(Var(Tensor::zeros({2, 6})), 0), Error);
+}
+
 struct Softmax {
   int64_t B = 2, T = 65, S = 65, H = 4, G = 2, K = 8, V = 8;
   std::vector<int64_t> first = {0, 0};

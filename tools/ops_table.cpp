@@ -296,6 +296,16 @@ static void add_ratio(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {divide_by_last(in[0], 7)}; },
                    {{"x", {2, 3, 4}, {3, 67, 9}, {16384, 65}}},
                    each(2)});
+  OpWork features = each(24);
+  features.backward = 0.4;
+  for (int64_t heads : {12, 24}) {
+    table.push_back({"softmax_features_of_" + std::to_string(768 / heads),
+                     [heads](const Vars& in) -> Vars { return {softmax_features(in[0], heads)}; },
+                     {{"x", {2, 24}, {5, 67, heads * 13}, {16384, 768}}},
+                     features,
+                     1,
+                     2});
+  }
 }
 
 static void add_layout(std::vector<OpCase>& table) {

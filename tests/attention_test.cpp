@@ -412,6 +412,53 @@ TEST_F(Attention, linear_says_what_does_not_fit) {
       << "65 steps";
 }
 
+// y and the gradients of o, lse, far and mass, one row of two values
+std::vector<Tensor> joined(double lse, double mass, std::vector<float> far, Dtype dtype) {
+  const auto leaf = [=](const Tensor& t) { return Var(t.to(dtype), true); };
+  const std::vector<Var> in = {leaf(Tensor::of<float>({0.75, -2}, {1, 1, 1, 2})), leaf(Tensor::full({1, 1, 1}, lse)),
+                               leaf(Tensor::of(far, {1, 1, 1, 3})), leaf(Tensor::full({1, 1, 1}, mass))};
+  const Var y = join_attention(in[0], in[1], in[2], in[3]);
+  backward(y, Tensor::of<float>({3, 5}, y.shape()).to(dtype));
+  std::vector<Tensor> all = {y.value()};
+  for (const Var& v : in) all.push_back(v.grad());
+  for (Tensor& t : all) {
+    EXPECT_TRUE(all_finite(t)) << lse << ", " << mass;
+    t = t.to(Dtype::f32).view({-1});
+  }
+  return all;
+}
+
+TEST_F(Attention, joined_parts_may_weigh_anything_or_nothing) {
+  using List = std::vector<float>;
+  const auto is = [](const Tensor& t, const List& expected) { expect_close(t, Tensor::of(expected), "joined"); };
+  for (Dtype dtype : {Dtype::f32, Dtype::f64}) {
+    for (double lse : {-1e4, 0.0, 1e4}) {
+      for (double mass : {-1e4, 0.0, 1e4}) {
+        const std::vector<Tensor> none = joined(lse, mass, {0, 0, 0}, dtype);
+        is(none[0], {0.75, -2});
+        is(none[1], {3, 5});
+        is(none[2], {0});
+        is(none[4], {0});
+        const std::vector<Tensor> both = joined(lse, mass, {1, 2, 4}, dtype);
+        is(both[0], lse > mass ? List{0.75, -2} : lse < mass ? List{0.25, 0.5} : List{0.35, 0});
+        is(both[1], lse > mass ? List{3, 5} : lse < mass ? List{0, 0} : List{0.6, 1});
+        // (u - z o).dy = 44 for equal weights of 1/5
+        is(both[2], {lse == mass ? -44.0f / 25 : 0});
+        is(both[3], lse > mass ? List{0, 0, 0} : lse < mass ? List{0.75, 1.25, -3.25f / 4} : List{0.6, 1, -1.05f / 5});
+        is(both[4], {lse == mass ? 44.0f / 25 : 0});
+      }
+    }
+  }
+  const auto join = [](const Shape& lse, const Shape& far, const Shape& mass) {
+    const auto zeros = [](const Shape& shape) { return Var(Tensor::zeros(shape)); };
+    return join_attention(zeros({2, 3, 4, 5}), zeros(lse), zeros(far), zeros(mass));
+  };
+  EXPECT_EQ(join({2, 3, 4}, {2, 3, 4, 6}, {2, 3, 4}).shape(), (Shape{2, 3, 4, 5}));
+  EXPECT_THROW(join({2, 3, 5}, {2, 3, 4, 6}, {2, 3, 4}), Error);
+  EXPECT_THROW(join({2, 3, 4}, {2, 3, 4, 5}, {2, 3, 4}), Error);
+  EXPECT_THROW(join({2, 3, 4}, {2, 3, 4, 6}, {2, 3, 4, 1}), Error);
+}
+
 TEST_F(Attention, softmax_features_bear_extremes) {
   at_every_level([](const std::string& level) {
     for (float shift : {0.0f, 1e9f, -1e9f}) {

@@ -296,6 +296,16 @@ static void add_ratio(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {divide_by_last(in[0], 7)}; },
                    {{"x", {2, 3, 4}, {3, 67, 9}, {16384, 65}}},
                    each(2)});
+  // its backward reads y as forward has rounded it
+  table.push_back({"join_attention",
+                   [](const Vars& in) -> Vars { return {join_attention(in[0], in[1], in[2], in[3])}; },
+                   {{"o", {1, 3, 2, 2}, {2, 37, 3, 35}, {4, 2048, 12, 64}},
+                    parameter({"lse", {1, 3, 2}, {2, 37, 3}, {4, 2048, 12}}),
+                    {"far", {1, 3, 2, 3}, {2, 37, 3, 36}, {4, 2048, 12, 65}, Fill::positive},
+                    {"mass", {1, 3, 2}, {2, 37, 3}, {4, 2048, 12}}},
+                   each(3),
+                   1,
+                   2});
   OpWork features = each(24);
   features.backward = 0.4;
   for (int64_t heads : {12, 24}) {

@@ -39,17 +39,18 @@ static std::vector<int64_t> replaced_layers(const Config& teacher, const Lineari
 static Config window_config(const Config& teacher, const LinearizeOptions& options) {
   Config config = teacher;
   const auto windows = by_layer(options.windows, teacher, "get a window"), far = by_layer(options.far_features, teacher, "get far features");
+  const bool any_far = std::count(far.begin(), far.end(), 0) < config.layers;
   config.sinks = options.sinks;
   config.state_dtype = options.state_dtype;
   config.windows.resize(config.layers);
-  config.far_features.resize(config.layers);
+  if (any_far) config.far_features.resize(config.layers);
   for (const int64_t i : replaced_layers(teacher, options)) {
     config.mixers[i] = MixerKind::window;
     // a teacher's own window is never made larger, and what lies beyond it has no far part to learn from
     const int64_t own = config.windows[i];
     const bool whole = own > 0 && own <= windows[i];
     config.windows[i] = whole ? own : windows[i];
-    config.far_features[i] = whole ? 0 : far[i];
+    if (any_far) config.far_features[i] = whole ? 0 : far[i];
   }
   return config;
 }

@@ -54,6 +54,10 @@ class Decoder {
   // document begins: position 0, and nothing before is seen. The state that is left is the last document's.
   Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {},
              const Cuts& cuts = {}, const OnMixer& on_mixer = {}) const;
+  // What hidden() is made of: tokens (B,T) at these steps -> (B,T,C), layer by layer, and the last norm.
+  Var embed(const Tensor& tokens, const Steps& steps) const;
+  Var block(int64_t layer, const Var& x, const Steps& steps, LayerState* state = nullptr, const OnMixer& on_mixer = {}) const;
+  Var last_norm(const Var& x) const { return norm_(x); }
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;
   // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never there as a whole
@@ -68,11 +72,7 @@ class Decoder {
     Mlp mlp;
   };
 
-  // One layer, all of it.
-  Var block(int64_t layer, const Var& x, const Steps& steps, LayerState* state, const OnMixer& on_mixer) const;
   void declare_lora();  // factors of the config, without memory
-  // tokens (B,T) at these steps -> (B,T,C)
-  Var embed(const Tensor& tokens, const Steps& steps) const;
   const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }
 
   Config config_;

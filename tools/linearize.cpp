@@ -59,16 +59,20 @@ ChosenWindows choose_windows(const Model& student, const BudgetFlags& budget, co
   Decoder& decoder = *student.decoder;
   const auto [measured, apart] = read_two_parts(student, budget.sensitivity.empty() ? budget.text : budget.sensitivity, separator, budget.tokens);
   ChosenWindows chosen;
-  const auto show = [](Progress& progress) { return [&](int64_t done, int64_t) { progress.update(done); }; };
+  // made when the amount of work is known
+  const auto show = [](const char* what, std::optional<Progress>& progress) {
+    return [=, &progress](int64_t done, int64_t total) {
+      if (!progress) progress.emplace(what, total);
+      progress->update(done);
+    };
+  };
   if (budget.state_bytes) check_state_bytes(student.config(), *budget.state_bytes);
-  {
-    Progress progress("sensitivity of layers", student.config().layers + 2);
-    chosen.sensitivity = measure_sensitivity(decoder, measured, show(progress));
-  }
+  std::optional<Progress> measuring, trying;
+  chosen.sensitivity = measure_sensitivity(decoder, measured, show("what layers gain", measuring));
+  measuring.reset();
   if (!budget.state_bytes) return chosen;
   const auto tries = window_allocations(student.config(), *budget.state_bytes, chosen.sensitivity);
-  Progress progress("windows tried", static_cast<int64_t>(tries.size()));
-  chosen.tries = try_allocations(decoder, tries, apart, show(progress));
+  chosen.tries = try_allocations(decoder, tries, apart, show("windows tried", trying));
   return chosen;
 }
 

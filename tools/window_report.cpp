@@ -124,10 +124,10 @@ Json to_json(const Sensitivity& s, const Config& config) {
 
 void print_tries(const Config& config, const std::vector<WindowTry>& tries) {
   Config tried = config;
-  printf("windows                 nats a token  flags\n");
+  printf("windows                 nats a token    flags\n");
   for (const WindowTry& one : tries) {
     tried.windows = one.windows;
-    printf("%-24s     %.4f  %s\n", one.name.c_str(), one.nll, window_flags(tried).c_str());
+    printf("%-22s  %.4f%-8s  %s\n", one.name.c_str(), one.nll, one.finalist ? "" : " (half)", window_flags(tried).c_str());
   }
 }
 
@@ -138,6 +138,7 @@ Json to_json(const std::vector<WindowTry>& tries) {
     for (const int64_t window : one.windows) windows.push(window);
     row.set("name", one.name);
     row.set("nll", one.nll);
+    row.set("finalist", one.finalist);
     row.set("windows", std::move(windows));
     rows.push(std::move(row));
   }

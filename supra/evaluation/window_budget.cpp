@@ -92,31 +92,44 @@ void check_state_bytes(const Config& config, int64_t state_bytes) {
         static_cast<long>(state_bytes), static_cast<long>(config.sinks), static_cast<long>(least));
 }
 
-Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const OnPass& on_pass) {
+Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const OnMeasured& on_measured) {
+  NoGrad off;
   Config config = student.config();
-  const std::vector<int64_t> layers = window_layers(config);
   std::fill(config.far_features.begin(), config.far_features.end(), 0);
   size_t longest = 0;
   for (const auto& ids : text) longest = std::max(longest, ids.size());
   CHECK(longest >= 16, "sensitivity: the longest sequence has %zu tokens, at least 16 are needed to tell near from far", longest);
 
+  const int64_t L = config.layers, total = static_cast<int64_t>(text.size()) * ((L + 1) * (L + 2) / 2 + 1);
   int64_t done = 0;
-  const auto loss = [&](const Windows& windows) {
-    const double nll = evaluate(*with_windows(student, with(config, windows)), text).nll;
-    if (on_pass) on_pass(++done, static_cast<int64_t>(layers.size()) + 2);
-    return nll;
-  };
   Sensitivity result;
   result.window = std::min<int64_t>(64, static_cast<int64_t>(longest) / 8);
-  const Windows small = at_most(config, result.window);
-  result.full = loss(config.windows);
-  result.base = loss(small);
-  result.gains.assign(config.layers, 0);
-  for (const int64_t i : layers) {
-    Windows windows = small;
-    windows[i] = config.windows[i];
-    result.gains[i] = result.base - loss(windows);
+  result.gains.assign(L, 0);
+  const auto far = with_windows(student, config), near = with_windows(student, with(config, at_most(config, result.window)));
+  const double predicted = static_cast<double>(predicted_tokens(text));
+  for (const auto& ids : text) {
+    if (ids.size() < 2) continue;
+    const int64_t T = static_cast<int64_t>(ids.size()) - 1;
+    const Steps steps = {{0}, {}, {}};
+    const Tensor tokens = Tensor::of(std::vector<int32_t>(ids.begin(), ids.end() - 1), {1, T}),
+                 targets = Tensor::of(std::vector<int32_t>(ids.begin() + 1, ids.end()), {T});
+    // x goes on through the near layers from `layer` on
+    const auto loss_from = [&](int64_t layer, Var x) {
+      done += L - layer + 1;
+      for (; layer < L; layer++) x = near->block(layer, x, steps);
+      if (on_measured) on_measured(done, total);
+      return near->loss(near->last_norm(x), targets, 0).value().item() * static_cast<double>(T) / predicted;
+    };
+    Var x = near->embed(tokens, steps), y = x;
+    result.base += loss_from(0, x);
+    for (int64_t i = 0; i < L; i++) {
+      if (config.mixers[i] == MixerKind::window) result.gains[i] -= loss_from(i + 1, far->block(i, x, steps));
+      x = near->block(i, x, steps);
+      y = far->block(i, y, steps);
+    }
+    result.full += loss_from(L, y);
   }
+  for (const int64_t i : window_layers(config)) result.gains[i] += result.base;
   return result;
 }
 
@@ -145,7 +158,8 @@ std::vector<WindowTry> window_allocations(const Config& student, int64_t state_b
       add(format("%ld layers of %ld", static_cast<long>(n), static_cast<long>(size)), least, weight);
     }
   }
-  for (const double power : {0.25, 0.5, 0.75, 1.0}) {
+  // where a layer loses gain / window^a, the least loss is at gain^(1 / (1 + a))
+  for (const double power : {0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0}) {
     std::vector<double> weight;
     for (const int64_t i : layers) weight.push_back(std::pow(std::max(gains[i], 1e-4), power));
     add(format("gain^%g", power), std::vector<int64_t>(L, floor), weight);
@@ -153,13 +167,25 @@ std::vector<WindowTry> window_allocations(const Config& student, int64_t state_b
   return tries;
 }
 
-std::vector<WindowTry> try_allocations(Decoder& student, std::vector<WindowTry> tries, const Sequences& text, const OnPass& on_pass) {
+std::vector<WindowTry> try_allocations(Decoder& student, std::vector<WindowTry> tries, const Sequences& text, const OnMeasured& on_measured) {
+  constexpr size_t kFinalists = 4;
+  const Sequences first(text.begin(), text.begin() + (text.size() + 1) / 2), rest(text.begin() + first.size(), text.end());
+  const double n = static_cast<double>(predicted_tokens(first)), m = static_cast<double>(predicted_tokens(rest));
+  const size_t finalists = m > 0 ? std::min(kFinalists, tries.size()) : 0;
   int64_t done = 0;
-  for (WindowTry& one : tries) {
-    one.nll = evaluate(*with_windows(student, with(student.config(), one.windows)), text).nll;
-    if (on_pass) on_pass(++done, static_cast<int64_t>(tries.size()));
+  const auto score = [&](const WindowTry& one, const Sequences& part) {
+    const double nll = evaluate(*with_windows(student, with(student.config(), one.windows)), part).nll;
+    if (on_measured) on_measured(++done, static_cast<int64_t>(tries.size() + finalists));
+    return nll;
+  };
+  const auto better = [](const WindowTry& a, const WindowTry& b) { return a.nll < b.nll; };
+  for (WindowTry& one : tries) one.nll = score(one, first);
+  std::stable_sort(tries.begin(), tries.end(), better);
+  for (size_t i = 0; i < finalists; i++) {
+    tries[i].nll = (n * tries[i].nll + m * score(tries[i], rest)) / (n + m);
+    tries[i].finalist = true;
   }
-  std::stable_sort(tries.begin(), tries.end(), [](const WindowTry& a, const WindowTry& b) { return a.nll < b.nll; });
+  std::stable_sort(tries.begin(), tries.begin() + static_cast<int64_t>(finalists), better);
   return tries;
 }
 

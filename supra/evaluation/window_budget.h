@@ -18,16 +18,17 @@ struct Sensitivity {
   std::vector<double> gains;  // a layer: base less the loss where this one alone has its own; 0 where it is no window layer
 };
 
-// Called with the passes over the text that are done and that there are.
-using OnPass = std::function<void(int64_t done, int64_t total)>;
+// Called with the work that is done and that there is.
+using OnMeasured = std::function<void(int64_t done, int64_t total)>;
 
 // Far features are left out. Throws Error where no sequence is long enough to tell.
-Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const OnPass& on_pass = {});
+Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const OnMeasured& on_measured = {});
 
 struct WindowTry {
   std::string name;              // "4 layers of 512", "gain^0.5"
   std::vector<int64_t> windows;  // as in Config
-  double nll = 0;                // of the text it was tried on, nats a token
+  double nll = 0;                // nats a token
+  bool finalist = false;         // it was tried on all of the text, not on half of it
 };
 
 // Throws Error where the bytes are too few for one key a layer.
@@ -37,7 +38,8 @@ void check_state_bytes(const Config& student, int64_t state_bytes);
 // alike; large ones where the gain is greatest; more the greater the gain. None is larger than the student's own.
 std::vector<WindowTry> window_allocations(const Config& student, int64_t state_bytes, const Sensitivity& sensitivity);
 
-// Scores them, best first. The text is to be another than what the sensitivity was measured on.
-std::vector<WindowTry> try_allocations(Decoder& student, std::vector<WindowTry> tries, const Sequences& text, const OnPass& on_pass = {});
+// Scores them on half of the text and the best again on all of it, and sorts them, the best first. The text is to be another
+// than what the sensitivity was measured on.
+std::vector<WindowTry> try_allocations(Decoder& student, std::vector<WindowTry> tries, const Sequences& text, const OnMeasured& on_measured = {});
 
 }  // namespace supra

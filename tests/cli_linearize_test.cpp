@@ -193,5 +193,79 @@ TEST_F(CliTest, LinearizeSaysWhatDoesNotGoTogether) {
   EXPECT_SAYS(with({"--output-norm", "denominator"}).out, "--rope before-map keeps it positive");
 }
 
+// ---- layers with windows
+
+TEST_F(CliTest, WindowsByLayer) {
+  const Json made = linearize_with(at("teacher"), at("windows"), {"--mixer", "window", "--window", "16", "--window", "8:1", "--window=24:0-1", "--window", "12:0", "--sinks", "2"});
+  EXPECT_EQ(made.at("layers").dump(), R"([{"layer": 0, "window": 12, "sinks": 2, "far_features": 0}, {"layer": 1, "window": 24, "sinks": 2, "far_features": 0}])");
+  // keys and values of 4 heads of 8, in f32
+  EXPECT_EQ(made.integer("state_bytes"), (12 + 24 + 2 * 2) * 2 * 4 * 8 * 4);
+  EXPECT_EQ(made.integer("new"), 0);
+  const Json seen = expect_json(supra_run({"inspect", at("windows"), "--json"}), {});
+  EXPECT_EQ(seen.integer("state_bytes"), made.integer("state_bytes"));
+  EXPECT_EQ(seen.at("config").at("windows").dump(), "[12, 24]");
+  const std::string text = supra_run({"inspect", at("windows")}).out;
+  EXPECT_SAYS(text, "window      layers 0-1, 2 sinks, keys and values in f32\n              24 keys in layers 1\n              12 keys in layers 0\n");
+  EXPECT_SAYS(text, "state       10.2 kB a sequence\n");
+
+  // as the teacher, where nothing leaves a window
+  linearize_with(at("teacher"), at("windows"), {"--mixer", "window", "--window", "64", "--state-dtype", "f16"});
+  const auto loss = [](const std::string& model) {
+    return expect_json(supra_run({"eval", at(model), "--text", at("text.txt"), "--max-tokens", "300", "--json"}), {}).number("nll");
+  };
+  EXPECT_NEAR(loss("windows"), loss("teacher"), 1e-6);
+  EXPECT_SAYS(supra_run({"inspect", at("windows")}).out, "keys and values in f16");
+
+  const Outcome mixed = supra_run({"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--keep-softmax", "0", "--far-features", "4:1"});
+  EXPECT_EQ(mixed.code, 0) << mixed.err;
+  EXPECT_SAYS(mixed.out, "256 keys and 4 far features in layers 1\n");
+  EXPECT_SAYS(mixed.out, "layers 0, which keep their softmax");
+  EXPECT_SAYS(mixed.out, "writes sense at once");
+}
+
+TEST_F(CliTest, WindowsThatFitABudget) {
+  const Outcome table = supra_run({"linearize", at("teacher"), "--mixer", "window", "--sensitivity", at("text.txt"), "--budget-tokens", "200"});
+  EXPECT_EQ(table.code, 0) << table.err;
+  EXPECT_SAYS(table.out, "layer     gain\n");
+  const std::vector<std::string> words = {"--mixer", "window", "--state-bytes", "10k", "--budget-text", at("text.txt"), "--budget-tokens", "200"};
+  const Json made = linearize_with(at("teacher"), at("fitted"), words);
+  EXPECT_LE(made.integer("state_bytes"), 10'000);
+  EXPECT_GT(made.integer("state_bytes"), 9'000);
+  EXPECT_EQ(made.at("tries").as_array()[0].at("windows").dump(), expect_json(supra_run({"inspect", at("fitted"), "--json"}), {}).at("config").at("windows").dump());
+  EXPECT_EQ(linearize_with(at("teacher"), at("fitted"), words).dump(), made.dump());
+  std::vector<std::string> measured = {"linearize", at("teacher"), "--mixer", "window", "--sensitivity", at("text.txt"), "--budget-tokens", "200", "--json"};
+  const Json json = expect_json(supra_run(measured), {"base", "full"});
+  EXPECT_EQ(json.dump(), made.at("sensitivity").dump());
+  EXPECT_EQ(json.at("layers").as_array().size(), 2u);
+}
+
+TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
+  const auto with = [](std::vector<std::string> words) {
+    words.insert(words.begin(), {"linearize", at("teacher"), "-o", at("refused")});
+    return supra_run(words);
+  };
+  const auto misused = [&](std::vector<std::string> words, const std::string& part) {
+    const Outcome outcome = with(std::move(words));
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_SAYS(outcome.err, part);
+  };
+  for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{
+           {"--decay", "none"}, {"--init", "identity"}, {"--feature-map", "full"}, {"--calibrate", at("text.txt")}, {"--key-dim", "0"}}) {
+    misused({"--mixer", "window", flag, value}, flag + " says nothing");
+  }
+  for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{
+           {"--window", "8"}, {"--sinks", "4"}, {"--far-features", "4"}, {"--state-dtype", "f16"}, {"--sensitivity", at("text.txt")}}) {
+    misused({flag, value}, flag + " says nothing");
+    misused({"--mixer", "gated", flag, value}, "--mixer window");
+  }
+  for (const char* setting : {"", "x", "8:", "8:x", "8:1-", "8:1-0", "8:1,,0", "0", "-4", "8:0:1"}) misused({"--mixer", "window", "--window", setting}, "--window");
+  misused({"--mixer", "window", "--state-bytes", "9M"}, "--budget-text");
+  misused({"--mixer", "window", "--window", "8", "--state-bytes", "9M", "--budget-text", at("text.txt")}, "--window");
+  expect_error(with({"--mixer", "window", "--window", "8:2"}), {"layer 2", "0 to 1"});
+  expect_error(with({"--mixer", "window", "--far-features", "3"}), {"3 far features", "even"});
+  expect_error(with({"--mixer", "window", "--state-bytes", "1k", "--budget-text", at("text.txt")}), {"1000 bytes", "2560"});
+  EXPECT_FALSE(std::filesystem::exists(at("refused")));
+}
+
 }  // namespace
 }  // namespace supra

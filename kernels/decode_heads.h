@@ -18,6 +18,11 @@ struct DecodeKeys {
 void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, const DecodeKeys& keys, int64_t heads, int64_t K,
                   int64_t V, float scale);
 
+// Where the key of a position lies in a ring of sinks + window slots.
+constexpr int64_t ring_slot(int64_t position, int64_t sinks, int64_t window) {
+  return position < sinks ? position : sinks + (position - sinks) % window;
+}
+
 // The grain of a parallel_for over groups of heads that share n keys of `dims` elements, with their values.
 inline int64_t decode_grain(int64_t heads, int64_t n, int64_t dims) { return 1 + 16384 / (1 + heads * n * dims); }
 

@@ -4,7 +4,7 @@
 #include "kernels/ops.h"
 #include "tensor/parallel.h"
 
-// window_step: k and v of position p go to slot p < sinks ? p : sinks + (p - sinks) % window of the ring; then
+// window_step: k and v of a position go to its slot of the ring; then
 //   o = softmax over the min(p + 1, sinks + window) slots that are filled, whose order does not matter.   No backward
 
 namespace supra {
@@ -51,7 +51,7 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
   parallel_for(n.B * n.G, decode_grain(heads, n.S, n.K + n.V), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t b = i / n.G, g = i % n.G, h = i * heads, p = positions[b];
-      const int64_t slot = p < ring.sinks ? p : ring.sinks + (p - ring.sinks) % ring.window;
+      const int64_t slot = ring_slot(p, ring.sinks, ring.window);
       // of this head: where its keys and values begin, and its own slot
       const auto at = [&](const Tensor& part, int64_t s, int64_t dim) {
         return static_cast<char*>(part.raw(Device::cpu)) + ((b * n.S + s) * n.G + g) * dim * bytes;

@@ -32,7 +32,7 @@ static void add_sample(Hash& hash, const Tensor& tensor) {
   for (size_t i = 0; i < kPlaces; i++) hash.add(data + (bytes - each) * i / (kPlaces - 1), each);
 }
 
-Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_floats) {
+Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_bytes) {
   Hash config, weights;
   Config described = decoder.config();
   // where it was read from changes nothing
@@ -47,7 +47,7 @@ Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_floats) {
   });
   model.config = config.value();
   model.weights = weights.value();
-  model.floats = state_floats;
+  model.floats = (state_bytes + sizeof(float) - 1) / sizeof(float);
   model.logits = static_cast<uint64_t>(decoder.config().vocab);
   return model;
 }

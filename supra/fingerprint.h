@@ -29,12 +29,12 @@ struct Fingerprint {
   uint64_t config = 0;   // of all that describes the model
   uint64_t weights = 0;  // of the names, shapes, dtypes and some bytes of all weights
   char dtype[8] = {};    // of the embedding, and so of the matrices
-  uint64_t floats = 0;   // of a recurrent state
+  uint64_t floats = 0;   // of a recurrent state: what has 16 bits fills half of one
   uint64_t logits = 0;   // the vocabulary
 };
 
 // Reads 1 KiB of each weight, for training changes all of it. The weights are in the processor's memory.
-Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_floats);
+Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_bytes);
 
 // The hashes in hexadecimal digits, with a hyphen between: "config-weights".
 std::string to_text(const Fingerprint& model);

@@ -96,7 +96,7 @@ static Model build_model(const ModelSource& source, Weights weights) {
     map_weights(source, *model.decoder);
   }
   // before anything is computed: a sum may be rounded otherwise on another machine
-  model.fingerprint = fingerprint_of(*model.decoder, model.decoder->state_bytes(0) / sizeof(float));
+  model.fingerprint = fingerprint_of(*model.decoder, model.decoder->state_bytes(0));
   if (model.decoder->merge_lora()) model.notes.push_back("low-rank factors (LoRA) are merged into their matrices");
   model.folded = weights == Weights::folded && model.decoder->fold();
   return model;

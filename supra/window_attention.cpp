@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "kernels/decode_heads.h"
 #include "kernels/dispatch.h"
 #include "supra/formats/parameters.h"
 
@@ -84,7 +85,7 @@ struct WindowAttention::Layout {
     keys = *std::max_element(held.begin(), held.end()) + T;
   }
 
-  int64_t slot(int64_t position) const { return position < sinks ? position : sinks + (position - sinks) % window; }
+  int64_t slot(int64_t position) const { return ring_slot(position, sinks, window); }
   // Of the last document of row b: its first new column, and the position after the last step.
   int64_t cut(int64_t b) const { return cuts.empty() || cuts[b].empty() ? 0 : cuts[b].back(); }
   int64_t end(int64_t b) const { return cut(b) > 0 ? lengths[b] - cut(b) : positions[b] + lengths[b]; }

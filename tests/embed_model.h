@@ -11,18 +11,41 @@
 
 namespace supra {
 
-// Writes a random SUPRA model as one file: of raw bytes, or of another tokenizer and as many ids.
+// Writes a random recurrent model as one file: of raw bytes, or of another tokenizer and as many ids.
 inline void write_tiny_model(const Path& path, uint64_t seed = 5, Dtype dtype = Dtype::f32,
-                             const NamedBytes& tokenizer = {{"tok.bytes", ""}}, int64_t vocabulary = 256) {
-  Config config = tiny_config(MixerKind::supra);
+                             const NamedBytes& tokenizer = {{"tok.bytes", ""}}, int64_t vocabulary = 256,
+                             Config config = tiny_config(MixerKind::supra)) {
   config.vocab = vocabulary;
   const auto decoder = make_decoder(config);
   decoder->init_weights(seed);
   NamedTensors weights;
   decoder->visit([&](const std::string& name, Var& parameter) {
+    // a far part weighs as much as a window
+    if (name.find("_totrain_far_mass") != std::string::npos) parameter.value().fill(0);
     weights.emplace_back(name, parameter.value().to(dtype));
   });
   write_packed(path, config, weights, tokenizer, {});
+}
+
+// What a host may be given: a state per head, rings of keys and values, and both.
+struct HostModel {
+  const char* name;
+  Config config;
+};
+inline void PrintTo(const HostModel& model, std::ostream* out) { *out << model.name; }
+
+inline std::vector<HostModel> host_models() {
+  Config window = tiny_config(MixerKind::window), half = window, mixed = window;
+  half.state_dtype = Dtype::f16;
+  half.far_features = {4, 6};
+  mixed.mixers[1] = MixerKind::supra;
+  mixed.far_features = {4, 0};
+  // keys of an odd size: no part of the state but the first begins where a float may
+  mixed.state_dtype = Dtype::f16;
+  mixed.kv_heads = 1;
+  mixed.head_dim = mixed.key_dim = 5;
+  mixed.rope.dims = 4;
+  return {{"supra", tiny_config(MixerKind::supra)}, {"window", window}, {"far_in_f16", half}, {"mixed", mixed}};
 }
 
 // Of `threads` threads, everything else as it is by default.

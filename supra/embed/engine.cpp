@@ -28,8 +28,10 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
   // a wrong SUPRA_CPU is told now
   simd();
   for (const LayerState& layer : decoder().init_state(1).layers) {
-    std::vector<Shape>& shapes = state_shapes_.emplace_back();
-    for (const Var& part : layer.parts) shapes.push_back(part.shape());
+    const bool has_ring = decoder().mixer(static_cast<int64_t>(state_parts_.size())).kind() == MixerKind::window;
+    std::vector<StatePart>& parts = state_parts_.emplace_back();
+    for (const Var& part : layer.parts)
+      parts.push_back({part.shape(), part.dtype(), part.value().bytes(), has_ring && parts.size() < 2});
   }
   if (!tokenizer() || tokenizer()->chat_template().empty()) return;
   try {

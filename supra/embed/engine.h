@@ -33,8 +33,14 @@ class Engine {
   // Whether a text or an answer ends where the model chooses this id.
   bool is_end(int32_t id) const;
   const Fingerprint& fingerprint() const { return model_.fingerprint; }
-  // (1,...) of what each layer remembers; together fingerprint().floats.
-  const std::vector<std::vector<Shape>>& state_shapes() const { return state_shapes_; }
+  // What a layer remembers of a sequence, part by part; together fingerprint().floats, the last one filled up.
+  struct StatePart {
+    Shape shape;  // (1,...)
+    Dtype dtype;
+    size_t bytes;
+    bool is_ring;  // (1,slots,...), of a window layer
+  };
+  const std::vector<std::vector<StatePart>>& state_parts() const { return state_parts_; }
   // Told what part of a long call is done; throws to end it.
   const std::function<void(double done)>& progress() const { return progress_; }
 
@@ -54,7 +60,7 @@ class Engine {
   Model model_;
   std::optional<ChatTemplate> chat_;
   int32_t answer_end_ = -1;  // the mark that ends an answer in the chat template
-  std::vector<std::vector<Shape>> state_shapes_;
+  std::vector<std::vector<StatePart>> state_parts_;
   mutable std::mutex mutex_;
   mutable std::unique_ptr<Desk> free_desks_;
 };

@@ -1,18 +1,12 @@
-#include "nn/softmax_attention.h"
 #include "supra/formats/foreign_models.h"
 #include "supra/formats/torch_file.h"
 #include "supra/tokenizers/gguf_vocabulary.h"
 
-// What stands in for softmax attention in the library for hosts, and for the readers of files that other programs write:
-// they say so. None of those holds a recurrent model but PyTorch's, and those supra convert reads. This file is never
-// linked into a program of ours.
+// What stands in for the readers of files that other programs write, in the library for hosts: they say so. None of
+// those holds a recurrent model but PyTorch's, and those supra convert reads. This file is never linked into a program of
+// ours.
 
 namespace supra {
-
-std::unique_ptr<Mixer> make_softmax_attention(const Config& config, int64_t layer) {
-  check_recurrent(config, "model");
-  fail("model: layer %lld is not recurrent", static_cast<long long>(layer));
-}
 
 [[noreturn]] static void refuse(const Path& file, const char* whose) {
   fail("%s: is %s, a host reads what supra linearize and supra convert --to packed write", file.c_str(), whose);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/decode_heads.h"
 #include "supra/inference/session.h"
 
 namespace supra {
@@ -32,54 +33,59 @@ void Timeline::reset() {
   logits_ = {};
 }
 
-// Calls f with the parts of a state of one row, as (layer, part, where its floats begin, how many bytes there
-// are).
+// Calls f with the parts of a state of one row, as (layer, part, where its bytes begin, what it is).
 template <class F>
 static void each_part(const Engine& engine, F f) {
-  int64_t begin = 0;
-  const auto& shapes = engine.state_shapes();
-  for (size_t i = 0; i < shapes.size(); i++) {
-    for (size_t k = 0; k < shapes[i].size(); k++) {
-      const int64_t floats = numel(shapes[i][k]);
-      f(i, k, begin, static_cast<size_t>(floats) * sizeof(float));
-      begin += floats;
+  size_t begin = 0;
+  const auto& layers = engine.state_parts();
+  for (size_t i = 0; i < layers.size(); i++) {
+    for (size_t k = 0; k < layers[i].size(); k++) {
+      f(i, k, begin, layers[i][k]);
+      begin += layers[i][k].bytes;
     }
   }
 }
 
 // Room for a copy of the states, kept for the next call: fresh pages would cost more than the copy.
-static Tensor workspace(int64_t floats) {
+static char* workspace(size_t bytes) {
   struct Workspace {
     Tensor room;
   };
   Tensor& room = kept().get<Workspace>().room;
-  if (!room.defined() || room.numel() < floats) {
+  if (!room.defined() || room.bytes() < bytes) {
     room = {};
-    room = Tensor::empty({floats});
+    room = Tensor::empty({static_cast<int64_t>(bytes)}, Dtype::u8);
   }
-  return room;
+  return static_cast<char*>(room.raw());
 }
 
 State Timeline::gather(std::span<Timeline* const> timelines) {
   const Engine& engine = timelines[0]->engine_;
   State state;
   for (const Timeline* one : timelines) state.positions.push_back(one->position_);
-  const Tensor room = workspace(state.batch() * static_cast<int64_t>(engine.fingerprint().floats));
-  int64_t begin = 0;
-  for (const std::vector<Shape>& shapes : engine.state_shapes()) {
-    LayerState& layer = state.layers.emplace_back();
-    for (Shape shape : shapes) {
-      shape[0] = state.batch();
-      const int64_t end = begin + numel(shape);
-      layer.parts.emplace_back(room.rows(begin, end).view(shape));
-      begin = end;
-    }
-  }
+  const size_t B = timelines.size();
+  const auto is_copied = [&](const Engine::StatePart& part) { return B > 1 || !part.is_ring; };
+  // each part begins where a float may
+  const auto room_for = [&](const Engine::StatePart& part) { return (B * part.bytes + 3) / 4 * 4; };
+  size_t needed = 0;
+  each_part(engine, [&](size_t, size_t, size_t, const Engine::StatePart& part) {
+    if (is_copied(part)) needed += room_for(part);
+  });
+  char* room = workspace(needed);
+  state.layers.resize(engine.state_parts().size());
+  each_part(engine, [&](size_t i, size_t, size_t begin, const Engine::StatePart& part) {
+    Shape shape = part.shape;
+    shape[0] = state.batch();
+    char* const memory = is_copied(part) ? room : static_cast<char*>(timelines[0]->state_.raw()) + begin;
+    state.layers[i].parts.emplace_back(Tensor::wrap(memory, shape, part.dtype, nullptr));
+    if (is_copied(part)) room += room_for(part);
+  });
   parallel_for(state.batch(), 1, [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; b++) {
-      each_part(engine, [&](size_t i, size_t k, int64_t begin, size_t bytes) {
+      each_part(engine, [&](size_t i, size_t k, size_t begin, const Engine::StatePart& part) {
         char* const rows = static_cast<char*>(state.layers[i].parts[k].value().raw());
-        memcpy(rows + b * static_cast<int64_t>(bytes), timelines[b]->state_.data<float>() + begin, bytes);
+        if (is_copied(part))
+          memcpy(rows + static_cast<size_t>(b) * part.bytes, static_cast<char*>(timelines[b]->state_.raw()) + begin, part.bytes);
       });
     }
   });
@@ -95,15 +101,49 @@ void Timeline::scatter(const State& state, const Tensor& logits, std::span<Timel
   parallel_for(state.batch(), 1, [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; b++) {
       Timeline& one = *timelines[b];
-      each_part(engine, [&](size_t i, size_t k, int64_t begin, size_t bytes) {
+      each_part(engine, [&](size_t i, size_t k, size_t begin, const Engine::StatePart& part) {
         const char* const rows = static_cast<const char*>(state.layers[i].parts[k].value().raw());
-        memcpy(one.state_.data<float>() + begin, rows + b * static_cast<int64_t>(bytes), bytes);
+        char* const own = static_cast<char*>(one.state_.raw()) + begin;
+        if (rows != own) memcpy(own, rows + static_cast<size_t>(b) * part.bytes, part.bytes);
       });
       one.position_ = state.positions[b];
       one.logits_ = std::move(rooms[b]);
       memcpy(one.logits_.raw(), logits.data<float>() + b * engine.vocabulary(), one.logits_.bytes());
     }
   });
+}
+
+template <class F>
+void Timeline::each_slot(F f) const {
+  const int64_t sinks = engine_.decoder().config().sinks;
+  each_part(engine_, [&](size_t, size_t, size_t begin, const Engine::StatePart& part) {
+    if (!part.is_ring) return;
+    const int64_t slots = part.shape[1], slot = ring_slot(position_, sinks, slots - sinks);
+    const size_t bytes = part.bytes / static_cast<size_t>(slots);
+    f(static_cast<char*>(state_.raw()) + begin + static_cast<size_t>(slot) * bytes, bytes);
+  });
+}
+
+template <class F>
+void Timeline::advance(std::span<Timeline* const> timelines, F f) {
+  // What a step replaces has left the window, and a far state is told of it in that very step: after a failed
+  // one it must be there for the next. More than one step makes new rings.
+  const Timeline& one = *timelines[0];
+  std::string slots;
+  if (timelines.size() == 1) one.each_slot([&](const char* slot, size_t bytes) { slots.append(slot, bytes); });
+  try {
+    Session session(one.engine_.decoder(), gather(timelines));
+    const Tensor logits = f(session);
+    scatter(session.state(), logits, timelines);
+  } catch (...) {
+    if (timelines.size() > 1) throw;
+    const char* from = slots.data();
+    one.each_slot([&](char* slot, size_t bytes) {
+      memcpy(slot, from, bytes);
+      from += bytes;
+    });
+    throw;
+  }
 }
 
 void Timeline::note_text(int32_t id) {
@@ -114,17 +154,13 @@ void Timeline::note_text(int32_t id) {
 void Timeline::feed(std::span<const int32_t> ids) {
   if (ids.empty()) return;
   Timeline* const only = this;
-  Session session(engine_.decoder(), gather({&only, 1}));
-  const Tensor logits = session.feed(ids, engine_.progress());
-  scatter(session.state(), logits, {&only, 1});
+  advance({&only, 1}, [&](Session& session) { return session.feed(ids, engine_.progress()); });
   for (const int32_t id : ids) note_text(id);
 }
 
 void Timeline::step(std::span<Timeline* const> timelines, std::span<const int32_t> ids) {
   if (timelines.empty()) return;
-  Session session(timelines[0]->engine_.decoder(), gather(timelines));
-  const Tensor logits = session.step(ids);
-  scatter(session.state(), logits, timelines);
+  advance(timelines, [&](Session& session) { return session.step(ids); });
   for (size_t b = 0; b < timelines.size(); b++) timelines[b]->note_text(ids[b]);
 }
 

@@ -6,9 +6,10 @@
 
 namespace supra {
 
-// What supra.h calls a session, in as little memory as holds it: the floats of its state in a row, and logits
+// What supra.h calls a session, in as little memory as holds it: the parts of its state in a row, and logits
 // once there are some. Each call computes on a copy of the state, and nothing has happened unless all of it
-// did.
+// did. The rings of window layers are most of a state, and a step writes one slot of them: where one timeline
+// makes a step, it does so in its own memory, and only the slot is copied.
 class Timeline {
  public:
   explicit Timeline(const Engine& engine);
@@ -40,10 +41,16 @@ class Timeline {
   void restore(const Snapshot& snapshot);
 
  private:
-  // Their states as one, (B,...): a copy.
+  // Computes f(a session of theirs), the logits (B,O), and takes over its state.
+  template <class F>
+  static void advance(std::span<Timeline* const> timelines, F f);
+  // Their states as one, (B,...): a copy, but for the rings of a single one.
   static State gather(std::span<Timeline* const> timelines);
-  // The reverse, with the logits (B,O) of the last pass. Throws before anything is changed.
+  // The reverse, with the logits. Throws before anything is changed.
   static void scatter(const State& state, const Tensor& logits, std::span<Timeline* const> timelines);
+  // Calls f(memory, bytes) with the slots that the next step writes.
+  template <class F>
+  void each_slot(F f) const;
   void note_text(int32_t id);
 
   const Engine& engine_;

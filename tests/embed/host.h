@@ -21,6 +21,7 @@ class Host {
 
   const supra_options* options() const { return &options_; }
   size_t bytes() const { return bytes_; }
+  size_t most_bytes() const { return most_bytes_; }  // there were at once
   size_t blocks() const { return out_.size(); }
   // The nth request from now on is refused, and `times` - 1 after it; 0: none.
   void refuse(size_t nth, size_t times = 1) {
@@ -50,6 +51,7 @@ class Host {
     void* const memory = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     out_[memory] = bytes;
     bytes_ += bytes;
+    most_bytes_ = std::max(most_bytes_, bytes_);
     return memory;
   }
   void give_back(void* memory, size_t bytes) {
@@ -65,7 +67,7 @@ class Host {
   supra_options options_;
   std::mutex mutex_;
   std::unordered_map<void*, size_t> out_;
-  size_t bytes_ = 0, asked_ = 0, first_ = 0, last_ = 0;
+  size_t bytes_ = 0, most_bytes_ = 0, asked_ = 0, first_ = 0, last_ = 0;
   uint64_t one_in_ = 0;
   Philox random_{11};
   bool refused_ = false;

@@ -160,6 +160,61 @@ TEST_F(EmbedMemoryTest, EveryRequestOfACallMayBeRefused) {
   EXPECT_GT(requests_, 500u);
 }
 
+// A step writes to the rings in place, and the far state is told of what it replaces: neither is to be seen after it failed.
+TEST_F(EmbedMemoryTest, EveryRequestOfAStepInRingsMayBeRefused) {
+  for (const HostModel& model : host_models()) {
+    write_tiny_model(file_, 5, Dtype::f32, {{"tok.bytes", ""}}, 256, model.config);
+    const EnginePtr engine = open(host_);
+    const SessionPtr session = start(engine), undisturbed = start(engine);
+    const std::vector<int32_t> ids(30, 3);
+    const int32_t failed = 7, next = 9;
+    // with slots that nothing was written to, and long after that
+    for (int i = 0; i < 2; i++) {
+      expect_refusals_survived(engine, session, [&] { return supra_feed(session.get(), &failed, 1, &error_); });
+      expect_refusals_survived(engine, session, [&] { return supra_feed(session.get(), ids.data(), 5, &error_); });
+      for (const size_t nth : {5, 20, 40, 60}) {
+        host_.refuse(nth);
+        EXPECT_EQ(supra_feed(session.get(), &failed, 1, &error_), SUPRA_NO_MEMORY);
+      }
+      host_.refuse(0);
+      for (const SessionPtr* one : {&session, &undisturbed}) {
+        EXPECT_EQ(supra_feed(one->get(), &next, 1, &error_), SUPRA_OK);
+        EXPECT_EQ(supra_feed(one->get(), ids.data(), ids.size(), &error_), SUPRA_OK);
+      }
+      EXPECT_EQ(saved(engine, session), saved(engine, undisturbed)) << model.name;
+    }
+  }
+}
+
+TEST_F(EmbedMemoryTest, ALongTextTakesNoMemory) {
+  for (const HostModel& model : host_models()) {
+    write_tiny_model(file_, 5, Dtype::f32, {{"tok.bytes", ""}}, 256, model.config);
+    Host host;
+    const EnginePtr engine = open(host);
+    const SessionPtr session = start(engine);
+    size_t after = 0, most = 0;
+    for (int32_t i = 0; i < 5000; i++) {
+      const int32_t id = i * 7 % 256;
+      ASSERT_EQ(supra_feed(session.get(), &id, 1, &error_), SUPRA_OK) << error_.message;
+      if (i == 20) after = host.bytes(), most = host.most_bytes();
+    }
+    EXPECT_EQ(host.bytes(), after) << model.name;
+    EXPECT_EQ(host.most_bytes(), most) << model.name;
+  }
+}
+
+// A step takes less memory than a second ring would.
+TEST_F(EmbedMemoryTest, AStepCopiesNoRing) {
+  Config config = tiny_config(MixerKind::window);
+  config.windows = {4000, 4000};
+  write_tiny_model(file_, 5, Dtype::f32, {{"tok.bytes", ""}}, 256, config);
+  const EnginePtr engine = open(host_);
+  const SessionPtr session = start(engine);
+  const size_t before = host_.bytes(), most = host_.most_bytes();
+  for (int32_t id = 0; id < 100; id++) ASSERT_EQ(supra_feed(session.get(), &id, 1, &error_), SUPRA_OK) << error_.message;
+  EXPECT_LE(host_.most_bytes(), std::max(most, before + supra_state_bytes(engine.get()) / 2));
+}
+
 TEST_F(EmbedMemoryTest, RefusalsInThreadsAreSurvived) {
   Host host(2);
   const EnginePtr engine = open(host);

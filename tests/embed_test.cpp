@@ -227,8 +227,9 @@ TEST_P(EmbedMixersTest, ABatchEqualsOneByOne) {
   }
   for (size_t b = 0; b < 64; b++) {
     EXPECT_EQ(supra_position(together[b].get()), supra_position(alone[b].get()));
+    // what differs by rounding may do so by 16 bits
     expect_close(Tensor::of(logits_of(engine_, together[b])), Tensor::of(logits_of(engine_, alone[b])),
-                 format("session %zu", b));
+                 format("session %zu", b), GetParam().config.state_dtype == Dtype::f16 ? 100 : 1);
   }
 }
 

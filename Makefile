@@ -123,7 +123,7 @@ SPARED   := $(TRAINING) supra/training/% supra/evaluation/% \
 ifeq ($(CONFIG),static)
   SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
   SIMD    := $(filter-out $(TRAINING),$(SIMD))
-  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out window_report inspect tokenize convert quantize eval \
+  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out window_report reach inspect tokenize convert quantize eval \
     generate chat doctor)
 endif
 objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))

@@ -10,6 +10,7 @@
 #include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/progress.h"
+#include "tools/reach.h"
 
 namespace supra {
 
@@ -151,13 +152,15 @@ static int eval_tasks(const Model& model, const std::vector<Task>& tasks, int64_
 }
 
 int run_eval(Args& args) {
-  Path input, text, task, shots;
+  Path input, text, task, shots, mixer_parts, filler, teacher;
   std::string tokenizer_file;
   TextOptions options;
   options.context = 0;
   int64_t limit = 0, offset = 0;
   std::optional<bool> bos;
   bool json = false, recurrent = false;
+  std::vector<int64_t> distances;
+  FactOptions facts;
   Weights weights = Weights::stored;
   DeviceFlags device;
   args.positional(&input, "MODEL", "a folder or a file");
@@ -172,9 +175,15 @@ int run_eval(Args& args) {
   args.flag(&shots, "--shots", "FILE",
             "worked examples in front of each item, 0 for none; a csv needs its ../dev file else");
   args.tokens(&options.context, "--context",
-              "ids of a sequence; 0: the model's context, with --text at most 2048");
+              "ids of a sequence; 0: the model's context, with --text at most 2048, with --mixer-parts 4096");
   args.flag(&bos, "--bos", "whether a sequence begins with BOS; else as the tokenizer says");
   args.flag(&recurrent, "--recurrent", "decode token by token instead of in chunks (with --text)");
+  args.flag(&mixer_parts, "--mixer-parts", "TEXT", "score it with each part of a window student's layers alone, by position");
+  args.flag(&filler, "--recall", "FILLER", "ask for facts that are planted in this text");
+  args.flag(&distances, "--distances", "N,N", "tokens to what is asked for; else 2, 4 and 8 times the longest window");
+  args.flag(&facts.items, "--items", "N", "facts at each distance").at_least(1);
+  args.flag(&facts.seed, "--seed", "N", "of the facts");
+  args.flag(&teacher, "--teacher", "MODEL", "a row of it beside them (with --mixer-parts and --recall)");
   args.choice(&weights, "--dtype", {{"stored", Weights::stored}, {"f32", Weights::trainable}},
               "compute with the weights as they are, or in f32");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
@@ -182,14 +191,22 @@ int run_eval(Args& args) {
   common_flags(args, &json);
   args.parse();
   device.check(args);
-  if (text.empty() == task.empty()) args.misused("either --text or --task is needed");
+  if (text.empty() + task.empty() + mixer_parts.empty() + filler.empty() != 3) args.misused("one of --text, --task, --mixer-parts and --recall is needed");
+  const bool reach = !mixer_parts.empty() || !filler.empty();
+  if (!teacher.empty() && !reach) args.misused("--teacher is for --mixer-parts and --recall");
 
   std::vector<Task> tasks;
   if (!task.empty()) tasks = read_tasks(task, shots);
   for (Task& part : tasks) cut_task(part, offset, limit);
   const Model model = load_model(input, tokenizer_file, weights);
   device.place(*model.decoder);
-  options.bos = bos.value_or(tokenizer_of(model).adds_bos());
+  options.bos = facts.bos = bos.value_or(tokenizer_of(model).adds_bos());
+  if (reach) {
+    std::optional<Model> taught_by;
+    if (!teacher.empty()) device.place(*taught_by.emplace(load_model(teacher, tokenizer_file, weights)).decoder);
+    const Model* other = taught_by ? &*taught_by : nullptr;
+    return filler.empty() ? eval_mixer_parts(model, other, mixer_parts, options, json) : eval_recall(model, other, filler, distances, facts, json);
+  }
   if (tasks.empty()) return eval_text(model, text, options, recurrent, json);
   if (options.context == 0) options.context = position_limit(model.config());
   return eval_tasks(model, tasks, options.context, options.bos, json);

@@ -12,6 +12,9 @@ namespace supra {
 using Ids = std::vector<int32_t>;
 using Item = std::vector<Request>;
 
+// of what is scored at once
+constexpr size_t kStateBytes = size_t{1} << 30;
+
 // Bytes of the text without the white space at its end.
 static size_t trimmed_size(std::string_view text) {
   size_t size = 0;
@@ -140,18 +143,26 @@ static std::vector<std::vector<Score>> score_batch(const Decoder& decoder,
   std::vector<Ids> between;
   std::vector<const Request*> requests;
   std::vector<int64_t> row_of;
+  size_t longest = 0;
   for (const Item* item : items) {
     const Ids& ids = item->front().ids;
     for (const Request& request : *item) {
+      longest = std::max(longest, request.ids.size());
       requests.push_back(&request);
       row_of.push_back(static_cast<int64_t>(between.size()));
     }
     between.emplace_back(ids.begin() + seen, ids.begin() + shared_ids(*item));
   }
   contexts.feed(between);
-  const std::vector<Score> scores = score_endings(decoder, contexts.state().select(row_of), requests);
   std::vector<std::vector<Score>> all(items.size());
-  for (size_t r = 0; r < scores.size(); r++) all[row_of[r]].push_back(scores[r]);
+  // one item behind a long context may have too many candidates for as many states
+  const size_t at_once = std::max<size_t>(1, kStateBytes / decoder.state_bytes(static_cast<int64_t>(longest)));
+  for (size_t at = 0; at < requests.size(); at += at_once) {
+    const size_t end = std::min(requests.size(), at + at_once);
+    const std::vector<int64_t> rows(row_of.begin() + at, row_of.begin() + end);
+    const std::vector<Score> scores = score_endings(decoder, contexts.state().select(rows), {requests.begin() + at, requests.begin() + end});
+    for (size_t r = 0; r < rows.size(); r++) all[rows[r]].push_back(scores[r]);
+  }
   return all;
 }
 
@@ -159,7 +170,6 @@ std::vector<std::vector<Score>> score_requests(const Decoder& decoder, const std
                                                const OnItems& on_items) {
   // enough to fill the kernels, in little memory
   constexpr int64_t kBatchTokens = 2048;
-  constexpr size_t kStateBytes = size_t{1} << 30;
   NoGrad off;
   std::vector<std::vector<Score>> scores(items.size());
   if (items.empty()) return scores;

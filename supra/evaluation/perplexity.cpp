@@ -12,9 +12,15 @@ namespace supra {
 
 using Sequences = std::vector<std::vector<int32_t>>;
 
-int64_t default_context(const Config& config) {
-  constexpr int64_t kMost = 2048;
-  return config.context > 0 ? std::min(config.context, kMost) : kMost;
+int64_t default_context(const Config& config, int64_t most) { return config.context > 0 ? std::min(config.context, most) : most; }
+
+// The band of a position, which is there from then on.
+static Band& band_at(std::vector<Band>& bands, int64_t position) {
+  const auto edge = [](size_t i) { return i < 2 ? 128 * static_cast<int64_t>(i) : int64_t{128} << i; };
+  size_t i = 0;
+  while (position >= edge(i + 1)) i++;
+  for (size_t next = bands.size(); next <= i; next++) bands.push_back({edge(next), edge(next + 1)});
+  return bands[i];
 }
 
 // `whole`: what does not fit into the context is cut off, not made a sequence of its own.
@@ -152,12 +158,17 @@ Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool rec
       sum += x;
       squares += x * x;
       result.tokens++;
+      // column t predicts what stands at t + 1
+      Band& band = band_at(result.by_position, i % batch.targets.dim(1) + 1);
+      band.nll += x;
+      band.tokens++;
     }
     at = end;
     if (on_scored) on_scored(result.tokens, total);
   }
   const double n = static_cast<double>(result.tokens);
   result.nll = sum / n;
+  for (Band& band : result.by_position) band.nll /= static_cast<double>(band.tokens);
   result.error = std::sqrt(std::max(0.0, squares / n - result.nll * result.nll) / n);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;

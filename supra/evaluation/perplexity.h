@@ -17,9 +17,9 @@ struct TextOptions {
   bool bos = true;
 };
 
-// Ids of a sequence unless told otherwise: the model's context, at most 2048. A sequence goes through the model in one pass,
+// Ids of a sequence unless told otherwise: the model's context, at most `most`. A sequence goes through the model in one pass,
 // and all of a context of 131,072 tokens would need more memory than the model.
-int64_t default_context(const Config& config);
+int64_t default_context(const Config& config, int64_t most = 2048);
 
 // The sequences a text is scored as. With a separator each document is one, cut off at `context`; without, the text is
 // cut into windows of `context`, BOS before the first.
@@ -36,9 +36,16 @@ std::vector<std::vector<int32_t>> spread_sample(const std::vector<std::vector<in
 // Tokens that are predicted: all of a sequence but its first.
 int64_t predicted_tokens(const std::vector<std::vector<int32_t>>& sequences);
 
+// What was predicted at positions [from, to) of a sequence.
+struct Band {
+  int64_t from, to, tokens = 0;
+  double nll = 0;
+};
+
 struct Perplexity {
   int64_t tokens = 0;     // predicted ones: all of a sequence but its first
   double nll = 0;         // mean -log p, nats
+  std::vector<Band> by_position;  // from 0, 128, 512, then doubling; as far as there are tokens
   double error = 0;       // its standard error over tokens
   double seconds = 0;
 };

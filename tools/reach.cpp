@@ -1,0 +1,183 @@
+#include "tools/reach.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "supra/evaluation/mixer_parts.h"
+#include "supra/training/corpus.h"
+#include "tools/human.h"
+#include "tools/progress.h"
+#include "tools/window_report.h"
+
+namespace supra {
+
+Json to_json(const std::vector<Band>& by_position) {
+  Json rows = Json::array();
+  for (const Band& band : by_position) {
+    Json row = Json::object();
+    row.set("from", band.from);
+    row.set("to", band.to);
+    row.set("tokens", band.tokens);
+    row.set("nll", band.nll);
+    rows.push(std::move(row));
+  }
+  return rows;
+}
+
+Json to_json(const std::vector<RecallAt>& recall) {
+  Json rows = Json::array();
+  for (const RecallAt& at : recall) {
+    Json row = Json::object();
+    row.set("distance", at.distance);
+    row.set("accuracy", at.recall.accuracy.mean);
+    row.set("stderr", at.recall.accuracy.error);
+    row.set("rank", at.recall.rank);
+    row.set("greedy", at.recall.greedy);
+    rows.push(std::move(row));
+  }
+  return rows;
+}
+
+static int64_t longest_window(const Config& config) {
+  int64_t longest = 0;
+  for (const int64_t i : layers_with(config, MixerKind::window)) longest = std::max(longest, config.windows[i]);
+  return longest;
+}
+
+// The teacher comes first.
+static std::vector<PartsVariant> with_teacher(const Model* teacher, const Config& student, std::vector<PartsVariant> rows) {
+  if (!teacher) return rows;
+  CHECK(teacher->config().vocab == student.vocab,
+        "--teacher: has a vocabulary of %ld, the model one of %ld; the same ids must mean the same text (give the model it was made from)",
+        static_cast<long>(teacher->config().vocab), static_cast<long>(student.vocab));
+  rows.insert(rows.begin(), {"teacher", teacher->decoder});
+  return rows;
+}
+
+int eval_mixer_parts(const Model& model, const Model* teacher, const Path& text, TextOptions options, bool json) {
+  const std::vector<PartsVariant> variants = with_teacher(teacher, model.config(), parts_variants(*model.decoder));
+  const Tokenizer& tokenizer = tokenizer_of(model);
+  // what lies within the windows says nothing of them
+  if (options.context == 0) options.context = default_context(model.config(), 4096);
+  const auto sequences = read_sequences(tokenizer, text, options);
+  const int64_t total = predicted_tokens(sequences), window = longest_window(model.config());
+  size_t longest = 0;
+  for (const auto& ids : sequences) longest = std::max(longest, ids.size());
+  if (window >= static_cast<int64_t>(longest)) {
+    print_note(format("the longest window has %ld keys and the longest sequence %zu tokens: such layers see all of it (a longer text or --context tells more)",
+                      static_cast<long>(window), longest));
+  }
+
+  std::vector<Perplexity> results;
+  {
+    Progress progress("tokens", static_cast<int64_t>(variants.size()) * total);
+    for (const PartsVariant& variant : variants) {
+      const int64_t before = static_cast<int64_t>(results.size()) * total;
+      results.push_back(evaluate(*variant.decoder, sequences, false, [&](int64_t done, int64_t) { progress.update(before + done, variant.parts); }));
+    }
+  }
+  if (json) {
+    Json report = Json::object(), rows = Json::array();
+    for (size_t i = 0; i < variants.size(); i++) {
+      Json row = Json::object();
+      row.set("parts", variants[i].parts);
+      row.set("nll", results[i].nll);
+      row.set("stderr", results[i].error);
+      row.set("bits_per_byte", bits_per_byte(results[i].nll, total, predicted_bytes(tokenizer, sequences)));
+      row.set("state_bytes", static_cast<int64_t>(variants[i].decoder->state_bytes(options.context)));
+      row.set("by_position", to_json(results[i].by_position));
+      row.set("seconds", results[i].seconds);
+      rows.push(std::move(row));
+    }
+    report.set("rows", std::move(rows));
+    report.set("tokens", total);
+    report.set("sequences", static_cast<int64_t>(sequences.size()));
+    report.set("context", options.context);
+    printf("%s\n", report.dump().c_str());
+    return 0;
+  }
+  printf("nats a token, %s tokens of %zu sequences of at most %ld, by position\n", format_count(static_cast<double>(total)).c_str(),
+         sequences.size(), static_cast<long>(options.context));
+  printf("%-13s %9s %7s", "parts", "state", "all");
+  for (const Band& band : results[0].by_position) printf(" %11s", format("%ld-%ld", static_cast<long>(band.from), static_cast<long>(band.to - 1)).c_str());
+  printf("\n");
+  for (size_t i = 0; i < variants.size(); i++) {
+    printf("%-13s %9s %7.4f", variants[i].parts.c_str(), format_bytes(static_cast<double>(variants[i].decoder->state_bytes(options.context))).c_str(), results[i].nll);
+    for (const Band& band : results[i].by_position) printf(" %11.4f", band.nll);
+    printf("\n");
+  }
+  return 0;
+}
+
+int eval_recall(const Model& model, const Model* teacher, const Path& file, std::vector<int64_t> distances, const FactOptions& options, bool json) {
+  const int64_t window = longest_window(model.config());
+  std::vector<PartsVariant> variants = {{"all", model.decoder}};
+  if (window > 0) {
+    variants = parts_variants(*model.decoder);
+    // where there is no far state, the windows alone are all
+    const bool has_far = std::any_of(variants.begin(), variants.end(), [](const auto& v) { return v.parts == "far"; });
+    std::erase_if(variants, [&](const auto& v) { return v.parts != "all" && !(has_far && v.parts == "window"); });
+  }
+  variants = with_teacher(teacher, model.config(), variants);
+  if (distances.empty()) {
+    for (const int64_t times : {2, 4, 8}) distances.push_back(times * (window > 0 ? window : 128));
+  }
+
+  const Tokenizer& tokenizer = tokenizer_of(model);
+  const MappedFile text = open_text(file);
+  const std::vector<int32_t> filler = tokenizer.encode(text.text());
+  std::vector<std::vector<std::vector<Request>>> facts;
+  int64_t total = 0, done = 0;
+  for (const int64_t distance : distances) {
+    facts.push_back(plant_facts(tokenizer, filler, distance, options));
+    for (const PartsVariant& variant : variants) {
+      const int64_t limit = position_limit(variant.decoder->config()), longest = static_cast<int64_t>(facts.back()[0][0].ids.size());
+      CHECK(limit == 0 || longest <= limit, "--distances %ld: takes %ld tokens, the softmax model%s knows %ld positions (give smaller ones)",
+            static_cast<long>(distance), static_cast<long>(longest), variant.parts == "teacher" ? " of --teacher" : "", static_cast<long>(limit));
+      total += distance * options.items;
+    }
+  }
+
+  std::vector<std::vector<RecallAt>> results(variants.size());
+  {
+    Progress progress("tokens", total);
+    for (size_t v = 0; v < variants.size(); v++) {
+      for (size_t d = 0; d < distances.size(); d++) {
+        const std::string what = format("%s at %ld", variants[v].parts.c_str(), static_cast<long>(distances[d]));
+        const auto on_items = [&](int64_t items) { progress.update(done + items * distances[d], what); };
+        results[v].push_back({distances[d], recall_facts(*variants[v].decoder, facts[d], on_items)});
+        done += distances[d] * options.items;
+      }
+    }
+  }
+  if (json) {
+    Json report = Json::object(), rows = Json::array();
+    for (size_t v = 0; v < variants.size(); v++) {
+      Json row = Json::object();
+      row.set("parts", variants[v].parts);
+      row.set("recall", to_json(results[v]));
+      rows.push(std::move(row));
+      if (variants[v].parts == "all") report.set("recall", to_json(results[v]));
+    }
+    report.set("rows", std::move(rows));
+    report.set("items", options.items);
+    report.set("seed", static_cast<int64_t>(options.seed));
+    printf("%s\n", report.dump().c_str());
+    return 0;
+  }
+  printf("planted facts recalled, of %ld at each distance in tokens: the right number is the likeliest of ten, %% (its mean rank; greedy decoding writes it, %%)\n",
+         static_cast<long>(options.items));
+  printf("%-8s", "parts");
+  for (const int64_t distance : distances) printf(" %15ld", static_cast<long>(distance));
+  printf("\n");
+  for (size_t v = 0; v < variants.size(); v++) {
+    printf("%-8s", variants[v].parts.c_str());
+    for (const RecallAt& at : results[v]) {
+      printf(" %15s", format("%.0f (%.1f; %.0f)", 100 * at.recall.accuracy.mean, at.recall.rank, 100 * at.recall.greedy).c_str());
+    }
+    printf("\n");
+  }
+  return 0;
+}
+
+}  // namespace supra

@@ -131,22 +131,26 @@ Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
   return config_.post_embed_norm ? post_embed_norm_(x) : x;
 }
 
+Var Decoder::mixer_input(int64_t index, const Var& x) const {
+  return config_.residual == Residual::post_norm ? x : layers_[index].attention_norm(x);
+}
+
 Var Decoder::block(int64_t index, const Var& given, const Steps& steps, LayerState* state, const OnMixer& on_mixer) const {
   const Layer& layer = layers_[index];
-  const auto mix = [&](const Var& u) {
-    const Var y = layer.mixer->forward(u, steps, state);
+  const auto mix = [&] {
+    const Var u = mixer_input(index, given), y = layer.mixer->forward(u, steps, state);
     if (on_mixer) on_mixer(index, u, y, steps);
     return y;
   };
   Var x = given;
   switch (config_.residual) {
     case Residual::pre_norm:
-      x = add(x, mix(layer.attention_norm(x)));
+      x = add(x, mix());
       return add(x, layer.mlp(layer.mlp_norm(x)));
     case Residual::parallel:
-      return add(add(x, mix(layer.attention_norm(x))), layer.mlp(layer.mlp_norm(x)));
+      return add(add(x, mix()), layer.mlp(layer.mlp_norm(x)));
     case Residual::post_norm:
-      x = add(x, layer.attention_norm(mix(x)));
+      x = add(x, layer.attention_norm(mix()));
       return add(x, layer.mlp_norm(layer.mlp(x)));
   }
   fail("decoder: unknown order of a layer %d", static_cast<int>(config_.residual));

@@ -54,9 +54,10 @@ class Decoder {
   // document begins: position 0, and nothing before is seen. The state that is left is the last document's.
   Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {},
              const Cuts& cuts = {}, const OnMixer& on_mixer = {}) const;
-  // What hidden() is made of: tokens (B,T) at these steps -> (B,T,C), layer by layer, and the last norm.
+  // The same, a layer at a time: embed() -> x (B,T,C), a block() each layer, last_norm().
   Var embed(const Tensor& tokens, const Steps& steps) const;
   Var block(int64_t layer, const Var& x, const Steps& steps, LayerState* state = nullptr, const OnMixer& on_mixer = {}) const;
+  Var mixer_input(int64_t layer, const Var& x) const;  // what block() shows the layer's mixer of x
   Var last_norm(const Var& x) const { return norm_(x); }
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;

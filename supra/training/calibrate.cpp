@@ -4,6 +4,7 @@
 
 #include "kernels/multiply.h"
 #include "supra/supra_attention.h"
+#include "supra/window_attention.h"
 
 namespace supra {
 namespace {
@@ -89,33 +90,65 @@ void scale_heads(const Tensor& weight, const Normal& sums, int64_t heads) {
   }
 }
 
+// What out_proj is applied to, and it; of a mixer that has neither, nothing.
+struct Projected {
+  Var z;
+  const Linear* out_proj = nullptr;
+};
+
+Projected projected(const Mixer& mixer, const Var& input, const Steps& steps) {
+  const auto of = [&](const auto* recurrent) -> Projected {
+    return {recurrent->features(input, steps, nullptr), &recurrent->out_proj()};
+  };
+  if (const auto* supra = dynamic_cast<const SupraAttention*>(&mixer)) return of(supra);
+  if (const auto* window = dynamic_cast<const WindowAttention*>(&mixer)) return of(window);
+  return {};
+}
+
+// What is left of the teacher's output for the projection to make: without the bias, or without all that it makes now.
+Tensor target_of(const Var& output, const Projected& now, bool correct) {
+  const Tensor target = output.value().clone();
+  if (correct) {
+    add_into(target, scale((*now.out_proj)(now.z), -1).value());
+  } else if (now.out_proj->bias.defined()) {
+    const Tensor every = empty_like(target);
+    repeat_row("calibration", every, scale(now.out_proj->bias, -1).value());
+    add_into(target, every);
+  }
+  return target;
+}
+
 }  // namespace
+
+Steps steps_of(const Batch& batch) { return {std::vector<int64_t>(batch.tokens.dim(0), 0), batch.lengths, batch.cuts}; }
 
 void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, Calibration kind) {
   const NoGrad off;
   const Config& c = student.config();
-  std::vector<Normal> sums;
-  for (int64_t i = 0; i < c.layers; i++) sums.emplace_back(c.heads * c.value_dim, c.width);
-  for (const Batch& batch : batches) {
-    teacher.hidden(batch.tokens, nullptr, batch.lengths, batch.cuts, [&](int64_t layer, const Var& input, const Var& output, const Steps& steps) {
-      const auto* mixer = dynamic_cast<const SupraAttention*>(&student.mixer(layer));
-      if (!mixer) return;
-      const Tensor z = mixer->features(input, steps, nullptr).value(), target = output.value().clone();
-      if (const Var& bias = mixer->out_proj().bias; bias.defined()) {
-        const Tensor every = empty_like(target);
-        repeat_row("calibration", every, scale(bias, -1).value());
-        add_into(target, every);
-      }
-      sums[layer].add(z.view({-1, z.dim(-1)}), target.view({-1, c.width}));
-    });
-  }
+  const bool correct = kind == Calibration::correction;
+  // the streams of all batches: the teacher's, and of a correction the student's
+  std::vector<Var> taught, own;
+  for (const Batch& batch : batches) taught.push_back(teacher.embed(batch.tokens, steps_of(batch)));
+  for (const Batch& batch : batches) own.push_back(correct ? student.embed(batch.tokens, steps_of(batch)) : Var());
   for (int64_t layer = 0; layer < c.layers; layer++) {
-    const auto* mixer = dynamic_cast<const SupraAttention*>(&student.mixer(layer));
-    if (!mixer) continue;
-    const Tensor weight = mixer->out_proj().weight.value(), here = weight.to(Device::cpu).clone();
-    if (kind == Calibration::ridge) solve_ridge(here, sums[layer]);
-    else scale_heads(here, sums[layer], c.heads);
-    weight.copy_from(here);
+    Normal sums(c.heads * c.value_dim, c.width);
+    const Linear* out_proj = nullptr;
+    for (size_t i = 0; i < batches.size(); i++) {
+      const auto add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {
+        const Projected now = projected(student.mixer(layer), correct ? student.mixer_input(layer, own[i]) : input, steps);
+        out_proj = now.out_proj;
+        if (out_proj) sums.add(now.z.value().view({-1, now.z.dim(-1)}), target_of(output, now, correct).view({-1, c.width}));
+      };
+      taught[i] = teacher.block(layer, taught[i], steps_of(batches[i]), nullptr, add);
+    }
+    if (out_proj) {
+      const Tensor weight = out_proj->weight.value(), here = weight.to(Device::cpu).clone();
+      if (kind == Calibration::heads) scale_heads(here, sums, c.heads);
+      else solve_ridge(here, sums);
+      if (correct) add_into(here, weight.to(Device::cpu));
+      weight.copy_from(here);
+    }
+    for (size_t i = 0; correct && i < batches.size(); i++) own[i] = student.block(layer, own[i], steps_of(batches[i]));
   }
 }
 

@@ -12,9 +12,14 @@ namespace supra {
 //   ridge: W = argmin |z W^T - T|^2 + lambda |W|^2,  lambda = 1e-3 of the mean of z^T z's diagonal
 //   heads: every head's columns of W are multiplied by one number, the least squares' (reference of both: a least-squares
 //          form of Taylor-Calibrate's, arXiv 2606.16429)
-// No tensor is added. A few thousand tokens do. Needs (H*V)^2 doubles a layer.
-enum class Calibration { heads, ridge };
+//   correction: W += argmin |z D^T - (T - z W^T)|^2 + lambda |D|^2, for a student that is close already: z of its own inputs,
+//          from layers that were corrected before, so that errors do not add up
+// No tensor is added. A few thousand tokens do. Needs (H*V)^2 doubles, and the stream of all tokens.
+enum class Calibration { heads, ridge, correction };
 void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches,
                Calibration kind = Calibration::ridge);
+
+// Of sequences that start here.
+Steps steps_of(const Batch& batch);
 
 }  // namespace supra

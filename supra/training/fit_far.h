@@ -1,0 +1,69 @@
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "nn/decoder.h"
+#include "supra/formats/json.h"
+#include "supra/training/loader.h"
+#include "tensor/file.h"
+
+namespace supra {
+
+// Gives the far parts of a fresh window student (supra/window_attention.h) something to say, without back-propagation
+// through the model. The teacher walks over the text once, a layer at a time. Of a layer with far features, the teacher's q, k,
+// v and output o of every head are held, and only its far parameters are trained to make small, at positions beyond a window
+// drawn for each batch from {W/4, W/2, W} (a far part that a window leaves idle learns nothing):
+//
+//   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  share_weight |s - s*|^2 / |s*|^2
+//   s   what the far part has of the joined weights, by head;  s* = 1 - e^(lse_near - lse_full), what the teacher gives those keys
+//
+// A tenth of the text is held out; the best epoch on it is kept. A far part stays only if the layer, alone in the teacher,
+// is closer to it (KL of the next token, held-out text, late positions) than with the far part's bytes spent on its window.
+
+struct FitOptions {
+  int64_t epochs = 10;
+  double lr = 1e-2, last_lr = 5e-4;  // cosine, after a warmup of a twentieth of the steps
+  double share_weight = 1;
+  int64_t kl_tokens = 8192;  // of the held-out text, that a far part is judged on
+  uint64_t seed = 0;
+  Path file;           // holds the layers that are fitted, so that the same fit goes on after an interruption; empty: none
+  std::string origin;  // what the result is a function of besides these options and the text: the model, say
+};
+
+struct FittedLayer {
+  int64_t layer = 0;
+  double before = 0, after = 0;    // held-out error of the outputs: without the far part, and with it
+  double kl = 0, kl_window = 0;    // with the far part; with a larger window of the same bytes
+  bool kept = false;
+
+  bool operator==(const FittedLayer&) const = default;
+};
+Json report_of(const FittedLayer& layer);
+
+// The config with a layer's far part made window: as many keys as take its bytes.
+Config without_far(Config config, int64_t layer);
+
+struct Fit {
+  std::vector<FittedLayer> layers;
+  Config config;  // the student's, without the far parts that were not kept: for with_windows()
+  bool interrupted = false;
+};
+
+struct FitHooks {
+  std::function<void(int64_t epochs, int64_t of, const std::string& details, double seconds_left)> on_epoch;
+  std::function<bool()> should_stop;  // asked between steps
+};
+
+// The batches are whole rows of a stream, which begin at position 0. Holds the stream of all tokens, and in f16 what one
+// layer's attention is made of.
+Fit fit_far(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, const FitOptions& options,
+            const FitHooks& hooks = {});
+
+// Calibration::correction on all but the held-out tenth, taken back where KL(teacher || student) does not fall on that.
+struct Correction {
+  double kl_before = 0, kl_after = 0;
+  bool kept = false;
+};
+Correction correct_projections(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches);
+
+}  // namespace supra

@@ -188,6 +188,12 @@ LinearAttention WindowAttention::far_sums(const Var& q, const Var& keys, const V
   return {reshape(take_rows({rows_of(sums.o)}, by_head), {B, T, H, values.dim(-1) + 1}), sums.state};
 }
 
+WindowAttention::Heads WindowAttention::rotated(const Var& x) const {
+  const std::vector<int64_t> first(x.dim(0), 0);
+  const Heads heads = project(x);
+  return {rope(heads.q, rope_, first), rope(heads.k, rope_, first), heads.v};
+}
+
 SoftmaxPart WindowAttention::near_part(const Var& q, const Var& k, const Var& v, int64_t window) const {
   return softmax_attention_with_sinks(q, {}, k, v, score_scale(), std::vector<int64_t>(q.dim(0), 0), window, sinks_);
 }

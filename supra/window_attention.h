@@ -32,11 +32,14 @@ class WindowAttention : public SoftmaxAttention {
 
   // What out_proj is applied to, (B,T,H*V).
   Var features(const Var& x, const Steps& steps, LayerState* state) const;
+  const Linear& out_proj() const { return out_proj_; }
   int64_t window() const { return window_; }
+  int64_t sinks() const { return sinks_; }
   int64_t far_features() const { return far_features_; }
 
   // ---- what fitting a far part needs (training/fit_far.h): the two parts of features() of sequences that start here, from
   // rotated q (B,T,H,K), k (B,T,G,K) and any values (B,T,G,V), with another window than the layer's own
+  Heads rotated(const Var& x) const;
   SoftmaxPart near_part(const Var& q, const Var& k, const Var& v, int64_t window) const;
   Var far_part(const Var& q, const Var& k, const Var& v, int64_t window) const;  // (B,T,H,V+1)
   Var far_mass(const Var& q) const;                                              // (B,T,H)

@@ -27,7 +27,7 @@ Heads heads_of(const WindowAttention& mixer, const Var& input) {
   return {small(q), small(k), small(v), small(full.o), full.lse.value()};
 }
 
-// What the teacher gives to keys that are not near; next to nothing is not worth learning.
+// What the teacher gives to keys that are not near, (B,T,H); next to nothing is not worth learning.
 Tensor far_share(const Tensor& near, const Tensor& full) {
   constexpr double kLeast = 1e-4;
   const Tensor share = near.to(Device::cpu).clone(), all = full.to(Device::cpu);
@@ -38,12 +38,27 @@ Tensor far_share(const Tensor& near, const Tensor& full) {
   return share.to(near.device());
 }
 
-struct Errors {
-  Var output, share;  // (1)
-};
+// Factors of targets (N,H*(V+1)), each head's outputs and then its share, that make every head's outputs count alike, and
+// all shares `share_weight` times as much as all outputs.
+Tensor factors_of(const Tensor& targets, int64_t H, double share_weight) {
+  const int64_t N = targets.dim(0), D = targets.dim(1) / H, V = D - 1;
+  const Tensor here = targets.to(Device::cpu), factors = empty_like(here);
+  std::vector<double> squares(H * D), factor(H);
+  for (int64_t i = 0; i < here.numel(); i++) squares[i % (H * D)] += double{here.data<float>()[i]} * here.data<float>()[i];
+  double shares = 0;
+  for (int64_t h = 0; h < H; h++) {
+    factor[h] = 1 / std::sqrt(std::accumulate(&squares[h * D], &squares[h * D + V], 1e-30));
+    shares += squares[h * D + V];
+  }
+  for (int64_t i = 0; i < N * H * D; i++) {
+    const double x = i % D < V ? factor[i / D % H] : std::sqrt(share_weight * static_cast<double>(H) / shares);
+    factors.data<float>()[i] = static_cast<float>(x);
+  }
+  return factors.to(targets.device());
+}
 
-// Of a layer with this window, at the positions beyond it.
-Errors errors_of(const WindowAttention& mixer, const Heads& heads, int64_t window, bool with_far) {
+// The error of a layer with this window at the positions beyond it (1): the mean of the heads' relative errors, and of the shares'.
+Var error_of(const WindowAttention& mixer, const Heads& heads, int64_t window, bool with_far, double share_weight) {
   const Var q(heads.q.to(Dtype::f32)), k(heads.k.to(Dtype::f32)), v(heads.v.to(Dtype::f32));
   const int64_t B = q.dim(0), T = q.dim(1), H = q.dim(2), V = v.dim(3);
   const SoftmaxPart near = mixer.near_part(q, k, v, window);
@@ -57,29 +72,18 @@ Errors errors_of(const WindowAttention& mixer, const Heads& heads, int64_t windo
   for (int64_t i = 0; i < B * T; i++) {
     if (i % T >= mixer.sinks() + window) beyond.push_back(i);
   }
-  Shape widths;
-  for (int64_t h = 0; h < H; h++) widths.insert(widths.end(), {V, 1});
-  const auto rows = [&](const Var& x) { return take_rows({reshape(x, {B * T, -1})}, beyond); };
-  const auto relative = [](const Var& x, const Var& t) {
-    return relative_error(reshape(x, {1, x.dim(0), x.dim(1)}), t.value().view({1, t.dim(0), t.dim(1)}));
-  };
-  const std::vector<Var> parts = split_columns(rows(y), widths);
-  const std::vector<Var> targets = split_columns(rows(Var(heads.o.to(Dtype::f32))), Shape(H, V));
-  Errors errors;
-  std::vector<Var> shares;
-  for (int64_t h = 0; h < H; h++) {
-    const Var error = scale(relative(parts[2 * h], targets[h]), 1 / static_cast<double>(H));
-    errors.output = h == 0 ? error : add(errors.output, error);
-    shares.push_back(parts[2 * h + 1]);
-  }
-  errors.share = relative(concat_columns(shares), rows(Var(far_share(near.lse.value(), heads.lse))));
-  return errors;
+  const auto rows = [&](const Var& x) { return take_rows({reshape(x, {B * T, H * (V + 1)})}, beyond); };
+  const Tensor share = far_share(near.lse.value(), heads.lse).view({B, T, H, 1});
+  const Var target = rows(concat_columns({Var(heads.o.to(Dtype::f32)), Var(share)}));
+  const Var factors(factors_of(target.value(), H, share_weight));
+  const Shape one_sequence = {1, target.dim(0), target.dim(1)};
+  return relative_error(reshape(mul(rows(y), factors), one_sequence), mul(target, factors).value().view(one_sequence));
 }
 
 double mean_error(const WindowAttention& mixer, std::span<const Heads> held_out, bool with_far) {
   const NoGrad off;
   double sum = 0;
-  for (const Heads& heads : held_out) sum += errors_of(mixer, heads, mixer.window(), with_far).output.value().item();
+  for (const Heads& heads : held_out) sum += error_of(mixer, heads, mixer.window(), with_far, 0).value().item();
   return sum / static_cast<double>(held_out.size());
 }
 
@@ -203,8 +207,7 @@ class Run {
       for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[random.below(i)]);
       for (const int64_t i : order) {
         if (stops()) return false;
-        const Errors errors = errors_of(mixer, heads[i], windows[random.below(3)], true);
-        backward(add(errors.output, scale(errors.share, o_.share_weight)));
+        backward(error_of(mixer, heads[i], windows[random.below(3)], true, o_.share_weight));
         optimizer.step(schedule.at(step++), 1, optimizer.gradient_norm());
       }
       keep_best(mean_error(mixer, held_out, true));

@@ -26,8 +26,8 @@ struct FitOptions {
   double share_weight = 1;
   int64_t kl_tokens = 8192;  // of the held-out text, that a far part is judged on
   uint64_t seed = 0;
-  Path file;           // holds the layers that are fitted, so that the same fit goes on after an interruption; empty: none
-  std::string origin;  // what the result is a function of besides these options and the text: the model, say
+  Path file = {};           // holds the layers that are fitted, so that the same fit goes on after an interruption; empty: none
+  std::string origin = {};  // what the result is a function of besides these options and the text: the model, say
 };
 
 struct FittedLayer {
@@ -50,7 +50,8 @@ struct Fit {
 };
 
 struct FitHooks {
-  std::function<void(int64_t epochs, int64_t of, const std::string& details, double seconds_left)> on_epoch;
+  // `layer`: that is fitted, and its errors so far
+  std::function<void(int64_t epochs, int64_t of, const FittedLayer& layer)> on_epoch;
   std::function<bool()> should_stop;  // asked between steps
 };
 

@@ -38,28 +38,14 @@ Tensor far_share(const Tensor& near, const Tensor& full) {
   return share.to(near.device());
 }
 
-// Factors of targets (N,H*(V+1)), each head's outputs and then its share, that make every head's outputs count alike, and
-// all shares `share_weight` times as much as all outputs.
-Tensor factors_of(const Tensor& targets, int64_t H, double share_weight) {
-  const int64_t N = targets.dim(0), D = targets.dim(1) / H, V = D - 1;
-  const Tensor here = targets.to(Device::cpu), factors = empty_like(here);
-  std::vector<double> squares(H * D), factor(H);
-  for (int64_t i = 0; i < here.numel(); i++) squares[i % (H * D)] += double{here.data<float>()[i]} * here.data<float>()[i];
-  double shares = 0;
-  for (int64_t h = 0; h < H; h++) {
-    factor[h] = 1 / std::sqrt(std::accumulate(&squares[h * D], &squares[h * D + V], 1e-30));
-    shares += squares[h * D + V];
-  }
-  for (int64_t i = 0; i < N * H * D; i++) {
-    const double x = i % D < V ? factor[i / D % H] : std::sqrt(share_weight * static_cast<double>(H) / shares);
-    factors.data<float>()[i] = static_cast<float>(x);
-  }
-  return factors.to(targets.device());
-}
+// At the positions beyond a window, N of them: every head's outputs and its far part's share, (N,H*(V+1)).
+struct Outcome {
+  Var student;
+  Tensor teacher;
+};
 
-// The error of a layer with this window at the positions beyond it (1): the mean of the heads' relative errors, and of the shares'.
-Var error_of(const WindowAttention& mixer, const Heads& heads, int64_t window, bool with_far, double share_weight) {
-  const Var q(heads.q.to(Dtype::f32)), k(heads.k.to(Dtype::f32)), v(heads.v.to(Dtype::f32));
+Outcome outcome_of(const WindowAttention& mixer, const Heads& heads, int64_t window, bool with_far) {
+  const Var q(heads.q.to(Dtype::f32)), k(heads.k.to(Dtype::f32)), v(heads.v.to(Dtype::f32)), o(heads.o.to(Dtype::f32));
   const int64_t B = q.dim(0), T = q.dim(1), H = q.dim(2), V = v.dim(3);
   const SoftmaxPart near = mixer.near_part(q, k, v, window);
   // values have one more column, 0 of near keys and 1 of far ones: attention makes the far part's share of it
@@ -73,18 +59,51 @@ Var error_of(const WindowAttention& mixer, const Heads& heads, int64_t window, b
     if (i % T >= mixer.sinks() + window) beyond.push_back(i);
   }
   const auto rows = [&](const Var& x) { return take_rows({reshape(x, {B * T, H * (V + 1)})}, beyond); };
-  const Tensor share = far_share(near.lse.value(), heads.lse).view({B, T, H, 1});
-  const Var target = rows(concat_columns({Var(heads.o.to(Dtype::f32)), Var(share)}));
-  const Var factors(factors_of(target.value(), H, share_weight));
-  const Shape one_sequence = {1, target.dim(0), target.dim(1)};
-  return relative_error(reshape(mul(rows(y), factors), one_sequence), mul(target, factors).value().view(one_sequence));
+  const Var share(far_share(near.lse.value(), heads.lse).view({B, T, H, 1}));
+  return {rows(y), rows(concat_columns({o, share})).value()};
+}
+
+// The mean of the heads' relative errors, and `share_weight` times the relative error of all shares, over both weights (1).
+Var error_of(const Outcome& outcome, int64_t H, double share_weight) {
+  const Tensor& t = outcome.teacher;
+  const int64_t N = t.dim(0), columns = t.dim(1), D = columns / H, V = D - 1;
+  // factors that make the squares of a head's targets sum to 1
+  const Tensor here = t.to(Device::cpu), factors = empty_like(here);
+  std::vector<double> squares(columns), factor(columns);
+  for (int64_t i = 0; i < here.numel(); i++) squares[i % columns] += double{here.data<float>()[i]} * here.data<float>()[i];
+  double shares = 0;
+  for (int64_t h = 0; h < H; h++) shares += squares[h * D + V];
+  for (int64_t h = 0; h < H; h++) {
+    const double outputs = std::accumulate(&squares[h * D], &squares[h * D + V], 1e-30);
+    std::fill_n(&factor[h * D], V, 1 / std::sqrt(outputs));
+    factor[h * D + V] = std::sqrt(share_weight * static_cast<double>(H) / shares);
+  }
+  for (int64_t i = 0; i < factors.numel(); i++) factors.data<float>()[i] = static_cast<float>(factor[i % columns]);
+  const Var by(factors.to(t.device()));
+  return relative_error(reshape(mul(outcome.student, by), {1, N, columns}), mul(Var(t), by).value().view({1, N, columns}));
 }
 
 double mean_error(const WindowAttention& mixer, std::span<const Heads> held_out, bool with_far) {
   const NoGrad off;
   double sum = 0;
-  for (const Heads& heads : held_out) sum += error_of(mixer, heads, mixer.window(), with_far, 0).value().item();
+  for (const Heads& heads : held_out) sum += error_of(outcome_of(mixer, heads, mixer.window(), with_far), heads.q.dim(2), 0).value().item();
   return sum / static_cast<double>(held_out.size());
+}
+
+// Log factors (H) that give the far parts the teacher's share, for a start: the mean of what log odds lack, by that share.
+void match_shares(const Tensor& mass, const Outcome& outcome) {
+  const int64_t H = mass.numel(), D = outcome.teacher.dim(1) / H;
+  const Tensor student = outcome.student.value().to(Device::cpu), teacher = outcome.teacher.to(Device::cpu), bias = mass.to(Device::cpu).clone();
+  for (int64_t h = 0; h < H; h++) {
+    double sum = 0, weights = 0;
+    for (int64_t i = (h + 1) * D - 1; i < teacher.numel(); i += H * D) {
+      const double s = std::clamp(double{student.data<float>()[i]}, 1e-12, 1 - 1e-6), t = std::min(double{teacher.data<float>()[i]}, 1 - 1e-6);
+      sum += t * (std::log(t / (1 - t)) - std::log(s / (1 - s)));
+      weights += t;
+    }
+    bias.data<float>()[h] += static_cast<float>(sum / weights);
+  }
+  mass.copy_from(bias);
 }
 
 // Those come first; the others are held out.
@@ -196,6 +215,10 @@ class Run {
       for (size_t i = 0; i < best.size(); i++) best[i] = parameters[i].parameter.value().clone();
     };
     keep_best(mean_error(mixer, held_out, true));
+    if (o_.epochs > 0) {
+      const NoGrad off;
+      match_shares(parameters.back().parameter.value(), outcome_of(mixer, heads[0], mixer.window(), true));
+    }
 
     Optimizer optimizer(parameters, {});
     const int64_t W = mixer.window(), windows[] = {std::max<int64_t>(1, W / 4), std::max<int64_t>(1, W / 2), W}, steps = o_.epochs * learned_;
@@ -207,7 +230,7 @@ class Run {
       for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[random.below(i)]);
       for (const int64_t i : order) {
         if (stops()) return false;
-        backward(error_of(mixer, heads[i], windows[random.below(3)], true, o_.share_weight));
+        backward(error_of(outcome_of(mixer, heads[i], windows[random.below(3)], true), heads[i].q.dim(2), o_.share_weight));
         optimizer.step(schedule.at(step++), 1, optimizer.gradient_norm());
       }
       keep_best(mean_error(mixer, held_out, true));

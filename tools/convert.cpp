@@ -111,8 +111,9 @@ int run_convert(Args& args) {
   if (layout == Layout::hf) hf_model_type(source.config);
   const std::string beyond = layout == Layout::openlm ? beyond_openlm_in_words(source.config) : "";
   const auto& mixers = source.config.mixers;
-  CHECK(beyond.empty() || std::count(mixers.begin(), mixers.end(), MixerKind::supra) == 0,
-        "%s: linear_open_lm has no SUPRA model with %s (this program reads it as it is; supra quantize "
+  const auto softmax = std::count(mixers.begin(), mixers.end(), MixerKind::softmax);
+  CHECK(beyond.empty() || softmax == static_cast<int64_t>(mixers.size()),
+        "%s: linear_open_lm has no recurrent model with %s (this program reads it as it is; supra quantize "
         "changes its dtype)",
         input.c_str(), beyond.c_str());
   const auto tokenizer = tokenizer_file.empty() ? find_tokenizer(input) : load_tokenizer(tokenizer_file);

@@ -11,6 +11,7 @@
 //   forward, dq    rows: queries, others: the keys that they see
 //   dk, dv         rows: keys, others: the queries that see them, head after head of those that share a key
 //
+// The sinks come first, the window after them (softmax_attention.cuh).
 // Each result has one owner, so nothing is added by two.
 
 namespace supra::cuda {
@@ -53,8 +54,12 @@ __device__ static void fill(Rows to, const T* from, int64_t step, int begin, int
   }
 }
 
+// The warp's rows. An element of these is a matter of one thread, from here to store_rows().
 __device__ static void clear(Rows rows) {
-  for (int i = threadIdx.x; i < kRows * rows.pitch; i += kThreads) rows.elements[i] = 0;
+  const int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * kMine;
+  for (int r = 0; r < kMine; r++) {
+    for (int c = lane; c < rows.pitch; c += 32) *rows.at(mine + r, c) = 0;
+  }
 }
 
 // The products of the warp's rows with the lane's other one.
@@ -109,15 +114,16 @@ __device__ static void store_rows(T* to, int64_t step, Rows rows, const float (&
 }
 
 // Fills k and v with 32 keys that the queries [begin, end) see, and calls f(the first of them), until all were there.
-template <class T, class F>
-__device__ static void walk(const SoftmaxHead<T>& head, Rows k, Rows v, int begin, int end, int K, int V, F f) {
-  for (int key = head.sight.from(begin), keys = head.sight.keys(end - 1); key < keys; key += kRows) {
-    // all have read the last keys
-    __syncthreads();
+template <class Head, class F>
+__device__ static void walk(const Head& head, Rows k, Rows v, int begin, int end, int K, int V, F f) {
+  const auto& sight = head.sight;
+  for (int key = sight.from(begin), keys = sight.keys(end - 1); key < keys; key = sight.next(begin, key + kRows)) {
     fill(k, head.k, head.k_step, key, keys, K);
     fill(v, head.v, head.v_step, key, keys, V);
     __syncthreads();
     f(key);
+    // all have read these keys
+    __syncthreads();
   }
 }
 
@@ -125,37 +131,39 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_fwd_kernel(T* o, float* lse, SoftmaxAttentionInputs<T> in) {
   const SoftmaxAttentionSizes& n = in.n;
-  const SoftmaxHead<T> head(in, blockIdx.x / n.H, blockIdx.x % n.H);
-  const Sight& sight = head.sight;
+  const int64_t row = blockIdx.x / n.H, h = blockIdx.x % n.H, query = row * n.T * n.H + h;
   const int K = static_cast<int>(n.K), V = static_cast<int>(n.V);
-  const int begin = blockIdx.y * kRows, end = begin + kRows < sight.T ? begin + kRows : sight.T;
+  const int begin = blockIdx.y * kRows, end = std::min(begin + kRows, static_cast<int>(n.T));
   const int lane = threadIdx.x % 32, mine = begin + threadIdx.x / 32 * kMine;
   Memory memory;
   const Rows weights = memory.rows(32), q = memory.rows(K), k = memory.rows(K), v = memory.rows(V),
              out = memory.rows(V);
-  fill(q, head.q, head.q_step, begin, end, K);
   clear(out);
   float top[kMine], sum[kMine];
   // finite: a query may see none of the first keys
   for (int r = 0; r < kMine; r++) top[r] = -1e30f, sum[r] = 0;
-  walk(head, k, v, begin, end, K, V, [&](int key) {
-    float s[kMine], keep[kMine];
-    multiply(s, q, k, K);
-    for (int r = 0; r < kMine; r++) {
-      s[r] = sight.sees(mine + r, key + lane) ? n.scale * s[r] : -INFINITY;
-      const float highest = fmaxf(top[r], warp_max(s[r]));
-      keep[r] = expf(top[r] - highest);
-      s[r] = expf(s[r] - highest);
-      sum[r] = keep[r] * sum[r] + warp_sum(s[r]);
-      top[r] = highest;
-    }
-    add(out, keep, weights, s, v, V);
+  each_part(n, [&]<Keys part>(std::integral_constant<Keys, part>) {
+    const SoftmaxHead<T, part> head(in, row, h);
+    fill(q, head.q, head.q_step, begin, end, K);
+    walk(head, k, v, begin, end, K, V, [&](int key) {
+      float s[kMine], keep[kMine];
+      multiply(s, q, k, K);
+      for (int r = 0; r < kMine; r++) {
+        s[r] = head.sight.sees(mine + r, key + lane) ? n.scale * s[r] : -INFINITY;
+        const float highest = fmaxf(top[r], warp_max(s[r]));
+        keep[r] = expf(top[r] - highest);
+        s[r] = expf(s[r] - highest);
+        sum[r] = keep[r] * sum[r] + warp_sum(s[r]);
+        top[r] = highest;
+      }
+      add(out, keep, weights, s, v, V);
+    });
   });
   for (int r = 0; r < kMine; r++) {
-    if (lane == 0 && mine + r < end) lse[head.lse + (mine + r) * n.H] = top[r] + logf(sum[r]);
+    if (lane == 0 && mine + r < end) lse[query + (mine + r) * n.H] = top[r] + logf(sum[r]);
     sum[r] = 1 / sum[r];
   }
-  store_rows(o + head.o, head.o_step, out, sum, begin, end, V);
+  store_rows(o + query * n.V, n.H * n.V, out, sum, begin, end, V);
 }
 
 // ds = p (do v - delta), what backward is made of; p, too
@@ -163,8 +171,8 @@ struct Weights {
   float p[kMine], ds[kMine];
 };
 // `query` and `key` tell which a row and the lane are.
-template <class T, class Query, class Key>
-__device__ static Weights weights_of(const SoftmaxAttentionGradients<T>& grads, const SoftmaxHead<T>& head,
+template <class T, class Head, class Query, class Key>
+__device__ static Weights weights_of(const SoftmaxAttentionGradients<T>& grads, const Head& head,
                                      const SoftmaxAttentionSizes& n, const float (&s)[kMine],
                                      const float (&dp)[kMine], Query query, Key key) {
   Weights w;
@@ -182,27 +190,31 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dq_kernel(SoftmaxAttentionGradients<T> grads, SoftmaxAttentionInputs<T> in) {
   const SoftmaxAttentionSizes& n = in.n;
-  const SoftmaxHead<T> head(in, blockIdx.x / n.H, blockIdx.x % n.H);
-  const Sight& sight = head.sight;
+  const int64_t row = blockIdx.x / n.H, h = blockIdx.x % n.H, query = row * n.T * n.H + h;
   const int K = static_cast<int>(n.K), V = static_cast<int>(n.V);
-  const int begin = blockIdx.y * kRows, end = begin + kRows < sight.T ? begin + kRows : sight.T;
+  const int begin = blockIdx.y * kRows, end = std::min(begin + kRows, static_cast<int>(n.T));
   const int lane = threadIdx.x % 32, mine = begin + threadIdx.x / 32 * kMine;
   const float ones[kMine] = {1, 1, 1, 1}, scales[kMine] = {n.scale, n.scale, n.scale, n.scale};
   Memory memory;
   const Rows weights = memory.rows(32), q = memory.rows(K), k = memory.rows(K), dq = memory.rows(K),
              v = memory.rows(V), d_o = memory.rows(V);
-  fill(q, head.q, head.q_step, begin, end, K);
-  fill(d_o, grads.d_o + head.o, head.o_step, begin, end, V);
+  fill(d_o, grads.d_o + query * n.V, n.H * n.V, begin, end, V);
   clear(dq);
-  walk(head, k, v, begin, end, K, V, [&](int key) {
-    float s[kMine], dp[kMine];
-    multiply(s, q, k, K);
-    multiply(dp, d_o, v, V);
-    const Weights w = weights_of(
-        grads, head, n, s, dp, [&](int r) { return mine + r; }, [&](int) { return key + lane; });
-    add(dq, ones, weights, w.ds, k, K);
+  each_part(n, [&]<Keys part>(std::integral_constant<Keys, part>) {
+    const SoftmaxHead<T, part> head(in, row, h);
+    fill(q, head.q, head.q_step, begin, end, K);
+    walk(head, k, v, begin, end, K, V, [&](int key) {
+      float s[kMine], dp[kMine];
+      multiply(s, q, k, K);
+      multiply(dp, d_o, v, V);
+      const Weights w = weights_of(
+          grads, head, n, s, dp, [&](int r) { return mine + r; }, [&](int) { return key + lane; });
+      add(dq, ones, weights, w.ds, k, K);
+    });
+    if (part == Keys::sinks && !grads.dq_sinks) return;
+    store_rows((part == Keys::sinks ? grads.dq_sinks : grads.dq) + query * n.K, head.q_step, dq, scales, begin, end, K);
+    clear(dq);
   });
-  store_rows(grads.dq + head.lse * n.K, head.q_step, dq, scales, begin, end, K);
 }
 
 template <class T>
@@ -221,39 +233,40 @@ __global__ void __launch_bounds__(kThreads, 1)
   fill(k, first.k, first.k_step, begin, end, K);
   fill(v, first.v, first.v_step, begin, end, V);
   clear(dk), clear(dv);
-  // the zeros are there, though no query may see these keys
-  __syncthreads();
-  const int t_begin = first.sight.begin_of(begin), t_end = first.sight.end_of(end - 1);
-  for (int64_t i = 0; i < family; i++) {
-    const SoftmaxHead<T> head(in, row, h + i);
-    for (int t = t_begin; t < t_end; t += kRows) {
-      __syncthreads();
-      fill(q, head.q, head.q_step, t, t_end, K);
-      fill(d_o, grads.d_o + head.o, head.o_step, t, t_end, V);
-      __syncthreads();
-      float s[kMine], dp[kMine];
-      multiply(s, k, q, K);
-      multiply(dp, v, d_o, V);
-      const Weights w = weights_of(
-          grads, head, n, s, dp, [&](int) { return t + lane; }, [&](int r) { return mine + r; });
-      add(dv, ones, weights, w.p, d_o, V);
-      add(dk, ones, weights, w.ds, q, K);
+  each_part(n, [&]<Keys part>(std::integral_constant<Keys, part>) {
+    const Sight<part> sight = SoftmaxHead<T, part>(in, row, h).sight;
+    const int t_begin = sight.begin_of(begin), t_end = sight.end_of(end - 1);
+    for (int64_t i = 0; i < family; i++) {
+      const SoftmaxHead<T, part> head(in, row, h + i);
+      for (int t = t_begin; t < t_end; t += kRows) {
+        __syncthreads();
+        fill(q, head.q, head.q_step, t, t_end, K);
+        fill(d_o, grads.d_o + head.o, head.o_step, t, t_end, V);
+        __syncthreads();
+        float s[kMine], dp[kMine];
+        multiply(s, k, q, K);
+        multiply(dp, v, d_o, V);
+        const Weights w = weights_of(
+            grads, head, n, s, dp, [&](int) { return t + lane; }, [&](int r) { return mine + r; });
+        add(dv, ones, weights, w.p, d_o, V);
+        add(dk, ones, weights, w.ds, q, K);
+      }
     }
-  }
+  });
   store_rows(grads.dk + first.k_at, first.k_step, dk, scales, begin, end, K);
   store_rows(grads.dv + first.v_at, first.v_step, dv, ones, begin, end, V);
 }
 
-// delta (rows) = do o, a warp a row
+// delta (rows) = do o - dlse, a warp a row
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
-    softmax_attention_delta_kernel(float* delta, const T* d_o, const T* o, int64_t rows, int64_t V) {
+    softmax_attention_delta_kernel(float* delta, const T* d_o, const T* o, const float* dlse, int64_t rows, int64_t V) {
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   float sum = 0;
   for (int64_t i = threadIdx.x % 32; row < rows && i < V; i += 32)
     sum += to_float(d_o[row * V + i]) * to_float(o[row * V + i]);
   sum = warp_sum(sum);
-  if (row < rows && threadIdx.x % 32 == 0) delta[row] = sum;
+  if (row < rows && threadIdx.x % 32 == 0) delta[row] = sum - (dlse ? dlse[row] : 0);
 }
 
 template <class T>
@@ -267,14 +280,14 @@ void softmax_attention_fwd(T* o, float* lse, const SoftmaxAttentionInputs<T>& in
 }
 
 template <class T>
-void softmax_attention_bwd(T* dq, T* dk, T* dv, const T* d_o, const T* o, const float* lse,
-                           const SoftmaxAttentionInputs<T>& in) {
+void softmax_attention_bwd(T* dq, T* dq_sinks, T* dk, T* dv, const T* d_o, const float* dlse, const T* o,
+                           const float* lse, const SoftmaxAttentionInputs<T>& in) {
   const SoftmaxAttentionSizes& n = in.n;
   const Tensor memory = Tensor::empty({n.B, n.T, n.H}, Dtype::f32, Device::cuda);
   float* const delta = memory.data<float>(Device::cuda);
   launch<softmax_attention_delta_kernel<T>>({blocks(n.B * n.T * n.H, kWarps), kThreads}, delta, d_o, o,
-                                            n.B * n.T * n.H, n.V);
-  const SoftmaxAttentionGradients<T> grads = {dq, dk, dv, d_o, lse, delta};
+                                            dlse, n.B * n.T * n.H, n.V);
+  const SoftmaxAttentionGradients<T> grads = {dq, dq_sinks, dk, dv, d_o, lse, delta};
   if constexpr (std::is_same_v<T, Bf16>) {
     if (softmax_attention_bwd_mma(grads, in)) return;
   }
@@ -284,11 +297,9 @@ void softmax_attention_bwd(T* dq, T* dk, T* dv, const T* d_o, const T* o, const 
       {{blocks(n.B * n.G, 1), blocks(n.S, kRows)}, kThreads, bytes(3, n.K, 3, n.V)}, grads, in);
 }
 
-template void softmax_attention_fwd(float*, float*, const SoftmaxAttentionInputs<float>&);
-template void softmax_attention_fwd(Bf16*, float*, const SoftmaxAttentionInputs<Bf16>&);
-template void softmax_attention_bwd(float*, float*, float*, const float*, const float*, const float*,
-                                    const SoftmaxAttentionInputs<float>&);
-template void softmax_attention_bwd(Bf16*, Bf16*, Bf16*, const Bf16*, const Bf16*, const float*,
-                                    const SoftmaxAttentionInputs<Bf16>&);
+template decltype(softmax_attention_fwd<float>) softmax_attention_fwd<float>;
+template decltype(softmax_attention_fwd<Bf16>) softmax_attention_fwd<Bf16>;
+template decltype(softmax_attention_bwd<float>) softmax_attention_bwd<float>;
+template decltype(softmax_attention_bwd<Bf16>) softmax_attention_bwd<Bf16>;
 
 }  // namespace supra::cuda

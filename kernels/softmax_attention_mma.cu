@@ -14,6 +14,7 @@
 //   dq           rows: queries, others: keys.     P = Q K^T,  dP = dO V^T,  dQ += dS K
 //   dk, dv       rows: keys, others: queries.     P = K Q^T,  dP = V dO^T,  dV += P dO,  dK += dS Q
 //
+// Sinks are apart from the window (softmax_attention.cuh): the same kernel takes both, or one of its own each.
 // Exponents are of 2: scores come with a factor of log2 e, and so does lse.
 
 namespace supra::cuda {
@@ -86,34 +87,46 @@ __device__ static void store_row(Bf16* row, const float (&c)[kTiles][4], int hal
 template <int D, int kHeld>
 struct QueryBlock {
   Memory<D, kHeld, kKeys> memory;
-  SoftmaxHead<Bf16> head;
+  const unsigned batch_row, h;
   // those with the most keys first
-  const int begin = (gridDim.y - 1 - blockIdx.y) * kRows, end = std::min(begin + kRows, head.sight.T);
+  const int begin, end;
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
   const int queries[2] = {begin + row + lane / 4, begin + row + lane / 4 + 8};
 
-  __device__ explicit QueryBlock(const SoftmaxAttentionInputs<Bf16>& in)
-      : head(in, blockIdx.x / in.n.H, blockIdx.x % in.n.H) {}
+  __device__ explicit QueryBlock(const SoftmaxAttentionSizes& n)
+      : batch_row(blockIdx.x / static_cast<unsigned>(n.H)),
+        h(blockIdx.x % static_cast<unsigned>(n.H)),
+        begin((gridDim.y - 1 - blockIdx.y) * kRows),
+        end(std::min(begin + kRows, static_cast<int>(n.T))) {}
 
-  // f(their first key, whether all see all, K, V) for each tile of keys that any of the warp's queries sees.
-  // The rows that were copied before are there.
-  template <class F>
-  __device__ void walk(F f) const {
-    const Sight& sight = head.sight;
-    const int keys = sight.keys(end - 1);
+  // Where query t stands in (B,T,H).
+  __device__ int64_t at(const SoftmaxAttentionSizes& n, int t) const { return (batch_row * n.T + t) * n.H + h; }
+
+  // Copies the queries of this part to rows(0) and calls f(the sight, the first key, whether all see all, K, V) for each
+  // tile of keys that any of the warp's queries sees. Other rows that were copied before are there.
+  template <Keys part, class F>
+  __device__ void walk(const SoftmaxAttentionInputs<Bf16>& in, F f) const {
+    const SoftmaxHead<Bf16, part> head(in, batch_row, h);
+    const Sight<part>& sight = head.sight;
+    const int first = sight.from(begin), keys = sight.keys(end - 1);
+    if (first >= keys) return;
+    // nobody reads the last part's any more
+    if (part == Keys::window) __syncthreads();
+    copy_rows<kRows>(memory.rows(0), head.q, in.n.H * D, begin, end);
     const auto fetch = [&](int turn, int key) {
-      copy_rows<kKeys>(memory.others(turn, 0), head.k, head.k_step, key, keys);
-      copy_rows<kKeys>(memory.others(turn, 1), head.v, head.v_step, key, keys);
+      copy_rows<kKeys>(memory.others(turn, 0), head.k, in.n.G * D, key, keys);
+      copy_rows<kKeys>(memory.others(turn, 1), head.v, in.n.G * D, key, keys);
       copy_async_commit();
     };
-    fetch(0, sight.from(begin));
-    for (int key = sight.from(begin), turn = 0; key < keys; key += kKeys, turn++) {
+    fetch(0, first);
+    for (int key = first, turn = 0, next; key < keys; key = next, turn++) {
       copy_async_wait<0>();
       // the tile is there, and nobody reads the last one any more
       __syncthreads();
-      if (key + kKeys < keys) fetch(turn + 1, key + kKeys);
+      next = sight.next(begin, key + kKeys);
+      if (next < keys) fetch(turn + 1, next);
       if (sight.sees_none(begin + row, 16, key, kKeys)) continue;
-      f(key, sight.sees_all(begin + row, 16, key, kKeys), memory.others(turn, 0), memory.others(turn, 1));
+      f(sight, key, sight.sees_all(begin + row, 16, key, kKeys), memory.others(turn, 0), memory.others(turn, 1));
     }
   }
 };
@@ -121,82 +134,86 @@ struct QueryBlock {
 template <int D>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_fwd_mma_kernel(Bf16* o, float* lse, SoftmaxAttentionInputs<Bf16> in) {
-  const QueryBlock<D, 1> block(in);
-  const SoftmaxHead<Bf16>& head = block.head;
+  const QueryBlock<D, 1> block(in.n);
   const float scale = in.n.scale * kLog2e;
   // finite: a query may see none of the first keys
   float O[D / 8][4] = {}, top[] = {-1e30f, -1e30f}, sum[2] = {};
 
-  copy_rows<kRows>(block.memory.rows(0), head.q, head.q_step, block.begin, block.end);
-  block.walk([&](int key, bool whole, Tile<D> k, Tile<D> v) {
-    float P[kKeys / 8][4] = {};
-    multiply_rows(P, block.memory.rows(0), block.row, k, block.lane);
+  each_part(in.n, [&]<Keys part>(std::integral_constant<Keys, part>) {
+    block.template walk<part>(in, [&](const Sight<part>& sight, int key, bool whole, Tile<D> k, Tile<D> v) {
+      float P[kKeys / 8][4] = {};
+      multiply_rows(P, block.memory.rows(0), block.row, k, block.lane);
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      float highest = top[half], total = 0;
-      each_of_row(P, half, [&](float& p, int column) {
-        const bool seen = whole || head.sight.sees(block.queries[half], key + block.pair + column);
-        p = seen ? p * scale : -INFINITY;
-        highest = fmaxf(highest, p);
-      });
-      highest = warp_max(highest, 4);
-      each_of_row(P, half, [&](float& p, int) { total += p = exp2f(p - highest); });
-      const float keep = exp2f(top[half] - highest);
-      top[half] = highest, sum[half] = keep * sum[half] + total;
-      each_of_row(O, half, [&](float& x, int) { x *= keep; });
-    }
-    add_product<kKeys / 8, D>(O, P, v, block.lane);
+      for (int half = 0; half < 2; half++) {
+        float highest = top[half], total = 0;
+        each_of_row(P, half, [&](float& p, int column) {
+          const bool seen = whole || sight.sees(block.queries[half], key + block.pair + column);
+          p = seen ? p * scale : -INFINITY;
+          highest = fmaxf(highest, p);
+        });
+        highest = warp_max(highest, 4);
+        each_of_row(P, half, [&](float& p, int) { total += p = exp2f(p - highest); });
+        const float keep = exp2f(top[half] - highest);
+        top[half] = highest, sum[half] = keep * sum[half] + total;
+        each_of_row(O, half, [&](float& x, int) { x *= keep; });
+      }
+      add_product<kKeys / 8, D>(O, P, v, block.lane);
+    });
   });
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const float total = warp_sum(sum[half], 4);
-    const int64_t t = block.queries[half];
+    const int t = block.queries[half];
     if (t >= block.end) continue;
-    store_row(o + head.o + t * head.o_step + block.pair, O, half, 1 / total);
-    if (block.pair == 0) lse[head.lse + t * in.n.H] = (top[half] + log2f(total)) / kLog2e;
+    store_row(o + block.at(in.n, t) * D + block.pair, O, half, 1 / total);
+    if (block.pair == 0) lse[block.at(in.n, t)] = (top[half] + log2f(total)) / kLog2e;
   }
 }
 
-template <int D>
+// One part of the keys: both would not fit the registers.
+template <int D, Keys part>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dq_mma_kernel(SoftmaxAttentionGradients<Bf16> grads, SoftmaxAttentionInputs<Bf16> in) {
-  const QueryBlock<D, 2> block(in);
-  const SoftmaxHead<Bf16>& head = block.head;
+  const QueryBlock<D, 2> block(in.n);
   const float scale = in.n.scale * kLog2e;
   float dQ[D / 8][4] = {}, lse[2] = {}, delta[2] = {};
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    const int64_t t = block.queries[half];
+    const int t = block.queries[half];
     if (t >= block.end) continue;
-    lse[half] = grads.lse[head.lse + t * in.n.H] * kLog2e;
-    delta[half] = grads.delta[head.lse + t * in.n.H];
+    lse[half] = grads.lse[block.at(in.n, t)] * kLog2e;
+    delta[half] = grads.delta[block.at(in.n, t)];
   }
 
-  copy_rows<kRows>(block.memory.rows(0), head.q, head.q_step, block.begin, block.end);
-  copy_rows<kRows>(block.memory.rows(1), grads.d_o + head.o, head.o_step, block.begin, block.end);
-  block.walk([&](int key, bool whole, Tile<D> k, Tile<D> v) {
+  copy_rows<kRows>(block.memory.rows(1), grads.d_o + block.at(in.n, 0) * D, in.n.H * D, block.begin, block.end);
+  block.template walk<part>(in, [&](const Sight<part>& sight, int key, bool whole, Tile<D> k, Tile<D> v) {
     float P[kKeys / 8][4] = {}, dP[kKeys / 8][4] = {};
     multiply_rows(P, block.memory.rows(0), block.row, k, block.lane);
     multiply_rows(dP, block.memory.rows(1), block.row, v, block.lane);
 #pragma unroll
     for (int i = 0; i < kKeys / 8 * 4; i++) {
       const int half = i / 2 % 2;
-      const bool seen =
-          whole || head.sight.sees(block.queries[half], key + i / 4 * 8 + block.pair + i % 2);
+      const bool seen = whole || sight.sees(block.queries[half], key + i / 4 * 8 + block.pair + i % 2);
       float& dp = dP[i / 4][i % 4];
       dp = seen ? exp2f(P[i / 4][i % 4] * scale - lse[half]) * (dp - delta[half]) : 0;
     }
     add_product<kKeys / 8, D>(dQ, dP, k, block.lane);
   });
+  Bf16* const dq = part == Keys::sinks && grads.dq_sinks ? grads.dq_sinks : grads.dq;
+  const bool adds = part == Keys::window && in.n.sinks > 0 && !grads.dq_sinks;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    const int64_t t = block.queries[half];
-    if (t < block.end)
-      store_row(grads.dq + (head.lse + t * in.n.H) * D + block.pair, dQ, half, in.n.scale);
+    const int t = block.queries[half];
+    if (t >= block.end) continue;
+    Bf16* const to = dq + block.at(in.n, t) * D + block.pair;
+    each_of_row(dQ, half, [&](float& x, int column) { x = x * in.n.scale + (adds ? to_float(to[column]) : 0); });
+    store_row(to, dQ, half, 1);
   }
 }
 
-template <int D>
+// One part of the keys, too. What a sink gets comes from that part alone: the window's kernel writes every key, then the
+// sinks' writes these.
+template <int D, Keys part>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dkdv_mma_kernel(SoftmaxAttentionGradients<Bf16> grads,
                                       SoftmaxAttentionInputs<Bf16> in) {
@@ -205,8 +222,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   const SoftmaxAttentionSizes& n = in.n;
   const int64_t batch_row = blockIdx.x / n.G, h = blockIdx.x % n.G * (n.H / n.G);
   const int family = static_cast<int>(n.H / n.G), S = static_cast<int>(n.S);
-  const SoftmaxHead<Bf16> first(in, batch_row, h);
-  const Sight& sight = first.sight;
+  const SoftmaxHead<Bf16, part> first(in, batch_row, h);
+  const Sight<part>& sight = first.sight;
   const Memory<D, 2, kQueries> memory;
   const int begin = blockIdx.y * kRows, end = std::min(begin + kRows, S);
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
@@ -217,7 +234,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   // lse and delta of a tile's queries
   const auto statistics = [&](int turn) { return memory.end() + turn % 2 * 2 * kQueries; };
   const auto fetch = [&](int turn) {
-    const SoftmaxHead<Bf16> head(in, batch_row, h + turn / tiles);
+    const SoftmaxHead<Bf16, part> head(in, batch_row, h + turn / tiles);
     const int t = t_begin + turn % tiles * kQueries;
     copy_rows<kQueries>(memory.others(turn, 0), head.q, head.q_step, t, t_end);
     copy_rows<kQueries>(memory.others(turn, 1), grads.d_o + head.o, head.o_step, t, t_end);
@@ -263,7 +280,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const int64_t s = keys[half];
-    if (s >= end) continue;
+    if (s >= end || (part == Keys::sinks && !sight.is_seen(s))) continue;
     store_row(grads.dk + first.k_at + s * first.k_step + pair, dK, half, n.scale);
     store_row(grads.dv + first.v_at + s * first.v_step + pair, dV, half, 1);
   }
@@ -290,7 +307,7 @@ static bool has_shared(size_t bytes) {
 
 bool softmax_attention_fwd_mma(Bf16* o, float* lse, const SoftmaxAttentionInputs<Bf16>& in) {
   const SoftmaxAttentionSizes& n = in.n;
-  return aligned({o, in.q, in.k, in.v}) && by_dim(n, [&]<int D>() {
+  return aligned({o, in.q, in.q_sinks, in.k, in.v}) && by_dim(n, [&]<int D>() {
            constexpr size_t kBytes = Memory<D, 1, kKeys>::kBytes;
            if (!has_shared(kBytes)) return false;
            launch<softmax_attention_fwd_mma_kernel<D>>(
@@ -302,15 +319,18 @@ bool softmax_attention_fwd_mma(Bf16* o, float* lse, const SoftmaxAttentionInputs
 bool softmax_attention_bwd_mma(const SoftmaxAttentionGradients<Bf16>& grads,
                                const SoftmaxAttentionInputs<Bf16>& in) {
   const SoftmaxAttentionSizes& n = in.n;
-  return aligned({grads.dq, grads.dk, grads.dv, grads.d_o, in.q, in.k, in.v}) && by_dim(n, [&]<int D>() {
+  return aligned({grads.dq, grads.dq_sinks, grads.dk, grads.dv, grads.d_o, in.q, in.q_sinks, in.k, in.v}) &&
+         by_dim(n, [&]<int D>() {
            constexpr int kQueries = 4096 / D;
            constexpr size_t kBytes = Memory<D, 2, kKeys>::kBytes,
                             kBytesOfKeys = Memory<D, 2, kQueries>::kBytes + 4 * kQueries * sizeof(float);
            if (!has_shared(std::max(kBytes, kBytesOfKeys))) return false;
-           launch<softmax_attention_dq_mma_kernel<D>>(
-               {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, kBytes}, grads, in);
-           launch<softmax_attention_dkdv_mma_kernel<D>>(
-               {{blocks(n.B * n.G, 1), blocks(n.S, kRows)}, kThreads, kBytesOfKeys}, grads, in);
+           const LaunchShape of_queries = {{blocks(n.B * n.H, 1), blocks(n.T, kRows)}, kThreads, kBytes};
+           if (n.sinks > 0) launch<softmax_attention_dq_mma_kernel<D, Keys::sinks>>(of_queries, grads, in);
+           launch<softmax_attention_dq_mma_kernel<D, Keys::window>>(of_queries, grads, in);
+           const LaunchShape of_keys = {{blocks(n.B * n.G, 1), blocks(n.S, kRows)}, kThreads, kBytesOfKeys};
+           launch<softmax_attention_dkdv_mma_kernel<D, Keys::window>>(of_keys, grads, in);
+           if (n.sinks > 0) launch<softmax_attention_dkdv_mma_kernel<D, Keys::sinks>>(of_keys, grads, in);
            return true;
          });
 }

@@ -13,14 +13,16 @@ struct Softmax {
   int64_t window = 0;
   Cuts cuts = {};
   double scale = 0.3;
+  int64_t sinks = 0;
+  bool apart = false;  // the sinks have queries of their own
 
   std::string name() const {
-    return format("B%ld T%ld S%ld H%ld G%ld K%ld V%ld window %ld%s", long(B), long(T), long(S), long(H),
-                  long(G), long(K), long(V), long(window), cuts.empty() ? "" : " cut");
+    return format("B%ld T%ld S%ld H%ld G%ld K%ld V%ld window %ld%s, %ld sinks%s", long(B), long(T), long(S), long(H), long(G),
+                  long(K), long(V), long(window), cuts.empty() ? "" : " cut", long(sinks), apart ? " apart" : "");
   }
 };
 
-const char* const kNames[] = {"o", "dq", "dk", "dv"};
+const char* const kNames[] = {"o", "lse", "dq", "dk", "dv", "dq of the sinks"};
 
 // Keys that no query sees are NaN: nobody reads what a cache does not hold yet.
 void hide(const Tensor& keys, const Softmax& c) {
@@ -36,17 +38,23 @@ void check_softmax(const Softmax& c, double looser = 1) {
   const Tensor q = random_normal({c.B, c.T, c.H, c.K}, 1, dtype_of<T>()),
                k = random_normal({c.B, c.S, c.G, c.K}, 2, dtype_of<T>()),
                v = random_normal({c.B, c.S, c.G, c.V}, 3, dtype_of<T>()),
-               dy = random_normal({c.B, c.T, c.H, c.V}, 4, dtype_of<T>());
-  const auto run = [&](const Var& q, const Var& k, const Var& v, const Tensor& dy) {
-    const Var o = softmax_attention(q, k, v, c.scale, c.first, c.window, c.cuts);
-    backward(o, dy);
-    return Results{o.value(), q.grad(), k.grad(), v.grad()};
+               q_sinks = random_normal(q.shape(), 5, q.dtype()), dy = random_normal({c.B, c.T, c.H, c.V}, 4, dtype_of<T>()),
+               dlse = random_normal({c.B, c.T, c.H}, 6);
+  const auto run = [&](auto where) {
+    const auto var = [&](const Tensor& t) { return Var(t.to(where), true); };
+    const Var there[] = {var(q), var(k), var(v), c.apart ? var(q_sinks) : Var()};
+    const SoftmaxPart part = softmax_attention_with_sinks(there[0], there[3], there[1], there[2], c.scale, c.first, c.window,
+                                                          c.sinks, c.cuts);
+    backward({part.o, part.lse}, {dy.to(where), dlse.to(where)});
+    Results results = {part.o.value(), part.lse.value()};
+    for (const Var& input : there) {
+      if (input.defined()) results.push_back(input.grad());
+    }
+    return results;
   };
-  const auto wide = [](const Tensor& t) { return Var(t.to(Dtype::f64), true); };
-  const Results truth = run(wide(q), wide(k), wide(v), dy.to(Dtype::f64));
+  const Results truth = run(Dtype::f64);
   hide(k, c), hide(v, c);
-  const Results got = on_gpu(
-      [&] { return run(Var(gpu(q), true), Var(gpu(k), true), Var(gpu(v), true), gpu(dy)); });
+  const Results got = on_gpu([&] { return run(Device::cuda); });
   for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], kNames[i], looser * tolerance<T>());
 }
 
@@ -72,6 +80,22 @@ TEST_F(Cuda, softmax_attention_on_tensor_cores) {
         Softmax{.B = 1, .T = 140, .S = 200, .H = 1, .G = 1, .K = 64, .V = 64, .first = {49}, .window = 5, .scale = scale},
         Softmax{.T = 3, .S = 140, .H = 2, .G = 2, .K = 128, .V = 128, .first = {137, 5}, .scale = scale},
         Softmax{.B = 1, .T = 66, .S = 66, .H = 2, .G = 1, .K = 128, .V = 128, .first = {0}, .scale = scale}}) {
+    check_softmax<Bf16>(c);
+  }
+}
+
+TEST_F(Cuda, softmax_attention_with_sinks) {
+  // sinks within the window and before it, beyond a block of queries; documents shorter than their sinks, and a cache
+  for (const Softmax& c : {Softmax{.window = 9, .sinks = 3, .apart = true}, Softmax{.G = 1, .window = 2, .sinks = 34},
+                           Softmax{.T = 66, .S = 70, .G = 4, .first = {2, 0}, .window = 20, .cuts = {{1, 3, 40}, {33}}, .sinks = 4, .apart = true},
+                           Softmax{.T = 5, .S = 70, .first = {64, 3}, .window = 9, .cuts = {{}, {2}}, .sinks = 5}}) {
+    check_softmax<float>(c);
+    check_softmax<Bf16>(c);
+  }
+  for (const Softmax& c :
+       {Softmax{.B = 1, .T = 140, .S = 200, .H = 2, .G = 1, .K = 64, .V = 64, .first = {49}, .window = 5, .scale = 0.125, .sinks = 3, .apart = true},
+        Softmax{.B = 1, .T = 140, .S = 140, .H = 1, .G = 1, .K = 64, .V = 64, .first = {0}, .window = 20, .cuts = {{1, 33, 70, 131}}, .scale = 0.125, .sinks = 4},
+        Softmax{.B = 1, .T = 20, .S = 20, .H = 1, .G = 1, .K = 128, .V = 128, .first = {0}, .window = 4, .scale = 0.125, .sinks = 2, .apart = true}}) {
     check_softmax<Bf16>(c);
   }
 }

@@ -10,21 +10,29 @@
 namespace supra::cuda {
 
 constexpr int64_t kPartials = 256;                       // blocks of the first stage, at most; the same for every GPU
-constexpr size_t kTeamScratch = kBlockThreads / 32 * 4;  // bytes that team_sum() works in
+constexpr size_t kTeamScratch = kBlockThreads / 32 * 4;  // bytes that over_team() works in
 
-// The sum over a team, in every thread of it; all threads of the block must come.
-__device__ inline float team_sum(float x, float* scratch) {
-  x = warp_sum(x, blockDim.x < 32 ? blockDim.x : 32);
+// x of a team combined, in every thread of it; all threads of the block must come.
+template <class Op>
+__device__ float over_team(float x, float* scratch, Op op) {
+  for (int offset = (blockDim.x < 32 ? blockDim.x : 32) / 2; offset > 0; offset /= 2)
+    x = op(x, __shfl_xor_sync(kWholeWarp, x, offset));
   const int warps = blockDim.x / 32;
   if (warps <= 1) return x;
   float* const team = scratch + threadIdx.y * warps;
   if (threadIdx.x % 32 == 0) team[threadIdx.x / 32] = x;
   __syncthreads();
-  x = 0;
-  for (int i = 0; i < warps; i++) x += team[i];
-  // nobody writes the next sum before all have read this one
+  x = team[0];
+  for (int i = 1; i < warps; i++) x = op(x, team[i]);
+  // nobody writes the next ones before all have read these
   __syncthreads();
   return x;
+}
+__device__ inline float team_sum(float x, float* scratch) {
+  return over_team(x, scratch, [](float a, float b) { return a + b; });
+}
+__device__ inline float team_max(float x, float* scratch) {
+  return over_team(x, scratch, [](float a, float b) { return fmaxf(a, b); });
 }
 
 }  // namespace supra::cuda

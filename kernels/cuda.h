@@ -212,9 +212,10 @@ template <class T>
 SUPRA_CU void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, const float* d_last,
                                    const T* o, const float* rstd, const float* last_state,
                                    const LinearAttentionInputs<T>& in);
-// One step, T = 1: the state (B,H,K,V) in place; in.state and in.documents are not looked at.
+// One step, T = 1: the state (B,H/sharing,K,V) in place; in.state and in.documents are not looked at. Where query heads
+// share a state, it takes the keys and values of the first of them.
 template <class T>
-SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in);
+SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, int64_t sharing);
 
 // ---- gemv.cu.  y (N,O) = x (N,C) w(O,C)^T + bias (O) or null.   w as stored: f32, f16, bf16 or quantised
 constexpr int64_t kGemvRows = 8;  // N at most

@@ -400,13 +400,11 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
   check_shape("linear_attention_step", "state", state.shape(), {n.B, n.H / group, n.K, n.V});
   const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device());
   if (q.device() == gpu) {
-    CHECK(group == 1, "linear_attention_step: a state of %ld heads for %ld query heads, the GPU needs one each",
-          static_cast<long>(n.Gk), static_cast<long>(n.H));
     by_device(
         "linear_attention_step", q, [](auto) {},
         [&]<class T>(T) {
           cuda::linear_attention_step(o.data<T>(gpu), state.data<float>(gpu),
-                                      inputs_on_gpu<T>(q, k, v, log_decay, state, {}, n));
+                                      inputs_on_gpu<T>(q, k, v, log_decay, state, {}, n), group);
         });
     return o;
   }

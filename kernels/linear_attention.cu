@@ -222,68 +222,73 @@ void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAtte
   sweep(sweeps);
 }
 
-// S = g S + scale k v^T, o = q S. A block takes one head of one row and as many columns of V as its threads
-// span, W each. blockDim.y threads share a column; thread y takes rows y, y + blockDim.y, ... of S.
+// S = g S + scale k v^T, o = q S. A block takes one state, the heads that share it one after the other, and as many
+// columns of V as its threads span, W each. blockDim.y threads share a column; thread y takes rows y, y + blockDim.y, ... of S.
 template <class T, int W>
 __global__ void __launch_bounds__(kWarps * 32)
-    linear_attention_step_kernel(T* o, float* state, LinearAttentionInputs<T> in) {
+    linear_attention_step_kernel(T* o, float* state, LinearAttentionInputs<T> in, int64_t sharing) {
   const LinearAttentionSizes& n = in.n;
-  const int64_t row = blockIdx.x / n.H, h = blockIdx.x % n.H, head = blockIdx.x;
-  const T *const q = q_of(in).at(row, h), *const k = k_of(in).at(row, h);
-  const int64_t column = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * W;
-  const float g = expf(in.log_decay[n.decay_by_token ? head : h]);
-  float sum[W] = {};
-  if (column < n.V) {
-    float v[W];
-    load(v, v_of(in).at(row, h) + column);
-    for (int e = 0; e < W; e++) v[e] *= n.scale;
-    float* const S = state + head * n.K * n.V + column;
-    for (int64_t i = threadIdx.y; i < n.K; i += blockDim.y) {
-      const float query = to_float(q[i]), key = to_float(k[i]);
-      float s[W];
-      load(s, S + i * n.V);
-      for (int e = 0; e < W; e++) {
-        s[e] = g * s[e] + key * v[e];
-        sum[e] += query * s[e];
-      }
-      store(S + i * n.V, s);
-    }
-  }
+  const int64_t first = blockIdx.x * sharing, column = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * W;
+  float* const S = state + blockIdx.x * n.K * n.V + column;
   float* const sums = shared_memory<float>();
   const int width = blockDim.x * W;
-  for (int e = 0; e < W; e++) sums[threadIdx.y * width + threadIdx.x * W + e] = sum[e];
-  __syncthreads();
-  if (threadIdx.y > 0 || column >= n.V) return;
-  for (unsigned y = 1; y < blockDim.y; y++) {
-    for (int e = 0; e < W; e++) sum[e] += sums[y * width + threadIdx.x * W + e];
+  for (int64_t head = first; head < first + sharing; head++) {
+    const int64_t row = head / n.H, h = head % n.H;
+    const T *const q = q_of(in).at(row, h), *const k = k_of(in).at(row, h);
+    const float g = expf(in.log_decay[n.decay_by_token ? head : h]);
+    float sum[W] = {};
+    if (column < n.V) {
+      float v[W];
+      load(v, v_of(in).at(row, h) + column);
+      for (int e = 0; e < W; e++) v[e] *= n.scale;
+      for (int64_t i = threadIdx.y; i < n.K; i += blockDim.y) {
+        const float query = to_float(q[i]), key = to_float(k[i]);
+        float s[W];
+        load(s, S + i * n.V);
+        for (int e = 0; e < W; e++) {
+          if (head == first) s[e] = g * s[e] + key * v[e];
+          sum[e] += query * s[e];
+        }
+        if (head == first) store(S + i * n.V, s);
+      }
+    }
+    for (int e = 0; e < W; e++) sums[threadIdx.y * width + threadIdx.x * W + e] = sum[e];
+    __syncthreads();
+    if (threadIdx.y == 0 && column < n.V) {
+      for (unsigned y = 1; y < blockDim.y; y++) {
+        for (int e = 0; e < W; e++) sum[e] += sums[y * width + threadIdx.x * W + e];
+      }
+      store(o + head * n.V + column, sum);
+    }
+    // nobody writes the next head's before these are read
+    if (head + 1 < first + sharing) __syncthreads();
   }
-  store(o + head * n.V + column, sum);
 }
 
 template <class T, int W>
-static void step(T* o, float* state, const LinearAttentionInputs<T>& in) {
+static void step(T* o, float* state, const LinearAttentionInputs<T>& in, int64_t sharing) {
   const LinearAttentionSizes& n = in.n;
   unsigned across = 1;
   while (across < 32 && across * W < n.V) across *= 2;
-  launch<linear_attention_step_kernel<T, W>>({{blocks(n.B * n.H, 1), blocks(n.V, across * W)},
+  launch<linear_attention_step_kernel<T, W>>({{blocks(n.B * n.H, sharing), blocks(n.V, across * W)},
                                               {across, kWarps * 32 / across},
                                               kWarps * 32 * W * sizeof(float)},
-                                             o, state, in);
+                                             o, state, in, sharing);
 }
 
 template <class T>
-void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in) {
+void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, int64_t sharing) {
   CHECK(in.n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
         static_cast<long>(in.n.T));
   const bool vectors = fits_vectors(in.n.V, o, in.v, state) && in.n.v_step % 4 == 0;
-  (vectors ? step<T, 4> : step<T, 1>)(o, state, in);
+  (vectors ? step<T, 4> : step<T, 1>)(o, state, in, sharing);
 }
 
 template int64_t sweep(const Sweeps<float>&);
 template int64_t sweep(const Sweeps<Bf16>&);
 template void linear_attention_fwd(float*, float*, float*, const LinearAttentionInputs<float>&, double);
 template void linear_attention_fwd(Bf16*, float*, float*, const LinearAttentionInputs<Bf16>&, double);
-template void linear_attention_step(float*, float*, const LinearAttentionInputs<float>&);
-template void linear_attention_step(Bf16*, float*, const LinearAttentionInputs<Bf16>&);
+template void linear_attention_step(float*, float*, const LinearAttentionInputs<float>&, int64_t);
+template void linear_attention_step(Bf16*, float*, const LinearAttentionInputs<Bf16>&, int64_t);
 
 }  // namespace supra::cuda

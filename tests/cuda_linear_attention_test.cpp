@@ -266,4 +266,18 @@ TEST_F(Cuda, linear_attention_step) {
   }
 }
 
+// As if each head had the state to itself.
+TEST_F(Cuda, linear_attention_steps_may_share_a_state) {
+  const Shape of_keys = {2, 1, 2, 5};
+  const Tensor q = random_normal({2, 1, 6, 5}, 1), k = random_normal(of_keys, 2), v = random_normal({2, 1, 2, 37}, 3),
+               state = random_normal({2, 2, 5, 37}, 4), no_decay = Tensor::zeros({6});
+  const auto run = [&](Device device) {
+    const Tensor kept = state.to(device).clone();
+    const Tensor o = linear_attention_step(kept, q.to(device), k.to(device), v.to(device), no_decay.to(device), 0.4);
+    return Results{o, kept};
+  };
+  const Results truth = run(Device::cpu), got = on_gpu([&] { return run(Device::cuda); });
+  for (size_t i = 0; i < got.size(); i++) expect_close(got[i], truth[i], i == 0 ? "o" : "state");
+}
+
 }  // namespace supra

@@ -223,7 +223,8 @@ void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAtte
 }
 
 // S = g S + scale k v^T, o = q S. A block takes one state, the heads that share it one after the other, and as many
-// columns of V as its threads span, W each. blockDim.y threads share a column; thread y takes rows y, y + blockDim.y, ... of S.
+// columns of V as its threads span, W each. blockDim.y threads share a column; thread y takes rows y, y + blockDim.y, ...
+// of S.
 template <class T, int W>
 __global__ void __launch_bounds__(kWarps * 32)
     linear_attention_step_kernel(T* o, float* state, LinearAttentionInputs<T> in, int64_t sharing) {

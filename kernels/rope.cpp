@@ -70,7 +70,12 @@ thread_local RopeTables* steady_tables = nullptr;
 RopeTables::Scope::Scope(RopeTables& tables) { steady_tables = &tables; }
 RopeTables::Scope::~Scope() { steady_tables = nullptr; }
 
+static Tensor as_i32(const std::vector<int64_t>& positions) {
+  return Tensor::of(std::vector<int32_t>(positions.begin(), positions.end()));
+}
+
 void RopeTables::move_to(const std::vector<int64_t>& first) {
+  if (positions_.defined()) positions_.copy_from(as_i32(first));
   for (const std::unique_ptr<RopeTable>& table : tables_) {
     // angles by head know no positions
     if (table->rope.layout == Rope::Layout::by_head || table->positions == first) continue;
@@ -87,6 +92,15 @@ const RopeTable& RopeTables::of(const Rope& rope, const std::vector<int64_t>& po
   }
   tables_.push_back(std::make_unique<RopeTable>(make_table<float>(rope, positions, Device::cuda)));
   return *tables_.back();
+}
+
+const Tensor& RopeTables::of(const std::vector<int64_t>& positions) {
+  if (!positions_.defined()) positions_ = as_i32(positions).to(Device::cuda);
+  return positions_;
+}
+
+Tensor positions_on_gpu(const std::vector<int64_t>& positions) {
+  return steady_tables ? steady_tables->of(positions) : as_i32(positions).to(Device::cuda);
 }
 
 namespace cpu {

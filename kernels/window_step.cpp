@@ -2,6 +2,7 @@
 #include "kernels/decode_heads.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
+#include "kernels/rope_tables.h"
 #include "tensor/parallel.h"
 
 // window_step: k and v of a position go to its slot of the ring; then
@@ -39,10 +40,23 @@ Sizes check(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tens
 WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
                        const std::vector<int64_t>& positions, bool with_old) {
   const Sizes n = check(ring, q, q_sinks, k, v, positions);
+  constexpr Device gpu = Device::cuda;
+  // the GPU writes all of it
+  const auto fresh = q.device() == gpu ? Tensor::empty : Tensor::zeros;
   const Tensor none;
   WindowStep step = {Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device()), Tensor::empty({n.B, 1, n.H}, Dtype::f32, q.device()),
-                     with_old ? Tensor::zeros(k.shape(), q.dtype(), q.device()) : none,
-                     with_old ? Tensor::zeros({n.B, 1, n.G, n.V + 1}, q.dtype(), q.device()) : none};
+                     with_old ? fresh(k.shape(), q.dtype(), q.device()) : none,
+                     with_old ? fresh({n.B, 1, n.G, n.V + 1}, q.dtype(), q.device()) : none};
+  if (q.device() == gpu) {
+    by_device("window_step", q, [](auto) {}, [&]<class T>(T) {
+      const Tensor there = positions_on_gpu(positions);
+      cuda::window_step(step.o.data<T>(gpu), step.lse.data<float>(gpu), data_or_null<T>(step.old_k, gpu),
+                        data_or_null<T>(step.old_v, gpu), ring.k.data<T>(gpu), ring.v.data<T>(gpu), q.data<T>(gpu),
+                        q_sinks.data<T>(gpu), k.data<T>(gpu), v.data<T>(gpu), there.data<int32_t>(gpu),
+                        {n.B, n.H, n.G, n.K, n.V, ring.window, ring.sinks, static_cast<float>(scale)});
+    });
+    return step;
+  }
   const Dtype kept = ring.k.dtype();
   const auto bytes = static_cast<int64_t>(size_of(kept));
   CHECK(q.dtype() == Dtype::f32 && ring.v.dtype() == kept && (kept == Dtype::f32 || kept == Dtype::f16),

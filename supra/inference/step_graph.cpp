@@ -6,7 +6,7 @@ std::string StepGraph::why_not(const Decoder& decoder) {
   if (decoder.device() != Device::cuda) return "the model is not on a GPU";
   if (decoder.config().learned_positions) return "the model has learned positions";
   for (int64_t i = 0; i < decoder.layers(); i++) {
-    if (decoder.mixer(i).kind() != MixerKind::supra) {
+    if (decoder.mixer(i).kind() == MixerKind::softmax) {
       return format("layer %ld has a cache that grows", static_cast<long>(i));
     }
   }

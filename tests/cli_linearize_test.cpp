@@ -241,7 +241,7 @@ TEST_F(CliTest, WindowsThatFitABudget) {
 
 TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
   const auto with = [](std::vector<std::string> words) {
-    words.insert(words.begin(), {"linearize", at("teacher"), "-o", at("refused")});
+    words.insert(words.begin(), {"linearize", at("teacher"), "-o", at("windowless")});
     return supra_run(words);
   };
   const auto misused = [&](std::vector<std::string> words, const std::string& part) {
@@ -264,7 +264,7 @@ TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
   expect_error(with({"--mixer", "window", "--window", "8:2"}), {"layer 2", "0 to 1"});
   expect_error(with({"--mixer", "window", "--far-features", "3"}), {"3 far features", "even"});
   expect_error(with({"--mixer", "window", "--state-bytes", "1k", "--budget-text", at("text.txt")}), {"1000 bytes", "2560"});
-  EXPECT_FALSE(std::filesystem::exists(at("refused")));
+  EXPECT_FALSE(std::filesystem::exists(at("windowless")));
 }
 
 }  // namespace

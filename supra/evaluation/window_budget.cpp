@@ -159,7 +159,7 @@ std::vector<WindowTry> window_allocations(const Config& student, int64_t state_b
     }
   }
   // where a layer loses gain / window^a, the least loss is at gain^(1 / (1 + a))
-  for (const double power : {0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0}) {
+  for (const double power : {0.35, 0.5, 0.65, 0.8, 1.0}) {
     std::vector<double> weight;
     for (const int64_t i : layers) weight.push_back(std::pow(std::max(gains[i], 1e-4), power));
     add(format("gain^%g", power), std::vector<int64_t>(L, floor), weight);

@@ -196,8 +196,10 @@ TEST_F(CliTest, LinearizeSaysWhatDoesNotGoTogether) {
 // ---- layers with windows
 
 TEST_F(CliTest, WindowsByLayer) {
-  const Json made = linearize_with(at("teacher"), at("windows"), {"--mixer", "window", "--window", "16", "--window", "8:1", "--window=24:0-1", "--window", "12:0", "--sinks", "2"});
-  EXPECT_EQ(made.at("layers").dump(), R"([{"layer": 0, "window": 12, "sinks": 2, "far_features": 0}, {"layer": 1, "window": 24, "sinks": 2, "far_features": 0}])");
+  const Json made = linearize_with(at("teacher"), at("windows"),
+                                   {"--mixer", "window", "--window", "16", "--window", "8:1", "--window=24:0-1", "--window", "12:0", "--sinks", "2"});
+  EXPECT_EQ(made.at("layers").dump(),
+            R"([{"layer": 0, "window": 12, "sinks": 2, "far_features": 0}, {"layer": 1, "window": 24, "sinks": 2, "far_features": 0}])");
   // keys and values of 4 heads of 8, in f32
   EXPECT_EQ(made.integer("state_bytes"), (12 + 24 + 2 * 2) * 2 * 4 * 8 * 4);
   EXPECT_EQ(made.integer("new"), 0);
@@ -205,7 +207,8 @@ TEST_F(CliTest, WindowsByLayer) {
   EXPECT_EQ(seen.integer("state_bytes"), made.integer("state_bytes"));
   EXPECT_EQ(seen.at("config").at("windows").dump(), "[12, 24]");
   const std::string text = supra_run({"inspect", at("windows")}).out;
-  EXPECT_SAYS(text, "window      layers 0-1, 2 sinks, keys and values in f32\n              24 keys in layers 1\n              12 keys in layers 0\n");
+  EXPECT_SAYS(text,
+              "window      layers 0-1, 2 sinks, keys and values in f32\n              24 keys in layers 1\n              12 keys in layers 0\n");
   EXPECT_SAYS(text, "state       10.2 kB a sequence\n");
 
   // as the teacher, where nothing leaves a window
@@ -216,7 +219,8 @@ TEST_F(CliTest, WindowsByLayer) {
   EXPECT_NEAR(loss("windows"), loss("teacher"), 1e-6);
   EXPECT_SAYS(supra_run({"inspect", at("windows")}).out, "keys and values in f16");
 
-  const Outcome mixed = supra_run({"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--keep-softmax", "0", "--far-features", "4:1"});
+  const Outcome mixed = supra_run(
+      {"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--keep-softmax", "0", "--far-features", "4:1"});
   EXPECT_EQ(mixed.code, 0) << mixed.err;
   EXPECT_SAYS(mixed.out, "256 keys and 4 far features in layers 1\n");
   EXPECT_SAYS(mixed.out, "layers 0, which keep their softmax");
@@ -231,10 +235,12 @@ TEST_F(CliTest, WindowsThatFitABudget) {
   const Json made = linearize_with(at("teacher"), at("fitted"), words);
   EXPECT_LE(made.integer("state_bytes"), 10'000);
   EXPECT_GT(made.integer("state_bytes"), 9'000);
-  EXPECT_EQ(made.at("tries").as_array()[0].at("windows").dump(), expect_json(supra_run({"inspect", at("fitted"), "--json"}), {}).at("config").at("windows").dump());
+  EXPECT_EQ(made.at("tries").as_array()[0].at("windows").dump(),
+            expect_json(supra_run({"inspect", at("fitted"), "--json"}), {}).at("config").at("windows").dump());
   EXPECT_EQ(linearize_with(at("teacher"), at("fitted"), words).dump(), made.dump());
-  std::vector<std::string> measured = {"linearize", at("teacher"), "--mixer", "window", "--sensitivity", at("text.txt"), "--budget-tokens", "200", "--json"};
-  const Json json = expect_json(supra_run(measured), {"base", "full"});
+  const Json json = expect_json(supra_run({"linearize", at("teacher"), "--mixer", "window", "--sensitivity", at("text.txt"),
+                                           "--budget-tokens", "200", "--json"}),
+                                {"base", "full"});
   EXPECT_EQ(json.dump(), made.at("sensitivity").dump());
   EXPECT_EQ(json.at("layers").as_array().size(), 2u);
 }
@@ -258,7 +264,9 @@ TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
     misused({flag, value}, flag + " says nothing");
     misused({"--mixer", "gated", flag, value}, "--mixer window");
   }
-  for (const char* setting : {"", "x", "8:", "8:x", "8:1-", "8:1-0", "8:1,,0", "0", "-4", "8:0:1"}) misused({"--mixer", "window", "--window", setting}, "--window");
+  for (const char* setting : {"", "x", "8:", "8:x", "8:1-", "8:1-0", "8:1,,0", "0", "-4", "8:0:1"}) {
+    misused({"--mixer", "window", "--window", setting}, "--window");
+  }
   misused({"--mixer", "window", "--state-bytes", "9M"}, "--budget-text");
   misused({"--mixer", "window", "--window", "8", "--state-bytes", "9M", "--budget-text", at("text.txt")}, "--window");
   expect_error(with({"--mixer", "window", "--window", "8:2"}), {"layer 2", "0 to 1"});

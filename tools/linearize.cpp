@@ -80,8 +80,8 @@ ChosenWindows choose_windows(const Model& student, const BudgetFlags& budget, co
 void recommend_windows(Linearized& result, const Path& input, const Decoder& teacher, int64_t parameters) {
   if (parameters <= 50'000'000) return;
   const double bytes = 195 * static_cast<double>(teacher.state_bytes(1));
-  result.notes.push_back(format("of this size windows keep a student near its teacher without training, in constant memory; without them it takes very long: "
-                                "supra linearize %s -o DIR --mixer window --state-bytes %.0fM --budget-text TEXT",
+  result.notes.push_back(format("of this size windows keep a student near its teacher without training, in constant memory; without them "
+                                "it takes very long: supra linearize %s -o DIR --mixer window --state-bytes %.0fM --budget-text TEXT",
                                 input.c_str(), std::max(1.0, bytes / 1e6)));
 }
 
@@ -116,12 +116,15 @@ int run_linearize(Args& args) {
   args.flag(&options.seed, "--seed", "N", "of what is random in new weights");
   args.flag(&tokenizer, "--tokenizer", "FILE", "the tokenizer to put beside the model; else the one found beside MODEL");
 
-  only(of_window, args.call("--window", "W[:LAYERS]", "keys that layers of --mixer window see, such as 114, then 512:17,20-24 for some layers; may be repeated",
+  only(of_window, args.call("--window", "W[:LAYERS]",
+                            "keys that layers of --mixer window see, such as 114, then 512:17,20-24 for some layers; may be repeated",
                             "256", [&](const std::string& text) { add_setting(options.windows, text, 1); }));
   only(of_window, args.flag(&options.sinks, "--sinks", "S", "first keys, which such a layer always sees").at_least(0));
-  only(of_window, args.call("--far-features", "F[:LAYERS]", "of the state for keys that left the window, for some layers as with --window; 0: there is none", "0",
+  only(of_window, args.call("--far-features", "F[:LAYERS]",
+                            "of the state for keys that left the window, for some layers as with --window; 0: there is none", "0",
                             [&](const std::string& text) { add_setting(options.far_features, text, 0); }));
-  only(of_window, args.choice(&options.state_dtype, "--state-dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}}, "of the keys and values that such a layer keeps"));
+  only(of_window, args.choice(&options.state_dtype, "--state-dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}},
+                              "of the keys and values that such a layer keeps"));
   only(of_window, args.tokens(&budget.state_bytes, "--state-bytes", "choose windows that fit these bytes, such as 9M, by what --budget-text shows"));
   only(of_window, args.flag(&budget.text, "--budget-text", "TEXT", "text like that to come, which windows are chosen on"));
   only(of_window, args.tokens(&budget.tokens, "--budget-tokens", "of the text, to measure layers on; as many again to try windows on").at_least(1));
@@ -134,7 +137,8 @@ int run_linearize(Args& args) {
                              {{"lightning", DecayConfig::Kind::lightning}, {"retnet", DecayConfig::Kind::retnet}, {"none", DecayConfig::Kind::none}},
                              "slopes of the decay, fixed per head"));
   only(of_supra, args.flag(&options.decay.start, "--decay-start", "X", "first slope of a lightning decay"));
-  only(of_supra, args.flag(&options.key_dim, "--key-dim", "N", "features of a head, the rows of its state; 0: as many as its queries have").at_least(0));
+  only(of_supra, args.flag(&options.key_dim, "--key-dim", "N",
+                           "features of a head, the rows of its state; 0: as many as its queries have").at_least(0));
   only(of_supra, args.choice(&options.rope_before_map, "--rope", {{"after-map", false}, {"before-map", true}}, "where q and k are rotated"));
   only(of_supra, args.choice(&options.output_norm, "--output-norm",
                              {{"group", OutputNorm::group}, {"denominator", OutputNorm::denominator}, {"none", OutputNorm::none}},
@@ -142,7 +146,8 @@ int run_linearize(Args& args) {
   only(of_supra, args.flag(&options.output_gate, "--output-gate", "multiply the outputs by a gate that starts open"));
   only(of_supra, args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys behind the feature maps"));
   only(of_supra, args.choice(&options.per_head, "--feature-map", {{"full", false}, {"per-head", true}}, "whether a feature map mixes the heads"));
-  only(of_supra, args.flag(&calibration_text, "--calibrate", "TEXT", "fit the output projections to the teacher's outputs on this text, in closed form"));
+  only(of_supra, args.flag(&calibration_text, "--calibrate", "TEXT",
+                           "fit the output projections to the teacher's outputs on this text, in closed form"));
   only(of_supra, args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
                              "all of an output projection, or one number a head"));
   only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use"));
@@ -152,7 +157,9 @@ int run_linearize(Args& args) {
   device.check(args);
   const bool window = mixer.first == MixerKind::window;
   for (const Flag* flag : window ? of_supra : of_window) {
-    if (flag->given()) args.misused("%s says nothing of %s", flag->name().c_str(), window ? "the layers of --mixer window" : "these layers (give --mixer window with it)");
+    if (!flag->given()) continue;
+    args.misused("%s says nothing of %s", flag->name().c_str(),
+                 window ? "the layers of --mixer window" : "these layers (give --mixer window with it)");
   }
   budget.check(args, of_window[0]->given());
   if (output.empty() && budget.sensitivity.empty()) args.misused("--output is missing: where the student goes");
@@ -171,7 +178,8 @@ int run_linearize(Args& args) {
     device.move(*widest);
     chosen = choose_windows(result.model, budget, separator);
     if (!budget.state_bytes) {
-      json ? void(printf("%s\n", to_json(chosen.sensitivity, widest->config()).dump().c_str())) : print_sensitivity(widest->config(), chosen.sensitivity);
+      if (json) printf("%s\n", to_json(chosen.sensitivity, widest->config()).dump().c_str());
+      else print_sensitivity(widest->config(), chosen.sensitivity);
       return 0;
     }
     Config config = widest->config();
@@ -194,7 +202,10 @@ int run_linearize(Args& args) {
 
   const int64_t total = result.copied_parameters + result.fresh_parameters;
   const std::vector<int64_t> growing = layers_with(config, MixerKind::softmax);
-  if (window && !growing.empty()) result.notes.push_back("the state grows with the text in layers " + format_layers(growing) + ", which keep their softmax: its bytes are those of the others");
+  if (window && !growing.empty()) {
+    result.notes.push_back("the state grows with the text in layers " + format_layers(growing) +
+                           ", which keep their softmax: its bytes are those of the others");
+  }
   if (!window) recommend_windows(result, input, *teacher.decoder, total);
   if (json) {
     Json report = Json::object();

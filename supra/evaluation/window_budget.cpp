@@ -88,7 +88,8 @@ struct Purse {
 
 void check_state_bytes(const Config& config, int64_t state_bytes) {
   const int64_t least = bytes_of(config, at_most(config, 1));
-  CHECK(state_bytes >= least, "windows: %ld bytes of state are too few, %ld sinks and one key more in each layer take %ld (give more, or fewer --sinks)",
+  CHECK(state_bytes >= least,
+        "windows: %ld bytes of state are too few, %ld sinks and one key more in each layer take %ld (give more, or fewer --sinks)",
         static_cast<long>(state_bytes), static_cast<long>(config.sinks), static_cast<long>(least));
 }
 

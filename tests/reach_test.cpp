@@ -157,7 +157,8 @@ TEST_F(PlantedFacts, ADeadModelRecallsNothing) {
 }
 
 TEST_F(CliTest, EvalByMixerPartsAndRecall) {
-  const Outcome made = supra_run({"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--window", "8", "--sinks", "2", "--far-features", "4"});
+  const Outcome made = supra_run({"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--window", "8", "--sinks", "2",
+                                  "--far-features", "4"});
   ASSERT_EQ(made.code, 0) << made.err;
   const Json parts = expect_json(supra_run({"eval", at("windows"), "--mixer-parts", at("text.txt"), "--docs", "<end>", "--max-tokens", "900",
                                             "--teacher", at("teacher"), "--json"}),
@@ -165,19 +166,21 @@ TEST_F(CliTest, EvalByMixerPartsAndRecall) {
   std::vector<std::string> names;
   for (const Json& row : parts.at("rows").as_array()) {
     names.push_back(row.text("parts"));
-    const Json& band = row.at("by_position").as_array().at(0);
+    const Json& band = row.at("by_position").as_array()[0];
     EXPECT_EQ(band.integer("from"), 0);
     EXPECT_EQ(band.integer("to"), 128);
     EXPECT_EQ(band.integer("tokens"), parts.integer("tokens"));
     EXPECT_NEAR(band.number("nll"), row.number("nll"), 1e-6);
   }
   EXPECT_EQ(names, (std::vector<std::string>{"teacher", "all", "window", "window+bytes", "far", "none"}));
+  EXPECT_SAYS(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--items", "1"}).out, "window ");
   const Outcome table = supra_run({"eval", at("windows"), "--mixer-parts", at("text.txt"), "--context", "8", "--max-tokens", "99"});
   EXPECT_SAYS(table.out, "window+bytes");
   EXPECT_SAYS(table.err, "the longest window has 8 keys");
   expect_error(supra_run({"eval", at("teacher"), "--mixer-parts", at("text.txt")}), {"has no window layers", "--mixer window"});
 
-  const Json recall = expect_json(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50,90", "--items", "2", "--json"}), {"recall", "rows"});
+  const std::vector<std::string> ask = {"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50,90", "--items", "2", "--json"};
+  const Json recall = expect_json(supra_run(ask), {"recall", "rows"});
   ASSERT_EQ(recall.at("recall").as_array().size(), 2u);
   const Json& last = recall.at("recall").as_array()[1];
   EXPECT_EQ(last.integer("distance"), 90);
@@ -185,7 +188,8 @@ TEST_F(CliTest, EvalByMixerPartsAndRecall) {
   EXPECT_GE(last.number("accuracy"), 0);
   EXPECT_EQ(recall.at("rows").as_array().size(), 2u);
   EXPECT_EQ(supra_run({"eval", at("windows"), "--text", at("text.txt"), "--teacher", at("teacher")}).code, 2);
-  expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--teacher", at("teacher")}), {"knows 64 positions"});
+  expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--teacher", at("teacher")}),
+               {"knows 64 positions"});
 }
 
 }  // namespace

@@ -191,7 +191,8 @@ int run_eval(Args& args) {
   common_flags(args, &json);
   args.parse();
   device.check(args);
-  if (text.empty() + task.empty() + mixer_parts.empty() + filler.empty() != 3) args.misused("one of --text, --task, --mixer-parts and --recall is needed");
+  if (text.empty() + task.empty() + mixer_parts.empty() + filler.empty() != 3)
+    args.misused("one of --text, --task, --mixer-parts and --recall is needed");
   const bool reach = !mixer_parts.empty() || !filler.empty();
   if (!teacher.empty() && !reach) args.misused("--teacher is for --mixer-parts and --recall");
 

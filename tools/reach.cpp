@@ -64,16 +64,18 @@ int eval_mixer_parts(const Model& model, const Model* teacher, const Path& text,
   size_t longest = 0;
   for (const auto& ids : sequences) longest = std::max(longest, ids.size());
   if (window >= static_cast<int64_t>(longest)) {
-    print_note(format("the longest window has %ld keys and the longest sequence %zu tokens: such layers see all of it (a longer text or --context tells more)",
+    print_note(format("the longest window has %ld keys and the longest sequence %zu tokens: such layers see all of it (a longer text or "
+                      "--context tells more)",
                       static_cast<long>(window), longest));
   }
 
   std::vector<Perplexity> results;
   {
     Progress progress("tokens", static_cast<int64_t>(variants.size()) * total);
-    for (const PartsVariant& variant : variants) {
-      const int64_t before = static_cast<int64_t>(results.size()) * total;
-      results.push_back(evaluate(*variant.decoder, sequences, false, [&](int64_t done, int64_t) { progress.update(before + done, variant.parts); }));
+    for (size_t i = 0; i < variants.size(); i++) {
+      const auto on_scored = [&](int64_t done, int64_t) { progress.update(static_cast<int64_t>(i) * total + done, variants[i].parts); };
+      const bool known = i > 0 && variants[i].decoder == variants[i - 1].decoder;
+      results.push_back(known ? results.back() : evaluate(*variants[i].decoder, sequences, false, on_scored));
     }
   }
   if (json) {
@@ -99,10 +101,13 @@ int eval_mixer_parts(const Model& model, const Model* teacher, const Path& text,
   printf("nats a token, %s tokens of %zu sequences of at most %ld, by position\n", format_count(static_cast<double>(total)).c_str(),
          sequences.size(), static_cast<long>(options.context));
   printf("%-13s %9s %7s", "parts", "state", "all");
-  for (const Band& band : results[0].by_position) printf(" %11s", format("%ld-%ld", static_cast<long>(band.from), static_cast<long>(band.to - 1)).c_str());
+  for (const Band& band : results[0].by_position) {
+    printf(" %11s", format("%ld-%ld", static_cast<long>(band.from), static_cast<long>(band.to - 1)).c_str());
+  }
   printf("\n");
   for (size_t i = 0; i < variants.size(); i++) {
-    printf("%-13s %9s %7.4f", variants[i].parts.c_str(), format_bytes(static_cast<double>(variants[i].decoder->state_bytes(options.context))).c_str(), results[i].nll);
+    const std::string bytes = format_bytes(static_cast<double>(variants[i].decoder->state_bytes(options.context)));
+    printf("%-13s %9s %7.4f", variants[i].parts.c_str(), bytes.c_str(), results[i].nll);
     for (const Band& band : results[i].by_position) printf(" %11.4f", band.nll);
     printf("\n");
   }
@@ -114,9 +119,8 @@ int eval_recall(const Model& model, const Model* teacher, const Path& file, std:
   std::vector<PartsVariant> variants = {{"all", model.decoder}};
   if (window > 0) {
     variants = parts_variants(*model.decoder);
-    // where there is no far state, the windows alone are all
-    const bool has_far = std::any_of(variants.begin(), variants.end(), [](const auto& v) { return v.parts == "far"; });
-    std::erase_if(variants, [&](const auto& v) { return v.parts != "all" && !(has_far && v.parts == "window"); });
+    const auto all = variants[0].decoder;
+    std::erase_if(variants, [&](const auto& v) { return v.parts != "all" && (v.parts != "window" || v.decoder == all); });
   }
   variants = with_teacher(teacher, model.config(), variants);
   if (distances.empty()) {
@@ -165,7 +169,8 @@ int eval_recall(const Model& model, const Model* teacher, const Path& file, std:
     printf("%s\n", report.dump().c_str());
     return 0;
   }
-  printf("planted facts recalled, of %ld at each distance in tokens: the right number is the likeliest of ten, %% (its mean rank; greedy decoding writes it, %%)\n",
+  printf("%ld planted facts at each distance in tokens: %% where the right number is the likeliest of ten (its mean rank; %% where greedy\n"
+         "decoding writes it)\n",
          static_cast<long>(options.items));
   printf("%-8s", "parts");
   for (const int64_t distance : distances) printf(" %15ld", static_cast<long>(distance));

@@ -36,8 +36,10 @@ std::vector<PartsVariant> parts_variants(Decoder& student) {
     variants.push_back({name, with_windows(student, config)});
   };
   add("all", MixerParts::all);
-  add("window", MixerParts::window);
-  if (has_far) {
+  if (!has_far) {
+    variants.push_back({"window", variants[0].decoder});
+  } else {
+    add("window", MixerParts::window);
     variants.push_back({"window+bytes", with_windows(student, with_bytes_in_windows(student.config()))});
     add("far", MixerParts::far);
   }

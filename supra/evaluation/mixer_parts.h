@@ -14,7 +14,8 @@ struct PartsVariant {
 };
 
 // "all", "window" and "none"; where a layer has far features "far" too, and "window+bytes", where each layer's window has the
-// bytes of its far state instead. The student outlives them. Throws Error where it has no window layers.
+// bytes of its far state instead. Where none has, "window" is the decoder of "all". The student outlives them. Throws Error
+// where it has no window layers.
 std::vector<PartsVariant> parts_variants(Decoder& student);
 
 }  // namespace supra

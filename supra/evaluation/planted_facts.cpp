@@ -58,19 +58,17 @@ std::vector<std::vector<Request>> plant_facts(const Tokenizer& tokenizer, std::s
 }
 
 FactRecall recall_facts(const Decoder& decoder, const std::vector<std::vector<Request>>& items, const OnItems& on_items) {
-  FactRecall result;
-  int64_t right = 0;
-  const double n = static_cast<double>(items.size());
+  int64_t right = 0, ranks = 0, greedy = 0;
   for (const std::vector<Score>& scores : score_requests(decoder, items, on_items)) {
     const auto as_likely = [&](const Score& other) { return !(other.loglik < scores[0].loglik); };
     // itself among them
     const int64_t rank = std::count_if(scores.begin(), scores.end(), as_likely);
     right += rank == 1;
-    result.rank += static_cast<double>(rank) / n;
-    result.greedy += scores[0].greedy / n;
+    ranks += rank;
+    greedy += scores[0].greedy;
   }
-  result.accuracy = accuracy(right, static_cast<int64_t>(items.size()));
-  return result;
+  const double n = static_cast<double>(items.size());
+  return {accuracy(right, static_cast<int64_t>(items.size())), static_cast<double>(ranks) / n, static_cast<double>(greedy) / n};
 }
 
 }  // namespace supra

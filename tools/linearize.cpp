@@ -6,10 +6,12 @@
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
 #include "supra/training/calibrate.h"
+#include "supra/training/fit_far.h"
 #include "supra/window_attention.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
+#include "tools/interrupt.h"
 #include "tools/progress.h"
 #include "tools/window_report.h"
 
@@ -76,6 +78,53 @@ ChosenWindows choose_windows(const Model& student, const BudgetFlags& budget, co
   return chosen;
 }
 
+struct FitFlags {
+  Path text;
+  int64_t tokens = 200'000, epochs = 10;
+};
+
+struct Fitted {
+  Fit fit;
+  Correction correction;
+};
+
+// Rows of the text, each of it once.
+std::vector<Batch> read_rows(const Model& model, const FitFlags& flags, const std::string& separator, uint64_t seed) {
+  constexpr int64_t kBatchTokens = 2048;
+  const Corpus corpus = read_corpus({flags.text}, tokenizer_of(model), separator);
+  const int64_t T = default_context(model.config()), rows = std::max<int64_t>(1, kBatchTokens / T);
+  BatchLoader loader(corpus, rows, T, seed);
+  std::vector<Batch> batches;
+  for (int64_t left = std::min(flags.tokens, corpus.tokens()); left >= rows * T; left -= rows * T) batches.push_back(loader.next());
+  return batches;
+}
+
+// Fits the student's far parts, leaves out those that do not pay, and corrects its output projections; `file` holds what was
+// fitted until it is removed. Nothing when it was interrupted.
+std::optional<Fitted> fit_student(Linearized& result, const Decoder& teacher, const std::vector<Batch>& batches, const FitOptions& options) {
+  constexpr size_t kCorrectionBatches = 16;
+  std::shared_ptr<Decoder>& student = result.model.decoder;
+  std::optional<Progress> progress;
+  FitHooks hooks;
+  hooks.should_stop = interrupted;
+  hooks.on_epoch = [&](int64_t done, int64_t of, const FittedLayer& layer) {
+    if (!progress) progress.emplace("fit", of).start_at(done - 1);
+    progress->update(done, format("layer %ld, error %.4f of %.4f", static_cast<long>(layer.layer), layer.after, layer.before));
+  };
+  catch_interrupts();
+  Fitted fitted{fit_far(*student, teacher, batches, options, hooks), {}};
+  if (fitted.fit.interrupted) return {};
+  const int64_t parameters = student->parameter_count();
+  student = with_windows(*student, fitted.fit.config);
+  result.fresh_parameters -= parameters - student->parameter_count();
+  result.fresh.clear();
+  student->visit([&](const std::string& name, Var&) {
+    if (std::find(result.copied.begin(), result.copied.end(), name) == result.copied.end()) result.fresh.push_back(name);
+  });
+  fitted.correction = correct_projections(*student, teacher, {batches.begin(), batches.begin() + std::min(batches.size(), kCorrectionBatches)});
+  return fitted;
+}
+
 // Of so many parameters a SUPRA student needs far more training than most can give.
 void recommend_windows(Linearized& result, const Path& input, const Decoder& teacher, int64_t parameters) {
   if (parameters <= 50'000'000) return;
@@ -99,6 +148,7 @@ int run_linearize(Args& args) {
   DeviceFlags device;
   std::pair mixer(MixerKind::supra, DecayConfig::Source::fixed);
   BudgetFlags budget;
+  FitFlags fit;
   // what says nothing of the other mixers' layers
   std::vector<const Flag*> of_supra, of_window;
   const auto only = [](std::vector<const Flag*>& flags, Flag& flag) { flags.push_back(&flag); };
@@ -129,6 +179,10 @@ int run_linearize(Args& args) {
   only(of_window, args.flag(&budget.text, "--budget-text", "TEXT", "text like that to come, which windows are chosen on"));
   only(of_window, args.tokens(&budget.tokens, "--budget-tokens", "of the text, to measure layers on; as many again to try windows on").at_least(1));
   only(of_window, args.flag(&budget.sensitivity, "--sensitivity", "TEXT", "print what each layer gains from seeing far, and stop"));
+
+  only(of_window, args.flag(&fit.text, "--fit", "TEXT", "fit far parts, then output projections, to the teacher's attention on this text"));
+  only(of_window, args.tokens(&fit.tokens, "--fit-tokens", "of the text to use"));
+  only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "times that each layer's far part sees them").at_least(1));
 
   only(of_supra, args.choice(&options.init, "--init",
                              {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},
@@ -186,6 +240,20 @@ int run_linearize(Args& args) {
     config.windows = chosen.tries[0].windows;
     result.model.decoder = with_windows(*widest, config);
   }
+  std::optional<Fitted> fitted;
+  // of a name that ends with a slash, too
+  const Path fit_file = (output / "").parent_path().string() + ".fit";
+  if (!fit.text.empty()) {
+    make_directories(std::filesystem::absolute(fit_file).parent_path());
+    FitOptions fit_options = {.epochs = fit.epochs, .seed = options.seed, .file = fit_file, .origin = to_text(fingerprint_of(*result.model.decoder, 0))};
+    device.move(*teacher.decoder);
+    device.move(*result.model.decoder);
+    fitted = fit_student(result, *teacher.decoder, read_rows(teacher, fit, separator, options.seed), fit_options);
+    if (!fitted) {
+      fprintf(stderr, "interrupted; the layers that were fitted are in %s, and the same command goes on from them\n", fit_file.c_str());
+      return 1;
+    }
+  }
   const Config& config = result.model.config();
   const size_t state = result.model.decoder->state_bytes(window ? 0 : 1), cache = teacher.decoder->state_bytes(1);
   if (!calibration_text.empty()) {
@@ -199,6 +267,7 @@ int run_linearize(Args& args) {
     calibrate(*result.model.decoder, *teacher.decoder, batches, calibration);
   }
   save_model(result.model, output);
+  if (fitted) std::filesystem::remove(fit_file);
 
   const int64_t total = result.copied_parameters + result.fresh_parameters;
   const std::vector<int64_t> growing = layers_with(config, MixerKind::softmax);
@@ -218,6 +287,7 @@ int run_linearize(Args& args) {
       report.set("sensitivity", to_json(chosen.sensitivity, config));
       report.set("tries", to_json(chosen.tries));
     }
+    if (fitted) report.set("fit", to_json(fitted->fit, fitted->correction));
     Json notes = Json::array();
     for (const std::string& note : result.notes) notes.push(note);
     report.set("notes", std::move(notes));
@@ -229,6 +299,7 @@ int run_linearize(Args& args) {
     print_sensitivity(config, chosen.sensitivity);
     print_tries(config, chosen.tries);
   }
+  if (fitted) print_fit(fitted->fit, fitted->correction);
   if (!calibration_text.empty()) printf("fitted  the output projections, to the teacher's outputs on %s\n", calibration_text.c_str());
   printf("copied  %4zu tensors, %s parameters\n", result.copied.size(), format_count(static_cast<double>(result.copied_parameters)).c_str());
   printf("new     %4zu tensors, %s parameters\n", result.fresh.size(), format_count(static_cast<double>(result.fresh_parameters)).c_str());

@@ -145,4 +145,21 @@ Json to_json(const std::vector<WindowTry>& tries) {
   return rows;
 }
 
+void print_fit(const Fit& fit, const Correction& correction) {
+  printf("far part  error, none    fitted  KL, fitted  as window\n");
+  for (const FittedLayer& layer : fit.layers) {
+    printf("layer %2ld        %.4f    %.4f     %.5f    %.5f  %s\n", static_cast<long>(layer.layer), layer.before, layer.after, layer.kl,
+           layer.kl_window, layer.kept ? "kept" : "its bytes are window");
+  }
+  printf("output projections corrected: KL %.4f, before %.4f%s\n", correction.kl_after, correction.kl_before,
+         correction.kept ? "" : "; left as they were");
+}
+
+Json to_json(const Fit& fit, const Correction& correction) {
+  Json layers = Json::array();
+  for (const FittedLayer& layer : fit.layers) layers.push(report_of(layer));
+  return Json::object({{"layers", std::move(layers)}, {"kl_before", correction.kl_before}, {"kl_after", correction.kl_after},
+                       {"corrected", correction.kept}});
+}
+
 }  // namespace supra

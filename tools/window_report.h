@@ -5,6 +5,7 @@
 #include "supra/evaluation/window_budget.h"
 #include "supra/formats/json.h"
 #include "supra/linearize.h"
+#include "supra/training/fit_far.h"
 
 // Windows of layers as the command line writes them, and as tables and JSON show them.
 
@@ -28,5 +29,7 @@ void print_sensitivity(const Config& config, const Sensitivity& sensitivity);  /
 Json to_json(const Sensitivity& sensitivity, const Config& config);
 void print_tries(const Config& config, const std::vector<WindowTry>& tries);
 Json to_json(const std::vector<WindowTry>& tries);
+void print_fit(const Fit& fit, const Correction& correction);
+Json to_json(const Fit& fit, const Correction& correction);
 
 }  // namespace supra

@@ -14,7 +14,7 @@
 namespace supra {
 namespace {
 
-// What a layer's attention is made of and comes to, for one batch: f16, for all of the text is held.
+// What a layer's attention is made of and comes to, for one batch: f16, for all of the text is held; on the GPU as it is.
 struct Heads {
   Tensor q, k, v, o;
   Tensor lse;  // f32
@@ -23,7 +23,7 @@ struct Heads {
 Heads heads_of(const WindowAttention& mixer, const Var& input) {
   const auto [q, k, v] = mixer.rotated(input);
   const SoftmaxPart full = mixer.near_part(q, k, v, input.dim(1));
-  const auto small = [](const Var& x) { return x.value().to(Dtype::f16); };
+  const auto small = [](const Var& x) { return x.value().device() == Device::cpu ? x.value().to(Dtype::f16) : x.value(); };
   return {small(q), small(k), small(v), small(full.o), full.lse.value()};
 }
 
@@ -65,22 +65,17 @@ Outcome outcome_of(const WindowAttention& mixer, const Heads& heads, int64_t win
 
 // The mean of the heads' relative errors, and `share_weight` times the relative error of all shares, over both weights (1).
 Var error_of(const Outcome& outcome, int64_t H, double share_weight) {
-  const Tensor& t = outcome.teacher;
-  const int64_t N = t.dim(0), columns = t.dim(1), D = columns / H, V = D - 1;
-  // factors that make the squares of a head's targets sum to 1
-  const Tensor here = t.to(Device::cpu), factors = empty_like(here);
-  std::vector<double> squares(columns), factor(columns);
-  for (int64_t i = 0; i < here.numel(); i++) squares[i % columns] += double{here.data<float>()[i]} * here.data<float>()[i];
-  double shares = 0;
-  for (int64_t h = 0; h < H; h++) shares += squares[h * D + V];
-  for (int64_t h = 0; h < H; h++) {
-    const double outputs = std::accumulate(&squares[h * D], &squares[h * D + V], 1e-30);
-    std::fill_n(&factor[h * D], V, 1 / std::sqrt(outputs));
-    factor[h * D + V] = std::sqrt(share_weight * static_cast<double>(H) / shares);
-  }
-  for (int64_t i = 0; i < factors.numel(); i++) factors.data<float>()[i] = static_cast<float>(factor[i % columns]);
-  const Var by(factors.to(t.device()));
-  return relative_error(reshape(mul(outcome.student, by), {1, N, columns}), mul(Var(t), by).value().view({1, N, columns}));
+  const int64_t N = outcome.teacher.dim(0), D = outcome.teacher.dim(1) / H;
+  const Tensor here = outcome.teacher.to(Device::cpu), factors = empty_like(here);
+  // what makes the squares of a head's targets sum to 1: of its outputs, and behind those of all heads of the shares
+  std::vector<double> factor(H + 1, 1e-30);
+  const auto kind = [=](int64_t i) { return i % D == D - 1 ? H : i / D % H; };
+  for (int64_t i = 0; i < here.numel(); i++) factor[kind(i)] += double{here.data<float>()[i]} * here.data<float>()[i];
+  factor[H] /= share_weight * static_cast<double>(H);
+  for (double& x : factor) x = 1 / std::sqrt(x);
+  for (int64_t i = 0; i < here.numel(); i++) factors.data<float>()[i] = static_cast<float>(factor[kind(i)]);
+  const Var by(factors.to(outcome.teacher.device()));
+  return relative_error(reshape(mul(outcome.student, by), {1, N, H * D}), mul(Var(outcome.teacher), by).value().view({1, N, H * D}));
 }
 
 double mean_error(const WindowAttention& mixer, std::span<const Heads> held_out, bool with_far) {
@@ -90,19 +85,19 @@ double mean_error(const WindowAttention& mixer, std::span<const Heads> held_out,
   return sum / static_cast<double>(held_out.size());
 }
 
-// Log factors (H) that give the far parts the teacher's share, for a start: the mean of what log odds lack, by that share.
+// Changes log factors (H) so that far parts begin with the teacher's shares: by what the log odds of these lack, on average.
 void match_shares(const Tensor& mass, const Outcome& outcome) {
   const int64_t H = mass.numel(), D = outcome.teacher.dim(1) / H;
-  const Tensor student = outcome.student.value().to(Device::cpu), teacher = outcome.teacher.to(Device::cpu), bias = mass.to(Device::cpu).clone();
-  for (int64_t h = 0; h < H; h++) {
-    double sum = 0, weights = 0;
-    for (int64_t i = (h + 1) * D - 1; i < teacher.numel(); i += H * D) {
-      const double s = std::clamp(double{student.data<float>()[i]}, 1e-12, 1 - 1e-6), t = std::min(double{teacher.data<float>()[i]}, 1 - 1e-6);
-      sum += t * (std::log(t / (1 - t)) - std::log(s / (1 - s)));
-      weights += t;
-    }
-    bias.data<float>()[h] += static_cast<float>(sum / weights);
+  const Tensor student = outcome.student.value().to(Device::cpu), teacher = outcome.teacher.to(Device::cpu);
+  std::vector<double> lack(H), weight(H, 1e-30);
+  const auto log_odds = [](double x) { return std::log(x / (1 - std::min(x, 1 - 1e-6)) + 1e-12); };
+  for (int64_t i = D - 1; i < teacher.numel(); i += D) {
+    const double share = teacher.data<float>()[i];
+    lack[i / D % H] += share * (log_odds(share) - log_odds(student.data<float>()[i]));
+    weight[i / D % H] += share;
   }
+  const Tensor bias = mass.to(Device::cpu).clone();
+  for (int64_t h = 0; h < H; h++) bias.data<float>()[h] += static_cast<float>(lack[h] / weight[h]);
   mass.copy_from(bias);
 }
 
@@ -217,6 +212,7 @@ class Run {
     keep_best(mean_error(mixer, held_out, true));
     if (o_.epochs > 0) {
       const NoGrad off;
+      // the bias of far_mass stands last
       match_shares(parameters.back().parameter.value(), outcome_of(mixer, heads[0], mixer.window(), true));
     }
 

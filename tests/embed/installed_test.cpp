@@ -78,6 +78,23 @@ TEST_F(InstalledTest, TheCExampleStreamsAStory) {
   EXPECT_NE(flags.find("-lsupra"), std::string::npos) << flags;
 }
 
+// The same, told to go on for long with rings of 16 bits and far states: the process is as large at the end as it was early.
+TEST_F(InstalledTest, ALongStoryTakesNoMemory) {
+  write_tiny_model(model_, 5, Dtype::f32, {{"tok.bytes", ""}}, 256, host_models()[2].config);
+  std::string source = read_file("tests/embed/story.c");
+  const std::pair<std::string, std::string> changes[] = {
+      {"#include <stdio.h>", "#include <stdio.h>\n#include <stdlib.h>"},
+      {"i < 200", "i < 5000"},
+      {" || supra_is_end(engine, id)", ""},
+      {"fflush(stdout);", "if (i % 2500 == 2499 && system(\"grep VmRSS /proc/$PPID/status >&2\")) return 1;"}};
+  for (const auto& [printed, changed] : changes) source.replace(source.find(printed), printed.size(), changed);
+  write_file_atomically(dir_.path() / "long.c", source);
+  const std::string said = run("(" + build("cc -std=c11", dir_.path() / "long.c", archive_) + " " + model_ + " Once 2>&1 >/dev/null)");
+  const size_t half = said.size() / 2;
+  EXPECT_GT(half, 10u);
+  EXPECT_EQ(said.substr(0, half), said.substr(half));
+}
+
 // Errors are exceptions inside, and a host's linker may not write the header by which they find their handlers.
 TEST_F(InstalledTest, AnErrorIsReportedHoweverAHostIsLinked) {
   const std::string missing = " absent.supra Once";

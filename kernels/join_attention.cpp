@@ -13,14 +13,14 @@ namespace supra {
 namespace {
 
 template <class T>
-struct Weights {
+struct Shares {
   T near, far;  // a, b
 };
 
 // The larger exponent is subtracted from both. Where z is 0 that is lse: the mass of nothing may be any number, and the
 // weight that nobody uses is only kept finite.
 template <class T>
-Weights<T> weights(T lse, T mass, T z) {
+Shares<T> shares(T lse, T mass, T z) {
   const T shift = z == 0 ? lse : std::max(lse, mass);
   const T near = std::exp(lse - shift), far = std::exp(std::min<T>(mass - shift, 80)), inverse = 1 / (near + far * z);
   return {near * inverse, far * inverse};
@@ -39,7 +39,7 @@ struct Gradients {
 template <class T>
 void join(T* y, const Inputs<T>& in, int64_t n, int64_t V) {
   const T *o = in.o + n * V, *u = in.far + n * (V + 1);
-  const Weights<T> w = weights(in.lse[n], in.mass[n], u[V]);
+  const Shares<T> w = shares(in.lse[n], in.mass[n], u[V]);
   y += n * V;
   for (int64_t i = 0; i < V; i++) y[i] = w.near * o[i] + w.far * u[i];
 }
@@ -48,7 +48,7 @@ template <class T>
 void join_bwd(const Gradients<T>& grads, const T* dy, const T* y, const Inputs<T>& in, int64_t n, int64_t V) {
   const T *o = in.o + n * V, *u = in.far + n * (V + 1), z = u[V];
   T *d_o = grads.o + n * V, *du = grads.far + n * (V + 1);
-  const Weights<T> w = weights(in.lse[n], in.mass[n], z);
+  const Shares<T> w = shares(in.lse[n], in.mass[n], z);
   dy += n * V, y += n * V;
   T along = 0, apart = 0;
   for (int64_t i = 0; i < V; i++) {

@@ -171,7 +171,10 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
       {"norm_per_head", "qk_norm \"per_head\""},
       {"t2r", "per_head_feature_map true, rope_before_map true"},
       {"everything", "decay.source \"gated\", output_gate true"},
-      {"everything_one_map", "decay.source \"gated\", output_gate true"}};
+      {"everything_one_map", "decay.source \"gated\", output_gate true"},
+      {"window", "no recurrent model with windows"},
+      {"window_far", "no recurrent model with windows"},
+      {"window_far_without_sinks", "no recurrent model with windows"}};
   size_t seen = 0;
   for (const MixerVariant& variant : mixer_variants()) {
     SCOPED_TRACE(variant.name);
@@ -191,6 +194,9 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
     };
     if (variant.kind == MixerKind::supra) {
       EXPECT_NE(complaint("hf").find("SUPRA layers"), std::string::npos);
+    }
+    if (variant.kind == MixerKind::window) {
+      EXPECT_NE(complaint("hf").find("windows with attention sinks"), std::string::npos);
     }
     const std::string said = complaint("openlm");
     const auto expected = refused.find(variant.name);

@@ -445,6 +445,22 @@ static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t 
           work};
 }
 
+// With sinks, their own queries, and the log-sum-exp.
+static OpCase softmax_attention_with_sinks_case(const char* name, int64_t window, int64_t sinks, bool packed, const Shape& bench_q) {
+  OpCase c = softmax_attention_case(name, 131, 2, bench_q, bench_q.empty() ? bench_q : Shape{2, 512, 6, 64}, window, packed);
+  c.fn = [=](const Vars& in) -> Vars {
+    std::vector<int64_t> first;
+    for (int64_t b = 0; b < in[0].dim(0); b++) first.push_back((in[1].dim(1) - in[0].dim(1)) / (b + 1));
+    const Cuts cuts = packed ? some_cuts(std::vector(first.size(), in[0].dim(1))) : Cuts();
+    const SoftmaxPart y = softmax_attention_with_sinks(in[0], in[3], in[1], in[2], 0.4, first, window, sinks, cuts);
+    return {y.o, y.lse};
+  };
+  OpInput of_sinks = c.inputs[0];
+  of_sinks.name = "q_sinks";
+  c.inputs.push_back(of_sinks);
+  return c;
+}
+
 static void add_attention(std::vector<OpCase>& table) {
   table.push_back(linear_attention_case("linear_attention", false, 4, 4, 0));
   table.push_back(linear_attention_case("linear_attention_gated", true, 4, 2, 0));
@@ -460,6 +476,8 @@ static void add_attention(std::vector<OpCase>& table) {
   table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2, q, {2, 512, 6, 64}));
   table.push_back(softmax_attention_case("softmax_attention_packed", 131, 2, {}, {}, 0, true));
   table.push_back(softmax_attention_case("softmax_attention_packed_window", 67, 4, {}, {}, 30, true));
+  table.push_back(softmax_attention_with_sinks_case("softmax_attention_with_sinks", 3, 2, false, q));
+  table.push_back(softmax_attention_with_sinks_case("softmax_attention_with_sinks_packed", 30, 5, true, {}));
   table.push_back(
       softmax_attention_case("softmax_attention_decode", 1, 1, {1, 1, 12, 64}, {1, 32768, 6, 64}));
 }
@@ -554,6 +572,22 @@ static void add_without_gradient(std::vector<OpCase>& table) {
                               {"v", {2, 1, 2, 5}, {}, {256, 1, 12, 64}},
                               parameter({"log_decay", {2}, {}, {12}, Fill::log_decay})}),
                    each(5)});
+  auto window = [](const Vars& in) -> Vars {
+    const Ring ring = {in[0].value(), in[1].value(), in[0].dim(1) - 2, 2};
+    // a ring that is full, and one that is not
+    std::vector<int64_t> positions(in[2].dim(0), 3 * ring.window);
+    positions[0] = 3;
+    const Tensor &q = in[2].value(), &k = in[3].value(), &v = in[4].value();
+    const WindowStep y = window_step(ring, q, q, k, v, 0.4, positions, true);
+    return {in[0], in[1], Var(y.o), Var(y.lse), Var(y.old_k), Var(y.old_v)};
+  };
+  table.push_back({"window_step", window,
+                   constants({parameter({"ring_k", {2, 6, 2, 3}, {}, {2, 514, 4, 64}}),
+                              parameter({"ring_v", {2, 6, 2, 5}, {}, {2, 514, 4, 64}}),
+                              {"q", {2, 1, 4, 3}, {}, {2, 1, 12, 64}},
+                              {"k", {2, 1, 2, 3}, {}, {2, 1, 4, 64}},
+                              {"v", {2, 1, 2, 5}, {}, {2, 1, 4, 64}}}),
+                   each(12)});
 }
 
 const std::vector<OpCase>& ops_table() {

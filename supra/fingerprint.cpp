@@ -43,7 +43,7 @@ Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_bytes) {
     const Tensor& tensor = parameter.value();
     weights.add(path + to_string(tensor.shape()) + name(tensor.dtype()));
     add_sample(weights, tensor);
-    if (path == "tok_embeddings.weight") strncpy(model.dtype, name(tensor.dtype()), sizeof model.dtype - 1);
+    if (path == "tok_embeddings.weight") std::string_view(name(tensor.dtype())).copy(model.dtype, sizeof model.dtype - 1);
   });
   model.config = config.value();
   model.weights = weights.value();

@@ -10,6 +10,14 @@ namespace __gnu_cxx {
 void __verbose_terminate_handler() { abort(); }
 }  // namespace __gnu_cxx
 
+#if !defined(SUPRA_EMBED)
+// glibc gives each thread a resolver of host names. With this variable, by which it is found, come 70 kB of one. The static
+// program looks up no names.
+extern "C" {
+__thread void* __libc_resp;
+}
+#endif
+
 // The GPU's functions: nothing of theirs stays open for a linker, and nobody calls them (tensor/cuda.h).
 
 namespace supra::cuda {

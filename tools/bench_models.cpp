@@ -1,7 +1,7 @@
 #include <cmath>
-#include <optional>
 
 #include "kernels/gemm.h"
+#include "supra/formats/model_source.h"
 #include "supra/inference/sampler.h"
 #include "supra/inference/session.h"
 #include "supra/training/memory_plan.h"
@@ -172,7 +172,8 @@ void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64
   for (int64_t i = 0; i < decoder.layers(); i++) {
     const double bytes = static_cast<double>(decoder.mixer(i).state_bytes(position));
     state += bytes;
-    if (decoder.mixer(i).kind() != MixerKind::softmax) written += bytes;
+    // a cache and a ring of keys get one step's
+    if (decoder.mixer(i).kind() == MixerKind::supra) written += bytes;
   }
   const double flop = 2 * (inner_parameters(decoder) + static_cast<double>(c.vocab * c.width));
   BenchRow* row = bench.add(name, time, {.flop = flop, .read = weights + state, .written = written});
@@ -192,17 +193,17 @@ std::shared_ptr<Decoder> place(const MakeDecoder& make, const Bench& bench) {
   return decoder;
 }
 
-// A model to measure; kind: of random ones.
+// A model to measure.
 struct Subject {
   std::string name;
   MakeDecoder make;
-  std::optional<MixerKind> kind = {};
+  bool grows;  // with the text: some layer keeps all keys
 };
 
 Subject given_model(const Path& path, Weights weights) {
   // the last part of the path, whether or not a slash ends it
   return {std::filesystem::weakly_canonical(path / ".").filename().string(),
-          [=] { return load_model(path, "", weights).decoder; }};
+          [=] { return load_model(path, "", weights).decoder; }, position_limit(open_model(path).config) > 0};
 }
 
 // The dtypes that weights of random models are stored in.
@@ -223,7 +224,7 @@ std::vector<Subject> inference_subjects(const BenchOptions& options) {
         quantize(*decoder, dtype);
         return decoder;
       };
-      subjects.push_back({format("%s_%s_%s", shape.name, name_of(kind), name(dtype)), make, kind});
+      subjects.push_back({format("%s_%s_%s", shape.name, name_of(kind), name(dtype)), make, kind == MixerKind::softmax});
     }
   }
   return subjects;
@@ -239,6 +240,7 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options) {
   if (!options.model.empty()) {
     const Subject model = given_model(options.model, Weights::trainable);
     add("train_" + model.name, model.make, 2, 256);
+    add("train_" + model.name + "_T1024", model.make, 1, 1024);
     return jobs;
   }
   const std::span<const ModelShape> shapes = shapes_for(options);
@@ -259,7 +261,9 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options) {
 std::vector<BenchJob> prefill_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
   for (const Subject& model : inference_subjects(options)) {
-    for (int64_t tokens : {128, 512}) {
+    // of a model that is given, beyond the windows it may have, too
+    for (int64_t tokens : {128, 512, 2048}) {
+      if (tokens > 512 && options.model.empty()) continue;
       const std::string name = format("prefill_%s_%ld", model.name.c_str(), static_cast<long>(tokens));
       jobs.push_back({{name}, [=](Bench& bench) { bench_prefill(bench, name, *place(model.make, bench), tokens); }});
     }
@@ -271,7 +275,7 @@ std::vector<BenchJob> decode_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
   for (const Subject& model : inference_subjects(options)) {
     // a cache of keys grows with the position, a state does not
-    for (int64_t position : {64, model.kind == MixerKind::supra ? 65536 : 8192}) {
+    for (int64_t position : {64, model.grows ? 8192 : 65536}) {
       const std::string name = format("decode_%s_at_%ld", model.name.c_str(), static_cast<long>(position));
       jobs.push_back({{name}, [=](Bench& bench) { bench_decode(bench, name, *place(model.make, bench), position); }});
     }

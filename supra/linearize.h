@@ -20,7 +20,7 @@ struct LinearizeOptions {
   // ---- of window layers; of several settings of a layer the last counts
   std::vector<LayerSetting> windows = {{256}}, far_features;
   int64_t sinks = 4;
-  Dtype state_dtype = Dtype::f32;
+  Dtype state_dtype = Dtype::f16;
 
   // ---- of SUPRA layers
   // standard: uniform in +-1/sqrt(fan_in), as torch.nn.Linear and the paper; identity: relu(q) at first, and of more

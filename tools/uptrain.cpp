@@ -220,6 +220,23 @@ ValidationText read_held_out(const TrainFlags& f, const Tokenizer& tokenizer) {
   return held_out;
 }
 
+// For a student that is near its teacher already, where no held-out text was given: some sequences of the training text, evenly
+// spread, so that a run which makes the student worse is undone.
+ValidationText sample_of(const Corpus& corpus, int64_t length) {
+  constexpr int64_t kSequences = 8;
+  ValidationText sample;
+  for (const Source& source : corpus.sources) {
+    const int64_t n = std::min(kSequences, source.tokens() / length);
+    for (int64_t i = 0; i < n; i++) {
+      std::vector<int32_t>& ids = sample.sequences.emplace_back();
+      const int64_t begin = (source.tokens() - length) * i / n;
+      for (int64_t k = 0; k < length; k++) ids.push_back(source.id(begin + k));
+    }
+  }
+  sample.hash = "a sample of the training text";
+  return sample;
+}
+
 // Whether a run in `output` writes over this model: it stands there, or is one of the run's checkpoints.
 bool writes_over(const Path& model, const Path& output) {
   std::error_code absent;
@@ -258,7 +275,12 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   }
   const Corpus corpus = files.empty() ? Corpus() : read_corpus(files, tokenizer, f.separator);
   const int64_t corpus_tokens = corpus.tokens() + planned;
-  const ValidationText held_out = read_held_out(f, tokenizer);
+  const bool heals = teacher && o.recipe.kind == RecipeKind::distill && is_window_student(model.config());
+  const ValidationText held_out = heals && f.valid.empty() ? sample_of(corpus, o.sequence) : read_held_out(f, tokenizer);
+  if (heals && f.valid.empty()) {
+    fprintf(stderr, "no --valid: %s tokens of the training text tell whether the student gets better\n",
+            format_count(static_cast<double>(predicted_tokens(held_out.sequences))).c_str());
+  }
   fprintf(stderr, "%s parameters; %s tokens of text in %s documents, %.2f epochs; batches of %ld x %ld, lr %.2g\n",
           format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
           format_count(static_cast<double>(corpus_tokens)).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),

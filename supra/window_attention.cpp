@@ -234,12 +234,14 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
   Var keys = k, values = v;
   if (state) {
     const std::vector<int64_t> index = layout.gather();
+    std::vector<int64_t> ring = layout.ring();
+    for (int64_t& row : ring) row = row < 0 ? -1 : index[row];
     const auto gather = [&](Var& part, const Var& fresh) {
-      // what is kept in 16 bits is so from the start, however the steps are split
-      const Var kept = cast(cast(fresh, part.dtype()), q.dtype());
-      const Var all = take_rows({rows_of(cast(part, q.dtype())), rows_of(kept)}, index);
-      part = cast(reshape(take_rows({all}, layout.ring()), part.shape()), part.dtype());
-      return reshape(all, {B, layout.keys, kv_heads_, fresh.dim(-1)});
+      // what is kept in 16 bits is so from the start, however the steps are split; but gradients are not
+      const Dtype kept = grad_enabled() ? q.dtype() : part.dtype();
+      const std::vector<Var> sources = {rows_of(cast(part, kept)), rows_of(cast(fresh, kept))};
+      part = cast(reshape(take_rows(sources, ring), part.shape()), part.dtype());
+      return reshape(cast(take_rows(sources, index), q.dtype()), {B, layout.keys, kv_heads_, fresh.dim(-1)});
     };
     keys = gather(state->parts[0], k);
     values = gather(state->parts[1], v);

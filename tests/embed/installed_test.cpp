@@ -86,7 +86,7 @@ TEST_F(InstalledTest, ALongStoryTakesNoMemory) {
       {"#include <stdio.h>", "#include <stdio.h>\n#include <stdlib.h>"},
       {"i < 200", "i < 5000"},
       {" || supra_is_end(engine, id)", ""},
-      {"fflush(stdout);", "if (i % 2500 == 2499 && system(\"grep VmRSS /proc/$PPID/status >&2\")) return 1;"}};
+      {"fflush(stdout);", "if (i % 2500 == 2499 && system(\"grep ^Rss /proc/$PPID/smaps_rollup >&2\")) return 1;"}};
   for (const auto& [printed, changed] : changes) source.replace(source.find(printed), printed.size(), changed);
   write_file_atomically(dir_.path() / "long.c", source);
   const std::string said = run("(" + build("cc -std=c11", dir_.path() / "long.c", archive_) + " " + model_ + " Once 2>&1 >/dev/null)");

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "nn/decoder.h"
-#include "supra/fingerprint.h"
+#include "supra/formats/fingerprint.h"
 #include "supra/tokenizers/tokenizer.h"
 #include "tensor/file.h"
 

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "supra/state_file.h"
+#include "supra/formats/state_file.h"
 #include "tensor/error.h"
 
 namespace supra {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "supra/fingerprint.h"
+#include "supra/formats/fingerprint.h"
 
 // A session's state as bytes. Little-endian:
 //   BlobHeader, floats of the state, floats of the logits (zeros before the first id), u64 checksum of all

@@ -4,7 +4,7 @@
 #include <cstdlib>
 
 #include "supra/formats/safetensors.h"
-#include "supra/state_file.h"
+#include "supra/formats/state_file.h"
 
 namespace supra {
 

@@ -1,6 +1,6 @@
 #include "supra/training/carried_states.h"
 
-#include "supra/state_file.h"
+#include "supra/formats/state_file.h"
 
 namespace supra {
 

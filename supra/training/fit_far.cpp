@@ -6,7 +6,7 @@
 #include <span>
 
 #include "nn/optim.h"
-#include "supra/fingerprint.h"
+#include "supra/formats/fingerprint.h"
 #include "supra/formats/safetensors.h"
 #include "supra/training/calibrate.h"
 #include "supra/window_attention.h"

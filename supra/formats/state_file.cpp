@@ -1,4 +1,4 @@
-#include "supra/state_file.h"
+#include "supra/formats/state_file.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "supra/fingerprint.h"
+#include "supra/formats/fingerprint.h"
 
 #include <algorithm>
 #include <cstring>

@@ -228,10 +228,10 @@ TEST_F(CliTest, WindowsByLayer) {
 }
 
 TEST_F(CliTest, WindowsThatFitABudget) {
-  const Outcome table = supra_run({"linearize", at("teacher"), "--mixer", "window", "--sensitivity", at("text.txt"), "--budget-tokens", "200"});
+  const Outcome table = supra_run({"linearize", at("teacher"), "--mixer", "window", "--sensitivity", at("text.txt"), "--budget-tokens", "400"});
   EXPECT_EQ(table.code, 0) << table.err;
   EXPECT_SAYS(table.out, "layer     gain\n");
-  const std::vector<std::string> words = {"--mixer", "window", "--state-bytes", "10k", "--budget-text", at("text.txt"), "--budget-tokens", "200"};
+  const std::vector<std::string> words = {"--mixer", "window", "--state-bytes", "10k", "--budget-text", at("text.txt"), "--budget-tokens", "400"};
   const Json made = linearize_with(at("teacher"), at("fitted"), words);
   EXPECT_LE(made.integer("state_bytes"), 10'000);
   EXPECT_GT(made.integer("state_bytes"), 9'000);
@@ -239,7 +239,7 @@ TEST_F(CliTest, WindowsThatFitABudget) {
             expect_json(supra_run({"inspect", at("fitted"), "--json"}), {}).at("config").at("windows").dump());
   EXPECT_EQ(linearize_with(at("teacher"), at("fitted"), words).dump(), made.dump());
   const Json json = expect_json(supra_run({"linearize", at("teacher"), "--mixer", "window", "--sensitivity", at("text.txt"),
-                                           "--budget-tokens", "200", "--json"}),
+                                           "--budget-tokens", "400", "--json"}),
                                 {"base", "full"});
   EXPECT_EQ(json.dump(), made.at("sensitivity").dump());
   EXPECT_EQ(json.at("layers").as_array().size(), 2u);

@@ -22,7 +22,7 @@ namespace {
 struct BudgetFlags {
   std::optional<int64_t> state_bytes;
   Path text, sensitivity;  // one of them, or none
-  int64_t tokens = 8192;
+  int64_t tokens = 12000;
 
   bool measures() const { return !text.empty() || !sensitivity.empty(); }
   void check(const Args& args, bool windows_given) const {
@@ -37,15 +37,15 @@ void add_setting(std::vector<LayerSetting>& settings, const std::string& text, i
   if (settings.back().value < least) throw UsageError("'" + text + "' is too small, at least " + std::to_string(least) + " is expected");
 }
 
-// Sequences from all over the text, dealt into two parts of about so many tokens.
+// Sequences from all over the text, about so many tokens: a third of them, and the others.
 std::pair<Sequences, Sequences> read_two_parts(const Model& model, const Path& text, const std::string& separator, int64_t tokens) {
   TextOptions options;
   options.separator = separator;
   options.context = default_context(model.config());
   options.bos = tokenizer_of(model).adds_bos();
-  const Sequences sample = spread_sample(read_sequences(tokenizer_of(model), text, options), 2 * tokens);
+  const Sequences sample = spread_sample(read_sequences(tokenizer_of(model), text, options), tokens);
   std::pair<Sequences, Sequences> parts;
-  for (size_t i = 0; i < sample.size(); i++) (i % 2 == 0 ? parts.first : parts.second).push_back(sample[i]);
+  for (size_t i = 0; i < sample.size(); i++) (i % 3 == 0 ? parts.first : parts.second).push_back(sample[i]);
   CHECK(!parts.second.empty(), "%s: is one sequence of %ld tokens, two or more are needed (give a longer text)", text.c_str(),
         static_cast<long>(predicted_tokens(sample)));
   return parts;
@@ -177,7 +177,7 @@ int run_linearize(Args& args) {
                               "of the keys and values that such a layer keeps"));
   only(of_window, args.tokens(&budget.state_bytes, "--state-bytes", "choose windows that fit these bytes, such as 9M, by what --budget-text shows"));
   only(of_window, args.flag(&budget.text, "--budget-text", "TEXT", "text like that to come, which windows are chosen on"));
-  only(of_window, args.tokens(&budget.tokens, "--budget-tokens", "of the text, to measure layers on; as many again to try windows on").at_least(1));
+  only(of_window, args.tokens(&budget.tokens, "--budget-tokens", "of the text; layers are measured on a third of them, windows tried on the others").at_least(1));
   only(of_window, args.flag(&budget.sensitivity, "--sensitivity", "TEXT", "print what each layer gains from seeing far, and stop"));
 
   only(of_window, args.flag(&fit.text, "--fit", "TEXT", "fit far parts, then output projections, to the teacher's attention on this text"));

@@ -55,15 +55,15 @@ struct Purse {
   std::vector<int64_t> layers;  // the greatest gain first
   int64_t keys;
 
-  // window = least + share * weight, rounded down, never more than the layer's own, with the largest share that the keys
+  // window = least + share * weight, rounded down, at most `most` and the layer's own, with the largest share that the keys
   // allow; what rounding leaves goes to the first layers. Empty where the keys are too few. Both are by rank.
-  Windows spend(const std::vector<int64_t>& least, const std::vector<double>& weight) const {
+  Windows spend(const std::vector<int64_t>& least, const std::vector<double>& weight, int64_t most = INT32_MAX) const {
     const auto windows_at = [&](double share) {
       Windows windows = config.windows;
       for (size_t r = 0; r < layers.size(); r++) {
         const double keys_of = static_cast<double>(least[r]) + share * weight[r];
         int64_t& window = windows[layers[r]];
-        window = std::min(window, static_cast<int64_t>(std::min(keys_of, 1e9)));
+        window = std::min(window, static_cast<int64_t>(std::min(keys_of, static_cast<double>(most))));
       }
       return windows;
     };
@@ -78,7 +78,7 @@ struct Purse {
     Windows windows = windows_at(low);
     int64_t left = left_of(windows);
     for (size_t r = 0; r < layers.size() && left > 0; r++) {
-      if (weight[r] > 0 && windows[layers[r]] < config.windows[layers[r]]) windows[layers[r]]++, left--;
+      if (weight[r] > 0 && windows[layers[r]] < std::min(most, config.windows[layers[r]])) windows[layers[r]]++, left--;
     }
     return windows;
   }
@@ -138,32 +138,35 @@ std::vector<WindowTry> window_allocations(const Config& student, int64_t state_b
   std::vector<int64_t> layers = window_layers(student);
   const auto& gains = sensitivity.gains;
   std::stable_sort(layers.begin(), layers.end(), [&](int64_t a, int64_t b) { return gains[a] > gains[b]; });
-  const int64_t L = static_cast<int64_t>(layers.size()), keys = keys_for(student, state_bytes), floor = std::clamp<int64_t>(keys / L / 4, 1, 32);
+  const int64_t L = static_cast<int64_t>(layers.size()), keys = keys_for(student, state_bytes), alike = keys / L;
   const Purse purse{student, layers, keys};
+  int64_t large = 2;
+  while (large < 2 * alike) large *= 2;
 
   std::vector<WindowTry> tries;
-  const auto add = [&](const std::string& name, const std::vector<int64_t>& least, const std::vector<double>& weight) {
-    const Windows windows = purse.spend(least, weight);
+  const auto add = [&](const std::string& name, const Windows& windows) {
     const bool known = std::any_of(tries.begin(), tries.end(), [&](const WindowTry& other) { return other.windows == windows; });
     if (!windows.empty() && !known) tries.push_back({name, windows});
   };
-  add("all alike", std::vector<int64_t>(L, 1), std::vector<double>(L, 1));
-  for (const int64_t size : {256, 512, 1024, 2048}) {
+  const std::vector<int64_t> one(L, 1);
+  add("all alike", purse.spend(one, std::vector<double>(L, 1)));
+  for (const int64_t size : {large, 2 * large}) {
     for (const int64_t parts : {8, 5, 4, 3}) {
       const int64_t n = std::max<int64_t>(1, (L + parts / 2) / parts);
-      if (n == L || size * L <= keys) continue;
-      std::vector<int64_t> least(L, floor);
+      std::vector<int64_t> least = one;
       std::vector<double> weight(L, 1);
       std::fill_n(least.begin(), n, size);
       std::fill_n(weight.begin(), n, 0);
-      add(format("%ld layers of %ld", static_cast<long>(n), static_cast<long>(size)), least, weight);
+      if (n < L) add(format("%ld layers of %ld", static_cast<long>(n), static_cast<long>(size)), purse.spend(least, weight));
     }
-  }
-  // where a layer loses gain / window^a, the least loss is at gain^(1 / (1 + a))
-  for (const double power : {0.35, 0.5, 0.65, 0.8, 1.0}) {
-    std::vector<double> weight;
-    for (const int64_t i : layers) weight.push_back(std::pow(std::max(gains[i], 1e-4), power));
-    add(format("gain^%g", power), std::vector<int64_t>(L, floor), weight);
+    // where a layer loses gain / window^a, the least loss is at gain^(1 / (1 + a)); but gains do not add up
+    for (const auto& [part, power] : {std::pair(0.25, 0.5), {0.4, 0.75}, {0.4, 1}, {0.55, 1}}) {
+      const int64_t least = std::max<int64_t>(1, std::llround(part * static_cast<double>(alike)));
+      std::vector<double> weight;
+      for (const int64_t i : layers) weight.push_back(std::pow(std::max(gains[i], 1e-4), power));
+      add(format("%ld + gain^%g to %ld", static_cast<long>(least), power, static_cast<long>(size)),
+          purse.spend(std::vector<int64_t>(L, least), weight, size));
+    }
   }
   return tries;
 }

@@ -25,7 +25,7 @@ using OnMeasured = std::function<void(int64_t done, int64_t total)>;
 Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const OnMeasured& on_measured = {});
 
 struct WindowTry {
-  std::string name;              // "4 layers of 512", "gain^0.5"
+  std::string name;              // "4 layers of 512", "78 + gain^1 to 512"
   std::vector<int64_t> windows;  // as in Config
   double nll = 0;                // nats a token
   bool finalist = false;         // it was tried on all of the text, not on half of it
@@ -35,7 +35,7 @@ struct WindowTry {
 void check_state_bytes(const Config& student, int64_t state_bytes);
 
 // Windows for at most this many bytes of a sequence's state, far features of the student included, in several ways: all
-// alike; large ones where the gain is greatest; more the greater the gain. None is larger than the student's own.
+// alike; large ones where the gain is greatest; the larger the greater the gain. None is larger than the student's own.
 std::vector<WindowTry> window_allocations(const Config& student, int64_t state_bytes, const Sensitivity& sensitivity);
 
 // Scores them on half of the text and the best again on all of it, and sorts them, the best first. The text is to be another

@@ -310,11 +310,6 @@ class Run {
 
 }  // namespace
 
-Json report_of(const FittedLayer& layer) {
-  return Json::object({{"layer", layer.layer}, {"error_before", layer.before}, {"error_after", layer.after}, {"kl", layer.kl},
-                       {"kl_window", layer.kl_window}, {"kept", layer.kept}});
-}
-
 Config without_far(Config config, int64_t layer) {
   const int64_t key = (config.key_dim + config.value_dim) * static_cast<int64_t>(size_of(config.state_dtype));
   config.windows[layer] += config.far_features[layer] * (config.value_dim + 1) * static_cast<int64_t>(sizeof(float)) / key;

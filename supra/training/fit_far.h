@@ -38,7 +38,10 @@ struct FittedLayer {
 
   bool operator==(const FittedLayer&) const = default;
 };
-Json report_of(const FittedLayer& layer);
+inline Json report_of(const FittedLayer& layer) {
+  return Json::object({{"layer", layer.layer}, {"error_before", layer.before}, {"error_after", layer.after}, {"kl", layer.kl},
+                       {"kl_window", layer.kl_window}, {"kept", layer.kept}});
+}
 
 // The config with a layer's far part made window: as many keys as take its bytes.
 Config without_far(Config config, int64_t layer);

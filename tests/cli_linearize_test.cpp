@@ -197,7 +197,8 @@ TEST_F(CliTest, LinearizeSaysWhatDoesNotGoTogether) {
 
 TEST_F(CliTest, WindowsByLayer) {
   const Json made = linearize_with(at("teacher"), at("windows"),
-                                   {"--mixer", "window", "--window", "16", "--window", "8:1", "--window=24:0-1", "--window", "12:0", "--sinks", "2"});
+                                   {"--mixer", "window", "--window", "16", "--window", "8:1", "--window=24:0-1", "--window", "12:0", "--sinks", "2",
+                                    "--state-dtype", "f32"});
   EXPECT_EQ(made.at("layers").dump(),
             R"([{"layer": 0, "window": 12, "sinks": 2, "far_features": 0}, {"layer": 1, "window": 24, "sinks": 2, "far_features": 0}])");
   // keys and values of 4 heads of 8, in f32
@@ -212,7 +213,7 @@ TEST_F(CliTest, WindowsByLayer) {
   EXPECT_SAYS(text, "state       10.2 kB a sequence\n");
 
   // as the teacher, where nothing leaves a window
-  linearize_with(at("teacher"), at("windows"), {"--mixer", "window", "--window", "64", "--state-dtype", "f16"});
+  linearize_with(at("teacher"), at("windows"), {"--mixer", "window", "--window", "64"});
   const auto loss = [](const std::string& model) {
     return expect_json(supra_run({"eval", at(model), "--text", at("text.txt"), "--max-tokens", "300", "--json"}), {}).number("nll");
   };
@@ -271,7 +272,7 @@ TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
   misused({"--mixer", "window", "--window", "8", "--state-bytes", "9M", "--budget-text", at("text.txt")}, "--window");
   expect_error(with({"--mixer", "window", "--window", "8:2"}), {"layer 2", "0 to 1"});
   expect_error(with({"--mixer", "window", "--far-features", "3"}), {"3 far features", "even"});
-  expect_error(with({"--mixer", "window", "--state-bytes", "1k", "--budget-text", at("text.txt")}), {"1000 bytes", "2560"});
+  expect_error(with({"--mixer", "window", "--state-bytes", "1k", "--budget-text", at("text.txt")}), {"1000 bytes", "1280"});
   EXPECT_FALSE(std::filesystem::exists(at("windowless")));
 }
 

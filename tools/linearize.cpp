@@ -80,7 +80,7 @@ ChosenWindows choose_windows(const Model& student, const BudgetFlags& budget, co
 
 struct FitFlags {
   Path text;
-  int64_t tokens = 200'000, epochs = 10;
+  int64_t tokens = 200'000, epochs = 5;
 };
 
 struct Fitted {

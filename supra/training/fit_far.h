@@ -21,9 +21,9 @@ namespace supra {
 // is closer to it (KL of the next token, held-out text, late positions) than with the far part's bytes spent on its window.
 
 struct FitOptions {
-  int64_t epochs = 10;
-  double lr = 1e-2, last_lr = 5e-4;  // cosine, after a warmup of a twentieth of the steps
-  double share_weight = 1;
+  int64_t epochs = 5;
+  double lr = 5e-2, last_lr = 1e-3;  // cosine, after a warmup of a twentieth of the steps
+  double share_weight = 0.1;
   int64_t kl_tokens = 8192;  // of the held-out text, that a far part is judged on
   uint64_t seed = 0;
   Path file = {};           // holds the layers that are fitted, so that the same fit goes on after an interruption; empty: none

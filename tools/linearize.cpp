@@ -282,12 +282,12 @@ int run_linearize(Args& args) {
     report.set("copied", result.copied_parameters);
     report.set("new", result.fresh_parameters);
     report.set("state_bytes", static_cast<int64_t>(state));
-    if (window) report.set("layers", window_rows(config));
+    if (window) report.set("layers", window_rows(config, fitted ? &fitted->fit : nullptr));
     if (budget.measures()) {
       report.set("sensitivity", to_json(chosen.sensitivity, config));
       report.set("tries", to_json(chosen.tries));
     }
-    if (fitted) report.set("fit", to_json(fitted->fit, fitted->correction));
+    if (fitted) report.set("correction", to_json(fitted->correction));
     Json notes = Json::array();
     for (const std::string& note : result.notes) notes.push(note);
     report.set("notes", std::move(notes));

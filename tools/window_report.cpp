@@ -84,7 +84,7 @@ std::string window_flags(const Config& config) {
   return flags;
 }
 
-Json window_rows(const Config& config) {
+Json window_rows(const Config& config, const Fit* fit) {
   Json rows = Json::array();
   for (const int64_t i : layers_with(config, MixerKind::window)) {
     Json row = Json::object();
@@ -92,6 +92,13 @@ Json window_rows(const Config& config) {
     row.set("window", config.windows[i]);
     row.set("sinks", config.sinks);
     row.set("far_features", far_features_of(config, i));
+    for (size_t k = 0; fit && k < fit->layers.size(); k++) {
+      if (fit->layers[k].layer != i) continue;
+      const Json report = report_of(fit->layers[k]);
+      for (const Json::Member& field : report.as_object()) {
+        if (field.key != "layer") row.set(field.key, field.value);
+      }
+    }
     rows.push(std::move(row));
   }
   return rows;
@@ -155,11 +162,8 @@ void print_fit(const Fit& fit, const Correction& correction) {
          correction.kept ? "" : "; left as they were");
 }
 
-Json to_json(const Fit& fit, const Correction& correction) {
-  Json layers = Json::array();
-  for (const FittedLayer& layer : fit.layers) layers.push(report_of(layer));
-  return Json::object({{"layers", std::move(layers)}, {"kl_before", correction.kl_before}, {"kl_after", correction.kl_after},
-                       {"corrected", correction.kept}});
+Json to_json(const Correction& correction) {
+  return Json::object({{"kl_before", correction.kl_before}, {"kl_after", correction.kl_after}, {"kept", correction.kept}});
 }
 
 }  // namespace supra

@@ -22,14 +22,14 @@ std::vector<int64_t> layers_with(const Config& config, MixerKind kind);
 std::vector<std::string> describe_windows(const Config& config);
 // The flags that make them: "--window 114 --window 512:17,20".
 std::string window_flags(const Config& config);
-// One object a window layer: "layer", "window", "sinks", "far_features".
-Json window_rows(const Config& config);
+// One object a window layer: "layer", "window", "sinks", "far_features"; of one that was fitted its errors, KLs and verdict, too.
+Json window_rows(const Config& config, const Fit* fit = nullptr);
 
 void print_sensitivity(const Config& config, const Sensitivity& sensitivity);  // the greatest gain first
 Json to_json(const Sensitivity& sensitivity, const Config& config);
 void print_tries(const Config& config, const std::vector<WindowTry>& tries);
 Json to_json(const std::vector<WindowTry>& tries);
 void print_fit(const Fit& fit, const Correction& correction);
-Json to_json(const Fit& fit, const Correction& correction);
+Json to_json(const Correction& correction);
 
 }  // namespace supra

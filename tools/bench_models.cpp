@@ -197,13 +197,15 @@ std::shared_ptr<Decoder> place(const MakeDecoder& make, const Bench& bench) {
 struct Subject {
   std::string name;
   MakeDecoder make;
-  bool grows;  // with the text: some layer keeps all keys
+  bool grows;           // with the text: some layer keeps all keys
+  int64_t context = 0;  // of a model that is given: longer texts are measured where it has been trained on them
 };
 
 Subject given_model(const Path& path, Weights weights) {
+  const Config config = open_model(path).config;
   // the last part of the path, whether or not a slash ends it
   return {std::filesystem::weakly_canonical(path / ".").filename().string(),
-          [=] { return load_model(path, "", weights).decoder; }, position_limit(open_model(path).config) > 0};
+          [=] { return load_model(path, "", weights).decoder; }, position_limit(config) > 0, config.context};
 }
 
 // The dtypes that weights of random models are stored in.
@@ -240,7 +242,7 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options) {
   if (!options.model.empty()) {
     const Subject model = given_model(options.model, Weights::trainable);
     add("train_" + model.name, model.make, 2, 256);
-    add("train_" + model.name + "_T1024", model.make, 1, 1024);
+    if (model.context >= 1024) add("train_" + model.name + "_T1024", model.make, 1, 1024);
     return jobs;
   }
   const std::span<const ModelShape> shapes = shapes_for(options);
@@ -261,9 +263,8 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options) {
 std::vector<BenchJob> prefill_jobs(const BenchOptions& options) {
   std::vector<BenchJob> jobs;
   for (const Subject& model : inference_subjects(options)) {
-    // of a model that is given, beyond the windows it may have, too
     for (int64_t tokens : {128, 512, 2048}) {
-      if (tokens > 512 && options.model.empty()) continue;
+      if (tokens > 512 && model.context < tokens) continue;
       const std::string name = format("prefill_%s_%ld", model.name.c_str(), static_cast<long>(tokens));
       jobs.push_back({{name}, [=](Bench& bench) { bench_prefill(bench, name, *place(model.make, bench), tokens); }});
     }

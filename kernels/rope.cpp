@@ -47,20 +47,25 @@ RopeTable make_table(const Rope& rope, const std::vector<int64_t>& positions, De
   return {rope, positions, Tensor::of(cosine).to(device), Tensor::of(sine).to(device)};
 }
 
-// The table of the last call is kept: q, k and every layer of a step ask for the same. So is the memory of the list of
-// positions that a call asks for.
+// The last two tables are kept: q, k and every layer of a step ask for the same, and beyond the context window layers ask for
+// another one by turns. So is the memory of the list of positions that a call asks for.
 template <class T>
 struct LastCall {
-  RopeTable table;
+  RopeTable table, one_before;
   std::vector<int64_t> positions;
 };
 
 template <class T>
 const RopeTable& table_for(const Rope& rope, const std::vector<int64_t>& positions, Device device) {
-  RopeTable& last = kept().get<LastCall<T>>().table;
-  const bool serves = last.rope == rope && last.positions == positions && last.cosine.device() == device;
-  if (!serves) last = make_table<T>(rope, positions, device);
-  return last;
+  LastCall<T>& kept_here = kept().get<LastCall<T>>();
+  const auto serves = [&](const RopeTable& table) {
+    return table.rope == rope && table.positions == positions && table.cosine.device() == device;
+  };
+  if (!serves(kept_here.table)) {
+    std::swap(kept_here.table, kept_here.one_before);
+    if (!serves(kept_here.table)) kept_here.table = make_table<T>(rope, positions, device);
+  }
+  return kept_here.table;
 }
 
 thread_local RopeTables* steady_tables = nullptr;

@@ -89,46 +89,12 @@ void dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const vo
   constexpr int64_t kShort = 256, kTogether = 8;
   for (; M == 1 && K <= kShort && j + kTogether <= N; j += kTogether, row += kTogether * ldb)
     dot<1, kTogether>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-  for (; M > 1 && K <= kShort && j + 2 <= N; j += 2, row += 2 * ldb) {
-    if (M == 2) dot<2, 2>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-    if (M == 3) dot<3, 2>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-    if (M == 4) dot<4, 2>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-  }
   for (; j < N; j++, row += ldb) {
     if (M == 1) dot<1, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
     if (M == 2) dot<2, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
     if (M == 3) dot<3, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
     if (M == 4) dot<4, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
   }
-}
-
-// C vectors of columns of c (M,N) = a (M,K) b(K,N), a row of b at a time; of the last vector `left` columns.
-template <int M, int C, class W>
-inline void sum_of_rows(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb, float* c, int64_t ldc, int64_t left = kLanes) {
-  Vec sums[M][C] = {};
-  const bool whole = left >= kLanes;
-  for (int64_t k = 0; k < K; k++, b += ldb) {
-    for (int j = 0; j < C; j++) {
-      const Vec right = whole ? load(b + j * kLanes) : load_first(b, left);
-      for (int i = 0; i < M; i++) sums[i][j] = fma(broadcast(a[i * lda + k]), right, sums[i][j]);
-    }
-  }
-  for (int i = 0; i < M; i++) {
-    for (int j = 0; j < C; j++) {
-      if (whole) store(c + i * ldc + j * kLanes, sums[i][j]);
-      else store_first(c + i * ldc, sums[i][j], left);
-    }
-  }
-}
-
-template <int M, class W>
-void sum_of_rows(int64_t N, int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb, float* c, int64_t ldc) {
-  // as many sums as registers hold
-  constexpr int C = kLanes == 16 ? 4 : 2;
-  int64_t n = 0;
-  for (; n + C * kLanes <= N; n += C * kLanes) sum_of_rows<M, C>(K, a, lda, b + n, ldb, c + n, ldc);
-  for (; n + kLanes <= N; n += kLanes) sum_of_rows<M, 1>(K, a, lda, b + n, ldb, c + n, ldc);
-  if (n < N) sum_of_rows<M, 1>(K, a, lda, b + n, ldb, c + n, ldc, N - n);
 }
 
 template <class W>
@@ -160,14 +126,6 @@ void half_gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda
                     int64_t ldb, bool accumulate, float* c, int64_t ldc) {
   if (dtype == Dtype::f16) dots<F16>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
   if (dtype == Dtype::bf16) dots<Bf16>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
-}
-
-void half_sum_of_rows(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb, float* c, int64_t ldc) {
-  const F16* rows = static_cast<const F16*>(b);
-  if (M == 1) sum_of_rows<1>(N, K, a, lda, rows, ldb, c, ldc);
-  if (M == 2) sum_of_rows<2>(N, K, a, lda, rows, ldb, c, ldc);
-  if (M == 3) sum_of_rows<3>(N, K, a, lda, rows, ldb, c, ldc);
-  if (M == 4) sum_of_rows<4>(N, K, a, lda, rows, ldb, c, ldc);
 }
 
 void to_f32(float* x, const void* row, Dtype dtype, int64_t n) {

@@ -7,9 +7,6 @@
 
 namespace supra {
 
-// Values that are widened at once.
-constexpr int64_t kWidened = 64;
-
 // scores (heads, n) of the keys [begin, end)
 static void score(float* scores, const float* q, const DecodeKeys& keys, int64_t begin, int64_t end, int64_t heads, int64_t K) {
   if (begin >= end) return;
@@ -21,28 +18,24 @@ static void score(float* scores, const float* q, const DecodeKeys& keys, int64_t
 }
 
 // o (heads, V) = weights (heads, n) values
-static void add_values(float* o, const float* weights, const DecodeKeys& keys, int64_t heads, int64_t V, float* widened) {
+static void add_values(float* o, const float* weights, const DecodeKeys& keys, int64_t heads, int64_t V) {
   if (keys.dtype == Dtype::f32)
-    return simd().gemm_tile(false, false, heads, V, keys.n, weights, keys.n, static_cast<const float*>(keys.v), keys.v_step, false, o, V);
-  const auto* half = static_cast<const uint16_t*>(keys.v);
-  for (int64_t s = 0; s < keys.n; s += kWidened) {
-    const int64_t rows = std::min(kWidened, keys.n - s);
-    for (int64_t i = 0; i < rows; i++) simd().to_f32(widened + i * V, half + (s + i) * keys.v_step, keys.dtype, V);
-    simd().gemm_tile(false, false, heads, V, rows, weights + s, keys.n, widened, V, s > 0, o, V);
-  }
+    simd().gemm_tile(false, false, heads, V, keys.n, weights, keys.n, static_cast<const float*>(keys.v), keys.v_step, false, o, V);
+  else
+    simd().f16_sum_of_rows(heads, V, keys.n, weights, keys.n, keys.v, keys.v_step, o, V);
 }
 
 void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, const DecodeKeys& keys, int64_t heads, int64_t K,
                   int64_t V, float scale) {
-  const Tensor memory = Tensor::empty({4 * keys.n + kWidened * V});
-  float *scores = memory.data<float>(), *widened = scores + 4 * keys.n;
+  const Tensor memory = Tensor::empty({4 * keys.n});
+  float* scores = memory.data<float>();
   const int64_t sinks = std::min(keys.sinks, keys.n);
   for (int64_t h = 0; h < heads; h += 4) {
     const int64_t some = std::min<int64_t>(4, heads - h);
     score(scores, q_sinks + h * K, keys, 0, sinks, some, K);
     score(scores, q + h * K, keys, sinks, keys.n, some, K);
     for (int64_t i = 0; i < some; i++) simd().softmax_row(scores + i * keys.n, lse + h + i, keys.n, scale);
-    add_values(o + h * V, scores, keys, some, V, widened);
+    add_values(o + h * V, scores, keys, some, V);
   }
 }
 

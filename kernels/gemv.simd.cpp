@@ -54,10 +54,12 @@ inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb,
   Vec sums[M][J][kSums] = {};
   int64_t k = 0;
   for (; k + kSums * kLanes <= K; k += kSums * kLanes) {
+#pragma GCC unroll 8
     for (int s = 0; s < kSums; s++) {
 #pragma GCC unroll 8
       for (int j = 0; j < J; j++) {
         const Vec right = load(b + j * ldb + k + s * kLanes);
+#pragma GCC unroll 8
         for (int i = 0; i < M; i++)
           sums[i][j][s] = fma(load(a + i * lda + k + s * kLanes), right, sums[i][j][s]);
       }
@@ -68,33 +70,78 @@ inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb,
 #pragma GCC unroll 8
     for (int j = 0; j < J; j++) {
       const Vec right = load_first(b + j * ldb + k, n);
+#pragma GCC unroll 8
       for (int i = 0; i < M; i++) sums[i][j][0] = fma(load_first(a + i * lda + k, n), right, sums[i][j][0]);
     }
   }
 #pragma GCC unroll 8
-  for (int j = 0; j < J; j++) {
-    for (int i = 0; i < M; i++) {
-      float& out = c[i * ldc + j];
-      out = sum(sums[i][j][0] + sums[i][j][1]) + (accumulate ? out : 0);
-    }
+  for (int i = 0; i < M; i++) {
+    float* out = c + i * ldc;
+    float total[J];
+    if constexpr (J == 4)
+      sum_each({sums[i][0][0] + sums[i][0][1], sums[i][1][0] + sums[i][1][1], sums[i][2][0] + sums[i][2][1],
+                sums[i][3][0] + sums[i][3][1]}, total);
+    else
+      total[0] = sum(sums[i][0][0] + sums[i][0][1]);
+#pragma GCC unroll 8
+    for (int j = 0; j < J; j++) out[j] = total[j] + (accumulate ? out[j] : 0);
   }
 }
 
-template <class W>
+// Rows of b from j on, J at once as long as there are so many; the first that is left.
+template <int J, class W>
+inline int64_t dots(int64_t j, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb, bool accumulate,
+                    float* c, int64_t ldc) {
+  const W* row = static_cast<const W*>(b) + j * ldb;
+  for (; j + J <= N; j += J, row += J * ldb) {
+    if (M == 1) dot<1, J>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+    if (M == 2) dot<2, J>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+    if (M == 3) dot<3, J>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+    if (M == 4) dot<4, J>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+  }
+  return j;
+}
+
+template <class W, bool holds_keys>
 void dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb,
           bool accumulate, float* c, int64_t ldc) {
-  const W* row = static_cast<const W*>(b);
   int64_t j = 0;
-  // short rows, the keys of a head say, are no streams: several at once hide how long a sum takes
-  constexpr int64_t kShort = 256, kTogether = 8;
-  for (; M == 1 && K <= kShort && j + kTogether <= N; j += kTogether, row += kTogether * ldb)
-    dot<1, kTogether>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-  for (; j < N; j++, row += ldb) {
-    if (M == 1) dot<1, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-    if (M == 2) dot<2, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-    if (M == 3) dot<3, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
-    if (M == 4) dot<4, 1>(K, a, lda, row, ldb, accumulate, c + j, ldc);
+  // Short rows, the keys of a head say, are no streams: four at once hide how long a sum takes, where registers hold the sums.
+  constexpr int64_t kShort = 256;
+  if constexpr (holds_keys) {
+    if (K <= kShort && (M == 1 || kLanes == 16)) j = dots<4, W>(j, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
   }
+  dots<1, W>(j, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+}
+
+// C vectors of columns of c (M,N) = a (M,K) b(K,N), a row of b at a time; of the last vector `left` columns. To keep the
+// program small there is no code for M = 2 and 3: they compute their last row again.
+template <int rows, int C>
+inline void sum_of_rows(int64_t M, int64_t K, const float* a, int64_t lda, const F16* b, int64_t ldb, float* c, int64_t ldc,
+                        int64_t left = kLanes) {
+  Vec sums[rows][C] = {};
+  for (int64_t k = 0; k < K; k++, b += ldb) {
+#pragma GCC unroll 8
+    for (int j = 0; j < C; j++) {
+      const Vec right = left < kLanes ? load_first(b + j * kLanes, left) : load(b + j * kLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; i++) sums[i][j] = fma(broadcast(a[at_most(i, M - 1) * lda + k]), right, sums[i][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 8
+    for (int j = 0; j < C; j++) store_first(c + at_most(i, M - 1) * ldc + j * kLanes, sums[i][j], left);
+  }
+}
+
+template <int rows>
+void sum_of_rows(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const F16* b, int64_t ldb, float* c, int64_t ldc) {
+  // as many sums as registers hold
+  constexpr int C = kLanes == 16 ? 4 : 2;
+  int64_t n = 0;
+  for (; n + C * kLanes <= N; n += C * kLanes) sum_of_rows<rows, C>(M, K, a, lda, b + n, ldb, c + n, ldc);
+  for (; n < N; n += kLanes) sum_of_rows<rows, 1>(M, K, a, lda, b + n, ldb, c + n, ldc, at_most(N - n, kLanes));
 }
 
 template <class W>
@@ -119,13 +166,19 @@ void dequantize_row(float* x, const uint8_t* row, int64_t n) {
 
 void gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,
                bool accumulate, float* c, int64_t ldc) {
-  dots<float>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+  dots<float, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
 }
 
 void half_gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,
                     int64_t ldb, bool accumulate, float* c, int64_t ldc) {
-  if (dtype == Dtype::f16) dots<F16>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
-  if (dtype == Dtype::bf16) dots<Bf16>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+  if (dtype == Dtype::f16) dots<F16, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+  if (dtype == Dtype::bf16) dots<Bf16, false>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+}
+
+void f16_sum_of_rows(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb, float* c, int64_t ldc) {
+  const F16* rows = static_cast<const F16*>(b);
+  if (M == 1) sum_of_rows<1>(M, N, K, a, lda, rows, ldb, c, ldc);
+  else sum_of_rows<4>(M, N, K, a, lda, rows, ldb, c, ldc);
 }
 
 void to_f32(float* x, const void* row, Dtype dtype, int64_t n) {

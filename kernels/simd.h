@@ -60,6 +60,9 @@
   /* ... f16 or bf16 b */                                                                                             \
   KERNEL(half_gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,   \
                           int64_t ldb, bool accumulate, float* c, int64_t ldc))                                       \
+  /* c (M,N) = a (M,K) b(K,N) for M <= 4 and f16 b, reading it once: values of a decoded token */                      \
+  KERNEL(f16_sum_of_rows, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb,  \
+                           float* c, int64_t ldc))                                                                    \
   /* a row of stored weights in f32 */                                                                                \
   KERNEL(to_f32, (float* x, const void* row, Dtype dtype, int64_t n))                                                 \
   /* int8_dots.simd.cpp: ... quantised b; a row of activations for weights of that dtype */                           \

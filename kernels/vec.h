@@ -162,20 +162,26 @@ inline void for_transposed(const float* p, int64_t ld, F f) {
   }
 }
 
-// Each lane takes the value of its partner, whose number differs in one bit.
+// Lanes whose number has `bit` come from b, the others from a; with `flip` = bit each comes from its partner, whose number
+// differs in that bit.
+template <int bit, int flip>
+inline Vec pick(Vec a, Vec b) {
+  static_assert(bit < kLanes);
+#define SUPRA_LANE(i) (((i)&bit) ? kLanes : 0) + ((i) ^ flip)
+#define SUPRA_LANES(i) SUPRA_LANE(i), SUPRA_LANE(i + 1), SUPRA_LANE(i + 2), SUPRA_LANE(i + 3)
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(a, b, SUPRA_LANES(0), SUPRA_LANES(4), SUPRA_LANES(8), SUPRA_LANES(12));
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(a, b, SUPRA_LANES(0), SUPRA_LANES(4));
+#else
+  return __builtin_shufflevector(a, b, SUPRA_LANES(0));
+#endif
+#undef SUPRA_LANES
+#undef SUPRA_LANE
+}
 template <int bit>
 inline Vec swap_lanes(Vec v) {
-  static_assert(bit < kLanes);
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit, 7 ^ bit,
-                                 8 ^ bit, 9 ^ bit, 10 ^ bit, 11 ^ bit, 12 ^ bit, 13 ^ bit, 14 ^ bit,
-                                 15 ^ bit);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit, 4 ^ bit, 5 ^ bit, 6 ^ bit,
-                                 7 ^ bit);
-#else
-  return __builtin_shufflevector(v, v, 0 ^ bit, 1 ^ bit, 2 ^ bit, 3 ^ bit);
-#endif
+  return pick<bit, bit>(v, v);
 }
 
 // Sums and maxima over the lanes, in a fixed order: halves are folded together.
@@ -196,6 +202,17 @@ struct Largest {
 };
 inline float sum(Vec v) { return fold(v, Sum()); }
 inline float max(Vec v) { return fold(v, Largest()); }
+
+// sum() of four vectors in half the instructions: two share one as soon as half of the lanes of each are enough.
+inline void sum_each(const Vec (&v)[4], float (&sums)[4]) {
+  constexpr int half = kLanes / 2, quarter = kLanes / 4;
+  const Vec a = pick<half, 0>(v[0], v[1]) + pick<half, half>(v[0], v[1]);
+  const Vec b = pick<half, 0>(v[2], v[3]) + pick<half, half>(v[2], v[3]);
+  Vec all = pick<quarter, 0>(a, b) + pick<quarter, quarter>(a, b);
+  if constexpr (quarter > 2) all += swap_lanes<2>(all);
+  if constexpr (quarter > 1) all += swap_lanes<1>(all);
+  for (int i = 0; i < 4; i++) sums[i] = all[i % 2 * half + i / 2 * quarter];
+}
 
 // c[0] + c[1] x + c[2] x^2 + ..., by Horner's rule
 template <int n>

@@ -30,21 +30,23 @@ using Source = DecayConfig::Source;
 // The students: a row each.
 struct Student {
   const char* name;
+  MixerKind mixer;
   bool identity;  // feature maps at first
   Source decay;
-  int64_t key_dim;  // features of a head over what its queries have; 1: as many
+  int64_t key_dim;  // features of a head over what its queries have, 1: as many; of windows: whose state takes as many bytes
   bool output_gate;
-  std::optional<RecipeKind> recipe;  // none: calibrated, not trained
+  std::optional<RecipeKind> recipe;  // none: not trained, a SUPRA layer calibrated
   double transfer_share;
 };
 
 const Student kStudents[] = {
-    {"calibrated", true, Source::fixed, 1, false, {}, 0},
-    {"supra", false, Source::fixed, 1, false, RecipeKind::supra, 0},
-    {"transfer", true, Source::fixed, 1, false, RecipeKind::transfer, 0.3},
-    {"distill", true, Source::fixed, 1, false, RecipeKind::distill, 0.3},
-    {"gated-distill", true, Source::gated, 1, false, RecipeKind::distill, 0.3},
-    {"wide-gated-distill", true, Source::gated, 4, true, RecipeKind::distill, 0.5},
+    {"calibrated", MixerKind::supra, true, Source::fixed, 1, false, {}, 0},
+    {"supra", MixerKind::supra, false, Source::fixed, 1, false, RecipeKind::supra, 0},
+    {"transfer", MixerKind::supra, true, Source::fixed, 1, false, RecipeKind::transfer, 0.3},
+    {"distill", MixerKind::supra, true, Source::fixed, 1, false, RecipeKind::distill, 0.3},
+    {"gated-distill", MixerKind::supra, true, Source::gated, 1, false, RecipeKind::distill, 0.3},
+    {"wide-gated-distill", MixerKind::supra, true, Source::gated, 4, true, RecipeKind::distill, 0.5},
+    {"window", MixerKind::window, false, Source::fixed, 4, false, {}, 0},
 };
 
 // Distances in tokens that recall is shown for.
@@ -113,13 +115,22 @@ std::string run_name(const Lab& lab, const Student& s, int64_t seed) {
   return lab.seeds > 1 ? format("%s-%ld", s.name, static_cast<long>(seed)) : s.name;
 }
 
+// The window whose keys and values, with the sinks', take the bytes of a state of so many features.
+int64_t window_of_bytes(const Config& config, int64_t key_dim, const LinearizeOptions& linear) {
+  const int64_t state = config.heads * key_dim * config.head_dim * static_cast<int64_t>(sizeof(float)),
+                key = config.kv_heads * 2 * config.head_dim * static_cast<int64_t>(size_of(linear.state_dtype));
+  return std::max<int64_t>(1, state / key - linear.sinks);
+}
+
 // Makes and trains one student; nothing when it was interrupted.
 std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& teacher, const Corpus& corpus) {
   const std::string name = run_name(lab, s, static_cast<int64_t>(seed));
   LinearizeOptions linear;
   linear.init = s.identity ? LinearizeOptions::Init::identity : LinearizeOptions::Init::standard;
   linear.decay.source = s.decay;
+  linear.mixer = s.mixer;
   linear.key_dim = s.key_dim * teacher.config().head_dim;
+  linear.windows = {{window_of_bytes(teacher.config(), linear.key_dim, linear)}};
   linear.output_gate = s.output_gate;
   linear.seed = seed;
   Model student = linearize(teacher, linear).model;
@@ -131,6 +142,7 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
   o.recipe.kind = s.recipe.value_or(RecipeKind::distill);
   o.recipe.transfer_share = s.transfer_share;
   o = resolve(o, *student.decoder);
+  if (!s.recipe && s.mixer == MixerKind::window) return measure(lab, *student.decoder, 0, 0);
   if (!s.recipe) {
     BatchLoader loader(corpus, o.batch_tokens / o.sequence, o.sequence, seed);
     std::vector<Batch> batches;

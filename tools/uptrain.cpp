@@ -8,7 +8,6 @@
 #include "supra/formats/openlm_config.h"
 #include "supra/tokenizers/shard.h"
 #include "supra/training/checkpoint.h"
-#include "supra/training/memory_plan.h"
 #include "supra/training/self_data.h"
 #include "supra/training/teacher_cache.h"
 #include "supra/training/train.h"
@@ -16,6 +15,7 @@
 #include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
+#include "tools/memory_plan.h"
 #include "tools/progress.h"
 #include "tools/training_log.h"
 

@@ -29,12 +29,16 @@ static void gated_bwd(double* dgate_up, const double* dy, const double* gate_up,
 }
 
 static void gated_fwd(float* y, const float* gate_up, int64_t N, int64_t F, Activation f) {
-  simd().gated_fwd(y, gate_up, N, F, f);
+  parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
+    simd().gated_fwd(y + begin * F, gate_up + begin * 2 * F, end - begin, F, f);
+  });
 }
 
 static void gated_bwd(float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F,
                       Activation f) {
-  simd().gated_bwd(dgate_up, dy, gate_up, N, F, f);
+  parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
+    simd().gated_bwd(dgate_up + begin * 2 * F, dy + begin * F, gate_up + begin * 2 * F, end - begin, F, f);
+  });
 }
 
 }  // namespace cpu
@@ -45,28 +49,12 @@ static Var gated(const char* op, const Var& gate_up, Activation f) {
         "%s: input is %s, the last dimension holds gate and up and must be even", op,
         to_string(shape).c_str());
   const int64_t F = shape.back() /= 2, N = row_count(gate_up.value());
-  constexpr Device gpu = Device::cuda;
   const Tensor& in = gate_up.value();
   const Tensor y = Tensor::empty(shape, in.dtype(), in.device());
-  by_device(
-      op, in,
-      [&]<class T>(T) {
-        parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
-          cpu::gated_fwd(y.data<T>() + begin * F, in.data<T>() + begin * 2 * F, end - begin, F, f);
-        });
-      },
-      [&]<class T>(T) { cuda::gated_fwd(y.data<T>(gpu), in.data<T>(gpu), N, F, f); });
+  by_device(op, in, OVERLOADS(cpu::gated_fwd), OVERLOADS(cuda::gated_fwd), y, in, N, F, f);
   return record(op, {gate_up}, y, [=, in = gate_up.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(in);
-    by_device(
-        op, in,
-        [&]<class T>(T) {
-          parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
-            cpu::gated_bwd(dx.data<T>() + begin * 2 * F, dy.data<T>() + begin * F,
-                           in.data<T>() + begin * 2 * F, end - begin, F, f);
-          });
-        },
-        [&]<class T>(T) { cuda::gated_bwd(dx.data<T>(gpu), dy.data<T>(gpu), in.data<T>(gpu), N, F, f); });
+    by_device(op, in, OVERLOADS(cpu::gated_bwd), OVERLOADS(cuda::gated_bwd), dx, dy, in, N, F, f);
     grads.give(0, dx);
   });
 }

@@ -107,7 +107,7 @@ speed_baseline := $(if $(filter avx2,$(LEVELS)),-Os,-O2)
 speed_avx2     := -O2
 speed_avx512   := -O2
 # three quarters smaller, and a small part of a model's time
-SMALL_SIMD     := elementwise gated softmax_features
+SMALL_SIMD     := elementwise swiglu softmax_features
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp

@@ -19,10 +19,6 @@ void scale(float* y, const float* x, float factor, int64_t n) {
   for_columns(n, large(y, n), [=](int64_t i, auto part) { part.put(y + i, part.load(x + i) * factor); });
 }
 
-void exp_array(float* y, const float* x, int64_t n) {
-  for_columns(n, large(y, n), [=](int64_t i, auto part) { part.put(y + i, exp(part.load(x + i))); });
-}
-
 void activation_fwd(float* y, const float* x, int64_t n, Activation f) {
   with_activation(f, [=](auto f) {
     for_columns(n, large(y, n), [=](int64_t i, auto part) { part.put(y + i, f.value(part.load(x + i))); });

@@ -45,9 +45,8 @@ Var log_sigmoid(const Var& x);
 enum class Gelu { erf, tanh };
 Var gelu(const Var& x, Gelu kind = Gelu::erf);
 
-// ---- gated.cpp. gate_up (..., 2F) = [gate; up] -> (..., F)
-Var swiglu(const Var& gate_up);                             // silu(gate) * up
-Var geglu(const Var& gate_up, Gelu kind = Gelu::erf);       // gelu(gate) * up
+// ---- swiglu.cpp. gate_up (..., 2F) = [gate; up] -> silu(gate) * up (..., F)
+Var swiglu(const Var& gate_up);
 
 // ---- rmsnorm.cpp, layernorm.cpp, groupnorm.cpp. Over the last dimension, rows apart.
 Var rmsnorm(const Var& x, const Var& w, double eps);                          // w x / sqrt(mean(x^2) + eps)

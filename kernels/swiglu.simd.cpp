@@ -4,30 +4,22 @@
 
 namespace supra::SUPRA_LEVEL {
 
-void gated_fwd(float* y, const float* gate_up, int64_t N, int64_t F, Activation f) {
+void swiglu_fwd(float* y, const float* gate_up, int64_t N, int64_t F) {
   const bool streamed = streams(y, N, F);
-  with_activation(f, [=](auto f) {
-    for (int64_t row = 0; row < N; row++) {
-      const float *gate = gate_up + row * 2 * F, *up = gate + F;
-      float* out = y + row * F;
-      for_columns(F, streamed, [=](int64_t i, auto part) { part.put(out + i, f.value(part.load(gate + i)) * part.load(up + i)); });
-    }
-  });
+  for (int64_t row = 0; row < N; row++, y += F, gate_up += 2 * F) {
+    for_columns(F, streamed, [=](int64_t i, auto part) { part.put(y + i, Silu::value(part.load(gate_up + i)) * part.load(gate_up + F + i)); });
+  }
 }
 
-void gated_bwd(float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f) {
+void swiglu_bwd(float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F) {
   const bool streamed = streams(dgate_up, N, F);
-  with_activation(f, [=](auto f) {
-    for (int64_t row = 0; row < N; row++) {
-      const float *gate = gate_up + row * 2 * F, *up = gate + F, *d = dy + row * F;
-      float *dgate = dgate_up + row * 2 * F, *dup = dgate + F;
-      for_columns(F, streamed, [=](int64_t i, auto part) {
-        const Vec g = part.load(gate + i), out = part.load(d + i);
-        part.put(dgate + i, out * part.load(up + i) * f.slope(g));
-        part.put(dup + i, out * f.value(g));
-      });
-    }
-  });
+  for (int64_t row = 0; row < N; row++, dgate_up += 2 * F, dy += F, gate_up += 2 * F) {
+    for_columns(F, streamed, [=](int64_t i, auto part) {
+      const Vec gate = part.load(gate_up + i), out = part.load(dy + i);
+      part.put(dgate_up + i, out * part.load(gate_up + F + i) * Silu::slope(gate));
+      part.put(dgate_up + F + i, out * Silu::value(gate));
+    });
+  }
 }
 
 }  // namespace supra::SUPRA_LEVEL

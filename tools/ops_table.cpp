@@ -279,10 +279,6 @@ static void add_elementwise(std::vector<OpCase>& table) {
                      [kind](const Vars& in) -> Vars { return {gelu(in[0], kind)}; },
                      {{"x", small, large, bench}},
                      each(10)});
-    table.push_back({"geglu" + suffix,
-                     [kind](const Vars& in) -> Vars { return {geglu(in[0], kind)}; },
-                     {{"gate_up", {2, 6}, {67, 2 * 517}, {4096, 2 * 2048}}},
-                     each(5)});
   }
   table.push_back({"swiglu",
                    [](const Vars& in) -> Vars { return {swiglu(in[0])}; },

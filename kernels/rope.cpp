@@ -72,8 +72,7 @@ thread_local RopeTables* steady_tables = nullptr;
 
 }  // namespace
 
-RopeTables::Scope::Scope(RopeTables& tables) { steady_tables = &tables; }
-RopeTables::Scope::~Scope() { steady_tables = nullptr; }
+RopeTables::Scope::Scope(RopeTables& tables) : Scoped(steady_tables, &tables) {}
 
 static Tensor as_i32(const std::vector<int64_t>& positions) {
   return Tensor::of(std::vector<int32_t>(positions.begin(), positions.end()));

@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels/ops.h"
+#include "tensor/scoped.h"
 
 namespace supra {
 
@@ -21,12 +22,8 @@ class RopeTables {
   const RopeTable& of(const Rope& rope, const std::vector<int64_t>& positions);
   const Tensor& of(const std::vector<int64_t>& positions);
 
-  class Scope {
-   public:
+  struct Scope : Scoped<RopeTables*> {
     explicit Scope(RopeTables& tables);
-    ~Scope();
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
   };
 
  private:

@@ -361,10 +361,8 @@ fuzz: ## every parser under sanitizers against files that lie, FUZZ_SECONDS=60 i
 	@$(MAKE) --no-print-directory CONFIG=fuzz $(BUILD)/fuzz/fuzz_parsers
 	$(quiet)$(BUILD)/fuzz/fuzz_parsers $(or $(FUZZ_SECONDS),60) $(FUZZ)
 
-loc: ## lines of code by folder, without tests
-	@for folder in $(FOLDERS); do \
-	  find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs cat | wc -l | xargs printf "%7d  $$folder\n"; \
-	done | awk '{ sum += $$1; print } END { printf "%7d  in all\n", sum }'
+loc: ## lines of code by group, without tests
+	@for folder in $(FOLDERS); do find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'; done | sort | xargs wc -l | awk -f tools/loc.awk
 
 format: ## lay out every source as .clang-format says
 	@find $(FOLDERS) tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i

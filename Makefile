@@ -107,7 +107,7 @@ speed_baseline := $(if $(filter avx2,$(LEVELS)),-Os,-O2)
 speed_avx2     := -O2
 speed_avx512   := -O2
 # three quarters smaller, and a small part of a model's time
-SMALL_SIMD     := elementwise gated softmax_features
+SMALL_SIMD     := elementwise swiglu softmax_features
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
@@ -121,8 +121,8 @@ TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
 TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp supra/linearize.cpp %/verify.cpp \
-  %/recall.cpp %/window_budget.cpp $(filter-out %/corpus.cpp %/shard.cpp,$(wildcard supra/training/*.cpp))
-SPARED   := $(TRAINING) supra/training/% supra/evaluation/% \
+  %/recall.cpp %/window_budget.cpp %/teacher_file.cpp %/training_state.cpp supra/training/%
+SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
   %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
   %/torch_writer.cpp %/pickle.cpp %/zip.cpp
@@ -361,10 +361,8 @@ fuzz: ## every parser under sanitizers against files that lie, FUZZ_SECONDS=60 i
 	@$(MAKE) --no-print-directory CONFIG=fuzz $(BUILD)/fuzz/fuzz_parsers
 	$(quiet)$(BUILD)/fuzz/fuzz_parsers $(or $(FUZZ_SECONDS),60) $(FUZZ)
 
-loc: ## lines of code by folder, without tests
-	@for folder in $(FOLDERS); do \
-	  find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs cat | wc -l | xargs printf "%7d  $$folder\n"; \
-	done | awk '{ sum += $$1; print } END { printf "%7d  in all\n", sum }'
+loc: ## lines of code by group, without tests
+	@for folder in $(FOLDERS); do find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'; done | sort | xargs wc -l | awk -f tools/loc.awk
 
 format: ## lay out every source as .clang-format says
 	@find $(FOLDERS) tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i

@@ -74,8 +74,7 @@ Tensor Var::grad_buffer() const {
 Var Var::detach() const { return Var(value()); }
 
 bool recording() { return recording_now; }
-NoGrad::NoGrad() : before_(recording_now) { recording_now = false; }
-NoGrad::~NoGrad() { recording_now = before_; }
+NoGrad::NoGrad() : Scoped(recording_now, false) {}
 
 struct BackwardPass {
   static const std::shared_ptr<Node>& maker(const Var& v) { return v.history_->maker; }
@@ -188,10 +187,7 @@ Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std:
 
 // fn(inputs), recorded even where the caller wants no gradients.
 static std::vector<Var> recorded(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
-  struct Recording {
-    const bool before = std::exchange(recording_now, true);
-    ~Recording() { recording_now = before; }
-  } recording;
+  const Scoped on(recording_now, true);
   return fn(inputs);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/scoped.h"
 #include "tensor/tensor.h"
 
 // Define-by-run automatic differentiation. A Var is a tensor; one that requires a gradient also knows how it was made. An
@@ -80,15 +81,8 @@ using Backward = std::function<void(const Tensor& dy, Grads& grads)>;
 using BackwardMany = std::function<void(std::span<const Tensor> dy, Grads& grads)>;
 
 // Turns recording off in this thread while it lives.
-class NoGrad {
- public:
+struct NoGrad : Scoped<bool> {
   NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
-
- private:
-  bool before_;
 };
 
 // A build for inference alone (SUPRA_INFERENCE) records nothing: a closure goes where it stands, and the compiler leaves

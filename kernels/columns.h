@@ -41,7 +41,7 @@ inline bool streams(const float* output, int64_t N, int64_t C) {
 }
 
 template <class F>
-inline void for_columns(int64_t n, F f, bool streamed = false) {
+inline void for_columns(int64_t n, bool streamed, F f) {
   int64_t i = 0;
   if (streamed) {
     for (; i + kLanes <= n; i += kLanes) f(i, Streamed());
@@ -49,6 +49,10 @@ inline void for_columns(int64_t n, F f, bool streamed = false) {
     for (; i + kLanes <= n; i += kLanes) f(i, Whole());
   }
   if (i < n) f(i, Rest{n - i});
+}
+template <class F>
+inline void for_columns(int64_t n, F f) {
+  for_columns(n, false, f);
 }
 
 // The sum of f(i, part) over the columns, in four chains, so that an addition need not wait for the one
@@ -79,6 +83,20 @@ inline Moments moments(const float* x, int64_t n, float eps) {
     return d * d;
   });
   return {mean, 1 / __builtin_sqrtf(squares / n + eps)};
+}
+
+// y = (x - mean) rstd
+inline void normalise(float* y, const float* x, int64_t n, Moments m, bool streamed) {
+  for_columns(n, streamed, [&](int64_t i, auto part) { part.put(y + i, (part.load(x + i) - m.mean) * m.rstd); });
+}
+
+// dx = rstd (dy - mean(dy) - y mean(dy y)), y what normalise() made.
+inline void normalise_bwd(float* dx, const float* dy, const float* y, float rstd, int64_t n, bool streamed) {
+  const float shift = column_sum(n, [&](int64_t i, auto part) { return part.load(dy + i); }) / n;
+  const float pull = column_sum(n, [&](int64_t i, auto part) { return part.load(dy + i) * part.load(y + i); }) / n;
+  for_columns(n, streamed, [&](int64_t i, auto part) {
+    part.put(dx + i, (part.load(dy + i) - shift - part.load(y + i) * pull) * rstd);
+  });
 }
 
 }  // namespace

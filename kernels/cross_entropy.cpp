@@ -185,10 +185,6 @@ Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss) {
   });
 }
 
-Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss) {
-  return linear_cross_entropy(h, w, targets, z_loss, {{}, 0});
-}
-
 // t *= factor (1), without a wait for a factor on the GPU
 static void scale_in_place(const Tensor& t, const Tensor& factor) {
   by_device(

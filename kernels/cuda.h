@@ -63,11 +63,11 @@ SUPRA_CU void activation_fwd(T* y, const T* x, int64_t n, Activation f);
 template <class T>
 SUPRA_CU void activation_bwd(T* dx, const T* dy, const T* x, int64_t n, Activation f);
 
-// ---- gated.cu.  y, dy (N,F)  gate_up, dgate_up (N,2F): y = f(gate) up
+// ---- swiglu.cu.  y, dy (N,F)  gate_up, dgate_up (N,2F): y = silu(gate) up
 template <class T>
-SUPRA_CU void gated_fwd(T* y, const T* gate_up, int64_t N, int64_t F, Activation f);
+SUPRA_CU void swiglu_fwd(T* y, const T* gate_up, int64_t N, int64_t F);
 template <class T>
-SUPRA_CU void gated_bwd(T* dgate_up, const T* dy, const T* gate_up, int64_t N, int64_t F, Activation f);
+SUPRA_CU void swiglu_bwd(T* dgate_up, const T* dy, const T* gate_up, int64_t N, int64_t F);
 
 // ---- ratio.cu.  x, dx (N,V+1)  y, dy (N,V)
 template <class T>

@@ -13,6 +13,10 @@ struct Segment {
   int64_t begin, end;
 };
 
+// The first key of a document in a row whose first step is the key `first_step`: what keys there are before that step belong to
+// the row's first document.
+inline int64_t first_key(int64_t first_step, Segment document) { return document.begin == 0 ? 0 : first_step + document.begin; }
+
 // Throws unless the cuts are none at all or (B) lists that ascend within 1 ... lengths[b] - 1.
 void check_cuts(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths);
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <type_traits>
 
 #include "tensor/tensor.h"
 
@@ -51,6 +52,26 @@ void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gp
 #endif
 }
 
+// An overloaded kernel as a value, for by_device().
+#define OVERLOADS(kernel) [](auto... args) { kernel(args...); }
+
+// The same for two kernels that take the same arguments. What has a data<T>(device), as tensors do, is given as that pointer,
+// everything else as it is: by_device("mul", a, OVERLOADS(cpu::mul), OVERLOADS(cuda::mul), y, a, b, n).
+template <class Cpu, class Gpu, class... Args>
+  requires(sizeof...(Args) > 0)
+void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu, const Args&... args) {
+  const auto call = [&]<class T>(auto kernel, Device on) {
+    const auto pointer = [on](const auto& arg) {
+      if constexpr (requires { arg.template data<T>(on); }) return arg.template data<T>(on);
+      else return arg;
+    };
+    kernel(pointer(args)...);
+  };
+  by_device(
+      op, x, [&]<class T>(T) { call.template operator()<T>(cpu, Device::cpu); },
+      [&]<class T>(T) { call.template operator()<T>(gpu, Device::cuda); });
+}
+
 // What statistics and sums are kept in: f64 beside the reference, else f32.
 inline Dtype sum_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 
@@ -59,6 +80,16 @@ template <class T>
 T* data_or_null(const Tensor& t, Device on = Device::cpu) {
   return t.defined() ? t.data<T>(on) : nullptr;
 }
+
+// A weight, a statistic or a sum as an argument of by_device(): f64 beside the reference, else f32. May be undefined.
+struct Wide {
+  const Tensor& tensor;
+
+  template <class T>
+  auto data(Device on) const {
+    return data_or_null<std::conditional_t<std::is_same_v<T, double>, double, float>>(tensor, on);
+  }
+};
 
 // All dimensions but the last are rows.
 inline int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.numel() / t.dim(-1); }

@@ -72,12 +72,6 @@ static void mul(double* y, const double* a, const double* b, int64_t n) {
 static void scale(double* y, const double* x, double factor, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] = factor * x[i];
 }
-static void add(float* y, const float* a, const float* b, int64_t n) { simd().add(y, a, b, n); }
-static void mul(float* y, const float* a, const float* b, int64_t n) { simd().mul(y, a, b, n); }
-static void scale(float* y, const float* x, double factor, int64_t n) {
-  simd().scale(y, x, static_cast<float>(factor), n);
-}
-
 static void activation_fwd(double* y, const double* x, int64_t n, Activation f) {
   for (int64_t i = 0; i < n; i++) y[i] = activate(f, x[i]);
 }
@@ -86,54 +80,48 @@ static void activation_bwd(double* dx, const double* dy, const double* x, int64_
   for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * activation_slope(f, x[i]);
 }
 
+// f(begin, n) on stretches of all elements
+template <class F>
+static void in_stretches(int64_t n, F f) {
+  parallel_for(n, row_grain(1), [=](int64_t begin, int64_t end) { f(begin, end - begin); });
+}
+
+static void add(float* y, const float* a, const float* b, int64_t n) {
+  in_stretches(n, [=](int64_t i, int64_t m) { simd().add(y + i, a + i, b + i, m); });
+}
+static void mul(float* y, const float* a, const float* b, int64_t n) {
+  in_stretches(n, [=](int64_t i, int64_t m) { simd().mul(y + i, a + i, b + i, m); });
+}
+static void scale(float* y, const float* x, double factor, int64_t n) {
+  in_stretches(n, [=](int64_t i, int64_t m) { simd().scale(y + i, x + i, static_cast<float>(factor), m); });
+}
+
 static void activation_fwd(float* y, const float* x, int64_t n, Activation f) {
-  simd().activation_fwd(y, x, n, f);
+  in_stretches(n, [=](int64_t i, int64_t m) { simd().activation_fwd(y + i, x + i, m, f); });
 }
 
 static void activation_bwd(float* dx, const float* dy, const float* x, int64_t n, Activation f) {
-  simd().activation_bwd(dx, dy, x, n, f);
+  in_stretches(n, [=](int64_t i, int64_t m) { simd().activation_bwd(dx + i, dy + i, x + i, m, f); });
 }
 
 }  // namespace cpu
 
-constexpr Device kGpu = Device::cuda;
-
-// y of x's shape: cpu(y, x, at, n) makes a stretch of n elements, which begins at element `at` of every tensor,
-// gpu(y, x, n) all of them.
-template <class Cpu, class Gpu>
-static Tensor elementwise(const char* op, const Tensor& x, Cpu cpu, Gpu gpu) {
-  const Tensor y = empty_like(x);
-  const int64_t n = y.numel();
-  by_device(
-      op, x,
-      [&]<class T>(T) {
-        parallel_for(n, row_grain(1), [&](int64_t begin, int64_t end) {
-          cpu(y.data<T>() + begin, x.data<T>() + begin, begin, end - begin);
-        });
-      },
-      [&]<class T>(T) { gpu(y.data<T>(kGpu), x.data<T>(kGpu), n); });
+static Tensor product(const Tensor& a, const Tensor& b) {
+  const Tensor y = empty_like(a);
+  by_device("mul", a, OVERLOADS(cpu::mul), OVERLOADS(cuda::mul), y, a, b, y.numel());
   return y;
 }
 
-static Tensor product(const Tensor& a, const Tensor& b) {
-  return elementwise(
-      "mul", a,
-      [&]<class T>(T* y, const T* x, int64_t at, int64_t n) { cpu::mul(y, x, b.data<T>() + at, n); },
-      [&]<class T>(T* y, const T* x, int64_t n) { cuda::mul(y, x, b.data<T>(kGpu), n); });
-}
-
 static Tensor multiple(const Tensor& x, double factor) {
-  return elementwise(
-      "scale", x, [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::scale(y, x, factor, n); },
-      [=]<class T>(T* y, const T* x, int64_t n) { cuda::scale(y, x, factor, n); });
+  const Tensor y = empty_like(x);
+  by_device("scale", x, OVERLOADS(cpu::scale), OVERLOADS(cuda::scale), y, x, factor, y.numel());
+  return y;
 }
 
 Var add(const Var& a, const Var& b) {
   check_shape("add", "b", b.shape(), a.shape());
-  const Tensor y = elementwise(
-      "add", a.value(),
-      [&]<class T>(T* y, const T* x, int64_t at, int64_t n) { cpu::add(y, x, b.value().data<T>() + at, n); },
-      [&]<class T>(T* y, const T* x, int64_t n) { cuda::add(y, x, b.value().data<T>(kGpu), n); });
+  const Tensor y = empty_like(a.value());
+  by_device("add", y, OVERLOADS(cpu::add), OVERLOADS(cuda::add), y, a.value(), b.value(), y.numel());
   return record("add", {a, b}, y, [](const Tensor& dy, Grads& grads) {
     grads.give(0, dy);
     grads.give(1, dy);
@@ -157,21 +145,19 @@ Var scale(const Var& x, double factor) {
 // Backward: dx = dy f'(x)
 static auto slope(const char* op, const Tensor& x, Activation f) {
   return [=](const Tensor& dy, Grads& grads) {
-    grads.give(0, elementwise(
-                      op, x,
-                      [&]<class T>(T* dx, const T* x, int64_t at, int64_t n) {
-                        cpu::activation_bwd(dx, dy.data<T>() + at, x, n, f);
-                      },
-                      [&]<class T>(T* dx, const T* x, int64_t n) {
-                        cuda::activation_bwd(dx, dy.data<T>(kGpu), x, n, f);
-                      }));
+    const Tensor dx = empty_like(x);
+    by_device(op, x, OVERLOADS(cpu::activation_bwd), OVERLOADS(cuda::activation_bwd), dx, dy, x, dx.numel(), f);
+    grads.give(0, dx);
   };
 }
 
+static void activate_all(const char* op, const Tensor& y, const Tensor& x, Activation f) {
+  by_device(op, x, OVERLOADS(cpu::activation_fwd), OVERLOADS(cuda::activation_fwd), y, x, y.numel(), f);
+}
+
 static Var activation(const char* op, const Var& x, Activation f) {
-  const Tensor y = elementwise(
-      op, x.value(), [=]<class T>(T* y, const T* x, int64_t, int64_t n) { cpu::activation_fwd(y, x, n, f); },
-      [=]<class T>(T* y, const T* x, int64_t n) { cuda::activation_fwd(y, x, n, f); });
+  const Tensor y = empty_like(x.value());
+  activate_all(op, y, x.value(), f);
   // relu's slope can be told from y, which is kept anyway by who reads it
   return record(op, {x}, y, slope(op, f == Activation::relu ? y : x.value(), f));
 }
@@ -180,16 +166,7 @@ Var relu_slope(const Var& y) {
   return record("relu_slope", {y}, y.value(), slope("relu_slope", y.value(), Activation::relu));
 }
 
-void rectify(const char* op, const Tensor& y) {
-  by_device(
-      op, y,
-      [&]<class T>(T) {
-        parallel_for(y.numel(), row_grain(1), [&](int64_t begin, int64_t end) {
-          cpu::activation_fwd(y.data<T>() + begin, y.data<T>() + begin, end - begin, Activation::relu);
-        });
-      },
-      [&]<class T>(T) { cuda::activation_fwd(y.data<T>(kGpu), y.data<T>(kGpu), y.numel(), Activation::relu); });
-}
+void rectify(const char* op, const Tensor& y) { activate_all(op, y, y, Activation::relu); }
 
 Var relu(const Var& x) { return activation("relu", x, Activation::relu); }
 Var silu(const Var& x) { return activation("silu", x, Activation::silu); }

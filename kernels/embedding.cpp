@@ -1,5 +1,5 @@
+#include "kernels/cuda_rows_by_id.h"
 #include "kernels/ops.h"
-#include "kernels/rows_by_id.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 #include "tensor/quantized.h"

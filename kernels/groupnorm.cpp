@@ -59,24 +59,11 @@ Var groupnorm(const Var& x, int64_t groups, double eps) {
   CHECK(groups > 0 && C % groups == 0, "groupnorm: a row of %ld does not divide into %ld groups",
         static_cast<long>(C), static_cast<long>(groups));
   const int64_t N = row_count(x.value()) * groups, D = C / groups;
-  constexpr Device gpu = Device::cuda;
   const Tensor y = empty_like(x.value()), rstd = Tensor::empty({N}, sum_dtype(x.dtype()), y.device());
-  by_device(
-      "groupnorm", x.value(),
-      [&]<class T>(T) {
-        cpu::groupnorm_fwd(y.data<T>(), rstd.data<T>(), x.value().data<T>(), N, D, eps);
-      },
-      [&]<class T>(T) {
-        cuda::groupnorm_fwd(y.data<T>(gpu), rstd.data<float>(gpu), x.value().data<T>(gpu), N, D, eps);
-      });
+  by_device("groupnorm", x.value(), OVERLOADS(cpu::groupnorm_fwd), OVERLOADS(cuda::groupnorm_fwd), y, Wide{rstd}, x.value(), N, D, eps);
   return record("groupnorm", {x}, y, [=](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(y);
-    by_device(
-        "groupnorm", y,
-        [&]<class T>(T) { cpu::groupnorm_bwd(dx.data<T>(), dy.data<T>(), y.data<T>(), rstd.data<T>(), N, D); },
-        [&]<class T>(T) {
-          cuda::groupnorm_bwd(dx.data<T>(gpu), dy.data<T>(gpu), y.data<T>(gpu), rstd.data<float>(gpu), N, D);
-        });
+    by_device("groupnorm", y, OVERLOADS(cpu::groupnorm_bwd), OVERLOADS(cuda::groupnorm_bwd), dx, dy, y, Wide{rstd}, N, D);
     grads.give(0, dx);
   });
 }

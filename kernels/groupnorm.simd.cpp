@@ -40,50 +40,33 @@ inline int64_t lanes_of(Rest part) { return part.n; }
 
 void groupnorm_fwd(float* y, float* rstd, const float* x, int64_t N, int64_t D, float eps) {
   if (packs(D)) {
-    for_columns(
-        N * D,
-        [&](int64_t i, auto part) {
-          const Vec v = part.load(x + i), d = v - group_mean(v, D);
-          const Vec r = 1.0f / sqrt(group_mean(d * d, D) + eps);
-          gather(rstd + i / D, r, lanes_of(part), D);
-          part.put(y + i, d * r);
-        },
-        streams(y, 1, N * D / kLanes * kLanes));
+    for_columns(N * D, streams(y, 1, N * D / kLanes * kLanes), [&](int64_t i, auto part) {
+      const Vec v = part.load(x + i), d = v - group_mean(v, D);
+      const Vec r = 1.0f / sqrt(group_mean(d * d, D) + eps);
+      gather(rstd + i / D, r, lanes_of(part), D);
+      part.put(y + i, d * r);
+    });
     return;
   }
   const bool streamed = streams(y, N, D);
   for (int64_t group = 0; group < N; group++, y += D, x += D) {
     const Moments m = moments(x, D, eps);
     rstd[group] = m.rstd;
-    for_columns(
-        D, [&](int64_t i, auto part) { part.put(y + i, (part.load(x + i) - m.mean) * m.rstd); }, streamed);
+    normalise(y, x, D, m, streamed);
   }
 }
 
 void groupnorm_bwd(float* dx, const float* dy, const float* y, const float* rstd, int64_t N, int64_t D) {
   if (packs(D)) {
-    for_columns(
-        N * D,
-        [&](int64_t i, auto part) {
-          const Vec g = part.load(dy + i), n = part.load(y + i);
-          const Vec r = spread(rstd + i / D, lanes_of(part), D);
-          part.put(dx + i, (g - group_mean(g, D) - n * group_mean(g * n, D)) * r);
-        },
-        streams(dx, 1, N * D / kLanes * kLanes));
+    for_columns(N * D, streams(dx, 1, N * D / kLanes * kLanes), [&](int64_t i, auto part) {
+      const Vec g = part.load(dy + i), n = part.load(y + i);
+      const Vec r = spread(rstd + i / D, lanes_of(part), D);
+      part.put(dx + i, (g - group_mean(g, D) - n * group_mean(g * n, D)) * r);
+    });
     return;
   }
   const bool streamed = streams(dx, N, D);
-  for (int64_t group = 0; group < N; group++, dx += D, dy += D, y += D) {
-    const float shift = column_sum(D, [&](int64_t i, auto part) { return part.load(dy + i); }) / D;
-    const float pull =
-        column_sum(D, [&](int64_t i, auto part) { return part.load(dy + i) * part.load(y + i); }) / D;
-    for_columns(
-        D,
-        [&](int64_t i, auto part) {
-          part.put(dx + i, (part.load(dy + i) - shift - part.load(y + i) * pull) * rstd[group]);
-        },
-        streamed);
-  }
+  for (int64_t group = 0; group < N; group++, dx += D, dy += D, y += D) normalise_bwd(dx, dy, y, rstd[group], D, streamed);
 }
 
 }  // namespace supra::SUPRA_LEVEL

@@ -26,48 +26,44 @@ Shares<T> shares(T lse, T mass, T z) {
   return {near * inverse, far * inverse};
 }
 
-template <class T>
-struct Inputs {
-  const T *o, *lse, *far, *mass;
-};
-
-template <class T>
-struct Gradients {
-  T *o, *lse, *far, *mass;
-};
-
-template <class T>
-void join(T* y, const Inputs<T>& in, int64_t n, int64_t V) {
-  const T *o = in.o + n * V, *u = in.far + n * (V + 1);
-  const Shares<T> w = shares(in.lse[n], in.mass[n], u[V]);
-  y += n * V;
-  for (int64_t i = 0; i < V; i++) y[i] = w.near * o[i] + w.far * u[i];
-}
-
-template <class T>
-void join_bwd(const Gradients<T>& grads, const T* dy, const T* y, const Inputs<T>& in, int64_t n, int64_t V) {
-  const T *o = in.o + n * V, *u = in.far + n * (V + 1), z = u[V];
-  T *d_o = grads.o + n * V, *du = grads.far + n * (V + 1);
-  const Shares<T> w = shares(in.lse[n], in.mass[n], z);
-  dy += n * V, y += n * V;
-  T along = 0, apart = 0;
-  for (int64_t i = 0; i < V; i++) {
-    d_o[i] = w.near * dy[i];
-    du[i] = w.far * dy[i];
-    along += dy[i] * y[i];
-    apart += dy[i] * (u[i] - z * o[i]);
-  }
-  du[V] = -w.far * along;
-  grads.mass[n] = w.near * w.far * apart;
-  grads.lse[n] = -grads.mass[n];
-}
-
-template <class T>
-Inputs<T> inputs(const Tensor& o, const Tensor& lse, const Tensor& far, const Tensor& mass) {
-  return {o.data<T>(), lse.data<T>(), far.data<T>(), mass.data<T>()};
-}
-
 }  // namespace
+
+namespace cpu {
+
+template <class T>
+static void join_attention_fwd(T* y, const T* o, const T* lse, const T* far, const T* mass, int64_t N, int64_t V) {
+  parallel_for(N, row_grain(V), [=](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      const T* u = far + n * (V + 1);
+      const Shares<T> w = shares(lse[n], mass[n], u[V]);
+      for (int64_t i = n * V; i < (n + 1) * V; i++) y[i] = w.near * o[i] + w.far * u[i - n * V];
+    }
+  });
+}
+
+template <class T>
+static void join_attention_bwd(T* all_do, T* dlse, T* dfar, T* dmass, const T* all_dy, const T* all_y, const T* all_o, const T* lse,
+                               const T* far, const T* mass, int64_t N, int64_t V) {
+  parallel_for(N, row_grain(V), [=](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      const T *dy = all_dy + n * V, *y = all_y + n * V, *o = all_o + n * V, *u = far + n * (V + 1), z = u[V];
+      T *const d_o = all_do + n * V, *const du = dfar + n * (V + 1);
+      const Shares<T> w = shares(lse[n], mass[n], z);
+      T along = 0, apart = 0;
+      for (int64_t i = 0; i < V; i++) {
+        d_o[i] = w.near * dy[i];
+        du[i] = w.far * dy[i];
+        along += dy[i] * y[i];
+        apart += dy[i] * (u[i] - z * o[i]);
+      }
+      du[V] = -w.far * along;
+      dmass[n] = w.near * w.far * apart;
+      dlse[n] = -dmass[n];
+    }
+  });
+}
+
+}  // namespace cpu
 
 Var join_attention(const Var& o, const Var& lse, const Var& far, const Var& mass) {
   Shape wide = o.shape();
@@ -77,37 +73,14 @@ Var join_attention(const Var& o, const Var& lse, const Var& far, const Var& mass
   check_shape("join_attention", "lse", lse.shape(), rows);
   check_shape("join_attention", "far", far.shape(), wide);
   check_shape("join_attention", "mass", mass.shape(), rows);
-  constexpr Device gpu = Device::cuda;
   const Tensor y = empty_like(o.value());
-  by_device(
-      "join_attention", y,
-      [&]<class T>(T) {
-        const Inputs<T> in = inputs<T>(o.value(), lse.value(), far.value(), mass.value());
-        parallel_for(N, row_grain(V), [&](int64_t begin, int64_t end) {
-          for (int64_t n = begin; n < end; n++) join(y.data<T>(), in, n, V);
-        });
-      },
-      [&]<class T>(T) {
-        cuda::join_attention_fwd(y.data<T>(gpu), o.value().data<T>(gpu), lse.value().data<float>(gpu),
-                                 far.value().data<T>(gpu), mass.value().data<T>(gpu), N, V);
-      });
+  by_device("join_attention", y, OVERLOADS(cpu::join_attention_fwd), OVERLOADS(cuda::join_attention_fwd), y, o.value(),
+            Wide{lse.value()}, far.value(), mass.value(), N, V);
   return record("join_attention", {o, lse, far, mass}, y,
                 [=, o = o.value(), lse = lse.value(), far = far.value(), mass = mass.value()](const Tensor& dy, Grads& grads) {
     const Tensor d_o = empty_like(o), dlse = empty_like(lse), dfar = empty_like(far), dmass = empty_like(mass);
-    by_device(
-        "join_attention", y,
-        [&]<class T>(T) {
-          const Inputs<T> in = inputs<T>(o, lse, far, mass);
-          const Gradients<T> to = {d_o.data<T>(), dlse.data<T>(), dfar.data<T>(), dmass.data<T>()};
-          parallel_for(N, row_grain(V), [&](int64_t begin, int64_t end) {
-            for (int64_t n = begin; n < end; n++) join_bwd(to, dy.data<T>(), y.data<T>(), in, n, V);
-          });
-        },
-        [&]<class T>(T) {
-          cuda::join_attention_bwd(d_o.data<T>(gpu), dlse.data<float>(gpu), dfar.data<T>(gpu), dmass.data<T>(gpu),
-                                   dy.data<T>(gpu), y.data<T>(gpu), o.data<T>(gpu), lse.data<float>(gpu),
-                                   far.data<T>(gpu), mass.data<T>(gpu), N, V);
-        });
+    by_device("join_attention", y, OVERLOADS(cpu::join_attention_bwd), OVERLOADS(cuda::join_attention_bwd), d_o, Wide{dlse}, dfar,
+              dmass, dy, y, o, Wide{lse}, far, mass, N, V);
     grads.give(0, d_o);
     grads.give(1, dlse);
     grads.give(2, dfar);

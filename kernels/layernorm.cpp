@@ -71,34 +71,15 @@ Var layernorm(const Var& x, const Var& w, const Var& b, double eps) {
   if (w.defined()) check_shape("layernorm", "w", w.shape(), {C});
   if (b.defined()) check_shape("layernorm", "b", b.shape(), {C});
   const Tensor scale = w.defined() ? w.value() : Tensor(), offset = b.defined() ? b.value() : Tensor();
-  constexpr Device gpu = Device::cuda;
   const Tensor y = empty_like(x.value()), mean = Tensor::empty({N}, sum_dtype(x.dtype()), y.device());
   const Tensor rstd = empty_like(mean);
-  by_device(
-      "layernorm", x.value(),
-      [&]<class T>(T) {
-        cpu::layernorm_fwd(y.data<T>(), mean.data<T>(), rstd.data<T>(), x.value().data<T>(),
-                           data_or_null<T>(scale), data_or_null<T>(offset), N, C, eps);
-      },
-      [&]<class T>(T) {
-        cuda::layernorm_fwd(y.data<T>(gpu), mean.data<float>(gpu), rstd.data<float>(gpu),
-                            x.value().data<T>(gpu), data_or_null<float>(scale, gpu),
-                            data_or_null<float>(offset, gpu), N, C, eps);
-      });
+  by_device("layernorm", x.value(), OVERLOADS(cpu::layernorm_fwd), OVERLOADS(cuda::layernorm_fwd), y, Wide{mean}, Wide{rstd},
+            x.value(), Wide{scale}, Wide{offset}, N, C, eps);
   return record("layernorm", {x, w, b}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x), dw = grads.needs(1) ? grads.into(1) : Tensor(),
                  db = grads.needs(2) ? grads.into(2) : Tensor();
-    by_device(
-        "layernorm", x,
-        [&]<class T>(T) {
-          cpu::layernorm_bwd(dx.data<T>(), data_or_null<T>(dw), data_or_null<T>(db), dy.data<T>(),
-                             x.data<T>(), data_or_null<T>(scale), mean.data<T>(), rstd.data<T>(), N, C);
-        },
-        [&]<class T>(T) {
-          cuda::layernorm_bwd(dx.data<T>(gpu), data_or_null<float>(dw, gpu), data_or_null<float>(db, gpu),
-                              dy.data<T>(gpu), x.data<T>(gpu), data_or_null<float>(scale, gpu),
-                              mean.data<float>(gpu), rstd.data<float>(gpu), N, C);
-        });
+    by_device("layernorm", x, OVERLOADS(cpu::layernorm_bwd), OVERLOADS(cuda::layernorm_bwd), dx, Wide{dw}, Wide{db}, dy, x,
+              Wide{scale}, Wide{mean}, Wide{rstd}, N, C);
     grads.give(0, dx);
   });
 }

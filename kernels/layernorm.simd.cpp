@@ -10,15 +10,12 @@ void layernorm_fwd(float* y, float* mean, float* rstd, const float* x, const flo
     const Moments m = moments(x, C, eps);
     mean[row] = m.mean;
     rstd[row] = m.rstd;
-    for_columns(
-        C,
-        [&](int64_t i, auto part) {
-          Vec v = (part.load(x + i) - m.mean) * m.rstd;
-          if (w) v *= part.load(w + i);
-          if (b) v += part.load(b + i);
-          part.put(y + i, v);
-        },
-        streamed);
+    for_columns(C, streamed, [&](int64_t i, auto part) {
+      Vec v = (part.load(x + i) - m.mean) * m.rstd;
+      if (w) v *= part.load(w + i);
+      if (b) v += part.load(b + i);
+      part.put(y + i, v);
+    });
   }
 }
 
@@ -34,15 +31,12 @@ void layernorm_bwd(float* dx, float* dw, float* db, const float* dy, const float
     const float shift = column_sum(C, weighted) / C;
     const float pull =
         column_sum(C, [&](int64_t i, auto part) { return weighted(i, part) * normalised(i, part); }) / C;
-    for_columns(
-        C,
-        [&](int64_t i, auto part) {
-          const Vec g = part.load(dy + i), n = normalised(i, part);
-          part.put(dx + i, (weighted(i, part) - shift - n * pull) * r);
-          part.store(dw + i, part.load(dw + i) + g * n);
-          part.store(db + i, part.load(db + i) + g);
-        },
-        streamed);
+    for_columns(C, streamed, [&](int64_t i, auto part) {
+      const Vec g = part.load(dy + i), n = normalised(i, part);
+      part.put(dx + i, (weighted(i, part) - shift - n * pull) * r);
+      part.store(dw + i, part.load(dw + i) + g * n);
+      part.store(db + i, part.load(db + i) + g);
+    });
   }
 }
 

@@ -8,8 +8,6 @@
 namespace supra {
 namespace {
 
-constexpr Device kGpu = Device::cuda;
-
 // Columns [first, first + C) of a matrix, in the middle of its wider rows; an undefined matrix is all zeros.
 struct Columns {
   const Tensor& matrix;
@@ -38,21 +36,28 @@ void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, 
   });
 }
 
+// dx (N,K): of each row of dy (N,times*K) the sum of its parts, in order
+template <class T>
+void sum_heads(T* dx, const T* dy, int64_t N, int64_t times, int64_t K) {
+  parallel_for(N, row_grain(times * K), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      T* sum = dx + row * K;
+      const T* term = dy + row * times * K;
+      std::copy_n(term, K, sum);
+      for (int64_t i = 1; i < times; i++) {
+        for (int64_t k = 0; k < K; k++) sum[k] += term[i * K + k];
+      }
+    }
+  });
+}
+
 }  // namespace cpu
 
 namespace {
 
 // N rows of C columns
 void copy_columns(const char* op, const Columns& to, const Columns& from, int64_t N, int64_t C) {
-  by_device(
-      op, to.matrix,
-      [&]<class T>(T) {
-        constexpr Device cpu = Device::cpu;
-        cpu::copy_columns<T>(to.data<T>(cpu), to.stride(), from.data<T>(cpu), from.stride(), N, C);
-      },
-      [&]<class T>(T) {
-        cuda::copy_columns<T>(to.data<T>(kGpu), to.stride(), from.data<T>(kGpu), from.stride(), N, C);
-      });
+  by_device(op, to.matrix, OVERLOADS(cpu::copy_columns), OVERLOADS(cuda::copy_columns), to, to.stride(), from, from.stride(), N, C);
 }
 
 // wide (N, sum of widths) = the parts side by side; an undefined part gives zeros
@@ -143,21 +148,7 @@ Var repeat_heads(const Var& x, int64_t times) {
   for (int64_t i = 0; i < times; i++) copy_columns("repeat_heads", {rows, i * K}, {x.value()}, N, K);
   return record("repeat_heads", {x}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x);
-    by_device(
-        "repeat_heads", x,
-        [&]<class T>(T) {
-          parallel_for(N, row_grain(times * K), [&](int64_t begin, int64_t end) {
-            for (int64_t row = begin; row < end; row++) {
-              T* sum = dx.data<T>() + row * K;
-              const T* term = dy.data<T>() + row * times * K;
-              std::copy_n(term, K, sum);
-              for (int64_t i = 1; i < times; i++) {
-                for (int64_t k = 0; k < K; k++) sum[k] += term[i * K + k];
-              }
-            }
-          });
-        },
-        [&]<class T>(T) { cuda::sum_heads(dx.data<T>(kGpu), dy.data<T>(kGpu), N, times, K); });
+    by_device("repeat_heads", x, OVERLOADS(cpu::sum_heads), OVERLOADS(cuda::sum_heads), dx, dy, N, times, K);
     grads.give(0, dx);
   });
 }

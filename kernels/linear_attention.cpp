@@ -5,10 +5,9 @@
 #include <numeric>
 #include <vector>
 
-#include "kernels/cuda.h"
+#include "kernels/cuda_attention.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
-#include "kernels/rope.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 
@@ -262,44 +261,6 @@ Tensor sum_of_steps(const Tensor& by_token) {
 
 constexpr Device gpu = Device::cuda;
 
-// (documents,4) as LinearAttentionDocument has it; undefined where every row is one document of T steps.
-Tensor documents_on_gpu(const Sizes& n) {
-  CHECK(n.T < INT32_MAX, "linear_attention: rows of %ld steps, the GPU takes fewer than 2^31",
-        static_cast<long>(n.T));
-  const auto is_whole = [&](int64_t length) { return length == n.T; };
-  if (n.cuts.empty() && std::all_of(n.lengths.begin(), n.lengths.end(), is_whole)) return {};
-  std::vector<int32_t> all;
-  const auto rows = segments("linear_attention", n.cuts, n.lengths);
-  for (size_t b = 0; b < rows.size(); b++) {
-    for (const Segment& s : rows[b]) {
-      const int64_t stop = &s == &rows[b].back() ? n.T : s.end;
-      for (int64_t x : {static_cast<int64_t>(b), s.begin, s.end, stop})
-        all.push_back(static_cast<int32_t>(x));
-    }
-  }
-  return Tensor::of(all, {static_cast<int64_t>(all.size() / 4), 4}).to(gpu);
-}
-
-template <class T>
-cuda::LinearAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& k, const Tensor& v,
-                                             const Tensor& log_decay, const Tensor& state,
-                                             const Tensor& documents, const Sizes& n,
-                                             const RopeAngles& angles = {}, bool of_relu = false) {
-  return {q.data<T>(gpu),
-          k.data<T>(gpu),
-          v.data<T>(gpu),
-          log_decay.data<float>(gpu),
-          data_or_null<float>(state, gpu),
-          documents.defined() ? static_cast<cuda::LinearAttentionDocument*>(documents.raw(gpu)) : nullptr,
-          documents.defined() ? documents.dim(0) : n.B,
-          {n.B, n.T, n.H, n.Gk, n.Gv, n.K, n.V, n.H * n.K, n.Gk * n.K, n.Gv * n.V, n.decay_by_token,
-           static_cast<float>(n.scale)},
-          data_or_null<float>(angles.cosine, gpu),
-          data_or_null<float>(angles.sine, gpu),
-          angles.turn,
-          of_relu};
-}
-
 }  // namespace
 
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
@@ -314,7 +275,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
       on_gpu ? rope_angles(q.shape(), features.rope, features.first, cuts) : RopeAngles();
   if ((turns || features.of_relu) &&
       !(on_gpu && cuda::linear_attention_fuses(
-                      inputs_on_gpu<Bf16>(q.value(), k.value(), v.value(), log_decay.value(), {}, {}, n, angles)))) {
+                      inputs_on_gpu<Bf16>(q.value(), k.value(), v.value(), log_decay.value(), {}, {}, scale, angles)))) {
     const auto feature = [&](const Var& x) {
       return rope(features.of_relu ? relu_slope(x) : x, features.rope, features.first, cuts);
     };
@@ -339,7 +300,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
                             ? Tensor::empty({n.B, n.H, n.saved(), n.K, n.V})
                             : Tensor();
   const Tensor rstd = norm_eps > 0 ? Tensor::empty({n.B, n.T, n.H}, Dtype::f32, device) : Tensor();
-  const Tensor documents = device == gpu ? documents_on_gpu(n) : Tensor();
+  const Tensor documents = device == gpu ? documents_on_gpu(cuts, n.lengths, n.T) : Tensor();
   by_device(
       "linear_attention", q.value(),
       [&]<class T>(T) {
@@ -350,7 +311,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
       [&]<class T>(T) {
         cuda::linear_attention_fwd(
             o.data<T>(gpu), data_or_null<float>(rstd, gpu), last.data<float>(gpu),
-            inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, n, angles),
+            inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, scale, angles),
             norm_eps);
       });
 
@@ -377,7 +338,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
                                       data_or_null<float>(dstate, gpu), data_or_null<float>(ddecay, gpu)},
                                      d_o.data<T>(gpu), data_or_null<float>(dy[1], gpu), o.data<T>(gpu),
                                      data_or_null<float>(rstd, gpu), last.data<float>(gpu),
-                                     inputs_on_gpu<T>(q, k, v, log_decay, first, documents, n, angles, of_relu));
+                                     inputs_on_gpu<T>(q, k, v, log_decay, first, documents, scale, angles, of_relu));
         });
     grads.give(0, dq);
     grads.give(1, dk);
@@ -404,7 +365,7 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
         "linear_attention_step", q, [](auto) {},
         [&]<class T>(T) {
           cuda::linear_attention_step(o.data<T>(gpu), state.data<float>(gpu),
-                                      inputs_on_gpu<T>(q, k, v, log_decay, state, {}, n), group);
+                                      inputs_on_gpu<T>(q, k, v, log_decay, state, {}, scale), group);
         });
     return o;
   }

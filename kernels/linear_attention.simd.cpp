@@ -104,30 +104,21 @@ void chunk_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chun
 }
 
 // o becomes y = (o - mean(o)) rstd, row by row.
-void normalise(Tile o, const LinearAttentionHead& head, Chunk chunk) {
+void normalise_rows(Tile o, const LinearAttentionHead& head, Chunk chunk) {
   float* rstd = head.rstd + chunk.begin * head.rstd_step;
   for (int64_t i = 0; i < chunk.steps; i++, rstd += head.rstd_step) {
-    float* row = o.row(i);
-    const Moments m = moments(row, head.V, head.norm_eps);
+    const Moments m = moments(o.row(i), head.V, head.norm_eps);
     *rstd = m.rstd;
-    for_columns(head.V,
-                [&](int64_t j, auto part) { part.store(row + j, (part.load(row + j) - m.mean) * m.rstd); });
+    normalise(o.row(i), o.row(i), head.V, m, false);
   }
 }
 
 // dy becomes do = rstd (dy - mean(dy) - y mean(dy y)).
-void normalise_bwd(Tile dy, const LinearAttentionHead& head, Chunk chunk) {
+void normalise_rows_bwd(Tile dy, const LinearAttentionHead& head, Chunk chunk) {
   const float* rstd = head.rstd + chunk.begin * head.rstd_step;
   const float* y = head.y + chunk.begin * head.o_step;
   for (int64_t i = 0; i < chunk.steps; i++, rstd += head.rstd_step, y += head.o_step) {
-    float* row = dy.row(i);
-    const float shift = column_sum(head.V, [&](int64_t j, auto part) { return part.load(row + j); }) / head.V;
-    const float pull =
-        column_sum(head.V, [&](int64_t j, auto part) { return part.load(row + j) * part.load(y + j); }) /
-        head.V;
-    for_columns(head.V, [&](int64_t j, auto part) {
-      part.store(row + j, (part.load(row + j) - shift - part.load(y + j) * pull) * *rstd);
-    });
+    normalise_bwd(dy.row(i), dy.row(i), y, *rstd, head.V, false);
   }
 }
 
@@ -159,7 +150,7 @@ void linear_attention_fwd(float* o, float* last_state, float* states, const Line
     multiply(out, transposed(p), v, {n, V, n, Causal::to_row});
     scale_rows(q, decay.lambda, n, K);
     multiply(out, plain(q), s, {n, V, K, Causal::none, 1});
-    if (head.rstd) normalise(out, head, chunk);
+    if (head.rstd) normalise_rows(out, head, chunk);
     scatter(o + chunk.begin * head.o_step, head.o_step, out, n, V, false);
 
     scale_rows(v, decay.rho, n, V);
@@ -194,7 +185,7 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
     gather(v, head.v + chunk.begin * head.v_step, head.v_step, n, V);
     gather(dout, d_o + chunk.begin * head.o_step, head.o_step, n, V);
-    if (head.rstd) normalise_bwd(dout, head, chunk);
+    if (head.rstd) normalise_rows_bwd(dout, head, chunk);
     transpose(q_t, q, n, K);
     transpose(dout_t, dout, n, V);
     transpose(s_t, s, K, V);

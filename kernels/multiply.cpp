@@ -36,14 +36,11 @@ void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a,
       });
 }
 
-void repeat_row(const char* op, const Tensor& y, const Tensor& row) {
-  const int64_t C = y.dim(-1), N = row_count(y);
-  by_device(
-      op, y,
-      [&]<class T>(T) {
-        for (int64_t n = 0; n < N; n++) std::copy_n(row.data<T>(), C, y.data<T>() + n * C);
-      },
-      [&]<class T>(T) { cuda::repeat_row(y.data<T>(gpu), row.data<float>(gpu), N, C); });
+namespace cpu {
+
+template <class T>
+static void repeat_row(T* y, const T* row, int64_t N, int64_t C) {
+  for (int64_t n = 0; n < N; n++) std::copy_n(row, C, y + n * C);
 }
 
 template <class T>
@@ -53,18 +50,23 @@ static void add_columns(T* sums, const T* x, int64_t N, int64_t C) {
   }
 }
 
-static void add_in_blocks(double* sums, const double* x, int64_t N, int64_t C) { add_columns(sums, x, N, C); }
-static void add_in_blocks(float* sums, const float* x, int64_t N, int64_t C) {
+static void add_rows(double* sums, const double* x, int64_t N, int64_t C) { add_columns(sums, x, N, C); }
+static void add_rows(float* sums, const float* x, int64_t N, int64_t C) {
   add_row_sums({sums}, N, C, [&](int64_t begin, int64_t end, float* partial) {
     add_columns(partial, x + begin * C, end - begin, C);
   });
 }
 
+}  // namespace cpu
+
+void repeat_row(const char* op, const Tensor& y, const Tensor& row) {
+  const int64_t C = y.dim(-1), N = row_count(y);
+  by_device(op, y, OVERLOADS(cpu::repeat_row), OVERLOADS(cuda::repeat_row), y, Wide{row}, N, C);
+}
+
 void add_rows(const char* op, const Tensor& sums, const Tensor& x) {
   const int64_t C = x.dim(-1), N = row_count(x);
-  by_device(
-      op, x, [&]<class T>(T) { add_in_blocks(sums.data<T>(), x.data<T>(), N, C); },
-      [&]<class T>(T) { cuda::add_rows(sums.data<float>(gpu), x.data<T>(gpu), N, C); });
+  by_device(op, x, OVERLOADS(cpu::add_rows), OVERLOADS(cuda::add_rows), Wide{sums}, x, N, C);
 }
 
 }  // namespace supra

@@ -45,9 +45,8 @@ Var log_sigmoid(const Var& x);
 enum class Gelu { erf, tanh };
 Var gelu(const Var& x, Gelu kind = Gelu::erf);
 
-// ---- gated.cpp. gate_up (..., 2F) = [gate; up] -> (..., F)
-Var swiglu(const Var& gate_up);                             // silu(gate) * up
-Var geglu(const Var& gate_up, Gelu kind = Gelu::erf);       // gelu(gate) * up
+// ---- swiglu.cpp. gate_up (..., 2F) = [gate; up] -> silu(gate) * up (..., F)
+Var swiglu(const Var& gate_up);
 
 // ---- rmsnorm.cpp, layernorm.cpp, groupnorm.cpp. Over the last dimension, rows apart.
 Var rmsnorm(const Var& x, const Var& w, double eps);                          // w x / sqrt(mean(x^2) + eps)
@@ -171,9 +170,6 @@ constexpr int32_t kIgnore = -100;
 Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss = 0);
 // Logits that linear_cross_entropy holds at once, in floats, unless 32 rows are more: 32 MB was the fastest of 8 to 64.
 constexpr int64_t kLogitsAtOnce = 1 << 23;
-// cross_entropy(linear(h, w), targets, z_loss) that never holds all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
-// h and w are computed here, in the forward; a backward only scales them, so there is one.
-Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0);
 // Distillation (Hinton et al., arXiv 1503.02531): the loss of a row becomes
 //   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits,
 // which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype, on the GPU in
@@ -182,7 +178,10 @@ struct Distillation {
   std::function<void(int64_t first, const Tensor& student, const Tensor& logits)> teacher;
   double weight = 1;
 };
-Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss, const Distillation& distillation);
+// cross_entropy(linear(h, w), targets, z_loss) that never holds all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
+// h and w are computed here, in the forward; a backward only scales them, so there is one.
+Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0,
+                         const Distillation& distillation = {{}, 0});
 // log sum exp of each row of logits (N,O), f64 (N). No gradient.
 Tensor log_sum_exp(const Tensor& logits);
 // -log p(target) of each row, f32 (N); 0 where the target is kIgnore. No gradient.

@@ -56,31 +56,14 @@ static void rmsnorm_bwd(float* dx, float* dw, const float* dy, const float* x, c
 }  // namespace cpu
 
 Var rmsnorm(const Var& x, const Var& w, double eps) {
-  constexpr Device gpu = Device::cuda;
   const int64_t C = x.dim(-1), N = row_count(x.value());
   check_shape("rmsnorm", "w", w.shape(), {C});
   const Tensor y = empty_like(x.value()), rstd = Tensor::empty({N}, sum_dtype(x.dtype()), y.device());
-  by_device(
-      "rmsnorm", x.value(),
-      [&]<class T>(T) {
-        cpu::rmsnorm_fwd(y.data<T>(), rstd.data<T>(), x.value().data<T>(), w.value().data<T>(), N, C, eps);
-      },
-      [&]<class T>(T) {
-        cuda::rmsnorm_fwd(y.data<T>(gpu), rstd.data<float>(gpu), x.value().data<T>(gpu),
-                          w.value().data<float>(gpu), N, C, eps);
-      });
+  by_device("rmsnorm", x.value(), OVERLOADS(cpu::rmsnorm_fwd), OVERLOADS(cuda::rmsnorm_fwd), y, Wide{rstd}, x.value(),
+            Wide{w.value()}, N, C, eps);
   return record("rmsnorm", {x, w}, y, [=, x = x.value(), w = w.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x), dw = grads.needs(1) ? grads.into(1) : Tensor();
-    by_device(
-        "rmsnorm", x,
-        [&]<class T>(T) {
-          cpu::rmsnorm_bwd(dx.data<T>(), data_or_null<T>(dw), dy.data<T>(), x.data<T>(), w.data<T>(),
-                           rstd.data<T>(), N, C);
-        },
-        [&]<class T>(T) {
-          cuda::rmsnorm_bwd(dx.data<T>(gpu), data_or_null<float>(dw, gpu), dy.data<T>(gpu), x.data<T>(gpu),
-                            w.data<float>(gpu), rstd.data<float>(gpu), N, C);
-        });
+    by_device("rmsnorm", x, OVERLOADS(cpu::rmsnorm_bwd), OVERLOADS(cuda::rmsnorm_bwd), dx, Wide{dw}, dy, x, Wide{w}, Wide{rstd}, N, C);
     grads.give(0, dx);
   });
 }

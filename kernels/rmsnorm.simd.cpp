@@ -12,9 +12,7 @@ void rmsnorm_fwd(float* y, float* rstd, const float* x, const float* w, int64_t 
     });
     const float r = 1 / __builtin_sqrtf(squares / C + eps);
     rstd[row] = r;
-    for_columns(
-        C, [&](int64_t i, auto part) { part.put(y + i, part.load(w + i) * (part.load(x + i) * r)); },
-        streamed);
+    for_columns(C, streamed, [&](int64_t i, auto part) { part.put(y + i, part.load(w + i) * (part.load(x + i) * r)); });
   }
 }
 
@@ -26,14 +24,11 @@ void rmsnorm_bwd(float* dx, float* dw, const float* dy, const float* x, const fl
     const float dot = column_sum(
         C, [&](int64_t i, auto part) { return part.load(dy + i) * part.load(w + i) * part.load(x + i); });
     const float pull = dot * r * r * r / C;
-    for_columns(
-        C,
-        [&](int64_t i, auto part) {
-          const Vec g = part.load(dy + i), v = part.load(x + i);
-          part.put(dx + i, g * part.load(w + i) * r - v * pull);
-          part.store(dw + i, part.load(dw + i) + g * (v * r));
-        },
-        streamed);
+    for_columns(C, streamed, [&](int64_t i, auto part) {
+      const Vec g = part.load(dy + i), v = part.load(x + i);
+      part.put(dx + i, g * part.load(w + i) * r - v * pull);
+      part.store(dw + i, part.load(dw + i) + g * (v * r));
+    });
   }
 }
 

@@ -2,10 +2,10 @@
 #include <unordered_map>
 
 #include "kernels/cuda.h"
+#include "kernels/cuda_rope_tables.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/rope.h"
-#include "kernels/rope_tables.h"
 #include "kernels/simd.h"
 #include "tensor/kept.h"
 #include "tensor/parallel.h"
@@ -68,44 +68,10 @@ const RopeTable& table_for(const Rope& rope, const std::vector<int64_t>& positio
   return kept_here.table;
 }
 
-thread_local RopeTables* steady_tables = nullptr;
-
 }  // namespace
 
-RopeTables::Scope::Scope(RopeTables& tables) { steady_tables = &tables; }
-RopeTables::Scope::~Scope() { steady_tables = nullptr; }
-
-static Tensor as_i32(const std::vector<int64_t>& positions) {
-  return Tensor::of(std::vector<int32_t>(positions.begin(), positions.end()));
-}
-
-void RopeTables::move_to(const std::vector<int64_t>& first) {
-  if (positions_.defined()) positions_.copy_from(as_i32(first));
-  for (const std::unique_ptr<RopeTable>& table : tables_) {
-    // angles by head know no positions
-    if (table->rope.layout == Rope::Layout::by_head || table->positions == first) continue;
-    const RopeTable moved = make_table<float>(table->rope, first, Device::cpu);
-    table->cosine.copy_from(moved.cosine);
-    table->sine.copy_from(moved.sine);
-    table->positions = first;
-  }
-}
-
-const RopeTable& RopeTables::of(const Rope& rope, const std::vector<int64_t>& positions) {
-  for (const std::unique_ptr<RopeTable>& table : tables_) {
-    if (table->rope == rope && table->positions.size() == positions.size()) return *table;
-  }
-  tables_.push_back(std::make_unique<RopeTable>(make_table<float>(rope, positions, Device::cuda)));
-  return *tables_.back();
-}
-
-const Tensor& RopeTables::of(const std::vector<int64_t>& positions) {
-  if (!positions_.defined()) positions_ = as_i32(positions).to(Device::cuda);
-  return positions_;
-}
-
-Tensor positions_on_gpu(const std::vector<int64_t>& positions) {
-  return steady_tables ? steady_tables->of(positions) : as_i32(positions).to(Device::cuda);
+RopeTable rope_table(const Rope& rope, const std::vector<int64_t>& positions, Device device) {
+  return make_table<float>(rope, positions, device);
 }
 
 namespace cpu {
@@ -147,7 +113,7 @@ static std::pair<const RopeTable&, RopeTurn> angles(const Shape& x, const Rope& 
                                                     int direction, Device device) {
   const int64_t B = x[0], steps = x[1], H = x[2], K = x[3];
   const bool by_head = rope.layout == Rope::Layout::by_head;
-  RopeTables* const steady = device == Device::cuda ? steady_tables : nullptr;
+  RopeTables* const steady = device == Device::cuda ? RopeTables::in_scope() : nullptr;
   const bool together =
       !steady && cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
   constexpr int64_t kZero[] = {0};

@@ -38,16 +38,15 @@
   /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
   TRAINING(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))             \
   TRAINING(sum_squares, (double* sum, const float* x, int64_t n))                                                     \
-  /* elementwise.simd.cpp: n elements; y = a + b; y = a b; y = factor x; y[i] = e^x[i]; y = f(x); dx = dy f'(x) */    \
+  /* elementwise.simd.cpp: n elements; y = a + b; y = a b; y = factor x; y = f(x); dx = dy f'(x) */                   \
   KERNEL(add, (float* y, const float* a, const float* b, int64_t n))                                                  \
   KERNEL(mul, (float* y, const float* a, const float* b, int64_t n))                                                  \
   KERNEL(scale, (float* y, const float* x, float factor, int64_t n))                                                  \
-  KERNEL(exp_array, (float* y, const float* x, int64_t n))                                                            \
   KERNEL(activation_fwd, (float* y, const float* x, int64_t n, Activation f))                                         \
   TRAINING(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))                     \
-  /* gated.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = f(gate) up */                                         \
-  KERNEL(gated_fwd, (float* y, const float* gate_up, int64_t N, int64_t F, Activation f))                             \
-  TRAINING(gated_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F, Activation f))   \
+  /* swiglu.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = silu(gate) up */                                     \
+  KERNEL(swiglu_fwd, (float* y, const float* gate_up, int64_t N, int64_t F))                                          \
+  TRAINING(swiglu_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F))                \
   /* softmax_features.simd.cpp: x, dx (N,f)  y, dy (N,2f); y = [softmax(x); softmax(-x)] */                           \
   KERNEL(softmax_features_fwd, (float* y, const float* x, int64_t N, int64_t f))                                      \
   TRAINING(softmax_features_bwd, (float* dx, const float* dy, const float* y, int64_t N, int64_t f))                  \

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
-#include "kernels/cuda.h"
+#include "kernels/cuda_attention.h"
 #include "kernels/cuts.h"
 #include "kernels/decode_heads.h"
 #include "kernels/dispatch.h"
@@ -27,10 +27,7 @@ struct Sizes {
   int64_t window, sinks;
   std::vector<std::vector<Segment>> documents;  // (B)
 
-  // The first key of a document: that of row b's first step, and what the keys hold before it belongs to it.
-  int64_t first_key(int64_t b, Segment document) const {
-    return document.begin == 0 ? 0 : first[b] + document.begin;
-  }
+  int64_t first_key(int64_t b, Segment document) const { return supra::first_key(first[b], document); }
   int64_t q_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * K; }
   int64_t o_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * V; }
   int64_t lse_at(int64_t b, int64_t t, int64_t h) const { return (b * T + t) * H + h; }
@@ -195,32 +192,6 @@ void bwd(const Gradients<float>& grads, const float* d_o, const Outputs<float>& 
   });
 }
 
-// What the GPU's kernels are told of the rows: where they stand, and their documents where there are cuts.
-struct RowsOnGpu {
-  Tensor first, documents;
-
-  explicit RowsOnGpu(const Sizes& n) {
-    first = Tensor::of(std::vector<int32_t>(n.first.begin(), n.first.end())).to(Device::cuda);
-    std::vector<int32_t> begins;
-    for (int64_t b = 0; b < n.B; b++) {
-      for (const Segment& document : n.documents[b]) {
-        begins.resize(b * n.T + document.end, static_cast<int32_t>(n.first_key(b, document)));
-        if (document.begin > 0) documents = first;
-      }
-    }
-    if (documents.defined()) documents = Tensor::of(begins).to(Device::cuda);
-  }
-};
-
-template <class T>
-cuda::SoftmaxAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v,
-                                              const Sizes& n, const RowsOnGpu& rows) {
-  constexpr Device gpu = Device::cuda;
-  return {q.data<T>(gpu), k.data<T>(gpu), v.data<T>(gpu), q_sinks.data<T>(gpu), rows.first.data<int32_t>(gpu),
-          data_or_null<int32_t>(rows.documents, gpu),
-          {n.B, n.T, n.H, n.S, n.G, n.K, n.V, n.window, n.sinks, static_cast<float>(n.scale)}};
-}
-
 Sizes check(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
             const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts) {
   const char* op = "softmax_attention";
@@ -268,9 +239,9 @@ SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const
             Inputs<T>{q.value().data<T>(), of_sinks.value().data<T>(), k.value().data<T>(), v.value().data<T>()}, n);
       },
       [&]<class T>(T) {
-        const RowsOnGpu rows(n);
+        const KeysOnGpu rows(n.first, n.documents, n.T);
         cuda::softmax_attention_fwd(o.data<T>(gpu), lse.data<float>(gpu),
-                                    inputs_on_gpu<T>(q.value(), of_sinks.value(), k.value(), v.value(), n, rows));
+                                    inputs_on_gpu<T>(q.value(), of_sinks.value(), k.value(), v.value(), scale, n.window, sinks, rows));
       });
   auto backward = [=, q = q.value(), q_sinks = of_sinks.value(), k = k.value(), v = v.value()](std::span<const Tensor> dy,
                                                                                               Grads& grads) {
@@ -287,10 +258,10 @@ SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const
               n);
         },
         [&]<class T>(T) {
-          const RowsOnGpu rows(n);
+          const KeysOnGpu rows(n.first, n.documents, n.T);
           cuda::softmax_attention_bwd(dq.data<T>(gpu), data_or_null<T>(dq_sinks, gpu), dk.data<T>(gpu), dv.data<T>(gpu),
                                       d_o.data<T>(gpu), data_or_null<float>(dlse, gpu), o.data<T>(gpu),
-                                      lse.data<float>(gpu), inputs_on_gpu<T>(q, q_sinks, k, v, n, rows));
+                                      lse.data<float>(gpu), inputs_on_gpu<T>(q, q_sinks, k, v, scale, n.window, sinks, rows));
         });
     grads.give(0, dq);
     grads.give(1, dk);

@@ -59,18 +59,11 @@ Var softmax_features(const Var& x, int64_t heads) {
         static_cast<long>(C), static_cast<long>(heads));
   shape.back() *= 2;
   const int64_t N = row_count(x.value()) * heads, f = C / heads;
-  constexpr Device gpu = Device::cuda;
   const Tensor y = Tensor::empty(shape, x.dtype(), x.value().device());
-  by_device(
-      "softmax_features", x.value(),
-      [&]<class T>(T) { cpu::softmax_features_fwd(y.data<T>(), x.value().data<T>(), N, f); },
-      [&]<class T>(T) { cuda::softmax_features_fwd(y.data<T>(gpu), x.value().data<T>(gpu), N, f); });
+  by_device("softmax_features", y, OVERLOADS(cpu::softmax_features_fwd), OVERLOADS(cuda::softmax_features_fwd), y, x.value(), N, f);
   return record("softmax_features", {x}, y, [=, shape = x.shape()](const Tensor& dy, Grads& grads) {
     const Tensor dx = Tensor::empty(shape, y.dtype(), y.device());
-    by_device(
-        "softmax_features", y,
-        [&]<class T>(T) { cpu::softmax_features_bwd(dx.data<T>(), dy.data<T>(), y.data<T>(), N, f); },
-        [&]<class T>(T) { cuda::softmax_features_bwd(dx.data<T>(gpu), dy.data<T>(gpu), y.data<T>(gpu), N, f); });
+    by_device("softmax_features", y, OVERLOADS(cpu::softmax_features_bwd), OVERLOADS(cuda::softmax_features_bwd), dx, dy, y, N, f);
     grads.give(0, dx);
   });
 }

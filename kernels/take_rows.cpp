@@ -1,7 +1,7 @@
 #include <cstring>
 
+#include "kernels/cuda_rows_by_id.h"
 #include "kernels/ops.h"
-#include "kernels/rows_by_id.h"
 #include "tensor/parallel.h"
 
 // take_rows: y_m = row index[m] of the sources, counted through all of them; zeros where it is -1

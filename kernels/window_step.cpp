@@ -1,8 +1,8 @@
 #include "kernels/cuda.h"
+#include "kernels/cuda_rope_tables.h"
 #include "kernels/decode_heads.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
-#include "kernels/rope_tables.h"
 #include "tensor/parallel.h"
 
 // window_step: k and v of a position go to its slot of the ring; then

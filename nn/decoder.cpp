@@ -197,10 +197,6 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
 
 Var Decoder::logits(const Var& hidden) const { return linear(hidden, output_weight()); }
 
-Var Decoder::loss(const Var& hidden, const Tensor& targets, double z_loss) const {
-  return loss(hidden, targets, z_loss, {{}, 0});
-}
-
 Var Decoder::loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation) const {
   return linear_cross_entropy(reshape(hidden, {-1, config_.width}), output_weight(), targets.view({-1}), z_loss, distillation);
 }

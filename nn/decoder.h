@@ -61,10 +61,9 @@ class Decoder {
   Var last_norm(const Var& x) const { return norm_(x); }
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;
-  // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never there as a whole
-  Var loss(const Var& hidden, const Tensor& targets, double z_loss) const;
-  // The same, taught: see Distillation.
-  Var loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation) const;
+  // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never there as a whole; taught
+  // where there is a Distillation
+  Var loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation = {{}, 0}) const;
 
  private:
   struct Layer {

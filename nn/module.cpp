@@ -74,21 +74,13 @@ Var Mlp::operator()(const Var& x) const {
 }
 
 void Mlp::visit(const std::string& layer, const VisitParameters& f) {
-  switch (kind_) {
-    case MlpKind::swiglu:
-      in_.visit(layer + ".feed_forward.w12", f);
-      out_.visit(layer + ".feed_forward.w3", f);
-      return;
-    case MlpKind::gelu:
-      in_.visit(layer + "._ff_w1", f);
-      out_.visit(layer + "._ff_w2", f);
-      return;
-    case MlpKind::geglu:
-      gate_.visit(layer + ".feed_forward.gate_proj", f);
-      in_.visit(layer + ".feed_forward.up_proj", f);
-      out_.visit(layer + ".feed_forward.down_proj", f);
-      return;
-  }
+  static constexpr struct {
+    const char *in, *out;
+  } kNames[] = {{".feed_forward.w12", ".feed_forward.w3"}, {"._ff_w1", "._ff_w2"}, {".feed_forward.up_proj", ".feed_forward.down_proj"}};
+  const auto& names = kNames[static_cast<int>(kind_)];
+  if (kind_ == MlpKind::geglu) gate_.visit(layer + ".feed_forward.gate_proj", f);
+  in_.visit(layer + names.in, f);
+  out_.visit(layer + names.out, f);
 }
 
 }  // namespace supra

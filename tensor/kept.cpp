@@ -11,7 +11,6 @@ Kept& kept() {
   return own;
 }
 
-UseKept::UseKept(Kept& here) : before_(kept_elsewhere) { kept_elsewhere = &here; }
-UseKept::~UseKept() { kept_elsewhere = before_; }
+UseKept::UseKept(Kept& here) : Scoped(kept_elsewhere, &here) {}
 
 }  // namespace supra

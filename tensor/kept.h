@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/scoped.h"
+
 // What a thread keeps from one call of a kernel to the next: workspaces and tables, one of each type. They
 // lie with the thread, or where UseKept says: what an embedded engine keeps goes when the engine does,
 // whoever called it.
@@ -30,15 +32,8 @@ class Kept {
 Kept& kept();
 
 // Makes the calling thread keep things in `here` while it lives.
-class UseKept {
- public:
+struct UseKept : Scoped<Kept*> {
   explicit UseKept(Kept& here);
-  ~UseKept();
-  UseKept(const UseKept&) = delete;
-  UseKept& operator=(const UseKept&) = delete;
-
- private:
-  Kept* before_;
 };
 
 }  // namespace supra

@@ -26,7 +26,6 @@ void Memory::give_back(void* memory, size_t bytes) const noexcept {
 
 const Memory* memory_in_use() { return of_thread; }
 
-UseMemory::UseMemory(const Memory* memory) : before_(of_thread) { of_thread = memory; }
-UseMemory::~UseMemory() { of_thread = before_; }
+UseMemory::UseMemory(const Memory* memory) : Scoped(of_thread, memory) {}
 
 }  // namespace supra

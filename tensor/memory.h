@@ -1,6 +1,8 @@
 #pragma once
 #include <cstddef>
 
+#include "tensor/scoped.h"
+
 // Whose memory a thread takes: the C library's, or that of a host which embeds supra and has functions of its
 // own. Tensors ask here; so do `new` and `delete` where supra/embed/allocator.cpp is linked.
 
@@ -21,15 +23,8 @@ struct Memory {
 const Memory* memory_in_use();
 
 // Makes the calling thread take from `memory` while it lives.
-class UseMemory {
- public:
+struct UseMemory : Scoped<const Memory*> {
   explicit UseMemory(const Memory* memory);
-  ~UseMemory();
-  UseMemory(const UseMemory&) = delete;
-  UseMemory& operator=(const UseMemory&) = delete;
-
- private:
-  const Memory* before_;
 };
 
 }  // namespace supra

@@ -190,8 +190,7 @@ static thread_local Pool* own_pool = nullptr;
 static Pool& pool() { return own_pool ? *own_pool : *everybodys(); }
 
 std::shared_ptr<Pool> make_pool(int n) { return std::make_shared<Pool>(n); }
-UsePool::UsePool(Pool& pool) : before_(own_pool) { own_pool = &pool; }
-UsePool::~UsePool() { own_pool = before_; }
+UsePool::UsePool(Pool& pool) : Scoped(own_pool, &pool) {}
 
 int threads() { return pool().size(); }
 

@@ -3,6 +3,8 @@
 #include <memory>
 #include <type_traits>
 
+#include "tensor/scoped.h"
+
 // The thread pool. Work is cut into ranges that depend only on the sizes and the thread count, whoever computes them, so
 // the same run gives the same bits. Denormals are flushed in every thread, the caller's included: powers of the decay are full of them.
 
@@ -36,15 +38,8 @@ std::shared_ptr<Pool> make_pool(int n);
 
 // Makes parallel_for in the calling thread use that pool while it lives. A pool of 1 starts no thread, and none is
 // started for it.
-class UsePool {
- public:
+struct UsePool : Scoped<Pool*> {
   explicit UsePool(Pool& pool);
-  ~UsePool();
-  UsePool(const UsePool&) = delete;
-  UsePool& operator=(const UsePool&) = delete;
-
- private:
-  Pool* before_;
 };
 
 // A reference to a callable, valid during the call it is passed to.

@@ -72,7 +72,7 @@ void check_both(const std::string& what, const Op& f, const Inputs& in) {
 }
 
 bool is_on_gpu(const std::string& name) {
-  for (const char* op : {"add", "mul", "square", "scale", "relu", "silu", "sigmoid", "log_sigmoid", "gelu", "geglu",
+  for (const char* op : {"add", "mul", "square", "scale", "relu", "silu", "sigmoid", "log_sigmoid", "gelu",
                          "swiglu", "rmsnorm", "layernorm", "groupnorm", "divide_by_last", "relative_error",
                          "reshape", "split_columns", "concat_columns", "repeat_heads", "rope", "embedding"}) {
     if (name.starts_with(op)) return true;

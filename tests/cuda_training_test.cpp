@@ -5,10 +5,10 @@
 #include "supra/evaluation/recall.h"
 #include "supra/linearize.h"
 #include "supra/training/calibrate.h"
-#include "supra/training/memory_plan.h"
 #include "supra/training/teacher_cache.h"
 #include "tests/cuda_support.h"
 #include "tests/tiny_model.h"
+#include "tools/memory_plan.h"
 
 // Training and evaluation where the models are on the GPU.
 

@@ -5,8 +5,8 @@
 #include <set>
 
 #include "supra/formats/crc32.h"
+#include "supra/tokenizers/shard.h"
 #include "supra/training/loader.h"
-#include "supra/training/shard.h"
 #include "tests/fuzz_formats.h"
 #include "tests/small_files.h"
 #include "tests/support.h"

@@ -1,4 +1,4 @@
-#include "supra/training/memory_plan.h"
+#include "tools/memory_plan.h"
 
 #include <gtest/gtest.h>
 

@@ -8,10 +8,10 @@
 #include "supra/supra_attention.h"
 #include "supra/training/calibrate.h"
 #include "supra/training/checkpoint.h"
-#include "supra/training/memory_plan.h"
 #include "supra/training/train.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
+#include "tools/memory_plan.h"
 
 namespace supra {
 namespace {

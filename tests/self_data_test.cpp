@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
+#include "supra/tokenizers/shard.h"
 #include "supra/training/self_data.h"
-#include "supra/training/shard.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 

@@ -4,10 +4,10 @@
 #include "supra/formats/model_source.h"
 #include "supra/inference/sampler.h"
 #include "supra/inference/session.h"
-#include "supra/training/memory_plan.h"
 #include "tensor/random.h"
 #include "tools/bench.h"
 #include "tools/human.h"
+#include "tools/memory_plan.h"
 
 // supra bench train, prefill, decode: whole models. Their shapes are those that peers are measured with:
 // Llama's layers, a tied vocabulary of 32,000, random weights and tokens.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "supra/training/corpus.h"
+#include "supra/tokenizers/corpus.h"
 
 namespace supra {
 

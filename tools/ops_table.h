@@ -6,7 +6,7 @@
 #include "kernels/ops.h"
 
 // Every operation, one row a case. tests/ops_test.cpp runs all its proofs from a row, the bench its timings:
-// adding an operation is adding a row to ops_table.cpp.
+// adding an operation is adding a row to ops_table.cpp (ops_table_attention.cpp).
 
 namespace supra {
 

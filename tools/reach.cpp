@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "supra/evaluation/mixer_parts.h"
-#include "supra/training/corpus.h"
+#include "supra/tokenizers/corpus.h"
 #include "tools/human.h"
 #include "tools/progress.h"
 #include "tools/window_report.h"

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "supra/formats/json.h"
-#include "supra/training/shard.h"
+#include "supra/tokenizers/shard.h"
 #include "tools/command.h"
 #include "tools/human.h"
 #include "tools/progress.h"

@@ -6,16 +6,16 @@
 #include "supra/formats/crc32.h"
 #include "supra/formats/json.h"
 #include "supra/formats/openlm_config.h"
+#include "supra/tokenizers/shard.h"
 #include "supra/training/checkpoint.h"
-#include "supra/training/memory_plan.h"
 #include "supra/training/self_data.h"
-#include "supra/training/shard.h"
 #include "supra/training/teacher_cache.h"
 #include "supra/training/train.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
+#include "tools/memory_plan.h"
 #include "tools/progress.h"
 #include "tools/training_log.h"
 
@@ -194,7 +194,7 @@ std::shared_ptr<TeacherCache> open_cache(const TrainFlags& f, const Decoder& tea
   const TrainOptions& o = f.options;
   const double rows = static_cast<double>(o.tokens) / static_cast<double>(o.sequence) * (1 - o.recipe.transfer_share);
   fprintf(stderr, "%s: %s for the %s rows that the distillation reads, %s\n", f.teacher_cache.c_str(),
-          format_bytes(rows * static_cast<double>(TeacherCache::row_bytes(teacher.config().vocab, f.teacher_top, o.sequence))).c_str(), format_count(rows).c_str(),
+          format_bytes(rows * static_cast<double>(TeacherFile::row_bytes(teacher.config().vocab, f.teacher_top, o.sequence))).c_str(), format_count(rows).c_str(),
           std::filesystem::exists(f.teacher_cache) ? "but for those that are there" : "to be written");
   if (f.dry_run) return nullptr;
   return std::make_shared<TeacherCache>(f.teacher_cache, teacher, corpus, f.teacher_top, o.sequence, o.seed, o.packing);

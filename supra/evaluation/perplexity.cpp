@@ -5,8 +5,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "supra/training/corpus.h"
-#include "supra/training/shard.h"
+#include "supra/tokenizers/corpus.h"
+#include "supra/tokenizers/shard.h"
 
 namespace supra {
 

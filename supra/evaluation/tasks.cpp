@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "supra/formats/json.h"
+#include "supra/tokenizers/corpus.h"
 #include "supra/tokenizers/unicode.h"
-#include "supra/training/corpus.h"
 #include "tensor/error.h"
 
 namespace supra {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "supra/formats/safetensors.h"
+
 namespace supra {
 
 static std::string part_name(size_t layer, size_t part) { return format("layers.%zu.state.%zu", layer, part); }
@@ -58,6 +60,43 @@ State read_state(const WeightReader& file, const Decoder& decoder, int64_t batch
     }
   }
   return state;
+}
+
+void write_state_file(const Path& path, const Decoder& decoder, const State& state, const Tensor& logits,
+                      const std::optional<Fingerprint>& model) {
+  NamedTensors tensors = state_tensors(decoder, state);
+  if (logits.defined()) tensors.push_back({"logits", logits});
+  Metadata metadata = {{"format", "supra state"}};
+  if (model) metadata.insert(metadata.end(), {{"model", to_text(*model)}, {"dtype", model->dtype}});
+  const Path unfinished = beside(path);
+  write_safetensors(unfinished, tensors, metadata);
+  replace_file(unfinished, path);
+}
+
+// Throws Error for a state that another model saved; returns a note where that cannot be told.
+static std::string check_model(const MappedFile& file, const Fingerprint& model) {
+  std::string its, dtype;
+  for (const auto& [key, text] : read_metadata(file)) {
+    if (key == "model") its = text;
+    if (key == "dtype") dtype = text;
+  }
+  const char* path = file.path().c_str();
+  const std::string own = to_text(model), own_config = own.substr(0, own.find('-') + 1);
+  if (its == own) return "";
+  if (its.empty()) return format("%s: does not say which model saved it (an older version wrote it); only its shape was checked", path);
+  CHECK(its.starts_with(own_config) && dtype != model.dtype,
+        "%s: the state is of another model of the same shape (give the model that saved it)", path);
+  return format("%s: was saved with weights in %s, these are in %s; only shape and settings of the model were checked", path,
+                dtype.c_str(), model.dtype);
+}
+
+SavedState read_state_file(const Path& path, const Decoder& decoder, int64_t batch, const std::optional<Fingerprint>& model) {
+  const MappedFile mapped(path);
+  const auto file = open_safetensors(mapped);
+  SavedState saved = {read_state(*file, decoder, batch), {}, {}};
+  if (model) saved.note = check_model(mapped, *model);
+  if (file->find("logits")) saved.logits = file->get("logits", {batch, decoder.config().vocab}, Dtype::f32).clone();
+  return saved;
 }
 
 }  // namespace supra

@@ -28,6 +28,7 @@ class Sampler {
  private:
   // The tokens to be penalised, each once.
   std::vector<int32_t> penalised(std::span<const int32_t> recent) const;
+  // cuda_sampler.cpp. Of a row with a NaN at id: -1 - id.
   static std::vector<int32_t> choose_on_gpu(std::span<Sampler> samplers, const Tensor& logits, int64_t ids,
                                             const std::vector<int32_t>& recent);
   // What a row draws, where it draws at all.

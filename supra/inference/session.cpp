@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "supra/formats/safetensors.h"
 #include "supra/formats/state_file.h"
 
 namespace supra {
@@ -112,41 +111,13 @@ std::string Session::why_no_graph() const {
   return reason.empty() && graph_ ? graph_->trouble() : reason;
 }
 
-void Session::save(const Path& path) const {
-  NamedTensors tensors = state_tensors(decoder_, state_);
-  if (logits_.defined()) tensors.push_back({"logits", logits()});
-  Metadata metadata = {{"format", "supra state"}};
-  if (model_) metadata.insert(metadata.end(), {{"model", to_text(*model_)}, {"dtype", model_->dtype}});
-  const Path unfinished = beside(path);
-  write_safetensors(unfinished, tensors, metadata);
-  replace_file(unfinished, path);
-}
-
-// Throws Error for a state that another model saved; returns a note where that cannot be told.
-static std::string check_model(const MappedFile& file, const Fingerprint& model) {
-  std::string its, dtype;
-  for (const auto& [key, text] : read_metadata(file)) {
-    if (key == "model") its = text;
-    if (key == "dtype") dtype = text;
-  }
-  const char* path = file.path().c_str();
-  const std::string own = to_text(model), own_config = own.substr(0, own.find('-') + 1);
-  if (its == own) return "";
-  if (its.empty()) return format("%s: does not say which model saved it (an older version wrote it); only its shape was checked", path);
-  CHECK(its.starts_with(own_config) && dtype != model.dtype,
-        "%s: the state is of another model of the same shape (give the model that saved it)", path);
-  return format("%s: was saved with weights in %s, these are in %s; only shape and settings of the model were checked", path,
-                dtype.c_str(), model.dtype);
-}
+void Session::save(const Path& path) const { write_state_file(path, decoder_, state_, logits(), model_); }
 
 std::string Session::load(const Path& path) {
-  const MappedFile mapped(path);
-  const auto file = open_safetensors(mapped);
-  State state = read_state(*file, decoder_, state_.batch());
-  std::string note = model_ ? check_model(mapped, *model_) : "";
-  logits_ = file->find("logits") ? file->get("logits", {state.batch(), decoder_.config().vocab}, Dtype::f32).clone().to(decoder_.device()) : Tensor();
-  state_ = std::move(state);
-  return note;
+  SavedState saved = read_state_file(path, decoder_, state_.batch(), model_);
+  logits_ = saved.logits.defined() ? saved.logits.to(decoder_.device()) : Tensor();
+  state_ = std::move(saved.state);
+  return saved.note;
 }
 
 }  // namespace supra

@@ -4,14 +4,14 @@
 #include <span>
 #include <vector>
 
-#include "supra/inference/step_graph.h"
+#include "supra/inference/cuda_step_graph.h"
 #include "supra/model.h"
 
 namespace supra {
 
 // B sequences being read and written by one model: weights are shared, the state is the session's own. Prompts go in
 // through the chunked form, whatever their lengths; tokens come out through the recurrent one. The decoder and its
-// parameters stay where they are as long as the session lives: on a GPU it records its step (step_graph.h).
+// parameters stay where they are as long as the session lives: on a GPU it records its step (cuda_step_graph.h).
 class Session {
  public:
   explicit Session(const Decoder& decoder, int64_t batch = 1);

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "nn/optim.h"
+#include "supra/formats/training_state.h"
 #include "supra/formats/weights.h"
 #include "supra/model.h"
 
@@ -12,32 +13,7 @@ namespace supra {
 //   config.json, model.safetensors, tokenizer   the model
 //   optimizer.safetensors                       moments: m.<name>, v.<name>
 //   memory.safetensors                          the states of carried rows; absent where none are carried
-//   training.json                               everything in TrainingState
-struct TrainingState {
-  int64_t step = 0;          // optimizer steps done
-  int64_t tokens = 0;        // tokens trained on
-  int64_t position = 0;      // of the data stream
-  double seconds = 0;        // spent so far
-  int64_t stage = 0;         // of the recipe
-  std::string stage_name;    // empty in checkpoints of older versions
-  int64_t stage_begin = 0;   // its first step
-  int64_t stage_tokens = 0;  // trained on before it
-  int64_t stage_steps = 0;   // updates of the weights in it
-  double stage_nll = -1;     // validation at undo_step; -1: none, or it was not finite
-  int64_t undo_step = -1;    // the stage is undone to here: that checkpoint is kept; -1: no validation yet
-  double mean_loss = 0, mean_norm = 0;  // running, see TrainOptions::outliers
-  int64_t valid_tokens = 0;             // that a validation scores; 0: all that are held out
-  std::string held_out;                 // hash of the held-out text; empty: not known
-  double valid_nll = -1;                // nats a token on held-out text after this step; -1: not measured
-  uint64_t seed = 0;
-  // What steps and position count in, and what is learned from: a run that resumes must agree (resume.h).
-  int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
-  std::string packing;
-  std::string recipe, corpus;  // the recipe's name, the text's hash; empty in checkpoints of older versions
-  std::string made_by;         // the command line, or what else brings it about again
-
-  bool operator==(const TrainingState&) const = default;
-};
+//   training.json                               everything in TrainingState (formats/training_state.h)
 
 // Writes <run>/checkpoints/step-<step>, flushed to the disk, then removes all but the last `keep`, the best
 // and the one that the stage is undone to. Returns its path. Killed at any instant, or failing (the Error
@@ -63,8 +39,6 @@ std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run);
 
 // Where the checkpoint of a step is, or would be.
 Path checkpoint_path(const Path& run, int64_t step);
-
-TrainingState read_training_state(const Path& checkpoint);
 
 // The states of a checkpoint's carried rows; null where it has none.
 std::unique_ptr<WeightReader> open_carried_states(const Path& checkpoint);

@@ -1,7 +1,7 @@
 #pragma once
 #include <vector>
 
-#include "supra/training/corpus.h"
+#include "supra/tokenizers/corpus.h"
 #include "tensor/tensor.h"
 
 // Batches of a corpus, without end.

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "supra/inference/sampler.h"
-#include "supra/training/shard.h"
+#include "supra/tokenizers/shard.h"
 #include "tensor/error.h"
 
 namespace supra {

@@ -1,11 +1,11 @@
-#include "supra/training/corpus.h"
+#include "supra/tokenizers/corpus.h"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
 #include "supra/formats/json.h"
-#include "supra/training/shard.h"
+#include "supra/tokenizers/shard.h"
 #include "tensor/error.h"
 
 namespace supra {

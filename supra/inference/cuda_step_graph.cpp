@@ -1,4 +1,4 @@
-#include "supra/inference/step_graph.h"
+#include "supra/inference/cuda_step_graph.h"
 
 namespace supra {
 

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "supra/training/corpus.h"
+#include "supra/tokenizers/corpus.h"
 #include "tensor/file.h"
 
 // A shard: encoded documents in a file that is mapped, never read into memory. Little-endian:

@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/rope_tables.h"
+#include "kernels/cuda_rope_tables.h"
 #include "nn/decoder.h"
 #include "tensor/cuda.h"
 

@@ -1,15 +1,10 @@
 #pragma once
-#include "kernels/ops.h"
+#include <memory>
+
+#include "kernels/rope.h"
+#include "tensor/scoped.h"
 
 namespace supra {
-
-// cos and sin of all angles of a call of rope(): one row a position, one column a pair (half) or an element
-// (interleaved, each value twice). Only the positions of the call are in it, however far the sequence has come.
-struct RopeTable {
-  Rope rope;
-  std::vector<int64_t> positions;
-  Tensor cosine, sine;
-};
 
 // Tables that stay where they are while positions change, for a step that is recorded: in its scope rope() of
 // (B,1,H,K) on the GPU reads its angles from here and window_step() its positions, whatever they are given.
@@ -17,17 +12,14 @@ class RopeTables {
  public:
   // (B): where the steps to come stand
   void move_to(const std::vector<int64_t>& first);
-  // The table there is, or else one of these positions; these themselves.
+  // The table there is, or else one of these positions; these themselves. On the GPU.
   const RopeTable& of(const Rope& rope, const std::vector<int64_t>& positions);
   const Tensor& of(const std::vector<int64_t>& positions);
 
-  class Scope {
-   public:
+  struct Scope : Scoped<RopeTables*> {
     explicit Scope(RopeTables& tables);
-    ~Scope();
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
   };
+  static RopeTables* in_scope();  // of this thread; null: none
 
  private:
   std::vector<std::unique_ptr<RopeTable>> tables_;

@@ -1,4 +1,4 @@
-#include "supra/training/shard.h"
+#include "supra/tokenizers/shard.h"
 
 #include <algorithm>
 #include <bit>

@@ -7,38 +7,32 @@ namespace supra::cuda {
 namespace {
 
 template <class T>
-struct Gated {
+struct Swiglu {
   T* y;
   const T* gate_up;
   int64_t F;
-  Activation kind;
   template <int W>
   __device__ void at(unsigned row, int64_t i) const {
     float gate[W], up[W];
     load(gate, gate_up + 2 * F * row + i), load(up, gate_up + 2 * F * row + F + i);
-    with_activation(kind, [&](auto f) {
-      for (int e = 0; e < W; e++) up[e] *= f.value(gate[e]);
-    });
+    for (int e = 0; e < W; e++) up[e] *= Silu::value(gate[e]);
     store(y + row * F + i, up);
   }
 };
 
 template <class T>
-struct GatedBack {
+struct SwigluBack {
   T* dgate_up;
   const T *dy, *gate_up;
   int64_t F;
-  Activation kind;
   template <int W>
   __device__ void at(unsigned row, int64_t i) const {
     float gate[W], up[W], d[W];
     load(gate, gate_up + 2 * F * row + i), load(up, gate_up + 2 * F * row + F + i), load(d, dy + row * F + i);
-    with_activation(kind, [&](auto f) {
-      for (int e = 0; e < W; e++) {
-        up[e] *= d[e] * f.slope(gate[e]);
-        d[e] *= f.value(gate[e]);
-      }
-    });
+    for (int e = 0; e < W; e++) {
+      up[e] *= d[e] * Silu::slope(gate[e]);
+      d[e] *= Silu::value(gate[e]);
+    }
     store(dgate_up + 2 * F * row + i, up), store(dgate_up + 2 * F * row + F + i, d);
   }
 };
@@ -46,19 +40,19 @@ struct GatedBack {
 }  // namespace
 
 template <class T>
-void gated_fwd(T* y, const T* gate_up, int64_t N, int64_t F, Activation f) {
+void swiglu_fwd(T* y, const T* gate_up, int64_t N, int64_t F) {
   constexpr int W = kVector<T>;
-  each_element<W>(N, F, fits_vectors<W>(F, y, gate_up), Gated<T>{y, gate_up, F, f});
+  each_element<W>(N, F, fits_vectors<W>(F, y, gate_up), Swiglu<T>{y, gate_up, F});
 }
 template <class T>
-void gated_bwd(T* dgate_up, const T* dy, const T* gate_up, int64_t N, int64_t F, Activation f) {
+void swiglu_bwd(T* dgate_up, const T* dy, const T* gate_up, int64_t N, int64_t F) {
   constexpr int W = kVector<T>;
-  each_element<W>(N, F, fits_vectors<W>(F, dgate_up, dy, gate_up), GatedBack<T>{dgate_up, dy, gate_up, F, f});
+  each_element<W>(N, F, fits_vectors<W>(F, dgate_up, dy, gate_up), SwigluBack<T>{dgate_up, dy, gate_up, F});
 }
 
-template decltype(gated_fwd<float>) gated_fwd<float>;
-template decltype(gated_fwd<Bf16>) gated_fwd<Bf16>;
-template decltype(gated_bwd<float>) gated_bwd<float>;
-template decltype(gated_bwd<Bf16>) gated_bwd<Bf16>;
+template decltype(swiglu_fwd<float>) swiglu_fwd<float>;
+template decltype(swiglu_fwd<Bf16>) swiglu_fwd<Bf16>;
+template decltype(swiglu_bwd<float>) swiglu_bwd<float>;
+template decltype(swiglu_bwd<Bf16>) swiglu_bwd<Bf16>;
 
 }  // namespace supra::cuda

@@ -9,7 +9,7 @@
 #include "tensor/file.h"
 #include "tensor/parallel.h"
 
-// What is trained on: documents as token ids, from text, JSON lines and shards.
+// What is trained on and measured on: documents as token ids, from text, JSON lines and shards.
 
 namespace supra {
 

@@ -1,0 +1,53 @@
+#pragma once
+#include "kernels/cuda.h"
+#include "kernels/dispatch.h"
+#include "kernels/rows_by_id.h"
+
+// How the GPU adds up rows by id.
+
+namespace supra {
+
+// Sums of rows with the same id, or of a part of these, for cuda::sum_rows().
+struct Pieces {
+  std::vector<int32_t> order = {}, begin = {0}, target = {};
+
+  void end(int64_t at, int64_t to) {
+    begin.push_back(static_cast<int32_t>(at));
+    target.push_back(static_cast<int32_t>(to));
+  }
+  // f(what sum_rows takes); its arrays live as long.
+  template <class F>
+  void on_gpu(F f) const {
+    constexpr Device gpu = Device::cuda;
+    const auto upload = [](const std::vector<int32_t>& v) { return v.empty() ? Tensor() : Tensor::of(v).to(gpu); };
+    const Tensor order = upload(this->order), begin = upload(this->begin), target = upload(this->target);
+    f(cuda::RowSums{static_cast<int64_t>(this->target.size()), data_or_null<int32_t>(order, gpu),
+                    begin.data<int32_t>(gpu), data_or_null<int32_t>(target, gpu)});
+  }
+};
+
+// On the GPU: dw (O,C) += rows of dy (N,C) by id. An id that is had often is summed in pieces, which a second pass adds up.
+template <class T>
+void add_rows_by_id(const Tensor& dw, const Tensor& dy, const RowsById& rows) {
+  constexpr Device gpu = Device::cuda;
+  constexpr int64_t kPiece = 64;
+  const int64_t O = dw.dim(0), C = dw.dim(1);
+  Pieces pieces = {.order = rows.order}, of_pieces;
+  int64_t partials = 0;
+  for (int64_t o = 0; o < O; o++) {
+    const int64_t begin = rows.begin[o], end = rows.begin[o + 1];
+    if (end - begin <= kPiece) {
+      if (begin < end) pieces.end(end, o);
+      continue;
+    }
+    for (int64_t at = begin; at < end; at += kPiece) pieces.end(std::min(end, at + kPiece), -1 - partials++);
+    of_pieces.end(partials, o);
+  }
+  const Tensor partial = Tensor::empty({partials, C}, Dtype::f32, gpu);
+  float *const sum = dw.data<float>(gpu), *const parts = partial.data<float>(gpu);
+  pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows(sum, parts, dy.data<T>(gpu), s, C); });
+  if (partials == 0) return;
+  of_pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows<float>(sum, nullptr, parts, s, C); });
+}
+
+}  // namespace supra

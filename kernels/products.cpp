@@ -29,16 +29,22 @@ Products& in_use() {
   return products;
 }
 
-double seconds_of(Bf16Gemm kernel) {
-  constexpr int64_t n = 96, K = 256;
-  const Tensor a = Tensor::full({n, K}, 1), c = Tensor::empty({n, n});
+// Of one product in this thread, the best of a few.
+template <class F>
+double seconds_of(F multiply) {
+  constexpr int64_t n = 192;
+  const Tensor a = Tensor::full({n, n}, 1), c = Tensor::empty({n, n});
   double best = 1;
   for (int run = 0; run < 5; run++) {
     const auto start = std::chrono::steady_clock::now();
-    kernel(Products::bf16, false, true, n, n, K, a.data<float>(), K, a.data<float>(), K, false, c.data<float>(), n);
+    multiply(false, true, n, n, n, a.data<float>(), n, a.data<float>(), n, false, c.data<float>(), n);
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return best;
+}
+
+double seconds_of(Bf16Gemm kernel, Products products) {
+  return seconds_of([=](auto... args) { kernel(products, args...); });
 }
 
 }  // namespace
@@ -51,14 +57,30 @@ const char* name(Products products) {
 Products products() { return in_use(); }
 void set_products(Products products) { in_use() = products; }
 
+UseProducts::UseProducts(Products products) : before_(in_use()) { set_products(products); }
+UseProducts::~UseProducts() { set_products(before_); }
+
 Bf16Gemm bf16_gemm_kernel() {
 #if defined(__x86_64__)
   if (cpu_level() == CpuLevel::avx512bf16) {
-    static const bool slow = seconds_of(avx512::bf16_gemm_tile) < seconds_of(avx512bf16::bf16_gemm_tile);
+    static const bool slow =
+        seconds_of(avx512::bf16_gemm_tile, Products::bf16) < seconds_of(avx512bf16::bf16_gemm_tile, Products::bf16);
     if (slow) return avx512::bf16_gemm_tile;
   }
 #endif
   return simd().bf16_gemm_tile;
+}
+
+const char* bf16_instructions() {
+  switch (cpu_level()) {
+    case CpuLevel::amx: return "AMX";
+    case CpuLevel::avx512bf16: return bf16_gemm_kernel() == simd().bf16_gemm_tile ? "AVX512-BF16" : "fma, faster here than AVX512-BF16";
+    default: return "fma alone";
+  }
+}
+
+double speed_of(Products products) {
+  return seconds_of(simd().gemm_tile) / seconds_of(bf16_gemm_kernel(), products);
 }
 
 }  // namespace supra

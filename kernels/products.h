@@ -34,10 +34,27 @@ const char* name(Products products);
 Products products();  // what SUPRA_PRODUCTS says, or f32, until it is set. Throws Error where that is no such word
 void set_products(Products products);  // for all threads; call it outside of parallel_for
 
+// While it lives, products are of that kind.
+class UseProducts {
+ public:
+  explicit UseProducts(Products products);
+  ~UseProducts();
+  UseProducts(const UseProducts&) = delete;
+  UseProducts& operator=(const UseProducts&) = delete;
+
+ private:
+  Products before_;
+};
+
 // The kernel for products in bf16 that is fastest here: that of the level in use, or on processors whose VDPBF16PS is
 // slow, which is measured once, avx512's.
 using Bf16Gemm = void (*)(Products products, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                           const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc);
 Bf16Gemm bf16_gemm_kernel();
+
+// For a person: what the processor has for bf16, and how fast each kind of product is here, which takes milliseconds to
+// measure.
+const char* bf16_instructions();
+double speed_of(Products products);  // times that of f32
 
 }  // namespace supra

@@ -86,6 +86,7 @@ static void each_newer_field(State& s, F f) {
   f("corpus", s.corpus);
   f("valid_tokens", s.valid_tokens);
   f("held_out", s.held_out);
+  f("products", s.products);
 }
 
 Path checkpoint_path(const Path& run, int64_t step) {

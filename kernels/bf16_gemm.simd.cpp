@@ -149,7 +149,12 @@ void pack_panel(int32_t* out, bool right, bool across, int64_t count, int64_t de
 struct Micro {
   template <int parts>
   void multiply(int64_t deep, const int32_t* a, const int32_t* b, bool accumulate, float* c, int64_t ldc) {
-    for (int64_t i = 0; i < kSide; i += kRows) rows<parts>(deep, a + i * kTile, b, accumulate, c + i * ldc, ldc);
+    for (int64_t i = 0; i < kSide; i += kRows) {
+      // the next rows of C are on their way while the sums of these are made
+      const float* next = i + kRows < kSide ? c + (i + kRows) * ldc : c + kSide;
+      for (int r = 0; r < kRows; r++) __builtin_prefetch(next + r * ldc, 1), __builtin_prefetch(next + r * ldc + kLanes, 1);
+      rows<parts>(deep, a + i * kTile, b, accumulate, c + i * ldc, ldc);
+    }
   }
 
  private:
@@ -273,6 +278,17 @@ void bf16_gemm_tile(Products products, bool ta, bool tb, int64_t M, int64_t N, i
                     int64_t ldb, bool accumulate, float* c, int64_t ldc) {
   const auto go = products == Products::bf16x3 ? multiply<2> : multiply<1>;
   go(ta, tb, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+}
+
+void bf16_loop(double* flop, int64_t rounds) {
+  constexpr int64_t kDeep = kDepth / kTileDepth, kWords = panel_words(kDeep, 1);
+  auto* const panels = reinterpret_cast<int32_t*>(gemm_workspace());
+  __builtin_memset(panels, 0, 2 * kWords * sizeof(int32_t));
+  float c[kSide * kSide] = {};
+  Micro micro;
+  for (int64_t i = 0; i < rounds; i++) micro.template multiply<1>(kDeep, panels, panels + kWords, true, c, kSide);
+  // zero, but who compiles it must not know
+  *flop = 2.0 * kSide * kSide * kDepth * static_cast<double>(rounds) + c[0];
 }
 
 }  // namespace supra::SUPRA_LEVEL

@@ -21,6 +21,12 @@ float* gemm_workspace() {
   return static_cast<float*>(kept().get<Workspace>().memory.get());
 }
 
+#if defined(SUPRA_INFERENCE)
+// products.cpp is not here
+Products products() { return Products::f32; }
+Bf16Gemm bf16_gemm_for(int64_t, int64_t, int64_t) { return nullptr; }
+#endif
+
 namespace {
 
 // Every piece of C begins at a whole micro-tile of any level, and is large enough to pay for packing its
@@ -30,15 +36,6 @@ constexpr int64_t kRowUnit = 32, kColumnUnit = 48, kBf16ColumnUnit = 64;
 struct Grid {
   int64_t rows, columns;
 };
-
-#if defined(SUPRA_INFERENCE)
-Bf16Gemm rounded_product(int64_t, int64_t, int64_t) { return nullptr; }
-#else
-// The kernel for a product whose factors are rounded; null where they are taken as they are.
-Bf16Gemm rounded_product(int64_t M, int64_t N, int64_t K) {
-  return products() != Products::f32 && std::min({M, N, K}) >= kLeastRounded ? bf16_gemm_kernel() : nullptr;
-}
-#endif
 
 // Cuts C into pieces of one shape: as many as may be, the threads sharing them evenly, and among those the
 // cut that copies least. Every piece packs its part of op(B), and of op(A) where that is transposed; else it
@@ -78,7 +75,7 @@ void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int
     });
   }
   const auto exact = blas_takes(M, N, K) ? blas_gemm : simd().gemm_tile;
-  const Bf16Gemm in_bf16 = rounded_product(M, N, K);
+  const Bf16Gemm in_bf16 = bf16_gemm_for(M, N, K);
   const auto multiply = [=](auto... args) { in_bf16 ? in_bf16(products(), args...) : exact(args...); };
   const int64_t column_unit = in_bf16 ? kBf16ColumnUnit : kColumnUnit;
   const Grid grid = cut(M, N, K, ta, column_unit);

@@ -60,7 +60,7 @@ void set_products(Products products) { in_use() = products; }
 UseProducts::UseProducts(Products products) : before_(in_use()) { set_products(products); }
 UseProducts::~UseProducts() { set_products(before_); }
 
-Bf16Gemm bf16_gemm_kernel() {
+static Bf16Gemm fastest_kernel() {
 #if defined(__x86_64__)
   if (cpu_level() == CpuLevel::avx512bf16) {
     static const bool slow =
@@ -71,16 +71,20 @@ Bf16Gemm bf16_gemm_kernel() {
   return simd().bf16_gemm_tile;
 }
 
+Bf16Gemm bf16_gemm_for(int64_t M, int64_t N, int64_t K) {
+  return products() != Products::f32 && std::min({M, N, K}) >= kLeastRounded ? fastest_kernel() : nullptr;
+}
+
 const char* bf16_instructions() {
   switch (cpu_level()) {
     case CpuLevel::amx: return "AMX";
-    case CpuLevel::avx512bf16: return bf16_gemm_kernel() == simd().bf16_gemm_tile ? "AVX512-BF16" : "fma, faster here than AVX512-BF16";
+    case CpuLevel::avx512bf16: return fastest_kernel() == simd().bf16_gemm_tile ? "AVX512-BF16" : "fma, faster here than AVX512-BF16";
     default: return "fma alone";
   }
 }
 
 double speed_of(Products products) {
-  return seconds_of(simd().gemm_tile) / seconds_of(bf16_gemm_kernel(), products);
+  return seconds_of(simd().gemm_tile) / seconds_of(fastest_kernel(), products);
 }
 
 }  // namespace supra

@@ -46,14 +46,14 @@ class UseProducts {
   Products before_;
 };
 
-// The kernel for products in bf16 that is fastest here: that of the level in use, or on processors whose VDPBF16PS is
-// slow, which is measured once, avx512's.
+// The kernel for a product of this size, which takes gemm()'s arguments behind the kind of products; null where the factors
+// are taken as they are. It is that of the level in use, or, on processors whose VDPBF16PS is slow, avx512's: which is
+// faster is measured once.
 using Bf16Gemm = void (*)(Products products, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                           const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc);
-Bf16Gemm bf16_gemm_kernel();
+Bf16Gemm bf16_gemm_for(int64_t M, int64_t N, int64_t K);
 
-// For a person: what the processor has for bf16, and how fast each kind of product is here, which takes milliseconds to
-// measure.
+// For a person: what multiplies in bf16 here, and how fast, measured in some milliseconds.
 const char* bf16_instructions();
 double speed_of(Products products);  // times that of f32
 

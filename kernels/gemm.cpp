@@ -38,9 +38,9 @@ struct Grid {
 };
 
 // Cuts C into pieces of one shape: as many as may be, the threads sharing them evenly, and among those the
-// cut that copies least. Every piece packs its part of op(B), and of op(A) where that is transposed; else it
-// reads A in place.
-Grid cut(int64_t M, int64_t N, int64_t K, bool ta, int64_t column_unit) {
+// cut that copies least. Every piece packs its part of op(B), and of op(A) where that is transposed or rounded; else
+// it reads A in place.
+Grid cut(int64_t M, int64_t N, int64_t K, bool packs_a, int64_t column_unit) {
   const int64_t all = threads();
   const int64_t most = std::clamp<int64_t>(M * N * std::max<int64_t>(1, K) / kGrain, 1, 4 * all);
   Grid best = {1, 1};
@@ -50,7 +50,7 @@ Grid cut(int64_t M, int64_t N, int64_t K, bool ta, int64_t column_unit) {
          columns++) {
       const int64_t pieces = rows * columns;
       if (pieces > all && pieces % all != 0) continue;
-      const int64_t copied = 4 * rows * N + (ta ? 4 : 1) * columns * M;
+      const int64_t copied = 4 * rows * N + (packs_a ? 4 : 1) * columns * M;
       // all threads busy is what counts; beyond that, more pieces are worth an eighth more copying
       const int64_t cost = copied * 8 / (pieces < all ? pieces : 8 * all + pieces);
       if (least == 0 || cost < least) best = {rows, columns}, least = cost;
@@ -78,7 +78,7 @@ void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int
   const Bf16Gemm in_bf16 = bf16_gemm_for(M, N, K);
   const auto multiply = [=](auto... args) { in_bf16 ? in_bf16(products(), args...) : exact(args...); };
   const int64_t column_unit = in_bf16 ? kBf16ColumnUnit : kColumnUnit;
-  const Grid grid = cut(M, N, K, ta, column_unit);
+  const Grid grid = cut(M, N, K, ta || in_bf16, column_unit);
   parallel_for(grid.rows * grid.columns, 1, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; piece++) {
       const int64_t row = piece / grid.columns, column = piece % grid.columns;

@@ -77,12 +77,14 @@ class Tiles {
         Vec even[kRows] = {}, odd[kRows] = {};
         for (int64_t pair = 0; pair < 16; pair++) {
           const VecInt right = (VecInt)load_words(tiles_[b] + pair * 16 + j);
+#pragma GCC unroll 4
           for (int64_t r = 0; r < kRows; r++) {
             const VecInt left = tiles_[a][(i + r) * 16 + pair] - VecInt{};
             even[r] = fma((Vec)(left << 16), (Vec)(right << 16), even[r]);
             odd[r] = fma((Vec)(left & kUpper), (Vec)(right & kUpper), odd[r]);
           }
         }
+#pragma GCC unroll 4
         for (int64_t r = 0; r < kRows; r++) {
           float* sum = reinterpret_cast<float*>(tiles_[c]) + (i + r) * 16 + j;
           supra::SUPRA_LEVEL::store(sum, supra::SUPRA_LEVEL::load(sum) + (even[r] + odd[r]));

@@ -91,7 +91,7 @@ constexpr uint64_t kTileHashes[] = {0xb6b2e2544faac2ee, 0xb7a88d93e10401f5, 0x69
 
 }  // namespace
 
-// The hashes were recorded on a Sapphire Rapids' TDPBF16PS.
+// The hashes were recorded on TDPBF16PS of an Intel server core.
 TEST_F(Bf16GemmTest, a_tile_has_the_bits_that_amx_gave) {
   const auto multiply = [](float* c, const uint16_t* a, const uint16_t* b) {
     std::vector<float> left(512), right(512);
@@ -119,7 +119,7 @@ __attribute__((target("avx512f,avx512bf16"))) static void dots(float* c, const u
   }
 }
 
-// The same on AMD's and on Intel's processors: the second term of a pair first, two roundings, denormals are zero.
+// The same on Zen 4 as on the Intel core where the hashes were recorded: the second term of a pair first, two roundings, denormals are zero.
 TEST_F(Bf16GemmTest, vdpbf16ps_is_what_was_recorded) {
   if (best_cpu_level() < CpuLevel::avx512bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
   constexpr uint64_t kHashes[] = {0xb973aa81c3eedfc0, 0x285fedc97715c45c, 0xd7d5e9e1758cffef, 0x55553d74023120db};

@@ -100,12 +100,18 @@ endif
 
 # foo.simd.cpp is compiled once a level, everything else once.
 LEVELS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
+# levels that are avx512 but for one file
+BF16_LEVELS := $(if $(filter x86_64,$(ARCH)),avx512bf16 amx)
 flags_avx2   := -mavx2 -mfma -mf16c
 flags_avx512 := $(flags_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
+flags_avx512bf16 := $(flags_avx512) -mavx512bf16
+flags_amx    := $(flags_avx512bf16) -mamx-tile -mamx-bf16 -DSUPRA_AMX
 # where the rest is small; few processors have nothing better than a baseline that is not the only level
 speed_baseline := $(if $(filter avx2,$(LEVELS)),-Os,-O2)
 speed_avx2     := -O2
 speed_avx512   := -O2
+speed_avx512bf16 := -O2
+speed_amx      := -O2
 # three quarters smaller, and a small part of a model's time
 SMALL_SIMD     := elementwise swiglu softmax_features
 
@@ -120,7 +126,7 @@ SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
-TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp supra/linearize.cpp %/verify.cpp \
+TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
   %/recall.cpp %/window_budget.cpp %/teacher_file.cpp %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
@@ -133,7 +139,8 @@ ifeq ($(CONFIG),static)
     generate chat doctor)
 endif
 objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
-simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(1)))
+simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(1))) \
+  $(foreach level,$(BF16_LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(filter %/bf16_gemm.simd.cpp,$(1))))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
 .PHONY: all found test-packages test cuda cuda-report emu gpu-check demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
@@ -185,7 +192,7 @@ $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	@mkdir -p $$(@D)
 	$(quiet)$(CXX) $$(CXXFLAGS:-Os=$$(if $$(filter $$(SMALL_SIMD),$$(*F)),-Os,$(speed_$(1)))) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
 endef
-$(foreach level,$(LEVELS),$(eval $(call simd_rule,$(level))))
+$(foreach level,$(LEVELS) $(BF16_LEVELS),$(eval $(call simd_rule,$(level))))
 
 # Holds the flags of the last build and changes only when they do, so that other flags rebuild without a clean. Flags of one
 # target are private, or this file would get them too where that target is the first to ask for it.

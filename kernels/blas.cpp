@@ -37,7 +37,7 @@ bool asked_for() {
 bool made_for_this_processor(const char* core) {
   static constexpr const char* kCores[] = {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"};
   // all of them use AVX2, those from the third on AVX-512
-  const int first[] = {0, 0, 2};
+  const int first[] = {0, 0, 2, 2, 2};
   if (best_cpu_level() == CpuLevel::baseline) return true;
   return std::any_of(kCores + first[static_cast<int>(best_cpu_level())], std::end(kCores),
                      [core](const char* other) { return strcasecmp(core, other) == 0; });

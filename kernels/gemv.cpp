@@ -4,6 +4,7 @@
 
 #include "kernels/cuda.h"
 #include "kernels/dispatch.h"
+#include "kernels/products.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 #include "tensor/quantized.h"
@@ -48,20 +49,22 @@ void multiply_few(float* y, const float* x, int64_t M, const Tensor& w, bool acc
   });
 }
 
-// Each thread turns a block of rows of w into f32, which stays in its cache while all of x meets it.
+// Each thread turns a block of rows of w into f32, which stays in its cache while all of x meets it. Products in bf16 pack x
+// for every block: theirs are larger.
 void multiply_many(float* y, const float* x, int64_t M, const Tensor& w, bool accumulate) {
-  constexpr int64_t kRows = 96;
   const int64_t O = w.dim(0), C = w.dim(1), bytes = static_cast<int64_t>(row_bytes(w.dtype(), C));
-  const int64_t blocks = (O + kRows - 1) / kRows;
+  const Bf16Gemm in_bf16 = bf16_gemm_for(M, O, C);
+  const int64_t at_once = in_bf16 ? 192 : 96, blocks = (O + at_once - 1) / at_once;
+  const auto multiply = [=](auto... args) { in_bf16 ? in_bf16(products(), args...) : simd().gemm_tile(args...); };
   parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
-    const Tensor block = Tensor::empty({kRows, C});
-    for (int64_t row = begin * kRows; row < std::min(O, end * kRows); row += kRows) {
-      const int64_t rows = std::min(kRows, O - row);
+    const Tensor block = Tensor::empty({at_once, C});
+    for (int64_t row = begin * at_once; row < std::min(O, end * at_once); row += at_once) {
+      const int64_t rows = std::min(at_once, O - row);
       for (int64_t i = 0; i < rows; i++) {
         simd().to_f32(block.data<float>() + i * C, static_cast<const char*>(w.raw()) + (row + i) * bytes,
                       w.dtype(), C);
       }
-      simd().gemm_tile(false, true, M, rows, C, x, C, block.data<float>(), C, accumulate, y + row, O);
+      multiply(false, true, M, rows, C, x, C, block.data<float>(), C, accumulate, y + row, O);
     }
   });
 }

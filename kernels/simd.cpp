@@ -25,11 +25,23 @@ static const Simd table = {SUPRA_TABLE};
 namespace avx512 {
 static const Simd table = {SUPRA_TABLE};
 }
+#if !defined(SUPRA_INFERENCE)
+namespace avx512bf16 {
+static const Simd table = {SUPRA_TABLE};
+}
+namespace amx {
+static const Simd table = {SUPRA_TABLE};
+}
+#endif
 #endif
 
 const Simd& simd() {
 #if defined(__x86_64__)
-  static const Simd* const tables[] = {&baseline::table, &avx2::table, &avx512::table};
+  static const Simd* const tables[] = {&baseline::table, &avx2::table, &avx512::table,
+#if !defined(SUPRA_INFERENCE)
+                                       &avx512bf16::table, &amx::table
+#endif
+  };
   return *tables[static_cast<int>(cpu_level())];
 #else
   return baseline::table;

@@ -3,6 +3,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
+#include "kernels/products.h"
 #include "tensor/dtype.h"
 
 // The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once a level into a
@@ -53,6 +54,11 @@
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
   KERNEL(gemm_tile, (bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,  \
                      int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \
+  /* bf16_gemm.simd.cpp: the same with factors in bf16, as products.h defines it; products: bf16 or bf16x3, K > 0 */     \
+  TRAINING(bf16_gemm_tile, (Products products, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a,     \
+                            int64_t lda, const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc))        \
+  /* the most it can do: the same block of both factors again and again */                                             \
+  TRAINING(bf16_loop, (double* flop, int64_t rounds))                                                                 \
   /* gemv.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4, reading every row of b once, in place: f32 b ... */     \
   KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,       \
                      bool accumulate, float* c, int64_t ldc))                                                         \
@@ -105,6 +111,9 @@ namespace baseline { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECL
 #if defined(__x86_64__)
 namespace avx2 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE) }
 namespace avx512 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE) }
+// levels of two kernels; the others are avx512's, whose own of these names are hidden
+namespace avx512bf16 { using namespace avx512; decltype(avx512::bf16_gemm_tile) bf16_gemm_tile; decltype(avx512::bf16_loop) bf16_loop; }
+namespace amx { using namespace avx512; decltype(avx512::bf16_gemm_tile) bf16_gemm_tile; decltype(avx512::bf16_loop) bf16_loop; }
 #endif
 #undef SUPRA_DECLARE
 

@@ -41,7 +41,7 @@ TEST_F(CliTest, JsonKeysAreThoseOfTheContract) {
   const Json text = expect_json(wrote, {"ids", "text", "prompt_tokens", "prefill_tokens_per_second",
                                         "decode_tokens_per_second", "state_bytes"});
   EXPECT_EQ(text.at("ids").as_array().size(), 8u);
-  expect_json(supra_run({"doctor", "--json"}), {"ok", "cores", "cpu", "memory", "blas", "cuda", "png"});
+  expect_json(supra_run({"doctor", "--json"}), {"ok", "cores", "cpu", "memory", "blas", "cuda", "products", "png"});
 }
 
 // Another build helps only where there is a driver.
@@ -328,6 +328,23 @@ TEST_F(CliTest, SaysWhyNoGpuCanBeUsed) {
   const Outcome outcome = supra_run({"generate", at("student"), "-p", "a", "--activations", "bf16"});
   EXPECT_EQ(outcome.code, 2);
   EXPECT_SAYS(outcome.err, "--device cuda");
+}
+
+TEST_F(CliTest, ProductsAreChosenByAFlag) {
+  const auto nll = [&](const char* products) {
+    return expect_json(supra_run({"eval", at("student"), "--text", at("text.txt"), "--max-tokens", "300", "--products", products, "--json"}), {})
+        .at("nll").as_number();
+  };
+  const double exact = nll("f32");
+  EXPECT_NE(nll("bf16"), exact);
+  EXPECT_NEAR(nll("bf16"), exact, 0.02);
+  EXPECT_NEAR(nll("bf16x3"), exact, 1e-4);
+  const Outcome unknown = supra_run({"generate", at("student"), "-p", "a", "--products", "fp8"});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_SAYS(unknown.err, "bf16x3");
+  setenv("SUPRA_PRODUCTS", "half", 1);
+  expect_error(supra_run({"generate", at("student"), "-p", "a"}), {"SUPRA_PRODUCTS=half", "bf16x3"});
+  unsetenv("SUPRA_PRODUCTS");
 }
 
 TEST_F(CliTest, AStateOfAnotherModelIsRefused) {

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernels/products.h"
 #include "supra/formats/json.h"
 #include "supra/linearize.h"
 #include "supra/training/checkpoint.h"
@@ -352,6 +353,28 @@ TEST(Train, ResumesOnlyWithItsOwnTextUnlessTold) {
     o.accept_changes = false;
     EXPECT_EQ(complaint([&] { train(model, nullptr, turned, o, run); }), "");
   }
+}
+
+TEST(Train, ResumesOnlyWithItsOwnProducts) {
+  const TempDir directory;
+  const Corpus corpus = pattern_corpus(directory);
+  const Path run = directory.path() / "run";
+  Model model = byte_model(MixerKind::supra);
+  TrainOptions o = small_run();
+  {
+    const UseProducts rounded(Products::bf16);
+    train_and_stop(model, corpus, o, run, 9);
+  }
+  o.resume = true;
+  const std::string refused = complaint([&] { train(model, nullptr, corpus, o, run); });
+  EXPECT_NE(refused.find("was made with --products bf16, this run has f32"), std::string::npos) << refused;
+  o.accept_products = true;
+  std::string notes;
+  TrainHooks hooks;
+  hooks.on_note = [&](const std::string& line) { notes += line + "\n"; };
+  EXPECT_EQ(train(model, nullptr, corpus, o, run, hooks).steps, 20);
+  EXPECT_NE(notes.find("products are f32 from here on, bf16 before"), std::string::npos) << notes;
+  EXPECT_EQ(read_training_state(*latest_checkpoint(run)).products, "f32");
 }
 
 TEST(Train, ResumesOnlyByItsOwnRecipe) {

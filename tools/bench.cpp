@@ -102,6 +102,9 @@ Json to_json(const Roofs& roofs) {
   json.set("level", name(cpu_level()));
   json.set("fma_gflops_core", roofs.fma_core);
   json.set("fma_gflops", roofs.fma);
+  json.set("products", name(products()));
+  json.set("bf16_gflops_core", roofs.bf16_core);
+  json.set("bf16_gflops", roofs.bf16);
   json.set("read_gbs_core", roofs.read_core);
   json.set("read_gbs", roofs.read);
   json.set("copy_gbs_core", roofs.copy_core);
@@ -150,9 +153,9 @@ std::string roofs_line(const Roofs& r) {
                   r.products_bf16 / 1e3, r.products_f32 / 1e3, r.copy);
   }
   return format(
-      "%s, %d threads: fused multiply-add %.0f GFLOP/s (%.0f a core), read %.1f GB/s (%.1f), copy %.1f GB/s "
+      "%s, %d threads: fused multiply-add %.0f GFLOP/s (%.0f a core), products of bf16 %.0f (%.0f), read %.1f GB/s (%.1f), copy %.1f GB/s "
       "(%.1f, %s stores)",
-      name(cpu_level()), r.threads, r.fma, r.fma_core, r.read, r.read_core, r.copy, r.copy_core,
+      name(cpu_level()), r.threads, r.fma, r.fma_core, r.bf16, r.bf16_core, r.read, r.read_core, r.copy, r.copy_core,
       copy_stores(r));
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include "kernels/products.h"
 #include "supra/model.h"
 #include "tensor/cuda.h"
 #include "tools/args.h"
@@ -14,17 +15,27 @@ inline std::string why_no_gpu() {
 #endif
 }
 
-// The flags of every command that runs a model: where it computes. Call check() after args.parse(), before
+// The flags of every command that runs a model: where it computes, and how. Call check() after args.parse(), before
 // anything is loaded.
 struct DeviceFlags {
   Device device = Device::cpu;
   Dtype activations = Dtype::bf16;
+  const Flag* given = nullptr;
+#if !defined(SUPRA_INFERENCE)
+  Products products = supra::products();
+  const Flag* products_given = nullptr;
+#endif
 
   void declare(Args& args) {
     args.choice(&device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
                 "where it computes; cuda: an NVIDIA GPU");
     given = &args.choice(&activations, "--activations", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
                          "on the GPU; the CPU computes in f32");
+#if !defined(SUPRA_INFERENCE)
+    products_given = &args.choice(&products, "--products", {{"f32", Products::f32}, {"bf16x3", Products::bf16x3}, {"bf16", Products::bf16}},
+                                  "factors of matrix products on the CPU: as they are, or rounded to 8 bits, or split in two of 8 bits (bf16x3); "
+                                  "sums and all else are f32");
+#endif
   }
   void check(const Args& args) {
     if (device == Device::cuda) {
@@ -32,11 +43,17 @@ struct DeviceFlags {
       CHECK(reason.empty(),
             "no GPU can be used: %s; supra doctor says what there is, --device cpu does without",
             reason.c_str());
+#if !defined(SUPRA_INFERENCE)
+      if (products_given->given()) args.misused("--products is for --device cpu; --activations says in what a GPU multiplies");
+#endif
       return;
     }
     if (given->given() && activations != Dtype::f32)
       args.misused("--activations %s is for --device cuda, the CPU computes in f32", name(activations));
     activations = Dtype::f32;
+#if !defined(SUPRA_INFERENCE)
+    set_products(products);
+#endif
   }
   // Moves a model that is trained, or saved again.
   void move(Decoder& decoder) const {
@@ -46,8 +63,6 @@ struct DeviceFlags {
   void place(Decoder& decoder) const {
     if (device != Device::cpu) fitting([&] { place_for_inference(decoder, device, activations); });
   }
-
-  const Flag* given = nullptr;
 
  private:
   // No batch or sequence is in it yet, so the usual advice would not help.

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "kernels/blas.h"
+#include "kernels/products.h"
 #include "supra/formats/json.h"
 #include "tensor/cores.h"
 #include "tensor/cpu.h"
@@ -134,6 +135,19 @@ Finding gpu() {
           "--device cuda computes on it: activations in bf16 (--activations f32 is exact and slower), what is trained in f32"};
 }
 
+// Matrix products in bf16.
+Finding bf16_products() {
+  try {
+    std::string found = std::string("products of bf16 by ") + bf16_instructions();
+    if (cpu_level() < CpuLevel::amx) found += std::string(", not by AMX: ") + why_no_amx();
+    return {"products", Verdict::good, found,
+            format("%s; --products bf16 is %.1f times as fast as f32 here, bf16x3 %.1f times", name(products()), speed_of(Products::bf16),
+                   speed_of(Products::bf16x3))};
+  } catch (const Error& error) {
+    return {"products", Verdict::wrong, "", error.what()};
+  }
+}
+
 // Pictures of plot, demo and lab.
 Finding pictures() {
   const std::string reason = why_no_png();
@@ -160,7 +174,7 @@ void print_text(const std::vector<Finding>& findings) {
     const char* mark = finding.verdict == Verdict::good     ? "✓"
                        : finding.verdict == Verdict::absent ? "-"
                                                             : "✗";
-    printf("%s %-8s%s\n          %s\n", mark, finding.key, finding.found.c_str(), finding.use.c_str());
+    printf("%s %-9s%s\n           %s\n", mark, finding.key, finding.found.c_str(), finding.use.c_str());
   }
 }
 
@@ -173,6 +187,7 @@ int run_doctor(Args& args) {
 
   std::vector<Finding> findings = {cores(), cpu(), memory(), matrices(), gpu()};
 #if !defined(SUPRA_INFERENCE)
+  findings.push_back(bf16_products());
   findings.push_back(pictures());
 #endif
   bool healthy = true;

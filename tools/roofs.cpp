@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "kernels/products.h"
 #include "kernels/simd.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
@@ -42,6 +43,16 @@ double fma_rate(bool one_core, double seconds) {
   });
 }
 
+double bf16_rate(bool one_core, double seconds) {
+  std::vector<double> flop(static_cast<size_t>(one_core ? 4 : 4 * threads()));
+  return best_rate(seconds, [&] {
+    each_thread(static_cast<int64_t>(flop.size()), one_core, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) simd().bf16_loop(&flop[static_cast<size_t>(i)], 200);
+    });
+    return std::accumulate(flop.begin(), flop.end(), 0.0);
+  });
+}
+
 double read_rate(const Tensor& x, bool one_core, double seconds) {
   return best_rate(seconds, [&] {
     each_thread(x.numel(), one_core, [&](int64_t begin, int64_t end) {
@@ -67,7 +78,7 @@ double copy_rate(const Tensor& y, const Tensor& x, bool streaming, bool one_core
 }  // namespace
 
 Roofs measure_roofs(double seconds, const Roofs& before, int64_t bytes) {
-  const double share = seconds / 8;
+  const double share = seconds / 10;
   Roofs best = before;
   best.threads = threads();
   // written to, since pages that were only promised are all read from one
@@ -76,7 +87,9 @@ Roofs measure_roofs(double seconds, const Roofs& before, int64_t bytes) {
     double& fma = one_core ? best.fma_core : best.fma;
     double& read = one_core ? best.read_core : best.read;
     double& copy = one_core ? best.copy_core : best.copy;
+    double& bf16 = one_core ? best.bf16_core : best.bf16;
     fma = std::max(fma, fma_rate(one_core, share));
+    bf16 = std::max(bf16, bf16_rate(one_core, share));
     read = std::max(read, read_rate(x, one_core, share));
     const double plain = copy_rate(y, x, false, one_core, share),
                  streaming = copy_rate(y, x, true, one_core, share);
@@ -85,6 +98,7 @@ Roofs measure_roofs(double seconds, const Roofs& before, int64_t bytes) {
   }
   // on a busy machine one thread may do better than all
   best.fma = std::max(best.fma, best.fma_core);
+  best.bf16 = std::max(best.bf16, best.bf16_core);
   best.read = std::max(best.read, best.read_core);
   best.copy = std::max(best.copy, best.copy_core);
   return best;
@@ -96,9 +110,11 @@ Bound bound_of(const Roofs& roofs, const Work& work) {
   const double copy = one ? roofs.copy_core : roofs.copy;
   // nothing writes faster than a copy does
   const double rest = work.read > work.written ? (one ? roofs.read_core : roofs.read) : copy;
-  const double compute = work.flop / (one ? roofs.fma_core : roofs.fma) / 1e9;
+  const double in_bf16 = (one ? roofs.bf16_core : roofs.bf16) / (products() == Products::bf16x3 ? 3 : 1);
+  const bool rounded = roofs.gpu.empty() && products() != Products::f32;
+  const double compute = work.flop / (rounded ? in_bf16 : one ? roofs.fma_core : roofs.fma) / 1e9;
   const double memory = (copied / copy + (bytes - copied) / rest) / 1e9;
-  if (compute >= memory) return {roofs.gpu.empty() ? "fma" : "matrix", "GFLOP/s", work.flop, compute};
+  if (compute >= memory) return {rounded ? name(products()) : roofs.gpu.empty() ? "fma" : "matrix", "GFLOP/s", work.flop, compute};
   return {"memory", "GB/s", bytes, memory};
 }
 

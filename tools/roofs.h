@@ -15,6 +15,8 @@ struct Roofs {
   // 1e9 bytes a second from memory, far beyond the caches; a copy counts what it reads and what it writes
   double read_core = 0, read = 0, copy_core = 0, copy = 0;
   bool copy_streams = false;  // the best copy wrote past the caches
+  // 1e9 floating-point operations a second of products in bf16, their factors in the nearest cache; bf16x3 takes three
+  double bf16_core = 0, bf16 = 0;
   // Of a GPU, which has this name; empty: the roofs are the CPU's. There fma is a product of large matrices, in the dtype of the bench,
   // threads are multiprocessors, and memory is read no faster than it is copied; nothing is of a core.
   std::string gpu = {};
@@ -37,7 +39,7 @@ struct Work {
 // The roof that is nearest to some work: which, what counts there, and the seconds it leaves at least. What
 // is written along with what is read goes at the speed of a copy.
 struct Bound {
-  const char* name;  // "fma", "matrix" on a GPU, or "memory"
+  const char* name;  // "fma", "bf16" or "bf16x3" where products are so, "matrix" on a GPU, or "memory"
   const char* unit;  // "GFLOP/s" or "GB/s"
   double amount;     // flop or bytes
   double seconds;

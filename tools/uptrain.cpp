@@ -361,6 +361,7 @@ int run_uptrain(Args& args) {
   declare(args, f);
   args.parse();
   f.device.check(args);
+  f.options.accept_products = f.device.products_given->given();
   f.options.made_by = args.command_line();
   CHECK(f.teacher_cache.empty() || recipe.kind == RecipeKind::distill,
         "--teacher-cache holds what --recipe distill learns from (leave it away, or give that recipe)");
@@ -381,6 +382,7 @@ int run_train(Args& args) {
   declare(args, f);
   args.parse();
   f.device.check(args);
+  f.options.accept_products = f.device.products_given->given();
   f.options.made_by = args.command_line();
   Model model;
   model.decoder = make_decoder(read_openlm_config(Json::load(f.input)));

@@ -44,6 +44,7 @@ static void each_newer_field(State& s, F f) {
   f("corpus", s.corpus);
   f("valid_tokens", s.valid_tokens);
   f("held_out", s.held_out);
+  f("products", s.products);
 }
 
 void write_training_state(const Path& checkpoint, const TrainingState& state) {

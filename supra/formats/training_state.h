@@ -28,6 +28,7 @@ struct TrainingState {
   int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
   std::string packing;
   std::string recipe, corpus;  // the recipe's name, the text's hash; empty in checkpoints of older versions
+  std::string products = "f32";  // of the CPU (kernels/products.h)
   std::string made_by;         // the command line, or what else brings it about again
 
   bool operator==(const TrainingState&) const = default;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/multiply.h"
+#include "kernels/products.h"
 #include "supra/supra_attention.h"
 #include "supra/window_attention.h"
 
@@ -17,8 +18,10 @@ struct Normal {
 
   Normal(int64_t D, int64_t C) : zz(Tensor::zeros({D, D}, Dtype::f64)), zt(Tensor::zeros({D, C}, Dtype::f64)) {}
 
-  // z (N,D), t (N,C) where the model is: summed in double, here, a batch at a time
+  // z (N,D), t (N,C) where the model is: summed in double, here, a batch at a time. What rounding took from the factors
+  // would come back much larger from the solution.
   void add(const Tensor& z, const Tensor& t) {
+    const UseProducts exact(Products::f32);
     const auto accumulate = [&](const Tensor& sum, const Tensor& right) {
       const Tensor product = Tensor::empty(sum.shape(), Dtype::f32, z.device());
       multiply("calibration", product, false, z, true, right, false);

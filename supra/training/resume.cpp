@@ -9,7 +9,7 @@ bool same_text(const TrainingState& saved, const TrainingState& now) {
 }
 
 std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingState& saved, const TrainingState& now,
-                                       bool accept_changes) {
+                                       const TrainOptions& options) {
   const char* const where = checkpoint.c_str();
   const auto agree = [&](const char* flag, const std::string& then, const std::string& here) {
     CHECK(then == here, "%s: was made with %s %s, this run has %s (give the same)", where, flag, then.c_str(), here.c_str());
@@ -26,9 +26,15 @@ std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingSta
         "supra uptrain %s -o NEW_DIR --recipe %s ...)",
         where, saved.recipe.c_str(), now.recipe.c_str(), where, now.recipe.c_str());
 
+  const std::string& products = saved.products;
+  CHECK(products == now.products || options.accept_products,
+        "%s: was made with --products %s, this run has %s (give the same; or --products %s, to go on with these)", where, products.c_str(),
+        now.products.c_str(), now.products.c_str());
+
   std::vector<std::string> notes;
+  if (products != now.products) notes.push_back(format("products are %s from here on, %s before", now.products.c_str(), products.c_str()));
   if (old) notes.push_back(format("%s: an older version wrote it, without its recipe and a hash of its text: they are not compared", where));
-  CHECK(same_text(saved, now) || accept_changes,
+  CHECK(same_text(saved, now) || options.accept_changes,
         "%s: was trained on other text, or on the same files in another order%s: %ld tokens then, %ld now (give the same --data and "
         "--docs in the same order; or --accept-changes, to go on with this text)",
         where, old ? ", or by an older version, for which documents had no end" : "",

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "kernels/products.h"
 #include "supra/training/carried_states.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/resume.h"
@@ -141,6 +142,7 @@ class Run {
     state_.recipe = name_of(o_.recipe.kind);
     state_.corpus_tokens = corpus.tokens();
     state_.corpus = format("%016lx", static_cast<unsigned long>(corpus.hash()));
+    state_.products = name(products());
     state_.valid_tokens = sample();
     state_.held_out = hooks_.held_out_hash;
   }
@@ -361,7 +363,7 @@ void Run::resume() {
   const std::optional<Path> last = latest_checkpoint(directory_);
   CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory_.c_str());
   const TrainingState saved = read_training_state(*last), now = state_;
-  const std::vector<std::string> notes = check_resumes(*last, saved, now, o_.accept_changes);
+  const std::vector<std::string> notes = check_resumes(*last, saved, now, o_);
   CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --transfer-share)",
         last->c_str(), static_cast<long>(saved.stage), recipe_.stages.size());
   const std::string& name = recipe_.stages[static_cast<size_t>(saved.stage)].name;
@@ -369,12 +371,14 @@ void Run::resume() {
         last->c_str(), saved.stage_name.c_str(), name.c_str());
   CHECK(saved.tokens < o_.tokens + o_.batch_tokens, "%s: has been trained on %ld tokens, --tokens asks for %ld in all (give more --tokens)",
         last->c_str(), static_cast<long>(saved.tokens), static_cast<long>(o_.tokens));
-  const bool other_batches = saved.batch_tokens != o_.batch_tokens, other_text = !same_text(saved, now);
+  const bool other_batches = saved.batch_tokens != o_.batch_tokens, other_text = !same_text(saved, now),
+             other_products = saved.products != now.products;
   const bool same_held_out = saved.held_out == now.held_out;
   state_ = saved;
-  if (other_batches || other_text) state_.made_by += format("; from step %ld on: ", static_cast<long>(saved.step)) + o_.made_by;
+  if (other_batches || other_text || other_products) state_.made_by += format("; from step %ld on: ", static_cast<long>(saved.step)) + o_.made_by;
   state_.batch_tokens = now.batch_tokens;
   state_.recipe = now.recipe;
+  state_.products = now.products;
   state_.corpus_tokens = now.corpus_tokens;
   state_.corpus = now.corpus;
   make_optimizer();

@@ -37,6 +37,7 @@ struct TrainOptions {
   int64_t valid_tokens = 0;      // that a validation on the way scores; 0: see Timetable::sample()
   bool resume = false;
   bool accept_changes = false;   // a run resumes although its text is other text, or has another order
+  bool accept_products = false;  // and although its matrix products have been computed in another way
   std::string made_by;           // the command line, or what else brings the run about again: kept in its checkpoints
 };
 

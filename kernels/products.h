@@ -1,0 +1,60 @@
+#pragma once
+#include <stdint.h>
+
+// In which precision the CPU takes the factors of matrix products in float32. Tensors, sums and results are float32
+// in any case, and so are products with M, N or K below kLeastRounded, among them those of single tokens.
+//
+//   f32     as they are
+//   bf16    each factor x is rounded to high(x) = bf16(x): 8 bits, to nearest, ties to even; denormals are zero, NaN
+//           stays NaN
+//   bf16x3  each is split in two, high(x) and low(x) = bf16(x - high(x)), 16 bits together; high a high b, high a low b
+//           and low a high b are added, the product of the lows is left out. x = infinity gives NaN
+//
+// An element of C is the same bits on every processor with fused multiply-adds, whatever the threads, the blocks and the
+// instructions. K is filled up with zeros to a multiple of 32. Then, with every sum and every fma rounded to float32 and
+// denormals flushed:
+//
+//   c = accumulate ? c : 0
+//   for each 32 terms, in order:
+//     for each pair of (part of a, part of b) in bf16: (high, high)   in bf16x3: (low, high), (high, low), (high, high)
+//       even = odd = 0
+//       for k = 0, 2, ... 30:  even = fma(a[k], b[k], even);  odd = fma(a[k + 1], b[k + 1], odd)
+//       c = c + (even + odd)
+//
+// This is how AMX computes (TDPBF16PS). VDPBF16PS adds two terms to one sum, the second first: it gives these bits where
+// a pair holds terms k + 2 and k. A processor with neither gets them from fma().
+
+namespace supra {
+
+enum class Products { f32, bf16x3, bf16 };
+
+constexpr int64_t kLeastRounded = 32;
+
+const char* name(Products products);
+Products products();  // what SUPRA_PRODUCTS says, or f32, until it is set. Throws Error where that is no such word
+void set_products(Products products);  // for all threads; call it outside of parallel_for
+
+// While it lives, products are of that kind.
+class UseProducts {
+ public:
+  explicit UseProducts(Products products);
+  ~UseProducts();
+  UseProducts(const UseProducts&) = delete;
+  UseProducts& operator=(const UseProducts&) = delete;
+
+ private:
+  Products before_;
+};
+
+// The kernel for a product of this size, which takes gemm()'s arguments behind the kind of products; null where the factors
+// are taken as they are. It is that of the level in use, or, on processors whose VDPBF16PS is slow, avx512's: which is
+// faster is measured once.
+using Bf16Gemm = void (*)(Products products, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
+                          const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc);
+Bf16Gemm bf16_gemm_for(int64_t M, int64_t N, int64_t K);
+
+// For a person: what multiplies in bf16 here, and how fast, measured in some milliseconds.
+const char* bf16_instructions();
+double speed_of(Products products);  // times that of f32
+
+}  // namespace supra

@@ -28,7 +28,7 @@ namespace supra {
 
 enum class Products { f32, bf16x3, bf16 };
 
-constexpr int64_t kLeastRounded = 32;
+inline constexpr int64_t kLeastRounded = 32;
 
 const char* name(Products products);
 Products products();  // what SUPRA_PRODUCTS says, or f32, until it is set. Throws Error where that is no such word

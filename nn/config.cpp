@@ -32,12 +32,13 @@ void check_config(const Config& c, const std::string& where) {
   CHECK(c.far_features.empty() || static_cast<int64_t>(c.far_features.size()) == c.layers, "%s: far features for %zu of %ld layers", at,
         c.far_features.size(), static_cast<long>(c.layers));
   for (const int64_t features : c.far_features) {
-    CHECK(features >= 0 && features % 2 == 0 && features <= 1 << 16, "%s: %ld far features, expected an even number", at, static_cast<long>(features));
+    CHECK(features >= 0 && features % 2 == 0 && features <= 1 << 16, "%s: %ld far features, expected an even number from 0 to 65536", at, static_cast<long>(features));
   }
   CHECK(c.sinks >= 0 && c.sinks <= 64, "%s: %ld attention sinks, expected 0 to 64", at, static_cast<long>(c.sinks));
   for (size_t i = 0; i < c.mixers.size(); i++) {
     if (c.mixers[i] != MixerKind::window) continue;
-    CHECK(!c.windows.empty() && c.windows[i] > 0 && c.windows[i] <= INT32_MAX, "%s: layer %zu has a sliding window of 0 tokens", at, i);
+    const int64_t window = c.windows.empty() ? 0 : c.windows[i];
+    CHECK(window > 0 && window <= INT32_MAX, "%s: layer %zu has a sliding window of %ld keys, expected 1 to %d", at, i, static_cast<long>(window), INT32_MAX);
     CHECK(c.key_dim == c.head_dim, "%s: %ld dimensions of a key, %ld of its projection: layer %zu has a window, whose are the same", at,
           static_cast<long>(c.key_dim), static_cast<long>(c.head_dim), i);
   }

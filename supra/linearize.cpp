@@ -46,11 +46,10 @@ static Config window_config(const Config& teacher, const LinearizeOptions& optio
   if (any_far) config.far_features.resize(config.layers);
   for (const int64_t i : replaced_layers(teacher, options)) {
     config.mixers[i] = MixerKind::window;
-    // a teacher's own window is never made larger, and what lies beyond it has no far part to learn from
+    // a teacher's own window is never made larger, and gives keys beyond it no weight that a far part could learn
     const int64_t own = config.windows[i];
-    const bool whole = own > 0 && own <= windows[i];
-    config.windows[i] = whole ? own : windows[i];
-    if (any_far) config.far_features[i] = whole ? 0 : far[i];
+    config.windows[i] = own > 0 ? std::min(own, windows[i]) : windows[i];
+    if (any_far) config.far_features[i] = own > 0 ? 0 : far[i];
   }
   return config;
 }

@@ -258,11 +258,11 @@ TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
   };
   for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{
            {"--decay", "none"}, {"--init", "identity"}, {"--feature-map", "full"}, {"--calibrate", at("text.txt")}, {"--key-dim", "0"}}) {
-    misused({"--mixer", "window", flag, value}, flag + " says nothing");
+    misused({"--mixer", "window", flag, value}, flag + " has no effect");
   }
   for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{
            {"--window", "8"}, {"--sinks", "4"}, {"--far-features", "4"}, {"--state-dtype", "f16"}, {"--sensitivity", at("text.txt")}}) {
-    misused({flag, value}, flag + " says nothing");
+    misused({flag, value}, flag + " has no effect");
     misused({"--mixer", "gated", flag, value}, "--mixer window");
   }
   for (const char* setting : {"", "x", "8:", "8:x", "8:1-", "8:1-0", "8:1,,0", "0", "-4", "8:0:1"}) {

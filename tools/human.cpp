@@ -26,6 +26,13 @@ std::string format_count(double n) { return scaled(n, {"", "k", "M", "G", "T"});
 
 std::string format_bytes(double bytes) { return scaled(bytes, {" B", " kB", " MB", " GB", " TB"}); }
 
+std::string format_state(double at_start, double after_a_token) {
+  std::string text;
+  if (at_start > 0) text = format_bytes(at_start) + " a sequence";
+  if (const double token = after_a_token - at_start; token > 0) text += (text.empty() ? "" : " and ") + format_bytes(token) + " a token";
+  return text;
+}
+
 std::string format_time(double seconds) {
   if (!std::isfinite(seconds)) return "?";
   if (seconds < 0.9995) return format("%.0fms", seconds * 1000);

@@ -8,6 +8,8 @@ namespace supra {
 
 std::string format_count(double n);               // 38.3k, 3.00M, 412
 std::string format_bytes(double bytes);           // 1.2 MB, powers of 1000
+// "32.8 kB a sequence" of recurrent layers, "1.02 kB a token" of softmax, or both: bytes before the first token, and after it
+std::string format_state(double at_start, double after_a_token);
 std::string format_time(double seconds);          // 1m 20s, 2h 05m, 3.4s, 12ms
 std::string format_precise_time(double seconds);  // three digits: 1.84 us, 12.1 ms, 3.40 s
 

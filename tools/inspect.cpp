@@ -46,16 +46,6 @@ std::string mixer_details(const Config& c, MixerKind kind) {
   return text;
 }
 
-// "32.8 kB a sequence" of recurrent layers, "1.02 kB a token" of softmax, or both.
-std::string describe_state(const Decoder& decoder) {
-  const double fixed = static_cast<double>(decoder.state_bytes(0)),
-               token = static_cast<double>(decoder.state_bytes(1)) - fixed;
-  std::string text;
-  if (fixed > 0) text = format_bytes(fixed) + " a sequence";
-  if (token > 0) text += (text.empty() ? "" : " and ") + format_bytes(token) + " a token";
-  return text;
-}
-
 std::string stored_type(const TensorInfo& tensor) {
   return tensor.stored.empty() ? name(tensor.dtype) : tensor.stored;
 }
@@ -86,7 +76,8 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
     if (!layers.empty()) printf("  %-11s layers %s%s\n", mixer_name(c, kind), layers.c_str(), mixer_details(c, kind).c_str());
   }
   for (const std::string& line : describe_windows(c)) printf("              %s\n", line.c_str());
-  printf("  state       %s\n", describe_state(*describe_decoder(c)).c_str());
+  const auto decoder = describe_decoder(c);
+  printf("  state       %s\n", format_state(static_cast<double>(decoder->state_bytes(0)), static_cast<double>(decoder->state_bytes(1))).c_str());
   printf("  tokenizer   %s\n", tokenizer.c_str());
   for (const std::string& note : source.notes) printf("  note        %s\n", note.c_str());
   for (const std::string& name : source.unexpected) printf("  not used    %s\n", name.c_str());

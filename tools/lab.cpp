@@ -41,12 +41,12 @@ struct Student {
 
 const Student kStudents[] = {
     {"calibrated", MixerKind::supra, true, Source::fixed, 1, false, {}, 0},
+    {"window", MixerKind::window, false, Source::fixed, 4, false, {}, 0},
     {"supra", MixerKind::supra, false, Source::fixed, 1, false, RecipeKind::supra, 0},
     {"transfer", MixerKind::supra, true, Source::fixed, 1, false, RecipeKind::transfer, 0.3},
     {"distill", MixerKind::supra, true, Source::fixed, 1, false, RecipeKind::distill, 0.3},
     {"gated-distill", MixerKind::supra, true, Source::gated, 1, false, RecipeKind::distill, 0.3},
     {"wide-gated-distill", MixerKind::supra, true, Source::gated, 4, true, RecipeKind::distill, 0.5},
-    {"window", MixerKind::window, false, Source::fixed, 4, false, {}, 0},
 };
 
 // Distances in tokens that recall is shown for.

@@ -26,9 +26,9 @@ struct BudgetFlags {
 
   bool measures() const { return !text.empty() || !sensitivity.empty(); }
   void check(const Args& args, bool windows_given) const {
-    if (state_bytes.has_value() == text.empty()) args.misused("--state-bytes and --budget-text go together: what windows are chosen for, and on");
+    if (state_bytes.has_value() == text.empty()) args.misused("--state-bytes and --budget-text go together: the windows are chosen on that text");
     if (state_bytes && !sensitivity.empty()) args.misused("--sensitivity prints a table and stops; --state-bytes measures that table itself");
-    if (windows_given && measures()) args.misused("--window says what %s is to find out", state_bytes ? "--state-bytes" : "--sensitivity");
+    if (windows_given && measures()) args.misused("give --window or %s, not both", state_bytes ? "--state-bytes" : "--sensitivity");
   }
 };
 
@@ -46,7 +46,7 @@ std::pair<Sequences, Sequences> read_two_parts(const Model& model, const Path& t
   const Sequences sample = spread_sample(read_sequences(tokenizer_of(model), text, options), tokens);
   std::pair<Sequences, Sequences> parts;
   for (size_t i = 0; i < sample.size(); i++) (i % 3 == 0 ? parts.first : parts.second).push_back(sample[i]);
-  CHECK(!parts.second.empty(), "%s: is one sequence of %ld tokens, two or more are needed (give a longer text)", text.c_str(),
+  CHECK(!parts.second.empty(), "%s: is one sequence of %ld tokens, two or more are needed (give a longer text, or more --budget-tokens)", text.c_str(),
         static_cast<long>(predicted_tokens(sample)));
   return parts;
 }
@@ -212,8 +212,7 @@ int run_linearize(Args& args) {
   const bool window = mixer.first == MixerKind::window;
   for (const Flag* flag : window ? of_supra : of_window) {
     if (!flag->given()) continue;
-    args.misused("%s says nothing of %s", flag->name().c_str(),
-                 window ? "the layers of --mixer window" : "these layers (give --mixer window with it)");
+    args.misused("%s has no effect %s", flag->name().c_str(), window ? "on --mixer window" : "without --mixer window");
   }
   budget.check(args, of_window[0]->given());
   if (output.empty() && budget.sensitivity.empty()) args.misused("--output is missing: where the student goes");
@@ -250,7 +249,10 @@ int run_linearize(Args& args) {
     device.move(*result.model.decoder);
     fitted = fit_student(result, *teacher.decoder, read_rows(teacher, fit, separator, options.seed), fit_options);
     if (!fitted) {
-      fprintf(stderr, "interrupted; the layers that were fitted are in %s, and the same command goes on from them\n", fit_file.c_str());
+      if (std::filesystem::exists(fit_file))
+        fprintf(stderr, "interrupted; the layers that were fitted are in %s, and the same command goes on from them\n", fit_file.c_str());
+      else
+        fprintf(stderr, "interrupted before the first layer was fitted; nothing was written\n");
       return 1;
     }
   }
@@ -305,7 +307,9 @@ int run_linearize(Args& args) {
   printf("new     %4zu tensors, %s parameters\n", result.fresh.size(), format_count(static_cast<double>(result.fresh_parameters)).c_str());
   for (const std::string& line : describe_windows(config)) printf("window  %s\n", line.c_str());
   for (const std::string& note : result.notes) printf("note    %s\n", note.c_str());
-  printf("state   %s a sequence, at any length (the KV cache takes %s a token)\n", format_bytes(static_cast<double>(state)).c_str(),
+  const Decoder& student = *result.model.decoder;
+  printf("state   %s (the teacher's KV cache takes %s a token)\n",
+         format_state(static_cast<double>(student.state_bytes(0)), static_cast<double>(student.state_bytes(1))).c_str(),
          format_bytes(static_cast<double>(cache)).c_str());
   const char *made = output.c_str(), *from = input.c_str();
   if (window) {

@@ -89,7 +89,7 @@ struct Purse {
 void check_state_bytes(const Config& config, int64_t state_bytes) {
   const int64_t least = bytes_of(config, at_most(config, 1));
   CHECK(state_bytes >= least,
-        "windows: %ld bytes of state are too few, %ld sinks and one key more in each layer take %ld (give more, or fewer --sinks)",
+        "windows: %ld bytes of state are too few, %ld sinks and one key more in each layer take %ld (give more, or fewer --sinks or --far-features)",
         static_cast<long>(state_bytes), static_cast<long>(config.sinks), static_cast<long>(least));
 }
 
@@ -142,6 +142,7 @@ std::vector<WindowTry> window_allocations(const Config& student, int64_t state_b
   const Purse purse{student, layers, keys};
   int64_t large = 2;
   while (large < 2 * alike) large *= 2;
+  const int64_t widest = *std::max_element(student.windows.begin(), student.windows.end());
 
   std::vector<WindowTry> tries;
   const auto add = [&](const std::string& name, const Windows& windows) {
@@ -150,14 +151,14 @@ std::vector<WindowTry> window_allocations(const Config& student, int64_t state_b
   };
   const std::vector<int64_t> one(L, 1);
   add("all alike", purse.spend(one, std::vector<double>(L, 1)));
-  for (const int64_t size : {large, 2 * large}) {
+  for (const int64_t size : {std::min(large, widest), std::min(2 * large, widest)}) {
     for (const int64_t parts : {8, 5, 4, 3}) {
       const int64_t n = std::max<int64_t>(1, (L + parts / 2) / parts);
       std::vector<int64_t> least = one;
       std::vector<double> weight(L, 1);
       std::fill_n(least.begin(), n, size);
       std::fill_n(weight.begin(), n, 0);
-      if (n < L) add(format("%ld layers of %ld", static_cast<long>(n), static_cast<long>(size)), purse.spend(least, weight));
+      if (n < L) add(format("%ld layer%s of %ld", static_cast<long>(n), n == 1 ? "" : "s", static_cast<long>(size)), purse.spend(least, weight));
     }
     // where a layer loses gain / window^a, the least loss is at gain^(1 / (1 + a)); but gains do not add up
     for (const auto& [part, power] : {std::pair(0.25, 0.5), {0.4, 0.75}, {0.4, 1}, {0.55, 1}}) {

@@ -104,7 +104,8 @@ void match_shares(const Tensor& mass, const Outcome& outcome) {
 // Those come first; the others are held out.
 int64_t batches_to_learn(const std::vector<Batch>& batches) {
   const auto n = static_cast<int64_t>(batches.size());
-  CHECK(n >= 2, "fit: %ld batches of text, at least 2 are needed, for one is held out (give more text)", static_cast<long>(n));
+  CHECK(n >= 2, "fit: %ld batches of text, at least 2 are needed because one is held out (give more text, or more --fit-tokens)",
+        static_cast<long>(n));
   return n - std::max<int64_t>(1, n / 10);
 }
 
@@ -140,15 +141,17 @@ class Run {
     for (const Batch& batch : batches) {
       CHECK(batch.cuts.empty() && batch.lengths.empty(), "fit: sequences are cut or padded (pack the text as a stream)");
     }
+    fit_.config = student.config();
+    int64_t never_left = 0;  // windows that the text is too short to leave: nothing is known of their far parts
     for (int64_t layer = 0; layer < student.layers(); layer++) {
       const WindowAttention* mixer = far_mixer(layer);
       if (!mixer) continue;
-      layers_.push_back(layer);
-      CHECK(T_ > mixer->sinks() + mixer->window(),
-            "fit: sequences of %ld tokens never leave the window of layer %ld, %ld tokens (give a smaller --window)",
-            static_cast<long>(T_), static_cast<long>(layer), static_cast<long>(mixer->window()));
+      if (T_ > mixer->sinks() + mixer->window()) layers_.push_back(layer);
+      else fit_.config = without_far(fit_.config, layer), never_left++;
     }
-    fit_.config = student.config();
+    CHECK(!layers_.empty() || never_left == 0,
+          "fit: sequences of %ld tokens leave none of the windows of the %ld layers with far features (give smaller windows)",
+          static_cast<long>(T_), static_cast<long>(never_left));
     read();
   }
 
@@ -205,8 +208,8 @@ class Run {
     std::vector<Tensor> best(parameters.size());
     FittedLayer result = {layer, mean_error(mixer, held_out, false), INFINITY};
     const auto keep_best = [&](double error) {
-      if (error >= result.after) return;
-      result.after = error;
+      if (error < result.after) result.after = error;
+      else if (best[0].defined()) return;
       for (size_t i = 0; i < best.size(); i++) best[i] = parameters[i].parameter.value().clone();
     };
     keep_best(mean_error(mixer, held_out, true));

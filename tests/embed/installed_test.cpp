@@ -90,9 +90,10 @@ TEST_F(InstalledTest, ALongStoryTakesNoMemory) {
   for (const auto& [printed, changed] : changes) source.replace(source.find(printed), printed.size(), changed);
   write_file_atomically(dir_.path() / "long.c", source);
   const std::string said = run("(" + build("cc -std=c11", dir_.path() / "long.c", archive_) + " " + model_ + " Once 2>&1 >/dev/null)");
-  const size_t half = said.size() / 2;
-  EXPECT_GT(half, 10u);
-  EXPECT_EQ(said.substr(0, half), said.substr(half));
+  // a kernel short of memory may have taken a page back meanwhile
+  long early = 0, late = 0;
+  ASSERT_EQ(sscanf(said.c_str(), "Rss: %ld kB\nRss: %ld kB", &early, &late), 2) << said;
+  EXPECT_LE(late, early);
 }
 
 // Errors are exceptions inside, and a host's linker may not write the header by which they find their handlers.

@@ -19,7 +19,7 @@ struct LinearAttentionHead {
   const float *q, *k, *v;
   int64_t q_step, k_step, v_step, o_step;
   float scale;
-  const float* powers;  // g^0 ... g^chunk of a fixed decay; null: log_decay tells
+  const float* powers;  // g^0 ... g^chunk of a fixed decay; null: log_decay is used
   const float* log_decay;
   int64_t log_decay_step;
   const float* state;  // (K,V) before the first step; null: zeros
@@ -53,7 +53,7 @@ struct SoftmaxAttentionHead {
   // query t stands at key first + t and sees the last `window` up to it, and of the first `sinks` those up to it
   int64_t steps, first, window, sinks, K, V;
   const float *q, *k, *v;
-  const float* q_sinks;  // what meets the sinks; q where it is the same
+  const float* q_sinks;  // the query for the sinks; the same pointer as q where they do not differ
   int64_t q_step, k_step, v_step, o_step, lse_step;
   float scale;
 };

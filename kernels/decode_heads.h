@@ -14,7 +14,7 @@ struct DecodeKeys {
   int64_t n, sinks, k_step, v_step;
 };
 
-// o (heads, V), lse (heads), q and q_sinks (heads, K): heads that share these keys, which are read once for four of them.
+// o (heads, V), lse (heads), q and q_sinks (heads, K). The heads share these keys; four heads at a time read them once.
 void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, const DecodeKeys& keys, int64_t heads, int64_t K,
                   int64_t V, float scale);
 

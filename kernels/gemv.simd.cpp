@@ -90,8 +90,8 @@ inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb,
 
 // Rows of b from j on, J at once as long as there are so many; the first that is left.
 template <int J, class W>
-inline int64_t dots(int64_t j, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb, bool accumulate,
-                    float* c, int64_t ldc) {
+inline int64_t dots_by(int64_t j, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb, bool accumulate,
+                       float* c, int64_t ldc) {
   const W* row = static_cast<const W*>(b) + j * ldb;
   for (; j + J <= N; j += J, row += J * ldb) {
     if (M == 1) dot<1, J>(K, a, lda, row, ldb, accumulate, c + j, ldc);
@@ -109,16 +109,16 @@ void dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const vo
   // Short rows, the keys of a head say, are no streams: four at once hide how long a sum takes, where registers hold the sums.
   constexpr int64_t kShort = 256;
   if constexpr (holds_keys) {
-    if (K <= kShort && (M == 1 || kLanes == 16)) j = dots<4, W>(j, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+    if (K <= kShort && (M == 1 || kLanes == 16)) j = dots_by<4, W>(j, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
   }
-  dots<1, W>(j, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
+  dots_by<1, W>(j, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
 }
 
 // C vectors of columns of c (M,N) = a (M,K) b(K,N), a row of b at a time; of the last vector `left` columns. To keep the
 // program small there is no code for M = 2 and 3: they compute their last row again.
 template <int rows, int C>
-inline void sum_of_rows(int64_t M, int64_t K, const float* a, int64_t lda, const F16* b, int64_t ldb, float* c, int64_t ldc,
-                        int64_t left = kLanes) {
+inline void columns_of_sum(int64_t M, int64_t K, const float* a, int64_t lda, const F16* b, int64_t ldb, float* c, int64_t ldc,
+                           int64_t left = kLanes) {
   Vec sums[rows][C] = {};
   for (int64_t k = 0; k < K; k++, b += ldb) {
 #pragma GCC unroll 8
@@ -140,8 +140,8 @@ void sum_of_rows(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, c
   // as many sums as registers hold
   constexpr int C = kLanes == 16 ? 4 : 2;
   int64_t n = 0;
-  for (; n + C * kLanes <= N; n += C * kLanes) sum_of_rows<rows, C>(M, K, a, lda, b + n, ldb, c + n, ldc);
-  for (; n < N; n += kLanes) sum_of_rows<rows, 1>(M, K, a, lda, b + n, ldb, c + n, ldc, at_most(N - n, kLanes));
+  for (; n + C * kLanes <= N; n += C * kLanes) columns_of_sum<rows, C>(M, K, a, lda, b + n, ldb, c + n, ldc);
+  for (; n < N; n += kLanes) columns_of_sum<rows, 1>(M, K, a, lda, b + n, ldb, c + n, ldc, at_most(N - n, kLanes));
 }
 
 template <class W>

@@ -46,9 +46,9 @@ class UseProducts {
   Products before_;
 };
 
-// The kernel for a product of this size, which takes gemm()'s arguments behind the kind of products; null where the factors
-// are taken as they are. It is that of the level in use, or, on processors whose VDPBF16PS is slow, avx512's: which is
-// faster is measured once.
+// The kernel for a product of this size, or null if its factors stay in f32. It takes `products` and then the arguments of
+// gemm(). It is the kernel of the level in use; where VDPBF16PS is slow it is avx512's. The faster one is found by one
+// measurement.
 using Bf16Gemm = void (*)(Products products, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                           const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc);
 Bf16Gemm bf16_gemm_for(int64_t M, int64_t N, int64_t K);

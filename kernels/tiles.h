@@ -26,7 +26,8 @@ struct TileShapes {
 static_assert(sizeof(TileShapes) == 64);
 constexpr TileShapes kTileShapes;
 
-// While it lives, the thread's tile registers are in use: they are large, and nobody should have to save them after.
+// The thread's tile registers are in use as long as this lives. They are released after it, so that the system need not save
+// them.
 class Tiles {
  public:
   Tiles() { asm volatile("ldtilecfg %0" ::"m"(kTileShapes)); }

@@ -92,7 +92,7 @@ struct Config {
   int64_t context = 0;     // steps of a training sequence; a softmax model knows no positions beyond
   std::vector<int64_t> windows;  // one a layer: the last tokens that its softmax sees, 0 for all; empty: all everywhere
   int64_t sinks = 0;             // of window layers: the first tokens, which their softmax always sees
-  std::vector<int64_t> far_features;  // one a layer: of a window layer's q and k, for what left the window; 0: none. Empty: none anywhere
+  std::vector<int64_t> far_features;  // one a layer: features of a window layer's state for older keys; 0: none; empty: none in any layer
   Dtype state_dtype = Dtype::f32;     // f32 or f16: of the keys and values that window layers keep, on the CPU
   MixerParts parts = MixerParts::all;  // never stored
   bool tied = false;       // the output matrix is the embedding
@@ -119,7 +119,7 @@ constexpr int64_t kMostLayers = 1 << 16;
 // Throws Error when the numbers contradict each other or cannot be meant; `where` is the file that gave them.
 void check_config(const Config& config, const std::string& where);
 
-// Some layers have windows and none is a SUPRA layer: what the teacher's attention did, they do already.
+// Some layers are window layers and none is a SUPRA layer: the student already attends as its teacher does.
 bool is_window_student(const Config& config);
 
 // Throws Error by name when a layer is not recurrent: a host's memory must not grow with the text.

@@ -86,7 +86,7 @@ struct WindowAttention::Layout {
   }
 
   int64_t slot(int64_t position) const { return ring_slot(position, sinks, window); }
-  // Of the last document of row b: its first new column, and the position after the last step.
+  // For the last document of row b: its first new column, and the position behind its last step.
   int64_t cut(int64_t b) const { return cuts.empty() || cuts[b].empty() ? 0 : cuts[b].back(); }
   int64_t end(int64_t b) const { return cut(b) > 0 ? lengths[b] - cut(b) : positions[b] + lengths[b]; }
 
@@ -119,8 +119,8 @@ struct WindowAttention::Layout {
     return index;
   }
 
-  // The keys that leave the window at each step, (B,T*repeat,G): that of step t at t * repeat; elsewhere, and where none
-  // leaves, nothing.
+  // The key that leaves the window at step t, in row t * repeat of (B,T*repeat,G). All other rows are -1, and so is this one
+  // where no key leaves.
   std::vector<int64_t> leaving(int64_t repeat) const {
     std::vector<int64_t> index(B * T * repeat * heads, -1);
     for (int64_t b = 0; b < B; b++) {
@@ -237,7 +237,8 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
     std::vector<int64_t> ring = layout.ring();
     for (int64_t& row : ring) row = row < 0 ? -1 : index[row];
     const auto gather = [&](Var& part, const Var& fresh) {
-      // what is kept in 16 bits is so from the start, however the steps are split; but gradients are not
+      // keys and values kept in 16 bits are rounded before their first use, so that splitting the steps changes nothing; with
+      // gradients they are not rounded
       const Dtype kept = grad_enabled() ? q.dtype() : part.dtype();
       const std::vector<Var> sources = {rows_of(cast(part, kept)), rows_of(cast(fresh, kept))};
       part = cast(reshape(take_rows(sources, ring), part.shape()), part.dtype());

@@ -33,8 +33,8 @@ struct DeviceFlags {
                          "on the GPU; the CPU computes in f32");
 #if !defined(SUPRA_INFERENCE)
     products_given = &args.choice(&products, "--products", {{"f32", Products::f32}, {"bf16x3", Products::bf16x3}, {"bf16", Products::bf16}},
-                                  "factors of matrix products on the CPU: as they are, or rounded to 8 bits, or split in two of 8 bits (bf16x3); "
-                                  "sums and all else are f32");
+                                  "precision of the factors of CPU matrix products: f32 as they are; bf16x3 each split into two bf16 "
+                                  "numbers; bf16 rounded to 8 bits. Sums and all else are f32");
 #endif
   }
   void check(const Args& args) {

@@ -173,17 +173,19 @@ int run_eval(Args& args) {
   args.flag(&limit, "--limit", "N", "items of a task to score; 0: all").at_least(0);
   args.flag(&offset, "--offset", "N", "items of a task to leave out in front").at_least(0);
   args.flag(&shots, "--shots", "FILE",
-            "worked examples in front of each item, 0 for none; a csv needs its ../dev file else");
+            "worked examples in front of each item; 0: none; default for a csv: its file in ../dev");
   args.tokens(&options.context, "--context",
               "ids of a sequence; 0: the model's context, with --text at most 2048, with --mixer-parts 4096");
   args.flag(&bos, "--bos", "whether a sequence begins with BOS; else as the tokenizer says");
   args.flag(&recurrent, "--recurrent", "decode token by token instead of in chunks (with --text)");
-  args.flag(&mixer_parts, "--mixer-parts", "TEXT", "score it with each part of a window student's layers alone, by position");
-  args.flag(&filler, "--recall", "FILLER", "ask for facts that are planted in this text");
-  args.flag(&distances, "--distances", "N,N", "tokens to what is asked for; else 2, 4 and 8 times the longest window");
+  args.flag(&mixer_parts, "--mixer-parts", "TEXT",
+            "loss of a window student by position: whole, and with only some parts of its layers");
+  args.flag(&filler, "--recall", "FILLER", "plant facts in this text and ask for them");
+  args.flag(&distances, "--distances", "N,N",
+            "tokens between a fact and its question; default 2, 4 and 8 times the longest window");
   args.flag(&facts.items, "--items", "N", "facts at each distance").at_least(1);
   args.flag(&facts.seed, "--seed", "N", "of the facts");
-  args.flag(&teacher, "--teacher", "MODEL", "a row of it beside them (with --mixer-parts and --recall)");
+  args.flag(&teacher, "--teacher", "MODEL", "also show the figures of this model (with --mixer-parts and --recall)");
   args.choice(&weights, "--dtype", {{"stored", Weights::stored}, {"f32", Weights::trainable}},
               "compute with the weights as they are, or in f32");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");

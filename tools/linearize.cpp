@@ -159,30 +159,34 @@ int run_linearize(Args& args) {
                {"gated", {MixerKind::supra, DecayConfig::Source::gated}},
                {"learned-decay", {MixerKind::supra, DecayConfig::Source::learned}},
                {"window", {MixerKind::window, DecayConfig::Source::fixed}}},
-              "a state with decays that are fixed (the paper's), or follow each token, or are learned a head; or softmax over the first keys "
-              "and the last");
+              "supra: a state with fixed decays (the paper's); gated: decays that follow each token; learned-decay: one learned decay a "
+              "head; window: softmax over the first and the last keys");
   args.flag(&options.keep_softmax, "--keep-softmax", "0,5", "layers that keep their softmax attention");
-  args.flag(&separator, "--docs", "SEP", "what stands between documents of a text; else it is one document");
+  args.flag(&separator, "--docs", "SEP", "separator of documents in a text; without it the text is one document");
   args.flag(&options.seed, "--seed", "N", "of what is random in new weights");
   args.flag(&tokenizer, "--tokenizer", "FILE", "the tokenizer to put beside the model; else the one found beside MODEL");
 
   only(of_window, args.call("--window", "W[:LAYERS]",
-                            "keys that layers of --mixer window see, such as 114, then 512:17,20-24 for some layers; may be repeated",
+                            "last keys that a window layer sees: 114 for all layers, 512:17,20-24 for some; may be repeated",
                             "256", [&](const std::string& text) { add_setting(options.windows, text, 1); }));
-  only(of_window, args.flag(&options.sinks, "--sinks", "S", "first keys, which such a layer always sees").at_least(0));
+  only(of_window, args.flag(&options.sinks, "--sinks", "S", "first keys of a text, which a window layer always sees").at_least(0));
   only(of_window, args.call("--far-features", "F[:LAYERS]",
-                            "of the state for keys that left the window, for some layers as with --window; 0: there is none", "0",
+                            "size of a state for older keys, an even number; 0: none; for some layers as with --window", "0",
                             [&](const std::string& text) { add_setting(options.far_features, text, 0); }));
   only(of_window, args.choice(&options.state_dtype, "--state-dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}},
-                              "of the keys and values that such a layer keeps"));
-  only(of_window, args.tokens(&budget.state_bytes, "--state-bytes", "choose windows that fit these bytes, such as 9M, by what --budget-text shows"));
-  only(of_window, args.flag(&budget.text, "--budget-text", "TEXT", "text like that to come, which windows are chosen on"));
-  only(of_window, args.tokens(&budget.tokens, "--budget-tokens", "of the text; layers are measured on a third of them, windows tried on the others").at_least(1));
+                              "of the keys and values that a window layer keeps"));
+  only(of_window, args.tokens(&budget.state_bytes, "--state-bytes",
+                              "choose the windows that predict --budget-text best in this many bytes a sequence, such as 9M"));
+  only(of_window, args.flag(&budget.text, "--budget-text", "TEXT",
+                            "text to choose the windows on; take text like that which the model will read"));
+  only(of_window, args.tokens(&budget.tokens, "--budget-tokens",
+                              "of that text; a third measures the layers, the rest compares windows").at_least(1));
   only(of_window, args.flag(&budget.sensitivity, "--sensitivity", "TEXT", "print what each layer gains from seeing far, and stop"));
 
-  only(of_window, args.flag(&fit.text, "--fit", "TEXT", "fit far parts, then output projections, to the teacher's attention on this text"));
+  only(of_window, args.flag(&fit.text, "--fit", "TEXT",
+                            "train the far states on this text, drop those that do not pay, then correct the output projections"));
   only(of_window, args.tokens(&fit.tokens, "--fit-tokens", "of the text to use"));
-  only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "times that each layer's far part sees them").at_least(1));
+  only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "passes over that text for each layer").at_least(1));
 
   only(of_supra, args.choice(&options.init, "--init",
                              {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},

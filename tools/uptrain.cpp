@@ -344,12 +344,13 @@ int run_uptrain(Args& args) {
   args.choice(&recipe.kind, "--recipe",
               {{"supra", RecipeKind::supra}, {"transfer", RecipeKind::transfer}, {"distill", RecipeKind::distill}},
               "the paper's language-model loss on all weights; or attention transfer first; or calibration, attention "
-              "transfer and the teacher's distribution");
+              "transfer and the teacher's distribution; with distill a window student skips calibration and transfer, and only its "
+              "attention is trained, on sequences of up to 2,048");
   args.tokens(&f.self_tokens, "--self-tokens", "to sample for --data self; 0, and at most: as many as --tokens");
   args.flag(&f.teacher, "--teacher", "MODEL", "the softmax model that transfer, distill and --data self learn from");
   args.flag(&f.teacher_cache, "--teacher-cache", "FILE",
             "what the teacher of distill says, written by the first run and read by the next that see the same rows");
-  args.flag(&f.teacher_top, "--teacher-top", "K", "most probable tokens that it holds; about the others only their sum").at_least(1);
+  args.flag(&f.teacher_top, "--teacher-top", "K", "the K most probable tokens are stored, and one sum for all others").at_least(1);
   args.flag(&recipe.transfer_lr, "--transfer-lr", "X", "peak learning rate of the attention transfer; 0: by the model's width");
   args.flag(&recipe.transfer_share, "--transfer-share", "X", "of the tokens").at_least(0);
   args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);

@@ -13,9 +13,9 @@ struct PartsVariant {
   std::shared_ptr<const Decoder> decoder;
 };
 
-// "all", "window" and "none"; where a layer has far features "far" too, and "window+bytes", where each layer's window has the
-// bytes of its far state instead. Where none has, "window" is the decoder of "all". The student outlives them. Throws Error
-// where it has no window layers.
+// "all", "window" and "none". With far features also "far", and "window+bytes", where the bytes of each far state go to its
+// window. Without far features "window" shares the decoder of "all". The student must outlive them. Throws Error without
+// window layers.
 std::vector<PartsVariant> parts_variants(Decoder& student);
 
 }  // namespace supra

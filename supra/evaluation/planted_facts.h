@@ -5,8 +5,8 @@
 
 namespace supra {
 
-// What a model remembers of one sentence that a text of its own kind has buried: "The secret number of Anna is 7421.", then
-// filler, then "The secret number of Anna is". The number is to be more likely than nine others.
+// Whether a model finds one sentence again in a long text: "The secret number of Anna is 7421.", then filler, then "The secret
+// number of Anna is". The right number must be more likely than nine others.
 struct FactOptions {
   int64_t items = 20;
   uint64_t seed = 1;  // of names, numbers and places in the filler
@@ -21,7 +21,7 @@ std::vector<std::vector<Request>> plant_facts(const Tokenizer& tokenizer, std::s
 struct FactRecall {
   Accuracy accuracy;  // items whose right candidate is the most likely one; by chance .1
   double rank = 0;    // mean of the right candidate among ten; by chance 5.5
-  double greedy = 0;  // the part of the items whose number is what greedy decoding writes
+  double greedy = 0;  // share of the items where greedy decoding writes the number
 };
 FactRecall recall_facts(const Decoder& decoder, const std::vector<std::vector<Request>>& items, const OnItems& on_items = {});
 

@@ -7,15 +7,16 @@
 
 namespace supra {
 
-// Which layers of a window student get the bytes of its state: measured on text, for layers differ in what they lose.
+// Chooses which layers of a window student get the bytes of its state. Layers differ in what they lose, so this is measured
+// on text.
 
 using Sequences = std::vector<std::vector<int32_t>>;
 
-// What a layer gains that alone sees far. The student's own windows are the most that its layers may have.
+// How much the loss falls when one layer alone has its full window. No window grows beyond the student's own.
 struct Sensitivity {
   int64_t window = 0;         // of all layers but one
   double base = 0, full = 0;  // nats a token where every layer has that window, and where each has its own
-  std::vector<double> gains;  // a layer: base less the loss where this one alone has its own; 0 where it is no window layer
+  std::vector<double> gains;  // one a layer: base minus the loss with only this layer at its full window; 0 if it is no window layer
 };
 
 // Called with the work that is done and that there is.
@@ -34,8 +35,8 @@ struct WindowTry {
 // Throws Error where the bytes are too few for one key a layer.
 void check_state_bytes(const Config& student, int64_t state_bytes);
 
-// Windows for at most this many bytes of a sequence's state, far features of the student included, in several ways: all
-// alike; large ones where the gain is greatest; the larger the greater the gain. None is larger than the student's own.
+// Several ways to share at most this many bytes (far states included) among the windows: all equal; a few large ones where
+// the gain is greatest; larger ones where the gain is larger. None exceeds the student's own.
 std::vector<WindowTry> window_allocations(const Config& student, int64_t state_bytes, const Sensitivity& sensitivity);
 
 // Scores them on half of the text and the best again on all of it, and sorts them, the best first. The text is to be another

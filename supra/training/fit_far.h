@@ -9,13 +9,14 @@
 
 namespace supra {
 
-// Gives the far parts of a fresh window student (supra/window_attention.h) something to say, without back-propagation
-// through the model. The teacher walks over the text once, a layer at a time. Of a layer with far features, the teacher's q, k,
-// v and output o of every head are held, and only its far parameters are trained to make small, at positions beyond a window
-// drawn for each batch from {W/4, W/2, W} (a far part that a window leaves idle learns nothing):
+// Trains the far parts of a fresh window student (supra/window_attention.h), without back-propagation through the model. The
+// teacher reads the text once, layer by layer. For each layer with far features, the teacher's q, k, v and output o of every
+// head are kept. Only the layer's far parameters are trained. The loss is taken at positions beyond a window W' that each batch
+// draws from {W/4, W/2, W}, so that the far part also learns from keys that are not very old:
 //
 //   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  share_weight |s - s*|^2 / |s*|^2
-//   s   what the far part has of the joined weights, by head;  s* = 1 - e^(lse_near - lse_full), what the teacher gives those keys
+//   s: the far part's share of the joined weights, a head
+//   s* = 1 - e^(lse_near - lse_full): the share that the teacher gives those keys
 //
 // A tenth of the text is held out; the best epoch on it is kept. A far part stays only if the layer, alone in the teacher,
 // is closer to it (KL of the next token, held-out text, late positions) than with the far part's bytes spent on its window.
@@ -27,7 +28,7 @@ struct FitOptions {
   int64_t kl_tokens = 8192;  // of the held-out text, that a far part is judged on
   uint64_t seed = 0;
   Path file = {};           // holds the layers that are fitted, so that the same fit goes on after an interruption; empty: none
-  std::string origin = {};  // what the result is a function of besides these options and the text: the model, say
+  std::string origin = {};  // what else the result depends on, such as the model
 };
 
 struct FittedLayer {
@@ -53,7 +54,7 @@ struct Fit {
 };
 
 struct FitHooks {
-  // `layer`: that is fitted, and its errors so far
+  // `layer`: the one being fitted, with its errors so far
   std::function<void(int64_t epochs, int64_t of, const FittedLayer& layer)> on_epoch;
   std::function<bool()> should_stop;  // asked between steps
 };
@@ -63,7 +64,7 @@ struct FitHooks {
 Fit fit_far(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, const FitOptions& options,
             const FitHooks& hooks = {});
 
-// Calibration::correction on all but the held-out tenth, taken back where KL(teacher || student) does not fall on that.
+// Runs Calibration::correction on all but the held-out tenth. Undoes it if KL(teacher || student) on that tenth does not fall.
 struct Correction {
   double kl_before = 0, kl_after = 0;
   bool kept = false;

@@ -269,6 +269,8 @@ TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
     misused({"--mixer", "window", "--window", setting}, "--window");
   }
   misused({"--mixer", "window", "--state-bytes", "9M"}, "--budget-text");
+  misused({"--mixer", "window", "--fit-tokens", "4k"}, "--fit-tokens has no effect without --fit");
+  misused({"--mixer", "window", "--budget-tokens", "4k"}, "--budget-tokens has no effect without --budget-text");
   misused({"--mixer", "window", "--window", "8", "--state-bytes", "9M", "--budget-text", at("text.txt")}, "--window");
   expect_error(with({"--mixer", "window", "--window", "8:2"}), {"layer 2", "0 to 1"});
   expect_error(with({"--mixer", "window", "--far-features", "3"}), {"3 far features", "even"});

@@ -98,6 +98,24 @@ TEST(LinearizeVariants, WideKeysTakeTheTeachersGains) {
   }
 }
 
+// What lies beyond a window that the teacher itself has weighs nothing there.
+TEST(LinearizeVariants, WindowsOfTheTeacherGetNoFarPart) {
+  Config config = tiny_config(MixerKind::softmax);
+  config.windows = {0, 6};
+  Model teacher;
+  teacher.decoder = make_decoder(config);
+  teacher.decoder->init_weights(3);
+  LinearizeOptions options;
+  options.mixer = MixerKind::window;
+  options.far_features = {{4}};
+  for (const int64_t window : {4, 8}) {
+    options.windows = {{window}};
+    const Config student = linearize(teacher, options).model.config();
+    EXPECT_EQ(student.windows, (std::vector<int64_t>{window, std::min<int64_t>(window, 6)}));
+    EXPECT_EQ(student.far_features, (std::vector<int64_t>{4, 0}));
+  }
+}
+
 TEST(LinearizeVariants, WhatDoesNotGoTogetherIsRefused) {
   Config config = tiny_config(MixerKind::softmax);
   config.rope.divisors = {1, 2, 8};

@@ -150,8 +150,8 @@ int run_linearize(Args& args) {
   BudgetFlags budget;
   FitFlags fit;
   // what says nothing of the other mixers' layers
-  std::vector<const Flag*> of_supra, of_window;
-  const auto only = [](std::vector<const Flag*>& flags, Flag& flag) { flags.push_back(&flag); };
+  std::vector<const Flag*> of_supra, of_window, of_fit, of_budget;
+  const auto only = [](std::vector<const Flag*>& flags, Flag& flag) -> Flag& { return flags.push_back(&flag), flag; };
   args.positional(&input, "MODEL", "a softmax transformer: a folder or a file");
   args.flag(&output, "--output -o", "DIR", "where the student goes");
   args.choice(&mixer, "--mixer",
@@ -179,14 +179,14 @@ int run_linearize(Args& args) {
                               "choose the windows that predict --budget-text best in this many bytes a sequence, such as 9M"));
   only(of_window, args.flag(&budget.text, "--budget-text", "TEXT",
                             "text to choose the windows on; take text like that which the model will read"));
-  only(of_window, args.tokens(&budget.tokens, "--budget-tokens",
-                              "of that text; a third measures the layers, the rest compares windows").at_least(1));
+  only(of_budget, only(of_window, args.tokens(&budget.tokens, "--budget-tokens",
+                              "of that text; a third measures the layers, the rest compares windows").at_least(1)));
   only(of_window, args.flag(&budget.sensitivity, "--sensitivity", "TEXT", "print what each layer gains from seeing far, and stop"));
 
   only(of_window, args.flag(&fit.text, "--fit", "TEXT",
                             "train the far states on this text, drop those that do not pay, then correct the output projections"));
-  only(of_window, args.tokens(&fit.tokens, "--fit-tokens", "of the text to use"));
-  only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "passes over that text for each layer").at_least(1));
+  only(of_fit, only(of_window, args.tokens(&fit.tokens, "--fit-tokens", "of the text to use")));
+  only(of_fit, only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "passes over that text for each layer").at_least(1)));
 
   only(of_supra, args.choice(&options.init, "--init",
                              {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},
@@ -214,10 +214,15 @@ int run_linearize(Args& args) {
   args.parse();
   device.check(args);
   const bool window = mixer.first == MixerKind::window;
-  for (const Flag* flag : window ? of_supra : of_window) {
-    if (!flag->given()) continue;
-    args.misused("%s has no effect %s", flag->name().c_str(), window ? "on --mixer window" : "without --mixer window");
-  }
+  const auto refuse = [&](const std::vector<const Flag*>& flags, const char* where) {
+    for (const Flag* flag : flags) {
+      if (flag->given()) args.misused("%s has no effect %s", flag->name().c_str(), where);
+    }
+  };
+  if (window) refuse(of_supra, "on --mixer window");
+  else refuse(of_window, "without --mixer window");
+  if (fit.text.empty()) refuse(of_fit, "without --fit");
+  if (!budget.measures()) refuse(of_budget, "without --budget-text or --sensitivity");
   budget.check(args, of_window[0]->given());
   if (output.empty() && budget.sensitivity.empty()) args.misused("--output is missing: where the student goes");
   options.mixer = mixer.first;

@@ -51,7 +51,7 @@ void declare(Args& args, TrainFlags& f) {
               "of the learning rate; wsd falls over the last fifth");
   args.flag(&o.warmup, "--warmup", "X", "of a stage's steps, in which the learning rate rises").at_least(0);
   args.tokens(&o.batch_tokens, "--batch-tokens", "of an optimizer step; 0: four sequences");
-  args.tokens(&o.sequence, "--seq-len", "tokens of a sequence; 0: the model's context, at most 512");
+  args.tokens(&o.sequence, "--seq-len", "tokens of a sequence; 0: the model's context, at most 512, or 2048 for a window student with --recipe distill");
   args.choice(&o.packing, "--pack", {{"stream", Packing::stream}, {"documents", Packing::documents}, {"carried", Packing::carried}},
               "windows anywhere in a stream of documents, as in the paper; or whole documents, each from an empty state; or "
               "long ones, row by row, the state carried from batch to batch (truncated back-propagation)");

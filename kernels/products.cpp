@@ -72,7 +72,8 @@ static Bf16Gemm fastest_kernel() {
 }
 
 Bf16Gemm bf16_gemm_for(int64_t M, int64_t N, int64_t K) {
-  return products() != Products::f32 && std::min({M, N, K}) >= kLeastRounded ? fastest_kernel() : nullptr;
+  constexpr int64_t kLeast = 32;
+  return products() != Products::f32 && std::min({M, N, K}) >= kLeast ? fastest_kernel() : nullptr;
 }
 
 const char* bf16_instructions() {

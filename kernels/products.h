@@ -2,7 +2,7 @@
 #include <stdint.h>
 
 // In which precision the CPU takes the factors of matrix products in float32. Tensors, sums and results are float32
-// in any case, and so are products with M, N or K below kLeastRounded, among them those of single tokens.
+// in any case, and so are products with M, N or K below 32, among them those of single tokens.
 //
 //   f32     as they are
 //   bf16    each factor x is rounded to high(x) = bf16(x): 8 bits, to nearest, ties to even; denormals are zero, NaN
@@ -27,8 +27,6 @@
 namespace supra {
 
 enum class Products { f32, bf16x3, bf16 };
-
-inline constexpr int64_t kLeastRounded = 32;
 
 const char* name(Products products);
 Products products();  // what SUPRA_PRODUCTS says, or f32, until it is set. Throws Error where that is no such word

@@ -1,9 +1,9 @@
 #include "tensor/cpu.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
 
 #include "tensor/error.h"
 
@@ -26,8 +26,9 @@ const char* name(CpuLevel level) {
 
 static bool has_avx512bf16() { return __builtin_cpu_supports("avx512bf16"); }
 
-// In the order in which each question may be asked; called where the system saves AVX-512's registers.
-static std::string ask_for_amx() {
+// In the order in which each question may be asked; called where the system saves AVX-512's registers. No std::string: it
+// would be made in a host's memory, and outlive that.
+static const char* ask_for_amx() {
   unsigned a, b, c, d;
   constexpr unsigned kTiles = 1u << 24, kBf16 = 1u << 22;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTiles) == 0 || (d & kBf16) == 0) return "the processor has no matrix registers";
@@ -38,16 +39,18 @@ static std::string ask_for_amx() {
   if (!__get_cpuid_count(0x1d, 0, &a, &b, &c, &d) || a < 1) return "the hypervisor hides the size of the matrix registers";
 #if defined(__linux__)
   constexpr int kRequest = 0x1023, kTileData = 18;
-  if (syscall(SYS_arch_prctl, kRequest, kTileData) != 0) return format("the kernel refuses the matrix registers: %s", strerror(errno));
-  return "";
+  if (syscall(SYS_arch_prctl, kRequest, kTileData) == 0) return "";
+  static char refusal[100];
+  snprintf(refusal, sizeof refusal, "the kernel refuses the matrix registers: %s", strerror(errno));
+  return refusal;
 #else
   return "on this system nobody knows how to ask for the matrix registers";
 #endif
 }
 
 const char* why_no_amx() {
-  static const std::string reason = has_avx512bf16() ? ask_for_amx() : "the processor has no matrix registers";
-  return reason.c_str();
+  static const char* const reason = has_avx512bf16() ? ask_for_amx() : "the processor has no matrix registers";
+  return reason;
 }
 
 static CpuLevel best_avx512() {

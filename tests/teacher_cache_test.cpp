@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/products.h"
 #include "supra/linearize.h"
 #include "supra/training/train.h"
 #include "tests/support.h"
@@ -219,7 +220,11 @@ TEST_F(TeacherCacheTest, RefusesAnotherRunByName) {
   expect(complaint(same, corpus_, 8, 16, 7, Packing::carried), "go on from batch to batch");
   expect(complaint(same, corpus_, 0, 16, 7, packing), "--teacher-top 1 to 256");
   expect(complaint(same, corpus_of("a cat sat; an owl ran.<end>"), 8, 16, 7, packing), "another --data or --docs");
-  expect(complaint(*byte_model(MixerKind::softmax, 6).decoder, corpus_, 8, 16, 7, packing), "another --teacher,");
+  expect(complaint(*byte_model(MixerKind::softmax, 6).decoder, corpus_, 8, 16, 7, packing), "another --teacher or --products,");
+  {
+    const UseProducts rounded(Products::bf16);
+    expect(complaint(same, corpus_, 8, 16, 7, packing), "another --teacher or --products,");
+  }
   expect(complaint(*tiny_decoder(MixerKind::softmax), corpus_, 8, 16, 7, packing), "another vocabulary");
   write_file_atomically(file(), "Once upon a time there was a file that was no cache at all.");
   expect(complaint(same, corpus_, 8, 16, 7, packing), "is no teacher's cache");

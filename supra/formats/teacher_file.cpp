@@ -59,7 +59,7 @@ TeacherFile::TeacherFile(const Path& path, const TeacherFacts& facts)
                {"--seq-len", its.facts.sequence, facts.sequence},
                {"--pack (0: stream, 1: documents)", its.facts.packing, facts.packing},
                {"--seed", its.facts.seed, facts.seed},
-               {"--teacher, by a hash of its weights", its.facts.teacher, facts.teacher},
+               {"--teacher or --products, by a hash of them", its.facts.teacher, facts.teacher},
                {"--data or --docs, by a hash of the ids", its.facts.corpus, facts.corpus}};
   for (const auto& fact : pairs) {
     CHECK(fact.then == fact.now, "%s: was written with another %s: %lu, this run has %lu (give the same, or another --teacher-cache)",

@@ -17,7 +17,7 @@ namespace supra {
 struct TeacherFacts {
   uint32_t version = 1;  // of this format
   uint32_t vocabulary, top, sequence, packing;  // O, K of 1 to O, T, and how rows are packed
-  uint32_t teacher;                             // a hash of its weights
+  uint32_t teacher;                             // a hash of its weights, and of the products unless they are f32
   uint64_t corpus, seed;                        // a hash of the ids, and what orders them
 };
 

@@ -2,14 +2,15 @@
 
 #include <algorithm>
 
+#include "kernels/products.h"
 #include "supra/formats/crc32.h"
 #include "tensor/parallel.h"
 
 namespace supra {
 
-// Of the weights: 4 KiB from the middle of each, so that most of a large file stays unread.
+// Of the weights: 4 KiB from the middle of each, so that most of a large file stays unread; and of how they are multiplied.
 static uint32_t hash_of(const Decoder& teacher) {
-  uint32_t hash = 0;
+  uint32_t hash = products() == Products::f32 ? 0 : crc32(0, name(products()));
   const_cast<Decoder&>(teacher).visit([&](const std::string&, Var& parameter) {
     const size_t bytes = parameter.value().bytes(), part = std::min<size_t>(bytes, 4096);
     const Device device = parameter.value().device();

@@ -273,4 +273,11 @@ std::shared_ptr<Decoder> with_windows(Decoder& model, const Config& config) {
   return other;
 }
 
+Config without_far(Config config, int64_t layer) {
+  const int64_t key = (config.key_dim + config.value_dim) * static_cast<int64_t>(size_of(config.state_dtype));
+  config.windows[layer] += config.far_features[layer] * (config.value_dim + 1) * static_cast<int64_t>(sizeof(float)) / key;
+  config.far_features[layer] = 0;
+  return config;
+}
+
 }  // namespace supra

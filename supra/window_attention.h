@@ -61,4 +61,7 @@ class WindowAttention : public SoftmaxAttention {
 // both have, and has zeros in others. The model outlives it.
 std::shared_ptr<Decoder> with_windows(Decoder& model, const Config& config);
 
+// The config with a layer's far part made window: as many keys as take its bytes.
+Config without_far(Config config, int64_t layer);
+
 }  // namespace supra

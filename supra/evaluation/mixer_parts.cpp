@@ -2,27 +2,9 @@
 
 #include <algorithm>
 
-#include "supra/formats/parameters.h"
 #include "supra/window_attention.h"
 
 namespace supra {
-
-// Windows larger by what the far states take, in whole keys.
-static Config with_bytes_in_windows(Config config) {
-  const auto shape = [](const Config& c) { return describe_decoder(c); };
-  const auto with_far = shape(config);
-  config.far_features.clear();
-  const auto without = shape(config);
-  Config wider = config;
-  for (int64_t& window : wider.windows) window++;
-  const auto with_key = shape(wider);
-  for (int64_t i = 0; i < config.layers; i++) {
-    if (config.mixers[i] != MixerKind::window) continue;
-    const auto bytes = [i](const auto& decoder) { return static_cast<int64_t>(decoder->mixer(i).state_bytes(0)); };
-    config.windows[i] += (bytes(with_far) - bytes(without)) / (bytes(with_key) - bytes(without));
-  }
-  return config;
-}
 
 std::vector<PartsVariant> parts_variants(Decoder& student) {
   Config config = student.config();
@@ -40,7 +22,11 @@ std::vector<PartsVariant> parts_variants(Decoder& student) {
     variants.push_back({"window", variants[0].decoder});
   } else {
     add("window", MixerParts::window);
-    variants.push_back({"window+bytes", with_windows(student, with_bytes_in_windows(student.config()))});
+    Config wider = student.config();
+    for (int64_t i = 0; i < wider.layers; i++) {
+      if (wider.far_features[i] > 0) wider = without_far(wider, i);
+    }
+    variants.push_back({"window+bytes", with_windows(student, wider)});
     add("far", MixerParts::far);
   }
   add("none", MixerParts::none);

@@ -313,13 +313,6 @@ class Run {
 
 }  // namespace
 
-Config without_far(Config config, int64_t layer) {
-  const int64_t key = (config.key_dim + config.value_dim) * static_cast<int64_t>(size_of(config.state_dtype));
-  config.windows[layer] += config.far_features[layer] * (config.value_dim + 1) * static_cast<int64_t>(sizeof(float)) / key;
-  config.far_features[layer] = 0;
-  return config;
-}
-
 Fit fit_far(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, const FitOptions& options, const FitHooks& hooks) {
   return Run(student, teacher, batches, options, hooks)();
 }

@@ -44,9 +44,6 @@ inline Json report_of(const FittedLayer& layer) {
                        {"kl_window", layer.kl_window}, {"kept", layer.kept}});
 }
 
-// The config with a layer's far part made window: as many keys as take its bytes.
-Config without_far(Config config, int64_t layer);
-
 struct Fit {
   std::vector<FittedLayer> layers;
   Config config;  // the student's, without the far parts that were not kept: for with_windows()

@@ -90,10 +90,10 @@ TEST_F(InstalledTest, ALongStoryTakesNoMemory) {
   for (const auto& [printed, changed] : changes) source.replace(source.find(printed), printed.size(), changed);
   write_file_atomically(dir_.path() / "long.c", source);
   const std::string said = run("(" + build("cc -std=c11", dir_.path() / "long.c", archive_) + " " + model_ + " Once 2>&1 >/dev/null)");
-  // a kernel short of memory may have taken a page back meanwhile
+  // the kernel takes single pages back and gives them again; the smallest block a token would make 80 kB of 2,500
   long early = 0, late = 0;
   ASSERT_EQ(sscanf(said.c_str(), "Rss: %ld kB\nRss: %ld kB", &early, &late), 2) << said;
-  EXPECT_LE(late, early);
+  EXPECT_LE(late, early + 16);
 }
 
 // Errors are exceptions inside, and a host's linker may not write the header by which they find their handlers.

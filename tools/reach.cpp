@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "supra/evaluation/mixer_parts.h"
-#include "supra/tokenizers/corpus.h"
 #include "tools/human.h"
 #include "tools/progress.h"
 #include "tools/window_report.h"
@@ -24,28 +22,13 @@ Json to_json(const std::vector<Band>& by_position) {
   return rows;
 }
 
-Json to_json(const std::vector<RecallAt>& recall) {
-  Json rows = Json::array();
-  for (const RecallAt& at : recall) {
-    Json row = Json::object();
-    row.set("distance", at.distance);
-    row.set("accuracy", at.recall.accuracy.mean);
-    row.set("stderr", at.recall.accuracy.error);
-    row.set("rank", at.recall.rank);
-    row.set("greedy", at.recall.greedy);
-    rows.push(std::move(row));
-  }
-  return rows;
-}
-
-static int64_t longest_window(const Config& config) {
+int64_t longest_window(const Config& config) {
   int64_t longest = 0;
   for (const int64_t i : layers_with(config, MixerKind::window)) longest = std::max(longest, config.windows[i]);
   return longest;
 }
 
-// The teacher comes first.
-static std::vector<PartsVariant> with_teacher(const Model* teacher, const Config& student, std::vector<PartsVariant> rows) {
+std::vector<PartsVariant> with_teacher(const Model* teacher, const Config& student, std::vector<PartsVariant> rows) {
   if (!teacher) return rows;
   CHECK(teacher->config().vocab == student.vocab,
         "--teacher: has a vocabulary of %ld, the model one of %ld; the same ids must mean the same text (give the model it was made from)",
@@ -109,86 +92,6 @@ int eval_mixer_parts(const Model& model, const Model* teacher, const Path& text,
     const std::string bytes = format_bytes(static_cast<double>(variants[i].decoder->state_bytes(options.context)));
     printf("%-13s %9s %7.4f", variants[i].parts.c_str(), bytes.c_str(), results[i].nll);
     for (const Band& band : results[i].by_position) printf(" %11.4f", band.nll);
-    printf("\n");
-  }
-  return 0;
-}
-
-int eval_recall(const Model& model, const Model* teacher, const Path& file, std::vector<int64_t> distances, const FactOptions& options, bool json) {
-  const int64_t window = longest_window(model.config());
-  std::vector<PartsVariant> variants = {{"all", model.decoder}};
-  if (window > 0) {
-    variants = parts_variants(*model.decoder);
-    const auto all = variants[0].decoder;
-    std::erase_if(variants, [&](const auto& v) { return v.parts != "all" && (v.parts != "window" || v.decoder == all); });
-  }
-  variants = with_teacher(teacher, model.config(), variants);
-  const bool given = !distances.empty();
-  if (!given) {
-    for (const int64_t times : {2, 4, 8}) distances.push_back(times * (window > 0 ? window : 128));
-  }
-
-  const Tokenizer& tokenizer = tokenizer_of(model);
-  const MappedFile text = open_text(file);
-  const std::vector<int32_t> filler = tokenizer.encode(text.text());
-  std::vector<std::vector<std::vector<Request>>> facts;
-  for (const int64_t distance : distances) {
-    facts.push_back(plant_facts(tokenizer, filler, distance, options));
-    const auto longest = static_cast<int64_t>(facts.back()[0][0].ids.size());
-    const auto too_short = std::find_if(variants.begin(), variants.end(), [=](const PartsVariant& variant) {
-      const int64_t limit = position_limit(variant.decoder->config());
-      return limit > 0 && longest > limit;
-    });
-    if (too_short == variants.end()) continue;
-    CHECK(!given && facts.size() > 1, "--distances %ld: takes %ld tokens, the softmax model%s knows %ld positions (give smaller ones)",
-          static_cast<long>(distance), static_cast<long>(longest), too_short->parts == "teacher" ? " of --teacher" : "",
-          static_cast<long>(position_limit(too_short->decoder->config())));
-    facts.pop_back();
-    print_note(format("distances end before %ld tokens: one of the models does not know so many positions", static_cast<long>(distance)));
-    break;
-  }
-  distances.resize(facts.size());
-  int64_t total = 0, done = 0;
-  for (const int64_t distance : distances) total += distance * options.items * static_cast<int64_t>(variants.size());
-
-  std::vector<std::vector<RecallAt>> results(variants.size());
-  {
-    Progress progress("tokens", total);
-    for (size_t v = 0; v < variants.size(); v++) {
-      for (size_t d = 0; d < distances.size(); d++) {
-        const std::string what = format("%s at %ld", variants[v].parts.c_str(), static_cast<long>(distances[d]));
-        const auto on_items = [&](int64_t items) { progress.update(done + items * distances[d], what); };
-        results[v].push_back({distances[d], recall_facts(*variants[v].decoder, facts[d], on_items)});
-        done += distances[d] * options.items;
-      }
-    }
-  }
-  if (json) {
-    Json report = Json::object(), rows = Json::array();
-    for (size_t v = 0; v < variants.size(); v++) {
-      Json row = Json::object();
-      row.set("parts", variants[v].parts);
-      row.set("recall", to_json(results[v]));
-      rows.push(std::move(row));
-      if (variants[v].parts == "all") report.set("recall", to_json(results[v]));
-    }
-    report.set("rows", std::move(rows));
-    report.set("items", options.items);
-    report.set("seed", static_cast<int64_t>(options.seed));
-    printf("%s\n", report.dump().c_str());
-    return 0;
-  }
-  printf("%ld planted facts at each distance in tokens: %% where the right number is the likeliest of ten (its mean rank; %% where greedy\n"
-         "decoding writes it)\n",
-         static_cast<long>(options.items));
-  printf("%-8s", "parts");
-  for (const int64_t distance : distances) printf(" %15ld", static_cast<long>(distance));
-  printf("\n");
-  for (size_t v = 0; v < variants.size(); v++) {
-    printf("%-8s", variants[v].parts.c_str());
-    for (const RecallAt& at : results[v]) {
-      printf(" %15s", format("%.0f (%.1f; %.0f)", 100 * at.recall.accuracy.mean, at.recall.rank, 100 * at.recall.greedy).c_str());
-    }
     printf("\n");
   }
   return 0;

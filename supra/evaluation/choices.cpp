@@ -134,6 +134,22 @@ static std::vector<Score> score_endings(const Decoder& decoder, State state,
   return scores;
 }
 
+std::vector<Score> score_onwards(const Decoder& decoder, const State& state, const std::vector<int64_t>& row_of,
+                                 const std::vector<const Request*>& requests) {
+  size_t longest = 0;
+  for (const Request* request : requests) longest = std::max(longest, request->ids.size());
+  // one row behind a long context may have too many requests for as many states
+  const size_t at_once = std::max<size_t>(1, kStateBytes / decoder.state_bytes(static_cast<int64_t>(longest)));
+  std::vector<Score> scores;
+  for (size_t at = 0; at < requests.size(); at += at_once) {
+    const size_t end = std::min(requests.size(), at + at_once);
+    const std::vector<int64_t> rows(row_of.begin() + at, row_of.begin() + end);
+    const std::vector<Score> some = score_endings(decoder, state.select(rows), {requests.begin() + at, requests.begin() + end});
+    scores.insert(scores.end(), some.begin(), some.end());
+  }
+  return scores;
+}
+
 // Scores some items that begin with the ids `head` has seen.
 static std::vector<std::vector<Score>> score_batch(const Decoder& decoder,
                                                    const std::vector<const Item*>& items, const State& head) {
@@ -143,26 +159,18 @@ static std::vector<std::vector<Score>> score_batch(const Decoder& decoder,
   std::vector<Ids> between;
   std::vector<const Request*> requests;
   std::vector<int64_t> row_of;
-  size_t longest = 0;
   for (const Item* item : items) {
     const Ids& ids = item->front().ids;
     for (const Request& request : *item) {
-      longest = std::max(longest, request.ids.size());
       requests.push_back(&request);
       row_of.push_back(static_cast<int64_t>(between.size()));
     }
     between.emplace_back(ids.begin() + seen, ids.begin() + shared_ids(*item));
   }
   contexts.feed(between);
+  const std::vector<Score> scores = score_onwards(decoder, contexts.state(), row_of, requests);
   std::vector<std::vector<Score>> all(items.size());
-  // one item behind a long context may have too many candidates for as many states
-  const size_t at_once = std::max<size_t>(1, kStateBytes / decoder.state_bytes(static_cast<int64_t>(longest)));
-  for (size_t at = 0; at < requests.size(); at += at_once) {
-    const size_t end = std::min(requests.size(), at + at_once);
-    const std::vector<int64_t> rows(row_of.begin() + at, row_of.begin() + end);
-    const std::vector<Score> scores = score_endings(decoder, contexts.state().select(rows), {requests.begin() + at, requests.begin() + end});
-    for (size_t r = 0; r < rows.size(); r++) all[rows[r]].push_back(scores[r]);
-  }
+  for (size_t r = 0; r < scores.size(); r++) all[row_of[r]].push_back(scores[r]);
   return all;
 }
 

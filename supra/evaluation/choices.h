@@ -42,6 +42,11 @@ std::vector<std::vector<Score>> score_requests(const Decoder& decoder,
                                                const std::vector<std::vector<Request>>& items,
                                                const OnItems& on_items = {});
 
+// The scores of requests of which a state has seen the beginning, all before the last id that is not scored or less: request r goes
+// on from a copy of row row_of[r]. Only as many copies are there at a time as memory allows.
+std::vector<Score> score_onwards(const Decoder& decoder, const State& state, const std::vector<int64_t>& row_of,
+                                 const std::vector<const Request*>& requests);
+
 // What an item's scores choose: by their sum, and by their sum over the characters of the bare choice. A last
 // word chooses its one candidate where it is greedy, otherwise none: -1.
 struct Prediction {

@@ -10,7 +10,7 @@
 namespace supra {
 
 const char* name_of(TaskKind kind) {
-  constexpr const char* kNames[] = {"multiple choice", "schema", "last word", "MMLU"};
+  constexpr const char* kNames[] = {"multiple choice", "schema", "last word", "MMLU", "question answering"};
   return kNames[static_cast<int>(kind)];
 }
 
@@ -38,14 +38,10 @@ static TaskKind kind_of(const Json& item) {
   if (has({"query", "choices"})) return TaskKind::choices;
   if (has({"context_options", "continuation"})) return TaskKind::schema;
   if (has({"context", "continuation"})) return TaskKind::last_word;
-  constexpr const char* kSupported =
-      "multiple choice (query, choices, gold), schema (context_options, continuation, gold), "
-      "last word (context, continuation) and MMLU's csv";
-  CHECK(!has({"context", "answer"}),
-        "%s: question answering (context, answer, aliases) is judged on what a model writes, which is not "
-        "supported; supported are %s",
-        item.where().c_str(), kSupported);
-  fail("%s: the keys are of no kind of task that is known, which are %s", item.where().c_str(), kSupported);
+  if (has({"context", "answer"})) return TaskKind::questions;
+  fail("%s: the keys are of no kind of task that is known, which are multiple choice (query, choices, gold), schema (context_options, "
+       "continuation, gold), last word (context, continuation), question answering (context, answer, aliases) and MMLU's csv",
+       item.where().c_str());
 }
 
 static TaskItem read_item(const Json& json, TaskKind kind) {
@@ -61,10 +57,16 @@ static TaskItem read_item(const Json& json, TaskKind kind) {
         item.candidates.push_back(make_candidate(context.as_string("a context"), json.text("continuation")));
       }
       break;
+    case TaskKind::questions:
+      item.candidates.push_back(make_candidate(json.text("context"), json.text("answer")));
+      item.answers.push_back(json.text("answer"));
+      for (const Json& alias : json.at("aliases").as_array("aliases")) item.answers.push_back(alias.as_string("an alias"));
+      break;
     default:
       item.candidates.push_back(make_candidate(json.text("context"), json.text("continuation")));
   }
-  item.gold = kind == TaskKind::last_word ? 0 : json.integer("gold");
+  const bool chosen = kind == TaskKind::choices || kind == TaskKind::schema;
+  item.gold = chosen ? json.integer("gold") : 0;
   const int64_t n = static_cast<int64_t>(item.candidates.size());
   CHECK(n > 0 && item.gold >= 0 && item.gold < n, "%s: gold is %ld, of %ld choices", json.where().c_str(),
         static_cast<long>(item.gold), static_cast<long>(n));
@@ -114,6 +116,14 @@ std::vector<std::vector<std::string>> parse_csv(std::string_view text, const std
   return rows;
 }
 
+TaskItem mmlu_item(const std::string& question, const std::vector<std::string>& choices, int64_t gold) {
+  std::string context = question + "\n";
+  for (size_t i = 0; i < choices.size(); i++) context += std::string{static_cast<char>('A' + i), '.', ' '} + choices[i] + "\n";
+  TaskItem item{{}, gold, question, choices, {}};
+  for (size_t i = 0; i < choices.size(); i++) item.candidates.push_back({context + "Answer:", {' ', static_cast<char>('A' + i)}, 1});
+  return item;
+}
+
 static Task read_csv(const Path& path) {
   Task task{path.stem().string(), TaskKind::mmlu, "", 0, {}};
   for (const char* part : {"_test", "_dev", "_val"}) {
@@ -131,12 +141,7 @@ static Task read_csv(const Path& path) {
           row.size(), header.size());
     CHECK(row[5].size() == 1 && row[5][0] >= '0' && row[5][0] <= '3',
           "%s: row %zu: the answer is \"%s\", expected 0, 1, 2 or 3", path.c_str(), r, row[5].c_str());
-    std::string question = row[0] + "\n";
-    for (int i = 0; i < 4; i++) question += format("%c. ", 'A' + i) + row[1 + i] + "\n";
-    TaskItem& item = task.items.emplace_back();
-    for (char letter = 'A'; letter <= 'D'; letter++)
-      item.candidates.push_back({question + "Answer:", {' ', letter}, 1});
-    item.gold = row[5][0] - '0';
+    task.items.push_back(mmlu_item(row[0], {row.begin() + 1, row.begin() + 5}, row[5][0] - '0'));
   }
   return task;
 }

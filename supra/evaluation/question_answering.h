@@ -1,0 +1,39 @@
+#pragma once
+#include "supra/evaluation/choices.h"
+#include "supra/evaluation/mean.h"
+
+namespace supra {
+
+// Question answering, judged by what a model writes: TriviaQA's exact match (arXiv 1705.03551). Greedy decoding goes on from the
+// context until one of `stop`, which is cut off, an id that ends a text, or so many tokens. lm-evaluation-harness's triviaqa
+// stops at the same three texts. Its limit is 256 tokens, but no alias of TriviaQA has more than 62 characters.
+struct AnswerOptions {
+  int64_t tokens = 32;
+  int64_t context = 0;  // ids that the model knows, those of the answer among them: a prompt is cut from the left; 0: any number
+  bool bos = false;
+  std::vector<std::string> stop = {"\n", ".", ","};
+};
+
+struct Answer {
+  std::string text;  // as it was written, without white space at its ends
+  bool right = false;
+};
+
+struct QuestionAnswering {
+  Mean accuracy;
+  int64_t cut = 0;  // prompts that were cut from the left
+  std::vector<Answer> answers;
+};
+
+// Answers a task of TaskKind::questions, in batches. The prefix common to all prompts is run once.
+QuestionAnswering answer_questions(const Decoder& decoder, const Tokenizer& tokenizer, const Task& task, const AnswerOptions& options,
+                                   const OnItems& on_items = {});
+
+// What two answers have in common that are the same to TriviaQA's evaluation script: lower case (here of Latin, Greek and Cyrillic
+// letters), punctuation as spaces, no words "a", "an" and "the", single spaces.
+std::string normalize_answer(std::string_view text);
+
+// Whether it equals one of them, normalised. What has nothing left in it equals nothing.
+bool is_right_answer(std::string_view answer, const std::vector<std::string>& right);
+
+}  // namespace supra

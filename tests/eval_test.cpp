@@ -165,7 +165,6 @@ TEST_F(Eval, WhatCannotBeScoredIsRefusedByName) {
   EXPECT_NE(complaint_of([&] { read_tasks(folder_.path() / "tasks", ""); }).find("a.csv.gz: is compressed by gzip"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"query": "q", "choices": ["x"], "gold": 1})").find("gold"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", R"({"query": "q", "choices": [], "gold": 0})").find("a.jsonl"), std::string::npos);
-  EXPECT_NE(complaint("a.jsonl", R"({"context": "q", "answer": "x", "aliases": []})").find("a.jsonl"), std::string::npos);
   EXPECT_NE(complaint("a.jsonl", "").find("a.jsonl"), std::string::npos);
   EXPECT_NE(complaint("a.csv", "question,choice0\n").find("a.csv"), std::string::npos);
   EXPECT_NE(complaint("a.csv", "question,choice0,choice1,choice2,choice3,answer\nq,a,b,c,d,4\n").find("a.csv"), std::string::npos);

@@ -2,12 +2,11 @@
 
 #include "supra/evaluation/mixer_parts.h"
 #include "supra/evaluation/perplexity.h"
-#include "supra/evaluation/planted_facts.h"
 #include "supra/window_attention.h"
 #include "tests/cli.h"
 #include "tests/tiny_model.h"
 
-// How far back a model reaches: loss by position, a student with parts left out, planted facts.
+// How far back a model reaches: loss by position, a student with parts left out.
 
 namespace supra {
 namespace {
@@ -102,61 +101,7 @@ TEST(Reach, AModelWithoutWindowLayersHasNoParts) {
   EXPECT_NE(complaint_of([&] { parts_variants(*decoder); }).find("has no window layers"), std::string::npos);
 }
 
-class PlantedFacts : public testing::Test {
- protected:
-  std::vector<std::vector<Request>> plant(int64_t distance, const FactOptions& options) {
-    return plant_facts(*bytes_, bytes_->encode(filler_), distance, options);
-  }
-  std::shared_ptr<const Tokenizer> bytes_ = load_tokenizer("bytes");
-  const std::string filler_ = std::string(400, 'x');
-};
-
-TEST_F(PlantedFacts, StandAtTheirDistance) {
-  for (const int64_t distance : {60, 300}) {
-    const auto items = plant(distance, {.items = 5});
-    ASSERT_EQ(items.size(), 5u);
-    for (const auto& requests : items) {
-      ASSERT_EQ(requests.size(), 10u);
-      const std::string text = bytes_->decode(requests[0].ids), number = text.substr(text.size() - 5);
-      const size_t told = text.find(number), asked = text.rfind(number);
-      EXPECT_EQ(static_cast<int64_t>(asked - told), distance);
-      EXPECT_EQ(text.substr(0, told).find("\n\nThe "), 32u);
-      EXPECT_EQ(text.substr(told + 5, 3), ".\n\n");
-      for (size_t i = 1; i < requests.size(); i++) {
-        EXPECT_EQ(requests[i].scored, 5);
-        EXPECT_EQ(text.find(bytes_->decode(requests[i].ids).substr(text.size() - 5)), std::string::npos);
-      }
-    }
-  }
-  EXPECT_NE(complaint_of([&] { plant(20, {}); }).find("larger distance"), std::string::npos);
-  EXPECT_NE(complaint_of([&] { plant(900, {}); }).find("longer text"), std::string::npos);
-}
-
-TEST_F(PlantedFacts, AreTheSameForASeed) {
-  const auto ids = [&](uint64_t seed) { return plant(100, {.items = 2, .seed = seed})[1][0].ids; };
-  EXPECT_EQ(ids(4), ids(4));
-  EXPECT_NE(ids(4), ids(5));
-  const Model model = byte_model(MixerKind::window);
-  const auto items = plant(100, {.items = 4});
-  int64_t done = 0;
-  const FactRecall once = recall_facts(*model.decoder, items, [&](int64_t n) { done = n; }), again = recall_facts(*model.decoder, items);
-  EXPECT_EQ(done, 4);
-  EXPECT_EQ(once.rank, again.rank);
-  EXPECT_EQ(once.accuracy.mean, again.accuracy.mean);
-  EXPECT_GE(once.rank, 1);
-  EXPECT_LE(once.rank, 10);
-}
-
-// A model that was told nothing knows nothing: all candidates alike is no recall.
-TEST_F(PlantedFacts, ADeadModelRecallsNothing) {
-  const Model model = byte_model(MixerKind::supra);
-  model.decoder->visit([](const std::string&, Var& parameter) { parameter.value().fill(0); });
-  const FactRecall recall = recall_facts(*model.decoder, plant(60, {.items = 3}));
-  EXPECT_EQ(recall.accuracy.mean, 0);
-  EXPECT_EQ(recall.rank, 10);
-}
-
-TEST_F(CliTest, EvalByMixerPartsAndRecall) {
+TEST_F(CliTest, EvalByMixerParts) {
   const Outcome made = supra_run({"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--window", "8", "--sinks", "2",
                                   "--far-features", "4"});
   ASSERT_EQ(made.code, 0) << made.err;
@@ -173,23 +118,12 @@ TEST_F(CliTest, EvalByMixerPartsAndRecall) {
     EXPECT_NEAR(band.number("nll"), row.number("nll"), 1e-6);
   }
   EXPECT_EQ(names, (std::vector<std::string>{"teacher", "all", "window", "window+bytes", "far", "none"}));
-  EXPECT_SAYS(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--items", "1"}).out, "window ");
   const Outcome table = supra_run({"eval", at("windows"), "--mixer-parts", at("text.txt"), "--context", "8", "--max-tokens", "99"});
   EXPECT_SAYS(table.out, "window+bytes");
   EXPECT_SAYS(table.err, "the longest window has 8 keys");
   expect_error(supra_run({"eval", at("teacher"), "--mixer-parts", at("text.txt")}), {"has no window layers", "--mixer window"});
 
-  const std::vector<std::string> ask = {"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50,90", "--items", "2", "--json"};
-  const Json recall = expect_json(supra_run(ask), {"recall", "rows"});
-  ASSERT_EQ(recall.at("recall").as_array().size(), 2u);
-  const Json& last = recall.at("recall").as_array()[1];
-  EXPECT_EQ(last.integer("distance"), 90);
-  EXPECT_GE(last.number("rank"), 1);
-  EXPECT_GE(last.number("accuracy"), 0);
-  EXPECT_EQ(recall.at("rows").as_array().size(), 2u);
   EXPECT_EQ(supra_run({"eval", at("windows"), "--text", at("text.txt"), "--teacher", at("teacher")}).code, 2);
-  expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--teacher", at("teacher")}),
-               {"knows 64 positions"});
 }
 
 }  // namespace

@@ -8,19 +8,20 @@ namespace supra {
 
 using Ids = std::vector<int32_t>;
 
-// What stands in front of an ending.
-static Ids context_at(const DistanceProbe& probe, int64_t distance) {
+// Ids of the text that are there at a distance.
+static int64_t text_at(const DistanceProbe& probe, int64_t distance) {
   const int64_t size = probe.told + distance - static_cast<int64_t>(probe.question.size());
   CHECK(size > probe.told && size <= static_cast<int64_t>(probe.text.size()), "probe: a distance of %ld, its text has %zu ids",
         static_cast<long>(distance), probe.text.size());
-  Ids ids(probe.text.begin(), probe.text.begin() + size);
-  ids.insert(ids.end(), probe.question.begin(), probe.question.end());
-  return ids;
+  return size;
 }
 
+// Those of them that are read before a copy of the state answers. The last id in front of an ending predicts it and is read with it.
+static int64_t read_at(const DistanceProbe& probe, int64_t distance) { return text_at(probe, distance) - probe.question.empty(); }
+
 Request request_at(const DistanceProbe& probe, int64_t distance, size_t ending) {
-  Request request{context_at(probe, distance), static_cast<int64_t>(probe.endings[ending].size())};
-  request.ids.insert(request.ids.end(), probe.endings[ending].begin(), probe.endings[ending].end());
+  Request request{{probe.text.begin(), probe.text.begin() + text_at(probe, distance)}, static_cast<int64_t>(probe.endings[ending].size())};
+  for (const Ids* part : {&probe.question, &probe.endings[ending]}) request.ids.insert(request.ids.end(), part->begin(), part->end());
   return request;
 }
 
@@ -46,19 +47,16 @@ static std::vector<std::vector<std::vector<Score>>> score_batch(const Decoder& d
   Session reading(decoder, static_cast<int64_t>(probes.size()));
   std::vector<std::vector<std::vector<Score>>> all;
   for (const int64_t distance : distances) {
-    // all but the last id in front of an ending, which predicts it
     std::vector<Ids> on, questions;
     std::vector<Request> requests;
     std::vector<int64_t> row_of;
     int64_t read = 0;
     for (size_t row = 0; row < probes.size(); row++) {
       const DistanceProbe& probe = probes[row];
-      const Ids context = context_at(probe, distance);
-      const auto seen = context.begin() + reading.position(static_cast<int64_t>(row));
-      const auto end = probe.question.empty() ? context.end() - 1 : context.end() - static_cast<int64_t>(probe.question.size());
-      on.emplace_back(seen, end);
-      questions.emplace_back(end, context.end() - 1);
-      read += static_cast<int64_t>(on.back().size());
+      const int64_t seen = reading.position(static_cast<int64_t>(row)), end = read_at(probe, distance);
+      on.emplace_back(probe.text.begin() + seen, probe.text.begin() + end);
+      questions.emplace_back(probe.question.begin(), probe.question.end() - !probe.question.empty());
+      read += end - seen;
       for (size_t e = 0; e < probe.endings.size(); e++) {
         requests.push_back(request_at(probe, distance, e));
         row_of.push_back(static_cast<int64_t>(row));
@@ -80,20 +78,20 @@ static std::vector<std::vector<std::vector<Score>>> score_batch(const Decoder& d
 std::vector<std::vector<std::vector<Score>>> score_at_distances(const Decoder& decoder, const std::vector<DistanceProbe>& probes,
                                                                 const std::vector<int64_t>& distances, const OnTokens& on_tokens) {
   // enough to fill the kernels, in little memory
-  constexpr size_t kRows = 4, kStateBytes = size_t{1} << 30;
+  constexpr size_t kRows = 4, kStateBytes = size_t{1} << 28;
   CHECK(!distances.empty() && std::is_sorted(distances.begin(), distances.end()), "probe: distances must ascend");
   NoGrad off;
   const int64_t last = distances.back();
   const size_t bytes = decoder.state_bytes(positions_at(probes, last));
   const size_t rows = std::clamp<size_t>(kStateBytes / bytes, 1, kRows);
   int64_t done = 0, total = 0;
-  for (const DistanceProbe& probe : probes) total += static_cast<int64_t>(context_at(probe, last).size() - probe.question.size());
+  for (const DistanceProbe& probe : probes) total += read_at(probe, last);
 
   std::vector<std::vector<std::vector<Score>>> all(distances.size());
   for (size_t at = 0; at < probes.size(); at += rows) {
     const auto on_read = [&](int64_t tokens) {
       done += tokens;
-      if (on_tokens) on_tokens(std::min(done, total), total);
+      if (on_tokens) on_tokens(done, total);
     };
     auto some = score_batch(decoder, std::span(probes).subspan(at, std::min(rows, probes.size() - at)), distances, on_read);
     for (size_t d = 0; d < distances.size(); d++) std::move(some[d].begin(), some[d].end(), std::back_inserter(all[d]));

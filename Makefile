@@ -127,7 +127,8 @@ TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
 TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
-  supra/evaluation/recall.cpp %/window_budget.cpp %/teacher_file.cpp %/training_state.cpp supra/training/%
+  $(patsubst %,supra/evaluation/%.cpp,recall distance_probe planted_facts repetition position_bias window_budget) %/teacher_file.cpp \
+  %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
   %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
@@ -135,7 +136,7 @@ SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
 ifeq ($(CONFIG),static)
   SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
   SIMD    := $(filter-out $(TRAINING),$(SIMD))
-  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out window_report reach recall inspect tokenize convert quantize eval \
+  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out window_report reach inspect tokenize convert quantize eval \
     eval_tasks generate chat doctor)
 endif
 objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))

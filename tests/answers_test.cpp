@@ -57,8 +57,8 @@ TEST(Answers, EndWhereTheTaskSays) {
   const Model model = induction_model();
   const std::string told = "Who lives in the red house?\nAnswer: Rosa Lux";
   for (const char* end : {"\n", ".", ", and others"}) {
-    const QuestionAnswering result =
-        answer_questions(*model.decoder, bytes(), questions({{told + end + " What else is new? Who lives in the red house?\nAnswer:", "rosa lux"}}), {});
+    const std::string asked = told + end + " What else is new? Who lives in the red house?\nAnswer:";
+    const QuestionAnswering result = answer_questions(*model.decoder, bytes(), questions({{asked, "rosa lux"}}), {});
     EXPECT_EQ(result.answers[0].text, "Rosa Lux") << end;
     EXPECT_TRUE(result.answers[0].right);
     EXPECT_EQ(result.accuracy.mean(), 1);
@@ -123,8 +123,8 @@ TEST(Answers, DamagedQuestionsAreRefusedByFileItemAndField) {
     EXPECT_NE(complaint(line).find(field), std::string::npos) << line << ": " << complaint(line);
   }
   const Model model = byte_model(MixerKind::supra);
-  EXPECT_NE(complaint_of([&] { answer_questions(*model.decoder, bytes(), Task{"law", TaskKind::mmlu, "", 0, {}}, {}); }).find("law: holds MMLU items"),
-            std::string::npos);
+  const std::string refused = complaint_of([&] { answer_questions(*model.decoder, bytes(), Task{"law", TaskKind::mmlu, "", 0, {}}, {}); });
+  EXPECT_NE(refused.find("law: holds MMLU items"), std::string::npos) << refused;
 }
 
 std::vector<Task> some_mmlu(int64_t items) {
@@ -209,7 +209,8 @@ TEST(PositionBias, IsWhatEachQuestionGivesAlone) {
 TEST_F(CliTest, EvalAnswersQuestionsAndShiftsLetters) {
   write_bytes(at("trivia.jsonl"), R"({"context": "Question: who?\nAnswer:", "answer": "x", "aliases": ["y"]})"
                                   "\n" R"({"context": "Question: what?\nAnswer:", "answer": "z", "aliases": []})");
-  const Json answers = expect_json(supra_run({"eval", at("teacher"), "--task", at("trivia.jsonl"), "--json"}), {"n", "acc", "acc_norm", "stderr", "items"});
+  const Json answers = expect_json(supra_run({"eval", at("teacher"), "--task", at("trivia.jsonl"), "--json"}),
+                                   {"n", "acc", "acc_norm", "stderr", "items"});
   EXPECT_EQ(answers.integer("n"), 2);
   EXPECT_EQ(answers.text("kind"), "question answering");
   ASSERT_EQ(answers.at("items").as_array().size(), 2u);

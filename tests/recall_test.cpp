@@ -60,7 +60,8 @@ TEST(PlantedFacts, OneAmongSeveral) {
       for (size_t i = 0; i < probe.endings.size(); i++)
         EXPECT_EQ(text.find(bytes().decode(probe.endings[i]) + ".") != std::string::npos, i < 4) << i;
       std::set<std::string> names;
-      for (size_t at = text.find(" of "); at != std::string::npos; at = text.find(" of ", at + 1)) names.insert(text.substr(at + 4, text.find(' ', at + 4) - at - 4));
+      for (size_t at = text.find(" of "); at != std::string::npos; at = text.find(" of ", at + 1))
+        names.insert(text.substr(at + 4, text.find(' ', at + 4) - at - 4));
       EXPECT_EQ(names.size(), 4u);
       followers.insert(std::count(text.begin() + probe.told, text.end(), '.') - 1);
     }
@@ -127,7 +128,8 @@ TEST(Recall, AModelWithMemoryScoresHighAtEveryDistance) {
   const std::vector<int64_t> distances = doubling_distances(1024);
   EXPECT_EQ(distances, (std::vector<int64_t>{64, 128, 256, 512, 1024}));
   for (const int64_t facts : {1, 4}) {
-    for (const FactRecall& at : recall_facts(*model.decoder, plant_facts(bytes(), filler(3000), distances, {.items = 5, .facts = facts}), distances)) {
+    const auto probes = plant_facts(bytes(), filler(3000), distances, {.items = 5, .facts = facts});
+    for (const FactRecall& at : recall_facts(*model.decoder, probes, distances)) {
       SCOPED_TRACE(format("%ld facts at %ld", static_cast<long>(facts), static_cast<long>(at.distance)));
       EXPECT_EQ(at.accuracy.n, 5);
       EXPECT_GE(at.accuracy.mean(), .8);
@@ -136,7 +138,8 @@ TEST(Recall, AModelWithMemoryScoresHighAtEveryDistance) {
       EXPECT_GE(at.greedy.mean(), .8);
     }
   }
-  for (const Repetition& at : measure_repetition(*model.decoder, repeat_spans(bytes(), filler(3000), distances, {.items = 5}), distances)) {
+  const auto spans = repeat_spans(bytes(), filler(3000), distances, {.items = 5});
+  for (const Repetition& at : measure_repetition(*model.decoder, spans, distances)) {
     EXPECT_GT(at.gain.mean(), 4) << at.distance;
     EXPECT_GT(at.gain.mean(), 10 * at.gain.error()) << at.distance;
     EXPECT_NEAR(at.first.mean() - at.second.mean(), at.gain.mean(), 1e-6);
@@ -157,7 +160,8 @@ TEST(Recall, AModelWithoutMemoryScoresChanceBeyondItsWindow) {
       EXPECT_EQ(at.greedy.mean(), 0) << what;
     }
   }
-  for (const Repetition& at : measure_repetition(*model.decoder, repeat_spans(bytes(), filler(600), distances, {.items = 40}), distances))
+  const auto spans = repeat_spans(bytes(), filler(600), distances, {.items = 40});
+  for (const Repetition& at : measure_repetition(*model.decoder, spans, distances))
     expect_within(at.gain, 0, 4, format("repetition at %ld", static_cast<long>(at.distance)));
 }
 
@@ -172,12 +176,14 @@ TEST(Recall, SmolLm2RemembersWithinItsContext) {
   const FactRecall far = recall_facts(*model.decoder, plant_facts(tokenizer_of(model), ids, distances, {.items = 4}), distances)[1];
   EXPECT_GE(far.accuracy.mean(), .75);
   EXPECT_LE(far.rank.mean(), 2);
-  const Repetition again = measure_repetition(*model.decoder, repeat_spans(tokenizer_of(model), ids, distances, {.items = 4}), distances)[1];
+  const auto spans = repeat_spans(tokenizer_of(model), ids, distances, {.items = 4});
+  const Repetition again = measure_repetition(*model.decoder, spans, distances)[1];
   EXPECT_GT(again.gain.mean(), 1);
 }
 
 TEST_F(CliTest, EvalByRecall) {
-  const Outcome made = supra_run({"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--window", "8", "--sinks", "2", "--far-features", "4"});
+  const Outcome made = supra_run({"linearize", at("teacher"), "-o", at("windows"), "--mixer", "window", "--window", "8", "--sinks", "2",
+                                  "--far-features", "4"});
   ASSERT_EQ(made.code, 0) << made.err;
   EXPECT_SAYS(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--items", "1"}).out, "window ");
   const Json report = expect_json(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50,90", "--items", "2", "--json"}),
@@ -193,7 +199,8 @@ TEST_F(CliTest, EvalByRecall) {
   ASSERT_EQ(report.at("repetition").as_array().size(), 1u);
   EXPECT_GT(report.at("repetition").as_array()[0].number("second"), 0);
   EXPECT_EQ(report.at("rows").as_array().size(), 2u);
-  expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--teacher", at("teacher")}), {"knows 64 positions"});
+  expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "50", "--teacher", at("teacher")}),
+               {"knows 64 positions"});
   expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "9000000"}), {at("text.txt") + ": has ", "longer text"});
 }
 

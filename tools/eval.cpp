@@ -51,19 +51,31 @@ static int eval_text(const Model& model, const Path& text, TextOptions options, 
 
 // The words of the command.
 struct EvalWords {
-  Path model, text, task, shots, bias, mixer_parts, recall, teacher;
+  Path model, text, task, shots, mixer_parts, bias, recall, teacher;
   std::string tokenizer;
   TextOptions options;
   int64_t limit = 0, offset = 0;
   std::optional<bool> bos;
   bool json = false, recurrent = false;
-  std::vector<int64_t> distances;
-  FactOptions facts;
   Weights weights = Weights::stored;
   DeviceFlags device;
+  std::vector<int64_t> distances;
+  FactOptions facts;
 
   void parse(Args& args);
+  void declare_studies(Args& args);
 };
+
+// What is asked of a model by who makes it: the program that only runs models does without.
+void EvalWords::declare_studies([[maybe_unused]] Args& args) {
+#if !defined(SUPRA_INFERENCE)
+  args.flag(&bias, "--position-bias", "FILE", "an MMLU csv or a folder of them, each item asked with its choices at other letters");
+  args.flag(&recall, "--recall", "TEXT", "plant facts in this text and ask for them, and repeat parts of it");
+  args.flag(&distances, "--distances", "N,N", "tokens between a fact and its question; default 64, 128, ... 8192, as far as text and models reach");
+  args.flag(&facts.items, "--items", "N", "facts at each distance").at_least(1);
+  args.flag(&facts.seed, "--seed", "N", "of the facts");
+#endif
+}
 
 void EvalWords::parse(Args& args) {
   options.context = 0;
@@ -73,7 +85,6 @@ void EvalWords::parse(Args& args) {
   args.flag(&options.max_documents, "--max-docs", "N", "documents to score; 0: all").at_least(0);
   args.tokens(&options.max_tokens, "--max-tokens", "ids to keep; 0: all");
   args.flag(&task, "--task", "FILE", "choices to score or questions to answer: a jsonl, an MMLU csv or a folder of them");
-  args.flag(&bias, "--position-bias", "FILE", "an MMLU csv or a folder of them, each item asked with its choices at other letters");
   args.flag(&limit, "--limit", "N", "items of a task to score; 0: all").at_least(0);
   args.flag(&offset, "--offset", "N", "items of a task to leave out in front").at_least(0);
   args.flag(&shots, "--shots", "FILE", "worked examples in front of each item; 0: none; default for a csv: its file in ../dev");
@@ -81,10 +92,7 @@ void EvalWords::parse(Args& args) {
   args.flag(&bos, "--bos", "whether a sequence begins with BOS; else as the tokenizer says");
   args.flag(&recurrent, "--recurrent", "decode token by token instead of in chunks (with --text)");
   args.flag(&mixer_parts, "--mixer-parts", "TEXT", "loss of a window student by position: whole, and with only some parts of its layers");
-  args.flag(&recall, "--recall", "TEXT", "plant facts in this text and ask for them, and repeat parts of it");
-  args.flag(&distances, "--distances", "N,N", "tokens between a fact and its question; default 64, 128, ... 8192, as far as text and models reach");
-  args.flag(&facts.items, "--items", "N", "facts at each distance").at_least(1);
-  args.flag(&facts.seed, "--seed", "N", "of the facts");
+  declare_studies(args);
   args.flag(&teacher, "--teacher", "MODEL", "also show the figures of this model (with --mixer-parts and --recall)");
   args.choice(&weights, "--dtype", {{"stored", Weights::stored}, {"f32", Weights::trainable}},
               "compute with the weights as they are, or in f32");
@@ -93,8 +101,8 @@ void EvalWords::parse(Args& args) {
   common_flags(args, &json);
   args.parse();
   device.check(args);
-  if (text.empty() + task.empty() + bias.empty() + mixer_parts.empty() + recall.empty() != 4)
-    args.misused("one of --text, --task, --position-bias, --mixer-parts and --recall is needed");
+  if (text.empty() + task.empty() + mixer_parts.empty() + bias.empty() + recall.empty() != 4)
+    args.misused("one of --text, --task, --mixer-parts, --position-bias and --recall is needed");
   if (!teacher.empty() && mixer_parts.empty() && recall.empty()) args.misused("--teacher is for --mixer-parts and --recall");
 }
 
@@ -109,15 +117,16 @@ int run_eval(Args& args) {
   TextOptions& options = words.options;
   options.bos = words.facts.bos = words.bos.value_or(tokenizer_of(model).adds_bos());
   if (!words.text.empty()) return eval_text(model, words.text, options, words.recurrent, words.json);
-  if (!tasks.empty()) {
-    if (options.context == 0) options.context = position_limit(model.config());
-    return (words.bias.empty() ? eval_tasks : eval_position_bias)(model, tasks, options.context, options.bos, words.json);
-  }
+  const int64_t context = options.context > 0 ? options.context : position_limit(model.config());
+  if (!words.task.empty()) return eval_tasks(model, tasks, context, options.bos, words.json);
   std::optional<Model> taught_by;
   if (!words.teacher.empty()) words.device.place(*taught_by.emplace(load_model(words.teacher, words.tokenizer, words.weights)).decoder);
   const Model* other = taught_by ? &*taught_by : nullptr;
-  if (!words.mixer_parts.empty()) return eval_mixer_parts(model, other, words.mixer_parts, options, words.json);
-  return eval_recall(model, other, words.recall, words.distances, words.facts, words.json);
+#if !defined(SUPRA_INFERENCE)
+  if (!words.bias.empty()) return eval_position_bias(model, tasks, context, options.bos, words.json);
+  if (!words.recall.empty()) return eval_recall(model, other, words.recall, words.distances, words.facts, words.json);
+#endif
+  return eval_mixer_parts(model, other, words.mixer_parts, options, words.json);
 }
 
 }  // namespace supra

@@ -51,7 +51,8 @@ struct Questions {
   std::vector<DistanceProbe> one, among, spans;
 };
 
-static Questions make_questions(const Tokenizer& tokenizer, const std::vector<int32_t>& text, const std::vector<int64_t>& distances, FactOptions facts) {
+static Questions make_questions(const Tokenizer& tokenizer, const std::vector<int32_t>& text, const std::vector<int64_t>& distances,
+                                FactOptions facts) {
   const RepetitionOptions spans = {.items = facts.items, .seed = facts.seed, .bos = facts.bos, .text_name = facts.filler_name};
   Questions questions{distances, distances, {}, {}, {}};
   std::erase_if(questions.repeated, [&](int64_t distance) { return distance < spans.span; });
@@ -144,11 +145,14 @@ static void print_figure(const std::string& name, const std::vector<Row>& rows, 
 static void print_tables(const std::vector<RecallRow>& rows, const Questions& questions) {
   const long numbers = static_cast<long>(questions.one[0].endings.size());
   for (const bool among : {false, true}) {
-    print_header(among ? format("the same of one fact among %ld told at once (%d %% for a model that knows the numbers, but not whose they are)",
-                                static_cast<long>(kAmong), static_cast<int>(100 / kAmong))
-                       : format("%zu planted facts, asked for at distances in tokens: %% where the right number of %ld is the likeliest (by chance %.0f)",
-                                questions.one.size(), numbers, 100.0 / static_cast<double>(numbers)),
-                 questions.distances);
+    std::string title = format("%zu planted facts, asked for at distances in tokens: %% where the right number of %ld is the likeliest (by chance "
+                               "%.0f)",
+                               questions.one.size(), numbers, 100.0 / static_cast<double>(numbers));
+    if (among) {
+      title = format("the same of one fact among %ld told at once (%d for a model that knows the numbers, but not whose they are)",
+                     static_cast<long>(kAmong), static_cast<int>(100 / kAmong));
+    }
+    print_header(title, questions.distances);
     for (const RecallRow& row : rows) {
       const auto& recall = among ? row.among : row.one;
       print_figure(row.parts, recall, &FactRecall::accuracy, 100, 0);

@@ -4,8 +4,8 @@
 #include <numeric>
 
 #include "supra/formats/utf8.h"
-#include "supra/inference/session.h"
 #include "supra/inference/sampler.h"
+#include "supra/inference/session.h"
 #include "supra/tokenizers/text_stream.h"
 #include "supra/tokenizers/unicode.h"
 
@@ -65,8 +65,9 @@ bool is_right_answer(std::string_view answer, const std::vector<std::string>& ri
 
 // The prompts of a task, cut from the left so that an answer fits in behind them.
 static std::vector<Ids> encode_prompts(const Tokenizer& tokenizer, const Task& task, const AnswerOptions& options, int64_t& cut) {
-  CHECK(options.context == 0 || options.context > options.tokens, "%s: an answer may have %ld tokens, the model knows %ld positions (allow fewer)",
-        task.name.c_str(), static_cast<long>(options.tokens), static_cast<long>(options.context));
+  CHECK(options.context == 0 || options.context > options.tokens,
+        "%s: an answer may have %ld tokens, the model knows %ld positions (allow fewer)", task.name.c_str(),
+        static_cast<long>(options.tokens), static_cast<long>(options.context));
   std::vector<Ids> prompts;
   for (const TaskItem& item : task.items) {
     Ids ids = tokenizer.encode(task.prompt + item.candidates[0].context, {.parse_special = true});
@@ -80,6 +81,17 @@ static std::vector<Ids> encode_prompts(const Tokenizer& tokenizer, const Task& t
     prompts.push_back(std::move(ids));
   }
   return prompts;
+}
+
+// Ids in front that all prompts share, without the last id of each.
+static size_t shared_ids(const std::vector<Ids>& prompts) {
+  const Ids& first = prompts[0];
+  size_t shared = first.size();
+  for (const Ids& ids : prompts) {
+    const auto differs = std::mismatch(ids.begin(), ids.end(), first.begin(), first.end()).first;
+    shared = std::min({shared, ids.size() - 1, static_cast<size_t>(differs - ids.begin())});
+  }
+  return shared;
 }
 
 // What a row has written so far.
@@ -104,7 +116,7 @@ static std::vector<std::string> write_answers(const Decoder& decoder, Session& s
   std::vector<size_t> active(rows.size());
   std::iota(active.begin(), active.end(), 0);
   Tensor logits = session.logits_there();
-  for (int64_t written = 0;; ) {
+  for (int64_t written = 0;;) {
     std::vector<Sampler> greedy(active.size(), Sampler({.temperature = 0}));
     const std::vector<int32_t> chosen = Sampler::choose_rows(greedy, logits, decoder.config().vocab);
     Ids next;
@@ -147,25 +159,26 @@ QuestionAnswering answer_questions(const Decoder& decoder, const Tokenizer& toke
   std::vector<size_t> order(prompts.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return prompts[a].size() > prompts[b].size(); });
-  size_t head = prompts[0].size();
-  for (const Ids& ids : prompts)
-    head = std::min<size_t>({head, ids.size() - 1, static_cast<size_t>(std::mismatch(ids.begin(), ids.end(), prompts[0].begin(), prompts[0].end()).first - ids.begin())});
   Session shared(decoder);
+  const size_t head = shared_ids(prompts);
   shared.feed(std::span(prompts[0]).first(head));
 
   for (size_t at = 0; at < order.size();) {
     const size_t bytes = decoder.state_bytes(static_cast<int64_t>(prompts[order[at]].size()) + options.tokens);
     const size_t rows = std::min({order.size() - at, kRows, std::max<size_t>(1, kStateBytes / bytes)});
     std::vector<Ids> rest;
-    for (size_t r = 0; r < rows; r++) rest.emplace_back(prompts[order[at + r]].begin() + static_cast<int64_t>(head), prompts[order[at + r]].end());
+    for (size_t r = 0; r < rows; r++) {
+      const Ids& ids = prompts[order[at + r]];
+      rest.emplace_back(ids.begin() + static_cast<int64_t>(head), ids.end());
+    }
     Session session(decoder, static_cast<int64_t>(rows));
     session.set_state(shared.state().select(std::vector<int64_t>(rows, 0)));
     session.feed(rest);
     const std::vector<std::string> texts = write_answers(decoder, session, tokenizer, options);
     for (size_t r = 0; r < rows; r++) {
-      Answer& answer = result.answers[order[at + r]];
-      answer = {trimmed(texts[r]), is_right_answer(texts[r], task.items[order[at + r]].answers)};
-      result.accuracy.add(answer.right);
+      const size_t item = order[at + r];
+      result.answers[item] = {trimmed(texts[r]), is_right_answer(texts[r], task.items[item].answers)};
+      result.accuracy.add(result.answers[item].right);
     }
     at += rows;
     if (on_items) on_items(static_cast<int64_t>(at));

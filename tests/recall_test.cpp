@@ -168,7 +168,7 @@ TEST(Recall, AModelWithoutMemoryScoresChanceBeyondItsWindow) {
 // A real teacher finds facts within its context.
 TEST(Recall, SmolLm2RemembersWithinItsContext) {
   SKIP_WITHOUT_SMOLLM2();
-  const Path text = shared_dir() / "data/wikitext2/valid.txt";
+  const Path text = shared_dir() / "data/wikitext-2/valid.txt";
   SKIP_WITHOUT(text);
   const Model model = load_model(smollm2(), "", Weights::stored);
   const std::vector<int32_t> ids = tokenizer_of(model).encode(read_file(text).substr(0, 20'000));

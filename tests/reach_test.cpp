@@ -36,10 +36,10 @@ TEST(Reach, BandsAreTheLossesOfTheirPositions) {
   const auto decoder = tiny_decoder(MixerKind::supra);
   const auto sequences = random_sequences({700, 130, 40, 1});
   const Perplexity all = evaluate(*decoder, sequences);
-  ASSERT_EQ(all.by_position.size(), 3u);
-  const int64_t from[] = {0, 128, 512}, to[] = {128, 512, 1024}, tokens[] = {127 + 127 + 39, 384 + 2, 188};
+  ASSERT_EQ(all.by_position.size(), 4u);
+  const int64_t from[] = {0, 128, 256, 512}, to[] = {128, 256, 512, 1024}, tokens[] = {127 + 127 + 39, 128 + 2, 256, 188};
   double sum = 0;
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     EXPECT_EQ(all.by_position[i].from, from[i]);
     EXPECT_EQ(all.by_position[i].to, to[i]);
     EXPECT_EQ(all.by_position[i].tokens, tokens[i]);

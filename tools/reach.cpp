@@ -17,6 +17,7 @@ Json to_json(const std::vector<Band>& by_position) {
     row.set("to", band.to);
     row.set("tokens", band.tokens);
     row.set("nll", band.nll);
+    row.set("stderr", band.error);
     rows.push(std::move(row));
   }
   return rows;

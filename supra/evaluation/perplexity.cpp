@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "supra/evaluation/mean.h"
 #include "supra/tokenizers/corpus.h"
 #include "supra/tokenizers/shard.h"
 
@@ -14,13 +15,12 @@ using Sequences = std::vector<std::vector<int32_t>>;
 
 int64_t default_context(const Config& config, int64_t most) { return config.context > 0 ? std::min(config.context, most) : most; }
 
-// The band of a position, which is there from then on.
-static Band& band_at(std::vector<Band>& bands, int64_t position) {
-  const auto edge = [](size_t i) { return i < 2 ? 128 * static_cast<int64_t>(i) : int64_t{128} << i; };
+// Where band i begins, and the band of a position.
+static int64_t band_edge(size_t i) { return i == 0 ? 0 : int64_t{64} << i; }
+static size_t band_of(int64_t position) {
   size_t i = 0;
-  while (position >= edge(i + 1)) i++;
-  for (size_t next = bands.size(); next <= i; next++) bands.push_back({edge(next), edge(next + 1)});
-  return bands[i];
+  while (position >= band_edge(i + 1)) i++;
+  return i;
 }
 
 // `whole`: what does not fit into the context is cut off, not made a sequence of its own.
@@ -138,7 +138,8 @@ Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool rec
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return sequences[a].size() > sequences[b].size(); });
 
   Perplexity result;
-  double sum = 0, squares = 0;
+  Mean all;
+  std::vector<Mean> bands;
   for (size_t at = 0; at < order.size();) {
     // the longest of the batch comes first
     const size_t rows = std::max<size_t>(1, kBatchTokens / sequences[order[at]].size());
@@ -155,21 +156,19 @@ Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool rec
     for (int64_t i = 0; i < targets.dim(0); i++) {
       if (targets.data<int32_t>()[i] == kIgnore) continue;
       const double x = nll.data<float>()[i];
-      sum += x;
-      squares += x * x;
-      result.tokens++;
+      all.add(x);
       // column t predicts what stands at t + 1
-      Band& band = band_at(result.by_position, i % batch.targets.dim(1) + 1);
-      band.nll += x;
-      band.tokens++;
+      const size_t band = band_of(i % batch.targets.dim(1) + 1);
+      bands.resize(std::max(bands.size(), band + 1));
+      bands[band].add(x);
     }
     at = end;
-    if (on_scored) on_scored(result.tokens, total);
+    if (on_scored) on_scored(all.n, total);
   }
-  const double n = static_cast<double>(result.tokens);
-  result.nll = sum / n;
-  for (Band& band : result.by_position) band.nll /= static_cast<double>(band.tokens);
-  result.error = std::sqrt(std::max(0.0, squares / n - result.nll * result.nll) / n);
+  result.tokens = all.n;
+  result.nll = all.mean();
+  result.error = all.error();
+  for (size_t i = 0; i < bands.size(); i++) result.by_position.push_back({band_edge(i), band_edge(i + 1), bands[i].n, bands[i].mean(), bands[i].error()});
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

@@ -39,14 +39,14 @@ int64_t predicted_tokens(const std::vector<std::vector<int32_t>>& sequences);
 // What was predicted at positions [from, to) of a sequence.
 struct Band {
   int64_t from, to, tokens = 0;
-  double nll = 0;
+  double nll = 0, error = 0;  // mean -log p, nats, and its standard error
 };
 
 struct Perplexity {
   int64_t tokens = 0;     // predicted ones: all of a sequence but its first
   double nll = 0;         // mean -log p, nats
-  std::vector<Band> by_position;  // from 0, 128, 512, then doubling; as far as there are tokens
   double error = 0;       // its standard error over tokens
+  std::vector<Band> by_position;  // from 0, 128, then doubling; as far as there are tokens
   double seconds = 0;
 };
 

@@ -12,9 +12,23 @@ namespace {
 
 constexpr double kTextSize = 10.5, kTitleSize = 13;
 
-void draw_axes(Canvas& canvas, const Frame& f, const std::string& label, bool with_x) {
+// Where x doubles, a line each so many doublings, a whole number of them.
+std::vector<double> doublings(double low, double high, int count) {
+  const double step = std::max(1.0, std::ceil((high - low) / count));
+  std::vector<double> ticks;
+  for (double v = std::ceil(low - 1e-9); v <= high + 1e-9; v += step) ticks.push_back(v);
+  return ticks;
+}
+
+// What the horizontal axis shows.
+struct XAxis {
+  bool doubles, labels;
+};
+
+void draw_axes(Canvas& canvas, const Frame& f, const std::string& label, XAxis axis) {
   const std::vector<double> ys = nice_ticks(f.y.low, f.y.high, std::max(3, int((f.bottom - f.top) / 60)));
-  const std::vector<double> xs = nice_ticks(f.x.low, f.x.high, int((f.right - f.left) / 120) + 1);
+  const int most = int((f.right - f.left) / 120) + 1;
+  const std::vector<double> xs = axis.doubles ? doublings(f.x.low, f.x.high, most) : nice_ticks(f.x.low, f.x.high, most);
   const auto step = [](const std::vector<double>& ticks) {
     return ticks.size() > 1 ? ticks[1] - ticks[0] : 0;
   };
@@ -26,7 +40,8 @@ void draw_axes(Canvas& canvas, const Frame& f, const std::string& label, bool wi
   for (double v : xs) {
     const double x = std::round(f.place(v, f.y.low).x);
     canvas.rectangle(x, f.top, x + 1, f.bottom, kGrid);
-    if (with_x) canvas.text({x, f.bottom + 22}, tick_label(v, step(xs)), kTextSize, kFaint, Align::center);
+    const std::string text = axis.doubles ? format("%.0f", std::exp2(v)) : tick_label(v, step(xs));
+    if (axis.labels) canvas.text({x, f.bottom + 22}, text, kTextSize, kFaint, Align::center);
   }
   canvas.rectangle(f.left, f.bottom, f.right, f.bottom + 1, kFaint);
   canvas.rectangle(f.left - 1, f.top, f.left, f.bottom + 1, kFaint);
@@ -171,9 +186,9 @@ Layout lay_out(const Panel& panel, Frame frame, double most) {
   return layout;
 }
 
-void draw_panel(Canvas& canvas, const Layout& layout, bool with_x) {
+void draw_panel(Canvas& canvas, const Layout& layout, XAxis axis) {
   const Frame& frame = layout.frame;
-  draw_axes(canvas, frame, layout.panel.label, with_x);
+  draw_axes(canvas, frame, layout.panel.label, axis);
   const Lines lines = lines_of(frame, layout.panel);
   for (const auto& [name, value] : layout.panel.levels) draw_level(canvas, frame, name, value, lines);
   for (const Series& series : layout.panel.series) draw_series(canvas, frame, series);
@@ -190,7 +205,7 @@ Canvas draw(const Chart& chart, int width, int height) {
       for (Point p : values(series)) x.include(p.x);
   CHECK(!x.empty(), "chart: no point to draw");
   // A run that begins near 0 is seen from there.
-  if (x.low > 0 && x.low < 0.1 * x.high) x.low = 0;
+  if (!chart.x_doubles && x.low > 0 && x.low < 0.1 * x.high) x.low = 0;
   x.widen(0.01);
 
   const double left = 96, top = chart.title.empty() ? 20 : 50, bottom = height - 60, gap = 24;
@@ -223,7 +238,7 @@ Canvas draw(const Chart& chart, int width, int height) {
 
   Canvas canvas(width, height, kPaper);
   if (!chart.title.empty()) canvas.text({left, 32}, chart.title, kTitleSize, kInk);
-  for (const Layout& l : layouts) draw_panel(canvas, l, &l == &layouts.back());
+  for (const Layout& l : layouts) draw_panel(canvas, l, {chart.x_doubles, &l == &layouts.back()});
   canvas.text({(left + right) / 2, height - 14.0}, chart.x_label, kTextSize, kInk, Align::center);
   return canvas;
 }

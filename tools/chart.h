@@ -29,6 +29,7 @@ struct Panel {
 struct Chart {
   std::string title, x_label;
   std::vector<Panel> panels;
+  bool x_doubles = false;  // x is the power of two of what is shown: 10 is 1024
 };
 
 // Draws the chart. Throws Error when a panel has no finite point.

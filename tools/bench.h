@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "nn/decoder.h"
 #include "tensor/file.h"
 #include "tensor/parallel.h"
 #include "tools/ops_table.h"
@@ -79,6 +80,10 @@ std::vector<BenchJob> kernel_jobs(const BenchOptions& options);  // bench_kernel
 std::vector<BenchJob> train_jobs(const BenchOptions& options);   // bench_models.cpp
 std::vector<BenchJob> prefill_jobs(const BenchOptions& options);
 std::vector<BenchJob> decode_jobs(const BenchOptions& options);
+
+// So many tokens that are read from nothing; tokens behind `position` others. Their speed is in BenchRow::more.
+void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int64_t tokens);
+void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64_t position);
 
 // One operation, forward and backward, at one of its sizes.
 void bench_op(Bench& bench, const OpCase& op, Size size);

@@ -118,19 +118,6 @@ void add_speed(BenchRow* row, double tokens) {
   row->more = {{"tokens_per_second", speed}};
 }
 
-void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int64_t tokens) {
-  const std::vector<int32_t> ids = random_tokens(tokens, decoder.config().vocab);
-  Session session(decoder);
-  const Timing time = bench.repeat([&] {
-    session.reset();
-    return std::vector<double>{bench.seconds_of([&] { session.feed(ids); })};
-  })[0];
-  const double last = static_cast<double>(decoder.config().vocab * decoder.config().width);
-  add_speed(
-      bench.add(name, time, {.flop = 2 * (inner_parameters(decoder) * static_cast<double>(tokens) + last)}),
-      static_cast<double>(tokens));
-}
-
 // What a model remembers after `position` tokens, with numbers of no meaning.
 State state_at(const Decoder& decoder, int64_t position) {
   State state = decoder.init_state(1);
@@ -145,8 +132,22 @@ State state_at(const Decoder& decoder, int64_t position) {
   return state;
 }
 
-// 32 tokens behind `position` others, again and again. On a GPU as generate() takes them: it chooses the token, and
-// what counts is the time until the id is back.
+}  // namespace
+
+void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int64_t tokens) {
+  const std::vector<int32_t> ids = random_tokens(tokens, decoder.config().vocab);
+  Session session(decoder);
+  const Timing time = bench.repeat([&] {
+    session.reset();
+    return std::vector<double>{bench.seconds_of([&] { session.feed(ids); })};
+  })[0];
+  const double last = static_cast<double>(decoder.config().vocab * decoder.config().width);
+  add_speed(
+      bench.add(name, time, {.flop = 2 * (inner_parameters(decoder) * static_cast<double>(tokens) + last)}),
+      static_cast<double>(tokens));
+}
+
+// On a GPU as generate() takes them: it chooses the token, and what counts is the time until the id is back.
 void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64_t position) {
   const State start = state_at(decoder, position);
   Session session(decoder);
@@ -182,6 +183,8 @@ void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64
   row->more.push_back({"weight_bytes", weights});
   if (const std::string why = session.why_no_graph(); on_gpu && !why.empty()) row->note += ", no graph: " + why;
 }
+
+namespace {
 
 using MakeDecoder = std::function<std::shared_ptr<Decoder>()>;
 

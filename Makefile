@@ -127,8 +127,8 @@ TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
 TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
-  $(patsubst %,supra/evaluation/%.cpp,recall distance_probe planted_facts repetition position_bias window_budget) %/teacher_file.cpp \
-  %/training_state.cpp supra/training/%
+  $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall repetition task_folder text_sample \
+    window_budget) %/teacher_file.cpp %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
   %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
@@ -157,7 +157,7 @@ found:
 	say '$(call probe)' '$(CXX)' 'missing, or knows no C++20 (apt-get install g++)'; \
 	say '$(filter yes,$(OPENBLAS))' 'OpenBLAS' 'the built-in matrix product is used (apt-get install libopenblas-dev)'; \
 	if nvcc=$$($(FIND_NVCC)); then say yes "CUDA: make cuda builds for GPUs ($${nvcc% *})"; else say '' 'CUDA, for GPUs' "$$nvcc"; fi; \
-	say '$(filter yes,$(STB))' 'stb_image_write' 'plot, demo and lab write no pictures (apt-get install libstb-dev)'; \
+	say '$(filter yes,$(STB))' 'stb_image_write' 'plot, demo, lab and compare write no pictures (apt-get install libstb-dev)'; \
 	say '$(GTEST)' 'GoogleTest' 'only tests need it, make test fetches it (apt-get install libgtest-dev)'
 
 $(OUT)/supra: $(call objects,$(TOOLS)) $(if $(filter static,$(CONFIG)),$(LIBRARY_OBJECTS),$(OUT)/libsupra.a)

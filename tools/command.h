@@ -13,6 +13,7 @@
   WORKSHOP(uptrain, "train a linearized model until it makes sense again")           \
   WORKSHOP(train, "the same loop from random weights")                               \
   COMMAND(eval, "how well a model predicts a text, or answers a task")               \
+  WORKSHOP(compare, "students beside their teacher: one table of what they keep")     \
   COMMAND(generate, "write on from a prompt")                                        \
   COMMAND(chat, "write in turns; the state is kept")                                 \
   WORKSHOP(verify, "compare a model with golden values")                             \

@@ -136,7 +136,9 @@ TEST(Compare, AStudentKeepsAPartOfTheDistanceFromChance) {
   EXPECT_LT(kept->error, kept_part(teacher, unpaired)->error);
   // below chance is less than nothing; of a loss, chance is above
   EXPECT_LT(kept_part(teacher, accuracy_of("1000000000"))->part, 0);
-  const Figure loss = {"nats", Unit::nats, 2, 0.01, 6}, worse = {"nats", Unit::nats, 3, 0.01, 6};
+  Figure loss = {"nats", Unit::nats, 2, 0.01, 6}, worse = {"nats", Unit::nats, 3, 0.01, 6};
+  EXPECT_FALSE(kept_part(loss, worse)) << "were it no loss, the teacher would be below chance";
+  loss.falls = worse.falls = true;
   EXPECT_NEAR(kept_part(loss, worse)->part, 0.75, 1e-12);
   // of a teacher at chance there is nothing to keep
   EXPECT_FALSE(kept_part(accuracy_of("1100000000"), student));
@@ -204,7 +206,11 @@ TEST(Compare, ATableHasARowAFigureAndTellsWhatCannotBeCompared) {
   Topic text, task;
   text.title = "text", task.title = "tasks";
   text.measure.name = "text", task.measure.name = "task";
-  text.figures = [](const Json& r) { return std::vector<Figure>{{"nats", Unit::nats, r.number("nll"), 0.1, 6}, {"bits", Unit::bits, r.number("bits"), 0.1, 3}}; };
+  text.figures = [](const Json& r) {
+    std::vector<Figure> figures = {{"nats", Unit::nats, r.number("nll"), 0.1, 6}, {"bits", Unit::bits, r.number("bits"), 0.1, 3}};
+    for (Figure& figure : figures) figure.falls = true;
+    return figures;
+  };
   task.figures = [](const Json& r) { return std::vector<Figure>{{"piqa", Unit::percent, r.number("acc"), 0.02, 0.5}}; };
   const auto column = [](const char* name, double nll, bool same) {
     return Column{name, same, Json::object({{"text", Json::object({{"nll", nll}, {"bits", nll / 2}})}})};
@@ -248,7 +254,7 @@ class CompareCommand : public CliTest {
   }
   static std::vector<std::string> words(const std::string& out, std::vector<std::string> more = {}) {
     std::vector<std::string> all = {"compare", at("teacher"), at("student"), "--text", at("text.txt"), "--tasks", at("tasks"),
-                                    "--context", "256", "--text-tokens", "1k", "-o", at(out)};
+                                    "--context", "256", "--text-tokens", "1k", "--facts", "2", "-o", at(out)};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -272,6 +278,12 @@ TEST_F(CompareCommand, WritesWhatItSaysAndMeasuresNothingTwice) {
     int64_t tokens = 0;
     for (const Json& band : model.at("by_position").as_array()) tokens += band.integer("tokens");
     EXPECT_EQ(tokens, 4 * 255);
+    EXPECT_EQ(model.at("position_bias").integer("n"), 2);
+    for (const char* list : {"recall", "recall_of_4", "repetition"}) {
+      const Json::Array rows = model.at(list).as_array();
+      ASSERT_EQ(rows.size(), 3u) << list;
+      for (size_t i = 0; i < 3; i++) EXPECT_EQ(rows[i].integer("distance"), 64 << i);
+    }
     const Json& tasks = model.at("tasks");
     EXPECT_EQ(tasks.as_object().size(), 3u);
     for (const char* key : {"acc", "acc_norm", "stderr"}) EXPECT_TRUE(tasks.at("colours").find(key)) << key;
@@ -290,7 +302,7 @@ TEST_F(CompareCommand, WritesWhatItSaysAndMeasuresNothingTwice) {
   EXPECT_EQ(Json::load(at("out/compare.json")), report);
 
   const auto before = results("out");
-  EXPECT_EQ(before.size(), 2u * 6 + 1);
+  EXPECT_EQ(before.size(), 2u * 10 + 1);
   const Outcome again = supra_run(words("out"));
   EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_SAYS(again.err, "0 measurements to make");
@@ -300,7 +312,7 @@ TEST_F(CompareCommand, WritesWhatItSaysAndMeasuresNothingTwice) {
   EXPECT_SAYS(again.out, "grows with the text: every layer keeps all keys");
   EXPECT_SAYS(read_file(at("out/compare.md")), "| same first choice, % | - |");
   if (why_no_png().empty()) {
-    for (const char* picture : {"out/by_position.png", "out/cost.png"}) EXPECT_EQ(read_file(at(picture)).substr(1, 3), "PNG");
+    for (const char* picture : {"out/by_position.png", "out/recall.png", "out/cost.png"}) EXPECT_EQ(read_file(at(picture)).substr(1, 3), "PNG");
   }
   // one more student is measured, and nothing else
   const Outcome made = supra_run({"linearize", at("teacher"), "-o", at("half"), "--keep-softmax", "0"});
@@ -308,7 +320,7 @@ TEST_F(CompareCommand, WritesWhatItSaysAndMeasuresNothingTwice) {
   std::vector<std::string> more = words("out");
   more.insert(more.begin() + 3, at("half"));
   const Outcome three = supra_run(more);
-  EXPECT_SAYS(three.err, "7 measurements to make");
+  EXPECT_SAYS(three.err, "11 measurements to make");
   EXPECT_SAYS(three.out, "grows with the text: 1 of 2 layers keep all keys");
 }
 
@@ -325,7 +337,7 @@ TEST_F(CompareCommand, GoesOnWhereItWasKilled) {
   EXPECT_SAYS(interrupted.err, "the same command goes on there");
   EXPECT_EQ(supra_run(words("killed")).code, 0);
   const auto after = results("killed");
-  EXPECT_EQ(after.size(), 13u);
+  EXPECT_EQ(after.size(), 21u);
   for (const auto& [name, time] : before) EXPECT_EQ(after.at(name), time) << name << " was measured again";
 }
 

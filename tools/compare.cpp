@@ -196,7 +196,8 @@ int run_compare(Args& args) {
   args.tokens(&options.context, "--context", "positions up to which the loss is shown").at_least(16);
   args.tokens(&options.text_tokens, "--text-tokens", "of the text that are scored, in parts that lie evenly over it").at_least(16);
   args.flag(&options.limit, "--limit", "N", "items of each task, the same for all models; 0: all").at_least(0);
-  args.flag(&options.seed, "--seed", "N", "which items those are");
+  args.flag(&options.facts, "--facts", "N", "planted facts, and repeated spans, at each distance up to --context").at_least(1);
+  args.flag(&options.seed, "--seed", "N", "which items and facts those are");
   args.flag(&run.output, "--output -o", "DIR", "where results are kept, and table and pictures go");
   args.flag(&run.tokenizer, "--tokenizer", "FILE", "of all models; else the one found beside each");
   args.flag(&markdown, "--markdown", "print the table as markdown");

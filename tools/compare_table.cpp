@@ -67,8 +67,8 @@ constexpr const char* kLegend =
 
 std::optional<KeptPart> kept_part(const Figure& teacher, const Figure& student) {
   if (!teacher.chance || !student.chance) return {};
-  const double distance = teacher.value - *teacher.chance;
-  if (std::abs(distance) <= 2 * teacher.error.value_or(0) || distance == 0) return {};
+  const double distance = teacher.value - *teacher.chance, better = teacher.falls ? -distance : distance;
+  if (better <= 2 * teacher.error.value_or(0)) return {};
   const double part = (student.value - *student.chance) / distance;
   const bool pairs = !student.items.empty() && student.items.size() == teacher.items.size();
   const double error = pairs ? paired_error(teacher.items, student.items, part)

@@ -27,8 +27,8 @@ struct Table {
 };
 
 // What a student keeps of its teacher's distance from chance, (student - chance) / (teacher - chance), and its standard error:
-// of items that both were asked by pairs, otherwise as if the two errors were independent. Nothing where the teacher itself is within
-// two standard errors of chance.
+// of items that both were asked by pairs, otherwise as if the two errors were independent. Nothing where the teacher itself is not
+// better than chance by two standard errors.
 struct KeptPart {
   double part, error;
 };

@@ -83,9 +83,11 @@ Topic text_topic(const Comparison& c) {
                          {"bits_per_byte_by_frequency", bits(frequency)}, {"context", context}});
   };
   topic.figures = [](const Json& report) {
-    return std::vector<Figure>{
+    std::vector<Figure> figures = {
         {"bits a byte", Unit::bits, report.number("bits_per_byte"), report.number("bits_per_byte_stderr"), report.number("bits_per_byte_by_frequency")},
         {"nats a token", Unit::nats, report.number("nll"), report.number("stderr"), report.number("nll_by_frequency")}};
+    for (Figure& figure : figures) figure.falls = true;
+    return figures;
   };
   return topic;
 }

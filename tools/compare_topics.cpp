@@ -16,15 +16,20 @@ std::vector<Topic> topics_of(Comparison& c) {
     topics.push_back(position_topic(c));
   }
   for (const TaskSet& set : c.tasks.sets) topics.push_back(task_topic(set));
+  for (const TaskSet& set : c.tasks.sets) {
+    if (set.kind() == TaskKind::mmlu) topics.push_back(bias_topic(set));
+  }
+  if (!c.text.empty()) {
+    for (Topic& topic : recall_topics(c)) topics.push_back(std::move(topic));
+  }
   topics.push_back(cost_topic(c));
   return topics;
 }
 
 Topic task_topic(const TaskSet& set) {
-  constexpr int64_t kBytesAToken = 4;
   Topic topic;
   topic.title = "tasks, % right (items)";
-  topic.measure = {set.name, "items " + hex(set.hash()), set.bytes() / kBytesAToken};
+  topic.measure = {set.name, "items " + hex(set.hash()), set.tokens()};
   topic.measure.run = [set](const Model& model, const Model*, const OnPart& on_part) {
     const double n = static_cast<double>(set.items());
     Json result = score_task_set(model, set, [&](int64_t done) { on_part(static_cast<double>(done) / n); });

@@ -22,6 +22,7 @@ struct Figure {
   std::optional<double> error = {};   // its standard error
   std::optional<double> chance = {};  // what a model reaches that knows nothing of what stands before
   std::string items = {};             // "0110": which items were right, for a comparison by pairs
+  bool falls = false;                 // a loss: less is better
   std::string note = {};              // a foot note
 };
 
@@ -41,7 +42,7 @@ struct Topic {
 // The models and files that topics are made for.
 struct CompareOptions {
   Path text, tasks;
-  int64_t context = 8192, text_tokens = 1 << 15, limit = 200;
+  int64_t context = 8192, text_tokens = 1 << 15, limit = 200, facts = 8;
   uint64_t seed = 1;
 };
 struct Comparison {
@@ -58,6 +59,9 @@ Topic text_topic(const Comparison& comparison);        // nats a token, bits a b
 Topic agreement_topic(const Comparison& comparison);   // with the teacher, on the same text
 Topic position_topic(Comparison& comparison);          // nats a token by position
 Topic task_topic(const TaskSet& set);                  // accuracy
+Topic bias_topic(const TaskSet& set);                  // of MMLU: whether it goes by letter
+// What was told 64, 128, ... tokens before: a fact, one of four, a span that occurs again. Empty where the text is too short.
+std::vector<Topic> recall_topics(Comparison& comparison);
 Topic cost_topic(const Comparison& comparison);        // bytes a session, speed
 
 // Those of what was given, in the order of the table.

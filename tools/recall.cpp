@@ -26,6 +26,7 @@ Json to_json(const std::vector<FactRecall>& recall) {
     set_mean(row, "probability", at.probability);
     set_mean(row, "greedy", at.greedy);
     row.set("items", at.accuracy.n);
+    row.set("positions", at.positions);
     rows.push(std::move(row));
   }
   return rows;
@@ -40,6 +41,7 @@ Json to_json(const std::vector<Repetition>& repetition) {
     set_mean(row, "second", at.second);
     set_mean(row, "gain", at.gain);
     row.set("items", at.gain.n);
+    row.set("positions", at.positions);
     rows.push(std::move(row));
   }
   return rows;

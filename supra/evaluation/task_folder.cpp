@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "supra/evaluation/question_answering.h"
 #include "supra/formats/fingerprint.h"
-#include "supra/tokenizers/corpus.h"
 #include "tensor/random.h"
 
 namespace supra {
@@ -18,7 +18,7 @@ int64_t TaskSet::items() const {
 }
 
 double TaskSet::chance() const {
-  if (kind() == TaskKind::last_word) return 0;
+  if (kind() == TaskKind::last_word || kind() == TaskKind::questions) return 0;
   double sum = 0;
   for (const Task& part : parts)
     for (const TaskItem& item : part.items) sum += 1 / static_cast<double>(item.candidates.size());
@@ -41,7 +41,8 @@ uint64_t TaskSet::hash() const {
   return hash.value();
 }
 
-int64_t TaskSet::bytes() const {
+int64_t TaskSet::tokens() const {
+  constexpr int64_t kBytesAToken = 4, kWritten = 16;
   size_t bytes = 0;
   for (const Task& part : parts) {
     bytes += part.prompt.size();
@@ -52,7 +53,7 @@ int64_t TaskSet::bytes() const {
       }
     }
   }
-  return static_cast<int64_t>(bytes);
+  return static_cast<int64_t>(bytes) / kBytesAToken + (kind() == TaskKind::questions ? kWritten * items() : 0);
 }
 
 // ---- the folder
@@ -66,29 +67,15 @@ static std::vector<Path> files_in(const Path& folder, const char* extension) {
   return files;
 }
 
-// A jsonl whose first item is judged on what a model writes.
-static bool asks_to_write(const Path& file) {
-  const MappedFile mapped = open_text(file);
-  const std::string_view text = mapped.text(), line = text.substr(0, text.find('\n'));
-  if (line.find_first_not_of(" \t\r") == std::string_view::npos) return false;
-  const Json item = Json::parse(line, file.string() + ":1");
-  return item.is_object() && item.find("context") && item.find("answer");
-}
-
-static void add_file(TaskFolder& folder, const Path& file) {
-  if (file.extension() == ".jsonl" && asks_to_write(file)) folder.questions.push_back(file);
-  else folder.sets.push_back({file.stem().string(), read_tasks(file, "")});
-}
-
 TaskFolder read_task_folder(const Path& path) {
   CHECK(fs::exists(path), "%s: is not there (--tasks names a folder of task files, or one of them)", path.c_str());
   TaskFolder folder;
   const Path canonical = fs::weakly_canonical(path / ".");
   if (!fs::is_directory(path)) {
-    add_file(folder, path);
+    folder.sets.push_back({path.stem().string(), read_tasks(path, "")});
     return folder;
   }
-  for (const Path& file : files_in(path, ".jsonl")) add_file(folder, file);
+  for (const Path& file : files_in(path, ".jsonl")) folder.sets.push_back({file.stem().string(), read_tasks(file, "")});
   std::vector<Path> folders = {path};
   for (const auto& entry : fs::directory_iterator(path)) {
     if (entry.is_directory()) folders.push_back(entry.path());
@@ -106,7 +93,7 @@ TaskFolder read_task_folder(const Path& path) {
     const bool unpacked = fs::exists(Path(file).replace_extension());
     if (!unpacked) folder.left_aside.push_back(file.string() + ": is compressed by gzip (gunzip it)");
   }
-  CHECK(!folder.sets.empty() || !folder.questions.empty(),
+  CHECK(!folder.sets.empty(),
         "%s: there is no task in it: no .jsonl, and no csv of MMLU, there or in a folder below or that one's test/", path.c_str());
   return folder;
 }
@@ -133,36 +120,57 @@ static Accuracy accuracy_of(const std::string& right) {
   return accuracy(std::count(right.begin(), right.end(), '1'), static_cast<int64_t>(right.size()));
 }
 
-Json score_task_set(const Model& model, const TaskSet& set, const OnItems& on_items) {
+// What became of each item.
+struct Answered {
+  std::string right, right_normalised;
+  int64_t cut = 0;
+
+  void add(bool by_sum, bool by_length) {
+    right += by_sum ? '1' : '0';
+    right_normalised += by_length ? '1' : '0';
+  }
+};
+
+static void ask(const Model& model, const Task& task, const OnItems& on_items, Answered& answered) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   const int64_t context = position_limit(model.config());
-  int64_t cut = 0, done = 0;
-  std::string right, right_normalised;
-  for (const Task& task : set.parts) {
-    std::vector<std::vector<Request>> requests = encode_task(tokenizer, task, tokenizer.adds_bos());
-    if (context > 0) cut += cut_requests(requests, context);
-    const auto scores = score_requests(*model.decoder, requests, [&](int64_t of_these) {
-      if (on_items) on_items(done + of_these);
-    });
-    for (size_t i = 0; i < scores.size(); i++) {
-      const Prediction chosen = predict(task, i, scores[i]);
-      right += chosen.sum == task.items[i].gold ? '1' : '0';
-      right_normalised += chosen.normalised == task.items[i].gold ? '1' : '0';
-    }
-    done += static_cast<int64_t>(scores.size());
+  const bool bos = tokenizer.adds_bos();
+  if (task.kind == TaskKind::questions) {
+    const QuestionAnswering result = answer_questions(*model.decoder, tokenizer, task, {.context = context, .bos = bos}, on_items);
+    for (const Answer& answer : result.answers) answered.add(answer.right, answer.right);
+    answered.cut += result.cut;
+    return;
   }
-  const Accuracy sum = accuracy_of(right), normalised = accuracy_of(right_normalised);
+  std::vector<std::vector<Request>> requests = encode_task(tokenizer, task, bos);
+  if (context > 0) answered.cut += cut_requests(requests, context);
+  const auto scores = score_requests(*model.decoder, requests, on_items);
+  for (size_t i = 0; i < scores.size(); i++) {
+    const Prediction chosen = predict(task, i, scores[i]);
+    answered.add(chosen.sum == task.items[i].gold, chosen.normalised == task.items[i].gold);
+  }
+}
+
+Json score_task_set(const Model& model, const TaskSet& set, const OnItems& on_items) {
+  Answered answered;
+  for (const Task& task : set.parts) {
+    const int64_t before = static_cast<int64_t>(answered.right.size());
+    const auto on_more = [&](int64_t done) {
+      if (on_items) on_items(before + done);
+    };
+    ask(model, task, on_more, answered);
+  }
+  const Accuracy sum = accuracy_of(answered.right), normalised = accuracy_of(answered.right_normalised);
   return Json::object({{"kind", name_of(set.kind())},
-                       {"n", done},
+                       {"n", static_cast<int64_t>(answered.right.size())},
                        {"acc", sum.mean},
                        {"acc_norm", normalised.mean},
                        {"stderr", sum.error},
                        {"stderr_norm", normalised.error},
                        {"shots", set.parts[0].shots},
                        {"chance", set.chance()},
-                       {"cut", cut},
-                       {"right", right},
-                       {"right_norm", right_normalised}});
+                       {"cut", answered.cut},
+                       {"right", answered.right},
+                       {"right_norm", answered.right_normalised}});
 }
 
 }  // namespace supra

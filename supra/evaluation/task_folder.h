@@ -15,12 +15,11 @@ struct TaskSet {
   int64_t items() const;
   double chance() const;   // the accuracy of who guesses
   uint64_t hash() const;   // of all that a model is asked
-  int64_t bytes() const;   // of text that is read: what parts, and items, have in front of them alike counts once
+  int64_t tokens() const;  // about so many are read and written: what items have in front of them alike counts once
 };
 
 struct TaskFolder {
   std::vector<TaskSet> sets;
-  std::vector<Path> questions;          // jsonl of question answering: context, answer, aliases
   std::vector<std::string> left_aside;  // "x.jsonl.gz: is compressed by gzip (gunzip it)"
 };
 
@@ -31,8 +30,8 @@ TaskFolder read_task_folder(const Path& path);
 // Keeps `limit` items, chosen by the seed; 0: all there are. A smaller limit keeps some of those that a larger one does.
 void choose_items(TaskSet& set, int64_t limit, uint64_t seed);
 
-// {"kind","n","acc","acc_norm","stderr","stderr_norm","shots","chance","cut","right","right_norm"} of one set. `cut`: continuations
-// whose context was longer than the model knows. `right`: a '1' or '0' an item, so that models can be compared by pairs.
+// {"kind","n","acc","acc_norm","stderr","stderr_norm","shots","chance","cut","right","right_norm"} of one set. `cut`: contexts that
+// were longer than the model knows. `right`: a '1' or '0' an item, so that models can be compared by pairs.
 Json score_task_set(const Model& model, const TaskSet& set, const OnItems& on_items = {});
 
 }  // namespace supra

@@ -40,7 +40,8 @@ struct Stopped {};
 // What the ids of a tokenizer stand for.
 std::string hash_of_vocabulary(const Tokenizer& tokenizer) {
   Hash hash;
-  for (int32_t id = 0; id < tokenizer.size(); id++) hash.add(tokenizer.is_special(id) ? "<" + tokenizer.mark_text(id) : tokenizer.piece(id));
+  for (int32_t id = 0; id < tokenizer.size(); id++)
+    hash.add(tokenizer.is_special(id) ? "<" + tokenizer.mark_text(id) : tokenizer.piece(id));
   return hex(hash.value());
 }
 
@@ -99,7 +100,8 @@ Kept measure(const Run& run, const Subject& subject, const Topic& topic, const M
   const auto on_part = [&](double part) {
     if (interrupted()) throw Stopped{};
     const double done = part * static_cast<double>(m.work);
-    progress.update(static_cast<int64_t>(done), format("%ld of %ld", static_cast<long>(work.jobs_done + 1), static_cast<long>(work.jobs)) + work.left(done));
+    progress.update(static_cast<int64_t>(done),
+                    format("%ld of %ld", static_cast<long>(work.jobs_done + 1), static_cast<long>(work.jobs)) + work.left(done));
   };
   try {
     Json result = m.run(model, teacher ? &*teacher : nullptr, on_part);
@@ -120,7 +122,8 @@ std::vector<Column> measure_all(const Run& run, const KeptResults& results) {
       if (!kept[s].back()) work.jobs++, work.tokens += static_cast<double>(topic.measure.work);
     }
   }
-  fprintf(stderr, "%ld measurements to make; what was measured before is taken from %s\n", static_cast<long>(work.jobs), (run.output / kResults).c_str());
+  fprintf(stderr, "%ld measurements to make; what was measured before is taken from %s\n", static_cast<long>(work.jobs),
+          (run.output / kResults).c_str());
   std::vector<Column> columns;
   for (size_t s = 0; s < run.subjects.size(); s++) {
     const Subject& subject = run.subjects[s];
@@ -147,7 +150,9 @@ std::vector<Column> measure_all(const Run& run, const KeptResults& results) {
 Json report_of(const Run& run, const std::vector<Column>& columns, const Table& table, const std::vector<std::string>& notes) {
   Json models = Json::array(), said = Json::array();
   for (size_t s = 0; s < columns.size(); s++) {
-    Json model = Json::object({{"path", run.subjects[s].path.string()}, {"name", columns[s].name}, {"teacher", s == 0},
+    Json model = Json::object({{"path", run.subjects[s].path.string()},
+                               {"name", columns[s].name},
+                               {"teacher", s == 0},
                                {"same_vocabulary", columns[s].same_vocabulary}});
     for (const Json::Member& part : columns[s].report.as_object()) merge(model, part.value);
     models.push(std::move(model));
@@ -172,7 +177,9 @@ Comparison prepare(const Run& run, const CompareOptions& options, std::shared_pt
   for (const Subject& subject : run.subjects) {
     if (subject.positions > 0) c.shared_context = c.shared_context > 0 ? std::min(c.shared_context, subject.positions) : subject.positions;
     if (!subject.same_vocabulary)
-      c.notes.push_back(subject.name + " has another vocabulary than the teacher: nats a token are not comparable, bits a byte are; no agreement is measured");
+      c.notes.push_back(
+          subject.name +
+          " has another vocabulary than the teacher: nats a token are not comparable, bits a byte are; no agreement is measured");
   }
   if (!options.text.empty()) c.text = read_whole_text(options.text);
   if (!options.tasks.empty()) c.tasks = read_task_folder(options.tasks);
@@ -211,7 +218,8 @@ int run_compare(Args& args) {
   students.insert(students.begin(), teacher);
   Comparison comparison = prepare(run, options, look_at(run, students));
   run.topics = topics_of(comparison);
-  for (Topic& topic : run.topics) topic.measure.key += format(" %s %s %s", name(run.device.device), name(run.device.activations), name(products()));
+  for (Topic& topic : run.topics)
+    topic.measure.key += format(" %s %s %s", name(run.device.device), name(run.device.activations), name(products()));
   for (const std::string& note : comparison.notes) print_note(note);
   make_output_folder(run.output, {kResults});
   const KeptResults results(run.output / kResults);
@@ -226,8 +234,10 @@ int run_compare(Args& args) {
   const Table table = make_table(run.topics, columns);
   const Json report = report_of(run, columns, table, comparison.notes);
   const std::string written = write_outputs(run, columns, table, report);
-  if (json) printf("%s\n", report.dump().c_str());
-  else fputs(markdown ? as_markdown(table).c_str() : as_text(table).c_str(), stdout);
+  if (json)
+    printf("%s\n", report.dump().c_str());
+  else
+    fputs(markdown ? as_markdown(table).c_str() : as_text(table).c_str(), stdout);
   fprintf(stderr, "%s holds %s\n", run.output.c_str(), written.c_str());
   return 0;
 }

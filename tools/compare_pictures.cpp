@@ -32,7 +32,9 @@ std::vector<Path> draw_curves(const std::vector<Topic>& topics, const std::vecto
         chart.x_doubles = true;
         std::vector<double> octaves;
         for (const double x : curve.x) octaves.push_back(std::log2(x));
-        panel_of(chart, curve.panel).series.push_back({columns[i].name, octaves, curve.y, i, true});
+        Panel& panel = panel_of(chart, curve.panel);
+        panel.series.push_back({columns[i].name, octaves, curve.y, i, true});
+        if (curve.chance && panel.levels.empty()) panel.levels.emplace_back("chance", *curve.chance);
       }
     }
   }

@@ -10,21 +10,22 @@ namespace supra {
 
 Topic bias_topic(const TaskSet& set) {
   const int64_t n = set.items();
-  const std::string name = set.name + "-bias";
   Topic topic;
   topic.title = format("%s under all shifts of its letters, %% of %ld items", set.name.c_str(), static_cast<long>(n));
-  topic.measure = {name, "items " + hex(set.hash()), 4 * set.tokens()};
+  topic.measure = {"bias-" + set.name, "items " + hex(set.hash()), 4 * set.tokens()};
   topic.measure.run = [set, n](const Model& model, const Model*, const OnPart& on_part) {
     const Tokenizer& tokenizer = tokenizer_of(model);
     const auto on_items = [&](int64_t done) { on_part(static_cast<double>(done) / static_cast<double>(n)); };
-    const PositionBias bias = position_bias(*model.decoder, tokenizer, set.parts, position_limit(model.config()), tokenizer.adds_bos(), on_items);
+    const PositionBias bias =
+        position_bias(*model.decoder, tokenizer, set.parts, position_limit(model.config()), tokenizer.adds_bos(), on_items);
     return Json::object({{"position_bias", to_json(bias)}});
   };
   topic.figures = [](const Json& report) {
     const Json& bias = report.at("position_bias");
-    std::vector<Figure> figures = {{"right, mean of four shifts", Unit::percent, bias.number("acc"), bias.number("stderr"), 1 / 4.},
-                                   {"right under every shift", Unit::percent, bias.number("all_right"), bias.number("all_right_stderr"), 1 / 256.},
-                                   {"one content wins every time", Unit::percent, bias.number("same_content"), bias.number("same_content_stderr"), 1 / 64.}};
+    std::vector<Figure> figures = {
+        {"right, mean of four shifts", Unit::percent, bias.number("acc"), bias.number("stderr"), 1 / 4.},
+        {"right under every shift", Unit::percent, bias.number("all_right"), bias.number("all_right_stderr"), 1 / 256.},
+        {"one content wins every time", Unit::percent, bias.number("same_content"), bias.number("same_content_stderr"), 1 / 64.}};
     for (const auto& [letter, row] : bias.at("letters").as_object())
       figures.push_back({"answers " + letter, Unit::percent, row.number("share"), row.number("stderr")});
     return figures;
@@ -65,21 +66,23 @@ Curve curve_of(const Json& report, const std::string& list, const char* value, c
 }
 
 // The ids of the text from which filler and spans are taken.
-std::vector<int32_t> filler_of(const std::string& text, const Tokenizer& tokenizer) {
+std::vector<int32_t> filler_of(std::string_view text, const Tokenizer& tokenizer) {
   constexpr size_t kMost = 4 << 20;
-  return tokenizer.encode(std::string_view(text).substr(0, kMost));
+  return tokenizer.encode(text.substr(0, kMost));
 }
 
 Topic fact_topic(const Comparison& c, const std::vector<int64_t>& distances, int64_t facts) {
   FactOptions options = {.items = c.options.facts, .facts = facts, .seed = c.options.seed, .filler_name = c.options.text.string()};
   const std::string list = facts == 1 ? "recall" : format("recall_of_%ld", static_cast<long>(facts));
   Topic topic;
-  topic.title = format("%s, told so far back: %% where the right number of %ld is the likeliest (%ld items)",
-                       facts == 1 ? "a fact" : "one of four facts", static_cast<long>(options.alternatives), static_cast<long>(options.items));
-  topic.measure = {list, format("%ld at %ld of text %s seed %llu", static_cast<long>(options.items), static_cast<long>(distances.back()),
-                                hash_of_text(c.text).c_str(), static_cast<unsigned long long>(options.seed)),
+  topic.title =
+      format("%s, told so far back: %% where the right number of %ld is the likeliest (%ld items)",
+             facts == 1 ? "a fact" : "one of four facts", static_cast<long>(options.alternatives), static_cast<long>(options.items));
+  topic.measure = {list,
+                   format("%ld at %ld of text %s seed %llu", static_cast<long>(options.items), static_cast<long>(distances.back()),
+                          hash_of_text(c.text).c_str(), static_cast<unsigned long long>(options.seed)),
                    options.items * distances.back()};
-  topic.measure.run = [=, text = c.text](const Model& model, const Model*, const OnPart& on_part) {
+  topic.measure.run = [=, text = std::string_view(c.text)](const Model& model, const Model*, const OnPart& on_part) {
     const Tokenizer& tokenizer = tokenizer_of(model);
     FactOptions mine = options;
     mine.bos = tokenizer.adds_bos();
@@ -95,7 +98,9 @@ Topic fact_topic(const Comparison& c, const std::vector<int64_t>& distances, int
     return figures;
   };
   topic.curves = [=](const Json& report) {
-    return std::vector<Curve>{curve_of(report, list, "accuracy", facts == 1 ? "% of facts found" : "% found of four facts", 100)};
+    Curve curve = curve_of(report, list, "accuracy", facts == 1 ? "% of facts found" : "% found of four facts", 100);
+    curve.chance = 100 / static_cast<double>(options.alternatives);
+    return std::vector<Curve>{curve};
   };
   return topic;
 }
@@ -105,10 +110,11 @@ Topic repetition_topic(const Comparison& c, const std::vector<int64_t>& distance
   Topic topic;
   topic.title = format("a span of %ld tokens again, so far behind itself: nats a token saved (%ld spans)", static_cast<long>(options.span),
                        static_cast<long>(options.items));
-  topic.measure = {"repetition", format("%ld at %ld of text %s seed %llu", static_cast<long>(options.items), static_cast<long>(distances.back()),
-                                        hash_of_text(c.text).c_str(), static_cast<unsigned long long>(options.seed)),
+  topic.measure = {"repetition",
+                   format("%ld at %ld of text %s seed %llu", static_cast<long>(options.items), static_cast<long>(distances.back()),
+                          hash_of_text(c.text).c_str(), static_cast<unsigned long long>(options.seed)),
                    options.items * distances.back()};
-  topic.measure.run = [=, text = c.text](const Model& model, const Model*, const OnPart& on_part) {
+  topic.measure.run = [=, text = std::string_view(c.text)](const Model& model, const Model*, const OnPart& on_part) {
     const Tokenizer& tokenizer = tokenizer_of(model);
     RepetitionOptions mine = options;
     mine.bos = tokenizer.adds_bos();
@@ -119,10 +125,13 @@ Topic repetition_topic(const Comparison& c, const std::vector<int64_t>& distance
   };
   topic.figures = [](const Json& report) {
     std::vector<Figure> figures;
-    for (const Json& row : report.at("repetition").as_array()) figures.push_back(at_distance(report, row, "gain", "gain_stderr", Unit::nats, 0));
+    for (const Json& row : report.at("repetition").as_array())
+      figures.push_back(at_distance(report, row, "gain", "gain_stderr", Unit::nats, 0));
     return figures;
   };
-  topic.curves = [](const Json& report) { return std::vector<Curve>{curve_of(report, "repetition", "gain", "nats saved on a span again", 1)}; };
+  topic.curves = [](const Json& report) {
+    return std::vector<Curve>{curve_of(report, "repetition", "gain", "nats saved on a span again", 1)};
+  };
   return topic;
 }
 

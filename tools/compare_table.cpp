@@ -36,11 +36,16 @@ size_t note_number(Table& table, const std::string& note) {
 
 std::string number(double value, Unit unit) {
   switch (unit) {
-    case Unit::percent: return format("%.1f", 100 * value);
-    case Unit::nats: return format("%.3f", value);
-    case Unit::bits: return format("%.4f", value);
-    case Unit::bytes: return format_bytes(value);
-    case Unit::per_second: return format("%.0f", value);
+    case Unit::percent:
+      return format("%.1f", 100 * value);
+    case Unit::nats:
+      return format("%.3f", value);
+    case Unit::bits:
+      return format("%.4f", value);
+    case Unit::bytes:
+      return format_bytes(value);
+    case Unit::per_second:
+      return format("%.0f", value);
   }
   return "";
 }
@@ -61,7 +66,8 @@ std::string text_of(const Table::Cell& cell) {
 }
 
 constexpr const char* kLegend =
-    "+-: the standard error; of speeds, half the distance of the quartiles. In brackets: % of the teacher's distance from chance that the student keeps.";
+    "+-: the standard error; of speeds, half the distance of the quartiles. In brackets: % of the teacher's distance from chance that the "
+    "student keeps.";
 
 }  // namespace
 
@@ -71,8 +77,8 @@ std::optional<KeptPart> kept_part(const Figure& teacher, const Figure& student) 
   if (better <= 2 * teacher.error.value_or(0)) return {};
   const double part = (student.value - *student.chance) / distance;
   const bool pairs = !student.items.empty() && student.items.size() == teacher.items.size();
-  const double error = pairs ? paired_error(teacher.items, student.items, part)
-                             : std::hypot(student.error.value_or(0), part * teacher.error.value_or(0));
+  const double error =
+      pairs ? paired_error(teacher.items, student.items, part) : std::hypot(student.error.value_or(0), part * teacher.error.value_or(0));
   return KeptPart{part, error / std::abs(distance)};
 }
 
@@ -89,7 +95,9 @@ Table make_table(const std::vector<Topic>& topics, const std::vector<Column>& co
         cell.figure = figure;
         if (!figure.note.empty()) cell.notes.push_back(note_number(table, figure.note));
         const bool comparable = columns[i].same_vocabulary || figure.unit != Unit::nats;
-        if (!comparable) cell.notes.push_back(note_number(table, "another vocabulary than the teacher's: nats a token are not comparable, bits a byte are"));
+        if (!comparable)
+          cell.notes.push_back(
+              note_number(table, "another vocabulary than the teacher's: nats a token are not comparable, bits a byte are"));
         if (i == 0 || !comparable || !row.cells[0].figure) continue;
         if (const auto kept = kept_part(*row.cells[0].figure, figure)) cell.kept = kept->part, cell.kept_error = kept->error;
       }

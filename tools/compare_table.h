@@ -15,7 +15,7 @@ struct Table {
   struct Cell {
     std::optional<Figure> figure;  // none: it was not measured of this model
     std::optional<double> kept, kept_error;
-    std::vector<size_t> notes;     // numbers of foot notes, from 1
+    std::vector<size_t> notes;  // numbers of foot notes, from 1
   };
   struct Row {
     std::string title, name;  // rows of one title stand together

@@ -78,13 +78,19 @@ Topic text_topic(const Comparison& c) {
     const int64_t bytes = predicted_bytes(tokenizer, sequences);
     const auto bits = [&](double nll) { return bits_per_byte(nll, result.tokens, bytes); };
     const double frequency = frequency_nll(sequences);
-    return Json::object({{"tokens", result.tokens}, {"nll", result.nll}, {"stderr", result.error}, {"nll_by_frequency", frequency},
-                         {"bits_per_byte", bits(result.nll)}, {"bits_per_byte_stderr", bits(result.error)},
-                         {"bits_per_byte_by_frequency", bits(frequency)}, {"context", context}});
+    return Json::object({{"tokens", result.tokens},
+                         {"nll", result.nll},
+                         {"stderr", result.error},
+                         {"nll_by_frequency", frequency},
+                         {"bits_per_byte", bits(result.nll)},
+                         {"bits_per_byte_stderr", bits(result.error)},
+                         {"bits_per_byte_by_frequency", bits(frequency)},
+                         {"context", context}});
   };
   topic.figures = [](const Json& report) {
     std::vector<Figure> figures = {
-        {"bits a byte", Unit::bits, report.number("bits_per_byte"), report.number("bits_per_byte_stderr"), report.number("bits_per_byte_by_frequency")},
+        {"bits a byte", Unit::bits, report.number("bits_per_byte"), report.number("bits_per_byte_stderr"),
+         report.number("bits_per_byte_by_frequency")},
         {"nats a token", Unit::nats, report.number("nll"), report.number("stderr"), report.number("nll_by_frequency")}};
     for (Figure& figure : figures) figure.falls = true;
     return figures;
@@ -100,21 +106,26 @@ Topic agreement_topic(const Comparison& c) {
   topic.measure = {"agreement", key_of(parts, context), 2 * static_cast<int64_t>(parts.size()) * context, true};
   topic.measure.run = [=, tokenizer = c.tokenizer](const Model& model, const Model* teacher, const OnPart& on_part) {
     const Agreement result = measure_agreement(*teacher->decoder, *model.decoder, windows_of(parts, *tokenizer, context), scored(on_part));
-    return Json::object({{"kl", result.kl.mean()}, {"kl_stderr", result.kl.error()}, {"top1_agreement", result.top1.mean()},
-                         {"top1_agreement_stderr", result.top1.error()}, {"nll_above_teacher", result.above.mean()},
+    return Json::object({{"kl", result.kl.mean()},
+                         {"kl_stderr", result.kl.error()},
+                         {"top1_agreement", result.top1.mean()},
+                         {"top1_agreement_stderr", result.top1.error()},
+                         {"nll_above_teacher", result.above.mean()},
                          {"nll_above_teacher_stderr", result.above.error()}});
   };
   topic.figures = [](const Json& report) {
-    return std::vector<Figure>{{"nats above the teacher", Unit::nats, report.number("nll_above_teacher"), report.number("nll_above_teacher_stderr")},
-                               {"KL from the teacher", Unit::nats, report.number("kl"), report.number("kl_stderr")},
-                               {"same first choice, %", Unit::percent, report.number("top1_agreement"), report.number("top1_agreement_stderr")}};
+    return std::vector<Figure>{
+        {"nats above the teacher", Unit::nats, report.number("nll_above_teacher"), report.number("nll_above_teacher_stderr")},
+        {"KL from the teacher", Unit::nats, report.number("kl"), report.number("kl_stderr")},
+        {"same first choice, %", Unit::percent, report.number("top1_agreement"), report.number("top1_agreement_stderr")}};
   };
   return topic;
 }
 
 static Figure band_figure(const Json& band, int64_t known) {
   const int64_t from = band.integer("from"), to = band.integer("to");
-  Figure figure = {format("%ld-%ld", static_cast<long>(from), static_cast<long>(to - 1)), Unit::nats, band.number("nll"), band.number("stderr")};
+  Figure figure = {format("%ld-%ld", static_cast<long>(from), static_cast<long>(to - 1)), Unit::nats, band.number("nll"),
+                   band.number("stderr")};
   if (known > 0 && to > known) figure.note = format("beyond the %ld positions that this softmax model knows", static_cast<long>(known));
   return figure;
 }
@@ -124,8 +135,8 @@ Topic position_topic(Comparison& c) {
   const Parts parts = parts_of(c, context);
   const int64_t longest = static_cast<int64_t>(c.tokenizer->encode(parts[0]).size());
   if (parts.size() == 1 && longest < context - 1) {
-    c.notes.push_back(format("%s has %s tokens, fewer than --context %ld: positions end there", c.options.text.c_str(), count(longest).c_str(),
-                             static_cast<long>(context)));
+    c.notes.push_back(format("%s has %s tokens, fewer than --context %ld: positions end there", c.options.text.c_str(),
+                             count(longest).c_str(), static_cast<long>(context)));
   }
   Topic topic;
   topic.title = "nats a token by position: " + title_of(c, parts, context);

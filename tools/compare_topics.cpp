@@ -17,7 +17,11 @@ std::vector<Topic> topics_of(Comparison& c) {
   }
   for (const TaskSet& set : c.tasks.sets) topics.push_back(task_topic(set));
   for (const TaskSet& set : c.tasks.sets) {
-    if (set.kind() == TaskKind::mmlu) topics.push_back(bias_topic(set));
+    // each item is asked four times: as many questions as the task has
+    TaskSet some = set;
+    if (some.kind() != TaskKind::mmlu) continue;
+    choose_items(some, std::max<int64_t>(1, set.items() / 4), c.options.seed);
+    topics.push_back(bias_topic(some));
   }
   if (!c.text.empty()) {
     for (Topic& topic : recall_topics(c)) topics.push_back(std::move(topic));
@@ -29,7 +33,7 @@ std::vector<Topic> topics_of(Comparison& c) {
 Topic task_topic(const TaskSet& set) {
   Topic topic;
   topic.title = "tasks, % right (items)";
-  topic.measure = {set.name, "items " + hex(set.hash()), set.tokens()};
+  topic.measure = {"task-" + set.name, "items " + hex(set.hash()), set.tokens()};
   topic.measure.run = [set](const Model& model, const Model*, const OnPart& on_part) {
     const double n = static_cast<double>(set.items());
     Json result = score_task_set(model, set, [&](int64_t done) { on_part(static_cast<double>(done) / n); });
@@ -39,9 +43,16 @@ Topic task_topic(const TaskSet& set) {
     const Json& task = report.at("tasks").at(name);
     const int64_t shots = task.integer("shots"), cut = task.integer("cut");
     const auto figure = [&](const char* rule, const char* value, const char* error, const char* items) {
-      Figure f = {name + (shots > 0 ? format(", %ld shots", static_cast<long>(shots)) : "") + rule + format(" (%ld)", static_cast<long>(task.integer("n"))),
-                  Unit::percent, task.number(value), task.number(error), task.number("chance"), task.text(items)};
-      if (cut > 0) f.note = format("%ld contexts of %s were cut from the left: the model knows no more positions", static_cast<long>(cut), name.c_str());
+      Figure f = {name + (shots > 0 ? format(", %ld shots", static_cast<long>(shots)) : "") + rule +
+                      format(" (%ld)", static_cast<long>(task.integer("n"))),
+                  Unit::percent,
+                  task.number(value),
+                  task.number(error),
+                  task.number("chance"),
+                  task.text(items)};
+      if (cut > 0)
+        f.note =
+            format("%ld contexts of %s were cut from the left: the model knows no more positions", static_cast<long>(cut), name.c_str());
       return f;
     };
     std::vector<Figure> figures = {figure("", "acc", "stderr", "right")};
@@ -70,8 +81,10 @@ Json measure_costs(const Model& model, const BenchOptions& options, const OnPart
   Json result = Json::object();
   for (const BenchRow& row : bench.rows()) {
     const double tokens = row.more.at(0).second, error = tokens * row.time.spread;
-    if (row.name == "prefill") result.set("prefill_tokens_per_second", tokens), result.set("prefill_spread", error);
-    else speed.set(row.name, tokens), spread.set(row.name, error);
+    if (row.name == "prefill")
+      result.set("prefill_tokens_per_second", tokens), result.set("prefill_spread", error);
+    else
+      speed.set(row.name, tokens), spread.set(row.name, error);
   }
   result.set("bytes_at", std::move(bytes));
   result.set("tokens_per_second_at", std::move(speed));
@@ -90,14 +103,16 @@ std::vector<Figure> cost_figures(const Json& report) {
     Figure figure = {"bytes a session at " + tokens + " tokens", Unit::bytes, bytes.as_number()};
     if (softmax > 0) {
       figure.note = softmax == layers ? "grows with the text: every layer keeps all keys"
-                                      : format("grows with the text: %ld of %ld layers keep all keys (softmax)", static_cast<long>(softmax), static_cast<long>(layers));
+                                      : format("grows with the text: %ld of %ld layers keep all keys (softmax)", static_cast<long>(softmax),
+                                               static_cast<long>(layers));
     }
     figures.push_back(figure);
   }
   const Json& spread = report.at("tokens_per_second_spread_at");
   for (const auto& [depth, speed] : report.at("tokens_per_second_at").as_object())
     figures.push_back({"tokens a second at depth " + depth, Unit::per_second, speed.as_number(), spread.number(depth)});
-  figures.push_back({"prefill of 512, tokens a second", Unit::per_second, report.number("prefill_tokens_per_second"), report.number("prefill_spread")});
+  figures.push_back(
+      {"prefill of 512, tokens a second", Unit::per_second, report.number("prefill_tokens_per_second"), report.number("prefill_spread")});
   return figures;
 }
 

@@ -30,6 +30,7 @@ struct Figure {
 struct Curve {
   std::string picture, panel, x_label;  // "by_position", "nats a token", "position"
   std::vector<double> x, y;
+  std::optional<double> chance = {};  // a dashed line
 };
 
 struct Topic {
@@ -42,7 +43,7 @@ struct Topic {
 // The models and files that topics are made for.
 struct CompareOptions {
   Path text, tasks;
-  int64_t context = 8192, text_tokens = 1 << 15, limit = 200, facts = 8;
+  int64_t context = 8192, text_tokens = 1 << 14, limit = 200, facts = 5;
   uint64_t seed = 1;
 };
 struct Comparison {
@@ -55,14 +56,14 @@ struct Comparison {
   std::vector<std::string> notes = {};         // what topics left out, and why
 };
 
-Topic text_topic(const Comparison& comparison);        // nats a token, bits a byte
-Topic agreement_topic(const Comparison& comparison);   // with the teacher, on the same text
-Topic position_topic(Comparison& comparison);          // nats a token by position
-Topic task_topic(const TaskSet& set);                  // accuracy
-Topic bias_topic(const TaskSet& set);                  // of MMLU: whether it goes by letter
+Topic text_topic(const Comparison& comparison);       // nats a token, bits a byte
+Topic agreement_topic(const Comparison& comparison);  // with the teacher, on the same text
+Topic position_topic(Comparison& comparison);         // nats a token by position
+Topic task_topic(const TaskSet& set);                 // accuracy
+Topic bias_topic(const TaskSet& set);                 // of MMLU: whether it goes by letter
 // What was told 64, 128, ... tokens before: a fact, one of four, a span that occurs again. Empty where the text is too short.
 std::vector<Topic> recall_topics(Comparison& comparison);
-Topic cost_topic(const Comparison& comparison);        // bytes a session, speed
+Topic cost_topic(const Comparison& comparison);  // bytes a session, speed
 
 // Those of what was given, in the order of the table.
 std::vector<Topic> topics_of(Comparison& comparison);

@@ -48,7 +48,8 @@ Agreement measure_agreement(const Decoder& teacher, const Decoder& student, cons
       std::vector<Pair> pairs(n);
       parallel_for(n, 8, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
-          pairs[i] = compare_rows(t.data<float>() + i * O, t_lse.data<double>()[i], s.data<float>() + i * O, s_lse.data<double>()[i], O, ids[row + i + 1]);
+          pairs[i] = compare_rows(t.data<float>() + i * O, t_lse.data<double>()[i], s.data<float>() + i * O, s_lse.data<double>()[i], O,
+                                  ids[row + i + 1]);
         }
       });
       for (const Pair& pair : pairs) {

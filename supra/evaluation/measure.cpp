@@ -23,7 +23,12 @@ std::string key_of_model(const Model& model) { return to_text(model.fingerprint)
 
 KeptResults::KeptResults(Path folder) : folder_(std::move(folder)) { make_directories(folder_); }
 
-static std::string whole_key(const std::string& model_key, const Measure& measure) { return model_key + " " + measure.name + " " + measure.key; }
+// Raise it when a measure means something else: what was kept before is measured again.
+constexpr int kVersion = 1;
+
+static std::string whole_key(const std::string& model_key, const Measure& measure) {
+  return format("%d ", kVersion) + model_key + " " + measure.name + " " + measure.key;
+}
 
 Path KeptResults::file_of(const std::string& model_key, const Measure& measure) const {
   return folder_ / (measure.name + "-" + hash_of_text(whole_key(model_key, measure)) + ".json");

@@ -14,9 +14,9 @@ using OnPart = std::function<void(double part)>;
 
 // One figure or a few of a model. How it is shown is the table's business.
 struct Measure {
-  std::string name;  // "hellaswag": of the result's file too
-  std::string key;   // all that the result depends on but the models: files, by hash, and options
-  int64_t work = 0;  // about how many tokens go through the model, for the time left
+  std::string name;         // "hellaswag": of the result's file too
+  std::string key;          // all that the result depends on but the models: files, by hash, and options
+  int64_t work = 0;         // about how many tokens go through the model, for the time left
   bool by_teacher = false;  // it compares with the teacher: students only, and of the teacher's vocabulary
   // A part of the model's report: {"nll":…} or {"tasks":{"hellaswag":{…}}}. `teacher` is null unless by_teacher.
   std::function<Json(const Model& model, const Model* teacher, const OnPart& on_part)> run = {};

@@ -93,8 +93,8 @@ TaskFolder read_task_folder(const Path& path) {
     const bool unpacked = fs::exists(Path(file).replace_extension());
     if (!unpacked) folder.left_aside.push_back(file.string() + ": is compressed by gzip (gunzip it)");
   }
-  CHECK(!folder.sets.empty(),
-        "%s: there is no task in it: no .jsonl, and no csv of MMLU, there or in a folder below or that one's test/", path.c_str());
+  CHECK(!folder.sets.empty(), "%s: there is no task in it: no .jsonl, and no csv of MMLU, there or in a folder below or that one's test/",
+        path.c_str());
   return folder;
 }
 

@@ -11,14 +11,16 @@
 namespace supra {
 
 std::string read_whole_text(const Path& file) {
-  CHECK(!is_shard(file), "%s: is a shard, or is named like one; what is scored is text or .jsonl (give what the shard was made from)", file.c_str());
+  CHECK(!is_shard(file), "%s: is a shard, or is named like one; what is scored is text or .jsonl (give what the shard was made from)",
+        file.c_str());
   std::string text;
   if (is_json_lines(file)) {
     for (const std::string& document : read_json_lines(file)) text += (text.empty() ? "" : "\n\n") + document;
   } else {
     text = open_text(file).text();
   }
-  CHECK(text.find_first_not_of(" \t\r\n") != std::string::npos, "%s: there is no text in it (--text names one that the models have not seen)", file.c_str());
+  CHECK(text.find_first_not_of(" \t\r\n") != std::string::npos,
+        "%s: there is no text in it (--text names one that the models have not seen)", file.c_str());
   return text;
 }
 
@@ -44,7 +46,9 @@ std::vector<std::string_view> text_parts(std::string_view text, const Tokenizer&
   count = std::clamp<int64_t>(fit, 1, count);
   std::vector<std::string_view> parts;
   for (int64_t i = 0; i < count; i++) {
-    const auto place = [&](int64_t part) { return static_cast<size_t>(static_cast<double>(text.size()) * static_cast<double>(part) / static_cast<double>(count)); };
+    const auto place = [&](int64_t part) {
+      return static_cast<size_t>(static_cast<double>(text.size()) * static_cast<double>(part) / static_cast<double>(count));
+    };
     const size_t end = place(i + 1), line = text.find('\n', place(i));
     // a line that is longer than a part is cut
     size_t begin = i == 0 ? 0 : line < end ? line + 1 : place(i);

@@ -43,7 +43,7 @@ struct Topic {
 // The models and files that topics are made for.
 struct CompareOptions {
   Path text, tasks;
-  int64_t context = 8192, text_tokens = 1 << 14, limit = 200, facts = 5;
+  int64_t context = 8192, text_tokens = 1 << 14, limit = 200, facts = 4;
   uint64_t seed = 1;
 };
 struct Comparison {

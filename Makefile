@@ -359,6 +359,9 @@ demo: all ## the main job on what the repository ships, in under three minutes o
 lab: all ## recipes and mixers side by side on one teacher, into build/lab (half an hour; LAB='--tokens 3M --seeds 3')
 	$(quiet)$(OUT)/supra lab $(LAB)
 
+study: all ## students by the paper's switches and by our recipes, compared, into build/study (STUDY='--budget 30m --teacher MODEL --data TEXT')
+	$(quiet)$(OUT)/supra lab --study -o build/study $(STUDY)
+
 teacher: all ## train the demo's teacher anew into tools/teacher
 	$(quiet)$(OUT)/supra demo --make-teacher
 

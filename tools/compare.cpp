@@ -195,7 +195,7 @@ int run_compare(Args& args) {
   CompareOptions options;
   Path teacher;
   std::vector<Path> students;
-  bool json = false, markdown = false;
+  bool json = false, markdown = false, quiet = false;
   args.positional(&teacher, "TEACHER", "the model that the students came from");
   args.positional(&students, "STUDENT", "models to judge beside it");
   args.flag(&options.text, "--text", "FILE", "text that none of them has seen: loss, loss by position, agreement");
@@ -208,6 +208,7 @@ int run_compare(Args& args) {
   args.flag(&run.output, "--output -o", "DIR", "where results are kept, and table and pictures go");
   args.flag(&run.tokenizer, "--tokenizer", "FILE", "of all models; else the one found beside each");
   args.flag(&markdown, "--markdown", "print the table as markdown");
+  args.flag(&quiet, "--quiet", "print no table; it is in DIR");
   run.device.declare(args);
   common_flags(args, &json);
   args.parse();
@@ -236,7 +237,7 @@ int run_compare(Args& args) {
   const std::string written = write_outputs(run, columns, table, report);
   if (json)
     printf("%s\n", report.dump().c_str());
-  else
+  else if (!quiet)
     fputs(markdown ? as_markdown(table).c_str() : as_text(table).c_str(), stdout);
   fprintf(stderr, "%s holds %s\n", run.output.c_str(), written.c_str());
   return 0;

@@ -5,9 +5,10 @@
 #include <cstdlib>
 #include <optional>
 
+#include "kernels/products.h"
 #include "supra/evaluation/perplexity.h"
-#include "supra/linearize.h"
-#include "supra/training/train.h"
+#include "supra/evaluation/text_sample.h"
+#include "supra/tokenizers/corpus.h"
 #include "tools/command.h"
 #include "tools/held_out.h"
 #include "tools/human.h"
@@ -17,6 +18,7 @@
 #include "tools/plot.h"
 #include "tools/png.h"
 #include "tools/progress.h"
+#include "tools/students.h"
 #include "tools/training_log.h"
 
 // supra lab: what a change of the layer or of the recipe is worth. Students of one teacher, each trained on the same tokens
@@ -25,45 +27,29 @@
 namespace supra {
 namespace {
 
-using Source = DecayConfig::Source;
-
-// The students: a row each.
-struct Student {
-  const char* name;
-  MixerKind mixer;
-  bool identity;  // feature maps at first
-  Source decay;
-  int64_t key_dim;  // features of a head over what its queries have, 1: as many; of windows: whose state takes as many bytes
-  bool output_gate;
-  std::optional<RecipeKind> recipe;  // none: not trained, a SUPRA layer calibrated
-  double transfer_share;
-};
-
-const Student kStudents[] = {
-    {"calibrated", MixerKind::supra, true, Source::fixed, 1, false, {}, 0},
-    {"window", MixerKind::window, false, Source::fixed, 4, false, {}, 0},
-    {"supra", MixerKind::supra, false, Source::fixed, 1, false, RecipeKind::supra, 0},
-    {"transfer", MixerKind::supra, true, Source::fixed, 1, false, RecipeKind::transfer, 0.3},
-    {"distill", MixerKind::supra, true, Source::fixed, 1, false, RecipeKind::distill, 0.3},
-    {"gated-distill", MixerKind::supra, true, Source::gated, 1, false, RecipeKind::distill, 0.3},
-    {"wide-gated-distill", MixerKind::supra, true, Source::gated, 4, true, RecipeKind::distill, 0.5},
-};
-
 // Distances in tokens that recall is shown for.
 constexpr std::pair<int64_t, int64_t> kDistances[] = {{1, 32}, {33, 64}, {65, 128}, {129, INT64_MAX}};
+
+constexpr const char* kNewWeights = "_totrain_";  // a part of the names of all weights that linearization adds
 
 struct Lab {
   Path teacher_path, tokenizer, train_text, valid_text, test_text, output = "build/lab";
   std::string separator = kStorySeparator;
   int64_t tokens = 1'000'000, seeds = 1;
   std::vector<std::string> students;
+  bool study = false;
+  Path tasks;              // of the study
+  double budget = 0;       // seconds for all; 0: no limit
   std::vector<std::vector<int32_t>> valid, test;
   HeldOut stories;
   std::string csv = "student,seed,tokens,seconds,valid_nll,test_nll,recall_32,recall_64,recall_128,recall_far\n";
 };
 
+// The whole text, or so much of a large one that measuring stays cheap beside training.
 std::vector<std::vector<int32_t>> sequences_of(const Lab& lab, const Tokenizer& tokenizer, const Path& text, int64_t context) {
-  return read_sequences(tokenizer, text, {lab.separator, 0, 0, context, tokenizer.document_marks().begin >= 0});
+  constexpr int64_t kMost = 1 << 17;
+  const auto all = read_sequences(tokenizer, text, {lab.separator, 0, 0, context, tokenizer.document_marks().begin >= 0});
+  return spread_sample(all, std::min({predicted_tokens(all), kMost, std::max<int64_t>(1 << 14, lab.tokens / 8)}));
 }
 
 // What a row shows of a student.
@@ -112,48 +98,40 @@ void record(Lab& lab, const std::string& name, int64_t seed, const Score& s) {
 }
 
 std::string run_name(const Lab& lab, const Student& s, int64_t seed) {
-  return lab.seeds > 1 ? format("%s-%ld", s.name, static_cast<long>(seed)) : s.name;
+  return lab.seeds > 1 ? format("%s-%ld", s.name.c_str(), static_cast<long>(seed)) : s.name;
 }
 
-// The window whose keys and values, with the sinks', take the bytes of a state of so many features.
-int64_t window_of_bytes(const Config& config, int64_t key_dim, const LinearizeOptions& linear) {
-  const int64_t state = config.heads * key_dim * config.head_dim * static_cast<int64_t>(sizeof(float)),
-                key = config.kv_heads * 2 * config.head_dim * static_cast<int64_t>(size_of(linear.state_dtype));
-  return std::max<int64_t>(1, state / key - linear.sinks);
-}
+// What a student is trained on before all its weights are, where that is apart.
+int64_t first_tokens(const Lab& lab, const Student& s) { return s.trains == Student::Trains::new_weights_first ? lab.tokens / 3 : 0; }
 
-// Makes and trains one student; nothing when it was interrupted.
-std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& teacher, const Corpus& corpus) {
-  const std::string name = run_name(lab, s, static_cast<int64_t>(seed));
-  LinearizeOptions linear;
-  linear.init = s.identity ? LinearizeOptions::Init::identity : LinearizeOptions::Init::standard;
-  linear.decay.source = s.decay;
-  linear.mixer = s.mixer;
-  linear.key_dim = s.key_dim * teacher.config().head_dim;
-  linear.windows = {{window_of_bytes(teacher.config(), linear.key_dim, linear)}};
-  linear.output_gate = s.output_gate;
-  linear.seed = seed;
-  Model student = linearize(teacher, linear).model;
-
+TrainOptions train_options(const Lab& lab, const Student& s, uint64_t seed, Decoder& student) {
   TrainOptions o;
-  o.tokens = lab.tokens;
+  o.tokens = lab.tokens - first_tokens(lab, s);
   o.seed = seed;
   o.validate_every = std::max<int64_t>(1, lab.tokens / 20);
   o.recipe.kind = s.recipe.value_or(RecipeKind::distill);
   o.recipe.transfer_share = s.transfer_share;
-  o = resolve(o, *student.decoder);
-  if (!s.recipe && s.mixer == MixerKind::window) return measure(lab, *student.decoder, 0, 0);
-  if (!s.recipe) {
-    BatchLoader loader(corpus, o.batch_tokens / o.sequence, o.sequence, seed);
-    std::vector<Batch> batches;
-    while (static_cast<int64_t>(batches.size()) * o.batch_tokens < o.recipe.calibrate_tokens) batches.push_back(loader.next());
-    make_recipe(*student.decoder, teacher.decoder.get(), o.recipe).prepare(batches);
-    return measure(lab, *student.decoder, 0, 0);
-  }
+  if (s.trains == Student::Trains::new_weights) o.only = {kNewWeights};
+  return resolve(o, student);
+}
+
+// The closed-form fit of a student that is not trained.
+void calibrate(Model& student, const Model& teacher, const Corpus& corpus, const TrainOptions& o) {
+  BatchLoader loader(corpus, o.batch_tokens / o.sequence, o.sequence, o.seed);
+  std::vector<Batch> batches;
+  while (static_cast<int64_t>(batches.size()) * o.batch_tokens < o.recipe.calibrate_tokens) batches.push_back(loader.next());
+  make_recipe(*student.decoder, teacher.decoder.get(), o.recipe).prepare(batches);
+}
+
+TrainResult train_student(const Lab& lab, const std::string& name, Model& student, const Model& teacher, const Corpus& corpus, const TrainOptions& o) {
+  const UseProducts fast(products_asked_for() ? products() : fastest_products());
   TrainingLog log(lab.output / (name + ".csv"));
   Progress progress(name, step_count(o));
   TrainHooks hooks;
-  hooks.validate = [&](int64_t) { return evaluate(*student.decoder, lab.valid).nll; };
+  hooks.validate = [&](int64_t tokens) {
+    return evaluate(*student.decoder, tokens > 0 ? spread_sample(lab.valid, tokens) : lab.valid).nll;
+  };
+  hooks.held_out_tokens = predicted_tokens(lab.valid);
   hooks.should_stop = interrupted;
   hooks.on_start = [&](int64_t step) { log.start(step); };
   hooks.on_step = [&](const TrainStep& step) {
@@ -163,8 +141,31 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
   };
   const TrainResult result = train(student, teacher.decoder.get(), corpus, o, lab.output / name, hooks);
   progress.finish();
+  return result;
+}
+
+// Makes and trains one student, which is left in the folder of its name; nothing when it was interrupted.
+std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& teacher, const Corpus& corpus) {
+  const std::string name = run_name(lab, s, static_cast<int64_t>(seed));
+  Model student = make_student(s, teacher, seed);
+  TrainOptions o = train_options(lab, s, seed, *student.decoder);
+  if (!s.recipe) {
+    if (s.linear.mixer == MixerKind::supra) calibrate(student, teacher, corpus, o);
+    save_model(student, lab.output / name);
+    return measure(lab, *student.decoder, 0, 0);
+  }
+  double seconds = 0;
+  if (const int64_t first = first_tokens(lab, s); first > 0) {
+    TrainOptions step = o;
+    step.tokens = first;
+    step.only = {kNewWeights};
+    const TrainResult result = train_student(lab, name + "-first", student, teacher, corpus, resolve(step, *student.decoder));
+    if (result.interrupted) return {};
+    seconds = result.seconds;
+  }
+  const TrainResult result = train_student(lab, name, student, teacher, corpus, o);
   if (result.interrupted) return {};
-  return measure(lab, *student.decoder, result.tokens, result.seconds);
+  return measure(lab, *student.decoder, first_tokens(lab, s) + result.tokens, seconds + result.seconds);
 }
 
 // All students of a name are run, and shown with their mean; false when it was interrupted.
@@ -180,19 +181,79 @@ bool run_seeds(Lab& lab, const Student& s, const Model& teacher, const Corpus& c
   return true;
 }
 
-// The students to run: those named, or all.
-std::vector<Student> chosen(const Args& args, const std::vector<std::string>& names) {
-  std::vector<Student> students;
+// The students to run: those named, or all but the paper's switches, which are rows of a study.
+std::vector<Student> chosen(const Args& args, const std::vector<std::string>& names, bool study) {
+  std::vector<Student> chosen;
   std::vector<std::string> known;
-  for (const Student& s : kStudents) {
+  for (const Student& s : students()) {
     known.push_back(s.name);
-    if (names.empty() || std::find(names.begin(), names.end(), s.name) != names.end()) students.push_back(s);
+    const bool by_default = study || !s.in_study || s.name == "supra";
+    if (names.empty() ? by_default : std::find(names.begin(), names.end(), s.name) != names.end()) chosen.push_back(s);
   }
   for (const std::string& name : names) {
     if (std::find(known.begin(), known.end(), name) == known.end())
       args.misused("--students: there is no %s%s; --help names them all", name.c_str(), nearest_hint(name, known).c_str());
   }
-  return students;
+  return chosen;
+}
+
+// The test text without separators of documents, which supra compare does not know.
+Path plain_test_text(const Lab& lab) {
+  const std::string text = read_whole_text(lab.test_text);
+  std::string plain;
+  for (const std::string_view document : split_documents(text, lab.separator)) plain += document;
+  write_file_atomically(lab.output / "test-plain.txt", plain);
+  return lab.output / "test-plain.txt";
+}
+
+// The table of supra compare of the teacher and those students that are there, the first seed of each.
+void compare_students(const Lab& lab, const std::vector<std::string>& students, bool show) {
+  std::vector<std::string> words = {lab.teacher_path};
+  for (const std::string& student : students) words.push_back(lab.output / student);
+  words.insert(words.end(), {"--text", plain_test_text(lab), "-o", lab.output / "compare", "--context", "2048", "--limit", "100"});
+  if (!show) words.push_back("--quiet");
+  if (!lab.tasks.empty()) words.insert(words.end(), {"--tasks", lab.tasks});
+  if (!lab.tokenizer.empty()) words.insert(words.end(), {"--tokenizer", lab.tokenizer});
+  Args args("compare", "", std::move(words));
+  CHECK(run_compare(args) == 0, "%s: the comparison was interrupted (the same command goes on with it)", lab.output.c_str());
+}
+
+// All students, one after the other; a student that would not be done in time is left out, and so are those behind it, which cost
+// as much or more. False when it was interrupted.
+bool run_students(Lab& lab, const std::vector<Student>& students, const Model& teacher, const Corpus& corpus) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); };
+  const Clock::time_point start = Clock::now();
+  std::vector<std::string> done;
+  double longest = 0;
+  for (const Student& student : students) {
+    if (lab.budget > 0 && !done.empty() && seconds_since(start) + longest > lab.budget) {
+      print_note(format("%s and what stands behind it is left out: a student takes up to %s, and %s of the budget are left", student.name.c_str(),
+                        format_time(longest).c_str(), format_time(std::max(0.0, lab.budget - seconds_since(start))).c_str()));
+      break;
+    }
+    const Clock::time_point began = Clock::now();
+    if (!run_seeds(lab, student, teacher, corpus)) return false;
+    done.push_back(run_name(lab, student, 0));
+    if (lab.study) compare_students(lab, done, false);
+    longest = std::max(longest, seconds_since(began));
+  }
+  if (lab.study && !done.empty()) compare_students(lab, done, true);
+  return true;
+}
+
+// "30m", "90s", "2h" in seconds.
+double read_duration(const std::string& text) {
+  size_t end = 0;
+  double number = -1;
+  try {
+    number = std::stod(text, &end);
+  } catch (const std::exception&) {
+  }
+  const std::string unit = number >= 0 ? text.substr(end) : "";
+  const double factor = unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (factor == 0) throw UsageError(format("expected a time like 30m, 90s or 2h, got '%s'", text.c_str()));
+  return number * factor;
 }
 
 // Text that was not given is stories of our own grammar.
@@ -209,7 +270,7 @@ void write_missing_texts(Lab& lab) {
 void draw(const Lab& lab, const std::vector<Student>& students, const Decoder& teacher) {
   std::vector<Path> logs;
   for (const Student& s : students)
-    if (s.recipe) logs.push_back(lab.output / (run_name(lab, s, 0) + ".csv"));
+    if (s.recipe && std::filesystem::exists(lab.output / (run_name(lab, s, 0) + ".csv"))) logs.push_back(lab.output / (run_name(lab, s, 0) + ".csv"));
   if (logs.empty()) return;
   PlotOptions plot;
   plot.y = {"valid_nll"};
@@ -235,8 +296,8 @@ int run_lab(Args& args) {
     lab.teacher_path.clear();
   }
   std::string names;
-  for (const Student& s : kStudents) names += std::string(names.empty() ? "" : ", ") + s.name;
-  const std::string students_help = "rows of the table, some of " + names + "; else all";
+  for (const Student& s : students()) names += (names.empty() ? "" : ", ") + s.name;
+  const std::string students_help = "rows of the table, some of " + names + "; else those that are no switch of the paper's, with --study all";
   args.flag(&lab.output, "--output -o", "DIR", "where the table, the CSVs, the picture and the students go");
   args.flag(&lab.students, "--students", "NAME", students_help.c_str());
   args.tokens(&lab.tokens, "--tokens", "that each student is trained on");
@@ -247,11 +308,15 @@ int run_lab(Args& args) {
   args.flag(&lab.valid_text, "--valid", "FILE", "text that choices may be made by; else the same");
   args.flag(&lab.test_text, "--test", "FILE", "text that is only measured; else the same");
   args.flag(&lab.separator, "--docs", "SEP", "what stands between documents");
+  args.flag(&lab.study, "--study", "also put the teacher and the students into the table of supra compare, after each student");
+  args.flag(&lab.tasks, "--tasks", "FOLDER", "of task files for that table");
+  args.call("--budget", "TIME", "for all students: 30m, 2h. Those that would not be done in time are left out", "no limit",
+            [&](const std::string& text) { lab.budget = read_duration(text); });
   common_flags(args);
   const Path own_tokenizer = lab.tokenizer;
   args.parse();
   if (other.given() && lab.tokenizer == own_tokenizer) lab.tokenizer.clear();
-  const std::vector<Student> students = chosen(args, lab.students);
+  const std::vector<Student> students = chosen(args, lab.students, lab.study);
   if (lab.teacher_path.empty()) lab.teacher_path = own_teacher();
   catch_interrupts();
 
@@ -269,12 +334,10 @@ int run_lab(Args& args) {
   printf("                                          nats a token      recalled at a distance of\n"
          "student              seed   tokens    time    valid     test     ..32  ..64 ..128  more\n");
   record(lab, "teacher", 0, measure(lab, *teacher.decoder, 0, 0));
-  for (const Student& student : students) {
-    if (!run_seeds(lab, student, teacher, corpus)) return 1;
-  }
+  if (!run_students(lab, students, teacher, corpus)) return 1;
   const std::string no_png = why_no_png();
   if (no_png.empty()) draw(lab, students, *teacher.decoder);
-  printf("all in %s; %s holds lab.csv, a directory a student%s\n",
+  printf("all in %s; %s holds lab.csv, a folder for each student%s\n",
          format_time(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()).c_str(), lab.output.c_str(),
          no_png.empty() ? " and lab.png" : ("; no lab.png: " + no_png).c_str());
   return 0;

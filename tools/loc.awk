@@ -3,7 +3,7 @@
 function group_of(path) {
   if (path ~ /\.cuh?$|\/cuda[^\/]*$|^tensor\/device\./) return "GPU"
   if (path ~ /^supra\/(formats|tokenizers)\//) return "files of others: formats, tokenizers"
-  if (path ~ /^supra\/evaluation\/|roofs|^tools\/(bench|ops_|run_op|gpu_table|lab|compare|plot|chart|canvas|series|ticks|stroke_font|png)/)
+  if (path ~ /^supra\/evaluation\/|roofs|^tools\/(bench|ops_|run_op|gpu_table|lab|students|compare|plot|chart|canvas|series|ticks|stroke_font|png)/)
     return "measuring: evaluation, bench, plots, lab"
   if (path ~ /^tools\/|^supra\/embed\/|^supra\/supra\.h$/) return "program and hosts"
   return "core: tensor, autograd, operations and their CPU kernels, nn, layers, training, inference (at most 14000)"

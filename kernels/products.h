@@ -29,7 +29,12 @@ namespace supra {
 enum class Products { f32, bf16x3, bf16 };
 
 const char* name(Products products);
+Products products_named(const char* word, const char* where);  // the reverse; throws Error that begins with `where`
 Products products();  // what SUPRA_PRODUCTS says, or f32, until it is set. Throws Error where that is no such word
+bool products_asked_for();    // SUPRA_PRODUCTS says something
+// bf16 where the processor has instructions that make it faster than f32 and give the bits defined above, else f32. Both
+// are found out once, by one product, in some milliseconds.
+Products fastest_products();
 void set_products(Products products);  // for all threads; call it outside of parallel_for
 
 // While it lives, products are of that kind.

@@ -7,7 +7,9 @@
 #include <set>
 #include <sstream>
 
+#include "kernels/products.h"
 #include "supra/formats/safetensors.h"
+#include "supra/training/checkpoint.h"
 #include "tests/cli.h"
 
 // supra uptrain: what its flags do to the weights, to the log and to the plan.
@@ -114,12 +116,12 @@ TEST_F(UptrainTest, FreezesAndScalesByName) {
 
 TEST_F(UptrainTest, RecomputedAndAccumulatedStepsAreTheSame) {
   gated("student");
-  EXPECT_EQ(uptrain("student", "plain", {}).code, 0);
+  EXPECT_EQ(uptrain("student", "plain", {"--products", "f32"}).code, 0);
   const std::vector<double> losses = logged(kLoss);
-  EXPECT_EQ(uptrain("student", "recomputed", {"--activation-checkpointing"}).code, 0);
+  EXPECT_EQ(uptrain("student", "recomputed", {"--products", "f32", "--activation-checkpointing"}).code, 0);
   EXPECT_EQ(logged(kLoss), losses);
   expect_trained("plain", "recomputed", [](const std::string&) { return false; });
-  EXPECT_EQ(uptrain("student", "parts", {"--accumulate", "2"}).code, 0);
+  EXPECT_EQ(uptrain("student", "parts", {"--products", "f32", "--accumulate", "2"}).code, 0);
   const std::vector<double> in_parts = logged(kLoss);
   ASSERT_EQ(in_parts.size(), losses.size());
   // AdamW magnifies the rounding of another order of sums
@@ -176,6 +178,24 @@ TEST_F(UptrainTest, ALogHoldsEachStepOnce) {
   std::iota(steps.begin(), steps.end(), 1);
   EXPECT_EQ(logged(0), steps);
   for (const double loss : logged(kLoss)) EXPECT_LT(loss, 8);
+}
+
+TEST_F(UptrainTest, ARunKeepsItsProducts) {
+  gated("student");
+  const auto in_record = [](const char* run) { return read_training_state(*latest_checkpoint(at(run))).products; };
+  EXPECT_EQ(uptrain("student", "fast", {"--tokens", "256"}).code, 0);
+  EXPECT_EQ(in_record("fast"), name(fastest_products()));
+  EXPECT_EQ(uptrain("student", "run", {"--tokens", "256", "--products", "bf16x3"}).code, 0);
+  const std::vector<std::string> resume = {"uptrain", at("student"), "-o", at("run"), "--resume", "--data", at("text.txt"), "--docs",
+                                           "<end>", "--seq-len", "32", "--batch-tokens", "128", "--tokens", "512"};
+  setenv("SUPRA_PRODUCTS", "f32", 1);
+  const Outcome refused = supra_run(resume);
+  unsetenv("SUPRA_PRODUCTS");
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_SAYS(refused.err, "was made with --products bf16x3, this run has f32");
+  const Outcome resumed = supra_run(resume);
+  EXPECT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(in_record("run"), "bf16x3");
 }
 
 // Of a log that cannot be written the user hears once, and the run goes on.

@@ -22,16 +22,18 @@ struct DeviceFlags {
   Dtype activations = Dtype::bf16;
   const Flag* given = nullptr;
 #if !defined(SUPRA_INFERENCE)
-  Products products = supra::products();
+  Products products = Products::f32;
   const Flag* products_given = nullptr;
 #endif
 
-  void declare(Args& args) {
+  // `fast`: for a command that trains. Without --products and SUPRA_PRODUCTS it takes the fastest ones, others take f32.
+  void declare(Args& args, [[maybe_unused]] bool fast = false) {
     args.choice(&device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
                 "where it computes; cuda: an NVIDIA GPU");
     given = &args.choice(&activations, "--activations", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
                          "on the GPU; the CPU computes in f32");
 #if !defined(SUPRA_INFERENCE)
+    products = fast && !products_asked_for() ? fastest_products() : supra::products();
     products_given = &args.choice(&products, "--products", {{"f32", Products::f32}, {"bf16x3", Products::bf16x3}, {"bf16", Products::bf16}},
                                   "precision of the factors of CPU matrix products: f32 as they are; bf16x3 each split into two bf16 "
                                   "numbers; bf16 rounded to 8 bits. Sums and all else are f32");

@@ -79,7 +79,7 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&f.overwrite, "--overwrite", "start anew where DIR already holds a run");
   args.flag(&f.dry_run, "--dry-run", "show what would be done and the memory it takes, and stop");
   args.flag(&f.log, "--log", "run.csv", "one row a step, for supra plot");
-  f.device.declare(args);
+  f.device.declare(args, true);
   common_flags(args, &f.json);
 }
 
@@ -246,6 +246,14 @@ bool writes_over(const Path& model, const Path& output) {
          (!inside.empty() && !inside.starts_with(".."));
 }
 
+// A run that resumes keeps the products it began with, unless it is told others.
+void choose_products(TrainFlags& f) {
+  f.options.accept_products = f.device.products_given->given();
+  const bool told = f.options.accept_products || products_asked_for();
+  const std::optional<Path> last = f.options.resume && !told && f.device.device == Device::cpu ? latest_checkpoint(f.output) : std::nullopt;
+  if (last) set_products(products_named(read_training_state(*last).products.c_str(), last->c_str()));
+}
+
 int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   CHECK(f.options.resume || !writes_over(f.input, f.output),
@@ -287,6 +295,8 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
           static_cast<double>(o.tokens) / static_cast<double>(corpus_tokens),
           static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
 
+  if (f.device.device == Device::cpu && products() != Products::f32)
+    fprintf(stderr, "products of matrices have factors in %s; --products f32 is exact\n", name(products()));
   if (!f.teacher_cache.empty()) f.options.recipe.cache = open_cache(f, *teacher, corpus);
   const MemoryPlan plan = plan_memory(*model.decoder, teacher, o);
   if (f.dry_run) return show_plan(f, model, teacher, corpus_tokens, plan);
@@ -362,7 +372,7 @@ int run_uptrain(Args& args) {
   declare(args, f);
   args.parse();
   f.device.check(args);
-  f.options.accept_products = f.device.products_given->given();
+  choose_products(f);
   f.options.made_by = args.command_line();
   CHECK(f.teacher_cache.empty() || recipe.kind == RecipeKind::distill,
         "--teacher-cache holds what --recipe distill learns from (leave it away, or give that recipe)");
@@ -383,7 +393,7 @@ int run_train(Args& args) {
   declare(args, f);
   args.parse();
   f.device.check(args);
-  f.options.accept_products = f.device.products_given->given();
+  choose_products(f);
   f.options.made_by = args.command_line();
   Model model;
   model.decoder = make_decoder(read_openlm_config(Json::load(f.input)));

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <sstream>
 
+#include "supra/formats/model_source.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 #include "tools/command.h"
@@ -102,6 +104,43 @@ TEST_F(LabTest, StudentsAreChosenAndTheirSeedsHaveAMean) {
   ASSERT_NE(at, std::string::npos) << text;
   EXPECT_NE(text.substr(at, text.find('\n', at) - at).find(format("%.4f ", mean)), std::string::npos) << text;
   EXPECT_THROW(run({"--students", "distil"}), UsageError);
+}
+
+// Students of new weights alone keep the teacher's; those of two steps learn them first, and then everything.
+TEST_F(LabTest, ThePapersSwitchesTrainWhatTheySay) {
+  table({"--students", "new-weights", "two-steps", "t2r"});
+  const auto weights = [](const Path& path) {
+    const Model model = load_model(path);
+    Tensor found;
+    model.decoder->visit([&](const std::string& name, Var& parameter) {
+      if (name == "tok_embeddings.weight") found = parameter.value();
+    });
+    return found;
+  };
+  const Tensor teacher = weights(dir_.path() / "teacher");
+  const auto same = [&](const Tensor& t) { return memcmp(t.data<float>(), teacher.data<float>(), teacher.bytes()) == 0; };
+  EXPECT_TRUE(same(weights(out_ / "new-weights")));
+  EXPECT_TRUE(same(weights(out_ / "two-steps-first")));
+  EXPECT_FALSE(same(weights(out_ / "two-steps")));
+  EXPECT_NEAR(std::stod(read_csv(out_ / "lab.csv")[3][2]), 8192, 1024) << "both steps together";
+  const Config config = open_model(out_ / "t2r").config;
+  EXPECT_EQ(config.output_norm, OutputNorm::denominator);
+  EXPECT_EQ(config.decay.kind, DecayConfig::Kind::none);
+}
+
+// A study has the students in one table with their teacher, and only those that its time is enough for.
+TEST_F(LabTest, AStudyComparesWhatItHasTimeFor) {
+  const std::string all = table({"--study", "--students", "calibrated", "supra"});
+  const std::string report = read_file(out_ / "compare/compare.md");
+  for (const char* name : {"teacher", "calibrated", "supra", "nats a token", "bytes a session"}) {
+    EXPECT_NE(report.find(name), std::string::npos) << report;
+    EXPECT_NE(all.find(name), std::string::npos) << all;
+  }
+  std::filesystem::remove_all(out_);
+  table({"--study", "--students", "calibrated", "supra", "--budget", "0.01s"});
+  EXPECT_EQ(read_csv(out_ / "lab.csv").size(), 3u) << "the first student is always made";
+  EXPECT_EQ(read_file(out_ / "compare/compare.md").find("supra"), std::string::npos);
+  EXPECT_THROW(run({"--budget", "soon"}), UsageError);
 }
 
 // A folder of the user may hold a train.txt, or a model named supra.

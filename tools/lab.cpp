@@ -101,12 +101,9 @@ std::string run_name(const Lab& lab, const Student& s, int64_t seed) {
   return lab.seeds > 1 ? format("%s-%ld", s.name.c_str(), static_cast<long>(seed)) : s.name;
 }
 
-// What a student is trained on before all its weights are, where that is apart.
-int64_t first_tokens(const Lab& lab, const Student& s) { return s.trains == Student::Trains::new_weights_first ? lab.tokens / 3 : 0; }
-
 TrainOptions train_options(const Lab& lab, const Student& s, uint64_t seed, Decoder& student) {
   TrainOptions o;
-  o.tokens = lab.tokens - first_tokens(lab, s);
+  o.tokens = lab.tokens;
   o.seed = seed;
   o.validate_every = std::max<int64_t>(1, lab.tokens / 20);
   o.recipe.kind = s.recipe.value_or(RecipeKind::distill);
@@ -154,18 +151,18 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
     save_model(student, lab.output / name);
     return measure(lab, *student.decoder, 0, 0);
   }
-  double seconds = 0;
-  if (const int64_t first = first_tokens(lab, s); first > 0) {
+  TrainResult first;
+  if (s.trains == Student::Trains::new_weights_first) {
     TrainOptions step = o;
-    step.tokens = first;
+    step.tokens = lab.tokens / 3;
     step.only = {kNewWeights};
-    const TrainResult result = train_student(lab, name + "-first", student, teacher, corpus, resolve(step, *student.decoder));
-    if (result.interrupted) return {};
-    seconds = result.seconds;
+    first = train_student(lab, name + "-first", student, teacher, corpus, step);
+    o.tokens -= first.tokens;
   }
+  if (first.interrupted) return {};
   const TrainResult result = train_student(lab, name, student, teacher, corpus, o);
   if (result.interrupted) return {};
-  return measure(lab, *student.decoder, first_tokens(lab, s) + result.tokens, seconds + result.seconds);
+  return measure(lab, *student.decoder, first.tokens + result.tokens, first.seconds + result.seconds);
 }
 
 // All students of a name are run, and shown with their mean; false when it was interrupted.

@@ -13,7 +13,7 @@ using Ids = std::vector<int32_t>;
 using Item = std::vector<Request>;
 
 // of what is scored at once
-constexpr size_t kStateBytes = size_t{1} << 30;
+constexpr size_t kStateBytes = size_t{1} << 28;
 
 // Bytes of the text without the white space at its end.
 static size_t trimmed_size(std::string_view text) {

@@ -148,7 +148,7 @@ static std::string trimmed(const std::string& text) {
 QuestionAnswering answer_questions(const Decoder& decoder, const Tokenizer& tokenizer, const Task& task, const AnswerOptions& options,
                                    const OnItems& on_items) {
   // enough for a step to read the weights for many at once
-  constexpr size_t kRows = 32, kStateBytes = size_t{1} << 30;
+  constexpr size_t kRows = 32, kStateBytes = size_t{1} << 28;
   CHECK(task.kind == TaskKind::questions, "%s: holds %s items, question answering (context, answer, aliases) was expected", task.name.c_str(),
         name_of(task.kind));
   NoGrad off;

@@ -15,11 +15,17 @@ class CudaCommands : public Cuda {
  protected:
   void SetUp() override {
     Cuda::SetUp();
+    // commands set the products of the whole process, and training is faster in bf16
+    setenv("SUPRA_PRODUCTS", "f32", 1);
     std::string text;
     for (int i = 0; i < 30; i++) text += format("%d cats sat; %d ran\n", i, i * i);
     write_file_atomically(at("text.txt"), text);
     save_model(byte_model(MixerKind::softmax), at("teacher"));
     save_model(linearize(byte_model(MixerKind::softmax), {}).model, at("student"));
+  }
+  void TearDown() override {
+    unsetenv("SUPRA_PRODUCTS");
+    Cuda::TearDown();
   }
   std::string at(const std::string& name) const { return (directory_.path() / name).string(); }
 

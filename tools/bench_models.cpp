@@ -206,9 +206,7 @@ struct Subject {
 
 Subject given_model(const Path& path, Weights weights) {
   const Config config = open_model(path).config;
-  // the last part of the path, whether or not a slash ends it
-  return {std::filesystem::weakly_canonical(path / ".").filename().string(),
-          [=] { return load_model(path, "", weights).decoder; }, position_limit(config) > 0, config.context};
+  return {model_name(path), [=] { return load_model(path, "", weights).decoder; }, position_limit(config) > 0, config.context};
 }
 
 // The dtypes that weights of random models are stored in.

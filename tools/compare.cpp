@@ -45,10 +45,9 @@ std::string hash_of_vocabulary(const Tokenizer& tokenizer) {
   return hex(hash.value());
 }
 
-// The last part of the path, whether or not a slash ends it; a number behind it where another model has the same.
+// The model's name; a number behind it where another model has the same.
 std::string name_of(const Path& path, const std::vector<Subject>& others) {
-  const Path whole = std::filesystem::weakly_canonical(path / ".");
-  const std::string name = std::filesystem::is_directory(path) ? whole.filename() : path.stem();
+  const std::string name = model_name(path);
   std::string unique = name;
   const auto taken = [&] { return std::any_of(others.begin(), others.end(), [&](const Subject& s) { return s.name == unique; }); };
   for (int n = 2; taken(); n++) unique = name + format("-%d", n);

@@ -45,6 +45,11 @@ std::string format_time(double seconds) {
 
 std::string format_precise_time(double seconds) { return scaled(seconds * 1e9, {" ns", " us", " ms", " s", "k s"}); }
 
+std::string model_name(const Path& path) {
+  if (!std::filesystem::is_directory(path)) return path.stem().string();
+  return std::filesystem::weakly_canonical(path / ".").filename().string();
+}
+
 void print_note(const std::string& note) {
   if (!note.empty()) fprintf(stderr, "note: %s\n", note.c_str());
 }

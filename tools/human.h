@@ -2,7 +2,9 @@
 #include <cstdint>
 #include <string>
 
-// Numbers and notes for people.
+#include "tensor/file.h"
+
+// Names, numbers and notes for people.
 
 namespace supra {
 
@@ -12,6 +14,9 @@ std::string format_bytes(double bytes);           // 1.2 MB, powers of 1000
 std::string format_state(double at_start, double after_a_token);
 std::string format_time(double seconds);          // 1m 20s, 2h 05m, 3.4s, 12ms
 std::string format_precise_time(double seconds);  // three digits: 1.84 us, 12.1 ms, 3.40 s
+
+// What a table calls a model: the last part of its path, whether or not a slash ends it, of a file without the extension.
+std::string model_name(const Path& path);
 
 void print_note(const std::string& note);  // "note: ..." on stderr, nothing where it is empty
 

@@ -272,8 +272,7 @@ void draw(const Lab& lab, const std::vector<Student>& students, const Decoder& t
   PlotOptions plot;
   plot.y = {"valid_nll"};
   plot.teacher = evaluate(teacher, lab.valid).nll;
-  const Path name = std::filesystem::is_directory(lab.teacher_path) ? lab.teacher_path : lab.teacher_path.stem();
-  plot.title = "Students of " + name.string() + ", " + format_count(static_cast<double>(lab.tokens)) + " tokens each";
+  plot.title = "Students of " + model_name(lab.teacher_path) + ", " + format_count(static_cast<double>(lab.tokens)) + " tokens each";
   plot_runs(logs, lab.output / "lab.png", plot);
 }
 

@@ -144,7 +144,7 @@ simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(
   $(foreach level,$(BF16_LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(filter %/bf16_gemm.simd.cpp,$(1))))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
-.PHONY: all found test-packages test cuda cuda-report emu gpu-check demo lab teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found test-packages test cuda cuda-report emu gpu-check demo lab study teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -359,8 +359,14 @@ demo: all ## the main job on what the repository ships, in under three minutes o
 lab: all ## recipes and mixers side by side on one teacher, into build/lab (half an hour; LAB='--tokens 3M --seeds 3')
 	$(quiet)$(OUT)/supra lab $(LAB)
 
-study: all ## students by the paper's switches and by our recipes, compared, into build/study (STUDY='--budget 30m --teacher MODEL --data TEXT')
-	$(quiet)$(OUT)/supra lab --study -o build/study $(STUDY)
+# Unless STUDY names a teacher: SmolLM2 where it and the texts are at hand, else the lab's. Stages are judged by the test text, too.
+SHARED      := $(or $(SUPRA_SHARED),../shared)
+WIKITEXT    := $(SHARED)/data/wikitext-2
+SMOLLM2     := $(wildcard $(or $(SUPRA_SMOLLM2),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/supra/SmolLM2-135M-Instruct.Q4_1.gguf))
+STUDY_MODEL := $(if $(and $(SMOLLM2),$(wildcard $(WIKITEXT))),--teacher $(SMOLLM2) --tokens 100k --data $(WIKITEXT)/wikitext2_train_5k.txt \
+               --valid $(WIKITEXT)/valid.txt --test $(WIKITEXT)/valid.txt --docs '' --tasks $(SHARED)/eval)
+study: all ## the paper's switches and our recipes on one teacher, compared, into build/study (STUDY='--budget 30m')
+	$(quiet)$(OUT)/supra lab --study -o build/study $(if $(findstring --teacher,$(STUDY)),,$(STUDY_MODEL)) $(STUDY)
 
 teacher: all ## train the demo's teacher anew into tools/teacher
 	$(quiet)$(OUT)/supra demo --make-teacher

@@ -178,7 +178,7 @@ bool run_seeds(Lab& lab, const Student& s, const Model& teacher, const Corpus& c
   return true;
 }
 
-// The students to run: those named, or all but the paper's switches, which are rows of a study.
+// The students to run: those named; by default the recipes, in a study also the switches of the paper's ablations.
 std::vector<Student> chosen(const Args& args, const std::vector<std::string>& names, bool study) {
   std::vector<Student> chosen;
   std::vector<std::string> known;
@@ -224,6 +224,7 @@ bool run_students(Lab& lab, const std::vector<Student>& students, const Model& t
   std::vector<std::string> done;
   double longest = 0;
   for (const Student& student : students) {
+    if (interrupted()) return false;
     if (lab.budget > 0 && !done.empty() && seconds_since(start) + longest > lab.budget) {
       print_note(format("%s and what stands behind it is left out: a student takes up to %s, and %s of the budget are left", student.name.c_str(),
                         format_time(longest).c_str(), format_time(std::max(0.0, lab.budget - seconds_since(start))).c_str()));
@@ -267,7 +268,8 @@ void write_missing_texts(Lab& lab) {
 void draw(const Lab& lab, const std::vector<Student>& students, const Decoder& teacher) {
   std::vector<Path> logs;
   for (const Student& s : students)
-    if (s.recipe && std::filesystem::exists(lab.output / (run_name(lab, s, 0) + ".csv"))) logs.push_back(lab.output / (run_name(lab, s, 0) + ".csv"));
+    // there is no log of a student that the budget left out
+    if (const Path log = lab.output / (run_name(lab, s, 0) + ".csv"); s.recipe && std::filesystem::exists(log)) logs.push_back(log);
   if (logs.empty()) return;
   PlotOptions plot;
   plot.y = {"valid_nll"};
@@ -293,7 +295,7 @@ int run_lab(Args& args) {
   }
   std::string names;
   for (const Student& s : students()) names += (names.empty() ? "" : ", ") + s.name;
-  const std::string students_help = "rows of the table, some of " + names + "; else those that are no switch of the paper's, with --study all";
+  const std::string students_help = "rows of the table, some of " + names + "; by default the recipes, with --study also the switches of the paper's ablations";
   args.flag(&lab.output, "--output -o", "DIR", "where the table, the CSVs, the picture and the students go");
   args.flag(&lab.students, "--students", "NAME", students_help.c_str());
   args.tokens(&lab.tokens, "--tokens", "that each student is trained on");

@@ -16,7 +16,7 @@ struct Student {
     new_weights_first  // for the first third of the tokens, then all: the paper's two steps
   };
   std::string name;
-  LinearizeOptions linear;              // key_dim: features of a head over what its queries have, 0 and 1: as many
+  LinearizeOptions linear;              // its key_dim is a multiple of the features that a query has; 0 is 1
   std::optional<RecipeKind> recipe;     // none: not trained; a SUPRA layer is calibrated
   double transfer_share = 0;
   Trains trains = Trains::all;

@@ -107,6 +107,20 @@ State Decoder::init_state(int64_t batch) const {
   return state;
 }
 
+State Decoder::branch(const State& state, int64_t begin, int64_t end) const {
+  CHECK(begin >= 0 && begin < end && end <= state.batch(), "state: rows %ld to %ld of %ld", static_cast<long>(begin), static_cast<long>(end),
+        static_cast<long>(state.batch()));
+  State made{{state.positions.begin() + begin, state.positions.begin() + end}, {}};
+  for (size_t i = 0; i < layers_.size(); i++) {
+    LayerState& into = made.layers.emplace_back();
+    for (const Var& part : state.layers[i].parts) {
+      const Tensor rows = part.value().rows(begin, end);
+      into.parts.push_back(Var(layers_[i].mixer->state_only_grows() ? rows : rows.clone()));
+    }
+  }
+  return made;
+}
+
 size_t Decoder::state_bytes(int64_t position) const {
   size_t bytes = 0;
   for (const Layer& layer : layers_) bytes += layer.mixer->state_bytes(position);

@@ -48,6 +48,9 @@ class Decoder {
   // The state of B sequences that have seen nothing.
   State init_state(int64_t batch) const;
   size_t state_bytes(int64_t position) const;  // of one sequence
+  // Rows [begin, end) of a state, to read on from while the state stays as it is. Caches that only grow are shared, not copied, so two
+  // branches of one row must not be alive at once.
+  State branch(const State& state, int64_t begin, int64_t end) const;
 
   // tokens (B,T) i32 -> (B,T,C) after the last norm. With a state: it holds the past and is advanced by lengths[b] steps
   // a row (T where lengths is empty). cuts (B): the columns of each row, ascending in 1 ... lengths[b] - 1, where a new

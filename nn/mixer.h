@@ -56,6 +56,8 @@ class Mixer {
   virtual LayerState init_state(int64_t batch) const = 0;
   // Bytes one sequence's state takes after `position` steps.
   virtual size_t state_bytes(int64_t position) const = 0;
+  // Whether steps are only ever written behind those of the past (a KV cache). A copy that shares memory may then read on by itself.
+  virtual bool state_only_grows() const { return false; }
 
   // x (B,T,C) -> y (B,T,C), any T, any split: f(x1); f(x2) equals f(x1 x2). With a state, it is read as the past and
   // replaced by the state after the last step; without one the sequence starts here and its state is dropped.

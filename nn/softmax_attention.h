@@ -13,6 +13,7 @@ class SoftmaxAttention : public Mixer {
   void to(Device, Dtype activations) override { cache_dtype_ = activations; }
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
+  bool state_only_grows() const override { return true; }
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
 
  protected:

@@ -28,6 +28,7 @@ class WindowAttention : public SoftmaxAttention {
   void to(Device device, Dtype activations) override;
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
+  bool state_only_grows() const override { return false; }
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
 
   // What out_proj is applied to, (B,T,H*V).

@@ -180,7 +180,7 @@ Comparison prepare(const Run& run, const CompareOptions& options, std::shared_pt
           subject.name +
           " has another vocabulary than the teacher: nats a token are not comparable, bits a byte are; no agreement is measured");
   }
-  if (!options.text.empty()) c.text = read_whole_text(options.text);
+  if (!options.text.empty()) c.text = read_whole_text(options.text, options.separator);
   if (!options.tasks.empty()) c.tasks = read_task_folder(options.tasks);
   for (TaskSet& set : c.tasks.sets) choose_items(set, options.limit, options.seed);
   for (const std::string& file : c.tasks.left_aside) c.notes.push_back(file);
@@ -199,6 +199,7 @@ int run_compare(Args& args) {
   args.positional(&students, "STUDENT", "models to judge beside it");
   args.flag(&options.text, "--text", "FILE", "text that none of them has seen: loss, loss by position, agreement");
   args.flag(&options.tasks, "--tasks", "FOLDER", "task files, as eval --task reads them, and folders of MMLU's csv");
+  args.flag(&options.separator, "--docs", "SEP", "what stands between documents of the text; else it is one");
   args.tokens(&options.context, "--context", "positions up to which the loss is shown").at_least(16);
   args.tokens(&options.text_tokens, "--text-tokens", "of the text that are scored, in parts that lie evenly over it").at_least(16);
   args.flag(&options.limit, "--limit", "N", "items of each task, the same for all models; 0: all").at_least(0);
@@ -208,7 +209,8 @@ int run_compare(Args& args) {
   args.flag(&run.tokenizer, "--tokenizer", "FILE", "of all models; else the one found beside each");
   args.flag(&markdown, "--markdown", "print the table as markdown");
   args.flag(&quiet, "--quiet", "print no table; it is in DIR");
-  run.device.declare(args);
+  // its figures have larger errors than the products
+  run.device.declare(args, true);
   common_flags(args, &json);
   args.parse();
   run.device.check(args);

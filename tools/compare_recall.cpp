@@ -35,8 +35,6 @@ Topic bias_topic(const TaskSet& set) {
 
 namespace {
 
-constexpr int64_t kAmong = 4;
-
 // The distances that a model can be asked at: all, unless there are no vectors for its later positions.
 std::vector<int64_t> possible(const Config& config, const std::vector<DistanceProbe>& probes, std::vector<int64_t> distances) {
   if (config.learned_positions) std::erase_if(distances, [&](int64_t d) { return positions_at(probes, d) > config.context; });
@@ -49,95 +47,30 @@ std::string beyond(const Json& report, const Json& row) {
   return format("beyond the %ld positions that this softmax model knows", static_cast<long>(known));
 }
 
-// One row a distance, of a list in the report.
-Figure at_distance(const Json& report, const Json& row, const char* value, const char* error, Unit unit, std::optional<double> chance) {
-  Figure figure = {"at " + std::to_string(row.integer("distance")) + " tokens", unit, row.number(value), row.number(error), chance};
-  figure.note = beyond(report, row);
-  return figure;
-}
-
-Curve curve_of(const Json& report, const std::string& list, const char* value, const std::string& panel, double unit) {
-  Curve curve = {"recall", panel, "distance, tokens", {}, {}};
-  for (const Json& row : report.at(list).as_array()) {
-    curve.x.push_back(static_cast<double>(row.integer("distance")));
-    curve.y.push_back(unit * row.number(value));
-  }
-  return curve;
-}
-
 // The ids of the text from which filler and spans are taken.
 std::vector<int32_t> filler_of(std::string_view text, const Tokenizer& tokenizer) {
   constexpr size_t kMost = 4 << 20;
   return tokenizer.encode(text.substr(0, kMost));
 }
 
-Topic fact_topic(const Comparison& c, const std::vector<int64_t>& distances, int64_t facts) {
-  FactOptions options = {.items = c.options.facts, .facts = facts, .seed = c.options.seed, .filler_name = c.options.text.string()};
-  const std::string list = facts == 1 ? "recall" : format("recall_of_%ld", static_cast<long>(facts));
-  Topic topic;
-  topic.title =
-      format("%s, told so far back: %% where the right number of %ld is the likeliest (%ld items)",
-             facts == 1 ? "a fact" : "one of four facts", static_cast<long>(options.alternatives), static_cast<long>(options.items));
-  topic.measure = {list,
-                   format("%ld at %ld of text %s seed %llu", static_cast<long>(options.items), static_cast<long>(distances.back()),
-                          hash_of_text(c.text).c_str(), static_cast<unsigned long long>(options.seed)),
-                   options.items * distances.back()};
-  topic.measure.run = [=, text = std::string_view(c.text)](const Model& model, const Model*, const OnPart& on_part) {
-    const Tokenizer& tokenizer = tokenizer_of(model);
-    FactOptions mine = options;
-    mine.bos = tokenizer.adds_bos();
-    const std::vector<DistanceProbe> probes = plant_facts(tokenizer, filler_of(text, tokenizer), distances, mine);
-    const auto on_tokens = [&](int64_t done, int64_t total) { on_part(static_cast<double>(done) / static_cast<double>(total)); };
-    const auto rows = recall_facts(*model.decoder, probes, possible(model.config(), probes, distances), on_tokens);
-    return Json::object({{list, to_json(rows)}, {"positions_known", position_limit(model.config())}});
-  };
-  topic.figures = [=](const Json& report) {
-    std::vector<Figure> figures;
-    for (const Json& row : report.at(list).as_array())
-      figures.push_back(at_distance(report, row, "accuracy", "stderr", Unit::percent, 1 / static_cast<double>(options.alternatives)));
-    return figures;
-  };
-  topic.curves = [=](const Json& report) {
-    Curve curve = curve_of(report, list, "accuracy", facts == 1 ? "% of facts found" : "% found of four facts", 100);
-    curve.chance = 100 / static_cast<double>(options.alternatives);
-    return std::vector<Curve>{curve};
-  };
-  return topic;
-}
+// A list of the report as rows of the table and a curve: `figure` by distance.
+struct RecallList {
+  std::string name, row, panel, figure, error;
+  Unit unit;
+  double chance;
+};
 
-Topic repetition_topic(const Comparison& c, const std::vector<int64_t>& distances) {
-  RepetitionOptions options = {.items = c.options.facts, .seed = c.options.seed, .text_name = c.options.text.string()};
-  Topic topic;
-  topic.title = format("a span of %ld tokens again, so far behind itself: nats a token saved (%ld spans)", static_cast<long>(options.span),
-                       static_cast<long>(options.items));
-  topic.measure = {"repetition",
-                   format("%ld at %ld of text %s seed %llu", static_cast<long>(options.items), static_cast<long>(distances.back()),
-                          hash_of_text(c.text).c_str(), static_cast<unsigned long long>(options.seed)),
-                   options.items * distances.back()};
-  topic.measure.run = [=, text = std::string_view(c.text)](const Model& model, const Model*, const OnPart& on_part) {
-    const Tokenizer& tokenizer = tokenizer_of(model);
-    RepetitionOptions mine = options;
-    mine.bos = tokenizer.adds_bos();
-    const std::vector<DistanceProbe> probes = repeat_spans(tokenizer, filler_of(text, tokenizer), distances, mine);
-    const auto on_tokens = [&](int64_t done, int64_t total) { on_part(static_cast<double>(done) / static_cast<double>(total)); };
-    const auto rows = measure_repetition(*model.decoder, probes, possible(model.config(), probes, distances), on_tokens);
-    return Json::object({{"repetition", to_json(rows)}, {"positions_known", position_limit(model.config())}});
-  };
-  topic.figures = [](const Json& report) {
-    std::vector<Figure> figures;
-    for (const Json& row : report.at("repetition").as_array())
-      figures.push_back(at_distance(report, row, "gain", "gain_stderr", Unit::nats, 0));
-    return figures;
-  };
-  topic.curves = [](const Json& report) {
-    return std::vector<Curve>{curve_of(report, "repetition", "gain", "nats saved on a span again", 1)};
-  };
-  return topic;
+std::vector<RecallList> lists_of(const FactOptions& options) {
+  const double chance = 1 / static_cast<double>(options.alternatives);
+  const std::string among = format("one of %ld facts", static_cast<long>(options.facts));
+  return {{"recall", "a fact", "% of facts found", "accuracy", "stderr", Unit::percent, chance},
+          {"recall_among", among, "% found: " + among, "accuracy", "stderr", Unit::percent, chance},
+          {"repetition", "a span again, nats saved", "nats saved on a span again", "gain", "gain_stderr", Unit::nats, 0}};
 }
 
 }  // namespace
 
-std::vector<Topic> recall_topics(Comparison& c) {
+std::optional<Topic> recall_topic(Comparison& c) {
   constexpr int64_t kAround = 512;  // of facts, and of text before them
   const int64_t there = static_cast<int64_t>(filler_of(c.text, *c.tokenizer).size()) - kAround;
   const int64_t most = std::min(c.options.context, there);
@@ -147,7 +80,50 @@ std::vector<Topic> recall_topics(Comparison& c) {
     return {};
   }
   const std::vector<int64_t> distances = doubling_distances(most);
-  return {fact_topic(c, distances, 1), fact_topic(c, distances, kAmong), repetition_topic(c, distances)};
+  const FactOptions options = {.items = c.options.facts, .seed = c.options.seed, .filler_name = c.options.text.string()};
+  const std::vector<RecallList> lists = lists_of(options);
+  Topic topic;
+  topic.title = format("told so many tokens back: %% where the right number of %ld is the likeliest, nats a token saved on a span of %ld (%ld texts)",
+                       static_cast<long>(options.alternatives), static_cast<long>(options.span), static_cast<long>(options.items));
+  topic.measure = {"recall",
+                   format("%ld at %ld of text %s seed %llu", static_cast<long>(options.items), static_cast<long>(distances.back()),
+                          hash_of_text(c.text).c_str(), static_cast<unsigned long long>(options.seed)),
+                   options.items * distances.back()};
+  topic.measure.run = [=, text = std::string_view(c.text)](const Model& model, const Model*, const OnPart& on_part) {
+    const Tokenizer& tokenizer = tokenizer_of(model);
+    FactOptions mine = options;
+    mine.bos = tokenizer.adds_bos();
+    const std::vector<DistanceProbe> probes = plant_facts(tokenizer, filler_of(text, tokenizer), distances, mine);
+    const auto on_tokens = [&](int64_t done, int64_t total) { on_part(static_cast<double>(done) / static_cast<double>(total)); };
+    Json report = to_json(recall_facts(*model.decoder, probes, possible(model.config(), probes, distances), on_tokens));
+    report.set("positions_known", position_limit(model.config()));
+    return report;
+  };
+  topic.figures = [=](const Json& report) {
+    std::vector<Figure> figures;
+    for (const RecallList& list : lists) {
+      for (const Json& row : report.at(list.name).as_array()) {
+        figures.push_back({list.row + ", at " + std::to_string(row.integer("distance")), list.unit, row.number(list.figure),
+                           row.number(list.error), list.chance});
+        figures.back().note = beyond(report, row);
+      }
+    }
+    return figures;
+  };
+  topic.curves = [=](const Json& report) {
+    std::vector<Curve> curves;
+    for (const RecallList& list : lists) {
+      const double unit = list.unit == Unit::percent ? 100 : 1;
+      Curve& curve = curves.emplace_back(Curve{"recall", list.panel, "distance, tokens", {}, {}});
+      if (list.unit == Unit::percent) curve.chance = unit * list.chance;
+      for (const Json& row : report.at(list.name).as_array()) {
+        curve.x.push_back(static_cast<double>(row.integer("distance")));
+        curve.y.push_back(unit * row.number(list.figure));
+      }
+    }
+    return curves;
+  };
+  return topic;
 }
 
 }  // namespace supra

@@ -24,7 +24,7 @@ std::vector<Topic> topics_of(Comparison& c) {
     topics.push_back(bias_topic(some));
   }
   if (!c.text.empty()) {
-    for (Topic& topic : recall_topics(c)) topics.push_back(std::move(topic));
+    if (std::optional<Topic> topic = recall_topic(c)) topics.push_back(std::move(*topic));
   }
   topics.push_back(cost_topic(c));
   return topics;

@@ -43,6 +43,7 @@ struct Topic {
 // The models and files that topics are made for.
 struct CompareOptions {
   Path text, tasks;
+  std::string separator;  // of documents of the text
   int64_t context = 8192, text_tokens = 1 << 14, limit = 200, facts = 4;
   uint64_t seed = 1;
 };
@@ -61,8 +62,8 @@ Topic agreement_topic(const Comparison& comparison);  // with the teacher, on th
 Topic position_topic(Comparison& comparison);         // nats a token by position
 Topic task_topic(const TaskSet& set);                 // accuracy
 Topic bias_topic(const TaskSet& set);                 // of MMLU: whether it goes by letter
-// What was told 64, 128, ... tokens before: a fact, one of four, a span that occurs again. Empty where the text is too short.
-std::vector<Topic> recall_topics(Comparison& comparison);
+// What was told 64, 128, ... tokens before: a fact, one of four, a span that occurs again. None where the text is too short.
+std::optional<Topic> recall_topic(Comparison& comparison);
 Topic cost_topic(const Comparison& comparison);  // bytes a session, speed
 
 // Those of what was given, in the order of the table.

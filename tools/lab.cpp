@@ -7,7 +7,6 @@
 
 #include "kernels/products.h"
 #include "supra/evaluation/perplexity.h"
-#include "supra/evaluation/text_sample.h"
 #include "supra/tokenizers/corpus.h"
 #include "tools/command.h"
 #include "tools/held_out.h"
@@ -194,24 +193,17 @@ std::vector<Student> chosen(const Args& args, const std::vector<std::string>& na
   return chosen;
 }
 
-// The test text without separators of documents, which supra compare does not know.
-Path plain_test_text(const Lab& lab) {
-  const std::string text = read_whole_text(lab.test_text);
-  std::string plain;
-  for (const std::string_view document : split_documents(text, lab.separator)) plain += document;
-  write_file_atomically(lab.output / "test-plain.txt", plain);
-  return lab.output / "test-plain.txt";
-}
-
 // The table of supra compare of the teacher and those students that are there, the first seed of each.
 void compare_students(const Lab& lab, const std::vector<std::string>& students, bool show) {
   std::vector<std::string> words = {lab.teacher_path};
   for (const std::string& student : students) words.push_back(lab.output / student);
-  words.insert(words.end(), {"--text", plain_test_text(lab), "-o", lab.output / "compare", "--context", "2048", "--limit", "100"});
+  words.insert(words.end(), {"--text", lab.test_text, "--docs", lab.separator, "-o", lab.output / "compare", "--context", "2048", "--limit", "100"});
   if (!show) words.push_back("--quiet");
   if (!lab.tasks.empty()) words.insert(words.end(), {"--tasks", lab.tasks});
   if (!lab.tokenizer.empty()) words.insert(words.end(), {"--tokenizer", lab.tokenizer});
   Args args("compare", "", std::move(words));
+  // a comparison chooses its own
+  const UseProducts as_before(products());
   CHECK(run_compare(args) == 0, "%s: the comparison was interrupted (the same command goes on with it)", lab.output.c_str());
 }
 

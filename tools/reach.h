@@ -2,7 +2,6 @@
 #include "supra/evaluation/mixer_parts.h"
 #include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/planted_facts.h"
-#include "supra/evaluation/repetition.h"
 #include "supra/formats/json.h"
 #include "supra/model.h"
 
@@ -12,9 +11,9 @@ namespace supra {
 
 // A list of {"from","to","tokens","nll"}.
 Json to_json(const std::vector<Band>& by_position);
-// Lists of {"distance","accuracy","stderr","rank",...} and of {"distance","first","second","gain",...}.
-Json to_json(const std::vector<FactRecall>& recall);
-Json to_json(const std::vector<Repetition>& repetition);
+
+// {"recall":[{"distance","accuracy","stderr","rank",...}],"recall_among":[...],"repetition":[{"distance","first","second","gain",...}]}
+Json to_json(const std::vector<RecallAt>& recall);
 
 // Keys of the longest window of a model; 0 where it has none.
 int64_t longest_window(const Config& config);

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
+#include "supra/evaluation/measure.h"
 #include "supra/tokenizers/corpus.h"
 #include "tools/human.h"
 #include "tools/progress.h"
@@ -8,166 +10,136 @@
 
 namespace supra {
 
-// facts told at once, of which one is asked for
-constexpr int64_t kAmong = 4;
-
-static void set_mean(Json& row, const std::string& key, const Mean& mean, const std::string& error_key = "") {
+static void set_mean(Json& row, const std::string& key, const Mean& mean) {
   row.set(key, mean.mean());
-  row.set(error_key.empty() ? key + "_stderr" : error_key, mean.error());
+  row.set(key == "accuracy" ? "stderr" : key + "_stderr", mean.error());
 }
 
-Json to_json(const std::vector<FactRecall>& recall) {
+// The figures of `figures` at each distance; none at distances where nothing was asked.
+static Json rows_of(const std::vector<RecallAt>& recall, const std::vector<std::pair<const char*, std::function<const Mean&(const RecallAt&)>>>& figures) {
   Json rows = Json::array();
-  for (const FactRecall& at : recall) {
-    Json row = Json::object();
-    row.set("distance", at.distance);
-    set_mean(row, "accuracy", at.accuracy, "stderr");
-    set_mean(row, "rank", at.rank);
-    set_mean(row, "probability", at.probability);
-    set_mean(row, "greedy", at.greedy);
-    row.set("items", at.accuracy.n);
+  for (const RecallAt& at : recall) {
+    const int64_t items = figures[0].second(at).n;
+    if (items == 0) continue;
+    Json row = Json::object({{"distance", at.distance}});
+    for (const auto& [key, mean] : figures) set_mean(row, key, mean(at));
+    row.set("items", items);
     row.set("positions", at.positions);
     rows.push(std::move(row));
   }
   return rows;
 }
 
-Json to_json(const std::vector<Repetition>& repetition) {
-  Json rows = Json::array();
-  for (const Repetition& at : repetition) {
-    Json row = Json::object();
-    row.set("distance", at.distance);
-    set_mean(row, "first", at.first);
-    set_mean(row, "second", at.second);
-    set_mean(row, "gain", at.gain);
-    row.set("items", at.gain.n);
-    row.set("positions", at.positions);
-    rows.push(std::move(row));
-  }
-  return rows;
+static Json fact_rows(const std::vector<RecallAt>& recall, FactRecall RecallAt::*part) {
+  const auto of = [&](Mean FactRecall::*figure) { return [=](const RecallAt& at) -> const Mean& { return at.*part.*figure; }; };
+  return rows_of(recall, {{"accuracy", of(&FactRecall::accuracy)},
+                          {"rank", of(&FactRecall::rank)},
+                          {"probability", of(&FactRecall::probability)},
+                          {"greedy", of(&FactRecall::greedy)}});
+}
+
+Json to_json(const std::vector<RecallAt>& recall) {
+  const auto of = [&](Mean Repetition::*figure) { return [=](const RecallAt& at) -> const Mean& { return at.again.*figure; }; };
+  Json report = Json::object();
+  report.set("recall", fact_rows(recall, &RecallAt::one));
+  report.set("recall_among", fact_rows(recall, &RecallAt::among));
+  report.set("repetition", rows_of(recall, {{"first", of(&Repetition::first)}, {"second", of(&Repetition::second)}, {"gain", of(&Repetition::gain)}}));
+  return report;
 }
 
 // What is asked, the same of every model.
 struct Questions {
-  std::vector<int64_t> distances, repeated;  // the latter: those that are not less than a span
-  std::vector<DistanceProbe> one, among, spans;
+  std::vector<int64_t> distances;
+  std::vector<DistanceProbe> probes;
 };
 
-static Questions make_questions(const Tokenizer& tokenizer, const std::vector<int32_t>& text, const std::vector<int64_t>& distances,
-                                FactOptions facts) {
-  const RepetitionOptions spans = {.items = facts.items, .seed = facts.seed, .bos = facts.bos, .text_name = facts.filler_name};
-  Questions questions{distances, distances, {}, {}, {}};
-  std::erase_if(questions.repeated, [&](int64_t distance) { return distance < spans.span; });
-  questions.one = plant_facts(tokenizer, text, distances, facts);
-  facts.facts = kAmong;
-  questions.among = plant_facts(tokenizer, text, distances, facts);
-  if (!questions.repeated.empty()) questions.spans = repeat_spans(tokenizer, text, questions.repeated, spans);
-  return questions;
-}
-
-static int64_t positions_at(const Questions& questions, int64_t distance) {
-  return std::max({positions_at(questions.one, distance), positions_at(questions.among, distance), positions_at(questions.spans, distance)});
-}
-
-// The distances that were asked for, or those that text and models have room for.
+// At the distances that were asked for, or those that text and models have room for.
 static Questions questions_for(const std::vector<PartsVariant>& variants, const Tokenizer& tokenizer, const std::vector<int32_t>& text,
                                std::vector<int64_t> distances, const FactOptions& options) {
   constexpr int64_t kMost = 8192, kAround = 512;  // of facts and lead
   const bool given = !distances.empty();
   if (!given) distances = doubling_distances(std::max<int64_t>(64, std::min(kMost, static_cast<int64_t>(text.size()) - kAround)));
   std::sort(distances.begin(), distances.end());
-  Questions questions = make_questions(tokenizer, text, distances, options);
+  Questions questions = {distances, plant_facts(tokenizer, text, distances, options)};
   const auto too_short = [&](const PartsVariant& variant) {
     const int64_t limit = position_limit(variant.decoder->config());
-    return limit > 0 && positions_at(questions, distances.back()) > limit;
+    return limit > 0 && positions_at(questions.probes, questions.distances.back()) > limit;
   };
   for (;;) {
     const auto variant = std::find_if(variants.begin(), variants.end(), too_short);
     if (variant == variants.end()) break;
-    CHECK(!given && distances.size() > 1, "--distances %ld: takes %ld tokens, the softmax model%s knows %ld positions (give smaller ones)",
-          static_cast<long>(distances.back()), static_cast<long>(positions_at(questions, distances.back())),
+    std::vector<int64_t>& left = questions.distances;
+    CHECK(!given && left.size() > 1, "--distances %ld: takes %ld tokens, the softmax model%s knows %ld positions (give smaller ones)",
+          static_cast<long>(left.back()), static_cast<long>(positions_at(questions.probes, left.back())),
           variant->parts == "teacher" ? " of --teacher" : "", static_cast<long>(position_limit(variant->decoder->config())));
-    distances.pop_back();
-    questions = make_questions(tokenizer, text, distances, options);
+    left.pop_back();
   }
-  if (!given && distances.back() < kMost)
-    print_note(format("distances end at %ld tokens: the text, or what one of the models knows, ends before %ld", static_cast<long>(distances.back()),
-                      static_cast<long>(2 * distances.back())));
+  if (!given && questions.distances.back() < kMost)
+    print_note(format("distances end at %ld tokens: the text, or what one of the models knows, ends before %ld",
+                      static_cast<long>(questions.distances.back()), static_cast<long>(2 * questions.distances.back())));
   return questions;
 }
 
 struct RecallRow {
   std::string parts;
-  std::vector<FactRecall> one, among;
-  std::vector<Repetition> repetition;
+  std::vector<RecallAt> recall;
 };
 
 static std::vector<RecallRow> measure(const std::vector<PartsVariant>& variants, const Questions& questions) {
-  const auto tokens = [](const std::vector<DistanceProbe>& probes) {
-    int64_t n = 0;
-    for (const DistanceProbe& probe : probes) n += static_cast<int64_t>(probe.text.size());
-    return n;
-  };
-  const int64_t each = tokens(questions.one) + tokens(questions.among) + tokens(questions.spans);
-  Progress progress("tokens", each * static_cast<int64_t>(variants.size()));
-  int64_t before = 0;
+  std::optional<Progress> progress;
+  int64_t before = 0, last = 0;
   std::vector<RecallRow> rows;
   for (const PartsVariant& variant : variants) {
-    const auto asking = [&](const std::vector<DistanceProbe>& probes, const char* what) {
-      const int64_t from = before;
-      before += tokens(probes);
-      return [&progress, from, text = variant.parts + ", " + what](int64_t done, int64_t) { progress.update(from + done, text); };
+    const auto on_tokens = [&](int64_t done, int64_t total) {
+      if (!progress) progress.emplace("tokens", total * static_cast<int64_t>(variants.size()));
+      progress->update(before + done, variant.parts);
+      last = total;
     };
-    RecallRow& row = rows.emplace_back(RecallRow{variant.parts, {}, {}, {}});
-    row.one = recall_facts(*variant.decoder, questions.one, questions.distances, asking(questions.one, "one fact"));
-    row.among = recall_facts(*variant.decoder, questions.among, questions.distances, asking(questions.among, "one of several facts"));
-    if (questions.repeated.empty()) continue;
-    row.repetition = measure_repetition(*variant.decoder, questions.spans, questions.repeated, asking(questions.spans, "repetition"));
+    rows.push_back({variant.parts, recall_facts(*variant.decoder, questions.probes, questions.distances, on_tokens)});
+    before += last;
   }
   return rows;
 }
 
-static void print_header(const std::string& title, const std::vector<int64_t>& distances) {
+static void print_header(const std::string& title, const std::vector<RecallAt>& recall) {
   printf("%s\n%-24s", title.c_str(), "");
-  for (const int64_t distance : distances) printf(" %12ld", static_cast<long>(distance));
+  for (const RecallAt& at : recall) printf(" %12ld", static_cast<long>(at.distance));
   printf("\n");
 }
 
-// One figure of a model by distance, times `unit`.
-template <class Row>
-static void print_figure(const std::string& name, const std::vector<Row>& rows, Mean Row::*figure, double unit, int digits) {
+// One figure of a model by distance, times `unit`; "-" where nothing was asked.
+template <class Figure>
+static void print_figure(const std::string& name, const std::vector<RecallAt>& recall, double unit, int digits, const Figure& figure) {
   printf("%-24s", name.c_str());
-  for (const Row& row : rows) {
-    const Mean& mean = row.*figure;
-    printf(" %12s", format("%.*f +- %.*f", digits, unit * mean.mean(), digits, unit * mean.error()).c_str());
+  for (const RecallAt& at : recall) {
+    const Mean& mean = figure(at);
+    printf(" %12s", mean.n == 0 ? "-" : format("%.*f +- %.*f", digits, unit * mean.mean(), digits, unit * mean.error()).c_str());
   }
   printf("\n");
 }
 
-static void print_tables(const std::vector<RecallRow>& rows, const Questions& questions) {
-  const long numbers = static_cast<long>(questions.one[0].endings.size());
-  for (const bool among : {false, true}) {
-    std::string title = format("%zu planted facts, asked for at distances in tokens: %% where the right number of %ld is the likeliest (by chance "
-                               "%.0f)",
-                               questions.one.size(), numbers, 100.0 / static_cast<double>(numbers));
-    if (among) {
-      title = format("the same of one fact among %ld told at once (%d for a model that knows the numbers, but not whose they are)",
-                     static_cast<long>(kAmong), static_cast<int>(100 / kAmong));
-    }
-    print_header(title, questions.distances);
+static void print_tables(const std::vector<RecallRow>& rows, const FactOptions& options) {
+  const long items = static_cast<long>(options.items), numbers = static_cast<long>(options.alternatives), facts = static_cast<long>(options.facts);
+  const std::string one = format("a planted fact, asked for at distances in tokens: %% where the right number of %ld is the likeliest (%ld texts, "
+                                 "%.0f by chance)",
+                                 numbers, items, 100.0 / static_cast<double>(numbers));
+  const std::string among = format("one of %ld such facts (%ld for a model that knows the numbers, but not whose they are)", facts, 100 / facts);
+  for (const auto& [title, part] : {std::pair(one, &RecallAt::one), std::pair(among, &RecallAt::among)}) {
+    print_header(title, rows[0].recall);
     for (const RecallRow& row : rows) {
-      const auto& recall = among ? row.among : row.one;
-      print_figure(row.parts, recall, &FactRecall::accuracy, 100, 0);
-      print_figure("  its probability, %", recall, &FactRecall::probability, 100, 0);
-      print_figure("  its rank", recall, &FactRecall::rank, 1, 1);
-      print_figure("  written by greedy, %", recall, &FactRecall::greedy, 100, 0);
+      const auto print = [&, part = part](const std::string& name, Mean FactRecall::*figure, double unit, int digits) {
+        print_figure(name, row.recall, unit, digits, [&](const RecallAt& at) -> const Mean& { return at.*part.*figure; });
+      };
+      print(row.parts, &FactRecall::accuracy, 100, 0);
+      print("  its probability, %", &FactRecall::probability, 100, 0);
+      print("  its rank", &FactRecall::rank, 1, 1);
+      print("  written by greedy, %", &FactRecall::greedy, 100, 0);
     }
   }
-  if (questions.repeated.empty()) return;
-  print_header("nats a token of a span of 64 tokens that occurs a second time", questions.repeated);
+  print_header(format("a span of %ld tokens again: nats a token", static_cast<long>(options.span)), rows[0].recall);
   for (const RecallRow& row : rows) {
-    print_figure(row.parts + ", second", row.repetition, &Repetition::second, 1, 2);
-    print_figure("  less than the first", row.repetition, &Repetition::gain, 1, 2);
+    print_figure(row.parts, row.recall, 1, 2, [](const RecallAt& at) -> const Mean& { return at.again.second; });
+    print_figure("  less than at first", row.recall, 1, 2, [](const RecallAt& at) -> const Mean& { return at.again.gain; });
   }
 }
 
@@ -186,25 +158,20 @@ int eval_recall(const Model& model, const Model* teacher, const Path& file, std:
   const Questions questions = questions_for(variants, tokenizer, tokenizer.encode(text.text()), std::move(distances), options);
   const std::vector<RecallRow> rows = measure(variants, questions);
   if (!json) {
-    print_tables(rows, questions);
+    print_tables(rows, options);
     return 0;
   }
   Json report = Json::object(), list = Json::array();
   for (const RecallRow& row : rows) {
-    Json part = Json::object();
-    part.set("parts", row.parts);
-    for (Json* to : {&part, row.parts == "all" ? &report : nullptr}) {
-      if (!to) continue;
-      to->set("recall", to_json(row.one));
-      to->set("recall_among", to_json(row.among));
-      to->set("repetition", to_json(row.repetition));
-    }
+    Json part = Json::object({{"parts", row.parts}});
+    merge(part, to_json(row.recall));
+    if (row.parts == "all") merge(report, to_json(row.recall));
     list.push(std::move(part));
   }
   report.set("rows", std::move(list));
   report.set("items", options.items);
   report.set("alternatives", options.alternatives);
-  report.set("among", kAmong);
+  report.set("among", options.facts);
   report.set("seed", static_cast<int64_t>(options.seed));
   printf("%s\n", report.dump().c_str());
   return 0;

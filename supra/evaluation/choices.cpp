@@ -12,7 +12,7 @@ namespace supra {
 using Ids = std::vector<int32_t>;
 using Item = std::vector<Request>;
 
-// of what is scored at once
+// of items that are read at once
 constexpr size_t kStateBytes = size_t{1} << 28;
 
 // Bytes of the text without the white space at its end.
@@ -135,16 +135,16 @@ static std::vector<Score> score_endings(const Decoder& decoder, State state,
 }
 
 std::vector<Score> score_onwards(const Decoder& decoder, const State& state, const std::vector<int64_t>& row_of,
-                                 const std::vector<const Request*>& requests) {
+                                 const std::vector<const Request*>& requests, size_t state_bytes) {
   size_t longest = 0;
   for (const Request* request : requests) longest = std::max(longest, request->ids.size());
-  // one row behind a long context may have too many requests for as many states
-  const size_t at_once = std::max<size_t>(1, kStateBytes / decoder.state_bytes(static_cast<int64_t>(longest)));
+  const size_t at_once = std::max<size_t>(1, state_bytes / decoder.state_bytes(static_cast<int64_t>(longest)));
   std::vector<Score> scores;
   for (size_t at = 0; at < requests.size(); at += at_once) {
     const size_t end = std::min(requests.size(), at + at_once);
     const std::vector<int64_t> rows(row_of.begin() + at, row_of.begin() + end);
-    const std::vector<Score> some = score_endings(decoder, state.select(rows), {requests.begin() + at, requests.begin() + end});
+    State past = at_once > 1 ? state.select(rows) : decoder.branch(state, rows[0], rows[0] + 1);
+    const std::vector<Score> some = score_endings(decoder, std::move(past), {requests.begin() + at, requests.begin() + end});
     scores.insert(scores.end(), some.begin(), some.end());
   }
   return scores;

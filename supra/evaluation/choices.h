@@ -43,9 +43,10 @@ std::vector<std::vector<Score>> score_requests(const Decoder& decoder,
                                                const OnItems& on_items = {});
 
 // The scores of requests of which a state has seen the beginning, all before the last id that is not scored or less: request r goes
-// on from a copy of row row_of[r]. Only as many copies are there at a time as memory allows.
+// on from row row_of[r]. Short contexts are copied and read on at once, as many as state_bytes hold; a long one is shared by its
+// requests, one after the other.
 std::vector<Score> score_onwards(const Decoder& decoder, const State& state, const std::vector<int64_t>& row_of,
-                                 const std::vector<const Request*>& requests);
+                                 const std::vector<const Request*>& requests, size_t state_bytes = size_t{1} << 27);
 
 // What an item's scores choose: by their sum, and by their sum over the characters of the bare choice. A last
 // word chooses its one candidate where it is greedy, otherwise none: -1.

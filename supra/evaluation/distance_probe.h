@@ -7,16 +7,20 @@
 
 namespace supra {
 
-// Something that is told in a long text and asked for again, at one distance after the other.
-struct DistanceProbe {
-  std::vector<int32_t> text;                  // reaches to the largest distance
-  int64_t told = 0;                           // where in it stands what is asked for
+// Something that is told in a text and asked for again, at one distance after the other.
+struct Ask {
+  int64_t told = 0, ready = 0;                // where in the text stands what is asked for, and before where it cannot be asked
   std::vector<int32_t> question;              // stands in front of each ending; may be empty
   std::vector<std::vector<int32_t>> endings;  // what may follow
 };
 
+struct DistanceProbe {
+  std::vector<int32_t> text;  // reaches to the largest distance of each ask
+  std::vector<Ask> asks;
+};
+
 // The text so far as it is needed, the question and one of the endings, which begins `distance` ids behind `told`.
-Request request_at(const DistanceProbe& probe, int64_t distance, size_t ending);
+Request request_at(const DistanceProbe& probe, const Ask& ask, int64_t distance, size_t ending);
 
 // Positions that a model must know to read all of them at this distance.
 int64_t positions_at(const std::vector<DistanceProbe>& probes, int64_t distance);
@@ -27,9 +31,10 @@ std::vector<int64_t> doubling_distances(int64_t most);
 // Called with the tokens done and the tokens there are.
 using OnTokens = std::function<void(int64_t done, int64_t total)>;
 
-// The scores of all endings: [distance][probe][ending]. Distances ascend. Each text is read once, whatever the number of distances:
-// a copy of its state answers at each.
-std::vector<std::vector<std::vector<Score>>> score_at_distances(const Decoder& decoder, const std::vector<DistanceProbe>& probes,
-                                                                const std::vector<int64_t>& distances, const OnTokens& on_tokens = {});
+// on_scores(probe, ask, distance, scores of the ask's endings), by their places in the lists, for all of them. Distances ascend. An ask is
+// left out at distances where it is not ready. Each text is read once: branches of its state answer.
+void score_at_distances(const Decoder& decoder, const std::vector<DistanceProbe>& probes, const std::vector<int64_t>& distances,
+                        const std::function<void(size_t probe, size_t ask, size_t distance, const std::vector<Score>&)>& on_scores,
+                        const OnTokens& on_tokens = {});
 
 }  // namespace supra

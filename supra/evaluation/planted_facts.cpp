@@ -17,37 +17,55 @@ constexpr const char* kNames[] = {"Anna", "Ben",   "Clara", "David",  "Emma",  "
 
 static void append(Ids& ids, std::span<const int32_t> more) { ids.insert(ids.end(), more.begin(), more.end()); }
 
-// What is drawn for an item: whose numbers they are, and numbers of as many tokens each. The first is asked for, those of the other
-// names follow, the rest was never told.
-struct Draw {
-  std::string thing;
-  std::vector<std::string> names;
-  std::vector<Ids> numbers;
-};
+enum AskPlace : size_t { kOne, kAmong, kSpan };
 
-static Draw draw_item(const Tokenizer& tokenizer, const FactOptions& options, Philox& random) {
+// Numbers of as many tokens each, all different.
+static std::vector<Ids> draw_numbers(const Tokenizer& tokenizer, int64_t count, Philox& random) {
   constexpr int64_t kTries = 10'000;
-  Draw draw;
-  draw.thing = kThings[random.below(std::size(kThings))];
-  while (static_cast<int64_t>(draw.names.size()) < options.facts) {
-    const std::string name = kNames[random.below(std::size(kNames))];
-    if (std::find(draw.names.begin(), draw.names.end(), name) == draw.names.end()) draw.names.push_back(name);
-  }
-  for (int64_t tries = 0; static_cast<int64_t>(draw.numbers.size()) < options.alternatives; tries++) {
+  std::vector<Ids> numbers;
+  for (int64_t tries = 0; static_cast<int64_t>(numbers.size()) < count; tries++) {
     CHECK(tries < kTries, "planted facts: the tokenizer has too few numbers of %zu tokens for %ld alternatives (ask for fewer)",
-          draw.numbers[0].size(), static_cast<long>(options.alternatives));
+          numbers[0].size(), static_cast<long>(count));
     const Ids number = tokenizer.encode(" " + std::to_string(1000 + random.below(9000)), {.continues = true});
-    const bool same_size = draw.numbers.empty() || number.size() == draw.numbers[0].size();
-    if (same_size && std::find(draw.numbers.begin(), draw.numbers.end(), number) == draw.numbers.end()) draw.numbers.push_back(number);
+    const bool same_size = numbers.empty() || number.size() == numbers[0].size();
+    if (same_size && std::find(numbers.begin(), numbers.end(), number) == numbers.end()) numbers.push_back(number);
   }
-  return draw;
+  return numbers;
 }
 
-// How many of the other sentences follow the one that is asked for: any number, as far as the smallest distance has room for them.
-static size_t draw_followers(const std::vector<Ids>& sentences, int64_t room, Philox& random) {
-  const size_t wanted = random.below(sentences.size());
+// `count` different ones of a list.
+template <size_t N>
+static std::vector<std::string> draw_some(const char* const (&list)[N], int64_t count, Philox& random) {
+  std::vector<std::string> drawn;
+  while (static_cast<int64_t>(drawn.size()) < count) {
+    const std::string one = list[random.below(N)];
+    if (std::find(drawn.begin(), drawn.end(), one) == drawn.end()) drawn.push_back(one);
+  }
+  return drawn;
+}
+
+// A sentence that tells a number.
+struct Fact {
+  Ids question, number, stop;
+  int64_t size() const { return static_cast<int64_t>(question.size() + number.size() + stop.size()); }
+};
+
+static void tell(DistanceProbe& probe, const Fact& fact) {
+  for (const Ids* part : {&fact.question, &fact.number, &fact.stop}) append(probe.text, *part);
+}
+
+// The same, and it is asked for.
+static void tell(DistanceProbe& probe, const Fact& fact, Ask& ask) {
+  ask.told = static_cast<int64_t>(probe.text.size() + fact.question.size());
+  ask.question = fact.question;
+  tell(probe, fact);
+}
+
+// How many of the other facts follow the one that is asked for: any number, as far as the smallest distance has room for them.
+static size_t draw_followers(const std::vector<Fact>& facts, int64_t room, Philox& random) {
+  const size_t wanted = random.below(facts.size());
   for (size_t i = 1; i <= wanted; i++) {
-    room -= static_cast<int64_t>(sentences[i].size());
+    room -= facts[i].size();
     if (room < 0) return i - 1;
   }
   return wanted;
@@ -55,39 +73,51 @@ static size_t draw_followers(const std::vector<Ids>& sentences, int64_t room, Ph
 
 static DistanceProbe plant(const Tokenizer& tokenizer, std::span<const int32_t> filler, const std::vector<int64_t>& distances,
                            const FactOptions& options, Philox random) {
-  const Draw draw = draw_item(tokenizer, options, random);
   const auto encode = [&](const std::string& text) { return tokenizer.encode(text, {.continues = true}); };
+  const std::vector<std::string> things = draw_some(kThings, 2, random), names = draw_some(kNames, options.facts + 1, random);
+  // those of the facts, the one of the fact alone, and those that are never told
+  const std::vector<Ids> numbers = draw_numbers(tokenizer, options.facts + options.alternatives, random);
   const Ids stop = encode("."), gap = encode("\n\n");
-  DistanceProbe probe;
-  probe.endings = draw.numbers;
-  std::vector<Ids> sentences;
-  for (size_t i = 0; i < draw.names.size(); i++) {
-    Ids& sentence = sentences.emplace_back(encode("\n\nThe " + draw.thing + " of " + draw.names[i] + " is"));
-    if (i == 0) probe.question = sentence;
-    append(sentence, draw.numbers[i]);
-    append(sentence, stop);
-  }
-  const int64_t asking = static_cast<int64_t>(probe.question.size()), told = static_cast<int64_t>(sentences[0].size()) - asking;
-  const int64_t room = distances.front() - asking - told - static_cast<int64_t>(gap.size());
-  CHECK(room >= 0, "planted facts: a distance of %ld tokens, the sentence alone has %ld (ask at a larger distance)",
-        static_cast<long>(distances.front()), static_cast<long>(distances.front() - room));
-  const size_t followers = draw_followers(sentences, room, random);
+  const auto fact_of = [&](const std::string& thing, size_t i) {
+    return Fact{encode("\n\nThe " + thing + " of " + names[i] + " is"), numbers[i], stop};
+  };
+  const size_t told = static_cast<size_t>(options.facts);
+  std::vector<Fact> facts;
+  for (size_t i = 0; i < told; i++) facts.push_back(fact_of(things[0], i));
+  const Fact alone = fact_of(things[1], told);
 
-  Ids& text = probe.text;
-  if (options.bos && tokenizer.bos() >= 0) text.push_back(tokenizer.bos());
-  const size_t filler_at = text.size();
-  for (size_t i = followers + 1; i < sentences.size(); i++) append(text, sentences[i]);
-  append(text, sentences[0]);
-  probe.told = static_cast<int64_t>(text.size()) - told + kLead;
-  for (size_t i = 1; i <= followers; i++) append(text, sentences[i]);
-  append(text, gap);
-  const int64_t behind = probe.told + distances.back() - asking - kLead - static_cast<int64_t>(text.size());
-  const int64_t spare = static_cast<int64_t>(filler.size()) - kLead - behind;
+  // from the number that is asked for to its question
+  const int64_t smallest = facts[0].size() + alone.size() + static_cast<int64_t>(gap.size());
+  CHECK(distances.back() >= smallest, "planted facts: a distance of %ld tokens, the sentences alone have %ld (ask at a larger distance)",
+        static_cast<long>(distances.back()), static_cast<long>(smallest));
+  const size_t followers = draw_followers(facts, distances.front() - smallest, random);
+
+  DistanceProbe probe;
+  probe.asks.resize(3);
+  if (options.bos && tokenizer.bos() >= 0) probe.text.push_back(tokenizer.bos());
+  // no ask reads farther than the span's
+  const int64_t needed = kLead + distances.back() + options.span, spare = static_cast<int64_t>(filler.size()) - needed;
   CHECK(spare >= 0, "%s: has %zu tokens, facts at a distance of %ld take %ld of them (give a longer text, or smaller distances)",
-        options.filler_name.c_str(), filler.size(), static_cast<long>(distances.back()), static_cast<long>(kLead + behind));
-  const auto part = filler.subspan(random.below(static_cast<uint64_t>(spare) + 1));
-  append(text, part.subspan(kLead, static_cast<size_t>(behind)));
-  text.insert(text.begin() + static_cast<int64_t>(filler_at), part.begin(), part.begin() + kLead);
+        options.filler_name.c_str(), filler.size(), static_cast<long>(distances.back()), static_cast<long>(needed));
+  const auto part = filler.subspan(random.below(static_cast<uint64_t>(spare) + 1), static_cast<size_t>(needed));
+  append(probe.text, part.first(kLead));
+  for (size_t i = followers + 1; i < told; i++) tell(probe, facts[i]);
+  tell(probe, facts[0], probe.asks[kAmong]);
+  for (size_t i = 1; i <= followers; i++) tell(probe, facts[i]);
+  tell(probe, alone, probe.asks[kOne]);
+  append(probe.text, gap);
+  probe.asks[kOne].ready = probe.asks[kAmong].ready = probe.asks[kSpan].told = static_cast<int64_t>(probe.text.size());
+  probe.asks[kSpan].ready = probe.asks[kSpan].told + options.span;
+  append(probe.text, part.subspan(kLead));
+  const auto span = part.subspan(kLead, static_cast<size_t>(options.span));
+  probe.asks[kSpan].endings = {{span.begin(), span.end()}};
+  const auto compete = [&](Ask& ask, size_t from, size_t told) {
+    ask.endings.assign(numbers.begin() + static_cast<int64_t>(from), numbers.begin() + static_cast<int64_t>(from + told));
+    const auto untold = numbers.begin() + options.facts + 1;
+    ask.endings.insert(ask.endings.end(), untold, untold + options.alternatives - static_cast<int64_t>(told));
+  };
+  compete(probe.asks[kAmong], 0, told);
+  compete(probe.asks[kOne], told, 1);
   return probe;
 }
 
@@ -95,7 +125,7 @@ std::vector<DistanceProbe> plant_facts(const Tokenizer& tokenizer, std::span<con
                                        const FactOptions& options) {
   const int64_t names = std::size(kNames);
   CHECK(!distances.empty() && std::is_sorted(distances.begin(), distances.end()), "planted facts: distances must ascend");
-  CHECK(options.facts >= 1 && options.facts <= std::min(names, options.alternatives),
+  CHECK(options.facts >= 1 && options.facts < names && options.facts <= options.alternatives,
         "planted facts: %ld are told at once, there are %ld names and %ld alternatives", static_cast<long>(options.facts),
         static_cast<long>(names), static_cast<long>(options.alternatives));
   std::vector<DistanceProbe> probes;
@@ -104,28 +134,48 @@ std::vector<DistanceProbe> plant_facts(const Tokenizer& tokenizer, std::span<con
   return probes;
 }
 
-std::vector<FactRecall> recall_facts(const Decoder& decoder, const std::vector<DistanceProbe>& probes, const std::vector<int64_t>& distances,
-                                     const OnTokens& on_tokens) {
-  const auto all = score_at_distances(decoder, probes, distances, on_tokens);
-  std::vector<FactRecall> rows;
-  for (size_t d = 0; d < distances.size(); d++) {
-    FactRecall& row = rows.emplace_back();
-    row.distance = distances[d];
-    row.positions = positions_at(probes, distances[d]);
-    for (const std::vector<Score>& scores : all[d]) {
-      // itself among them; an alternative that is just as likely comes before it
-      int64_t rank = 0;
-      double sum = 0;
-      for (const Score& other : scores) {
-        rank += !(other.loglik < scores[0].loglik);
-        sum += std::exp(other.loglik - scores[0].loglik);
-      }
-      row.accuracy.add(rank == 1);
-      row.rank.add(static_cast<double>(rank));
-      row.probability.add(1 / sum);
-      row.greedy.add(scores[0].greedy);
-    }
+static void add_answer(FactRecall& recall, const std::vector<Score>& scores) {
+  // itself among them; an alternative that is just as likely comes before it
+  int64_t rank = 0;
+  double sum = 0;
+  for (const Score& other : scores) {
+    rank += !(other.loglik < scores[0].loglik);
+    sum += std::exp(other.loglik - scores[0].loglik);
   }
+  recall.accuracy.add(rank == 1);
+  recall.rank.add(static_cast<double>(rank));
+  recall.probability.add(1 / sum);
+  recall.greedy.add(scores[0].greedy);
+}
+
+// The scores of the spans where they stand first.
+static std::vector<Score> score_first(const Decoder& decoder, const std::vector<DistanceProbe>& probes) {
+  std::vector<std::vector<Request>> firsts;
+  for (const DistanceProbe& probe : probes) {
+    const Ask& ask = probe.asks[kSpan];
+    const int64_t span = static_cast<int64_t>(ask.endings[0].size());
+    firsts.push_back({{{probe.text.begin(), probe.text.begin() + ask.told + span}, span}});
+  }
+  std::vector<Score> scores;
+  for (const std::vector<Score>& score : score_requests(decoder, firsts)) scores.push_back(score[0]);
+  return scores;
+}
+
+std::vector<RecallAt> recall_facts(const Decoder& decoder, const std::vector<DistanceProbe>& probes, const std::vector<int64_t>& distances,
+                                   const OnTokens& on_tokens) {
+  const std::vector<Score> firsts = score_first(decoder, probes);
+  std::vector<RecallAt> rows;
+  for (const int64_t distance : distances) rows.push_back({distance, positions_at(probes, distance), {}, {}, {}});
+  const auto on_scores = [&](size_t probe, size_t ask, size_t distance, const std::vector<Score>& scores) {
+    RecallAt& row = rows[distance];
+    if (ask != kSpan) return add_answer(ask == kOne ? row.one : row.among, scores);
+    const double span = static_cast<double>(probes[probe].asks[kSpan].endings[0].size());
+    const double first = -firsts[probe].loglik / span, second = -scores[0].loglik / span;
+    row.again.first.add(first);
+    row.again.second.add(second);
+    row.again.gain.add(first - second);
+  };
+  score_at_distances(decoder, probes, distances, on_scores, on_tokens);
   return rows;
 }
 

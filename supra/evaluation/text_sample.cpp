@@ -10,14 +10,19 @@
 
 namespace supra {
 
-std::string read_whole_text(const Path& file) {
+std::string read_whole_text(const Path& file, const std::string& separator) {
   CHECK(!is_shard(file), "%s: is a shard, or is named like one; what is scored is text or .jsonl (give what the shard was made from)",
         file.c_str());
   std::string text;
+  const auto add = [&](std::string_view document) {
+    if (!text.empty()) text += "\n\n";
+    text += document;
+  };
   if (is_json_lines(file)) {
-    for (const std::string& document : read_json_lines(file)) text += (text.empty() ? "" : "\n\n") + document;
+    for (const std::string& document : read_json_lines(file)) add(document);
   } else {
-    text = open_text(file).text();
+    const MappedFile mapped = open_text(file);
+    for (const std::string_view document : split_documents(mapped.text(), separator)) add(document);
   }
   CHECK(text.find_first_not_of(" \t\r\n") != std::string::npos,
         "%s: there is no text in it (--text names one that the models have not seen)", file.c_str());

@@ -57,8 +57,19 @@ struct Score {
   double recall[std::size(kDistances)] = {};  // not a number where the stories have no such distance
 };
 
-Score measure(const Lab& lab, const Decoder& decoder, int64_t tokens, double seconds) {
-  Score score = {static_cast<double>(tokens), seconds, evaluate(decoder, lab.valid).nll, evaluate(decoder, lab.test).nll};
+// Ctrl-C came while a student was measured.
+struct Stopped {};
+
+Score measure(const Lab& lab, const std::string& name, const Decoder& decoder, int64_t tokens, double seconds) {
+  Progress progress(name + " is measured, tokens", predicted_tokens(lab.valid) + predicted_tokens(lab.test));
+  const auto nll_of = [&](const std::vector<std::vector<int32_t>>& text, int64_t before) {
+    return evaluate(decoder, text, false, [&](int64_t done, int64_t) {
+             if (interrupted()) throw Stopped{};
+             progress.update(before + done);
+           }).nll;
+  };
+  const double valid = nll_of(lab.valid, 0);
+  Score score = {static_cast<double>(tokens), seconds, valid, nll_of(lab.test, predicted_tokens(lab.valid))};
   const std::vector<Recalled> spans = recalled(decoder, lab.stories.recall);
   for (size_t i = 0; i < std::size(kDistances); i++) {
     const int64_t least = kDistances[i].first, most = kDistances[i].second;
@@ -120,7 +131,6 @@ void calibrate(Model& student, const Model& teacher, const Corpus& corpus, const
 }
 
 TrainResult train_student(const Lab& lab, const std::string& name, Model& student, const Model& teacher, const Corpus& corpus, const TrainOptions& o) {
-  const UseProducts fast(products_asked_for() ? products() : fastest_products());
   TrainingLog log(lab.output / (name + ".csv"));
   Progress progress(name, step_count(o));
   TrainHooks hooks;
@@ -148,7 +158,7 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
   if (!s.recipe) {
     if (s.linear.mixer == MixerKind::supra) calibrate(student, teacher, corpus, o);
     save_model(student, lab.output / name);
-    return measure(lab, *student.decoder, 0, 0);
+    return measure(lab, name, *student.decoder, 0, 0);
   }
   TrainResult first;
   if (s.trains == Student::Trains::new_weights_first) {
@@ -161,7 +171,7 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
   if (first.interrupted) return {};
   const TrainResult result = train_student(lab, name, student, teacher, corpus, o);
   if (result.interrupted) return {};
-  return measure(lab, *student.decoder, first.tokens + result.tokens, first.seconds + result.seconds);
+  return measure(lab, name, *student.decoder, first.tokens + result.tokens, first.seconds + result.seconds);
 }
 
 // All students of a name are run, and shown with their mean; false when it was interrupted.
@@ -323,8 +333,14 @@ int run_lab(Args& args) {
   const Corpus corpus = read_corpus({lab.train_text}, tokenizer, lab.separator);
   printf("                                          nats a token      recalled at a distance of\n"
          "student              seed   tokens    time    valid     test     ..32  ..64 ..128  more\n");
-  record(lab, "teacher", 0, measure(lab, *teacher.decoder, 0, 0));
-  if (!run_students(lab, students, teacher, corpus)) return 1;
+  // as uptrain does by default
+  const UseProducts fast(products_asked_for() ? products() : fastest_products());
+  try {
+    record(lab, "teacher", 0, measure(lab, "teacher", *teacher.decoder, 0, 0));
+    if (!run_students(lab, students, teacher, corpus)) return 1;
+  } catch (const Stopped&) {
+    return 1;
+  }
   const std::string no_png = why_no_png();
   if (no_png.empty()) draw(lab, students, *teacher.decoder);
   printf("all in %s; %s holds lab.csv, a folder for each student%s\n",

@@ -69,7 +69,8 @@ class Progressive {
         x = teacher_.block(i, x, steps);
       }
       tokens += text.numel();
-      if (on_progress_) on_progress_(++done, static_cast<int64_t>(held_out_.size()));
+      done++;
+      if (on_progress_) on_progress_(done, static_cast<int64_t>(held_out_.size()));
     }
     for (Sensitive& one : order_) one.kl /= static_cast<double>(tokens);
     std::stable_sort(order_.begin(), order_.end(), [](const Sensitive& a, const Sensitive& b) { return a.kl < b.kl; });
@@ -263,9 +264,11 @@ Recipe progressive_recipe(Decoder& student, const Decoder& teacher, const Recipe
   const auto begin = [run](const std::vector<Batch>& batches) { return run->begin(batches); };
   const auto idle = [run] { return !run->has_work(); };
   // a sixth of the conversions, at least one, may be tried again
-  const size_t conversions = run->conversions(), slots = conversions + (conversions + 5) / 6;
-  for (size_t i = 1; i <= slots; i++) {
-    const double share = o.convert_share / static_cast<double>(slots);
+  const size_t n = run->conversions(), retries = (n + 5) / 6;
+  for (size_t i = 1; i <= n + retries; i++) {
+    // with few recurrent layers there is little to heal, and a large step would only harm the others
+    const double part = static_cast<double>(std::min(i, n)) / static_cast<double>(n);
+    const double share = o.convert_share * part / (static_cast<double>(n + 1) / 2 + static_cast<double>(retries));
     if (o.transfer_share > 0) {
       Stage& stage = recipe.stages.emplace_back();
       stage.name = format("transfer-%zu", i);
@@ -282,6 +285,7 @@ Recipe progressive_recipe(Decoder& student, const Decoder& teacher, const Recipe
     Stage& stage = recipe.stages.emplace_back(distill_stage(student, teacher, o));
     stage.name = format("heal-%zu", i);
     stage.share = share * (1 - o.transfer_share);
+    stage.lr = o.lr * part;
     if (o.transfer_share == 0) stage.begin = begin;
     stage.skip = idle;
     stage.judge = [run] { return run->judge(); };

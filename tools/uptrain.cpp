@@ -294,6 +294,7 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   if (progressive) {
     f.options.recipe.held_out = spread_sample(held_out.sequences, kJudgedTokens);
     f.options.recipe.on_progress = [&](int64_t done, int64_t of) {
+      CHECK(!interrupted(), "interrupted while the layers were measured; nothing is lost but that (run it again)");
       if (done == 1) measuring.emplace("layers measured on sequence", of);
       measuring->update(done);
       if (done == of) measuring.reset();

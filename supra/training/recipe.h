@@ -39,7 +39,7 @@ struct RecipeOptions {
   // ---- of progressive
   int64_t keep_softmax_most = 0;  // layers left as the teacher's, the most sensitive ones
   double convert_share = 0.6;     // of all tokens: for making layers recurrent. The rest distills
-  double convert_bound = 1;       // a layer may cost so many times the KL that swapping it alone costs; 0: anything
+  double convert_bound = 3;       // a layer may cost so many times the KL that swapping it alone costs; 0: anything
   std::vector<std::vector<int32_t>> held_out;  // sequences that KL is measured on
   std::function<void(int64_t done, int64_t of)> on_progress;  // of measuring the layers
 };

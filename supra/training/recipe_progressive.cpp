@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "supra/formats/fingerprint.h"
@@ -65,7 +66,7 @@ class Progressive {
       size_t at = 0;
       for (int64_t i = 0; i < goal_.layers; i++) {
         if (at < layers_.size() && layers_[at] == i)
-          order_[at++].kl += divergence(teacher_, swapped_hidden(student_, teacher_, i, x, steps), teacher_, taught(done)) * static_cast<double>(text.numel());
+          order_[at++].kl += divergence(student_, swapped_hidden(student_, teacher_, i, x, steps), teacher_, taught(done)) * static_cast<double>(text.numel());
         x = teacher_.block(i, x, steps);
       }
       tokens += text.numel();
@@ -265,13 +266,19 @@ Recipe progressive_recipe(Decoder& student, const Decoder& teacher, const Recipe
   const auto idle = [run] { return !run->has_work(); };
   // a sixth of the conversions, at least one, may be tried again
   const size_t n = run->conversions(), retries = (n + 5) / 6;
+  std::vector<double> shares, rates;
   for (size_t i = 1; i <= n + retries; i++) {
-    // with few recurrent layers there is little to heal, and a large step would only harm the others
     const double part = static_cast<double>(std::min(i, n)) / static_cast<double>(n);
-    const double share = o.convert_share * part / (static_cast<double>(n + 1) / 2 + static_cast<double>(retries));
+    shares.push_back(1 + part);
+    // with few recurrent layers there is little to heal, and a large step would only harm the others
+    rates.push_back(o.lr * std::max(0.25, part));
+  }
+  const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
+  for (size_t i = 0; i < shares.size(); i++) {
+    const double share = o.convert_share * shares[i] / sum;
     if (o.transfer_share > 0) {
       Stage& stage = recipe.stages.emplace_back();
-      stage.name = format("transfer-%zu", i);
+      stage.name = format("transfer-%zu", i + 1);
       stage.share = share * o.transfer_share;
       stage.lr = o.transfer_lr;
       stage.cost = 1.5;
@@ -283,9 +290,9 @@ Recipe progressive_recipe(Decoder& student, const Decoder& teacher, const Recipe
       stage.skip = idle;
     }
     Stage& stage = recipe.stages.emplace_back(distill_stage(student, teacher, o));
-    stage.name = format("heal-%zu", i);
+    stage.name = format("heal-%zu", i + 1);
     stage.share = share * (1 - o.transfer_share);
-    stage.lr = o.lr * part;
+    stage.lr = rates[i];
     if (o.transfer_share == 0) stage.begin = begin;
     stage.skip = idle;
     stage.judge = [run] { return run->judge(); };

@@ -283,7 +283,8 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   }
   const Corpus corpus = files.empty() ? Corpus() : read_corpus(files, tokenizer, f.separator);
   const int64_t corpus_tokens = corpus.tokens() + planned;
-  const bool progressive = o.recipe.kind == RecipeKind::progressive, heals = teacher && (progressive || (distills(o.recipe.kind) && is_window_student(model.config())));
+  const bool progressive = o.recipe.kind == RecipeKind::progressive;
+  const bool heals = teacher && distills(o.recipe.kind) && (progressive || is_window_student(model.config()));
   const ValidationText held_out = heals && f.valid.empty() ? sample_of(corpus, o.sequence) : read_held_out(f, tokenizer);
   if (heals && f.valid.empty()) {
     fprintf(stderr, "no --valid: %s tokens of the training text tell whether the student gets better\n",

@@ -41,7 +41,8 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
     CHECK(o.only.empty() || o.only == adapted, "training: of a model with low-rank factors these and what is new are trained (leave --only away, --lora-on says where they are)");
     o.only = adapted;
   }
-  CHECK(o.recipe.kind != RecipeKind::progressive || config.lora.rank == 0, "training: recipe progressive exchanges layers, low-rank factors beside them would be lost (leave --lora away)");
+  CHECK(o.recipe.kind != RecipeKind::progressive || config.lora.rank == 0,
+        "training: recipe progressive exchanges layers, low-rank factors beside them would be lost (leave --lora away)");
   for (int64_t i = 0; o.packing == Packing::carried && i < decoder.layers(); i++) {
     CHECK(decoder.mixer(i).kind() != MixerKind::softmax && o.recipe.kind != RecipeKind::progressive,
           "training: --pack carried needs a state of fixed size, layer %ld keeps its softmax (use --pack documents)", static_cast<long>(i));
@@ -376,8 +377,10 @@ class Run {
     const double all = static_cast<double>(std::max<int64_t>(1, hooks_.held_out_tokens));
     const double each = state_.valid_tokens > 0 ? static_cast<double>(state_.valid_tokens) : all;
     const bool last_of_all = hooks_.validate && state_.valid_tokens > 0;
-    const double begins = begin_seconds_ * static_cast<double>(std::count_if(recipe_.stages.begin() + state_.stage + 1, recipe_.stages.end(), [](const Stage& s) { return s.begin && !s.skip(); }));
-    return begins + time_left_.seconds(left_, each * static_cast<double>(left_.validations) + (last_of_all ? all : 0));
+    const auto begins = std::count_if(recipe_.stages.begin() + state_.stage + 1, recipe_.stages.end(),
+                                      [](const Stage& s) { return s.begin && !s.skip(); });
+    return begin_seconds_ * static_cast<double>(begins) +
+           time_left_.seconds(left_, each * static_cast<double>(left_.validations) + (last_of_all ? all : 0));
   }
 
   void resume();

@@ -1,11 +1,9 @@
 #include "supra/window_attention.h"
 
 #include <algorithm>
-#include <map>
 
 #include "kernels/decode_heads.h"
 #include "kernels/dispatch.h"
-#include "supra/formats/parameters.h"
 
 namespace supra {
 
@@ -258,19 +256,6 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
 
 Var WindowAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
   return out_proj_(features(x, steps, state));
-}
-
-std::shared_ptr<Decoder> with_windows(Decoder& model, const Config& config) {
-  std::map<std::string, Var> shared;
-  model.visit([&](const std::string& name, Var& parameter) { shared[name] = parameter; });
-  const std::shared_ptr<Decoder> other = describe_decoder(config);
-  other->visit([&](const std::string& name, Var& parameter) {
-    const auto found = shared.find(name);
-    const bool same = found != shared.end() && found->second.shape() == parameter.shape();
-    parameter = same ? found->second : Var(Tensor::zeros(parameter.shape(), Dtype::f32, model.device()));
-  });
-  if (model.device() != Device::cpu) other->to(model.device(), model.activations());
-  return other;
 }
 
 Config without_far(Config config, int64_t layer) {

@@ -58,10 +58,6 @@ class WindowAttention : public SoftmaxAttention {
   Linear far_q_, far_k_, far_mass_;  // (H*f, K), (G*f, K), (H, K) with bias; without weights where there is no far part
 };
 
-// This model with other windows, sinks or far features in its window layers (the same layers): it shares the parameters that
-// both have, and has zeros in others. The model outlives it.
-std::shared_ptr<Decoder> with_windows(Decoder& model, const Config& config);
-
 // The config with a layer's far part made window: as many keys as take its bytes.
 Config without_far(Config config, int64_t layer);
 

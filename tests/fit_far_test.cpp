@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "supra/formats/parameters.h"
 #include "supra/training/calibrate.h"
 #include "supra/window_attention.h"
 #include "tests/support.h"
@@ -129,7 +130,7 @@ TEST(FitFar, WhatDoesNotPayBecomesWindow) {
   EXPECT_EQ(fit.config.far_features, std::vector<int64_t>({0, 0}));
   // 12 features of 6 values and their sum, in keys and values of 12 numbers
   EXPECT_EQ(fit.config.windows, std::vector<int64_t>({15, 15}));
-  EXPECT_EQ(with_windows(*student, fit.config)->state_bytes(1), student->state_bytes(1));
+  EXPECT_EQ(with_mixers(*student, fit.config)->state_bytes(1), student->state_bytes(1));
 }
 
 TEST(FitFar, WhatTheTextNeverLeavesLosesItsFarPart) {
@@ -140,7 +141,7 @@ TEST(FitFar, WhatTheTextNeverLeavesLosesItsFarPart) {
   ASSERT_EQ(fit.layers.size(), 1u);
   EXPECT_EQ(fit.layers[0].layer, 0);
   EXPECT_EQ(fit.config.far_features[1], 0);
-  EXPECT_EQ(with_windows(*student, fit.config)->state_bytes(1), student->state_bytes(1));
+  EXPECT_EQ(with_mixers(*student, fit.config)->state_bytes(1), student->state_bytes(1));
 }
 
 TEST(FitFar, SaysWhatCannotBeFitted) {
@@ -168,7 +169,7 @@ TEST(FitFar, CorrectionBringsAStudentCloserOrLeavesItAlone) {
   Config all = window_config();
   all.windows = {64, 64};
   all.far_features = {};
-  const auto same = with_windows(*fresh_student(*teacher), all);
+  const auto same = with_mixers(*fresh_student(*teacher), all);
   const std::vector<Tensor> before = parameters_of(*same);
   const Correction none = correct_projections(*same, *teacher, some_batches(2));
   EXPECT_LT(none.kl_before, 1e-6);

@@ -62,7 +62,7 @@ TEST(Reach, PartsOfAStudent) {
   EXPECT_EQ(nll_of(variants, "all", sequences), all);
   Config without_far = student->config();
   without_far.far_features.clear();
-  EXPECT_NEAR(window, evaluate(*with_windows(*student, without_far), sequences).nll, 1e-6);
+  EXPECT_NEAR(window, evaluate(*with_mixers(*student, without_far), sequences).nll, 1e-6);
   for (const double one : {all, window, none}) EXPECT_GT(std::abs(far - one), 1e-4);
   EXPECT_GT(std::abs(none - window), 1e-4);
 
@@ -77,7 +77,7 @@ TEST(Reach, WindowsLongerThanTheTextAreTheTeacher) {
   const auto teacher = tiny_decoder(MixerKind::softmax);
   Config config = tiny_config(MixerKind::window);
   config.windows = {80, 90};
-  const auto student = with_windows(*teacher, config);
+  const auto student = with_mixers(*teacher, config);
   const auto sequences = random_sequences({60, 33});
   const auto variants = parts_variants(*student);
   EXPECT_EQ(variants.size(), 3u);

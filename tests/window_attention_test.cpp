@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "supra/formats/parameters.h"
 #include "supra/inference/session.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
@@ -17,7 +18,7 @@ std::shared_ptr<Decoder> windows_of(Decoder& teacher, int64_t window, int64_t si
   config.mixers.assign(config.layers, MixerKind::window);
   config.windows.assign(config.layers, window);
   config.sinks = sinks;
-  return with_windows(teacher, config);
+  return with_mixers(teacher, config);
 }
 
 Tensor tokens_of(int64_t B, int64_t T, uint64_t seed) {
@@ -62,7 +63,7 @@ TEST(WindowAttention, KeepsHalfPrecisionTheSameInEverySplit) {
   Config config = tiny_config(MixerKind::window);
   const auto wide = stirred_decoder(config);
   config.state_dtype = Dtype::f16;
-  const auto half = with_windows(*wide, config);
+  const auto half = with_mixers(*wide, config);
   EXPECT_EQ(2 * half->state_bytes(0), wide->state_bytes(0));
 
   Philox random(4);
@@ -129,7 +130,7 @@ TEST(WindowAttention, SinksStayAtTheirDistanceBeyondTheContext) {
   Config config = tiny_config(MixerKind::window);
   const auto decoder = stirred_decoder(config);
   config.context = 1000000;
-  const auto unlimited = with_windows(*decoder, config);
+  const auto unlimited = with_mixers(*decoder, config);
   const Tensor within = tokens_of(1, 64, 8), beyond = tokens_of(1, 65, 8);
   EXPECT_EQ(difference(decoder->hidden(within).value(), unlimited->hidden(within).value()).largest, 0);
   EXPECT_GT(difference(decoder->hidden(beyond).value(), unlimited->hidden(beyond).value()).largest, 1e-5);

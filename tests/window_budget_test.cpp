@@ -51,7 +51,7 @@ TEST(WindowBudget, SensitivityIsTheLossOfWholeModels) {
   Config config = student.config();
   const auto loss = [&](std::vector<int64_t> windows) {
     config.windows = std::move(windows);
-    return evaluate(*with_windows(*student.decoder, config), text).nll;
+    return evaluate(*with_mixers(*student.decoder, config), text).nll;
   };
   EXPECT_EQ(s.window, 6);
   EXPECT_NEAR(s.full, loss({64, 0, 64}), 1e-6);
@@ -129,7 +129,7 @@ TEST(WindowBudget, TheBestOnAllOfTheTextComesFirst) {
   for (size_t i = 0; i < tries.size(); i++) {
     config.windows = tries[i].windows;
     const Sequences scored = tries[i].finalist ? text : Sequences(text.begin(), text.begin() + 2);
-    EXPECT_NEAR(tries[i].nll, evaluate(*with_windows(*student.decoder, config), scored).nll, 1e-6);
+    EXPECT_NEAR(tries[i].nll, evaluate(*with_mixers(*student.decoder, config), scored).nll, 1e-6);
     EXPECT_TRUE(i == 0 || !tries[i].finalist || tries[i].nll >= tries[i - 1].nll);
   }
   EXPECT_TRUE(tries[0].finalist);

@@ -5,6 +5,7 @@
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
+#include "supra/formats/parameters.h"
 #include "supra/training/calibrate.h"
 #include "supra/training/fit_far.h"
 #include "supra/window_attention.h"
@@ -115,7 +116,7 @@ std::optional<Fitted> fit_student(Linearized& result, const Decoder& teacher, co
   Fitted fitted{fit_far(*student, teacher, batches, options, hooks), {}};
   if (fitted.fit.interrupted) return {};
   const int64_t parameters = student->parameter_count();
-  student = with_windows(*student, fitted.fit.config);
+  student = with_mixers(*student, fitted.fit.config);
   result.fresh_parameters -= parameters - student->parameter_count();
   result.fresh.clear();
   student->visit([&](const std::string& name, Var&) {
@@ -246,7 +247,7 @@ int run_linearize(Args& args) {
     }
     Config config = widest->config();
     config.windows = chosen.tries[0].windows;
-    result.model.decoder = with_windows(*widest, config);
+    result.model.decoder = with_mixers(*widest, config);
   }
   std::optional<Fitted> fitted;
   // of a name that ends with a slash, too

@@ -65,7 +65,7 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   plan.recomputed = o.recompute ? kept / c.layers : 0;
   plan.activations = o.recompute ? inputs + plan.recomputed : kept;
   const int64_t block = std::min(tokens, std::max<int64_t>(32, kLogitsAtOnce / c.vocab / 32 * 32));
-  const int64_t sides = o.recipe.kind == RecipeKind::distill ? 2 : 1;
+  const int64_t sides = distills(o.recipe.kind) ? 2 : 1;
   plan.loss = 4 * (block * c.vocab * sides + c.vocab * c.width) + element * tokens * c.width * sides;
   // beside what is in f32: the gradient of the logits or what the teacher says, and output matrices as products read them
   if (element < 4) plan.loss += element * (block + c.width) * c.vocab * sides;

@@ -283,11 +283,23 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   }
   const Corpus corpus = files.empty() ? Corpus() : read_corpus(files, tokenizer, f.separator);
   const int64_t corpus_tokens = corpus.tokens() + planned;
-  const bool heals = teacher && o.recipe.kind == RecipeKind::distill && is_window_student(model.config());
+  const bool progressive = o.recipe.kind == RecipeKind::progressive;
+  const bool heals = teacher && distills(o.recipe.kind) && (progressive || is_window_student(model.config()));
   const ValidationText held_out = heals && f.valid.empty() ? sample_of(corpus, o.sequence) : read_held_out(f, tokenizer);
   if (heals && f.valid.empty()) {
     fprintf(stderr, "no --valid: %s tokens of the training text tell whether the student gets better\n",
             format_count(static_cast<double>(predicted_tokens(held_out.sequences))).c_str());
+  }
+  constexpr int64_t kJudgedTokens = 4096;
+  std::optional<Progress> measuring;
+  if (progressive) {
+    f.options.recipe.held_out = spread_sample(held_out.sequences, kJudgedTokens);
+    f.options.recipe.on_progress = [&](int64_t done, int64_t of) {
+      CHECK(!interrupted(), "interrupted while the layers were measured; nothing is lost but that (run it again)");
+      if (done == 1) measuring.emplace("layers measured on sequence", of);
+      measuring->update(done);
+      if (done == of) measuring.reset();
+    };
   }
   fprintf(stderr, "%s parameters; %s tokens of text in %s documents, %.2f epochs; batches of %ld x %ld, lr %.2g\n",
           format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
@@ -352,19 +364,23 @@ int run_uptrain(Args& args) {
   RecipeOptions& recipe = f.options.recipe;
   args.positional(&f.input, "MODEL", "what supra linearize made (or any other model)");
   args.choice(&recipe.kind, "--recipe",
-              {{"supra", RecipeKind::supra}, {"transfer", RecipeKind::transfer}, {"distill", RecipeKind::distill}},
+              {{"supra", RecipeKind::supra}, {"transfer", RecipeKind::transfer}, {"distill", RecipeKind::distill}, {"progressive", RecipeKind::progressive}},
               "the paper's language-model loss on all weights; or attention transfer first; or calibration, attention "
               "transfer and the teacher's distribution; with distill a window student skips calibration and transfer, and only its "
-              "attention is trained, on sequences of up to 2,048");
+              "attention is trained, on sequences of up to 2,048; progressive begins with the teacher and makes one layer behind the other recurrent");
   args.tokens(&f.self_tokens, "--self-tokens", "to sample for --data self; 0, and at most: as many as --tokens");
-  args.flag(&f.teacher, "--teacher", "MODEL", "the softmax model that transfer, distill and --data self learn from");
+  args.flag(&f.teacher, "--teacher", "MODEL", "the softmax model that transfer, distill, progressive and --data self learn from");
   args.flag(&f.teacher_cache, "--teacher-cache", "FILE",
             "what the teacher of distill says, written by the first run and read by the next that see the same rows");
   args.flag(&f.teacher_top, "--teacher-top", "K", "the K most probable tokens are stored, and one sum for all others").at_least(1);
   args.flag(&recipe.transfer_lr, "--transfer-lr", "X", "peak learning rate of the attention transfer; 0: by the model's width");
   args.flag(&recipe.transfer_share, "--transfer-share", "X", "of the tokens").at_least(0);
+  args.flag(&recipe.keep_softmax_most, "--keep-softmax-most", "K", "of recipe progressive: the K most sensitive layers stay as the teacher has them").at_least(0);
+  args.flag(&recipe.convert_share, "--convert-share", "X", "of recipe progressive: the part of the tokens that makes layers recurrent; the rest distills").at_least(0);
+  args.flag(&recipe.convert_bound, "--convert-bound", "X",
+            "of recipe progressive: a layer is undone where it costs more than X times the KL that it alone costs; 0: never").at_least(0);
   args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);
-  args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of the calibration of recipe distill; 0: none");
+  args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of each calibration of recipes distill and progressive; 0: none");
   LoraConfig lora;
   args.flag(&lora.rank, "--lora", "RANK", "train low-rank factors beside matrices, and new weights, alone; 0: all weights").at_least(0);
   args.flag(&lora.alpha, "--lora-alpha", "X", "the factors' product counts X / RANK times").at_least(0);
@@ -374,11 +390,11 @@ int run_uptrain(Args& args) {
   f.device.check(args);
   choose_products(f);
   f.options.made_by = args.command_line();
-  CHECK(f.teacher_cache.empty() || recipe.kind == RecipeKind::distill,
-        "--teacher-cache holds what --recipe distill learns from (leave it away, or give that recipe)");
+  CHECK(f.teacher_cache.empty() || distills(recipe.kind),
+        "--teacher-cache holds what --recipe distill and progressive learn from (leave it away, or give one of these)");
   std::optional<Model> teacher;
   if (recipe.kind != RecipeKind::supra || wants_self_data(f)) {
-    CHECK(!f.teacher.empty(), "--recipe transfer and distill and --data self learn from a teacher (name it with --teacher MODEL)");
+    CHECK(!f.teacher.empty(), "--recipe transfer, distill and progressive and --data self learn from a teacher (name it with --teacher MODEL)");
     teacher = load_model(f.teacher, "", Weights::stored);
   }
   Model model = load_model(f.input, f.tokenizer);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supra/formats/parameters.h"
 #include "supra/window_attention.h"
 
 namespace supra {
@@ -15,7 +16,7 @@ std::vector<PartsVariant> parts_variants(Decoder& student) {
   std::vector<PartsVariant> variants;
   const auto add = [&](const char* name, MixerParts parts) {
     config.parts = parts;
-    variants.push_back({name, with_windows(student, config)});
+    variants.push_back({name, with_mixers(student, config)});
   };
   add("all", MixerParts::all);
   if (!has_far) {
@@ -26,7 +27,7 @@ std::vector<PartsVariant> parts_variants(Decoder& student) {
     for (int64_t i = 0; i < wider.layers; i++) {
       if (wider.far_features[i] > 0) wider = without_far(wider, i);
     }
-    variants.push_back({"window+bytes", with_windows(student, wider)});
+    variants.push_back({"window+bytes", with_mixers(student, wider)});
     add("far", MixerParts::far);
   }
   add("none", MixerParts::none);

@@ -106,7 +106,7 @@ Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const O
   Sensitivity result;
   result.window = std::min<int64_t>(64, static_cast<int64_t>(longest) / 8);
   result.gains.assign(L, 0);
-  const auto far = with_windows(student, config), near = with_windows(student, with(config, at_most(config, result.window)));
+  const auto far = with_mixers(student, config), near = with_mixers(student, with(config, at_most(config, result.window)));
   const double predicted = static_cast<double>(predicted_tokens(text));
   for (const auto& ids : text) {
     if (ids.size() < 2) continue;
@@ -179,7 +179,7 @@ std::vector<WindowTry> try_allocations(Decoder& student, std::vector<WindowTry> 
   const size_t finalists = m > 0 ? std::min(kFinalists, tries.size()) : 0;
   int64_t done = 0;
   const auto score = [&](const WindowTry& one, const Sequences& part) {
-    const double nll = evaluate(*with_windows(student, with(student.config(), one.windows)), part).nll;
+    const double nll = evaluate(*with_mixers(student, with(student.config(), one.windows)), part).nll;
     if (on_measured) on_measured(++done, static_cast<int64_t>(tries.size() + finalists));
     return nll;
   };

@@ -1,5 +1,7 @@
 #include "supra/formats/parameters.h"
 
+#include <map>
+
 #include "nn/softmax_attention.h"
 #include "supra/supra_attention.h"
 #include "supra/window_attention.h"
@@ -16,6 +18,19 @@ std::shared_ptr<Decoder> describe_decoder(const Config& config) {
     }
     fail("model: unknown mixer %d", static_cast<int>(c.mixers[layer]));
   });
+}
+
+std::shared_ptr<Decoder> with_mixers(Decoder& model, const Config& config) {
+  std::map<std::string, Var> shared;
+  model.visit([&](const std::string& name, Var& parameter) { shared[name] = parameter; });
+  const std::shared_ptr<Decoder> other = describe_decoder(config);
+  other->visit([&](const std::string& name, Var& parameter) {
+    const auto found = shared.find(name);
+    const bool same = found != shared.end() && found->second.shape() == parameter.shape();
+    parameter = same ? found->second : Var(Tensor::zeros(parameter.shape(), Dtype::f32, model.device()));
+  });
+  if (model.device() != Device::cpu) other->to(model.device(), model.activations());
+  return other;
 }
 
 std::vector<Parameter> parameters_of(const Config& c) {

@@ -10,6 +10,10 @@ namespace supra {
 // A decoder of this shape with the mixers that its config names. Its parameters have shapes and no memory yet.
 std::shared_ptr<Decoder> describe_decoder(const Config& config);
 
+// This model with other mixers, or other windows, sinks or far features: it shares the parameters that both have, and has zeros
+// in others. A config that is the same but for these.
+std::shared_ptr<Decoder> with_mixers(Decoder& model, const Config& config);
+
 // A tensor that a decoder needs, under its canonical name: OpenLM's, which checkpoints bear and nn's modules
 // give their parameters.
 struct Parameter {

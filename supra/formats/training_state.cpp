@@ -45,6 +45,7 @@ static void each_newer_field(State& s, F f) {
   f("valid_tokens", s.valid_tokens);
   f("held_out", s.held_out);
   f("products", s.products);
+  f("record", s.record);
 }
 
 void write_training_state(const Path& checkpoint, const TrainingState& state) {

@@ -29,6 +29,7 @@ struct TrainingState {
   std::string packing;
   std::string recipe, corpus;  // the recipe's name, the text's hash; empty in checkpoints of older versions
   std::string products = "f32";  // of the CPU (kernels/products.h)
+  std::string record;          // what the recipe keeps
   std::string made_by;         // the command line, or what else brings it about again
 
   bool operator==(const TrainingState&) const = default;

@@ -125,7 +125,8 @@ Tensor target_of(const Var& output, const Projected& now, bool correct) {
 
 Steps steps_of(const Batch& batch) { return {std::vector<int64_t>(batch.tokens.dim(0), 0), batch.lengths, batch.cuts}; }
 
-void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, Calibration kind) {
+void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, Calibration kind,
+               std::optional<int64_t> only) {
   const NoGrad off;
   const Config& c = student.config();
   const bool correct = kind == Calibration::correction;
@@ -133,16 +134,16 @@ void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch
   std::vector<Var> taught, own;
   for (const Batch& batch : batches) taught.push_back(teacher.embed(batch.tokens, steps_of(batch)));
   for (const Batch& batch : batches) own.push_back(correct ? student.embed(batch.tokens, steps_of(batch)) : Var());
-  for (int64_t layer = 0; layer < c.layers; layer++) {
+  for (int64_t layer = 0; layer < (only ? *only + 1 : c.layers); layer++) {
     Normal sums(c.heads * c.value_dim, c.width);
     const Linear* out_proj = nullptr;
     for (size_t i = 0; i < batches.size(); i++) {
-      const auto add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {
+      const Decoder::OnMixer add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {
         const Projected now = projected(student.mixer(layer), correct ? student.mixer_input(layer, own[i]) : input, steps);
         out_proj = now.out_proj;
         if (out_proj) sums.add(now.z.value().view({-1, now.z.dim(-1)}), target_of(output, now, correct).view({-1, c.width}));
       };
-      taught[i] = teacher.block(layer, taught[i], steps_of(batches[i]), nullptr, add);
+      taught[i] = teacher.block(layer, taught[i], steps_of(batches[i]), nullptr, !only || layer == *only ? add : Decoder::OnMixer());
     }
     if (out_proj) {
       const Tensor weight = out_proj->weight.value(), here = weight.to(Device::cpu).clone();

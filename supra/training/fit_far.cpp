@@ -7,8 +7,10 @@
 
 #include "nn/optim.h"
 #include "supra/formats/fingerprint.h"
+#include "supra/formats/parameters.h"
 #include "supra/formats/safetensors.h"
 #include "supra/training/calibrate.h"
+#include "supra/training/divergence.h"
 #include "supra/window_attention.h"
 
 namespace supra {
@@ -115,20 +117,6 @@ std::vector<Trained> far_parameters(Decoder& student, int64_t layer) {
     if (name.starts_with(path) && name.find("_totrain_far") != std::string::npos) found.push_back({name, parameter});
   });
   return found;
-}
-
-// KL(teacher || student) a token, from the hidden states (B,T,C) of both, at positions from `from` on.
-double divergence(const Decoder& student, const Tensor& own, const Decoder& teacher, const Tensor& taught, int64_t from) {
-  const int64_t B = own.dim(0), T = own.dim(1);
-  double sum = 0;
-  for (int64_t b = 0; b < B; b++) {
-    const auto late = [&](const Tensor& x) { return x.view({B * T, -1}).rows(b * T + from, (b + 1) * T); };
-    const auto logits = [&](int64_t first, const Tensor&, const Tensor& into) {
-      into.copy_from(teacher.logits(Var(late(taught).rows(first, first + into.dim(0)))).value());
-    };
-    sum += student.loss(Var(late(own)), Tensor::zeros({T - from}, Dtype::i32), 0, {logits, 1}).value().item();
-  }
-  return sum / static_cast<double>(B);
 }
 
 // One run of fit_far().
@@ -240,7 +228,7 @@ class Run {
 
     const NoGrad off;
     result.kl = swapped(student_, layer);
-    result.kl_window = swapped(*with_windows(student_, without_far(student_.config(), layer)), layer);
+    result.kl_window = swapped(*with_mixers(student_, without_far(student_.config(), layer)), layer);
     result.kept = result.kl < result.kl_window;
     fit_.layers.push_back(result);
     return true;
@@ -251,9 +239,8 @@ class Run {
     double sum = 0;
     for (int64_t i = 0; i < judged_; i++) {
       const Steps steps = steps_of(batches_[learned_ + i]);
-      Var x = model.block(layer, x_[learned_ + i], steps);
-      for (int64_t next = layer + 1; next < teacher_.layers(); next++) x = teacher_.block(next, x, steps);
-      sum += divergence(teacher_, teacher_.last_norm(x).value(), teacher_, taught_[i], std::min<int64_t>(1024, T_ / 2));
+      const Tensor own = swapped_hidden(model, teacher_, layer, x_[learned_ + i], steps);
+      sum += divergence(teacher_, own, teacher_, taught_[i], std::min<int64_t>(1024, T_ / 2));
     }
     return sum / static_cast<double>(judged_);
   }
@@ -324,7 +311,7 @@ Correction correct_projections(Decoder& student, const Decoder& teacher, const s
     double sum = 0;
     for (size_t i = learned; i < batches.size(); i++) {
       const Tensor& tokens = batches[i].tokens;
-      sum += divergence(student, student.hidden(tokens).value(), teacher, teacher.hidden(tokens).value(), 0);
+      sum += divergence(student, student.hidden(tokens).value(), teacher, teacher.hidden(tokens).value());
     }
     return sum / static_cast<double>(batches.size() - learned);
   };

@@ -46,7 +46,7 @@ inline Json report_of(const FittedLayer& layer) {
 
 struct Fit {
   std::vector<FittedLayer> layers;
-  Config config;  // the student's, without the far parts that were not kept: for with_windows()
+  Config config;  // the student's, without the far parts that were not kept: for with_mixers()
   bool interrupted = false;
 };
 

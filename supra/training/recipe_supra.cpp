@@ -11,6 +11,7 @@ const char* name_of(RecipeKind kind) {
     case RecipeKind::supra: return "supra";
     case RecipeKind::transfer: return "transfer";
     case RecipeKind::distill: return "distill";
+    case RecipeKind::progressive: return "progressive";
   }
   fail("training: unknown recipe %d", static_cast<int>(kind));
 }
@@ -18,11 +19,12 @@ const char* name_of(RecipeKind kind) {
 double default_lr(RecipeKind kind, Decoder& student) {
   const double parameters = static_cast<double>(student.parameter_count());
   const double by_size = 3e-3 * std::sqrt(std::min(1.0, 260e3 / parameters));
-  if (kind == RecipeKind::distill && is_window_student(student.config())) return by_size * 3 / 2;
+  if (distills(kind) && is_window_student(student.config())) return by_size * 3 / 2;
   switch (kind) {
     case RecipeKind::supra: return parameters > 3e9 ? 3e-5 : std::max(by_size, 3e-4);
     case RecipeKind::transfer: return by_size;
-    case RecipeKind::distill: return by_size * 2 / 3;
+    case RecipeKind::distill:
+    case RecipeKind::progressive: return by_size * 2 / 3;
   }
   fail("training: unknown recipe %d", static_cast<int>(kind));
 }
@@ -64,20 +66,24 @@ Recipe make_recipe(Decoder& student, const Decoder* teacher, const RecipeOptions
     recipe.stages = {language_model_stage(student, options)};
     return recipe;
   }
-  CHECK(teacher, "training: recipes transfer and distill learn from a teacher (name it with --teacher MODEL)");
+  CHECK(teacher, "training: recipes other than supra learn from a teacher (name it with --teacher MODEL)");
   const Config &t = teacher->config(), &s = student.config();
-  CHECK(options.kind == RecipeKind::distill || !is_window_student(s),
+  CHECK(distills(options.kind) || !is_window_student(s),
         "training: recipe transfer teaches SUPRA layers, of which the student has none: its attention is the teacher's already (give --recipe distill)");
   CHECK(t.layers == s.layers && t.width == s.width && t.vocab == s.vocab,
         "training: the teacher has %ld layers of width %ld and %ld tokens, the student %ld, %ld and %ld (give the model it was linearized from)",
         static_cast<long>(t.layers), static_cast<long>(t.width), static_cast<long>(t.vocab), static_cast<long>(s.layers),
         static_cast<long>(s.width), static_cast<long>(s.vocab));
+  if (options.kind == RecipeKind::progressive) return progressive_recipe(student, *teacher, options);
   if (options.transfer_share > 0) recipe.stages.push_back(transfer_stage(student, *teacher, options));
   const bool distill = options.kind == RecipeKind::distill;
   recipe.stages.push_back(distill ? distill_stage(student, *teacher, options) : language_model_stage(student, options));
   recipe.stages.back().share = 1 - options.transfer_share;
   if (distill && options.calibrate_tokens > 0) {
-    recipe.prepare = [&student, teacher](const std::vector<Batch>& batches) { calibrate(student, *teacher, batches); };
+    recipe.prepare = [&student, teacher](const std::vector<Batch>& batches) {
+      calibrate(student, *teacher, batches);
+      return std::string();
+    };
   }
   return recipe;
 }

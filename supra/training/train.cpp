@@ -25,7 +25,7 @@ static void fit_to_windows(TrainOptions& o, const Config& config) {
 
 TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   const Config& config = decoder.config();
-  if (o.recipe.kind == RecipeKind::distill && is_window_student(config)) fit_to_windows(o, config);
+  if (distills(o.recipe.kind) && is_window_student(config)) fit_to_windows(o, config);
   if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
   if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
   if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind, decoder);
@@ -41,8 +41,10 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
     CHECK(o.only.empty() || o.only == adapted, "training: of a model with low-rank factors these and what is new are trained (leave --only away, --lora-on says where they are)");
     o.only = adapted;
   }
+  CHECK(o.recipe.kind != RecipeKind::progressive || config.lora.rank == 0,
+        "training: recipe progressive exchanges layers, low-rank factors beside them would be lost (leave --lora away)");
   for (int64_t i = 0; o.packing == Packing::carried && i < decoder.layers(); i++) {
-    CHECK(decoder.mixer(i).kind() != MixerKind::softmax,
+    CHECK(decoder.mixer(i).kind() != MixerKind::softmax && o.recipe.kind != RecipeKind::progressive,
           "training: --pack carried needs a state of fixed size, layer %ld keeps its softmax (use --pack documents)", static_cast<long>(i));
   }
   CHECK(o.warmup >= 0 && o.warmup <= 1, "training: --warmup %g is a part of a stage's steps, from 0 to 1 (0.05 for example)", o.warmup);
@@ -69,6 +71,11 @@ std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
     ends.push_back(std::min(steps, static_cast<int64_t>(std::llround(share * static_cast<double>(steps)))));
   }
   ends.back() = steps;
+  for (size_t i = 0; i < ends.size(); i++) {
+    CHECK(!recipe.stages[i].skip || ends[i] > (i == 0 ? 0 : ends[i - 1]),
+          "training: %ld steps are too few for %zu stages, %s gets none (give more --tokens, or a smaller --batch-tokens)",
+          static_cast<long>(steps), ends.size(), recipe.stages[i].name.c_str());
+  }
   return ends;
 }
 
@@ -133,7 +140,6 @@ class Run {
         time_left_(times_.costs()),
         start_(Clock::now()),
         lock_((make_directories(directory), directory / ".lock")) {
-    model.decoder->set_recompute(o_.recompute);
     state_.seed = o_.seed;
     state_.made_by = o_.made_by;
     state_.batch_tokens = o_.batch_tokens;
@@ -169,7 +175,8 @@ class Run {
     while (batches() < times_.steps() && !result_.interrupted) {
       if (hooks_.should_stop && hooks_.should_stop()) {
         result_.interrupted = true;
-        save();
+        // what has only begun is in a checkpoint, and would be begun twice
+        if (!at_begin()) save();
         break;
       }
       step();
@@ -191,6 +198,8 @@ class Run {
   int64_t batches() const { return state_.tokens / o_.batch_tokens; }
   size_t stage_index() const { return static_cast<size_t>(state_.stage); }
   const Stage& stage() const { return recipe_.stages[stage_index()]; }
+  const Stage& stage_at(size_t index) const { return recipe_.stages[index]; }
+  bool at_begin() const { return stage().begin && state_.step == state_.stage_begin; }
   bool stage_is_over() const { return batches() >= times_.end(stage_index()); }
   double seconds() const { return spent_before_ + seconds_since(start_); }
   void note(const std::string& line) const {
@@ -203,9 +212,8 @@ class Run {
     return some < all ? some : 0;
   }
 
-  // Calibrates, in parts no larger than those that a step is made in: the memory plan counts on it.
-  void prepare() {
-    if (!recipe_.prepare) return;
+  // What is calibrated on: parts no larger than those that a step is made in, the memory plan counts on it.
+  std::vector<Batch> calibration_text() {
     const int64_t rows = (o_.recipe.calibrate_tokens + o_.sequence - 1) / o_.sequence, most = o_.batch_tokens / o_.sequence / o_.accumulate;
     std::vector<Batch> parts;
     for (int64_t taken = 0; taken < rows;) {
@@ -216,10 +224,19 @@ class Run {
         taken += count;
       }
     }
-    // of a stream of its own: training reads its data from the beginning
-    loader_.seek(0);
-    recipe_.prepare(parts);
-    note(format("calibrated on %ld tokens", static_cast<long>(rows * o_.sequence)));
+    // of a stream of its own: training reads its data from where it is
+    loader_.seek(state_.position);
+    return parts;
+  }
+
+  void prepare() {
+    if (!recipe_.prepare) return;
+    const std::vector<Batch> text = calibration_text();
+    const std::string more = recipe_.prepare(text);
+    int64_t tokens = 0;
+    for (const Batch& batch : text) tokens += batch.tokens.numel();
+    note(format("calibrated on %ld tokens", static_cast<long>(tokens)));
+    if (!more.empty()) note(more);
   }
 
   // The factors of a LoRA belong to its training alone: they are merged first.
@@ -237,6 +254,7 @@ class Run {
 
   // A new optimizer over the parameters of this stage; the others ask for no gradient.
   void make_optimizer() {
+    model_.decoder->set_recompute(o_.recompute);
     std::vector<Trained> trained;
     model_.decoder->visit([&](const std::string& name, Var& parameter) {
       const bool trains_it = (!stage().trains || stage().trains(name)) && trains(o_, name);
@@ -251,6 +269,7 @@ class Run {
 
   // `nll`: the validation of the weights as they are; not read where nothing is validated.
   void begin_stage(size_t index, double nll) {
+    for (; stage_at(index).skip && stage_at(index).skip(); index++) left_ = times_.to_do(state_.tokens, index + 1);
     state_.stage = static_cast<int64_t>(index);
     state_.stage_name = stage().name;
     state_.stage_begin = state_.step;
@@ -258,11 +277,30 @@ class Run {
     carried_.assign(carried_.size(), {});
     state_.stage_steps = 0;
     state_.mean_loss = state_.mean_norm = 0;
+    make_optimizer();
+    if (stage().judge && !stage().begin) {
+      if (times_.saves(state_.tokens)) save();
+      return;
+    }
     state_.stage_nll = -1;
     state_.undo_step = -1;
-    make_optimizer();
+    if (stage().begin) {
+      state_.stage_nll = state_.valid_nll = std::isfinite(nll) ? nll : -1;
+      state_.undo_step = state_.step;
+      save();
+      return enter_stage();
+    }
     if (hooks_.validate) judge_from_here(nll, "begins");
     if (hooks_.validate || (index > 0 && times_.saves(state_.tokens))) save();
+  }
+
+  // The checkpoint where a stage begins is of before this.
+  void enter_stage() {
+    if (!stage().begin) return;
+    const auto before = Clock::now();
+    note(stage().begin(calibration_text()));
+    make_optimizer();
+    begin_seconds_ = seconds_since(before);
   }
 
   // When the stage ends, it is compared with this validation, and undone to this step if it is worse.
@@ -284,8 +322,14 @@ class Run {
   // Takes back what the stage made worse, and begins the next one. `nll`: the validation at its end.
   void finish_stage(double nll) {
     const Path begin = checkpoint_path(directory_, state_.undo_step);
-    // NaN is worse than any number
-    if (hooks_.validate && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {
+    if (stage().judge) {
+      const Verdict verdict = stage().judge();
+      note(verdict.note);
+      if (!verdict.stays) {
+        load_weights(begin, *model_.decoder);
+        nll = result_.valid_nll = state_.valid_nll = state_.stage_nll;
+      }
+    } else if (!stage().begin && hooks_.validate && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {  // NaN is worse than any number
       // if the other weights cannot be read, these are not lost
       save();
       const std::string ended = format("stage %s ended at %.4f nats a token, worse than the %.4f it began with", stage().name.c_str(),
@@ -304,9 +348,11 @@ class Run {
   Path save() {
     const auto before = Clock::now();
     state_.seconds = seconds();
+    if (recipe_.record) state_.record = recipe_.record();
     result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep),
                                          carried_tensors(*model_.decoder, teacher_, carried_));
     time_left_.saved(seconds_since(before));
+    if (recipe_.record) write_file_atomically(directory_ / "recipe.json", state_.record + "\n");
     note("saved " + result_.checkpoint.string());
     return result_.checkpoint;
   }
@@ -331,7 +377,10 @@ class Run {
     const double all = static_cast<double>(std::max<int64_t>(1, hooks_.held_out_tokens));
     const double each = state_.valid_tokens > 0 ? static_cast<double>(state_.valid_tokens) : all;
     const bool last_of_all = hooks_.validate && state_.valid_tokens > 0;
-    return time_left_.seconds(left_, each * static_cast<double>(left_.validations) + (last_of_all ? all : 0));
+    const auto begins = std::count_if(recipe_.stages.begin() + state_.stage + 1, recipe_.stages.end(),
+                                      [](const Stage& s) { return s.begin && !s.skip(); });
+    return begin_seconds_ * static_cast<double>(begins) +
+           time_left_.seconds(left_, each * static_cast<double>(left_.validations) + (last_of_all ? all : 0));
   }
 
   void resume();
@@ -355,7 +404,7 @@ class Run {
   TrainResult result_;
   const Clock::time_point start_;
   const FileLock lock_;
-  double spent_before_ = 0, step_seconds_ = 0, tail_ = 0;
+  double spent_before_ = 0, begin_seconds_ = 0, step_seconds_ = 0, tail_ = 0;
   int64_t tokens_before_ = 0, tail_steps_ = 0;
 };
 
@@ -381,6 +430,7 @@ void Run::resume() {
   state_.products = now.products;
   state_.corpus_tokens = now.corpus_tokens;
   state_.corpus = now.corpus;
+  if (recipe_.restore) recipe_.restore(saved.record);
   make_optimizer();
   load_checkpoint(*last, model_, *optimizer_);
   if (!other_text) read_carried_states(*last, *model_.decoder, teacher_, o_.batch_tokens / o_.sequence / o_.accumulate, carried_);
@@ -397,11 +447,13 @@ void Run::resume() {
                 "and is not adapted to the batch (see --lr)",
                 static_cast<long>(o_.batch_tokens), static_cast<long>(saved.batch_tokens), static_cast<long>(times_.steps() - batches())));
   }
+  if (at_begin()) enter_stage();
   if (!hooks_.validate) return;
   // what is held out is the same sample as before, unless its size is asked for
   if (!same_held_out || o_.valid_tokens > 0) state_.valid_tokens = now.valid_tokens;
   state_.held_out = now.held_out;
   // a stage is judged by one text alone, and undone to a checkpoint that is there
+  if (stage().begin || stage().judge) return;
   if (saved.undo_step < 0 || !same_held_out || state_.valid_tokens != saved.valid_tokens)
     judge_from_here(validate(), "was not validated on this text where it began. It goes on");
 }

@@ -17,11 +17,11 @@
 //   dK = diag(rho) U dS'^T - diag(lambda) Z S^T + dP Q + (dA + dA^T) K
 //   dS = lambda_n dS' + Q^T diag(lambda) dO - K^T diag(lambda) Z
 //
-// A state that is as large as the values it holds stays so: the rows of U are corrections, and substitution in the order of the
-// steps makes no errors larger, where an inverse of I + diag(beta) A^T would.
+// The triangular system is solved by substitution in the order of the steps, so its errors grow no faster than the recurrence's.
 //
-// d log g_t is the sum over all pairs of a write j < t, or S, and a read i >= t, or S', of what they add to the loss. A pair of a
-// step with itself, which no decay has touched, is never in it: it would leave its rounding where every decay is steep.
+// d log g_t is a sum over pairs: what was written before t, or S, with what is read at t or later, or S'. A step's pair with
+// itself has met no decay and is never in it. It is left out, since its rounding would be all that is seen where every decay is
+// steep.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -141,7 +141,8 @@ void delta_attention_bwd(const DeltaAttentionGrads& delta_grads, const float* d_
   float *beta = scratch.floats(N), *minus_lambda = scratch.floats(N), *read = scratch.floats(N), *written = scratch.floats(N);
   // one behind the other
   const Tile p = scratch.tile(N, N), a = scratch.tile(N, N), dp = scratch.tile(N, N), da = scratch.tile(N, N);
-  const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), x_t = scratch.tile(Kp, N), dq = scratch.tile(N, Kp), dk = scratch.tile(N, Kp);
+  const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), x_t = scratch.tile(Kp, N), dq = scratch.tile(N, Kp),
+             dk = scratch.tile(N, Kp);
   const Tile e = scratch.tile(N, Vp), u = scratch.tile(N, Vp), dout = scratch.tile(N, Vp), du = scratch.tile(N, Vp),
              z = scratch.tile(N, Vp), y_t = scratch.tile(Vp, N);
   const Tile s = scratch.tile(Kp, Vp), s_t = scratch.tile(Vp, Kp), ds = scratch.tile(Kp, Vp), ds_t = scratch.tile(Vp, Kp);

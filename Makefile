@@ -126,8 +126,7 @@ SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
-TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp %/delta_attention.cpp \
-  %/delta_attention.simd.cpp supra/linearize.cpp %/verify.cpp \
+TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
   $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall repetition task_folder text_sample \
     window_budget) %/teacher_file.cpp %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \

@@ -174,6 +174,14 @@ LinearAttention delta_attention(const Var& q, const Var& k, const Var& v, const 
 Tensor delta_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
                             const Tensor& beta);
 
+// ---- short_convolution.cpp: y_t = sum_{i<W} w_i * x_{t-i}, each channel by itself, on the CPU
+//   x, y (B,T,C)  w (W,C)  state (B,W-1,C): the inputs before the first step, oldest first; undefined: zeros. Lengths and cuts as above.
+struct ShortConvolution {
+  Var y, state;
+};
+ShortConvolution short_convolution(const Var& x, const Var& w, const Var& state = {}, const std::vector<int64_t>& lengths = {},
+                                   const Cuts& cuts = {});
+
 // ---- cross_entropy.cpp
 constexpr int32_t kIgnore = -100;
 // mean over the targets that are not kIgnore of  lse - x_target + z_loss * lse^2,  lse = log sum exp(x)

@@ -76,6 +76,18 @@ static OpCase delta_attention_case(const char* name, int64_t Gk, int64_t Gv, int
   return c;
 }
 
+static OpCase short_convolution_case(const char* name, int64_t shorter, bool packed) {
+  const auto fn = [=](const Vars& in) -> Vars {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
+    const ShortConvolution y = short_convolution(in[0], in[1], in[2], lengths, packed ? some_cuts(lengths) : Cuts());
+    return {y.y, y.state};
+  };
+  OpCase c = {name, fn, {{"x", {2, 5, 3}, {2, 131, 35}, {2, 512, 960}}, parameter({"w", {4, 3}, {4, 35}, {4, 960}}), {"state", {2, 3, 3}, {2, 3, 35}, {2, 3, 960}}}, {}};
+  c.on_gpu = false;
+  return c;
+}
+
 static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,
                                      const Shape& bench_kv, int64_t window = 0, bool packed = false) {
   auto fn = [=](const Vars& in) -> Vars {
@@ -130,6 +142,8 @@ void add_attention(std::vector<OpCase>& table) {
   table.push_back(delta_attention_case("delta_attention", 4, 4, 0));
   table.push_back(delta_attention_case("delta_attention_grouped_with_lengths", 1, 2, 3));
   table.push_back(delta_attention_case("delta_attention_packed", 4, 2, 1, true));
+  table.push_back(short_convolution_case("short_convolution", 3, false));
+  table.push_back(short_convolution_case("short_convolution_packed", 1, true));
   const Shape q = {2, 512, 12, 64};
   table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
   table.push_back(softmax_attention_case("softmax_attention_window", 67, 2, q, {2, 512, 6, 64}, 3));

@@ -1,7 +1,7 @@
 #pragma once
 #include <stdint.h>
 
-// What linear_attention.cpp and softmax_attention.cpp say to their fast code: one head of one row. Pointers
+// What attentions say to their fast code: one head of one row. Pointers
 // stand at the first time step, *_step counts the floats from a step to the next.
 
 namespace supra {
@@ -44,6 +44,22 @@ static constexpr int64_t linear_attention_scratch(int64_t steps, int64_t K, int6
   const int64_t chunk = linear_chunk(K, V), n = padded(steps < chunk ? steps : chunk);
   const int64_t k = padded(K), v = padded(V);
   return 3 * n * n + 4 * n + 5 * n * k + 5 * n * v + 4 * k * v;
+}
+
+struct DeltaAttentionHead {
+  LinearAttentionHead of;  // its decay changes from step to step, its scale is 1
+  const float* beta;       // as far apart as log_decay
+  float* errors;           // steps of o: what each write corrected; saved for backward, may be null in forward
+};
+
+struct DeltaAttentionGrads {
+  LinearAttentionGrads of;
+  float* dbeta;  // as far apart as log_decay
+};
+
+static constexpr int64_t delta_attention_scratch(int64_t steps, int64_t K, int64_t V) {
+  const int64_t n = padded(steps < kLargestChunk ? steps : kLargestChunk);
+  return linear_attention_scratch(steps, K, V) + 2 * n * n + 2 * n + n * padded(V);
 }
 
 // Queries, and keys, that softmax attention takes at once; and the most sinks.

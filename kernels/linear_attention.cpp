@@ -1,14 +1,11 @@
-#include "kernels/attention.h"
-
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "kernels/cuda_attention.h"
-#include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
+#include "kernels/state_attention.h"
 #include "tensor/parallel.h"
 
 // linear_attention (SUPRA, arXiv 2405.06640): S_t = g_t S_{t-1} + scale k_t v_t^T,  o_t = q_t S_t
@@ -25,36 +22,9 @@
 namespace supra {
 namespace {
 
-struct Sizes {
-  int64_t B, T, H, Gk, Gv, K, V;
-  bool decay_by_token;
-  double scale;
-  std::vector<int64_t> lengths;  // (B)
-  Cuts cuts;
-
-  int64_t q_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * K; }
-  int64_t k_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gk + h / (H / Gk)) * K; }
-  int64_t v_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * Gv + h / (H / Gv)) * V; }
-  int64_t o_at(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * V; }
-  int64_t decay_at(int64_t b, int64_t t, int64_t h) const { return decay_by_token ? (b * T + t) * H + h : h; }
-  int64_t state_at(int64_t b, int64_t h) const { return (b * H + h) * K * V; }
-  // Saved states (B,H,T/chunk,K,V): where those of a document that begins at t stand. n steps save
-  // (n-1)/chunk of them, which end before the next document's.
-  int64_t saved() const { return T / linear_chunk(K, V); }
-  int64_t saved_at(int64_t b, int64_t t, int64_t h) const {
-    return ((b * H + h) * saved() + t / linear_chunk(K, V)) * K * V;
-  }
-  double decay(const double* log_decay, int64_t b, int64_t t, int64_t h) const {
-    const bool cut = !cuts.empty() && std::binary_search(cuts[b].begin(), cuts[b].end(), t);
-    return cut ? 0 : std::exp(log_decay[decay_at(b, t, h)]);
-  }
-};
-
+using Sizes = StateSizes;
 template <class T>
-struct Inputs {
-  const T *q, *k, *v, *log_decay;
-  const T* state;  // null: zeros
-};
+using Inputs = StateInputs<T>;
 
 // What the fast code needs to normalise its outputs; rstd is null where it does not.
 struct Normed {
@@ -64,11 +34,7 @@ struct Normed {
 };
 
 template <class T>
-struct Gradients {
-  T *dq, *dk, *dv;
-  T* dstate;      // of the last state on entry, of the first on return
-  T* dlog_decay;  // (B,T,H) whatever log_decay is; may be null
-};
+using Gradients = StateGradients<T>;
 
 void fwd(double* o, double* last_state, double*, const Inputs<double>& in, const Normed&, const Sizes& n) {
   for (int64_t head = 0; head < n.B * n.H; head++) {
@@ -120,7 +86,7 @@ void bwd(const Gradients<double>& grads, const double* d_o, const double*, const
           dS[ij] *= g;
         }
       }
-      if (grads.dlog_decay) grads.dlog_decay[(b * n.T + t) * n.H + h] = slope;
+      if (grads.dlog_decay) grads.dlog_decay[n.token_at(b, t, h)] = slope;
     }
   }
 }
@@ -138,112 +104,36 @@ std::vector<float> decay_powers(const float* log_decay, const Sizes& n) {
   return powers;
 }
 
-LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Normed& norm,
-                            const Sizes& n, int64_t b, Segment document, int64_t h) {
+LinearAttentionHead head_of(const Inputs<float>& in, const std::vector<float>& powers, const Normed& norm, const Sizes& n, int64_t b,
+                            Segment document, int64_t h) {
   const int64_t t = document.begin;
-  LinearAttentionHead head = {};
-  head.steps = document.end - t, head.K = n.K, head.V = n.V, head.chunk = linear_chunk(n.K, n.V);
-  head.q = in.q + n.q_at(b, t, h), head.k = in.k + n.k_at(b, t, h), head.v = in.v + n.v_at(b, t, h);
-  head.q_step = n.H * n.K, head.k_step = n.Gk * n.K, head.v_step = n.Gv * n.V, head.o_step = n.H * n.V;
-  head.scale = static_cast<float>(n.scale);
-  if (n.decay_by_token)
-    head.log_decay = in.log_decay + n.decay_at(b, t, h), head.log_decay_step = n.H;
-  else
-    head.powers = powers.data() + h * (head.chunk + 1);
-  if (in.state && t == 0) head.state = in.state + n.state_at(b, h);
+  LinearAttentionHead head = state_head(in, n, b, document, h);
+  if (!n.decay_by_token) head.powers = powers.data() + h * (head.chunk + 1);
   head.norm_eps = norm.eps, head.rstd_step = n.H;
-  if (norm.rstd) head.rstd = norm.rstd + (b * n.T + t) * n.H + h;
+  if (norm.rstd) head.rstd = norm.rstd + n.token_at(b, t, h);
   if (norm.y) head.y = norm.y + n.o_at(b, t, h);
   return head;
 }
 
-// Heads a thread takes at least: less work than that costs less than waking it.
-int64_t head_grain(const Sizes& n) { return 1 + 16384 / (1 + n.T * (n.K + n.V + n.K * n.V / 16)); }
+void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, const Normed& norm, const Sizes& n) {
+  const std::vector<float> powers = decay_powers(in.log_decay, n);
+  const int64_t floats = linear_attention_scratch(n.T, n.K, n.V);
+  for_documents("linear_attention", n, floats, [&](int64_t b, Segment document, int64_t h, float* scratch) {
+    const int64_t t = document.begin;
+    simd().linear_attention_fwd(o + n.o_at(b, t, h), last_state + n.state_at(b, h), states ? states + n.saved_at(b, t, h) : nullptr,
+                                head_of(in, powers, norm, n, b, document, h), scratch);
+  });
+}
 
-void fwd(float* o, float* last_state, float* states, const Inputs<float>& in, const Normed& norm,
+void bwd(const Gradients<float>& grads, const float* d_o, const float* states, const Inputs<float>& in, const Normed& norm,
          const Sizes& n) {
   const std::vector<float> powers = decay_powers(in.log_decay, n);
-  const auto documents = segments("linear_attention", n.cuts, n.lengths);
-  parallel_for(n.B * n.H, head_grain(n), [&](int64_t begin, int64_t end) {
-    const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t b = i / n.H, h = i % n.H;
-      for (const Segment& document : documents[b]) {
-        const int64_t t = document.begin;
-        // each overwrites the last state of the one before it
-        simd().linear_attention_fwd(o + n.o_at(b, t, h), last_state + n.state_at(b, h),
-                                    states ? states + n.saved_at(b, t, h) : nullptr,
-                                    head_of(in, powers, norm, n, b, document, h), scratch.data<float>());
-      }
-    }
+  const int64_t floats = linear_attention_scratch(n.T, n.K, n.V);
+  for_documents_back("linear_attention", n, floats, grads.dstate, [&](int64_t b, Segment document, int64_t h, float* scratch) {
+    const int64_t t = document.begin;
+    simd().linear_attention_bwd(state_grads(grads, n, b, t, h), d_o + n.o_at(b, t, h), states + n.saved_at(b, t, h),
+                                head_of(in, powers, norm, n, b, document, h), scratch);
   });
-}
-
-// Heads that share a key or value head add to one gradient: one thread takes them, in order.
-void bwd(const Gradients<float>& grads, const float* d_o, const float* states, const Inputs<float>& in,
-         const Normed& norm, const Sizes& n) {
-  const std::vector<float> powers = decay_powers(in.log_decay, n);
-  const auto documents = segments("linear_attention", n.cuts, n.lengths);
-  const int64_t family = std::lcm(n.H / n.Gk, n.H / n.Gv);
-  parallel_for(n.B * n.H / family, 1 + head_grain(n) / family, [&](int64_t begin, int64_t end) {
-    const Tensor scratch = Tensor::empty({linear_attention_scratch(n.T, n.K, n.V)});
-    for (int64_t i = begin * family; i < end * family; i++) {
-      const int64_t b = i / n.H, h = i % n.H;
-      float* dstate = grads.dstate + n.state_at(b, h);
-      for (size_t d = documents[b].size(); d-- > 0;) {
-        const Segment document = documents[b][d];
-        const int64_t t = document.begin;
-        // nothing that follows a document depends on its last state
-        if (document.end < n.lengths[b]) std::fill_n(dstate, n.K * n.V, 0.0f);
-        const LinearAttentionGrads head = {
-            grads.dq + n.q_at(b, t, h),
-            grads.dk + n.k_at(b, t, h),
-            grads.dv + n.v_at(b, t, h),
-            dstate,
-            grads.dlog_decay ? grads.dlog_decay + (b * n.T + t) * n.H + h : nullptr,
-            n.H,
-            h % (n.H / n.Gk) > 0,
-            h % (n.H / n.Gv) > 0};
-        simd().linear_attention_bwd(head, d_o + n.o_at(b, t, h), states + n.saved_at(b, t, h),
-                                    head_of(in, powers, norm, n, b, document, h), scratch.data<float>());
-      }
-    }
-  });
-}
-
-Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
-            const Tensor& state, double scale, std::vector<int64_t> lengths, const Cuts& cuts) {
-  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
-        "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op, to_string(q.shape()).c_str(),
-        to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
-  Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(2), v.dim(2), q.dim(3), v.dim(3), log_decay.rank() == 3,
-             scale,    {},       cuts};
-  check_shape(op, "k", k.shape(), {n.B, n.T, n.Gk, n.K});
-  check_shape(op, "v", v.shape(), {n.B, n.T, n.Gv, n.V});
-  CHECK(n.Gk > 0 && n.Gv > 0 && n.H % n.Gk == 0 && n.H % n.Gv == 0,
-        "%s: %ld query heads cannot share %ld key heads and %ld value heads evenly", op,
-        static_cast<long>(n.H), static_cast<long>(n.Gk), static_cast<long>(n.Gv));
-  if (n.decay_by_token)
-    check_shape(op, "log_decay", log_decay.shape(), {n.B, n.T, n.H});
-  else
-    check_shape(op, "log_decay", log_decay.shape(), {n.H});
-  if (state.defined()) check_shape(op, "state", state.shape(), {n.B, n.H, n.K, n.V});
-  if (lengths.empty()) lengths.assign(n.B, n.T);
-  CHECK(static_cast<int64_t>(lengths.size()) == n.B, "%s: %zu lengths for %ld rows", op, lengths.size(),
-        static_cast<long>(n.B));
-  for (int64_t length : lengths) {
-    CHECK(length >= 0 && length <= n.T, "%s: a row of length %ld, expected 0 to %ld", op,
-          static_cast<long>(length), static_cast<long>(n.T));
-  }
-  check_cuts(op, cuts, lengths);
-  n.lengths = std::move(lengths);
-  return n;
-}
-
-template <class T>
-Inputs<T> inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
-                 const Tensor& state) {
-  return {q.data<T>(), k.data<T>(), v.data<T>(), log_decay.data<T>(), data_or_null<T>(state)};
 }
 
 // A decay that is the same for every row and step: the sum of what each would have got.
@@ -268,7 +158,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
                                  const Cuts& cuts, const Features& features) {
   const Dtype dtype = q.dtype(), wide = sum_dtype(dtype);
   const Device device = q.value().device();
-  const Sizes n = check("linear_attention", q.value(), k.value(), v.value(), log_decay.value(),
+  const Sizes n = state_sizes("linear_attention", q.value(), k.value(), v.value(), log_decay.value(),
                         state.defined() ? state.value() : Tensor(), scale, lengths, cuts);
   const bool turns = features.rope.layout != Rope::Layout::none, on_gpu = device == gpu && dtype == Dtype::bf16;
   const RopeAngles angles =
@@ -305,7 +195,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
       "linear_attention", q.value(),
       [&]<class T>(T) {
         fwd(o.data<T>(), last.data<T>(), data_or_null<T>(states),
-            inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first),
+            state_inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first),
             {data_or_null<float>(rstd), static_cast<float>(norm_eps), nullptr}, n);
       },
       [&]<class T>(T) {
@@ -328,7 +218,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
           const Normed norm = {data_or_null<float>(rstd), static_cast<float>(norm_eps),
                                rstd.defined() ? o.data<float>() : nullptr};
           bwd({dq.data<T>(), dk.data<T>(), dv.data<T>(), dstate.data<T>(), data_or_null<T>(ddecay)},
-              d_o.data<T>(), data_or_null<T>(states), inputs<T>(q, k, v, log_decay, first), norm, n);
+              d_o.data<T>(), data_or_null<T>(states), state_inputs<T>(q, k, v, log_decay, first), norm, n);
           if (ddecay.defined() && !n.decay_by_token) ddecay = sum_of_steps<T>(ddecay);
         },
         [&]<class T>(T) {
@@ -353,7 +243,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
 
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale) {
-  const Sizes n = check("linear_attention_step", q, k, v, log_decay, {}, scale, {}, {});
+  const Sizes n = state_sizes("linear_attention_step", q, k, v, log_decay, {}, scale, {}, {});
   CHECK(n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
         static_cast<long>(n.T));
   const bool grouped = n.Gk == n.Gv && state.rank() == 4 && state.dim(1) == n.Gk;
@@ -369,7 +259,7 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
         });
     return o;
   }
-  const Inputs<float> in = inputs<float>(q, k, v, log_decay, state);
+  const Inputs<float> in = state_inputs<float>(q, k, v, log_decay, state);
   float *y = o.data<float>(), *S = state.data<float>();
   parallel_for(n.B * n.H / group, 1 + 16384 / (1 + group * n.K * n.V), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * group; i < end * group; i++) {

@@ -1,13 +1,9 @@
-#include "kernels/attention.h"
-
+#include "kernels/chunk.h"
 #include "kernels/columns.h"
 #include "kernels/simd.h"
-#include "kernels/tile.h"
 
-// Linear attention by chunks of n steps; i, j count the steps of a chunk, S is the state that enters it and c
-// the scale:
+// Linear attention by chunks of n steps, with lambda, rho and D of chunk.h; S is the state that enters one:
 //
-//   lambda_i = g_1 ... g_i    rho_j = c g_{j+1} ... g_n    D_ji = c g_{j+1} ... g_i for j <= i, else 0
 //   P = (K Q^T) * D           O = P^T V + diag(lambda) Q S           S' = lambda_n S + K^T diag(rho) V
 //
 // and with dS', the gradient of S', on the way back
@@ -20,88 +16,10 @@
 //   d log g_t = <S, dS> - sum over u < t of (q_u dq_u - k_u dk_u)
 //
 // Where the outputs are normalised (groupnorm.cpp, a group a head), it happens here, while a chunk's rows are
-// at hand.
-//
-// P and D stand on their side, a row a key: the products that make them then run along the queries, whatever
-// K and V are. Every factor of the decay is a product of g: none is above 1.
+// at hand. P stands on its side, as D does.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
-
-// The decays of a chunk.
-struct Decay {
-  Tile between;  // D
-  float* lambda;
-  float* rho;
-};
-
-struct Chunk {
-  int64_t begin, steps;
-};
-
-Chunk chunk_at(const LinearAttentionHead& head, int64_t index) {
-  const int64_t begin = index * head.chunk, left = head.steps - begin;
-  return {begin, left < head.chunk ? left : head.chunk};
-}
-
-int64_t chunk_count(const LinearAttentionHead& head) { return (head.steps + head.chunk - 1) / head.chunk; }
-
-// A decay that is the same at every step: the first chunk's D serves all.
-void fixed_decay(const Decay& decay, const LinearAttentionHead& head) {
-  const int64_t n = chunk_at(head, 0).steps;
-  for (int64_t j = 0; j < n; j++) {
-    for (int64_t i = j; i < n; i++) decay.between.row(j)[i] = head.scale * head.powers[i - j];
-    decay.lambda[j] = head.powers[j + 1];
-  }
-}
-
-// D of one chunk, a row from the row below it: D_ji = g_{j+1} D_{j+1,i}. lambda comes from sums of logarithms
-// in double, for its error would grow from chunk to chunk.
-void token_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chunk) {
-  const float* log_decay = head.log_decay + chunk.begin * head.log_decay_step;
-  const int64_t n = chunk.steps, width = whole_vectors(n);
-  float g[kLargestChunk + kLanes] = {};
-  double total = 0;
-  for (int64_t i = 0; i < n; i++) {
-    // e^-200 is zero already, and sums of what is far below would lose the digits of the rest
-    const float x = log_decay[i * head.log_decay_step];
-    g[i] = x < -200 ? -200 : x;
-    total += g[i];
-    decay.lambda[i] = static_cast<float>(total);
-  }
-  for (int64_t i = 0; i < width; i += kLanes) {
-    store(g + i, exp(load(g + i)));
-    store(decay.lambda + i, exp(load(decay.lambda + i)));
-  }
-  for (int64_t j = n - 1; j >= 0; j--) {
-    float* row = decay.between.row(j);
-    for (int64_t i = j / kLanes * kLanes; i < width; i += kLanes) {
-      store(row + i, j + 1 < n ? load(row + decay.between.ld + i) * g[j + 1] : Vec{});
-    }
-    row[j] = head.scale;
-  }
-}
-
-// The state that enters chunk c.
-void gather_state(Tile s, const float* states, const LinearAttentionHead& head, int64_t c) {
-  const float* from = c > 0 ? states + (c - 1) * head.K * head.V : head.state;
-  if (from)
-    gather(s, from, head.V, head.K, head.V);
-  else
-    zero(s, whole_vectors(head.K), head.V);
-}
-
-Decay take_decay(Scratch& scratch, const LinearAttentionHead& head, int64_t N) {
-  const Decay decay = {scratch.tile(N, N), scratch.floats(N), scratch.floats(N)};
-  zero(decay.between, N, N);
-  if (head.powers) fixed_decay(decay, head);
-  return decay;
-}
-
-void chunk_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chunk) {
-  if (!head.powers) token_decay(decay, head, chunk);
-  for (int64_t j = 0; j < chunk.steps; j++) decay.rho[j] = decay.between.row(j)[chunk.steps - 1];
-}
 
 // o becomes y = (o - mean(o)) rstd, row by row.
 void normalise_rows(Tile o, const LinearAttentionHead& head, Chunk chunk) {

@@ -89,6 +89,11 @@
                                   const LinearAttentionHead& head, float* memory))                                    \
   KERNEL(linear_attention_step, (float* o, float* state, const float* q, const float* k, const float* v, float g,     \
                                  float scale, int64_t K, int64_t V))                                                  \
+  /* delta_attention.simd.cpp: one head of one document, as linear_attention; memory: delta_attention_scratch() */      \
+  TRAINING(delta_attention_fwd, (float* o, float* last_state, float* states, const DeltaAttentionHead& delta,         \
+                                 float* memory))                                                                      \
+  TRAINING(delta_attention_bwd, (const DeltaAttentionGrads& delta_grads, const float* d_o, const float* states,       \
+                                 const DeltaAttentionHead& delta, float* memory))                                     \
   /* roofs.simd.cpp: the limits of the processor. sink: two factors, which are overwritten; y 64-byte aligned */      \
   TRAINING(fma_loop, (double* flop, float* sink, int64_t rounds))                                                     \
   TRAINING(read_loop, (float* sum_of_all, const float* x, int64_t n))                                                 \
@@ -96,6 +101,8 @@
 
 namespace supra {
 
+struct DeltaAttentionHead;
+struct DeltaAttentionGrads;
 struct Int8Rows;
 struct LinearAttentionHead;
 struct LinearAttentionGrads;

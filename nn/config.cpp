@@ -42,6 +42,12 @@ void check_config(const Config& c, const std::string& where) {
     CHECK(c.key_dim == c.head_dim, "%s: %ld dimensions of a key, %ld of its projection: layer %zu has a window, whose are the same", at,
           static_cast<long>(c.key_dim), static_cast<long>(c.head_dim), i);
   }
+  CHECK(c.feature_map || c.key_dim == c.head_dim, "%s: %ld dimensions of a key, %ld of its projection: only a feature map changes them", at,
+        static_cast<long>(c.key_dim), static_cast<long>(c.head_dim));
+  if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::delta) > 0) {
+    CHECK(c.decay.source == DecayConfig::Source::gated, "%s: a delta layer's decays follow each token (decay.source gated)", at);
+    CHECK(c.output_norm != OutputNorm::denominator, "%s: the weights of a delta layer have no sum to divide by (output_norm group or none)", at);
+  }
   CHECK(c.lora.rank >= 0 && c.lora.rank <= 1 << 20 && positive(c.lora.alpha), "%s: LoRA of rank %ld and alpha %g, expected positive numbers", at,
         static_cast<long>(c.lora.rank), c.lora.alpha);
   CHECK(positive(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
@@ -56,9 +62,9 @@ void check_config(const Config& c, const std::string& where) {
   CHECK(valid, "%s: rotary base %g, scale %g, magnitude %g and all divisors must be positive", at, c.rope.base,
         c.rope.scale, c.rope.magnitude);
   const int64_t supra_dim = c.rope_before_map ? c.head_dim : c.key_dim;
-  for (const auto& [kind, dim] :
-       {std::pair(MixerKind::softmax, c.head_dim), std::pair(MixerKind::supra, supra_dim), std::pair(MixerKind::window, c.head_dim)}) {
-    if (std::count(c.mixers.begin(), c.mixers.end(), kind) == 0) continue;
+  for (const MixerKind kind : c.mixers) {
+    if (has_head_state(kind) && !c.rotates) continue;
+    const int64_t dim = has_head_state(kind) ? supra_dim : c.head_dim;
     const int64_t rotated = c.rope.dims == 0 ? dim : c.rope.dims;
     CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0,
           "%s: %ld of %ld dimensions of a head are to be rotated in pairs", at, static_cast<long>(rotated),
@@ -69,9 +75,10 @@ void check_config(const Config& c, const std::string& where) {
   }
 }
 
+bool has_head_states(const Config& config) { return std::any_of(config.mixers.begin(), config.mixers.end(), has_head_state); }
+
 bool is_window_student(const Config& config) {
-  const auto has = [&](MixerKind kind) { return std::count(config.mixers.begin(), config.mixers.end(), kind) > 0; };
-  return has(MixerKind::window) && !has(MixerKind::supra);
+  return std::count(config.mixers.begin(), config.mixers.end(), MixerKind::window) > 0 && !has_head_states(config);
 }
 
 void check_recurrent(const Config& config, const std::string& where) {

@@ -14,7 +14,8 @@ namespace supra {
 enum class MixerKind {
   softmax,
   supra,
-  window  // exact softmax over sinks and the last keys, a state for those before: supra/window_attention.h
+  window,  // exact softmax over sinks and the last keys, a state for those before: supra/window_attention.h
+  delta    // the gated delta rule: supra/delta_attention.h
 };
 
 // What evaluation leaves of a window layer, to see what each part does.
@@ -106,7 +107,10 @@ struct Config {
   NormConfig norm;
   Rope rope;
   DecayConfig decay;
+  bool feature_map = true;              // of a SUPRA or delta layer; without one q and k are compared as in_proj makes them
   bool per_head_feature_map = false;    // block-diagonal: the feature map does not mix heads
+  bool short_convolution = false;       // q, k and v of a delta layer are first mixed with those of the three steps before
+  bool rotates = true;                  // a SUPRA or delta layer turns q and k by their positions
   bool rope_before_map = false;         // the feature map sees rotated q and k, which keeps what it makes positive
   OutputNorm output_norm = OutputNorm::group;
   bool output_gate = false;             // the normed outputs are multiplied by sigmoid(W x + b)
@@ -119,7 +123,11 @@ constexpr int64_t kMostLayers = 1 << 16;
 // Throws Error when the numbers contradict each other or cannot be meant; `where` is the file that gave them.
 void check_config(const Config& config, const std::string& where);
 
-// Some layers are window layers and none is a SUPRA layer: the student already attends as its teacher does.
+// SUPRA and delta layers: all that is past is a state per head.
+inline bool has_head_state(MixerKind kind) { return kind == MixerKind::supra || kind == MixerKind::delta; }
+bool has_head_states(const Config& config);  // in some layer
+
+// Some layers are window layers, and none has a state per head in the place of softmax: the student already attends as its teacher does.
 bool is_window_student(const Config& config);
 
 // Throws Error by name when a layer is not recurrent: a host's memory must not grow with the text.

@@ -70,8 +70,8 @@ static void fill_truncated_normal(const Tensor& t, double deviation, Philox& ran
 
 // Mixer::init_neutral() fills these.
 static bool is_neutral(const std::string& name) {
-  return name.find("_totrain_decay") != std::string::npos || name.find("_totrain_z") != std::string::npos ||
-         name.find("_totrain_far") != std::string::npos;
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+  return has("_totrain_decay") || has("_totrain_z") || has("_totrain_far") || has("_totrain_beta") || has("_totrain_conv");
 }
 
 void Decoder::init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which) {

@@ -36,6 +36,12 @@ struct Steps {
   Cuts cuts;                     // (B) where new documents begin, or empty: nowhere
 };
 
+// Whether a call with a state takes the recurrent form: it brings one step of queries x (B,1,...), without gradients. In double the
+// parallel form is the recurrence itself.
+inline bool is_decode(const Var& x, const Steps& steps) {
+  return x.dim(1) == 1 && !grad_enabled() && steps.lengths.empty() && x.dtype() != Dtype::f64;
+}
+
 class Mixer {
  public:
   virtual ~Mixer() = default;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+
+#include "kernels/cuts.h"
 
 namespace supra {
 
@@ -103,6 +106,35 @@ Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* stat
   const Var o = softmax_attention(q, k, v, score_scale(), first, window_, steps.cuts);
   if (state) keep_last_document(*state, steps, T);
   return out_proj_(reshape(o, {B, T, heads_ * value_dim_}));
+}
+
+int64_t SoftmaxAttention::add_reach(std::vector<HeadReach>& sums, const Var& x, const Steps& steps) const {
+  const int64_t B = x.dim(0), T = x.dim(1), K = key_dim_;
+  const Heads heads = project(x);
+  const Var q = rope(heads.q, rope_, steps.first, steps.cuts), k = rope(heads.k, rope_, steps.first, steps.cuts);
+  std::vector<int64_t> position;
+  positions(position, "softmax attention", steps.first, T, steps.cuts);
+  const Tensor stands = Tensor::empty({B, T, kv_heads_, 1});
+  for (int64_t i = 0; i < stands.numel(); i++) stands.data<float>()[i] = static_cast<float>(position[i / kv_heads_]);
+  // with the keys and their positions for values: means of both, and of q . k
+  const Var values = concat_columns({cast(k, Dtype::f32), Var(stands.to(k.value().device()))});
+  const SoftmaxPart means = softmax_attention_with_sinks(q, {}, k, cast(values, k.dtype()), score_scale(), std::vector<int64_t>(B, 0), window_, 0, steps.cuts);
+  const Tensor all[] = {q.value(), means.o.value(), means.lse.value()};
+  Tensor here[3];
+  for (size_t i = 0; i < 3; i++) here[i] = all[i].to(Device::cpu).to(Dtype::f32);
+  int64_t queries = 0;
+  for (int64_t i = 0; i < B * T; i++) {
+    const int64_t b = i / T, seen = window_ > 0 ? std::min(window_, position[i] + 1) : position[i] + 1;
+    if (seen < 2 || (!steps.lengths.empty() && i % T >= steps.lengths[b])) continue;
+    queries++;
+    for (int64_t h = 0; h < heads_; h++) {
+      const float *query = here[0].data<float>() + (i * heads_ + h) * K, *mean = here[1].data<float>() + (i * heads_ + h) * (K + 1);
+      const double score = score_scale() * std::inner_product(query, query + K, mean, 0.0);
+      sums[h].distance += static_cast<double>(position[i]) - mean[K];
+      sums[h].entropy += (here[2].data<float>()[i * heads_ + h] - score) / std::log(static_cast<double>(seen));
+    }
+  }
+  return queries;
 }
 
 std::unique_ptr<Mixer> make_softmax_attention(const Config& config, int64_t layer) {

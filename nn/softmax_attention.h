@@ -3,6 +3,12 @@
 
 namespace supra {
 
+// How a head looks back: means over queries that see several keys, of the distance of the keys in tokens, and of the entropy of
+// their weights over that of equal weights.
+struct HeadReach {
+  double distance = 0, entropy = 0;
+};
+
 // Causal softmax attention with grouped queries: the teacher, and the baseline. Its state is the KV cache:
 // parts = { k (B,S,G,K), v (B,S,G,V) }, S the capacity, which doubles when it is full.
 class SoftmaxAttention : public Mixer {
@@ -15,6 +21,10 @@ class SoftmaxAttention : public Mixer {
   size_t state_bytes(int64_t position) const override;
   bool state_only_grows() const override { return true; }
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
+
+  // Of sequences x (B,T,C) that start here: adds each head's reach, times the queries it is the mean of, to `sums` (H). Returns
+  // that number.
+  int64_t add_reach(std::vector<HeadReach>& sums, const Var& x, const Steps& steps) const;
 
  protected:
   struct Heads {

@@ -57,11 +57,18 @@ static Config window_config(const Config& teacher, const LinearizeOptions& optio
 static Config supra_config(const Config& teacher, const LinearizeOptions& options) {
   Config config = teacher;
   // layers that are recurrent already keep what they were trained with, and the others follow them
-  if (std::count(teacher.mixers.begin(), teacher.mixers.end(), MixerKind::supra) == 0) {
+  if (!has_head_states(teacher)) {
+    using Map = LinearizeOptions::FeatureMap;
+    const bool delta = options.mixer == MixerKind::delta, wide = options.key_dim > 0 && options.key_dim != teacher.head_dim;
+    const Map map = options.feature_map.value_or(delta && !wide ? Map::none : Map::full);
     config.decay = options.decay;
-    config.per_head_feature_map = options.per_head;
+    if (delta) config.decay.source = DecayConfig::Source::gated;
+    config.feature_map = map != Map::none;
+    config.per_head_feature_map = map == Map::per_head;
+    config.short_convolution = delta && options.short_convolution;
+    config.rotates = options.rotates;
     config.rope_before_map = options.rope_before_map;
-    config.output_norm = options.output_norm;
+    config.output_norm = options.output_norm.value_or(delta ? OutputNorm::none : OutputNorm::group);
     config.output_gate = options.output_gate;
     if (options.key_dim > 0) config.key_dim = options.key_dim;
     if (options.qk_norm && config.qk_norm == QkNorm::none) {
@@ -74,7 +81,7 @@ static Config supra_config(const Config& teacher, const LinearizeOptions& option
           "linearize: a decay that is learned starts from a slope (give --decay lightning or retnet)");
   }
   for (const int64_t i : replaced_layers(teacher, options)) {
-    config.mixers[i] = MixerKind::supra;
+    config.mixers[i] = options.mixer;
     if (!config.windows.empty()) config.windows[i] = 0;
   }
   const int64_t scaled = 2 * static_cast<int64_t>(config.rope.divisors.size());

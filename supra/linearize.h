@@ -1,4 +1,6 @@
 #pragma once
+#include <optional>
+
 #include "supra/model.h"
 
 namespace supra {
@@ -13,7 +15,7 @@ struct LayerSetting {
 };
 
 struct LinearizeOptions {
-  MixerKind mixer = MixerKind::supra;  // or window
+  MixerKind mixer = MixerKind::supra;  // or delta or window
   std::vector<int64_t> keep_softmax;   // layers left as they are
   uint64_t seed = 0;
 
@@ -22,17 +24,21 @@ struct LinearizeOptions {
   int64_t sinks = 4;
   Dtype state_dtype = Dtype::f16;
 
-  // ---- of SUPRA layers
+  // ---- of SUPRA and delta layers. The latter have no norm of their outputs unless it is asked for, and no feature map unless that is
+  // or makes wider keys.
   // standard: uniform in +-1/sqrt(fan_in), as torch.nn.Linear and the paper; identity: relu(q) at first, and of more
   // features relu(-q), then standard rows.
   enum class Init { standard, identity };
   Init init = Init::standard;
   DecayConfig decay;                  // source: fixed is SUPRA, gated the gated mixer
-  bool per_head = false;              // a feature map per head, which does not mix them
+  enum class FeatureMap { full, per_head, none };  // of all heads together, of each by itself
+  std::optional<FeatureMap> feature_map;
+  bool short_convolution = false;     // of delta layers
+  bool rotates = true;                // q and k are turned by their positions
   int64_t key_dim = 0;                // features of a head; 0: as many as q has. More make a larger state
   bool rope_before_map = false, output_gate = false;
   bool qk_norm = false;               // of q and k, over all heads together
-  OutputNorm output_norm = OutputNorm::group;
+  std::optional<OutputNorm> output_norm;  // of SUPRA layers the paper's
 };
 
 struct Linearized {

@@ -40,8 +40,8 @@ void load_weights(const Path& path, Decoder& decoder) {
 
 // What is multiplied and looked up as it is stored; the rest of a model is small, and f32.
 static bool is_plain_matrix(const std::string& name, const Var& parameter) {
-  const bool small = name.find("_totrain_embed") != std::string::npos || name.find("_totrain_decay") != std::string::npos ||
-                     name.find("_totrain_far") != std::string::npos;
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+  const bool small = has("_totrain_embed") || has("_totrain_decay") || has("_totrain_far") || has("_totrain_beta") || has("_totrain_conv");
   return parameter.shape().size() == 2 && !small;
 }
 

@@ -43,8 +43,9 @@ SupraAttention::SupraAttention(const Config& c)
       output_norm_(c.output_norm) {
   in_proj_ = Linear(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width, c.qkv_bias);
   const auto map = [&](int64_t heads) { return Linear(heads * key_dim_, per_head_map_ ? head_dim_ : heads * head_dim_, true); };
-  q_map_ = map(heads_);
-  if (kv_heads_ != heads_) k_map_ = map(kv_heads_);
+  if (c.feature_map) q_map_ = map(heads_);
+  if (c.feature_map && kv_heads_ != heads_) k_map_ = map(kv_heads_);
+  if (!c.rotates) rope_.layout = Rope::Layout::none;
   if (qk_norm_ != QkNorm::none) {
     const int64_t width = key_dim_ * (qk_norm_ == QkNorm::per_head ? 1 : heads_);
     q_norm_ = Norm(width, c.norm);
@@ -154,19 +155,20 @@ Var SupraAttention::log_decays(const Var& x) const {
 Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1), repeat = heads_ / kv_heads_;
   const int64_t width = folded_ ? key_dim_ : head_dim_;
-  const Var projected = in_proj_(x);
+  const Var projected = project(x, steps, state);
   std::vector<Var> qkv = split_columns(projected, {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
   // where nothing but rope comes before attention, that minds relu's slope
-  const bool of_relu = qk_norm_ == QkNorm::none && !folded_ && !per_head_map_;
+  const bool of_relu = kind() == MixerKind::supra && qk_norm_ == QkNorm::none && q_map_.weight.defined() && !per_head_map_;
   const auto feature_map = [&](const Linear& map, Var u, int64_t heads) {
     if (rope_first_) u = reshape(rope(reshape(u, {B, T, heads, width}), rope_, steps.first, steps.cuts), {B, T, heads * width});
     return reshape(folded_         ? relu(u)
+                   : !map.weight.defined() ? u
                    : per_head_map_ ? relu(headwise_linear(u, map.weight, map.bias, heads))
                                    : map.relu(u, of_relu ? Slope::later : Slope::here),
                    {B, T, heads, key_dim_});
   };
   Var q, k;
-  if (B * T == 1 && kv_heads_ == heads_ && !folded_ && !per_head_map_ && !rope_first_ && !grad_enabled()) {
+  if (B * T == 1 && kv_heads_ == heads_ && q_map_.weight.defined() && !per_head_map_ && !rope_first_ && !grad_enabled()) {
     // one token's q and k are neighbours: as two rows they meet a map that is read once
     const int64_t both = 2 * heads_ * head_dim_;
     const Tensor mapped = relu(q_map_(Var(projected.value().view({-1}).rows(0, both).view({2, both / 2})))).value();
@@ -191,29 +193,31 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
     q = reshape(q_norm_(reshape(q, flat)), split);
     k = reshape(k_norm_(reshape(k, flat)), split);
   }
-  const double scale = 1 / std::sqrt(static_cast<double>(key_dim_));
-  const Var log_decay = log_decays(x);
-  const Shape rows = {B, T, heads_ * value_dim_};
-  const bool normed = output_norm_ == OutputNorm::group;
   Features before;
   before.first = steps.first, before.of_relu = of_relu;
   if (!rope_first_) before.rope = rope_;
-  Var o;
-  // in double linear_attention() is the recurrence itself
-  if (state && T == 1 && !grad_enabled() && steps.lengths.empty() && q.dtype() != Dtype::f64) {
-    const auto turned = [&](const Var& x) { return rope(x, before.rope, steps.first, steps.cuts).value(); };
-    o = Var(linear_attention_step(state->parts[0].value(), turned(q), turned(k), v.value(), log_decay.value(), scale));
-    if (normed) o = groupnorm(reshape(o, rows), heads_, kNormEps);
-  } else {
-    const LinearAttention result =
-        linear_attention(q, k, v, log_decay, scale, state ? state->parts[0] : Var(), steps.lengths,
-                         normed ? kNormEps : 0, steps.cuts, before);
-    o = result.o;
-    if (state) state->parts[0] = result.state;
-  }
+  Var o = attend(x, q, k, v, before, steps, state);
   if (divides) o = divide_by_last(o, kDenominatorEps);
-  o = reshape(o, rows);
+  o = reshape(o, {B, T, heads_ * value_dim_});
   return output_gate_ ? mul(o, sigmoid(z_proj_(x))) : o;
+}
+
+Var SupraAttention::attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps,
+                           LayerState* state) const {
+  const double scale = 1 / std::sqrt(static_cast<double>(key_dim_)), norm_eps = output_norm_ == OutputNorm::group ? kNormEps : 0;
+  const Var log_decay = log_decays(x);
+  if (state && is_decode(q, steps)) {
+    const auto turned = [&](const Var& x) { return rope(x, before.rope, steps.first, steps.cuts).value(); };
+    return normed(Var(linear_attention_step(state->parts[0].value(), turned(q), turned(k), v.value(), log_decay.value(), scale)));
+  }
+  const LinearAttention result = linear_attention(q, k, v, log_decay, scale, state ? state->parts[0] : Var(), steps.lengths, norm_eps, steps.cuts, before);
+  if (state) state->parts[0] = result.state;
+  return result.o;
+}
+
+Var SupraAttention::normed(const Var& o) const {
+  if (output_norm_ != OutputNorm::group) return o;
+  return groupnorm(reshape(o, {o.dim(0), o.dim(1), heads_ * value_dim_}), heads_, kNormEps);
 }
 
 Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {

@@ -42,7 +42,12 @@ class SupraAttention : public Mixer {
   // (H) log g in f64, fixed or as learned; of a gated layer, where it follows the token, an undefined tensor.
   Tensor log_decay() const;
 
- private:
+ protected:
+  // q, k and v as in_proj makes them, (B,T,H*head_dim + G*(head_dim+V)).
+  virtual Var project(const Var& x, const Steps&, LayerState*) const { return in_proj_(x); }
+  // What the layer's heads make of q (B,T,H,K), k (B,T,G,K) and v (B,T,G,V), which `before` is still to be done to: (B,T,H,V), normed.
+  virtual Var attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps, LayerState* state) const;
+  Var normed(const Var& o) const;      // by the group norm, where the layer has one
   Var log_decays(const Var& x) const;  // (H) or (B,T,H)
   int64_t state_columns() const { return value_dim_ + (output_norm_ == OutputNorm::denominator ? 1 : 0); }
 

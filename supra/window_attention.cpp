@@ -217,7 +217,7 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
   const bool far_on = far_features_ > 0;
   SoftmaxPart near;
   Var far;
-  if (state && T == 1 && !grad_enabled() && steps.lengths.empty() && q.dtype() != Dtype::f64) {
+  if (state && is_decode(q, steps)) {
     const WindowStep step = window_step({state->parts[0].value(), state->parts[1].value(), window_, sinks_}, q.value(), q_sinks.value(),
                                         k.value(), v.value(), score_scale(), steps.first, far_on);
     near = {Var(step.o), Var(step.lse)};

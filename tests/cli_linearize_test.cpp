@@ -40,7 +40,9 @@ const std::vector<LayerFlags>& layer_flags() {
       {{"--mixer", "gated", "--key-dim", "16", "--output-gate", "--qk-norm", "--init", "identity"},
        "key_dim",
        "16",
-       "_totrain_decay.bias"}};
+       "_totrain_decay.bias"},
+      {{"--mixer", "delta"}, "feature_map", "false", "_totrain_beta.weight"},
+      {{"--mixer", "delta", "--short-convolution", "--rope", "none"}, "short_convolution", "true", "_totrain_conv.weight"}};
   return all;
 }
 
@@ -165,6 +167,14 @@ TEST_F(CliTest, CalibrationFitsTheOutputProjections) {
       EXPECT_EQ(spread < 1e-5, kind == "heads") << name << " " << spread;
     }
   }
+  // a delta layer's gates, too
+  linearize_with(at("teacher"), at("delta"), {"--mixer", "delta", "--calibrate", at("text.txt"), "--docs", "<end>", "--calibrate-tokens", "1k"});
+  linearize_with(at("teacher"), at("fresh"), {"--mixer", "delta"});
+  const auto fitted = weights_of(at("delta"));
+  for (const auto& [name, tensor] : weights_of(at("fresh"))) {
+    const bool moved = name.ends_with("out_proj.weight") || name.ends_with("_totrain_decay.bias") || name.ends_with("_totrain_beta.bias");
+    EXPECT_EQ(same_bits(tensor, fitted.at(name)), !moved) << name;
+  }
   // other text, another fit
   linearize_with(
       at("teacher"), at("more"),
@@ -265,6 +275,9 @@ TEST_F(CliTest, WindowFlagsThatSayNothingAreRefused) {
     misused({flag, value}, flag + " has no effect");
     misused({"--mixer", "gated", flag, value}, "--mixer window");
   }
+  misused({"--mixer", "delta", "--decay", "retnet"}, "--decay has no effect on --mixer delta");
+  misused({"--mixer", "delta", "--init", "identity"}, "--init has no effect without a feature map");
+  misused({"--mixer", "gated", "--short-convolution"}, "--short-convolution has no effect without --mixer delta");
   for (const char* setting : {"", "x", "8:", "8:x", "8:1-", "8:1-0", "8:1,,0", "0", "-4", "8:0:1"}) {
     misused({"--mixer", "window", "--window", setting}, "--window");
   }

@@ -172,6 +172,12 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
       {"t2r", "per_head_feature_map true, rope_before_map true"},
       {"everything", "decay.source \"gated\", output_gate true"},
       {"everything_one_map", "decay.source \"gated\", output_gate true"},
+      {"no_map_no_rope", "feature_map false, rotates false"},
+      {"delta", "\"delta\""},
+      {"delta_one_head_each", "\"delta\""},
+      {"delta_without_rope_and_norm", "\"delta\""},
+      {"delta_convolution", "\"delta\""},
+      {"delta_wide_keys", "\"delta\""},
       {"window", "no recurrent model with windows"},
       {"window_far", "no recurrent model with windows"},
       {"window_far_without_sinks", "no recurrent model with windows"}};
@@ -194,6 +200,9 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
     };
     if (variant.kind == MixerKind::supra) {
       EXPECT_NE(complaint("hf").find("SUPRA layers"), std::string::npos);
+    }
+    if (variant.kind == MixerKind::delta) {
+      EXPECT_NE(complaint("hf").find("gated delta rule"), std::string::npos);
     }
     if (variant.kind == MixerKind::window) {
       EXPECT_NE(complaint("hf").find("windows with attention sinks"), std::string::npos);

@@ -35,9 +35,10 @@ struct HostModel {
 inline void PrintTo(const HostModel& model, std::ostream* out) { *out << model.name; }
 
 inline std::vector<HostModel> host_models() {
-  Config window = tiny_config(MixerKind::window), half = window, mixed = window;
+  Config window = tiny_config(MixerKind::window), half = window, mixed = window, delta = tiny_config(MixerKind::delta);
   half.state_dtype = Dtype::f16;
   half.far_features = {4, 6};
+  delta.short_convolution = true;
   mixed.mixers[1] = MixerKind::supra;
   mixed.far_features = {4, 0};
   // keys of an odd size: no part of the state but the first begins where a float may
@@ -45,7 +46,7 @@ inline std::vector<HostModel> host_models() {
   mixed.kv_heads = 1;
   mixed.head_dim = mixed.key_dim = 5;
   mixed.rope.dims = 4;
-  return {{"supra", tiny_config(MixerKind::supra)}, {"window", window}, {"far_in_f16", half}, {"mixed", mixed}};
+  return {{"supra", tiny_config(MixerKind::supra)}, {"window", window}, {"far_in_f16", half}, {"mixed", mixed}, {"delta", delta}};
 }
 
 // Of `threads` threads, everything else as it is by default.

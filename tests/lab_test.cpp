@@ -69,7 +69,7 @@ TEST_F(LabTest, EveryStudentHasItsRowItsLogAndItsLine) {
   const std::string text = table({});
   const auto rows = read_csv(out_ / "lab.csv");
   const std::vector<std::string> names = {"student", "teacher", "calibrated", "window",
-                                          "supra", "transfer", "distill", "gated-distill", "wide-gated-distill"};
+                                          "supra", "transfer", "distill", "gated-distill", "delta-distill", "wide-gated-distill"};
   ASSERT_EQ(rows.size(), names.size());
   for (size_t i = 0; i < rows.size(); ++i) {
     EXPECT_EQ(rows[i][0], names[i]);

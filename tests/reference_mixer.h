@@ -7,13 +7,16 @@
 
 #include "nn/config.h"
 
-// A SUPRA or window layer of any variant as its equations say it, in double: every query against every key, no state,
+// A SUPRA, delta or window layer of any variant as its equations say it, in double: every query against every key, no state,
 // no chunks, no kernels. It takes nothing from the code it judges but the config and the names of the
 // weights.
 //
 //   q, k  = relu(E u + b),  u = in_proj(x), normed and rotated as the config says
 //   o_i   = sum_{j<=i} w_ij v_j,  w_ij = prod_{l=j+1..i} g_l (q_i . k_j) / sqrt(K)
 //   y_i   = out_proj(norm(o_i) sigmoid(Z x_i + c))
+//
+// The delta layer: q and k have length 1, and every value is written less what its key brings to mind:
+//   u_j = beta_j (v_j - sum_{i<j} prod_{l=i+1..j} g_l (k_i . k_j) u_i),  o_i = sum_{j<=i} prod_{l=j+1..i} g_l (q_i . k_j) u_j
 //
 // The window layer: supra/window_attention.h.
 
@@ -66,6 +69,7 @@ inline Matrix rotated(const Matrix& x, size_t dim, size_t held_from = SIZE_MAX, 
 inline Matrix features_of(const Config& c, const ReferenceWeights& weights, const std::string& name,
                           const Matrix& u, int64_t heads) {
   Matrix y;
+  if (!c.feature_map) return u;
   if (!c.per_head_feature_map) {
     y = affine(u, weights, name, heads * c.key_dim);
   } else {
@@ -195,17 +199,49 @@ inline Matrix reference_mixer(const Config& c, const ReferenceWeights& weights, 
   if (c.mixers[0] == MixerKind::window) return reference_window(c, weights, x);
   const int64_t T = static_cast<int64_t>(x.size()), H = c.heads, G = c.kv_heads, D = c.head_dim,
                 K = c.key_dim, V = c.value_dim;
-  const Matrix projected = affine(x, weights, "in_proj", H * D + G * (D + V));
+  Matrix projected = affine(x, weights, "in_proj", H * D + G * (D + V));
+  if (c.short_convolution) {
+    const Matrix plain = projected;
+    const Values& taps = weights.at("_totrain_conv.weight");
+    for (size_t t = 0; t < x.size(); t++) {
+      for (size_t n = 0; n < plain[t].size(); n++) {
+        projected[t][n] = 0;
+        for (size_t i = 0; i < 4 && i <= t; i++) projected[t][n] += taps[i * plain[t].size() + n] * plain[t - i][n];
+      }
+    }
+  }
   Matrix q = columns_of(projected, 0, H * D), k = columns_of(projected, H * D, G * D);
   const Matrix v = repeated(columns_of(projected, (H + G) * D, G * V), V, H / G), g = decays(c, weights, x);
-  if (c.rope_before_map) q = rotated(q, D), k = rotated(k, D);
+  if (c.rotates && c.rope_before_map) q = rotated(q, D), k = rotated(k, D);
   q = features_of(c, weights, "_totrain_embed", q, H);
   k = repeated(features_of(c, weights, G == H ? "_totrain_embed" : "_totrain_embed_kv", k, G), K, H / G);
   if (c.qk_norm != QkNorm::none) {
     normalise(q, weights.at("_totrain_q_norm.weight"), c.norm.eps);
     normalise(k, weights.at("_totrain_k_norm.weight"), c.norm.eps);
   }
-  if (!c.rope_before_map) q = rotated(q, K), k = rotated(k, K);
+  if (c.rotates && !c.rope_before_map) q = rotated(q, K), k = rotated(k, K);
+  const bool delta = c.mixers[0] == MixerKind::delta;
+  Matrix written = v;
+  const Matrix beta = affine(x, weights, "_totrain_beta", H);
+  const auto weight_of = [&](const Values& read, const Values& key, int64_t h) {
+    double dot = 0;
+    for (int64_t f = 0; f < K; f++) dot += read[h * K + f] * key[h * K + f];
+    return delta ? dot : dot / std::sqrt(K);
+  };
+  if (delta) {
+    const Values unit_gain(K, 1 / std::sqrt(static_cast<double>(K)));
+    normalise(q, unit_gain, 1e-6);
+    normalise(k, unit_gain, 1e-6);
+    for (int64_t j = 0; j < T; j++) {
+      for (int64_t h = 0; h < H; h++) {
+        double kept = g[j][h];
+        for (int64_t i = j - 1; i >= 0; kept *= g[i--][h]) {
+          for (int64_t n = 0; n < V; n++) written[j][h * V + n] -= kept * weight_of(k[j], k[i], h) * written[i][h * V + n];
+        }
+        for (int64_t n = 0; n < V; n++) written[j][h * V + n] *= sigmoid_of(beta[j][h]);
+      }
+    }
+  }
 
   Matrix o(T, Values(H * V, 0));
   const Matrix z = affine(x, weights, "_totrain_z", H * V);
@@ -214,10 +250,9 @@ inline Matrix reference_mixer(const Config& c, const ReferenceWeights& weights, 
       double* sum = &o[i][h * V];
       double kept = 1, weight_sum = 0;
       for (int64_t j = i; j >= 0; kept *= g[j--][h]) {
-        double weight = 0;
-        for (int64_t f = 0; f < K; f++) weight += kept * q[i][h * K + f] * k[j][h * K + f] / std::sqrt(K);
+        const double weight = kept * weight_of(q[i], k[j], h);
         weight_sum += weight;
-        for (int64_t n = 0; n < V; n++) sum[n] += weight * v[j][h * V + n];
+        for (int64_t n = 0; n < V; n++) sum[n] += weight * written[j][h * V + n];
       }
       double mean = 0, variance = 0;
       for (int64_t n = 0; n < V; n++) mean += sum[n] / static_cast<double>(V);

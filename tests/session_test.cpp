@@ -27,7 +27,7 @@ double state_distance(const Session& a, const Session& b) {
     const auto &x = a.state().layers[i].parts, &y = b.state().layers[i].parts;
     for (size_t k = 0; k < x.size(); k++) {
       const Tensor p = x[k].value(), q = y[k].value();
-      if (p.shape() == q.shape() && x.size() == 1) {
+      if (p.rank() == 3 || (p.shape() == q.shape() && x.size() == 1)) {
         worst = std::max(worst, distance(p, q));
       } else {
         const int64_t n = std::min(a.position() * p.dim(2) * p.dim(3), p.numel());

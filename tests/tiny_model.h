@@ -23,6 +23,10 @@ inline Config tiny_config(MixerKind mixer) {
     c.windows = {5, 12};
     c.sinks = 2;
   }
+  if (mixer == MixerKind::delta) {
+    c.decay.source = DecayConfig::Source::gated;
+    c.feature_map = false;
+  }
   return c;
 }
 
@@ -33,7 +37,7 @@ inline std::vector<int32_t> random_ids(Philox& random, int64_t n) {
   return ids;
 }
 
-// The mixers there are, and what may differ in a SUPRA layer: what is proven of one is proven of all.
+// The mixers there are, and what may differ in a SUPRA or delta layer: what is proven of one is proven of all.
 struct MixerVariant {
   const char* name;
   MixerKind kind = MixerKind::supra;
@@ -85,6 +89,26 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.output_gate = true;
          c.qk_norm = QkNorm::whole;
        }},
+      {"no_map_no_rope", supra,
+       [](Config& c) {
+         c.decay.source = Source::gated;
+         c.feature_map = c.rotates = false;
+       }},
+      {"delta", MixerKind::delta},
+      {"delta_one_head_each", MixerKind::delta, [](Config& c) { c.kv_heads = c.heads; }},
+      {"delta_without_rope_and_norm", MixerKind::delta,
+       [](Config& c) {
+         c.rotates = false;
+         c.output_norm = OutputNorm::none;
+         c.output_gate = true;
+       }},
+      {"delta_convolution", MixerKind::delta, [](Config& c) { c.short_convolution = true; }},
+      {"delta_wide_keys", MixerKind::delta,
+       [](Config& c) {
+         c.feature_map = true;
+         c.key_dim = 2 * c.head_dim;
+         c.qk_norm = QkNorm::whole;
+       }},
       {"window", MixerKind::window},
       {"window_far", MixerKind::window, [](Config& c) {
          c.windows = {9, 17};
@@ -97,6 +121,13 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.far_features = {6, 0};
        }}};
   return variants;
+}
+
+// Those that the GPU has kernels for.
+inline std::vector<MixerVariant> gpu_variants() {
+  std::vector<MixerVariant> some = mixer_variants();
+  std::erase_if(some, [](const MixerVariant& variant) { return variant.kind == MixerKind::delta; });
+  return some;
 }
 
 // Outputs over a sum of weights that may cross zero: nothing bounds what it makes of rounding.

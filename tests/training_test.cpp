@@ -676,7 +676,7 @@ TEST(Linearize, IdentityMapsAreTheIdentity) {
   for (bool per_head : {false, true}) {
     LinearizeOptions options;
     options.init = LinearizeOptions::Init::identity;
-    options.per_head = per_head;
+    if (per_head) options.feature_map = LinearizeOptions::FeatureMap::per_head;
     Linearized result = linearize(teacher, options);
     // a block-diagonal identity and a full one are the same map
     static Tensor first;

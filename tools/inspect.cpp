@@ -21,6 +21,7 @@ namespace {
 const char* mixer_name(const Config& config, MixerKind kind) {
   if (kind == MixerKind::softmax) return "softmax";
   if (kind == MixerKind::window) return "window";
+  if (kind == MixerKind::delta) return "delta";
   switch (config.decay.source) {
     case DecayConfig::Source::fixed:
       return "supra";
@@ -38,6 +39,10 @@ std::string mixer_details(const Config& c, MixerKind kind) {
   if (kind == MixerKind::window) return format(", %ld sinks, keys and values in %s", static_cast<long>(c.sinks), name(c.state_dtype));
   std::string text;
   if (c.key_dim != c.head_dim) text += format(", %ld features a head", static_cast<long>(c.key_dim));
+  if (!c.feature_map && kind == MixerKind::supra) text += ", no feature map";
+  if (c.feature_map && kind == MixerKind::delta) text += ", a feature map";
+  if (c.short_convolution && kind == MixerKind::delta) text += ", a short convolution";
+  if (!c.rotates) text += ", q and k not rotated";
   if (c.per_head_feature_map) text += ", a feature map per head";
   if (c.rope_before_map) text += ", rotated before the map";
   if (c.output_norm == OutputNorm::denominator) text += ", outputs over their sum of weights";
@@ -71,7 +76,7 @@ void print_summary(const ModelSource& source, int64_t parameters, const std::str
       static_cast<long>(c.layers), static_cast<long>(c.width), static_cast<long>(c.heads),
       static_cast<long>(c.head_dim), static_cast<long>(c.kv_heads), static_cast<long>(c.mlp_width),
       static_cast<long>(c.vocab), static_cast<long>(c.context));
-  for (MixerKind kind : {MixerKind::softmax, MixerKind::supra, MixerKind::window}) {
+  for (MixerKind kind : {MixerKind::softmax, MixerKind::supra, MixerKind::delta, MixerKind::window}) {
     const std::string layers = format_layers(layers_with(c, kind));
     if (!layers.empty()) printf("  %-11s layers %s%s\n", mixer_name(c, kind), layers.c_str(), mixer_details(c, kind).c_str());
   }

@@ -156,7 +156,7 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
   Model student = make_student(s, teacher, seed);
   TrainOptions o = train_options(lab, s, seed, *student.decoder);
   if (!s.recipe) {
-    if (s.linear.mixer == MixerKind::supra) calibrate(student, teacher, corpus, o);
+    if (has_head_state(s.linear.mixer)) calibrate(student, teacher, corpus, o);
     save_model(student, lab.output / name);
     return measure(lab, name, *student.decoder, 0, 0);
   }

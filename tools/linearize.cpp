@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <tuple>
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/json.h"
@@ -148,10 +149,12 @@ int run_linearize(Args& args) {
   bool json = false;
   DeviceFlags device;
   std::pair mixer(MixerKind::supra, DecayConfig::Source::fixed);
+  std::pair rope(options.rotates, options.rope_before_map);
+  using Map = LinearizeOptions::FeatureMap;
   BudgetFlags budget;
   FitFlags fit;
   // what says nothing of the other mixers' layers
-  std::vector<const Flag*> of_supra, of_window, of_fit, of_budget;
+  std::vector<const Flag*> of_supra, of_decay, of_window, of_fit, of_budget;
   const auto only = [](std::vector<const Flag*>& flags, Flag& flag) -> Flag& { return flags.push_back(&flag), flag; };
   args.positional(&input, "MODEL", "a softmax transformer: a folder or a file");
   args.flag(&output, "--output -o", "DIR", "where the student goes");
@@ -159,9 +162,10 @@ int run_linearize(Args& args) {
               {{"supra", {MixerKind::supra, DecayConfig::Source::fixed}},
                {"gated", {MixerKind::supra, DecayConfig::Source::gated}},
                {"learned-decay", {MixerKind::supra, DecayConfig::Source::learned}},
+               {"delta", {MixerKind::delta, DecayConfig::Source::gated}},
                {"window", {MixerKind::window, DecayConfig::Source::fixed}}},
               "supra: a state with fixed decays (the paper's); gated: decays that follow each token; learned-decay: one learned decay a "
-              "head; window: softmax over the first and the last keys");
+              "head; delta: a state that overwrites what a key held (the gated delta rule); window: softmax over the first and the last keys");
   args.flag(&options.keep_softmax, "--keep-softmax", "0,5", "layers that keep their softmax attention");
   args.flag(&separator, "--docs", "SEP", "separator of documents in a text; without it the text is one document");
   args.flag(&options.seed, "--seed", "N", "of what is random in new weights");
@@ -189,22 +193,27 @@ int run_linearize(Args& args) {
   only(of_fit, only(of_window, args.tokens(&fit.tokens, "--fit-tokens", "of the text to use")));
   only(of_fit, only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "passes over that text for each layer").at_least(1)));
 
-  only(of_supra, args.choice(&options.init, "--init",
+  Flag& init = only(of_supra, args.choice(&options.init, "--init",
                              {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},
                              "feature maps at first: random as torch.nn.Linear's, or relu(q)"));
-  only(of_supra, args.choice(&options.decay.kind, "--decay",
+  only(of_decay, only(of_supra, args.choice(&options.decay.kind, "--decay",
                              {{"lightning", DecayConfig::Kind::lightning}, {"retnet", DecayConfig::Kind::retnet}, {"none", DecayConfig::Kind::none}},
-                             "slopes of the decay, fixed per head"));
-  only(of_supra, args.flag(&options.decay.start, "--decay-start", "X", "first slope of a lightning decay"));
+                             "slopes of the decay, fixed per head")));
+  only(of_decay, only(of_supra, args.flag(&options.decay.start, "--decay-start", "X", "first slope of a lightning decay")));
   only(of_supra, args.flag(&options.key_dim, "--key-dim", "N",
                            "features of a head, the rows of its state; 0: as many as its queries have").at_least(0));
-  only(of_supra, args.choice(&options.rope_before_map, "--rope", {{"after-map", false}, {"before-map", true}}, "where q and k are rotated"));
+  only(of_supra, args.choice(&rope, "--rope", {{"after-map", {true, false}}, {"before-map", {true, true}}, {"none", {false, false}}},
+                             "where q and k are rotated"));
   only(of_supra, args.choice(&options.output_norm, "--output-norm",
                              {{"group", OutputNorm::group}, {"denominator", OutputNorm::denominator}, {"none", OutputNorm::none}},
-                             "of a head's outputs: the paper's GroupNorm, T2R's sum of weights, or none"));
+                             "of a head's outputs: the paper's GroupNorm, the default of supra; T2R's sum of weights; or none, the default of delta"));
   only(of_supra, args.flag(&options.output_gate, "--output-gate", "multiply the outputs by a gate that starts open"));
+  Flag& convolution = only(of_supra, args.flag(&options.short_convolution, "--short-convolution",
+                                               "mix queries, keys and values of a delta layer with those of three steps before"));
   only(of_supra, args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys behind the feature maps"));
-  only(of_supra, args.choice(&options.per_head, "--feature-map", {{"full", false}, {"per-head", true}}, "whether a feature map mixes the heads"));
+  only(of_supra, args.choice(&options.feature_map, "--feature-map",
+                             {{"full", Map::full}, {"per-head", Map::per_head}, {"none", Map::none}},
+                             "of q and k: one that mixes the heads, the default of supra; one for each head; or none, the default of delta"));
   only(of_supra, args.flag(&calibration_text, "--calibrate", "TEXT",
                            "fit the output projections to the teacher's outputs on this text, in closed form"));
   only(of_supra, args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
@@ -215,6 +224,7 @@ int run_linearize(Args& args) {
   args.parse();
   device.check(args);
   const bool window = mixer.first == MixerKind::window;
+  const bool delta = mixer.first == MixerKind::delta;
   const auto refuse = [&](const std::vector<const Flag*>& flags, const char* where) {
     for (const Flag* flag : flags) {
       if (flag->given()) args.misused("%s has no effect %s", flag->name().c_str(), where);
@@ -222,12 +232,16 @@ int run_linearize(Args& args) {
   };
   if (window) refuse(of_supra, "on --mixer window");
   else refuse(of_window, "without --mixer window");
+  if (!window && !delta) refuse({&convolution}, "without --mixer delta");
+  if (options.feature_map.value_or(delta && options.key_dim == 0 ? Map::none : Map::full) == Map::none) refuse({&init}, "without a feature map");
+  if (delta) refuse(of_decay, "on --mixer delta, whose decays start from the teacher's attention");
   if (fit.text.empty()) refuse(of_fit, "without --fit");
   if (!budget.measures()) refuse(of_budget, "without --budget-text or --sensitivity");
   budget.check(args, of_window[0]->given());
   if (output.empty() && budget.sensitivity.empty()) args.misused("--output is missing: where the student goes");
   options.mixer = mixer.first;
   options.decay.source = mixer.second;
+  std::tie(options.rotates, options.rope_before_map) = rope;
 
   std::error_code absent;
   CHECK(!std::filesystem::equivalent(input, output, absent),

@@ -16,7 +16,9 @@ enum class Fill {
   normal,
   positive,        // [0.5, 1.5)
   away_from_zero,  // the same with a random sign: a step of gradcheck never crosses a kink at zero
-  log_decay        // [-1, 0)
+  log_decay,       // [-1, 0)
+  fraction,        // [0, 1)
+  direction        // normal, over the root of the last dimension: rows about 1 long
 };
 
 struct OpInput {
@@ -54,6 +56,7 @@ struct OpCase {
   double tolerance = 1;
   // To bf16, between inputs and results: 2 where backward reads what forward has rounded.
   double roundings = 1;
+  bool on_gpu = true;  // false: its kernels for the GPU are to come
 };
 
 const std::vector<OpCase>& ops_table();

@@ -48,6 +48,46 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
           norm_eps > 0 || features ? 2.0 : 1.0};
 }
 
+// The same with A beside P, a substitution and what each takes back: 8 C d + 6 d^2. Backward does 20 C d + 12 d^2.
+static OpWork delta_attention_work() {
+  OpWork work;
+  work.flop = [](const std::vector<Tensor>& in) {
+    const int64_t K = in[0].dim(3), V = in[2].dim(3), chunk = linear_chunk(K, V);
+    return static_cast<double>(in[0].numel() / K * (4 * chunk * (K + V) + 6 * K * V));
+  };
+  work.backward = 2.3;
+  return work;
+}
+
+static OpCase delta_attention_case(const char* name, int64_t Gk, int64_t Gv, int64_t shorter, bool packed = false) {
+  OpCase c = linear_attention_case(name, true, Gk, Gv, shorter);
+  c.fn = [=](const Vars& in) -> Vars {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
+    const LinearAttention y = delta_attention(in[0], in[1], in[2], in[3], in[5], in[4], lengths, packed ? some_cuts(lengths) : Cuts());
+    return {y.o, y.state};
+  };
+  c.inputs[1].fill = Fill::direction;
+  OpInput beta = c.inputs[3];
+  beta.name = "beta", beta.fill = Fill::fraction;
+  c.inputs.push_back(beta);
+  c.work = delta_attention_work();
+  c.on_gpu = false;
+  return c;
+}
+
+static OpCase short_convolution_case(const char* name, int64_t shorter, bool packed) {
+  const auto fn = [=](const Vars& in) -> Vars {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < in[0].dim(0); b++) lengths.push_back(in[0].dim(1) - b * shorter);
+    const ShortConvolution y = short_convolution(in[0], in[1], in[2], lengths, packed ? some_cuts(lengths) : Cuts());
+    return {y.y, y.state};
+  };
+  OpCase c = {name, fn, {{"x", {2, 5, 3}, {2, 131, 35}, {2, 512, 960}}, parameter({"w", {4, 3}, {4, 35}, {4, 960}}), {"state", {2, 3, 3}, {2, 3, 35}, {2, 3, 960}}}, {}};
+  c.on_gpu = false;
+  return c;
+}
+
 static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,
                                      const Shape& bench_kv, int64_t window = 0, bool packed = false) {
   auto fn = [=](const Vars& in) -> Vars {
@@ -99,6 +139,11 @@ void add_attention(std::vector<OpCase>& table) {
   table.push_back(linear_attention_case("linear_attention_packed", false, 4, 2, 0, 0, true));
   table.push_back(linear_attention_case("linear_attention_packed_gated_normed", true, 1, 2, 3, 1e-5, true));
   table.push_back(linear_attention_case("linear_attention_of_features", true, 2, 4, 1, 0, true, true));
+  table.push_back(delta_attention_case("delta_attention", 4, 4, 0));
+  table.push_back(delta_attention_case("delta_attention_grouped_with_lengths", 1, 2, 3));
+  table.push_back(delta_attention_case("delta_attention_packed", 4, 2, 1, true));
+  table.push_back(short_convolution_case("short_convolution", 3, false));
+  table.push_back(short_convolution_case("short_convolution_packed", 1, true));
   const Shape q = {2, 512, 12, 64};
   table.push_back(softmax_attention_case("softmax_attention", 131, 4, q, q));
   table.push_back(softmax_attention_case("softmax_attention_window", 67, 2, q, {2, 512, 6, 64}, 3));
@@ -122,7 +167,20 @@ static OpCase trained_linear_attention(int64_t H, int64_t d) {
           linear_attention_work()};
 }
 
+// As a layer of the gated delta rule is trained.
+static OpCase trained_delta_attention(int64_t H, int64_t d) {
+  return {format("delta_attention_train_d%ld", static_cast<long>(d)),
+          [](const Vars& in) -> Vars { return {delta_attention(in[0], in[1], in[2], in[3], in[4]).o}; },
+          {{"q", {1, 5, 2, 3}, {}, {2, 512, H, d}},
+           {"k", {1, 5, 2, 3}, {}, {2, 512, H, d}, Fill::direction},
+           {"v", {1, 5, 2, 3}, {}, {2, 512, H, d}},
+           {"log_decay", {1, 5, 2}, {}, {2, 512, H}, Fill::log_decay},
+           {"beta", {1, 5, 2}, {}, {2, 512, H}, Fill::fraction}},
+          delta_attention_work()};
+}
+
 void add_trained_attention(std::vector<OpCase>& table) {
+  for (const auto& [H, d] : {std::pair{12, 64}, {6, 128}}) table.push_back(trained_delta_attention(H, d));
   table.push_back(trained_linear_attention(12, 64));
   table.push_back(trained_linear_attention(6, 128));
 }
@@ -140,6 +198,17 @@ void add_attention_steps(std::vector<OpCase>& table) {
                               {"v", {2, 1, 2, 5}, {}, {256, 1, 12, 64}},
                               parameter({"log_decay", {2}, {}, {12}, Fill::log_decay})}),
                    each(5)});
+  auto delta = [](const Vars& in) -> Vars {
+    return {in[0], Var(delta_attention_step(in[0].value(), in[1].value(), in[2].value(), in[3].value(), in[4].value(), in[5].value()))};
+  };
+  table.push_back({"delta_attention_step", delta,
+                   constants({parameter({"state", {2, 2, 3, 5}, {}, {256, 12, 64, 64}}),
+                              {"q", {2, 1, 2, 3}, {}, {256, 1, 12, 64}},
+                              {"k", {2, 1, 2, 3}, {}, {256, 1, 12, 64}, Fill::direction},
+                              {"v", {2, 1, 2, 5}, {}, {256, 1, 12, 64}},
+                              {"log_decay", {2, 1, 2}, {}, {256, 1, 12}, Fill::log_decay},
+                              {"beta", {2, 1, 2}, {}, {256, 1, 12}, Fill::fraction}}),
+                   each(7)});
   auto window = [](const Vars& in) -> Vars {
     const Ring ring = {in[0].value(), in[1].value(), in[0].dim(1) - 2, 2};
     // a ring that is full, and one that is not

@@ -7,7 +7,7 @@
 
 namespace supra {
 
-static float draw(Philox& random, Fill fill) {
+static float draw(Philox& random, Fill fill, const Shape& shape) {
   switch (fill) {
     case Fill::normal:
       return static_cast<float>(random.normal());
@@ -19,6 +19,10 @@ static float draw(Philox& random, Fill fill) {
     }
     case Fill::log_decay:
       return static_cast<float>(random.uniform() - 1);
+    case Fill::fraction:
+      return static_cast<float>(random.uniform());
+    case Fill::direction:
+      return static_cast<float>(random.normal() / std::sqrt(static_cast<double>(shape.back())));
   }
   return 0;
 }
@@ -29,7 +33,7 @@ static Tensor random_tensor(const Shape& shape, Fill fill, uint64_t stream, Dtyp
   float* x = t.data<float>();
   // large ones repeat themselves: to draw them all would take longer than to time the operation
   const int64_t n = t.numel(), drawn = std::min<int64_t>(n, 1 << 18);
-  for (int64_t i = 0; i < drawn; i++) x[i] = draw(random, fill);
+  for (int64_t i = 0; i < drawn; i++) x[i] = draw(random, fill, shape);
   for (int64_t i = drawn; i < n; i++) x[i] = x[i - drawn];
   return t.to(dtype);
 }

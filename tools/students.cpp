@@ -36,8 +36,10 @@ Student training(const char* name, Student::Trains trains) {
   return s;
 }
 
-Student taught(const char* name, RecipeKind recipe, double transfer_share, DecayConfig::Source decay = DecayConfig::Source::fixed, int64_t key_dim = 1, bool output_gate = false) {
+Student taught(const char* name, RecipeKind recipe, double transfer_share, DecayConfig::Source decay = DecayConfig::Source::fixed, int64_t key_dim = 1, bool output_gate = false,
+               MixerKind mixer = MixerKind::supra) {
   Student s = {.name = name, .linear = {}, .recipe = recipe, .transfer_share = transfer_share};
+  s.linear.mixer = mixer;
   s.linear.init = Init::identity;
   s.linear.decay.source = decay;
   s.linear.key_dim = key_dim;
@@ -69,6 +71,7 @@ std::vector<Student> students() {
       taught("transfer", RecipeKind::transfer, 0.3),
       taught("distill", RecipeKind::distill, 0.3),
       taught("gated-distill", RecipeKind::distill, 0.3, DecayConfig::Source::gated),
+      taught("delta-distill", RecipeKind::distill, 0.3, DecayConfig::Source::gated, 1, false, MixerKind::delta),
       taught("wide-gated-distill", RecipeKind::distill, 0.5, DecayConfig::Source::gated, 4, true),
   };
 }

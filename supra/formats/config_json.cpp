@@ -9,7 +9,7 @@ namespace {
 using Words = std::vector<const char*>;
 
 // The word of each value of an enumeration, in the order of its values.
-Words words(MixerKind) { return {"softmax", "supra", "window"}; }
+Words words(MixerKind) { return {"softmax", "supra", "window", "delta"}; }
 Words words(NormConfig::Kind) { return {"rms", "layer"}; }
 Words words(Residual) { return {"pre_norm", "parallel", "post_norm"}; }
 Words words(QkNorm) { return {"none", "whole", "per_head"}; }
@@ -119,6 +119,9 @@ void each_field(Config& c, F f) {
   f("sinks", c.sinks);
   f("far_features", c.far_features);
   f("state_dtype", c.state_dtype);
+  f("feature_map", c.feature_map);
+  f("rotates", c.rotates);
+  f("short_convolution", c.short_convolution);
 }
 
 // Fields that came after the first saved states, which name their model by a hash of its description: it stays as it was
@@ -126,6 +129,9 @@ void each_field(Config& c, F f) {
 bool is_said(const Config& c, std::string_view name) {
   if (name == "sinks") return c.sinks > 0;
   if (name == "far_features") return !c.far_features.empty();
+  if (name == "feature_map") return !c.feature_map;
+  if (name == "short_convolution") return c.short_convolution;
+  if (name == "rotates") return !c.rotates;
   return name != "state_dtype" || c.state_dtype != Dtype::f32;
 }
 

@@ -89,6 +89,7 @@ void write_llama(Json& json, const Config& c, const std::string& type) {
 
 std::string hf_model_type(const Config& c) {
   if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::supra) > 0) refuse("SUPRA layers");
+  if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::delta) > 0) refuse("layers of the gated delta rule");
   if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::window) > 0) refuse("windows with attention sinks");
   if (c.post_embed_norm) refuse("a norm behind the embedding");
   if (c.value_dim != c.head_dim) refuse("values of another width than keys");

@@ -138,7 +138,7 @@ const char* name_of_row(const Row (&table)[n], F matches) {
 }
 
 Json write_openlm_keys(const Config& c) {
-  const bool linear = std::count(c.mixers.begin(), c.mixers.end(), MixerKind::supra) > 0;
+  const bool linear = has_head_states(c);
   Json json = Json::object();
   json.set("hidden_dim", c.width);
   json.set("n_layers", c.layers);

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "nn/softmax_attention.h"
+#include "supra/delta_attention.h"
 #include "supra/supra_attention.h"
 #include "supra/window_attention.h"
 
@@ -14,6 +15,7 @@ std::shared_ptr<Decoder> describe_decoder(const Config& config) {
     switch (c.mixers[layer]) {
       case MixerKind::softmax: return make_softmax_attention(c, layer);
       case MixerKind::supra: return std::make_unique<SupraAttention>(c);
+      case MixerKind::delta: return std::make_unique<DeltaAttention>(c);
       case MixerKind::window: return std::make_unique<WindowAttention>(c, layer);
     }
     fail("model: unknown mixer %d", static_cast<int>(c.mixers[layer]));

@@ -4,7 +4,7 @@
 
 #include "kernels/multiply.h"
 #include "kernels/products.h"
-#include "supra/supra_attention.h"
+#include "supra/delta_attention.h"
 #include "supra/window_attention.h"
 
 namespace supra {
@@ -121,6 +121,19 @@ Tensor target_of(const Var& output, const Projected& now, bool correct) {
   return target;
 }
 
+// Gates of a delta layer that are fresh begin as the heads of the teacher's layer look back, whose streams are given.
+void start_gates(const Decoder& student, const Decoder& teacher, int64_t layer, const std::vector<Batch>& batches, const std::vector<Var>& streams) {
+  const auto* delta = dynamic_cast<const DeltaAttention*>(&student.mixer(layer));
+  const auto* softmax = dynamic_cast<const SoftmaxAttention*>(&teacher.mixer(layer));
+  if (!delta || !softmax || !delta->is_fresh()) return;
+  std::vector<HeadReach> reach(student.config().heads);
+  double queries = 0;
+  for (size_t i = 0; i < batches.size(); i++)
+    queries += static_cast<double>(softmax->add_reach(reach, teacher.mixer_input(layer, streams[i]), steps_of(batches[i])));
+  for (HeadReach& head : reach) head.distance /= queries, head.entropy /= queries;
+  delta->start_as(reach);
+}
+
 }  // namespace
 
 Steps steps_of(const Batch& batch) { return {std::vector<int64_t>(batch.tokens.dim(0), 0), batch.lengths, batch.cuts}; }
@@ -136,6 +149,7 @@ void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch
   for (const Batch& batch : batches) own.push_back(correct ? student.embed(batch.tokens, steps_of(batch)) : Var());
   for (int64_t layer = 0; layer < (only ? *only + 1 : c.layers); layer++) {
     Normal sums(c.heads * c.value_dim, c.width);
+    start_gates(student, teacher, layer, batches, taught);
     const Linear* out_proj = nullptr;
     for (size_t i = 0; i < batches.size(); i++) {
       const Decoder::OnMixer add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {

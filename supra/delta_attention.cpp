@@ -1,0 +1,96 @@
+#include "supra/delta_attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/dispatch.h"
+
+namespace supra {
+
+// Where nothing is known of the teacher's heads.
+constexpr HeadReach kUsualReach = {16, 0.5};
+constexpr double kShortest = 3, kLongest = 32;
+
+constexpr int64_t kTaps = 4;
+
+DeltaAttention::DeltaAttention(const Config& c) : SupraAttention(c), beta_(c.heads, c.width, true) {
+  if (c.short_convolution) convolution_ = Linear(kTaps, in_proj_.weight.dim(0));
+}
+
+void DeltaAttention::visit(const std::string& path, const VisitParameters& f) {
+  SupraAttention::visit(path, f);
+  beta_.visit(path + "._totrain_beta", f);
+  convolution_.visit(path + "._totrain_conv", f);
+}
+
+void DeltaAttention::to(Device device, Dtype activations) {
+  CHECK(device == Device::cpu, "delta attention: there is no kernel for it on the GPU yet (give --device cpu)");
+  SupraAttention::to(device, activations);
+}
+
+void DeltaAttention::init_neutral() {
+  SupraAttention::init_neutral();
+  beta_.weight.value().fill(0);
+  if (convolution_.weight.defined()) {
+    convolution_.weight.value().fill(0);
+    convolution_.weight.value().rows(0, 1).fill(1);
+  }
+  start_as(std::vector<HeadReach>(heads_, kUsualReach));
+}
+
+void DeltaAttention::start_as(const std::vector<HeadReach>& teacher) const {
+  for (int64_t h = 0; h < heads_; h++) {
+    // weights that halve every n tokens stand n / ln 2 behind in the mean
+    const double half_life = std::clamp(teacher[h].distance * std::log(2), kShortest, kLongest), g = std::exp2(-1 / half_life);
+    const double beta = 0.3 + 0.4 * (1 - teacher[h].entropy);
+    decay_gate_.bias.value().data<float>()[h] = static_cast<float>(std::log(g / (1 - g)));
+    beta_.bias.value().data<float>()[h] = static_cast<float>(std::log(beta / (1 - beta)));
+  }
+}
+
+bool DeltaAttention::is_fresh() const {
+  const auto zero = [](float w) { return w == 0; };
+  const Tensor& weight = beta_.weight.value();
+  return std::all_of(weight.data<float>(), weight.data<float>() + weight.numel(), zero);
+}
+
+LayerState DeltaAttention::init_state(int64_t batch) const {
+  LayerState state = SupraAttention::init_state(batch);
+  const Tensor& taps = convolution_.weight.defined() ? convolution_.weight.value() : Tensor();
+  if (taps.defined()) state.parts.push_back(Var(Tensor::zeros({batch, kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype()))));
+  return state;
+}
+
+size_t DeltaAttention::state_bytes(int64_t position) const {
+  const int64_t inputs = convolution_.weight.defined() ? (kTaps - 1) * convolution_.weight.dim(1) : 0;
+  return SupraAttention::state_bytes(position) + static_cast<size_t>(inputs) * sizeof(float);
+}
+
+Var DeltaAttention::project(const Var& x, const Steps& steps, LayerState* state) const {
+  const Var projected = SupraAttention::project(x, steps, state);
+  if (!convolution_.weight.defined()) return projected;
+  const ShortConvolution result = short_convolution(projected, convolution_.weight, state ? state->parts[1] : Var(), steps.lengths, steps.cuts);
+  if (state) state->parts[1] = result.state;
+  return result.y;
+}
+
+// x / |x|, head by head
+static Var unit(const Var& x) {
+  constexpr double kEps = 1e-6;
+  const Var gain(Tensor::full({x.dim(-1)}, 1 / std::sqrt(static_cast<double>(x.dim(-1))), x.dtype(), x.value().device()));
+  return rmsnorm(x, gain, kEps);
+}
+
+Var DeltaAttention::attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps,
+                           LayerState* state) const {
+  const Var to = unit(rope(q, before.rope, steps.first, steps.cuts)), key = unit(rope(k, before.rope, steps.first, steps.cuts));
+  const Var log_decay = log_decays(x), beta = sigmoid(beta_(x));
+  if (state && is_decode(q, steps)) {
+    return normed(Var(delta_attention_step(state->parts[0].value(), to.value(), key.value(), v.value(), log_decay.value(), beta.value())));
+  }
+  const LinearAttention result = delta_attention(to, key, v, log_decay, beta, state ? state->parts[0] : Var(), steps.lengths, steps.cuts);
+  if (state) state->parts[0] = result.state;
+  return normed(result.o);
+}
+
+}  // namespace supra

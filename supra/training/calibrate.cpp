@@ -149,7 +149,7 @@ void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch
   for (const Batch& batch : batches) own.push_back(correct ? student.embed(batch.tokens, steps_of(batch)) : Var());
   for (int64_t layer = 0; layer < (only ? *only + 1 : c.layers); layer++) {
     Normal sums(c.heads * c.value_dim, c.width);
-    start_gates(student, teacher, layer, batches, taught);
+    if (!only || layer == *only) start_gates(student, teacher, layer, batches, taught);
     const Linear* out_proj = nullptr;
     for (size_t i = 0; i < batches.size(); i++) {
       const Decoder::OnMixer add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {

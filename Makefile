@@ -126,7 +126,7 @@ SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
-TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
+TRAINING := %/transformers_export.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
   $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall repetition task_folder text_sample \
     window_budget) %/teacher_file.cpp %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
@@ -194,6 +194,9 @@ $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	$(quiet)$(CXX) $$(CXXFLAGS:-Os=$$(if $$(filter $$(SMALL_SIMD),$$(*F)),-Os,$(speed_$(1)))) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
 endef
 $(foreach level,$(LEVELS) $(BF16_LEVELS),$(eval $(call simd_rule,$(level))))
+
+# It has the text of the other in it.
+$(OBJ)/supra/formats/transformers_export.o: supra/formats/modeling_supra.py
 
 # Holds the flags of the last build and changes only when they do, so that other flags rebuild without a clean. Flags of one
 # target are private, or this file would get them too where that target is the first to ask for it.

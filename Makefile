@@ -144,7 +144,7 @@ simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(
   $(foreach level,$(BF16_LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(filter %/bf16_gemm.simd.cpp,$(1))))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
-.PHONY: all found test-packages test cuda cuda-report emu gpu-check demo lab study teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab study teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -339,6 +339,11 @@ TEST_PROCESSES ?= $(if $(filter cuda,$(CONFIG)),1,2)
 test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra $(if $(filter release,$(CONFIG)),$(OUT)/installed) ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
 	  sh tests/run.sh $(TEST_PROCESSES) $(OUT)/run_tests $(OUT)/run_embed_tests -- $(if $(FILTER),--gtest_filter="$(FILTER)")
+
+PYTHON ?= python3
+transformers-check: all ## what convert --to transformers writes, against the program, where PYTHON has torch and transformers (WORDS='gated window')
+	$(quiet)if command -v $(PYTHON) >/dev/null; then $(PYTHON) tests/transformers_check.py $(OUT)/supra $(SHARED) $(WORDS); \
+	else echo 'SKIPPED transformers-check: there is no $(PYTHON)'; fi
 
 cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
 	@$(MAKE) --no-print-directory CONFIG=cuda all

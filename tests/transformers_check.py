@@ -23,6 +23,8 @@ except ImportError as error:
 
 SUPRA, SHARED, WORDS = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 STORIES = SHARED / "models/stories260K/stories260K.bin"
+if not STORIES.exists():
+    sys.exit(print(f"SKIPPED transformers-check: {STORIES} is not here (set SUPRA_SHARED)"))
 TEXT = SHARED / "data/tinystories/uptrain_train.txt"
 WINDOW = "--mixer window --window 16 --window 48:2 --sinks 3 --state-dtype f32"
 T2R = "--rope before-map --decay none --feature-map per-head --output-norm denominator"
@@ -117,37 +119,37 @@ def golden_of(model, T):
     return {key: value.detach().contiguous() for key, value in golden.items()}
 
 
-def recurrent_tolerance(model):
-    """A key on the border of two f16 numbers may become either."""
-    return 1e-3 if model.config.supra.get("state_dtype") == "f16" else 1e-5
-
-
 def check_against_program(name, model, folder, T, scratch):
-    golden = golden_of(model, T)
-    save_file(golden, scratch / "golden.safetensors")
-    rows = json.loads(supra("verify", folder, scratch / "golden.safetensors", "--json"))["keys"]
-    tolerances = {"logits": 1e-5, "loss": 1e-5, "grad": 1e-4, "recurrent_logits": recurrent_tolerance(model), "greedy": 0}
-    worst = {}
-    for row in rows:
-        what = row["key"].split(".")[0]
-        error = float("inf") if row["error"] is None else row["error"]
-        if row.get("weight_rounding", 0) > tolerances[what]:  # a kink of relu, which float32 cannot place
-            error *= tolerances[what] / row["weight_rounding"]
-        worst[what] = max(worst.get(what, 0), error)
-    assert worst.keys() == tolerances.keys(), worst
-    for what, error in worst.items():
-        say(name, f"{what} = supra's", error, tolerances[what])
+    """In float32, and in double, where only formulas can differ."""
+    tolerances = {"logits": 1e-5, "loss": 1e-5, "grad": 1e-4, "recurrent_logits": 1e-5, "greedy": 0}
+    if model.config.supra.get("state_dtype") == "f16":
+        tolerances["recurrent_logits"] = 1e-3  # a key on the border of two f16 numbers may become either
+    for dtype, words in (("f32", []), ("f64", [*"--dtype f64".split()])):
+        golden = golden_of(model if dtype == "f32" else model.double(), T)
+        golden = {key: value for key, value in golden.items() if dtype == "f32" or key[:4] in ("grad", "toke", "targ", "logi", "loss")}
+        save_file(golden, scratch / "golden.safetensors")
+        worst = {}
+        for row in json.loads(supra("verify", folder, scratch / "golden.safetensors", "--json", "--tolerance", 1e-5, *words))["keys"]:
+            what = row["key"].split(".")[0]
+            error, floor = float("inf") if row["error"] is None else row["error"], row.get("weight_rounding") or 0
+            if floor > tolerances[what]:  # relu's kink, or a norm of nearly nothing: float32's rounding of the weights alone does this
+                error *= tolerances[what] / (4 * floor)
+            worst[what] = max(worst.get(what, 0), error)
+        for what, error in worst.items():
+            say(name, f"{what} = supra's, {dtype}", error, tolerances[what] if dtype == "f32" else 1e-9)
+    model.float()
 
 
 def check_pieces(name, model, T):
-    """Any split gives the same, and so do batches with padding on either side."""
+    """Any split gives the same, and so do batches with padding on either side. In double, since float32 rounds each by itself."""
+    model.double()
     ids = random_ids(model, 2, T)
     with torch.no_grad():
         whole, cache = stepped(model, ids, [T])
         assert cache.bytes() > 0
-        say(name, "step by step = chunked", difference(stepped(model, ids, [1] * T)[0], whole), recurrent_tolerance(model))
+        say(name, "step by step = chunked", difference(stepped(model, ids, [1] * T)[0], whole), 1e-9)
         pieces = [1, T // 3, 2, T - T // 3 - 3]
-        say(name, "in pieces = chunked", difference(stepped(model, ids, pieces)[0], whole), recurrent_tolerance(model))
+        say(name, "in pieces = chunked", difference(stepped(model, ids, pieces)[0], whole), 1e-9)
         short = T - 13
         alone = model(ids[1:, :short]).logits
         for side in ("left", "right"):
@@ -156,13 +158,14 @@ def check_pieces(name, model, T):
             padded[1], mask[1] = 0, 0
             padded[1, real], mask[1, real] = ids[1, :short], 1
             both = model(padded, attention_mask=mask).logits
-            say(name, f"padded on the {side} = alone", max(difference(both[1:, real], alone), difference(both[:1], model(ids[:1]).logits)), 1e-5)
+            say(name, f"padded on the {side} = alone", max(difference(both[1:, real], alone), difference(both[:1], model(ids[:1]).logits)), 1e-9)
         prompt, mask = ids[:, :20].clone(), torch.ones(2, 20, dtype=torch.long)
         prompt[1, :7], mask[1, :7] = 0, 0
         settings = {"max_new_tokens": min(40, T - 20), "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
         both = model.generate(prompt, attention_mask=mask, **settings)[:, 20:]
         ones = [model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[:, ids.shape[1] :] for ids in (prompt[:1], prompt[1:, 7:])]
         say(name, "generate() of a padded batch", (both != torch.cat(ones)).sum().item(), 0)
+    model.float()
 
 
 def check_training_modes(name, model, T):
@@ -178,15 +181,15 @@ def check_training_modes(name, model, T):
 
     plain = gradients(model)
     model.train()
-    model.gradient_checkpointing_enable()
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     say(name, "with gradient checkpointing", difference(gradients(model), plain), 1e-6)
-    model.gradient_checkpointing_disable()
+    getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)()
     torch._dynamo.reset()
     say(name, "torch.compile(fullgraph=True)", difference(gradients(torch.compile(model, fullgraph=True, backend="aot_eager")), plain), 1e-5)
     model.eval()
 
 
-TRAIN = {"lr": 3e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+TRAIN = {"lr": 1e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
 
 
 def batches_of(scratch, count, rows, T):
@@ -214,7 +217,7 @@ def check_uptrain(name, folder, scratch):
     """Twenty steps beside `supra uptrain --recipe supra`."""
     text, batches = batches_of(scratch, 20, 4, 128)
     supra("uptrain", folder, "-o", scratch / "uptrained", "--data", text, "--tokenizer", STORIES.parent / "tok512.bin", *"--pack documents --seq-len 128 --batch-tokens 512 --tokens 10240".split(),
-          *"--schedule constant --warmup 0 --lr 3e-4 --weight-decay 0.1 --z-loss 1e-4 --products f32 --threads 1".split(), "--log", scratch / "run.csv")
+          *"--schedule constant --warmup 0 --lr 1e-4 --weight-decay 0.1 --z-loss 1e-4 --products f32 --threads 1".split(), "--log", scratch / "run.csv")
     theirs = [float(line.split(",")[3]) for line in (scratch / "run.csv").read_text().splitlines()[1:]]
     ours = train(load(folder), batches, 1e-4)
     say(name, "20 AdamW steps = supra uptrain's", max(abs(a - b) for a, b in zip(ours, theirs)), 1e-3)
@@ -277,8 +280,8 @@ def check(name, words, T, scratch):
     T = min(T, model.config.max_position_embeddings) if model.config.supra["learned_positions"] else T
     check_against_program(name, model, back, T, scratch)
     check_pieces(name, model, T)
-    check_training_modes(name, model, min(T, 150))
     if words[0] == STORIES:
+        check_training_modes(name, model, min(T, 150))
         check_uptrain(name, back, scratch)
     if name in ("everything", "window-far"):
         check_fsdp(name, back, scratch)

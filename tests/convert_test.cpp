@@ -129,6 +129,23 @@ TEST(Convert, SupraModelsGoToOpenLmAndNowhereElse) {
   }
 }
 
+// What loads strictly finds its second names.
+TEST(Convert, OpenLmFindsWeightsUnderBothOfTheirNames) {
+  const TempDir directory;
+  Config config = tiny_config(MixerKind::supra);
+  config.tied = true;
+  config.mlp = MlpKind::gelu;
+  config.mlp_width = 4 * config.width;
+  Model model;
+  model.decoder = stirred_decoder(config);
+  save_model(model, directory.path() / "model");
+  convert(directory.path() / "model", directory.path() / "out", {"--to", "openlm"});
+  const auto torch = open_torch_file(directory.path() / "out/model.pt");
+  EXPECT_TRUE(same_bits(torch->get("output.weight"), torch->get("tok_embeddings.weight")));
+  EXPECT_TRUE(same_bits(torch->get("layers.1.feed_forward.0.weight"), torch->get("layers.1._ff_w1.weight")));
+  EXPECT_TRUE(same_bits(torch->get("layers.1.feed_forward.2.weight"), torch->get("layers.1._ff_w2.weight")));
+}
+
 TEST(Convert, APackedModelIsAllInOneFile) {
   const TempDir directory;
   Model model = byte_model(MixerKind::supra);
@@ -169,6 +186,7 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
       {"denominator", "output_norm \"denominator\""},
       {"output_gate_without_norm", "output_norm \"none\", output_gate true"},
       {"rope_before_map", "rope_before_map true"},
+      {"wide_keys", "key_dim 12"},
       {"norm_per_head", "qk_norm \"per_head\""},
       {"t2r", "per_head_feature_map true, rope_before_map true"},
       {"everything", "decay.source \"gated\", output_gate true"},

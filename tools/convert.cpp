@@ -78,10 +78,21 @@ std::string beyond_openlm_in_words(const Config& config) {
   return text;
 }
 
+// OpenLM's training loads strictly, and its modules have some weights under two names: a tied output matrix, and an MLP with GELU.
+NamedTensors with_second_names(const Config& config, const NamedTensors& tensors) {
+  NamedTensors all = tensors;
+  for (const auto& [name, tensor] : tensors) {
+    const size_t mlp = name.find("_ff_w");
+    if (config.tied && name == "tok_embeddings.weight") all.emplace_back("output.weight", tensor);
+    if (mlp != name.npos) all.emplace_back(name.substr(0, mlp) + (name[mlp + 5] == '1' ? "feed_forward.0.weight" : "feed_forward.2.weight"), tensor);
+  }
+  return all;
+}
+
 // Both files that OpenLM's loaders take; the .pt as its training writes it.
 void write_openlm(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype) {
   save_model(folder, config, tensors, dtype);
-  write_torch_file(folder / "model.pt", tensors, {{"epoch", int64_t{0}}, {"name", "supra"}}, dtype);
+  write_torch_file(folder / "model.pt", with_second_names(config, tensors), {{"epoch", int64_t{0}}, {"name", "supra"}}, dtype);
 }
 
 // One file, which appears when it is complete.

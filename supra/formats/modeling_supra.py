@@ -30,7 +30,7 @@ for _name, _key in {"vocab_size": "vocab", "hidden_size": "width", "num_hidden_l
 
 class SupraCache:
     """What the model remembers of B texts: a state a layer. Only layers that kept softmax attention to all keys let it grow."""
-    is_linear = [True]  # generate() does not cut it by its length
+    is_linear, is_compileable = [True], False  # generate() asks: it does not cut it by its length
     def __init__(self, states, batch, device):
         self.states = states
         self.seen = torch.zeros(batch, dtype=torch.long, device=device)  # tokens of each text
@@ -249,7 +249,7 @@ class WindowAttention(nn.Module):
         keys, values, places = k, v, steps.position
         if state:  # rounded before their first use, so that nothing depends on where a call begins
             k, v = k.to(state[0].dtype), v.to(state[1].dtype)
-            keys, values = torch.cat((state[0], k), 1).to(q.dtype), torch.cat((state[1], v), 1).to(q.dtype)
+            keys, values = (torch.cat((old.to(q.dtype), new.to(q.dtype)), 1) for old, new in ((state[0], k), (state[1], v)))
             places = torch.cat((state[2], places.expand(len(x), -1)), 1)
         # the keys that a query sees, and those of them that are near (B,1,T,S)
         at, there = steps.position[:, None, :, None], places[:, None, None, :]
@@ -299,7 +299,7 @@ class WindowAttention(nn.Module):
 
         def put(ring, fresh):
             to = slot.view(slot.shape + (1,) * (fresh.dim() - 2)).expand_as(fresh)
-            return torch.cat((ring, torch.zeros_like(ring[:, :1])), 1).scatter(1, to, fresh)[:, :slots]
+            return F.pad(ring, (0, 0) * (ring.dim() - 2) + (0, 1)).scatter(1, to, fresh)[:, :slots]
 
         ring = put(state[0], k), put(state[1], v), put(state[2], position)
         if not self.features:

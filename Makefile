@@ -126,7 +126,7 @@ SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
-TRAINING := %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
+TRAINING := %/transformers_export.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
   $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall repetition task_folder text_sample \
     window_budget) %/teacher_file.cpp %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
@@ -144,7 +144,7 @@ simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(
   $(foreach level,$(BF16_LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(filter %/bf16_gemm.simd.cpp,$(1))))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
-.PHONY: all found test-packages test cuda cuda-report emu gpu-check demo lab study teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab study teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -194,6 +194,9 @@ $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 	$(quiet)$(CXX) $$(CXXFLAGS:-Os=$$(if $$(filter $$(SMALL_SIMD),$$(*F)),-Os,$(speed_$(1)))) $(flags_$(1)) -DSUPRA_LEVEL=$(1) -c $$< -o $$@
 endef
 $(foreach level,$(LEVELS) $(BF16_LEVELS),$(eval $(call simd_rule,$(level))))
+
+# It has the text of the other in it.
+$(OBJ)/supra/formats/transformers_export.o: supra/formats/modeling_supra.py
 
 # Holds the flags of the last build and changes only when they do, so that other flags rebuild without a clean. Flags of one
 # target are private, or this file would get them too where that target is the first to ask for it.
@@ -336,6 +339,11 @@ TEST_PROCESSES ?= $(if $(filter cuda,$(CONFIG)),1,2)
 test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra $(if $(filter release,$(CONFIG)),$(OUT)/installed) ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
 	  sh tests/run.sh $(TEST_PROCESSES) $(OUT)/run_tests $(OUT)/run_embed_tests -- $(if $(FILTER),--gtest_filter="$(FILTER)")
+
+PYTHON ?= python3
+transformers-check: all ## what convert --to transformers writes, against the program, where PYTHON has torch and transformers (WORDS='gated window')
+	$(quiet)if command -v $(PYTHON) >/dev/null; then $(PYTHON) tests/transformers_check.py $(OUT)/supra $(SHARED) $(WORDS); \
+	else echo 'SKIPPED transformers-check: there is no $(PYTHON)'; fi
 
 cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
 	@$(MAKE) --no-print-directory CONFIG=cuda all

@@ -10,6 +10,7 @@
 #include "supra/formats/model_source.h"
 #include "supra/formats/safetensors.h"
 #include "supra/formats/torch_file.h"
+#include "supra/formats/transformers_export.h"
 #include "supra/model.h"
 #include "tensor/quantized.h"
 #include "tests/support.h"
@@ -128,6 +129,23 @@ TEST(Convert, SupraModelsGoToOpenLmAndNowhereElse) {
   }
 }
 
+// What loads strictly finds its second names.
+TEST(Convert, OpenLmFindsWeightsUnderBothOfTheirNames) {
+  const TempDir directory;
+  Config config = tiny_config(MixerKind::supra);
+  config.tied = true;
+  config.mlp = MlpKind::gelu;
+  config.mlp_width = 4 * config.width;
+  Model model;
+  model.decoder = stirred_decoder(config);
+  save_model(model, directory.path() / "model");
+  convert(directory.path() / "model", directory.path() / "out", {"--to", "openlm"});
+  const auto torch = open_torch_file(directory.path() / "out/model.pt");
+  EXPECT_TRUE(same_bits(torch->get("output.weight"), torch->get("tok_embeddings.weight")));
+  EXPECT_TRUE(same_bits(torch->get("layers.1.feed_forward.0.weight"), torch->get("layers.1._ff_w1.weight")));
+  EXPECT_TRUE(same_bits(torch->get("layers.1.feed_forward.2.weight"), torch->get("layers.1._ff_w2.weight")));
+}
+
 TEST(Convert, APackedModelIsAllInOneFile) {
   const TempDir directory;
   Model model = byte_model(MixerKind::supra);
@@ -168,6 +186,7 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
       {"denominator", "output_norm \"denominator\""},
       {"output_gate_without_norm", "output_norm \"none\", output_gate true"},
       {"rope_before_map", "rope_before_map true"},
+      {"wide_keys", "key_dim 12"},
       {"norm_per_head", "qk_norm \"per_head\""},
       {"t2r", "per_head_feature_map true, rope_before_map true"},
       {"everything", "decay.source \"gated\", output_gate true"},
@@ -237,7 +256,7 @@ TEST(Convert, LowRankFactorsAreMerged) {
     const Tensor tokens = Tensor::of(std::vector<int32_t>{1, 40, 7, 60, 3, 3}, {1, 6});
     const auto outputs = [&](const Decoder& d) { return d.logits(d.hidden(tokens)).value(); };
     const Tensor expected = outputs(*decoder);
-    for (const char* layout : {"hf", "openlm", "packed"}) {
+    for (const char* layout : {"hf", "openlm", "packed", "transformers"}) {
       if (mixer == MixerKind::supra && layout == std::string("hf")) continue;
       SCOPED_TRACE(layout);
       convert(checkpoint, directory.path() / layout, {"--to", layout});
@@ -248,6 +267,109 @@ TEST(Convert, LowRankFactorsAreMerged) {
         EXPECT_EQ(info.name.find("lora"), info.name.npos) << info.name;
     }
   }
+}
+
+Tensor logits_of(const Model& model) {
+  const Tensor tokens = Tensor::of(std::vector<int32_t>{1, 40, 7, 60, 3, 3, 12, 9, 30, 2, 5, 5, 41, 0, 18, 22}, {1, 16});
+  return model.decoder->logits(model.decoder->hidden(tokens)).value();
+}
+
+// Every mixer and option goes to transformers and comes back as it was. What tests/transformers_check.py proves is that
+// modeling_supra.py computes the same.
+TEST(Convert, AnyModelGoesToTransformersAndBack) {
+  for (const MixerVariant& variant : mixer_variants()) {
+    SCOPED_TRACE(variant.name);
+    const TempDir directory;
+    const Path out = directory.path() / "out";
+    Model model;
+    model.decoder = stirred_decoder(tiny_config(variant));
+    save_model(model, directory.path() / "model");
+    convert(directory.path() / "model", out, {"--to", "transformers"});
+    const Json config = Json::load(out / "config.json");
+    EXPECT_EQ(config.text("model_type"), "supra");
+    EXPECT_EQ(config.at("auto_map").text("AutoModelForCausalLM"), "modeling_supra.SupraForCausalLM");
+    EXPECT_EQ(config.text("dtype"), "float32");
+    EXPECT_EQ(MappedFile(out / "modeling_supra.py").text(), modeling_supra());
+    const Model back = load_model(out);
+    EXPECT_EQ(describe(back.config()).dump(), describe(model.config()).dump());
+    EXPECT_TRUE(same_bits(logits_of(back), logits_of(model)));
+    expect_same_weights(open_model(directory.path() / "model"), open_model(out));
+  }
+}
+
+// As save_pretrained() leaves a model: keys sorted, others beside ours, weights in shards and in another dtype.
+TEST(Convert, WhatTransformersSavedIsReadBack) {
+  const TempDir directory;
+  Model model;
+  model.decoder = stirred_decoder(tiny_config(MixerKind::window));
+  model.tokenizer = load_tokenizer("bytes");
+  save_model(model, directory.path() / "model");
+  const Path saved = directory.path() / "saved";
+  convert(directory.path() / "model", saved, {"--to", "transformers", "--max-shard-bytes", "9000", "--dtype", "bf16"});
+  EXPECT_TRUE(std::filesystem::exists(saved / "model.safetensors.index.json"));
+  EXPECT_EQ(Json::load(saved / "generation_config.json").find("eos_token_id") != nullptr, true);
+  const Json config = Json::load(saved / "config.json");
+  std::map<std::string, Json> sorted;
+  for (const Json::Member& field : config.at("supra").as_object()) sorted.emplace(field.key, field.value);
+  Json fields = Json::object(), theirs = Json::object();
+  for (const auto& [key, value] : sorted) fields.set(key, value);
+  theirs.set("_name_or_path", "somewhere");
+  theirs.set("model_type", "supra");
+  theirs.set("supra", fields);
+  theirs.set("transformers_version", "5.24.0");
+  std::filesystem::remove(saved / "config.json");
+  write_file_atomically(saved / "config.json", theirs.dump(true));
+  const ModelSource before = open_model(directory.path() / "model"), back = open_model(saved);
+  EXPECT_EQ(describe(back.config).dump(), describe(before.config).dump());
+  EXPECT_TRUE(back.unexpected.empty());
+  for (const TensorInfo& info : before.weights->tensors())
+    EXPECT_TRUE(same_bits(back.weights->get(info.name), before.weights->get(info.name).to(Dtype::bf16))) << info.name;
+  ASSERT_TRUE(find_tokenizer(saved));
+}
+
+TEST(Convert, WhatIsWrongWithAFolderOfTransformersIsNamed) {
+  const TempDir directory;
+  Model model;
+  model.decoder = stirred_decoder(tiny_config(MixerKind::supra));
+  save_model(model, directory.path() / "model");
+  const Path out = directory.path() / "out";
+  convert(directory.path() / "model", out, {"--to", "transformers"});
+  const std::string good(MappedFile(out / "config.json").text());
+  const auto said_of = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    const size_t at = text.find(from);
+    EXPECT_NE(at, text.npos) << from;
+    text.replace(at, from.size(), to);
+    write_file_atomically(out / "config.json", text);
+    try {
+      open_model(out);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const struct {
+    const char *from, *to, *said;
+  } wrong[] = {{"\"supra\": {", "\"other\": {", "supra"},
+               {"\"layers\": 2", "\"layers\": 3", "2 mixers for 3 layers"},
+               {"\"layers\": 2,", "", "layers is 0, expected 1"},
+               {"\"width\": 24", "\"width\": \"24\"", "width"},
+               {"\"width\": 24", "\"width\": 32", "tok_embeddings.weight"},
+               {"\"decay.kind\": \"lightning\"", "\"decay.kind\": \"thunder\"", "decay.kind is \"thunder\", expected one of: none, lightning, retnet"},
+               {"\"tied\": false", "\"tied\": false, \"experts\": 8", "key experts is not known to this version"}};
+  for (const auto& [from, to, expected] : wrong) {
+    const std::string said = said_of(from, to);
+    EXPECT_NE(said.find(expected), said.npos) << to << ": " << said;
+    EXPECT_NE(said.find(out.string()), said.npos) << said;
+  }
+  EXPECT_EQ(said_of("x", "x"), "");
+}
+
+// It is read beside the C++.
+TEST(Convert, TheCodeForTransformersIsShort) {
+  const std::string_view text = modeling_supra();
+  EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 400);
+  EXPECT_TRUE(text.starts_with("# SPDX-License-Identifier: Apache-2.0\n"));
 }
 
 TEST(Convert, ALargeModelIsCutIntoShards) {

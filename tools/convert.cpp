@@ -8,6 +8,7 @@
 #include "supra/formats/packed_model.h"
 #include "supra/formats/safetensors.h"
 #include "supra/formats/torch_file.h"
+#include "supra/formats/transformers_export.h"
 #include "supra/model.h"
 #include "supra/tokenizers/tokenizer.h"
 #include "tensor/quantized.h"
@@ -17,7 +18,7 @@
 namespace supra {
 namespace {
 
-enum class Layout { hf, openlm, packed };
+enum class Layout { hf, openlm, packed, transformers };
 
 // Every tensor in its own dtype. Quantised ones, where the layout has none, become f32, which holds their values exactly.
 NamedTensors tensors_of(const ModelSource& source, bool keep_quantised) {
@@ -38,15 +39,34 @@ NamedTensors merged_tensors(const Path& input) {
   return all;
 }
 
-void write_hf(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype, int64_t shard_bytes,
-              const Tokenizer* tokenizer) {
-  Json json = write_hf_config(config, dtype.value_or(tensors[0].second.dtype()));
+// The ids that begin and end a text.
+void set_marks(Json& json, const Tokenizer* tokenizer) {
   const auto id = [](int32_t token) { return token >= 0 ? Json(static_cast<int64_t>(token)) : Json(); };
   json.set("bos_token_id", id(tokenizer ? tokenizer->bos() : -1));
   json.set("eos_token_id", id(tokenizer ? tokenizer->eos() : -1));
+}
+
+void write_hf(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype, int64_t shard_bytes,
+              const Tokenizer* tokenizer) {
+  Json json = write_hf_config(config, dtype.value_or(tensors[0].second.dtype()));
+  set_marks(json, tokenizer);
   write_file_atomically(folder / "config.json", json.dump(true) + "\n");
   write_sharded_safetensors(folder, hf_weights(config, tensors), dtype, static_cast<uint64_t>(shard_bytes));
 }
+
+#if !defined(SUPRA_INFERENCE)
+// A tokenizer's own generation_config.json replaces the one written here.
+void write_transformers(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype,
+                        int64_t shard_bytes, const Tokenizer* tokenizer) {
+  Json json = write_transformers_config(config, dtype.value_or(tensors[0].second.dtype())), generation = Json::object();
+  set_marks(json, tokenizer);
+  set_marks(generation, tokenizer);
+  write_file_atomically(folder / "config.json", json.dump(true) + "\n");
+  write_file_atomically(folder / "generation_config.json", generation.dump(true) + "\n");
+  write_file_atomically(folder / "modeling_supra.py", modeling_supra());
+  write_sharded_safetensors(folder, tensors, dtype, static_cast<uint64_t>(shard_bytes));
+}
+#endif
 
 // What OpenLM cannot compute: "decay.source gated, output_gate true".
 std::string beyond_openlm_in_words(const Config& config) {
@@ -58,10 +78,21 @@ std::string beyond_openlm_in_words(const Config& config) {
   return text;
 }
 
+// OpenLM's training loads strictly, and its modules have some weights under two names: a tied output matrix, and an MLP with GELU.
+NamedTensors with_second_names(const Config& config, const NamedTensors& tensors) {
+  NamedTensors all = tensors;
+  for (const auto& [name, tensor] : tensors) {
+    const size_t mlp = name.find("_ff_w");
+    if (config.tied && name == "tok_embeddings.weight") all.emplace_back("output.weight", tensor);
+    if (mlp != name.npos) all.emplace_back(name.substr(0, mlp) + (name[mlp + 5] == '1' ? "feed_forward.0.weight" : "feed_forward.2.weight"), tensor);
+  }
+  return all;
+}
+
 // Both files that OpenLM's loaders take; the .pt as its training writes it.
 void write_openlm(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype) {
   save_model(folder, config, tensors, dtype);
-  write_torch_file(folder / "model.pt", tensors, {{"epoch", int64_t{0}}, {"name", "supra"}}, dtype);
+  write_torch_file(folder / "model.pt", with_second_names(config, tensors), {{"epoch", int64_t{0}}, {"name", "supra"}}, dtype);
 }
 
 // One file, which appears when it is complete.
@@ -88,12 +119,20 @@ int run_convert(Args& args) {
   bool json = false;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&output, "--output -o", "DIR", "where the converted model goes: a new folder, or a file for packed").required();
-  args.choice(&layout, "--to", {{"hf", Layout::hf}, {"openlm", Layout::openlm}, {"packed", Layout::packed}},
-              "Hugging Face's layout (softmax models), OpenLM's (SUPRA models too), or all in one file for supra/supra.h")
+  args.choice(&layout, "--to",
+              {{"hf", Layout::hf},
+               {"openlm", Layout::openlm},
+               {"packed", Layout::packed},
+#if !defined(SUPRA_INFERENCE)
+               {"transformers", Layout::transformers},
+#endif
+              },
+              "Hugging Face's layout (softmax models), OpenLM's (SUPRA models too), all in one file for supra/supra.h, or a folder that transformers "
+              "loads by code of ours in it (all models)")
       .required();
   args.choice(&dtype, "--dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}, {"bf16", Dtype::bf16}},
               "of all tensors; without it each keeps its own, quantised ones become f32 (not in packed)");
-  args.tokens(&shard_bytes, "--max-shard-bytes", "bytes of a file of weights in Hugging Face's layout");
+  args.tokens(&shard_bytes, "--max-shard-bytes", "bytes of a file of weights in the layouts hf and transformers");
   args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
   common_flags(args, &json);
   args.parse();
@@ -123,12 +162,18 @@ int run_convert(Args& args) {
   } else {
     NewDirectory directory(output);
     if (layout == Layout::hf) write_hf(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
-    else write_openlm(directory.path(), source.config, tensors, dtype);
+    else if (layout == Layout::openlm) write_openlm(directory.path(), source.config, tensors, dtype);
+#if !defined(SUPRA_INFERENCE)
+    else write_transformers(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
+#endif
     if (tokenizer) copy_tokenizer(*tokenizer, directory.path());
     directory.commit();
   }
 
-  const std::string family = layout == Layout::hf ? hf_model_type(source.config) : layout == Layout::openlm ? "openlm" : "packed";
+  const std::string family = layout == Layout::hf             ? hf_model_type(source.config)
+                             : layout == Layout::openlm       ? "openlm"
+                             : layout == Layout::transformers ? "supra"
+                                                              : "packed";
   if (json) {
     Json report = Json::object();
     report.set("output", output.string());

@@ -126,19 +126,22 @@ std::string hf_model_type(const Config& c) {
   return "mistral";
 }
 
+const char* torch_name(Dtype dtype) {
+  return dtype == Dtype::f16 ? "float16" : dtype == Dtype::bf16 ? "bfloat16" : "float32";
+}
+
 Json write_hf_config(const Config& c, Dtype dtype) {
   const std::string type = hf_model_type(c);
   static const std::map<std::string, const char*> classes = {
       {"llama", "LlamaForCausalLM"}, {"mistral", "MistralForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"},
       {"olmo2", "Olmo2ForCausalLM"}, {"gpt_neox", "GPTNeoXForCausalLM"}, {"gpt2", "GPT2LMHeadModel"}};
-  const char* word = dtype == Dtype::f16 ? "float16" : dtype == Dtype::bf16 ? "bfloat16" : "float32";
   Json json = Json::object();
   json.set("architectures", Json::array({classes.at(type)}));
   json.set("model_type", type);
   json.set("vocab_size", c.vocab);
   json.set("tie_word_embeddings", c.tied);
-  json.set("dtype", word);
-  json.set("torch_dtype", word);
+  json.set("dtype", torch_name(dtype));
+  json.set("torch_dtype", torch_name(dtype));
   json.set("use_cache", true);
   const char* gelu = c.gelu == Gelu::tanh ? "gelu_new" : "gelu";
   if (type == "gpt2") {

@@ -11,6 +11,9 @@ namespace supra {
 // naming the feature where none does, as for SUPRA layers.
 std::string hf_model_type(const Config& config);
 
+// A dtype as PyTorch calls it.
+const char* torch_name(Dtype dtype);
+
 // config.json; read_hf_config() gives the same shape again. Rotary divisors are written as "longrope", whose factors
 // they are.
 Json write_hf_config(const Config& config, Dtype dtype);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "supra/formats/config_json.h"
 #include "supra/formats/foreign_models.h"
 #include "supra/formats/openlm_config.h"
 #include "supra/formats/packed_model.h"
@@ -56,17 +57,26 @@ Path find_weights(const Path& folder) {
        folder.c_str());
 }
 
+// config.json of a folder that transformers loads (transformers_export.h), as the program wrote it or save_pretrained().
+Config read_transformers_config(const Json& json) {
+  Config config;
+  set_fields(config, json.at("supra"));
+  check_config(config, json.at("supra").where());
+  return config;
+}
+
 // Weights in a file or several, and the config.json that stands in their folder.
 ModelSource open_with_config(const Path& weights) {
   const Path config = weights.parent_path() / "config.json";
   std::error_code error;
   CHECK(fs::exists(config, error), "%s: a config.json has to stand beside these weights", weights.c_str());
   const Json json = Json::load(config);
-  if (json.text("model_type", "openlm") != "openlm") return open_hugging_face(weights, json);
+  const std::string type = json.text("model_type", "openlm");
+  if (type != "openlm" && type != "supra") return open_hugging_face(weights, json);
   ModelSource source;
-  source.config = read_openlm_config(json);
+  source.config = type == "supra" ? read_transformers_config(json) : read_openlm_config(json);
   source.path = weights;
-  source.format = format("%s (%s)", weight_format(weights), source.config.family.c_str());
+  source.format = format("%s (%s)", weight_format(weights), type == "supra" ? "transformers" : source.config.family.c_str());
   take_weights(source, open_weights(weights), openlm_family());
   return source;
 }

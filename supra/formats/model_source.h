@@ -22,7 +22,7 @@ struct ModelSource {
 };
 
 // Finds out what holds the model:
-//   a folder with config.json (OpenLM's, mistral-supra's, that of a family of Hugging Face's, or our own) and
+//   a folder with config.json (OpenLM's, mistral-supra's, that of a family of Hugging Face's, or our own in either layout) and
 //   safetensors or PyTorch's files, whole or in shards with their index; the last epoch_N.pt of a training of OpenLM
 //   such a file by its name, its config.json beside it
 //   a GGUF, or a folder with one; a file of llama2.c; a packed model

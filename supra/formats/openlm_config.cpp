@@ -196,7 +196,10 @@ Json beyond_openlm(const Config& c) {
   // windows that see all are none
   if (std::all_of(c.windows.begin(), c.windows.end(), [](int64_t window) { return window == 0; }))
     known.windows.clear();
-  return misread(known, write_openlm_keys(c));
+  Json fields = misread(known, write_openlm_keys(c));
+  // its tables of angles are as wide as an even share of the width
+  if (c.rope.layout != Rope::Layout::none && c.key_dim != c.width / c.heads) fields.set("key_dim", c.key_dim);
+  return fields;
 }
 
 Json write_openlm_config(const Config& c) {

@@ -9,6 +9,7 @@
 #include "supra/formats/hf_export.h"
 #include "supra/formats/packed_model.h"
 #include "supra/formats/torch_file.h"
+#include "supra/formats/transformers_export.h"
 #include "supra/formats/zip.h"
 #include "supra/inference/session.h"
 #include "supra/supra.h"
@@ -382,7 +383,7 @@ std::string small_charsmap() {
 
 std::vector<std::string> model_folders() {
   std::vector<std::string> all;
-  for (const MixerKind mixer : {MixerKind::supra, MixerKind::softmax}) {
+  for (const MixerKind mixer : {MixerKind::supra, MixerKind::softmax, MixerKind::window}) {
     const Config shape = smallest_config(mixer);
     const auto decoder = make_decoder(shape);
     decoder->init_weights(1);
@@ -395,6 +396,7 @@ std::vector<std::string> model_folders() {
       config = write_hf_config(shape, Dtype::f32).dump();
       weights = hf_weights(shape, weights);
     }
+    if (mixer == MixerKind::window) config = write_transformers_config(shape, Dtype::f32).dump();
     all.push_back(join(config, bytes_of_file([&](const Path& path) { write_safetensors(path, weights); })));
   }
   return all;

@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SUPRA students in PyTorch: what `supra convert STUDENT -o OUT --to transformers` puts beside the weights.
+
+    model = AutoModelForCausalLM.from_pretrained(OUT, trust_remote_code=True)
+
+This is a second, short definition of every layer. The first is the C++ (nn/decoder.h, supra/supra_attention.h, window_attention.h), where
+parameters and keys of the config have the same names, so that the program reads back what is trained here.
+Shapes: B batch, T time, C width, H query heads, G key/value heads, K and V dims of a head's key and value. A mixer is
+forward(x, steps, state) -> (y, state). Without a state the texts begin in this call, and none is kept.
+"""
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+class SupraConfig(PretrainedConfig):
+    """`supra` is the program's own description of the model (nn/config.h), key by key."""
+    model_type = "supra"
+    def __init__(self, supra=None, **kwargs):
+        self.supra = dict(supra or {})
+        super().__init__(**kwargs)
+
+for _name, _key in {"vocab_size": "vocab", "hidden_size": "width", "num_hidden_layers": "layers", "num_attention_heads": "heads",
+                    "num_key_value_heads": "kv_heads", "max_position_embeddings": "context"}.items():
+    setattr(SupraConfig, _name, property(lambda self, key=_key: self.supra.get(key),
+                                         lambda self, value, key=_key: self.supra.update({key: value})))
+
+class SupraCache:
+    """What the model remembers of B texts: a state a layer. Only layers that kept softmax attention to all keys let it grow."""
+    is_linear, is_compileable = [True], False  # generate() asks: it does not cut it by its length
+    def __init__(self, states, batch, device):
+        self.states = states
+        self.seen = torch.zeros(batch, dtype=torch.long, device=device)  # tokens of each text
+        self.length = 0  # columns, padding among them: no text is longer
+
+    def reorder_cache(self, rows):
+        self.seen = self.seen[rows]
+        self.states = [tuple(part[rows] for part in state) for state in self.states]
+
+    def bytes(self):
+        return sum(part.numel() * part.element_size() for state in self.states for part in state)
+
+@dataclass
+class SupraOutput(ModelOutput):
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    cache: SupraCache | None = None
+
+class Steps:
+    """The columns of a call. position (B,T): of each token in its text, -1 for padding; (1,T) where all are alike. real (B,T): who is
+    no padding, None for all. seen: tokens of each text behind this call. most: no text is longer then."""
+    def __init__(self, x, mask, cache):
+        T = x.shape[1]
+        self.real = None if mask is None else mask[:, -T:].bool()
+        self.position = torch.arange(T, device=x.device)[None] if mask is None else self.real.long().cumsum(1) - 1
+        self.most = T + (cache.length if cache else 0)
+        if cache:
+            self.seen = cache.seen + self.position[:, -1] + 1
+            self.position = self.position + cache.seen[:, None]
+        if mask is not None:
+            self.position = self.position.masked_fill(~self.real, -1)
+
+# ---- rotary positions (kernels/rope.cpp)
+def rotary_table(c, dim, position):
+    """cos and sin (B,T,1,dims/2) of the angles position / (scale divisor_i base^(2i/dims)), in double."""
+    dims, like = 0 if c["rope.layout"] == "none" else c["rope.dims"] or dim, {"dtype": torch.float64, "device": position.device}
+    period = c["rope.scale"] * c["rope.base"] ** (torch.arange(0, dims, 2, **like) / dims)
+    if c["rope.divisors"]:
+        period = period * torch.tensor(c["rope.divisors"], **like)
+    # by_head: an old bug of OpenLM, kept for its checkpoints
+    at = torch.arange(c["heads"], **like)[None, None] if c["rope.layout"] == "by_head" else position[..., None]
+    angle = at[..., None] / period
+    return c["rope.magnitude"] * angle.cos(), c["rope.magnitude"] * angle.sin()
+
+def rotate(x, table, layout):
+    """x (B,T,H,K): turns the pairs (i, i + dims/2) of a head, or (2i, 2i+1) where the layout is interleaved."""
+    (cos, sin), n = (part.to(wide(x)) for part in table), table[0].shape[-1]
+    turned, rest = x[..., : 2 * n], x[..., 2 * n :]
+    a, b = (turned[..., 0::2], turned[..., 1::2]) if layout == "interleaved" else (turned[..., :n], turned[..., n:])
+    pair = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack(pair, -1).flatten(-2) if layout == "interleaved" else torch.cat(pair, -1)
+    return torch.cat((turned.to(x.dtype), rest), -1)
+
+# ---- sums over the past (kernels/linear_attention.cpp)
+def wide(x):
+    """The dtype of sums: at least float32."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+def with_ones(v):
+    return torch.cat((v, torch.ones_like(v[..., :1])), -1)
+
+def decays(log_decay):
+    """log g (..., T) -> (..., T, T): at [t, s] the product of g over (s, t], 0 for s > t. Each is a sum of its own: a difference of
+    two sums would be rounded to the larger one."""
+    T = log_decay.shape[-1]
+    ones = torch.ones(T, T, dtype=torch.bool, device=log_decay.device)
+    steps = log_decay[..., None].expand(*log_decay.shape, T).masked_fill(~ones.tril(-1), 0)
+    return steps.cumsum(-2).masked_fill(~ones.tril(), -torch.inf).exp()
+
+def linear_attention(q, k, v, log_decay, S=None, chunk=64):
+    """S_t = g_t S_{t-1} + k_t v_t^T;  o_t = q_t S_t  ->  o (B,T,H,V), the last S (B,H,K,V)
+    q, k (B,T,H,K)  v (B,T,H,V)  log_decay = log g (B or 1, T, H)  S: the one before, or None for zeros"""
+    B, T, H, K = q.shape
+    q, k, v, log_decay = (x.to(wide(q)) for x in (q, k, v, log_decay))
+    S = q.new_zeros(B, H, K, v.shape[-1]) if S is None else S
+    if T == 1:
+        S = log_decay[:, 0].exp()[..., None, None] * S + k[:, 0, :, :, None] * v[:, 0, :, None]
+        return torch.einsum("bhk,bhkv->bhv", q[:, 0], S)[:, None], S
+    length = min(chunk, T)
+    # (B,chunks,length,...); steps of zeros at the end change nothing
+    q, k, v, log_decay = (F.pad(x, (0, 0) * (x.dim() - 2) + (0, -T % length)).unflatten(1, (-1, length)) for x in (q, k, v, log_decay))
+    inside = decays(log_decay.transpose(2, 3))  # (B,chunks,H,t,s)
+    o = torch.einsum("bnhts,bnshv->bnthv", torch.einsum("bnthk,bnshk->bnhts", q, k) * inside, v)
+    # What each chunk adds, and from all of them at once the state behind each: (T/chunk)^2 small sums, no loop.
+    added = torch.einsum("bnshk,bnshv->bnhkv", k * inside[..., -1, :].transpose(2, 3)[..., None], v)
+    between = decays(F.pad(log_decay.sum(2), (0, 0, 1, 0)).transpose(1, 2))  # (B,H,m,n)
+    S = torch.einsum("bhmn,bnhkv->bmhkv", between, torch.cat((S[:, None], added), 1))
+    o = o + torch.einsum("bnthk,bnhkv->bnthv", q * log_decay.cumsum(2).exp()[..., None], S[:, :-1])
+    return o.flatten(1, 2)[:, :T], S[:, -1]
+
+# ---- modules
+class HeadwiseLinear(nn.Linear):
+    """(..., H*I) -> (..., H*O): each head by rows of its own of the weight (H*O, I)."""
+    def __init__(self, heads, into, out, bias=True):
+        super().__init__(into, heads * out, bias)
+        self.heads = heads
+
+    def forward(self, x):
+        y = torch.einsum("...hi,hoi->...ho", x.unflatten(-1, (self.heads, -1)), self.weight.unflatten(0, (self.heads, -1))).flatten(-2)
+        return y if self.bias is None else y + self.bias
+
+def make_norm(c, width):
+    if c["norm.kind"] == "rms":
+        return nn.RMSNorm(width, eps=c["norm.eps"], elementwise_affine=c["norm.weight"])
+    return nn.LayerNorm(width, eps=c["norm.eps"], elementwise_affine=c["norm.weight"], bias=c["norm.bias"])
+
+def fixed_log_decay(c, device):
+    """log g (H): minus the slopes 2^(-8 (h+1) / H), or with another first one; RetNet's; or 0. Where H is no power of two: the slopes of
+    the next lower power, then every second one of twice that power."""
+    h, power = torch.arange(c["heads"], dtype=torch.float64, device=device), 1 << (c["heads"].bit_length() - 1)
+    if c["decay.kind"] != "lightning":
+        return 0 * h if c["decay.kind"] == "none" else torch.log1p(-torch.exp2(-5 - h))
+    ratio = torch.exp2(-8 / torch.where(h < power, power, 2 * power).double())
+    return -(c["decay.start"] or ratio) * ratio ** torch.where(h < power, h, 2 * (h - power))
+
+class SupraAttention(nn.Module):
+    """SUPRA (arXiv 2405.06640): a learned feature map, a decay and a norm instead of softmax. state = (S,), S (B,H,K,V) or, where
+    outputs are divided by the sum of the weights, (B,H,K,V+1)."""
+    def __init__(self, c, layer):
+        super().__init__()
+        self.c, self.rope_dim = c, c["head_dim" if c["rope_before_map"] else "key_dim"]
+        self.dims = H, G, D, K, V = [c[key] for key in ("heads", "kv_heads", "head_dim", "key_dim", "value_dim")]
+        self.in_proj = nn.Linear(c["width"], H * D + G * (D + V), bias=c["qkv_bias"])
+        maps = [HeadwiseLinear(heads, D, K) if c["per_head_feature_map"] else nn.Linear(heads * D, heads * K) for heads in (H, G)]
+        self._totrain_embed = maps[0]
+        self._totrain_embed_kv = maps[1] if G != H else None
+        if c["qk_norm"] != "none":
+            self._totrain_q_norm, self._totrain_k_norm = (make_norm(c, K if c["qk_norm"] == "per_head" else H * K) for _ in range(2))
+        if c["decay.source"] != "fixed":
+            gated = c["decay.source"] == "gated"
+            self._totrain_decay = nn.Linear(c["width"], H) if gated else nn.ParameterDict({"bias": torch.zeros(H)})
+        if c["output_gate"]:
+            self._totrain_z = nn.Linear(c["width"], H * V)
+        self.out_proj = nn.Linear(H * V, c["width"], bias=c["out_bias"])
+
+    def init_state(self, like):
+        H, _, _, K, V = self.dims
+        return (like.new_zeros(len(like), H, K, V + (self.c["output_norm"] == "denominator"), dtype=wide(like)),)
+
+    def forward(self, x, steps, state=None):
+        c, (H, G, D, K, V), table, layout = self.c, self.dims, steps.tables[self.rope_dim], self.c["rope.layout"]
+        q, k, v = self.in_proj(x).split((H * D, G * D, G * V), -1)
+        if c["rope_before_map"]:
+            q, k = (rotate(u.unflatten(-1, (-1, D)), table, layout).flatten(2) for u in (q, k))
+        q, k = F.relu(self._totrain_embed(q)), F.relu((self._totrain_embed_kv or self._totrain_embed)(k))
+        q, k, v = q.unflatten(-1, (H, K)), k.unflatten(-1, (G, K)), v.unflatten(-1, (G, V))
+        k, v = (u.repeat_interleave(H // G, 2) for u in (k, v))
+        if c["qk_norm"] == "per_head":
+            q, k = self._totrain_q_norm(q), self._totrain_k_norm(k)
+        elif c["qk_norm"] == "whole":
+            q, k = self._totrain_q_norm(q.flatten(2)).view_as(q), self._totrain_k_norm(k.flatten(2)).view_as(k)
+        if not c["rope_before_map"]:
+            q, k = rotate(q, table, layout), rotate(k, table, layout)
+        if c["decay.source"] == "fixed":
+            log_decay = fixed_log_decay(c, x.device).expand(1, x.shape[1], H)
+        else:
+            logit = self._totrain_decay(x) if c["decay.source"] == "gated" else self._totrain_decay["bias"].expand(1, x.shape[1], H)
+            log_decay = F.logsigmoid(logit.to(wide(x)))
+        if steps.real is not None:  # padding adds nothing, and nothing decays there
+            k, log_decay = k * steps.real[..., None, None], log_decay * steps.real[..., None]
+        with torch.autocast(x.device.type, enabled=False):  # sums stay float32
+            v = with_ones(v) if c["output_norm"] == "denominator" else v
+            o, S = linear_attention(q, k * K**-0.5, v, log_decay, state[0] if state else None)
+        if c["output_norm"] == "group":
+            o = F.layer_norm(o, (V,), eps=1e-5)
+        elif c["output_norm"] == "denominator":
+            o = o[..., :-1] / (o[..., -1:] + 1e-6)
+        o = o.flatten(2).to(x.dtype) * (torch.sigmoid(self._totrain_z(x)) if c["output_gate"] else 1)
+        return self.out_proj(o), (S,) if state else None
+
+class WindowAttention(nn.Module):
+    """Softmax attention to all keys, to the last ones (a window), or to these, to attention sinks, and to the keys between through a
+    linear state, under one normaliser. state = k (B,S,G,K), v (B,S,G,V), their positions (B,S), -1 where there is none, and with far
+    features their sum (B,G,features,V+1) over the keys that left the window."""
+    def __init__(self, c, layer):
+        super().__init__()
+        mine = c["mixers"][layer] == "window"
+        self.c, self.rope_dim = c, c["head_dim"]
+        self.dims = H, G, K, V = [c[key] for key in ("heads", "kv_heads", "head_dim", "value_dim")]
+        self.window = c["windows"][layer] if c["windows"] else 0
+        self.sinks = c.get("sinks", 0) if mine else 0
+        self.features = c["far_features"][layer] if mine and c.get("far_features") else 0
+        self.kept_as = torch.float16 if mine and c.get("state_dtype") == "f16" else None
+        # Beyond the teacher's context a query meets the sinks as if it stood right behind a full window.
+        self.held_at = self.sinks + self.window - 1
+        self.held_from = max(c["context"], self.held_at)
+        self.in_proj = nn.Linear(c["width"], H * K + G * (K + V), bias=c["qkv_bias"])
+        self.out_proj = nn.Linear(H * V, c["width"], bias=c["out_bias"])
+        if c["qk_norm"] != "none":
+            self.q_norm, self.k_norm = (make_norm(c, K if c["qk_norm"] == "per_head" else heads * K) for heads in (H, G))
+        if self.features:
+            self._totrain_far_q = HeadwiseLinear(H, K, self.features // 2, bias=False)
+            self._totrain_far_k = HeadwiseLinear(G, K, self.features // 2, bias=False)
+            self._totrain_far_mass = HeadwiseLinear(H, K, 1)
+
+    def init_state(self, like):
+        (_, G, K, V), B = self.dims, len(like)
+        slots = self.sinks + self.window if self.window else 0
+        k, v = (like.new_zeros(B, slots, G, dim, dtype=self.kept_as or like.dtype) for dim in (K, V))
+        far = (like.new_zeros(B, G, self.features, V + 1, dtype=wide(like)),) if self.features else ()
+        return (k, v, torch.full((B, slots), -1, device=like.device), *far)
+
+    def forward(self, x, steps, state=None):
+        c, (H, G, K, V), layout = self.c, self.dims, self.c["rope.layout"]
+        q, k, v = self.in_proj(x).split((H * K, G * K, G * V), -1)
+        if c["qk_norm"] == "whole":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = q.unflatten(-1, (H, K)), k.unflatten(-1, (G, K)), v.unflatten(-1, (G, V))
+        if c["qk_norm"] == "per_head":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q_sinks = None
+        if self.sinks and steps.most > self.held_from:
+            held = steps.position.where(steps.position < self.held_from, self.held_at)
+            q_sinks = rotate(q, rotary_table(c, K, held), layout)
+        q, k = rotate(q, steps.tables[K], layout), rotate(k, steps.tables[K], layout)
+        keys, values, places = k, v, steps.position
+        if state:  # rounded before their first use, so that nothing depends on where a call begins
+            k, v = k.to(state[0].dtype), v.to(state[1].dtype)
+            keys, values = (torch.cat((old.to(q.dtype), new.to(q.dtype)), 1) for old, new in ((state[0], k), (state[1], v)))
+            places = torch.cat((state[2], places.expand(len(x), -1)), 1)
+        # the keys that a query sees, and those of them that are near (B,1,T,S)
+        at, there = steps.position[:, None, :, None], places[:, None, None, :]
+        seen = (there >= 0) & (there <= at)
+        near = seen & ((there > at - self.window) | (there < self.sinks)) if self.window else seen
+        shown = near | (at < 0)  # padding sees all: what comes out must be finite
+        if self.features or q_sinks is not None:
+            y = self._joined(q, q_sinks, keys, values, there, shown, seen & ~near, state)
+        else:
+            k_all, v_all = (u.repeat_interleave(H // G, 2).transpose(1, 2) for u in (keys, values))
+            y = F.scaled_dot_product_attention(q.transpose(1, 2), k_all, v_all, attn_mask=shown, scale=K**-0.5).transpose(1, 2)
+        return self.out_proj(y.flatten(2).to(x.dtype)), self._next(state, k, v, keys, values, places, steps) if state else None
+
+    def _far_features(self, linear, x):
+        """Never negative: [softmax(A x); softmax(-A x)] a head (arXiv 2402.04347)."""
+        u = linear(x.flatten(2)).unflatten(-1, (x.shape[2], -1)).to(wide(x))
+        return torch.cat((u.softmax(-1), (-u).softmax(-1)), -1)
+
+    def _joined(self, q, q_sinks, keys, values, places, near, far, state):
+        """y = ( sum_near e^(q k) v + e^m sum_far f(q) g(k) v ) / ( the same sums without v )"""
+        H, G, K, _ = self.dims
+        k, v = keys.repeat_interleave(H // G, 2), with_ones(values.repeat_interleave(H // G, 2).to(wide(q)))
+        scores = torch.einsum("bthk,bshk->bhts", q, k)
+        if q_sinks is not None:
+            scores = torch.where(places < self.sinks, torch.einsum("bthk,bshk->bhts", q_sinks, k), scores)
+        scores = (scores.to(wide(q)) * K**-0.5).masked_fill(~near, -torch.inf)
+        if not self.features:
+            return torch.einsum("bhts,bshv->bthv", scores.softmax(-1), v[..., :-1])
+        fq, gk = self._far_features(self._totrain_far_q, q), self._far_features(self._totrain_far_k, keys)
+        m = self._totrain_far_mass(q.flatten(2)).to(wide(q)).transpose(1, 2)[..., None]  # (B,H,T,1)
+        top = torch.maximum(scores.amax(-1, keepdim=True), m)
+        with torch.autocast(q.device.type, enabled=False):
+            far_scores = torch.einsum("bthf,bshf->bhts", fq, gk.repeat_interleave(H // G, 2)).masked_fill(~far, 0)
+            y = torch.einsum("bhts,bshv->bthv", (scores - top).exp() + (m - top).exp() * far_scores, v)
+            if state:
+                old = torch.einsum("bthf,bhfv->bthv", fq, state[3].repeat_interleave(H // G, 1))
+                y = y + (m - top).exp().transpose(1, 2) * old
+        return y[..., :-1] / y[..., -1:]
+
+    def _next(self, state, k, v, keys, values, places, steps):
+        if not self.window:
+            return torch.cat((state[0], k), 1), torch.cat((state[1], v), 1), places
+        # a ring: position p lies in slot p < sinks ? p : sinks + (p - sinks) % window; what does not last, in one that is dropped
+        slots, last, position = self.sinks + self.window, steps.seen[:, None] - 1, places[:, state[2].shape[1] :]
+        lasts = (position >= 0) & ((position < self.sinks) | (position > last - self.window))
+        slot = torch.where(position < self.sinks, position, self.sinks + (position - self.sinks) % self.window).where(lasts, slots)
+
+        def put(ring, fresh):
+            to = slot.view(slot.shape + (1,) * (fresh.dim() - 2)).expand_as(fresh)
+            return F.pad(ring, (0, 0) * (ring.dim() - 2) + (0, 1)).scatter(1, to, fresh)[:, :slots]
+
+        ring = put(state[0], k), put(state[1], v), put(state[2], position)
+        if not self.features:
+            return ring
+        leave = ((places >= self.sinks) & (places <= last - self.window))[..., None, None]
+        g, v1 = self._far_features(self._totrain_far_k, keys) * leave, with_ones(values).to(state[3].dtype)
+        return (*ring, state[3] + torch.einsum("bsgf,bsgv->bgfv", g, v1))
+
+MIXERS = {"supra": SupraAttention, "softmax": WindowAttention, "window": WindowAttention}
+
+class SupraLayer(nn.Module):
+    """x += mixer(norm(x));  x += mlp(norm(x)), or in another order that a family has."""
+    def __init__(self, c, layer):
+        super().__init__()
+        C, M, bias = c["width"], c["mlp_width"], c["mlp_bias"] or c["mlp"] == "geglu"
+        self.order, self.kind, self.gelu = c["residual"], c["mlp"], "tanh" if c["gelu"] == "tanh" else "none"
+        self.attention_norm, self.ffn_norm = make_norm(c, C), make_norm(c, C)
+        self.attention = MIXERS[c["mixers"][layer]](c, layer)
+        if self.kind == "gelu":
+            self._ff_w1, self._ff_w2 = nn.Linear(C, M, bias), nn.Linear(M, C, bias)
+            return
+        widths = {"swiglu": {"w12": (C, 2 * M), "w3": (M, C)}, "geglu": {"gate_proj": (C, M), "up_proj": (C, M), "down_proj": (M, C)}}
+        self.feed_forward = nn.ModuleDict({name: nn.Linear(*width, bias) for name, width in widths[self.kind].items()})
+
+    def mlp(self, x):
+        if self.kind == "gelu":
+            return self._ff_w2(F.gelu(self._ff_w1(x), approximate=self.gelu))
+        ff = self.feed_forward
+        if self.kind == "geglu":
+            return ff["down_proj"](F.gelu(ff["gate_proj"](x), approximate=self.gelu) * ff["up_proj"](x))
+        gate, up = ff["w12"](x).chunk(2, -1)
+        return ff["w3"](F.silu(gate) * up)
+
+    def forward(self, x, steps, state=None):
+        y, state = self.attention(x if self.order == "post_norm" else self.attention_norm(x), steps, state)
+        if self.order == "post_norm":
+            x = x + self.attention_norm(y)
+            return x + self.ffn_norm(self.mlp(x)), state
+        return x + y + self.mlp(self.ffn_norm(x if self.order == "parallel" else x + y)), state
+
+class SupraForCausalLM(PreTrainedModel, GenerationMixin):
+    config_class = SupraConfig
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SupraLayer"]
+    _is_stateful = True  # it cannot go back to an earlier token
+    _input_embed_layer = "tok_embeddings"
+
+    def __init__(self, config):
+        super().__init__(config)
+        c = config.supra
+        self.gradient_checkpointing = False
+        self.tok_embeddings = nn.Embedding(c["vocab"], c["width"])
+        self.pos_embeddings = nn.Embedding(c["context"], c["width"]) if c["learned_positions"] else None
+        self.post_embed_norm = make_norm(c, c["width"]) if c["post_embed_norm"] else nn.Identity()
+        self.layers = nn.ModuleList(SupraLayer(c, layer) for layer in range(c["layers"]))
+        self.norm = make_norm(c, c["width"])
+        self.output = None if c["tied"] else nn.Linear(c["width"], c["vocab"], bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self):
+        return self.output
+
+    def set_output_embeddings(self, value):
+        self.output = value
+
+    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None, labels=None, cache=None, use_cache=False,
+                logits_to_keep=0, **kwargs):
+        if kwargs.pop("position_ids", None) is not None:
+            raise ValueError("positions are counted from attention_mask: give no position_ids")
+        c, x = self.config.supra, self.tok_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        if cache is None and use_cache:
+            cache = SupraCache([layer.attention.init_state(x) for layer in self.layers], len(x), x.device)
+        steps = Steps(x, attention_mask, cache)
+        steps.tables = {dim: rotary_table(c, dim, steps.position) for dim in {layer.attention.rope_dim for layer in self.layers}}
+        x = self.post_embed_norm(x + self.pos_embeddings(steps.position.clamp(min=0)) if c["learned_positions"] else x)
+        for i, layer in enumerate(self.layers):
+            if cache is not None:
+                x, cache.states[i] = layer(x, steps, cache.states[i])
+            elif self.gradient_checkpointing and self.training:
+                x, _ = self._gradient_checkpointing_func(layer.__call__, x, steps)
+            else:
+                x, _ = layer(x, steps)
+        if cache is not None:
+            cache.seen, cache.length = steps.seen, steps.most
+        h = self.norm(x[:, -logits_to_keep:])
+        logits = F.linear(h, self.tok_embeddings.weight) if self.output is None else self.output(h)
+        loss = None if labels is None else self.loss_function(logits, labels, vocab_size=c["vocab"], **kwargs)
+        return SupraOutput(loss=loss, logits=logits, cache=cache)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls):
+        return False  # generate() is to make none
+
+    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, cache=None, use_cache=True, logits_to_keep=0, **kwargs):
+        if cache is not None:  # the columns that it has not seen
+            columns = input_ids.shape[1] if attention_mask is None else attention_mask.shape[1]
+            input_ids = input_ids[:, cache.length - columns :]
+        return dict(input_ids=input_ids, attention_mask=attention_mask, cache=cache, use_cache=use_cache, logits_to_keep=logits_to_keep)

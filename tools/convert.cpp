@@ -46,6 +46,8 @@ void set_marks(Json& json, const Tokenizer* tokenizer) {
   json.set("eos_token_id", id(tokenizer ? tokenizer->eos() : -1));
 }
 
+// What other programs train with: the program that only runs models does without.
+#if !defined(SUPRA_INFERENCE)
 void write_hf(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype, int64_t shard_bytes,
               const Tokenizer* tokenizer) {
   Json json = write_hf_config(config, dtype.value_or(tensors[0].second.dtype()));
@@ -54,7 +56,6 @@ void write_hf(const Path& folder, const Config& config, const NamedTensors& tens
   write_sharded_safetensors(folder, hf_weights(config, tensors), dtype, static_cast<uint64_t>(shard_bytes));
 }
 
-#if !defined(SUPRA_INFERENCE)
 // A tokenizer's own generation_config.json replaces the one written here.
 void write_transformers(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype,
                         int64_t shard_bytes, const Tokenizer* tokenizer) {
@@ -113,22 +114,23 @@ void write_packed_model(const Path& output, const Config& config, const NamedTen
 int run_convert(Args& args) {
   Path input, output;
   std::string tokenizer_file;
-  Layout layout = Layout::hf;
+  Layout layout = Layout::packed;
   std::optional<Dtype> dtype;
   int64_t shard_bytes = int64_t{5} << 30;
   bool json = false;
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&output, "--output -o", "DIR", "where the converted model goes: a new folder, or a file for packed").required();
   args.choice(&layout, "--to",
-              {{"hf", Layout::hf},
-               {"openlm", Layout::openlm},
-               {"packed", Layout::packed},
+              {
 #if !defined(SUPRA_INFERENCE)
-               {"transformers", Layout::transformers},
+                  {"hf", Layout::hf},
+                  {"transformers", Layout::transformers},
 #endif
+                  {"openlm", Layout::openlm},
+                  {"packed", Layout::packed},
               },
-              "Hugging Face's layout (softmax models), OpenLM's (SUPRA models too), all in one file for supra/supra.h, or a folder that transformers "
-              "loads by code of ours in it (all models)")
+              "hf: Hugging Face's layout (softmax models); transformers: a folder that transformers loads by code of ours in it (all models); "
+              "openlm: OpenLM's (SUPRA models too); packed: all in one file for supra/supra.h")
       .required();
   args.choice(&dtype, "--dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}, {"bf16", Dtype::bf16}},
               "of all tensors; without it each keeps its own, quantised ones become f32 (not in packed)");
@@ -147,7 +149,9 @@ int run_convert(Args& args) {
   if (has_lora) source.notes.push_back("low-rank factors (LoRA) are merged into their matrices");
   source.config.lora = {};
   // before anything is read: a model that the layout has no words for
+#if !defined(SUPRA_INFERENCE)
   if (layout == Layout::hf) hf_model_type(source.config);
+#endif
   const std::string beyond = layout == Layout::openlm ? beyond_openlm_in_words(source.config) : "";
   const auto& mixers = source.config.mixers;
   const auto softmax = std::count(mixers.begin(), mixers.end(), MixerKind::softmax);
@@ -161,19 +165,19 @@ int run_convert(Args& args) {
     write_packed_model(output, source.config, tensors, dtype, tokenizer.get());
   } else {
     NewDirectory directory(output);
-    if (layout == Layout::hf) write_hf(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
-    else if (layout == Layout::openlm) write_openlm(directory.path(), source.config, tensors, dtype);
+    if (layout == Layout::openlm) write_openlm(directory.path(), source.config, tensors, dtype);
 #if !defined(SUPRA_INFERENCE)
-    else write_transformers(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
+    if (layout == Layout::hf) write_hf(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
+    if (layout == Layout::transformers) write_transformers(directory.path(), source.config, tensors, dtype, shard_bytes, tokenizer.get());
 #endif
     if (tokenizer) copy_tokenizer(*tokenizer, directory.path());
     directory.commit();
   }
 
-  const std::string family = layout == Layout::hf             ? hf_model_type(source.config)
-                             : layout == Layout::openlm       ? "openlm"
-                             : layout == Layout::transformers ? "supra"
-                                                              : "packed";
+  std::string family = layout == Layout::openlm ? "openlm" : layout == Layout::transformers ? "supra" : "packed";
+#if !defined(SUPRA_INFERENCE)
+  if (layout == Layout::hf) family = hf_model_type(source.config);
+#endif
   if (json) {
     Json report = Json::object();
     report.set("output", output.string());

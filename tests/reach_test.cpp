@@ -2,6 +2,7 @@
 
 #include "supra/evaluation/mixer_parts.h"
 #include "supra/evaluation/perplexity.h"
+#include "supra/formats/parameters.h"
 #include "supra/window_attention.h"
 #include "tests/cli.h"
 #include "tests/tiny_model.h"

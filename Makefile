@@ -287,7 +287,7 @@ as_script = { printf 'const $(1) = "'; base64 $(2) | tr -d '\n'; echo '";'; } >
 web: all $(WEB)/supra.js ## a page that runs a student in any browser, build/web/index.html, with the student of make demo
 	$(quiet)cp tools/web/index.html tools/web/*.js $(WEB)
 	$(quiet)if [ -d $(STUDENT) ]; then \
-	  $(OUT)/supra convert $(STUDENT) -o $(WEB)/student.supra --to packed && $(call as_script,supraStudent,$(WEB)/student.supra) $(WEB)/student.js; \
+	  rm -f $(WEB)/student.supra; $(OUT)/supra convert $(STUDENT) -o $(WEB)/student.supra --to packed && $(call as_script,supraStudent,$(WEB)/student.supra) $(WEB)/student.js; \
 	else echo 'const supraStudent = "";' > $(WEB)/student.js; echo 'no student in $(STUDENT) (make demo): the page asks for a model'; fi
 	@echo "open $(WEB)/index.html"
 

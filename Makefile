@@ -144,7 +144,7 @@ simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(
   $(foreach level,$(BF16_LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(filter %/bf16_gemm.simd.cpp,$(1))))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
-.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab study teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab web study teacher asan ubsan tsan fuzz loc format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -279,6 +279,29 @@ $(AMALGAMATION)/supra_embed.cpp: tools/amalgamate.awk $(EMBEDDED) $(EMBEDDED_SIM
 	@mkdir -p $(@D)
 	$(quiet)cp supra/supra.h $(@D)
 	$(quiet)printf "%s\n" $(EMBEDDED) $(EMBEDDED_SIMD) | awk -f tools/amalgamate.awk > $@
+
+# The library for hosts in WebAssembly, and the page that is its host. A page that is opened as a file may load scripts and
+# nothing else, so the library and the student are texts in scripts.
+WEB      := $(BUILD)/web
+STUDENT  := build/demo/student
+EMFLAGS  := -std=c++20 -O2 -msimd128 -fwasm-exceptions -sSTANDALONE_WASM --no-entry -sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=4GB \
+  -sERROR_ON_UNDEFINED_SYMBOLS=0 -sWARN_ON_UNDEFINED_SYMBOLS=0
+as_script = { printf 'const $(1) = "'; base64 $(2) | tr -d '\n'; echo '";'; } >
+web: all $(WEB)/supra.js ## a page that runs a student in any browser, build/web/index.html, with the student of make demo
+	$(quiet)cp tools/web/index.html tools/web/*.js $(WEB)
+	$(quiet)if [ -d $(STUDENT) ]; then \
+	  rm -f $(WEB)/student.supra; $(OUT)/supra convert $(STUDENT) -o $(WEB)/student.supra --to packed && $(call as_script,supraStudent,$(WEB)/student.supra) $(WEB)/student.js; \
+	else echo 'const supraStudent = "";' > $(WEB)/student.js; echo 'no student in $(STUDENT) (make demo): the page asks for a model'; fi
+	@echo "open $(WEB)/index.html"
+
+$(WEB)/supra.js: $(WEB)/supra.wasm
+	$(quiet)$(call as_script,supraLibrary,$<) $@
+
+$(WEB)/supra.wasm: $(AMALGAMATION)/supra_embed.cpp
+	@command -v emcc >/dev/null || { echo 'make web needs emscripten: sudo apt-get install --no-install-recommends emscripten'; exit 1; }
+	@echo "  emcc $<"
+	@mkdir -p $(@D)
+	$(quiet)emcc $(EMFLAGS) -sEXPORTED_FUNCTIONS=_malloc,_free,_aligned_alloc$$(printf ,_%s $(API)) $< -o $@
 
 TEST_OBJECTS := $(call objects,tests/*.cpp) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/*.cu))
 $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \

@@ -1,5 +1,4 @@
 #pragma once
-#include <bit>
 #include <cstdint>
 
 // How a token is chosen from logits; the same on the CPU (supra/inference/sampler.cpp) and on the GPU (sampling.cu).
@@ -37,8 +36,8 @@ constexpr int kIdBits = 23;
 // Larger for what comes first: the larger logit, of equal ones the smaller id. 55 bits; a logit of 0 for all is the
 // order of ids.
 constexpr uint64_t order_of(float logit, int64_t id) {
-  // -0 becomes 0
-  const uint32_t bits = std::bit_cast<uint32_t>(logit + 0.0f);
+  // -0 becomes 0 (and std::bit_cast is missing in libc++ 13, which Debian's emscripten has)
+  const uint32_t bits = __builtin_bit_cast(uint32_t, logit + 0.0f);
   const uint32_t ascending = bits >> 31 ? ~bits : bits | 1u << 31;
   return uint64_t{ascending} << kIdBits | ((1 << kIdBits) - 1 - id);
 }

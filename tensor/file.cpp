@@ -17,6 +17,15 @@ namespace supra {
 
 namespace fs = std::filesystem;
 
+#if !defined(RENAME_EXCHANGE)
+// a C library without it (musl) answers as a file system without it does
+constexpr unsigned RENAME_NOREPLACE = 1, RENAME_EXCHANGE = 2;
+static int renameat2(int, const char*, int, const char*, unsigned) {
+  errno = EINVAL;
+  return -1;
+}
+#endif
+
 [[noreturn]] static void fail_errno(const char* action, const Path& path) {
   const int reason = errno;
   const char* hint = reason == ENOENT   ? " (check the spelling, or where you are)"

@@ -57,6 +57,12 @@ class EmbedMixersTest : public EmbedTest, public testing::WithParamInterface<Hos
 
 INSTANTIATE_TEST_SUITE_P(Models, EmbedMixersTest, testing::ValuesIn(host_models()), [](const auto& info) { return info.param.name; });
 
+TEST_F(EmbedTest, KnowsWhatACacheWouldTake) {
+  Config teacher = tiny_config(MixerKind::softmax);
+  teacher.vocab = 256;
+  EXPECT_EQ(1000 * supra_cache_bytes(engine_.get()), make_decoder(teacher)->state_bytes(1000));
+}
+
 TEST_P(EmbedMixersTest, ComputesWhatASessionDoes) {
   const Model model = load_model(file_, "", Weights::stored);
   Session reference(*model.decoder);

@@ -11,7 +11,7 @@ function inline(path,    line, part) {
     if (line ~ /^#include "/) {
       split(line, part, "\"")
       inline(part[2])
-    } else if (line ~ /^#include </ && line !~ /cblas/) {
+    } else if (line ~ /^#include </ && line !~ /cblas|cpuid|mmintrin/) {
       if (!(line in included)) headers = headers line "\n"
       included[line] = 1
     } else put(path, path in renames ? renamed(line, path) : line)
@@ -104,7 +104,7 @@ BEGIN {
   print "// object, it does not: then only large blocks of memory come from supra_options.\n"
   print "#if __cplusplus < 202002L\n#error \"compile supra_embed.cpp as C++20 (-std=c++20)\"\n#endif"
   print "#if defined(__PIC__) && !defined(__PIE__) && !defined(SUPRA_HOST_NEW)\n#define SUPRA_HOST_NEW\n#endif\n"
-  print "#include \"supra.h\"\n\n#if defined(__x86_64__)\n#include <immintrin.h>\n#endif\n\n#define SUPRA_INFERENCE\n#define SUPRA_EMBED\n#define SUPRA_KERNEL [[maybe_unused]] static"
+  print "#include \"supra.h\"\n\n#if defined(__x86_64__)\n#include <cpuid.h>\n#include <immintrin.h>\n#endif\n\n#define SUPRA_INFERENCE\n#define SUPRA_EMBED\n#define SUPRA_KERNEL [[maybe_unused]] static"
 }
 
 /\.simd\.cpp$/ { kernel[++kernels] = $0; next }

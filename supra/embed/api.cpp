@@ -246,6 +246,8 @@ size_t supra_state_bytes(const supra_engine* engine) {
   return engine ? blob_bytes(engine->made->fingerprint()) : 0;
 }
 
+size_t supra_cache_bytes(const supra_engine* engine) { return engine ? engine->made->cache_bytes() : 0; }
+
 int supra_is_end(const supra_engine* engine, int32_t id) { return engine && engine->made->is_end(id); }
 
 int32_t supra_special(const supra_engine* engine, const char* text, size_t bytes, supra_error* error) {

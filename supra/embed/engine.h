@@ -33,6 +33,11 @@ class Engine {
   // Whether a text or an answer ends where the model chooses this id.
   bool is_end(int32_t id) const;
   const Fingerprint& fingerprint() const { return model_.fingerprint; }
+  // What softmax layers in place of this model's would keep of each id.
+  size_t cache_bytes() const {
+    const Config& c = model_.config();
+    return static_cast<size_t>(c.layers * c.kv_heads * (c.head_dim + c.value_dim)) * size_of(c.state_dtype);
+  }
   // What a layer remembers of a sequence, part by part; together fingerprint().floats, the last one filled up.
   struct StatePart {
     Shape shape;  // (1,...)

@@ -98,7 +98,7 @@ Snapshot read_blob(const Fingerprint& model, const void* from, size_t bytes) {
   s.position = header.position;
   s.has_text = header.flags & kHasText;
   const char* const unfinished = begin + offsetof(BlobHeader, unfinished);
-  s.unfinished = {unfinished, header.unfinished_bytes};
+  s.unfinished = {unfinished, static_cast<size_t>(header.unfinished_bytes)};
   s.state = begin + sizeof header;
   if (header.flags & kHasLogits) s.logits = begin + sizeof header + model.floats * sizeof(float);
   return s;

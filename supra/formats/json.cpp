@@ -4,6 +4,8 @@
 #include <atomic>
 #include <bit>
 #include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <limits>
@@ -334,9 +336,14 @@ class JsonParser {
     const bool minus_zero = zero && *first == '-';
     if (whole && !minus_zero && std::from_chars(first, last, integer).ec == std::errc()) return integer;
     double real = 0;
-    if (std::from_chars(first, last, real).ec != std::errc()) {
-      complain(format("the number %.40s is out of range", std::string(first, last).c_str()));
-    }
+#if defined(__cpp_lib_to_chars)
+    const bool in_range = std::from_chars(first, last, real).ec == std::errc();
+#else
+    // of libc++ before version 20; strtod reads by the locale of the program, from_chars does not
+    real = strtod(std::string(first, last).c_str(), nullptr);
+    const bool in_range = std::isfinite(real);
+#endif
+    if (!in_range) complain(format("the number %.40s is out of range", std::string(first, last).c_str()));
     return real;
   }
 

@@ -1,7 +1,5 @@
 #include "supra/tokenizers/protobuf.h"
 
-#include <bit>
-
 #include "tensor/error.h"
 
 namespace supra {
@@ -37,7 +35,7 @@ int64_t ProtoReader::integer() const {
 
 float ProtoReader::real() const {
   expect(fixed32);
-  return std::bit_cast<float>(static_cast<uint32_t>(number_));
+  return __builtin_bit_cast(float, static_cast<uint32_t>(number_));
 }
 
 std::string_view ProtoReader::bytes() const {
@@ -87,7 +85,7 @@ ProtoWriter& ProtoWriter::integer(uint32_t field, int64_t value) {
 
 ProtoWriter& ProtoWriter::real(uint32_t field, float value) {
   varint(field << 3 | 5);
-  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto bits = __builtin_bit_cast(uint32_t, value);
   for (int shift = 0; shift < 32; shift += 8) text_ += static_cast<char>(bits >> shift);
   return *this;
 }

@@ -176,6 +176,7 @@ TEST_F(EmbedHardeningTest, SenselessArgumentsAreRefusedByNameOfTheFunction) {
   EXPECT_EQ(supra_is_end(nullptr, 1), 0);
   EXPECT_STREQ(supra_chat_template(nullptr), "");
   EXPECT_EQ(supra_state_bytes(nullptr), 0u);
+  EXPECT_EQ(supra_cache_bytes(nullptr), 0u);
   EXPECT_EQ(supra_logits(nullptr), nullptr);
   EXPECT_EQ(supra_position(nullptr), 0);
   supra_end(nullptr);

@@ -37,12 +37,16 @@ OPTIONS = {
     "denominator": "--output-norm denominator --rope before-map",
     "gate-without-norm": "--output-norm none --output-gate", "rope-before-map": "--rope before-map", "qk-norm": "--qk-norm",
     "wide-keys": "--key-dim 24", "t2r": T2R, "everything": "--mixer gated --output-gate --qk-norm --key-dim 16",
+    "no-map-no-rope": "--mixer gated --feature-map none --rope none", "delta": "--mixer delta",
+    "delta-convolution": "--mixer delta --short-convolution",
+    "delta-without-rope": "--mixer delta --rope none --output-norm group --output-gate",
+    "delta-wide-keys": "--mixer delta --key-dim 24 --qk-norm", "delta-kept-softmax": "--mixer delta --short-convolution --keep-softmax 1",
     "kept-softmax": "--mixer gated --keep-softmax 0,3", "window": WINDOW, "window-f16": "--mixer window --window 16 --far-features 4",
     "window-far": WINDOW + " --far-features 8 --far-features 0:1",
     "window-without-sinks": "--mixer window --window 20 --sinks 0 --far-features 4 --state-dtype f32",
     "window-kept": WINDOW + " --keep-softmax 1",
 }
-# teachers of other families, each with a student of either kind
+# teachers of other families, each with a student of every kind
 FAMILIES = ["gpt2", "gpt_neox_parallel", "gpt_neox_sequential", "olmo2", "qwen2_untied", "qwen3", "llama_attention_mlp_bias", "llama_head_dim",
             "llama_rope_llama3", "llama_rope_linear", "mistral_window8"]
 
@@ -150,7 +154,8 @@ def check_pieces(name, model, T):
     with torch.no_grad():
         whole, cache = stepped(model, ids, [T])
         if "softmax" not in model.config.supra["mixers"]:
-            say(name, "bytes that the cache has grown", cache.bytes() - stepped(model, ids[:, :1], [1])[1].bytes(), 0)
+            sizes = [sum(part.nbytes for state in of.states for part in state) for of in (cache, stepped(model, ids[:, :1], [1])[1])]
+            say(name, "bytes that the cache has grown", sizes[0] - sizes[1], 0)
         say(name, "step by step = chunked", difference(stepped(model, ids, [1] * T)[0], whole), 1e-9)
         pieces = [1, T // 3, 2, T - T // 3 - 3]
         say(name, "in pieces = chunked", difference(stepped(model, ids, pieces)[0], whole), 1e-9)
@@ -271,6 +276,7 @@ def students():
         yield name, [STORIES, *flags.split()], 600 if "window" in name else 150
     for family in FAMILIES:
         yield f"{family}-supra", [SHARED / "golden/hf" / family], 40
+        yield f"{family}-delta", [SHARED / "golden/hf" / family, "--mixer", "delta", "--short-convolution"], 40
         yield f"{family}-window", [SHARED / "golden/hf" / family, *FAR.split()], 40
     for folder in sorted((SHARED / "golden/openlm").iterdir()):
         yield folder.name, [folder], 40

@@ -3,10 +3,10 @@
 
     model = AutoModelForCausalLM.from_pretrained(OUT, trust_remote_code=True)
 
-This is a second, short definition of every layer. The first is the C++ (nn/decoder.h, supra/supra_attention.h, window_attention.h), where
-parameters and keys of the config have the same names, so that the program reads back what is trained here.
-Shapes: B batch, T time, C width, H query heads, G key/value heads, K and V dims of a head's key and value. A mixer is
-forward(x, steps, state) -> (y, state). Without a state the texts begin in this call, and none is kept.
+This is a second, short definition of every layer. The first is the C++ (nn/decoder.h, supra/*_attention.h), where parameters and
+keys of the config have the same names, so that the program reads back what is trained here. B batch, T time, C width, H query heads,
+G key/value heads, K and V dims of a head's key and value. A mixer is forward(x, steps, state) -> (y, state). Without a state the
+texts begin in this call, and none is kept.
 """
 from dataclasses import dataclass
 
@@ -40,9 +40,6 @@ class SupraCache:
         self.seen = self.seen[rows]
         self.states = [tuple(part[rows] for part in state) for state in self.states]
 
-    def bytes(self):
-        return sum(part.numel() * part.element_size() for state in self.states for part in state)
-
 @dataclass
 class SupraOutput(ModelOutput):
     loss: torch.Tensor | None = None
@@ -66,10 +63,9 @@ class Steps:
 # ---- rotary positions (kernels/rope.cpp)
 def rotary_table(c, dim, position):
     """cos and sin (B,T,1,dims/2) of the angles position / (scale divisor_i base^(2i/dims)), in double."""
-    dims, like = 0 if c["rope.layout"] == "none" else c["rope.dims"] or dim, {"dtype": torch.float64, "device": position.device}
-    period = c["rope.scale"] * c["rope.base"] ** (torch.arange(0, dims, 2, **like) / dims)
-    if c["rope.divisors"]:
-        period = period * torch.tensor(c["rope.divisors"], **like)
+    dims, like = c["rope.dims"] or dim, {"dtype": torch.float64, "device": position.device}
+    divisors = torch.tensor(c["rope.divisors"] or [1], **like)
+    period = c["rope.scale"] * divisors * c["rope.base"] ** (torch.arange(0, dims, 2, **like) / dims)
     # by_head: an old bug of OpenLM, kept for its checkpoints
     at = torch.arange(c["heads"], **like)[None, None] if c["rope.layout"] == "by_head" else position[..., None]
     angle = at[..., None] / period
@@ -77,49 +73,51 @@ def rotary_table(c, dim, position):
 
 def rotate(x, table, layout):
     """x (B,T,H,K): turns the pairs (i, i + dims/2) of a head, or (2i, 2i+1) where the layout is interleaved."""
+    if layout == "none":
+        return x
     (cos, sin), n = (part.to(wide(x)) for part in table), table[0].shape[-1]
-    turned, rest = x[..., : 2 * n], x[..., 2 * n :]
-    a, b = (turned[..., 0::2], turned[..., 1::2]) if layout == "interleaved" else (turned[..., :n], turned[..., n:])
-    pair = a * cos - b * sin, b * cos + a * sin
-    turned = torch.stack(pair, -1).flatten(-2) if layout == "interleaved" else torch.cat(pair, -1)
-    return torch.cat((turned.to(x.dtype), rest), -1)
+    pairs, dim = ((n, 2), -1) if layout == "interleaved" else ((2, n), -2)
+    a, b = x[..., : 2 * n].unflatten(-1, pairs).unbind(dim)
+    turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim).flatten(-2)
+    return torch.cat((turned.to(x.dtype), x[..., 2 * n :]), -1)
 
-# ---- sums over the past (kernels/linear_attention.cpp)
+# ---- sums over the past (kernels/linear_attention.cpp, delta_attention.cpp)
 def wide(x):
     """The dtype of sums: at least float32."""
     return torch.promote_types(x.dtype, torch.float32)
 
-def with_ones(v):
-    return torch.cat((v, torch.ones_like(v[..., :1])), -1)
+def state_attention(q, k, v, log_decay, S, beta=None, chunk=64):
+    """S = g_t S_{t-1};  u_t = v_t, or by the delta rule beta_t (v_t - k_t S);  S_t = S + k_t^T u_t;  o_t = q_t S_t  ->  o, the last S_t
+    q, k (B,T,H,K)  v, o (B,T,H,V)  log_decay = log g (B or 1, T, H)  S (B,H,K,V)  beta (B,T,H)"""
+    T, length = q.shape[1], min(chunk, q.shape[1])
+    # (B,H,chunks,length,...); steps of zeros at the end change nothing
+    q, k, v, log_decay, *beta = (
+        F.pad(x.to(S.dtype), (0, 0) * (x.dim() - 2) + (0, -T % length)).unflatten(1, (-1, length)).movedim(3, 1)
+        for x in (q, k, v, log_decay[..., None], *([] if beta is None else [beta[..., None]])))
+    # Decays from step s to t, [t, s], and from the state before the chunk. No difference of two sums: it is rounded to the larger one.
+    inside, since = log_decay.expand(*log_decay.shape[:-1], length).tril(-1).cumsum(-2).exp().tril(), log_decay.cumsum(-2).exp()
+    if beta:  # in a chunk u_t + beta_t sum_{s<t} inside_ts <k_t, k_s> u_s = beta_t (v_t - since_t k_t S): u = v' - k' S
+        primed = beta[0] * torch.cat((v, since * k), -1)
+        primed = torch.linalg.solve_triangular(beta[0] * (k @ k.mT) * inside, primed, upper=False, unitriangular=True)
+        v, erased = primed[..., : v.shape[-1]], primed[..., v.shape[-1] :].unbind(2)
+    u, added, kept, states = list(v.unbind(2)), (k.mT * inside[..., -1:, :]).unbind(2), since[..., -1:, :].unbind(2), [S]
+    for n in range(len(u)):
+        u[n] = u[n] - erased[n] @ states[n] if beta else u[n]
+        states.append(kept[n] * states[n] + added[n] @ u[n])
+    o = (q @ k.mT * inside) @ torch.stack(u, 2) + since * (q @ torch.stack(states[:-1], 2))
+    return o.movedim(1, 3).flatten(1, 2)[:, :T], states[-1]
 
-def decays(log_decay):
-    """log g (..., T) -> (..., T, T): at [t, s] the product of g over (s, t], 0 for s > t. Each is a sum of its own: a difference of
-    two sums would be rounded to the larger one."""
-    T = log_decay.shape[-1]
-    ones = torch.ones(T, T, dtype=torch.bool, device=log_decay.device)
-    steps = log_decay[..., None].expand(*log_decay.shape, T).masked_fill(~ones.tril(-1), 0)
-    return steps.cumsum(-2).masked_fill(~ones.tril(), -torch.inf).exp()
-
-def linear_attention(q, k, v, log_decay, S=None, chunk=64):
-    """S_t = g_t S_{t-1} + k_t v_t^T;  o_t = q_t S_t  ->  o (B,T,H,V), the last S (B,H,K,V)
-    q, k (B,T,H,K)  v (B,T,H,V)  log_decay = log g (B or 1, T, H)  S: the one before, or None for zeros"""
-    B, T, H, K = q.shape
-    q, k, v, log_decay = (x.to(wide(q)) for x in (q, k, v, log_decay))
-    S = q.new_zeros(B, H, K, v.shape[-1]) if S is None else S
-    if T == 1:
-        S = log_decay[:, 0].exp()[..., None, None] * S + k[:, 0, :, :, None] * v[:, 0, :, None]
-        return torch.einsum("bhk,bhkv->bhv", q[:, 0], S)[:, None], S
-    length = min(chunk, T)
-    # (B,chunks,length,...); steps of zeros at the end change nothing
-    q, k, v, log_decay = (F.pad(x, (0, 0) * (x.dim() - 2) + (0, -T % length)).unflatten(1, (-1, length)) for x in (q, k, v, log_decay))
-    inside = decays(log_decay.transpose(2, 3))  # (B,chunks,H,t,s)
-    o = torch.einsum("bnhts,bnshv->bnthv", torch.einsum("bnthk,bnshk->bnhts", q, k) * inside, v)
-    # What each chunk adds, and from all of them at once the state behind each: (T/chunk)^2 small sums, no loop.
-    added = torch.einsum("bnshk,bnshv->bnhkv", k * inside[..., -1, :].transpose(2, 3)[..., None], v)
-    between = decays(F.pad(log_decay.sum(2), (0, 0, 1, 0)).transpose(1, 2))  # (B,H,m,n)
-    S = torch.einsum("bhmn,bnhkv->bmhkv", between, torch.cat((S[:, None], added), 1))
-    o = o + torch.einsum("bnthk,bnhkv->bnthv", q * log_decay.cumsum(2).exp()[..., None], S[:, :-1])
-    return o.flatten(1, 2)[:, :T], S[:, -1]
+def short_convolution(x, w, past, real):
+    """y_t = sum_i w_i x_{t-i}, each channel by itself: x, y (B,T,C)  w (W,C)  past (B,W-1,C): the inputs before  ->  y, the next past"""
+    T, n, seen = x.shape[1], past.shape[1], torch.cat((past, x), 1)
+    if real is not None:  # padding goes behind the text, and returns below
+        seen = seen.take_along_dim(F.pad(~real, (n, 0)).byte().argsort(dim=1, stable=True)[..., None], 1)
+    y = sum(tap * seen[:, n - i : n - i + T] for i, tap in enumerate(w))
+    if real is None:
+        return y, seen[:, T:]
+    length = real.long().cumsum(1)[..., None]
+    last = length[:, -1:] + torch.arange(n, device=x.device)[:, None]
+    return y.take_along_dim((length - 1).clamp(min=0), 1), seen.take_along_dim(last, 1)
 
 # ---- modules
 class HeadwiseLinear(nn.Linear):
@@ -137,6 +135,13 @@ def make_norm(c, width):
         return nn.RMSNorm(width, eps=c["norm.eps"], elementwise_affine=c["norm.weight"])
     return nn.LayerNorm(width, eps=c["norm.eps"], elementwise_affine=c["norm.weight"], bias=c["norm.bias"])
 
+def head_norms(c, K, *heads):
+    """A norm for q, one for k, over all their heads together or head by head; or none."""
+    return [None if c["qk_norm"] == "none" else make_norm(c, K if c["qk_norm"] == "per_head" else n * K) for n in heads]
+
+def norm_heads(norm, x):
+    return x if norm is None else norm(x.reshape(*x.shape[:2], -1, norm.normalized_shape[0])).view_as(x)
+
 def fixed_log_decay(c, device):
     """log g (H): minus the slopes 2^(-8 (h+1) / H), or with another first one; RetNet's; or 0. Where H is no power of two: the slopes of
     the next lower power, then every second one of twice that power."""
@@ -148,40 +153,47 @@ def fixed_log_decay(c, device):
 
 class SupraAttention(nn.Module):
     """SUPRA (arXiv 2405.06640): a learned feature map, a decay and a norm instead of softmax. state = (S,), S (B,H,K,V) or, where
-    outputs are divided by the sum of the weights, (B,H,K,V+1)."""
+    outputs are divided by the sum of the weights, (B,H,K,V+1). Or the gated delta rule (arXiv 2412.06464) with q and k of length 1;
+    where a short convolution mixes q, k and v with those of three steps before, the state holds these too (B,3,channels)."""
     def __init__(self, c, layer):
         super().__init__()
         self.c, self.rope_dim = c, c["head_dim" if c["rope_before_map"] else "key_dim"]
+        self.delta, self.layout = c["mixers"][layer] == "delta", c["rope.layout"] if c.get("rotates", True) else "none"
         self.dims = H, G, D, K, V = [c[key] for key in ("heads", "kv_heads", "head_dim", "key_dim", "value_dim")]
         self.in_proj = nn.Linear(c["width"], H * D + G * (D + V), bias=c["qkv_bias"])
-        maps = [HeadwiseLinear(heads, D, K) if c["per_head_feature_map"] else nn.Linear(heads * D, heads * K) for heads in (H, G)]
-        self._totrain_embed = maps[0]
-        self._totrain_embed_kv = maps[1] if G != H else None
-        if c["qk_norm"] != "none":
-            self._totrain_q_norm, self._totrain_k_norm = (make_norm(c, K if c["qk_norm"] == "per_head" else H * K) for _ in range(2))
+        if c.get("feature_map", True):
+            maps = [HeadwiseLinear(heads, D, K) if c["per_head_feature_map"] else nn.Linear(heads * D, heads * K) for heads in (H, G)]
+            self._totrain_embed, self._totrain_embed_kv = maps[0], maps[1] if G != H else None
+        self._totrain_q_norm, self._totrain_k_norm = head_norms(c, K, H, H)
         if c["decay.source"] != "fixed":
             gated = c["decay.source"] == "gated"
             self._totrain_decay = nn.Linear(c["width"], H) if gated else nn.ParameterDict({"bias": torch.zeros(H)})
+        if self.delta:
+            self._totrain_beta = nn.Linear(c["width"], H)
+        if self.delta and c.get("short_convolution"):
+            self._totrain_conv = nn.ParameterDict({"weight": torch.zeros(4, self.in_proj.out_features)})
         if c["output_gate"]:
             self._totrain_z = nn.Linear(c["width"], H * V)
         self.out_proj = nn.Linear(H * V, c["width"], bias=c["out_bias"])
 
     def init_state(self, like):
         H, _, _, K, V = self.dims
-        return (like.new_zeros(len(like), H, K, V + (self.c["output_norm"] == "denominator"), dtype=wide(like)),)
+        S = like.new_zeros(len(like), H, K, V + (self.c["output_norm"] == "denominator"), dtype=wide(like))
+        return (S, like.new_zeros(len(like), 3, self.in_proj.out_features)) if hasattr(self, "_totrain_conv") else (S,)
 
     def forward(self, x, steps, state=None):
-        c, (H, G, D, K, V), table, layout = self.c, self.dims, steps.tables[self.rope_dim], self.c["rope.layout"]
-        q, k, v = self.in_proj(x).split((H * D, G * D, G * V), -1)
+        c, (H, G, D, K, V), table, layout = self.c, self.dims, steps.tables[self.rope_dim], self.layout
+        (S, *past), projected = state or self.init_state(x), self.in_proj(x)
+        if past:
+            projected, *past = short_convolution(projected, self._totrain_conv["weight"], past[0], steps.real)
+        q, k, v = projected.split((H * D, G * D, G * V), -1)
         if c["rope_before_map"]:
             q, k = (rotate(u.unflatten(-1, (-1, D)), table, layout).flatten(2) for u in (q, k))
-        q, k = F.relu(self._totrain_embed(q)), F.relu((self._totrain_embed_kv or self._totrain_embed)(k))
+        if c.get("feature_map", True):
+            q, k = F.relu(self._totrain_embed(q)), F.relu((self._totrain_embed_kv or self._totrain_embed)(k))
         q, k, v = q.unflatten(-1, (H, K)), k.unflatten(-1, (G, K)), v.unflatten(-1, (G, V))
         k, v = (u.repeat_interleave(H // G, 2) for u in (k, v))
-        if c["qk_norm"] == "per_head":
-            q, k = self._totrain_q_norm(q), self._totrain_k_norm(k)
-        elif c["qk_norm"] == "whole":
-            q, k = self._totrain_q_norm(q.flatten(2)).view_as(q), self._totrain_k_norm(k.flatten(2)).view_as(k)
+        q, k = norm_heads(self._totrain_q_norm, q), norm_heads(self._totrain_k_norm, k)
         if not c["rope_before_map"]:
             q, k = rotate(q, table, layout), rotate(k, table, layout)
         if c["decay.source"] == "fixed":
@@ -189,17 +201,20 @@ class SupraAttention(nn.Module):
         else:
             logit = self._totrain_decay(x) if c["decay.source"] == "gated" else self._totrain_decay["bias"].expand(1, x.shape[1], H)
             log_decay = F.logsigmoid(logit.to(wide(x)))
+        if self.delta:
+            q, k = F.rms_norm(q.to(wide(q)), (K,), eps=1e-6) * K**-0.5, F.rms_norm(k.to(wide(k)), (K,), eps=1e-6)
+        k, beta = k * K**-0.5, torch.sigmoid(self._totrain_beta(x)) if self.delta else None
         if steps.real is not None:  # padding adds nothing, and nothing decays there
             k, log_decay = k * steps.real[..., None, None], log_decay * steps.real[..., None]
         with torch.autocast(x.device.type, enabled=False):  # sums stay float32
-            v = with_ones(v) if c["output_norm"] == "denominator" else v
-            o, S = linear_attention(q, k * K**-0.5, v, log_decay, state[0] if state else None)
+            v = F.pad(v, (0, 1), value=1) if c["output_norm"] == "denominator" else v
+            o, S = state_attention(q, k, v, log_decay, S, beta)
         if c["output_norm"] == "group":
             o = F.layer_norm(o, (V,), eps=1e-5)
         elif c["output_norm"] == "denominator":
             o = o[..., :-1] / (o[..., -1:] + 1e-6)
         o = o.flatten(2).to(x.dtype) * (torch.sigmoid(self._totrain_z(x)) if c["output_gate"] else 1)
-        return self.out_proj(o), (S,) if state else None
+        return self.out_proj(o), (S, *past) if state else None
 
 class WindowAttention(nn.Module):
     """Softmax attention to all keys, to the last ones (a window), or to these, to attention sinks, and to the keys between through a
@@ -219,8 +234,7 @@ class WindowAttention(nn.Module):
         self.held_from = max(c["context"], self.held_at)
         self.in_proj = nn.Linear(c["width"], H * K + G * (K + V), bias=c["qkv_bias"])
         self.out_proj = nn.Linear(H * V, c["width"], bias=c["out_bias"])
-        if c["qk_norm"] != "none":
-            self.q_norm, self.k_norm = (make_norm(c, K if c["qk_norm"] == "per_head" else heads * K) for heads in (H, G))
+        self.q_norm, self.k_norm = head_norms(c, K, H, G)
         if self.features:
             self._totrain_far_q = HeadwiseLinear(H, K, self.features // 2, bias=False)
             self._totrain_far_k = HeadwiseLinear(G, K, self.features // 2, bias=False)
@@ -235,16 +249,11 @@ class WindowAttention(nn.Module):
 
     def forward(self, x, steps, state=None):
         c, (H, G, K, V), layout = self.c, self.dims, self.c["rope.layout"]
-        q, k, v = self.in_proj(x).split((H * K, G * K, G * V), -1)
-        if c["qk_norm"] == "whole":
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = q.unflatten(-1, (H, K)), k.unflatten(-1, (G, K)), v.unflatten(-1, (G, V))
-        if c["qk_norm"] == "per_head":
-            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (u.unflatten(-1, (heads, -1)) for u, heads in zip(self.in_proj(x).split((H * K, G * K, G * V), -1), (H, G, G)))
+        q, k = norm_heads(self.q_norm, q), norm_heads(self.k_norm, k)
         q_sinks = None
         if self.sinks and steps.most > self.held_from:
-            held = steps.position.where(steps.position < self.held_from, self.held_at)
-            q_sinks = rotate(q, rotary_table(c, K, held), layout)
+            q_sinks = rotate(q, rotary_table(c, K, steps.position.where(steps.position < self.held_from, self.held_at)), layout)
         q, k = rotate(q, steps.tables[K], layout), rotate(k, steps.tables[K], layout)
         keys, values, places = k, v, steps.position
         if state:  # rounded before their first use, so that nothing depends on where a call begins
@@ -271,7 +280,7 @@ class WindowAttention(nn.Module):
     def _joined(self, q, q_sinks, keys, values, places, near, far, state):
         """y = ( sum_near e^(q k) v + e^m sum_far f(q) g(k) v ) / ( the same sums without v )"""
         H, G, K, _ = self.dims
-        k, v = keys.repeat_interleave(H // G, 2), with_ones(values.repeat_interleave(H // G, 2).to(wide(q)))
+        k, v = keys.repeat_interleave(H // G, 2), F.pad(values.repeat_interleave(H // G, 2).to(wide(q)), (0, 1), value=1)
         scores = torch.einsum("bthk,bshk->bhts", q, k)
         if q_sinks is not None:
             scores = torch.where(places < self.sinks, torch.einsum("bthk,bshk->bhts", q_sinks, k), scores)
@@ -285,8 +294,7 @@ class WindowAttention(nn.Module):
             far_scores = torch.einsum("bthf,bshf->bhts", fq, gk.repeat_interleave(H // G, 2)).masked_fill(~far, 0)
             y = torch.einsum("bhts,bshv->bthv", (scores - top).exp() + (m - top).exp() * far_scores, v)
             if state:
-                old = torch.einsum("bthf,bhfv->bthv", fq, state[3].repeat_interleave(H // G, 1))
-                y = y + (m - top).exp().transpose(1, 2) * old
+                y = y + (m - top).exp().transpose(1, 2) * torch.einsum("bthf,bhfv->bthv", fq, state[3].repeat_interleave(H // G, 1))
         return y[..., :-1] / y[..., -1:]
 
     def _next(self, state, k, v, keys, values, places, steps):
@@ -296,19 +304,17 @@ class WindowAttention(nn.Module):
         slots, last, position = self.sinks + self.window, steps.seen[:, None] - 1, places[:, state[2].shape[1] :]
         lasts = (position >= 0) & ((position < self.sinks) | (position > last - self.window))
         slot = torch.where(position < self.sinks, position, self.sinks + (position - self.sinks) % self.window).where(lasts, slots)
-
         def put(ring, fresh):
             to = slot.view(slot.shape + (1,) * (fresh.dim() - 2)).expand_as(fresh)
             return F.pad(ring, (0, 0) * (ring.dim() - 2) + (0, 1)).scatter(1, to, fresh)[:, :slots]
-
         ring = put(state[0], k), put(state[1], v), put(state[2], position)
         if not self.features:
             return ring
         leave = ((places >= self.sinks) & (places <= last - self.window))[..., None, None]
-        g, v1 = self._far_features(self._totrain_far_k, keys) * leave, with_ones(values).to(state[3].dtype)
+        g, v1 = self._far_features(self._totrain_far_k, keys) * leave, F.pad(values.to(state[3].dtype), (0, 1), value=1)
         return (*ring, state[3] + torch.einsum("bsgf,bsgv->bgfv", g, v1))
 
-MIXERS = {"supra": SupraAttention, "softmax": WindowAttention, "window": WindowAttention}
+MIXERS = {"supra": SupraAttention, "delta": SupraAttention, "softmax": WindowAttention, "window": WindowAttention}
 
 class SupraLayer(nn.Module):
     """x += mixer(norm(x));  x += mlp(norm(x)), or in another order that a family has."""
@@ -375,13 +381,9 @@ class SupraForCausalLM(PreTrainedModel, GenerationMixin):
         steps = Steps(x, attention_mask, cache)
         steps.tables = {dim: rotary_table(c, dim, steps.position) for dim in {layer.attention.rope_dim for layer in self.layers}}
         x = self.post_embed_norm(x + self.pos_embeddings(steps.position.clamp(min=0)) if c["learned_positions"] else x)
+        states, recompute = cache.states if cache else [None] * c["layers"], self.gradient_checkpointing and self.training and not cache
         for i, layer in enumerate(self.layers):
-            if cache is not None:
-                x, cache.states[i] = layer(x, steps, cache.states[i])
-            elif self.gradient_checkpointing and self.training:
-                x, _ = self._gradient_checkpointing_func(layer.__call__, x, steps)
-            else:
-                x, _ = layer(x, steps)
+            x, states[i] = self._gradient_checkpointing_func(layer.__call__, x, steps) if recompute else layer(x, steps, states[i])
         if cache is not None:
             cache.seen, cache.length = steps.seen, steps.most
         h = self.norm(x[:, -logits_to_keep:])
@@ -389,9 +391,7 @@ class SupraForCausalLM(PreTrainedModel, GenerationMixin):
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=c["vocab"], **kwargs)
         return SupraOutput(loss=loss, logits=logits, cache=cache)
 
-    @classmethod
-    def _supports_default_dynamic_cache(cls):
-        return False  # generate() is to make none
+    _supports_default_dynamic_cache = classmethod(lambda cls: False)  # generate() is to make none
 
     def prepare_inputs_for_generation(self, input_ids, attention_mask=None, cache=None, use_cache=True, logits_to_keep=0, **kwargs):
         if cache is not None:  # the columns that it has not seen

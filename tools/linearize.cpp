@@ -144,7 +144,7 @@ int run_linearize(Args& args) {
   LinearizeOptions options;
   Path calibration_text;
   std::string separator;
-  int64_t calibration_tokens = 8192;
+  std::optional<int64_t> calibration_tokens;
   Calibration calibration = Calibration::ridge;
   bool json = false;
   DeviceFlags device;
@@ -218,7 +218,7 @@ int run_linearize(Args& args) {
                            "fit the output projections to the teacher's outputs on this text, in closed form"));
   only(of_supra, args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
                              "all of an output projection, or one number a head"));
-  only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use"));
+  only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use; else by the model's size, 8192 or more"));
   device.declare(args);
   common_flags(args, &json);
   args.parse();
@@ -287,7 +287,8 @@ int run_linearize(Args& args) {
     const int64_t T = std::min<int64_t>(512, teacher.config().context), rows = 4;
     BatchLoader loader(corpus, rows, T, options.seed);
     std::vector<Batch> batches;
-    for (int64_t tokens = 0; tokens < calibration_tokens; tokens += rows * T) batches.push_back(loader.next());
+    const int64_t wanted = calibration_tokens.value_or(default_calibration_tokens(config));
+    for (int64_t tokens = 0; tokens < wanted; tokens += rows * T) batches.push_back(loader.next());
     device.move(*teacher.decoder);
     device.move(*result.model.decoder);
     calibrate(*result.model.decoder, *teacher.decoder, batches, calibration);

@@ -380,7 +380,7 @@ int run_uptrain(Args& args) {
   args.flag(&recipe.convert_bound, "--convert-bound", "X",
             "of recipe progressive: a layer is undone where it costs more than X times the KL that it alone costs; 0: never").at_least(0);
   args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);
-  args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of each calibration of recipes distill and progressive; 0: none");
+  args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of each calibration of recipes distill and progressive; 0: none; else by the model's size, 8192 or more");
   LoraConfig lora;
   args.flag(&lora.rank, "--lora", "RANK", "train low-rank factors beside matrices, and new weights, alone; 0: all weights").at_least(0);
   args.flag(&lora.alpha, "--lora-alpha", "X", "the factors' product counts X / RANK times").at_least(0);

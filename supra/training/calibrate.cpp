@@ -1,5 +1,6 @@
 #include "supra/training/calibrate.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/multiply.h"
@@ -135,6 +136,8 @@ void start_gates(const Decoder& student, const Decoder& teacher, int64_t layer, 
 }
 
 }  // namespace
+
+int64_t default_calibration_tokens(const Config& config) { return std::max<int64_t>(8192, 64 * config.heads * config.value_dim); }
 
 Steps steps_of(const Batch& batch) { return {std::vector<int64_t>(batch.tokens.dim(0), 0), batch.lengths, batch.cuts}; }
 

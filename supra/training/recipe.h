@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ struct RecipeOptions {
   double transfer_share = 0.3;   // of all tokens; progressive: of a layer's
   double kl_weight = 1;          // distill: the rest is the language-model loss
   double z_loss = 1e-4;          // of the language-model loss
-  int64_t calibrate_tokens = 8192;  // distill: 0 leaves the calibration out
+  std::optional<int64_t> calibrate_tokens;  // distill: 0 leaves the calibration out; none: by the model's size
   std::shared_ptr<TeacherCache> cache;  // distill: what the teacher says comes from here; null: it runs in every step
 
   // ---- of progressive

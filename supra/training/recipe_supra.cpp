@@ -79,7 +79,7 @@ Recipe make_recipe(Decoder& student, const Decoder* teacher, const RecipeOptions
   const bool distill = options.kind == RecipeKind::distill;
   recipe.stages.push_back(distill ? distill_stage(student, *teacher, options) : language_model_stage(student, options));
   recipe.stages.back().share = 1 - options.transfer_share;
-  if (distill && options.calibrate_tokens > 0) {
+  if (distill && options.calibrate_tokens != 0) {
     recipe.prepare = [&student, teacher](const std::vector<Batch>& batches) {
       calibrate(student, *teacher, batches);
       return std::string();

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/products.h"
+#include "supra/training/calibrate.h"
 #include "supra/training/carried_states.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/resume.h"
@@ -29,6 +30,7 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   if (o.sequence == 0) o.sequence = std::min<int64_t>(config.context > 0 ? config.context : 512, 512);
   if (o.batch_tokens == 0) o.batch_tokens = 4 * o.sequence * o.accumulate;
   if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind, decoder);
+  if (!o.recipe.calibrate_tokens) o.recipe.calibrate_tokens = default_calibration_tokens(config);
   if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_transfer_lr(decoder);
   CHECK(o.tokens > 0, "training: tokens is %ld (say how many to train on, 3M for example)", static_cast<long>(o.tokens));
   CHECK(o.sequence >= 2, "training: sequence length %ld, at least 2 is needed", static_cast<long>(o.sequence));
@@ -214,7 +216,7 @@ class Run {
 
   // What is calibrated on: parts no larger than those that a step is made in, the memory plan counts on it.
   std::vector<Batch> calibration_text() {
-    const int64_t rows = (o_.recipe.calibrate_tokens + o_.sequence - 1) / o_.sequence, most = o_.batch_tokens / o_.sequence / o_.accumulate;
+    const int64_t rows = (*o_.recipe.calibrate_tokens + o_.sequence - 1) / o_.sequence, most = o_.batch_tokens / o_.sequence / o_.accumulate;
     std::vector<Batch> parts;
     for (int64_t taken = 0; taken < rows;) {
       const Batch batch = loader_.next();

@@ -127,7 +127,7 @@ TOOLS   := tools/*.cpp
 
 # What builds for inference alone leave out, and what the library for hosts does without besides.
 TRAINING := %/transformers_export.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
-  $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall repetition task_folder text_sample \
+  $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall task_folder text_sample \
     window_budget) %/teacher_file.cpp %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \

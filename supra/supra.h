@@ -124,8 +124,8 @@ SUPRA_API int supra_is_end(const supra_engine* engine, int32_t id);
 SUPRA_API int32_t supra_special(const supra_engine* engine, const char* text, size_t bytes, supra_error* error);
 /* The bytes of a saved state: the same for all sessions of an engine, at every position. */
 SUPRA_API size_t supra_state_bytes(const supra_engine* engine);
-/* For comparison: the bytes of the keys and values that a softmax transformer of this model's shape keeps of each id. Its
- * KV cache grows by them, where a state does not grow. */
+/* For comparison: the bytes of the keys and values that a softmax transformer of this model's shape keeps of each id, in
+ * numbers as wide as those of the state. Its KV cache grows by them, where a state does not grow. */
 SUPRA_API size_t supra_cache_bytes(const supra_engine* engine);
 
 /* How a text is turned into ids: the sum of these, or 0. */

@@ -175,6 +175,8 @@ TEST_F(CliTest, CalibrationFitsTheOutputProjections) {
     const bool moved = name.ends_with("out_proj.weight") || name.ends_with("_totrain_decay.bias") || name.ends_with("_totrain_beta.bias");
     EXPECT_EQ(same_bits(tensor, fitted.at(name)), !moved) << name;
   }
+  expect_error(supra_run({"linearize", at("teacher"), "-o", at("none"), "--mixer", "delta", "--calibrate", at("text.txt"), "--calibrate-tokens", "0"}),
+               {"--calibrate-tokens"});
   // other text, another fit
   linearize_with(
       at("teacher"), at("more"),

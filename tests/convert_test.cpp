@@ -131,19 +131,27 @@ TEST(Convert, SupraModelsGoToOpenLmAndNowhereElse) {
 
 // What loads strictly finds its second names.
 TEST(Convert, OpenLmFindsWeightsUnderBothOfTheirNames) {
-  const TempDir directory;
-  Config config = tiny_config(MixerKind::supra);
-  config.tied = true;
-  config.mlp = MlpKind::gelu;
-  config.mlp_width = 4 * config.width;
-  Model model;
-  model.decoder = stirred_decoder(config);
-  save_model(model, directory.path() / "model");
-  convert(directory.path() / "model", directory.path() / "out", {"--to", "openlm"});
-  const auto torch = open_torch_file(directory.path() / "out/model.pt");
-  EXPECT_TRUE(same_bits(torch->get("output.weight"), torch->get("tok_embeddings.weight")));
-  EXPECT_TRUE(same_bits(torch->get("layers.1.feed_forward.0.weight"), torch->get("layers.1._ff_w1.weight")));
-  EXPECT_TRUE(same_bits(torch->get("layers.1.feed_forward.2.weight"), torch->get("layers.1._ff_w2.weight")));
+  for (const bool bias : {false, true}) {
+    const TempDir directory;
+    // a recurrent model of OpenLM has no biases
+    Config config = tiny_config(bias ? MixerKind::softmax : MixerKind::supra);
+    config.tied = true;
+    config.mlp = MlpKind::gelu;
+    config.mlp_width = 4 * config.width;
+    config.mlp_bias = bias;
+    Model model;
+    model.decoder = stirred_decoder(config);
+    save_model(model, directory.path() / "model");
+    convert(directory.path() / "model", directory.path() / "out", {"--to", "openlm"});
+    const auto torch = open_torch_file(directory.path() / "out/model.pt");
+    const auto same = [&](const std::string& a, const std::string& b) { EXPECT_TRUE(same_bits(torch->get(a), torch->get(b))) << a; };
+    same("output.weight", "tok_embeddings.weight");
+    for (const std::string part : {".weight", ".bias"}) {
+      if (part == ".bias" && !bias) continue;
+      same("layers.1.feed_forward.0" + part, "layers.1._ff_w1" + part);
+      same("layers.1.feed_forward.2" + part, "layers.1._ff_w2" + part);
+    }
+  }
 }
 
 TEST(Convert, APackedModelIsAllInOneFile) {

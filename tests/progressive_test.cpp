@@ -157,6 +157,8 @@ TEST_F(ProgressiveTest, EveryMixerIsReached) {
   mixers["window"].mixer = mixers["far"].mixer = MixerKind::window;
   mixers["window"].windows = mixers["far"].windows = {{8}};
   mixers["far"].far_features = {{4}};
+  mixers["delta"].mixer = MixerKind::delta;
+  mixers["delta"].decay.source = DecayConfig::Source::gated;
   for (auto& [name, linear] : mixers) {
     SCOPED_TRACE(name);
     Model model = of_mixer(linear), goal = of_mixer(linear);
@@ -212,6 +214,15 @@ TEST_F(ProgressiveTest, RefusesByName) {
   bad = good;
   bad.resume = true;
   refused("with another student", another, bad, teacher);
+  bad.recipe.keep_softmax_most = 1;
+  refused("another --keep-softmax-most", student(), bad, teacher);
+  bad = good;
+  bad.resume = true;
+  bad.recipe.held_out[0][0]++;
+  refused("other held-out text", student(), bad, teacher);
+  bad = good;
+  bad.recipe.convert_share = 1.5;
+  refused("--convert-share 1.5", student(), bad, teacher);
 }
 
 }  // namespace

@@ -85,7 +85,7 @@ NamedTensors with_second_names(const Config& config, const NamedTensors& tensors
   for (const auto& [name, tensor] : tensors) {
     const size_t mlp = name.find("_ff_w");
     if (config.tied && name == "tok_embeddings.weight") all.emplace_back("output.weight", tensor);
-    if (mlp != name.npos) all.emplace_back(name.substr(0, mlp) + (name[mlp + 5] == '1' ? "feed_forward.0.weight" : "feed_forward.2.weight"), tensor);
+    if (mlp != name.npos) all.emplace_back(name.substr(0, mlp) + (name[mlp + 5] == '1' ? "feed_forward.0" : "feed_forward.2") + name.substr(mlp + 6), tensor);
   }
   return all;
 }

@@ -218,7 +218,7 @@ int run_linearize(Args& args) {
                            "fit the output projections to the teacher's outputs on this text, in closed form"));
   only(of_supra, args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
                              "all of an output projection, or one number a head"));
-  only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use; else by the model's size, 8192 or more"));
+  only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use; else by the model's size, 8192 or more").at_least(1));
   device.declare(args);
   common_flags(args, &json);
   args.parse();

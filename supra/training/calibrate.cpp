@@ -131,13 +131,17 @@ void start_gates(const Decoder& student, const Decoder& teacher, int64_t layer, 
   double queries = 0;
   for (size_t i = 0; i < batches.size(); i++)
     queries += static_cast<double>(softmax->add_reach(reach, teacher.mixer_input(layer, streams[i]), steps_of(batches[i])));
+  if (queries == 0) return;
   for (HeadReach& head : reach) head.distance /= queries, head.entropy /= queries;
   delta->start_as(reach);
 }
 
 }  // namespace
 
-int64_t default_calibration_tokens(const Config& config) { return std::max<int64_t>(8192, 64 * config.heads * config.value_dim); }
+int64_t default_calibration_tokens(const Config& config) {
+  constexpr int64_t kStreamFloats = 1 << 27;
+  return std::max<int64_t>(8192, std::min(64 * config.heads * config.value_dim, kStreamFloats / config.width));
+}
 
 Steps steps_of(const Batch& batch) { return {std::vector<int64_t>(batch.tokens.dim(0), 0), batch.lengths, batch.cuts}; }
 

@@ -45,6 +45,10 @@ class Progressive {
       if (ids.size() >= 2) held_out_.push_back(Tensor::of(ids, {1, static_cast<int64_t>(ids.size())}));
     }
     to_make_ = layers_.size() - static_cast<size_t>(o.keep_softmax_most);
+    Hash text;
+    for (const auto& ids : o.held_out) text.add(ids.data(), ids.size() * sizeof(int32_t));
+    options_ = format("%ld %g %g %g %016lx", static_cast<long>(o.keep_softmax_most), o.convert_share, o.transfer_share, o.convert_bound,
+                      static_cast<unsigned long>(text.value()));
   }
 
   size_t conversions() const { return to_make_; }
@@ -73,7 +77,11 @@ class Progressive {
       done++;
       if (on_progress_) on_progress_(done, static_cast<int64_t>(held_out_.size()));
     }
-    for (Sensitive& one : order_) one.kl /= static_cast<double>(tokens);
+    for (Sensitive& one : order_) {
+      one.kl /= static_cast<double>(tokens);
+      // it comes last
+      if (!std::isfinite(one.kl)) one.kl = INFINITY;
+    }
     std::stable_sort(order_.begin(), order_.end(), [](const Sensitive& a, const Sensitive& b) { return a.kl < b.kl; });
     set_layers({});
     copy_teacher();
@@ -125,12 +133,12 @@ class Progressive {
 
   std::string record() const {
     Json layers = Json::array(), conversions = Json::array();
-    for (const Sensitive& one : order_) layers.push(Json::object({{"layer", one.layer}, {"kl", one.kl}}));
+    for (const Sensitive& one : order_) layers.push(Json::object({{"layer", one.layer}, {"kl", finite(one.kl)}}));
     for (const Conversion& one : conversions_) {
       conversions.push(Json::object({{"layer", one.layer}, {"kl_before", one.before}, {"kl_calibrated", finite(one.calibrated)},
                                      {"kl_after", finite(one.after)}, {"kept", one.kept}}));
     }
-    return Json::object({{"student", origin_}, {"layers", std::move(layers)}, {"conversions", std::move(conversions)}, {"unfinished", layer_ >= 0}}).dump(true);
+    return Json::object({{"student", origin_}, {"options", options_}, {"layers", std::move(layers)}, {"conversions", std::move(conversions)}, {"unfinished", layer_ >= 0}}).dump(true);
   }
 
   // Of a checkpoint whose weights are read next.
@@ -139,7 +147,9 @@ class Progressive {
     const Json json = Json::parse(record, "the checkpoint's record");
     CHECK(json.at("student").as_string() == origin_, "training: the run was begun with another student, %s, not %s (give the same)",
           json.at("student").as_string().c_str(), origin_.c_str());
-    for (const Json& one : json.at("layers").as_array()) order_.push_back({one.integer("layer"), one.number("kl")});
+    CHECK(json.at("options").as_string() == options_,
+          "training: the run was begun with another --keep-softmax-most, --convert-share, --transfer-share or --convert-bound, or with other held-out text (give the same)");
+    for (const Json& one : json.at("layers").as_array()) order_.push_back({one.integer("layer"), one.number("kl") < 0 ? INFINITY : one.number("kl")});
     for (const Json& one : json.at("conversions").as_array()) {
       const Conversion& done = conversions_.emplace_back(Conversion{one.integer("layer"), one.number("kl_before"), one.number("kl_calibrated"), one.number("kl_after"), one.flag("kept")});
       if (done.kept) made_.insert(done.layer), kl_ = done.after;
@@ -247,6 +257,7 @@ class Progressive {
   std::map<std::string, Tensor> old_;    // the teacher's parameters
   std::map<std::string, Tensor> fresh_;  // the student's that its teacher has not, as they were at first
   std::string origin_;                   // a hash of these
+  std::string options_;                  // that a resumed run must have, too
   std::vector<Sensitive> order_;
   std::vector<Conversion> conversions_;
   std::set<int64_t> made_;

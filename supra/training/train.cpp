@@ -53,6 +53,9 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   CHECK(o.recipe.transfer_share >= 0 && o.recipe.transfer_share <= 1, "training: --transfer-share %g is a part of the tokens, from 0 to 1",
         o.recipe.transfer_share);
   CHECK(o.recipe.kl_weight >= 0 && o.recipe.kl_weight <= 1, "training: --kl-weight %g is a part of the loss, from 0 to 1", o.recipe.kl_weight);
+  CHECK(o.recipe.kind != RecipeKind::progressive || (o.recipe.convert_share > 0 && o.recipe.convert_share <= 1 && o.recipe.transfer_share < 1),
+        "training: --convert-share %g is the part of all tokens that makes layers recurrent, above 0 and at most 1, and --transfer-share %g the part of these "
+        "that transfers attention, below 1", o.recipe.convert_share, o.recipe.transfer_share);
   CHECK(o.outliers == 0 || o.outliers > 1,
         "training: --outliers %g is a multiple of the running mean above 1 (4 for example; 0: none are looked for)", o.outliers);
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);

@@ -195,7 +195,7 @@ $(OBJ)/%.simd.$(1).o: %.simd.cpp $(OUT)/flags
 endef
 $(foreach level,$(LEVELS) $(BF16_LEVELS),$(eval $(call simd_rule,$(level))))
 
-# It has the text of the other in it.
+# The program embeds this file.
 $(OBJ)/supra/formats/transformers_export.o: supra/formats/modeling_supra.py
 
 # Holds the flags of the last build and changes only when they do, so that other flags rebuild without a clean. Flags of one

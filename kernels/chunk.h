@@ -73,6 +73,13 @@ inline void gather_state(Tile s, const float* states, const LinearAttentionHead&
     zero(s, whole_vectors(head.K), head.V);
 }
 
+// The queries, keys and values of a chunk.
+inline void gather_rows(Tile q, Tile k, Tile v, const LinearAttentionHead& head, Chunk chunk) {
+  gather(q, head.q + chunk.begin * head.q_step, head.q_step, chunk.steps, head.K);
+  gather(k, head.k + chunk.begin * head.k_step, head.k_step, chunk.steps, head.K);
+  gather(v, head.v + chunk.begin * head.v_step, head.v_step, chunk.steps, head.V);
+}
+
 inline Decay take_decay(Scratch& scratch, const LinearAttentionHead& head, int64_t N) {
   const Decay decay = {scratch.tile(N, N), scratch.floats(N), scratch.floats(N)};
   zero(decay.between, N, N);

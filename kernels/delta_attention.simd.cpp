@@ -103,9 +103,7 @@ void delta_attention_fwd(float* o, float* last_state, float* states, const Delta
     if (states && c > 0) scatter(states + (c - 1) * K * V, V, s, K, V, false);
     chunk_decay(decay, head, chunk);
     gather_beta(beta, delta, chunk);
-    gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
-    gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
-    gather(e, head.v + chunk.begin * head.v_step, head.v_step, n, V);
+    gather_rows(q, k, e, head, chunk);
 
     transpose(x_t, k, n, K);
     multiply(a, plain(k), x_t, {n, n, K, Causal::upper, 0, decay.between});

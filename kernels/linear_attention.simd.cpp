@@ -59,9 +59,7 @@ void linear_attention_fwd(float* o, float* last_state, float* states, const Line
     const int64_t n = chunk.steps;
     if (states && c > 0) scatter(states + (c - 1) * K * V, V, s, K, V, false);
     chunk_decay(decay, head, chunk);
-    gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
-    gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
-    gather(v, head.v + chunk.begin * head.v_step, head.v_step, n, V);
+    gather_rows(q, k, v, head, chunk);
 
     transpose(q_t, q, n, K);
     multiply(p, plain(k), q_t, {n, n, K, Causal::upper, 0, decay.between});
@@ -99,9 +97,7 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     const int64_t n = chunk.steps;
     chunk_decay(decay, head, chunk);
     gather_state(s, states, head, c);
-    gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
-    gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
-    gather(v, head.v + chunk.begin * head.v_step, head.v_step, n, V);
+    gather_rows(q, k, v, head, chunk);
     gather(dout, d_o + chunk.begin * head.o_step, head.o_step, n, V);
     if (head.rstd) normalise_rows_bwd(dout, head, chunk);
     transpose(q_t, q, n, K);

@@ -339,6 +339,7 @@ int run_lab(Args& args) {
     record(lab, "teacher", 0, measure(lab, "teacher", *teacher.decoder, 0, 0));
     if (!run_students(lab, students, teacher, corpus)) return 1;
   } catch (const Stopped&) {
+    fprintf(stderr, "stopped while a student was measured: lab.csv and the folders in %s hold those before it\n", lab.output.c_str());
     return 1;
   }
   const std::string no_png = why_no_png();

@@ -9,7 +9,8 @@ namespace supra {
 
 // Something that is told in a text and asked for again, at one distance after the other.
 struct Ask {
-  int64_t told = 0, ready = 0;                // where in the text stands what is asked for, and before where it cannot be asked
+  int64_t told = 0;                           // where in the text stands what is asked for
+  int64_t ready = 0;                          // ids of the text that must be read before it can be asked for
   std::vector<int32_t> question;              // stands in front of each ending; may be empty
   std::vector<std::vector<int32_t>> endings;  // what may follow
 };

@@ -144,7 +144,7 @@ simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(
   $(foreach level,$(BF16_LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(filter %/bf16_gemm.simd.cpp,$(1))))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
-.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab web study teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab web study teacher asan ubsan tsan fuzz loc check format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -411,6 +411,16 @@ fuzz: ## every parser under sanitizers against files that lie, FUZZ_SECONDS=60 i
 
 loc: ## lines of code by group, without tests
 	@for folder in $(FOLDERS); do find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'; done | sort | xargs wc -l | awk -f tools/loc.awk
+
+# Layout of the lines changed since the last commit; nothing is rewritten. .clang-format leaves line breaks to the author (up to 140 columns).
+LAYOUT = git clang-format -q --diff HEAD -- $(FOLDERS) tests
+# Tests from every folder that take seconds in all; the whole suite takes minutes.
+QUICK := Tensor*:Autograd*:Gradcheck*:Norm*:Rope*:Adamw*:CrossEntropy*:Table/Op.gradient_agrees*:Json*:Safetensors*:Args*:Reading*
+check: ## before a commit: layout of changed lines, warnings, quick tests; a minute where the tests are built
+	@if git clang-format -h >/dev/null 2>&1; then diff=$$($(LAYOUT)); [ -z "$$diff" ] || { echo "$$diff"; echo 'layout: apply the lines above'; exit 1; }; \
+	else echo 'layout is not checked: there is no git-clang-format (apt-get install clang-format)'; fi
+	@$(MAKE) --no-print-directory WERROR=-Werror $(OUT)/supra $(OUT)/run_tests
+	$(quiet)$(OUT)/run_tests --gtest_brief=1 --gtest_filter='$(QUICK)'
 
 format: ## lay out every source as .clang-format says
 	@find $(FOLDERS) tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i

@@ -1,8 +1,8 @@
 #pragma once
 #include "tools/args.h"
 
-// The sub-commands of `supra`. One is a function in a file of its own and one line in this table. The static program
-// (make static) runs models and does without the WORKSHOP where they are made.
+// The commands of `supra`. Each is a function in its own file and one line in this table. COMMAND is also in the static program
+// (make static), which runs models; WORKSHOP commands make or compare models and are left out of it.
 
 #define SUPRA_COMMANDS(COMMAND, WORKSHOP)                                             \
   COMMAND(inspect, "what a model is: family, shape, tensors")                        \
@@ -26,11 +26,11 @@
 namespace supra {
 
 // A command declares its flags, calls args.parse(), does its work and returns the exit code: 0 done, 1 it
-// failed. It may throw: Error becomes one line on stderr and 1, UsageError the usage line and 2.
+// failed. It may throw: Error is printed as one line on stderr with exit code 1, UsageError with the usage line and 2.
 struct Command {
   const char* name;
   const char* summary;
-  int (*run)(Args& args);  // null where this build has it not
+  int (*run)(Args& args);  // null if this build does not have it
 };
 
 #define SUPRA_DECLARE(name, summary) int run_##name(Args& args);

@@ -6,7 +6,7 @@
 
 namespace supra {
 
-// Why this program can use no GPU, and what its user can do; empty where it can use one.
+// Why this program cannot use a GPU, and what the user can do; empty if it can use one.
 inline std::string why_no_gpu() {
 #if defined(SUPRA_INFERENCE)
   return "this program is for the CPU alone (make cuda builds one for GPUs from the source)";
@@ -15,7 +15,7 @@ inline std::string why_no_gpu() {
 #endif
 }
 
-// The flags of every command that runs a model: where it computes, and how. Call check() after args.parse(), before
+// The flags of every command that runs a model: the device and the precision. Call check() after args.parse(), before
 // anything is loaded.
 struct DeviceFlags {
   Device device = Device::cpu;
@@ -26,7 +26,7 @@ struct DeviceFlags {
   const Flag* products_given = nullptr;
 #endif
 
-  // `fast`: for a command that trains. Without --products and SUPRA_PRODUCTS it takes the fastest ones, others take f32.
+  // `fast`: for commands that train. Without --products and SUPRA_PRODUCTS they use the fastest products; others use f32.
   void declare(Args& args, [[maybe_unused]] bool fast = false) {
     args.choice(&device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
                 "where it computes; cuda: an NVIDIA GPU");
@@ -57,17 +57,17 @@ struct DeviceFlags {
     set_products(products);
 #endif
   }
-  // Moves a model that is trained, or saved again.
+  // Moves a model that will be trained or saved.
   void move(Decoder& decoder) const {
     if (device != Device::cpu) fitting([&] { decoder.to(device, activations); });
   }
-  // Moves one that only runs.
+  // Moves a model that only runs.
   void place(Decoder& decoder) const {
     if (device != Device::cpu) fitting([&] { place_for_inference(decoder, device, activations); });
   }
 
  private:
-  // No batch or sequence is in it yet, so the usual advice would not help.
+  // There is no batch or sequence yet, so the usual advice would not help.
   template <class F>
   static void fitting(F f) {
     try {

@@ -29,24 +29,24 @@ struct DeviceFlags {
   // `fast`: for commands that train. Without --products and SUPRA_PRODUCTS they use the fastest products; others use f32.
   void declare(Args& args, [[maybe_unused]] bool fast = false) {
     args.choice(&device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
-                "where it computes; cuda: an NVIDIA GPU");
+                "device to compute on; cuda: an NVIDIA GPU");
     given = &args.choice(&activations, "--activations", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
-                         "on the GPU; the CPU computes in f32");
+                         "type of activations on the GPU; the CPU uses f32");
 #if !defined(SUPRA_INFERENCE)
     products = fast && !products_asked_for() ? fastest_products() : supra::products();
     products_given = &args.choice(&products, "--products", {{"f32", Products::f32}, {"bf16x3", Products::bf16x3}, {"bf16", Products::bf16}},
-                                  "precision of the factors of CPU matrix products: f32 as they are; bf16x3 each split into two bf16 "
-                                  "numbers; bf16 rounded to 8 bits. Sums and all else are f32");
+                                  "precision of the factors of CPU matrix products: f32: not rounded; bf16x3: split into two bf16 "
+                                  "numbers; bf16: rounded to 8 bits. Sums and everything else are f32");
 #endif
   }
   void check(const Args& args) {
     if (device == Device::cuda) {
       const std::string reason = why_no_gpu();
       CHECK(reason.empty(),
-            "no GPU can be used: %s; supra doctor says what there is, --device cpu does without",
+            "no GPU can be used: %s; supra doctor shows the devices, --device cpu uses the CPU",
             reason.c_str());
 #if !defined(SUPRA_INFERENCE)
-      if (products_given->given()) args.misused("--products is for --device cpu; --activations says in what a GPU multiplies");
+      if (products_given->given()) args.misused("--products is for --device cpu; on a GPU use --activations");
 #endif
       return;
     }
@@ -73,7 +73,7 @@ struct DeviceFlags {
     try {
       f();
     } catch (const OutOfMemory& error) {
-      fail("the weights do not fit: %s; supra quantize makes smaller ones, --device cpu does without the GPU", error.what());
+      fail("the weights do not fit: %s; supra quantize makes smaller ones, --device cpu uses the CPU", error.what());
     }
   }
 };

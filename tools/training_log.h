@@ -18,7 +18,7 @@ class TrainingLog {
     std::error_code error;
     if (!std::filesystem::is_regular_file(path_, error)) return;
     const MappedFile old(path_);
-    CHECK(old.size() == 0 || old.text().starts_with(kFirstColumns), "%s: is no log of a run, it would be replaced (give another --log)", path_.c_str());
+    CHECK(old.size() == 0 || old.text().starts_with(kFirstColumns), "%s: is not a log of a run, and would be replaced (give another --log)", path_.c_str());
   }
   ~TrainingLog() {
     if (file_) fclose(file_);

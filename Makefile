@@ -1,13 +1,13 @@
-# supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists what can be made.
+# supra: turns a transformer into a recurrent model, trains it and runs it. `make help` lists all targets.
 #
 # Overrides: CXX=clang++  BUILD=dir  OPENBLAS=no  STB=no  WERROR=  FILTER='Args.*' (tests to run)  V=1 (show the commands)
-# make cuda builds in a directory of its own, GPU=90 for cards of compute capability 9.0 alone, NVCC=path for another nvcc than
-# the one it finds; make CONFIG=cuda test runs the tests of it, on the GPU.
+# make cuda builds in its own directory. GPU=90 builds only for compute capability 9.0, NVCC=path uses another nvcc than the one it
+# finds. make CONFIG=cuda test runs the tests of that build, on the GPU.
 
 BUILD    ?= build
-$(if $(word 2,$(BUILD)$(PREFIX)$(DESTDIR)),$(error BUILD, PREFIX and DESTDIR: make knows no names with spaces))
+$(if $(word 2,$(BUILD)$(PREFIX)$(DESTDIR)),$(error BUILD, PREFIX and DESTDIR: make does not support names with spaces))
 CONFIG   ?= release
-# Where somebody names a compiler, nvcc gets no other.
+# If the user names a compiler, nvcc uses it too.
 GIVEN_CXX := $(if $(filter default undefined,$(origin CXX)),,$(CXX))
 # libFuzzer comes with clang.
 ifeq ($(origin CXX),default)
@@ -19,7 +19,7 @@ ARCH     := $(firstword $(subst -, ,$(shell $(CXX) -dumpmachine)))
 WERROR   ?= -Werror
 quiet    := $(if $(V),,@)
 
-# As many jobs as there are cores, unless -j or the make above says otherwise.
+# As many jobs as cores, unless -j or a parent make sets the number.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
   MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
@@ -41,20 +41,20 @@ ifneq ($(SANITIZE_$(CONFIG)),)
   LDFLAGS  += $(SANITIZE_$(CONFIG))
 endif
 
-# What this machine has. A probe compiles one line against a header and a library.
+# Tests what this machine has: compiles one line with a header and a library.
 probe    = $(shell echo '$(or $(3),int main() {})' | $(CXX) -std=c++20 $(1) -x c++ - -o /dev/null $(2) >/dev/null 2>&1 && echo yes)
 ifeq ($(CONFIG),fuzz)
   OPENBLAS := no
   LIBFUZZER := $(call probe,-fsanitize=fuzzer,,extern "C" int LLVMFuzzerTestOneInput() { return 0; })
   CXXFLAGS += $(if $(LIBFUZZER),-fsanitize=fuzzer-no-link -DSUPRA_LIBFUZZER)
 endif
-# For hosts, inference alone: the library, and the program with nothing beneath it but the kernel.
+# Builds for inference alone: the library for host programs, and the static program.
 ifneq ($(filter embed static,$(CONFIG)),)
   OPENBLAS := no
   CXXFLAGS += -DSUPRA_INFERENCE -ffunction-sections -fdata-sections -Wno-unused-function
   LDFLAGS  += -static -Wl,--gc-sections
 endif
-# sections side by side, not each on pages of its own
+# sections share pages, which makes the file smaller
 ifeq ($(CONFIG),static)
   LDFLAGS  += -Wl,-z,noseparate-code
 endif
@@ -74,8 +74,8 @@ ifeq ($(OPENBLAS),yes)
   LDLIBS   += -lopenblas
 endif
 
-# A .cu file is compiled by nvcc in a build with CUDA. In any other it is left out, but for the tests: there the C++
-# compiler takes it, and its kernels run on an emulator.
+# In a build with CUDA, nvcc compiles the .cu files. Other builds leave them out, except for the tests: there the C++
+# compiler compiles them, and their kernels run on an emulator.
 CU       := $(wildcard tensor/*.cu kernels/*.cu)
 EMULATOR := tests/cuda_emulator
 EMULATED := -I$(EMULATOR) -Wno-unknown-pragmas
@@ -98,34 +98,34 @@ else
   EMULATOR_OBJECTS := $(CU:%=$(OBJ)/%.o) $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard $(EMULATOR)/*.cpp))
 endif
 
-# foo.simd.cpp is compiled once a level, everything else once.
+# foo.simd.cpp is compiled once for each level, everything else once.
 LEVELS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
-# levels that are avx512 but for one file
+# levels that differ from avx512 in one file only
 BF16_LEVELS := $(if $(filter x86_64,$(ARCH)),avx512bf16 amx)
 flags_avx2   := -mavx2 -mfma -mf16c
 flags_avx512 := $(flags_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
 flags_avx512bf16 := $(flags_avx512) -mavx512bf16
 flags_amx    := $(flags_avx512bf16) -mamx-tile -mamx-bf16 -DSUPRA_AMX
-# where the rest is small; few processors have nothing better than a baseline that is not the only level
+# for builds with -Os. Few x86 processors need the baseline, so it is made small there; on other processors it is the only level
 speed_baseline := $(if $(filter avx2,$(LEVELS)),-Os,-O2)
 speed_avx2     := -O2
 speed_avx512   := -O2
 speed_avx512bf16 := -O2
 speed_amx      := -O2
-# three quarters smaller, and a small part of a model's time
+# with -Os these are three quarters smaller, and they take a small part of a model's time
 SMALL_SIMD     := elementwise swiglu softmax_features
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
-# linked into the library for hosts; the last one into the static program too
+# linked into the library for hosts; absent.cpp into the static program too
 HOSTS   := $(patsubst %,supra/embed/%.cpp,allocator foreign absent)
-# into the library alone, not into its one-file form
+# linked into the library, but not part of its one-file form
 UNWIND  := supra/embed/unwind_tables.cpp
 SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS) $(UNWIND),$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
 TOOLS   := tools/*.cpp
 
-# What builds for inference alone leave out, and what the library for hosts does without besides.
+# TRAINING: left out of builds for inference. SPARED: also left out of the library for hosts.
 TRAINING := %/transformers_export.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
   $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall task_folder text_sample \
     window_budget) %/teacher_file.cpp %/training_state.cpp supra/training/%
@@ -144,14 +144,14 @@ simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(
   $(foreach level,$(BF16_LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(filter %/bf16_gemm.simd.cpp,$(1))))
 LIBRARY_OBJECTS := $(SOURCES:%.cpp=$(OBJ)/%.o) $(CUDA_OBJECTS) $(call simd_objects,$(SIMD))
 
-.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab web study teacher asan ubsan tsan fuzz loc format help clean FORCE
+.PHONY: all found test-packages test transformers-check cuda cuda-report emu gpu-check demo lab web study teacher asan ubsan tsan fuzz loc check format help clean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
 all: found $(OUT)/supra ## build the program, build/release/supra
 	@echo "built $(OUT)/supra   (next: make demo, or $(OUT)/supra --help)"
 
-# ✓ what was found, ✗ what was not, what that means and how to get it.
+# ✓ what was found, ✗ what was not found, with the consequence and how to install it.
 found:
 	@say() { if [ -n "$$1" ]; then echo "✓ $$2"; else echo "✗ $$2: $$3"; fi; }; \
 	say '$(call probe)' '$(CXX)' 'missing, or knows no C++20 (apt-get install g++)'; \
@@ -198,8 +198,8 @@ $(foreach level,$(LEVELS) $(BF16_LEVELS),$(eval $(call simd_rule,$(level))))
 # The program embeds this file.
 $(OBJ)/supra/formats/transformers_export.o: supra/formats/modeling_supra.py
 
-# Holds the flags of the last build and changes only when they do, so that other flags rebuild without a clean. Flags of one
-# target are private, or this file would get them too where that target is the first to ask for it.
+# Contains the flags of the last build and changes only if they change, so that new flags rebuild without make clean. Flags of one
+# target must be private: otherwise this file would get them if that target is built first.
 FLAGS = $(strip $(CXX) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(NVCCFLAGS))
 $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
@@ -212,28 +212,28 @@ $(OUT)/stb: FORCE $(if $(filter test run_tests,$(notdir $(MAKECMDGOALS))),| test
 $(OBJ)/tools/png.o $(OBJ)/tests/plot_test.o: $(OUT)/stb
 $(OBJ)/tools/png.o $(OBJ)/tests/plot_test.o: private CXXFLAGS += $(if $(filter yes,$(STB)),-DSUPRA_STB)
 
-# The library for hosts, build/embed/lib: one object in which supra.h's functions are all that can
-# be seen. It holds what it needs of the C++ library, whose memory then comes from the engine's too: a host needs none,
-# and one that has its own does not meet it.
+# The library for hosts, build/embed/lib: one object, in which only the functions of supra.h are visible. It includes the
+# parts of the C++ library that it uses, so that their memory comes from the engine too. A host needs no C++ library, and
+# if it has its own, the two do not conflict.
 EMBEDDED      := $(filter-out $(SPARED),$(SOURCES)) $(HOSTS)
 EMBEDDED_SIMD := $(filter-out $(SPARED),$(SIMD))
 API     := $(shell sed -n 's/^SUPRA_API //;T;s/\x28.*//;s/.*[ *]//p' supra/supra.h)
 LIB     := $(OUT)/lib
 OBJCOPY := $(shell $(CXX) -print-prog-name=objcopy)
 .PHONY: lib install install-lib static amalgamation
-lib: $(LIB)/libsupra.a $(LIB)/libsupra.so.1
+lib: $(LIB)/libsupra.a $(LIB)/libsupra.so.1 ## with CONFIG=embed: build the library for hosts, build/embed/lib
 
 $(LIB)/whole.o: $(patsubst %.cpp,$(OBJ)/%.o,$(EMBEDDED) $(UNWIND)) $(call simd_objects,$(EMBEDDED_SIMD))
 	@echo "  link $@"
 	@mkdir -p $(@D)
 	$(quiet)$(CXX) -r -nostdlib -Wl,--gc-sections,--force-group-allocation $(API:%=-Wl,-u,%) $^ \
 	  -Wl,-Bstatic,--start-group -lstdc++ -lgcc_eh -lgcc -Wl,--end-group -o $@
-# names that are one in a whole process only lose that once they are weak
+# names that are unique in a process lose that property only if they are weak
 	$(quiet)$(OBJCOPY) -w --weaken-symbol='_Z*' $@
 	$(quiet)$(OBJCOPY) -w --keep-global-symbol='supra_*' --strip-unneeded -R .note.stapsdt -R .stapsdt.base $@
 
-# The archive has its unwind tables in a section that no linker changes, from the name supra_unwind_tables to a zero.
-# supra/embed/unwind_tables.cpp registers them: a program linked with -static has no header by which .eh_frame is found.
+# The archive has its unwind tables in a section that linkers do not change, from the name supra_unwind_tables to a zero.
+# supra/embed/unwind_tables.cpp registers them, because a program linked with -static may lack the header that leads to .eh_frame.
 table_part = printf '.section supra_eh_frame,"a"\n$(1)\n.section .note.GNU-stack,""\n' | $(CXX) -c -x assembler - -o
 $(LIB)/libsupra.o: $(LIB)/whole.o
 	$(quiet)$(call table_part,.globl supra_unwind_tables\nsupra_unwind_tables:) $(LIB)/begin.o
@@ -248,17 +248,17 @@ $(LIB)/libsupra.a: $(LIB)/libsupra.o
 $(LIB)/libsupra.so.1: $(LIB)/whole.o
 	$(quiet)$(CXX) -shared -nodefaultlibs -Wl,-soname,libsupra.so.1,-z,defs $< -lm -lc -lgcc -o $@
 
-# PREFIX=$HOME/.local for one without rights; DESTDIR as packagers use it.
+# PREFIX=$HOME/.local installs without root rights; DESTDIR is for packagers.
 PREFIX ?= /usr/local
 TO      = $(DESTDIR)$(abspath $(PREFIX))
 VERSION = $(shell sed -n 's/^\#define SUPRA_VERSION "\(.*\)"/\1/p' tools/main.cpp)
-install: all install-lib ## the program, its manual, the demo's teacher, supra.h and the library for hosts, into PREFIX (/usr/local)
+install: all install-lib ## install the program, its manual, the demo's teacher, supra.h and the library for hosts into PREFIX (/usr/local)
 	@mkdir -p $(addprefix $(TO)/,bin share/man/man1 share/supra/teacher)
 	install $(OUT)/supra $(TO)/bin/
 	install -m 644 $(addprefix tools/teacher/,config.json model.safetensors tokenizer.bin) $(TO)/share/supra/teacher/
 	$(OUT)/supra --help | awk -f tools/manual.awk > $(TO)/share/man/man1/supra.1
 
-install-lib: ## of these, supra.h and the library alone
+install-lib: ## install only supra.h and the library for hosts
 	@$(MAKE) --no-print-directory CONFIG=embed lib
 	@mkdir -p $(addprefix $(TO)/,include lib/pkgconfig)
 	install -m 644 supra/supra.h $(TO)/include/
@@ -268,26 +268,26 @@ install-lib: ## of these, supra.h and the library alone
 	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lsupra' 'Libs.private: -lm' \
 	  > $(TO)/lib/pkgconfig/supra.pc
 
-static: ## the program with nothing beneath it but the kernel: build/static/supra
+static: ## build a static program that runs models, below 2 MB: build/static/supra
 	@$(MAKE) --no-print-directory CONFIG=static $(BUILD)/static/supra
 	$(quiet)$(shell $(CXX) -print-prog-name=strip) $(BUILD)/static/supra
 	@ls -l $(BUILD)/static/supra
 
 AMALGAMATION := $(BUILD)/amalgamation
-amalgamation: $(AMALGAMATION)/supra_embed.cpp ## the library for hosts as two files: build/amalgamation
+amalgamation: $(AMALGAMATION)/supra_embed.cpp ## write the library for hosts as two files: build/amalgamation
 $(AMALGAMATION)/supra_embed.cpp: tools/amalgamate.awk $(EMBEDDED) $(EMBEDDED_SIMD) $(wildcard */*.h supra/*/*.h)
 	@mkdir -p $(@D)
 	$(quiet)cp supra/supra.h $(@D)
 	$(quiet)printf "%s\n" $(EMBEDDED) $(EMBEDDED_SIMD) | awk -f tools/amalgamate.awk > $@
 
-# The library for hosts in WebAssembly, and the page that is its host. A page that is opened as a file may load scripts and
-# nothing else, so the library and the student are texts in scripts.
+# The library for hosts in WebAssembly, and a page that uses it. A page that is opened as a file can load only scripts, so the
+# library and the student are strings in scripts.
 WEB      := $(BUILD)/web
 STUDENT  := build/demo/student
 EMFLAGS  := -std=c++20 -O2 -msimd128 -fwasm-exceptions -sSTANDALONE_WASM --no-entry -sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=4GB \
   -sERROR_ON_UNDEFINED_SYMBOLS=0 -sWARN_ON_UNDEFINED_SYMBOLS=0
 as_script = { printf 'const $(1) = "'; base64 $(2) | tr -d '\n'; echo '";'; } >
-web: all $(WEB)/supra.js ## a page that runs a student in any browser, build/web/index.html, with the student of make demo
+web: all $(WEB)/supra.js ## build a page that runs the student of make demo in a browser: build/web/index.html
 	$(quiet)cp tools/web/index.html tools/web/*.js $(WEB)
 	$(quiet)if [ -d $(STUDENT) ]; then \
 	  rm -f $(WEB)/student.supra; $(OUT)/supra convert $(STUDENT) -o $(WEB)/student.supra --to packed && $(call as_script,supraStudent,$(WEB)/student.supra) $(WEB)/student.js; \
@@ -310,14 +310,14 @@ $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
-# The library for hosts, as they link it: with memory of its own (supra/embed/allocator.cpp).
+# The tests of the library for hosts, with its own allocator (supra/embed/allocator.cpp).
 EMBED_TESTS := $(call objects,tests/embed/*_test.cpp)
 $(OUT)/run_embed_tests: $(EMBED_TESTS) $(OBJ)/supra/embed/allocator.o $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
 
-# Tests compile in two thirds of the time at -O1; nearly all that they run is code of the library, which is at -O3. g++ reads
-# GoogleTest once for all of them: a header that is precompiled is found beside its own name.
+# Tests compile in two thirds of the time at -O1; most of the code that they run is in the library, which is at -O3. g++ reads
+# GoogleTest once for all tests: it finds the precompiled header beside the header's name.
 $(TEST_OBJECTS) $(EMBED_TESTS): private CXXFLAGS += -O1
 $(TEST_OBJECTS) $(EMBED_TESTS): | test-packages
 ifeq ($(CLANG),)
@@ -336,7 +336,7 @@ $(OUT)/fuzz_parsers: $(call objects,tests/fuzz/*.cpp) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
 
-# GoogleTest, and stb for the tests of pictures, by apt where we may; else the command to type.
+# Installs GoogleTest, and stb for the tests of pictures, with apt if allowed; otherwise prints the command to type.
 test-packages:
 	@missing='$(strip $(if $(GTEST),,libgtest-dev) $(if $(STB),,libstb-dev))'; \
 	[ -z "$$missing" ] && exit 0; \
@@ -352,70 +352,80 @@ test-packages:
 	  *) echo "Tests of pictures are skipped: sudo apt-get install $$missing";; \
 	esac
 
-# What hosts get is tested as it is installed; under a sanitizer it would not be what they get.
+# The library for hosts is tested as installed, so not under a sanitizer.
 $(OUT)/installed: all amalgamation
 	@$(MAKE) --no-print-directory install PREFIX=$@ >/dev/null
 .PHONY: $(OUT)/installed
 
-# A GPU is for one process.
+# Only one process can use a GPU at a time.
 TEST_PROCESSES ?= $(if $(filter cuda,$(CONFIG)),1,2)
 test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra $(if $(filter release,$(CONFIG)),$(OUT)/installed) ## build and run the tests (FILTER='Args.*' runs a part)
 	$(quiet)UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1 \
 	  sh tests/run.sh $(TEST_PROCESSES) $(OUT)/run_tests $(OUT)/run_embed_tests -- $(if $(FILTER),--gtest_filter="$(FILTER)")
 
 PYTHON ?= python3
-transformers-check: all ## what convert --to transformers writes, against the program, where PYTHON has torch and transformers (WORDS='gated window')
+transformers-check: all ## compare the result of convert --to transformers with the program; PYTHON needs torch and transformers (WORDS='gated window')
 	$(quiet)if command -v $(PYTHON) >/dev/null; then $(PYTHON) tests/transformers_check.py $(OUT)/supra $(SHARED) $(WORDS); \
 	else echo 'SKIPPED transformers-check: there is no $(PYTHON)'; fi
 
-cuda: ## build the program with its kernels for GPUs (sm_80, sm_90) in build/cuda
+cuda: ## build the program with its GPU kernels (sm_80, sm_90): build/cuda/supra
 	@$(MAKE) --no-print-directory CONFIG=cuda all
 
-cuda-report: ## registers, spilled bytes and shared memory of every kernel for GPUs; fails when one spills
+cuda-report: ## print registers, spills and shared memory of every GPU kernel; fails if one spills
 	@$(MAKE) --no-print-directory CONFIG=cuda $(CU:%=$(BUILD)/cuda/objects/%.o)
 	@! grep -Hn '<<<' $(CU) $(wildcard tensor/*.cuh kernels/*.cuh) || { echo 'kernels are launched by launch()'; exit 1; }
 	@{ cat $(CU:%=$(BUILD)/cuda/objects/%.log); \
 	   grep -haoE '\.entry \w+|\.maxntid [0-9, ]+|\b(atom|red)\.[a-z0-9.:]*\.(f16|bf16|f32|f64)[a-z0-9]*' \
 	     $(CU:%=$(BUILD)/cuda/objects/%.o); } | c++filt -p | awk -f tools/cuda_report.awk
 
-emu: ## the kernels for GPUs on the emulator, tests and all (CONFIG=asan, CONFIG=ubsan: under a sanitizer)
+emu: ## run the tests of the GPU kernels on the emulator (CONFIG=asan, CONFIG=ubsan: under a sanitizer)
 	@$(MAKE) --no-print-directory test FILTER='$(or $(FILTER),Cuda*)'
 
-gpu-check: ## for who has a GPU: build for it, test on it, measure it, in ten minutes; one table last
+gpu-check: ## on a machine with a GPU: build, test and measure, in ten minutes; prints a table at the end
 	+@MAKE='$(MAKE)' BUILD='$(BUILD)' tools/gpu_check.sh
 
-demo: all ## the main job on what the repository ships, in under three minutes on two cores
+demo: all ## convert, train and compare a small model, in under three minutes on two cores
 	$(quiet)$(OUT)/supra demo
 
-lab: all ## recipes and mixers side by side on one teacher, into build/lab (half an hour; LAB='--tokens 3M --seeds 3')
+lab: all ## train students with all recipes and mixers on one teacher, into build/lab (half an hour; LAB='--tokens 3M --seeds 3')
 	$(quiet)$(OUT)/supra lab $(LAB)
 
-# Unless STUDY names a teacher: SmolLM2 where it and the texts are at hand, else the lab's. Stages are judged by the test text, too.
+# Unless STUDY names a teacher: SmolLM2 if it and the texts are on the machine, otherwise the lab's teacher. The test text also judges stages.
 SHARED      := $(or $(SUPRA_SHARED),../shared)
 WIKITEXT    := $(SHARED)/data/wikitext-2
 SMOLLM2     := $(wildcard $(or $(SUPRA_SMOLLM2),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/supra/SmolLM2-135M-Instruct.Q4_1.gguf))
 STUDY_MODEL := $(if $(and $(SMOLLM2),$(wildcard $(WIKITEXT))),--teacher $(SMOLLM2) --tokens 100k --data $(WIKITEXT)/wikitext2_train_5k.txt \
                --valid $(WIKITEXT)/valid.txt --test $(WIKITEXT)/valid.txt --docs '' --tasks $(SHARED)/eval)
-study: all ## the paper's switches and our recipes on one teacher, compared, into build/study (STUDY='--budget 30m')
+study: all ## the same with the options of the paper's ablations, compared, into build/study (STUDY='--budget 30m')
 	$(quiet)$(OUT)/supra lab --study -o build/study $(if $(findstring --teacher,$(STUDY)),,$(STUDY_MODEL)) $(STUDY)
 
-teacher: all ## train the demo's teacher anew into tools/teacher
+teacher: all ## train the demo's teacher again, into tools/teacher
 	$(quiet)$(OUT)/supra demo --make-teacher
 
-asan ubsan tsan: ## the tests under a sanitizer: addresses, undefined behaviour, threads
+asan ubsan tsan: ## run the tests under a sanitizer: addresses, undefined behaviour, threads
 	@$(MAKE) --no-print-directory CONFIG=$@ test
 
-fuzz: ## every parser under sanitizers against files that lie, FUZZ_SECONDS=60 in all (FUZZ=json for one parser)
+fuzz: ## fuzz every parser with malformed files under sanitizers, FUZZ_SECONDS=60 in all (FUZZ=json: one parser)
 	@$(MAKE) --no-print-directory CONFIG=fuzz $(BUILD)/fuzz/fuzz_parsers
 	$(quiet)$(BUILD)/fuzz/fuzz_parsers $(or $(FUZZ_SECONDS),60) $(FUZZ)
 
-loc: ## lines of code by group, without tests
+loc: ## count lines of code by group, without tests
 	@for folder in $(FOLDERS); do find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'; done | sort | xargs wc -l | awk -f tools/loc.awk
 
-format: ## lay out every source as .clang-format says
+# Layout of the lines changed since the last commit; nothing is rewritten. .clang-format leaves line breaks to the author (up to 140 columns).
+LAYOUT = git clang-format -q --diff HEAD -- $(FOLDERS) tests
+# Tests from every folder that take seconds in all; the whole suite takes minutes.
+QUICK := Tensor*:Autograd*:Gradcheck*:Norm*:Rope*:Adamw*:CrossEntropy*:Table/Op.gradient_agrees*:Json*:Safetensors*:Args*:Reading*
+check: ## before a commit: layout of changed lines, warnings, quick tests; under a minute once the tests are built
+	@if git clang-format -h >/dev/null 2>&1; then diff=$$($(LAYOUT)); [ -z "$$diff" ] || { echo "$$diff"; echo 'layout: apply the lines above'; exit 1; }; \
+	else echo 'layout is not checked: there is no git-clang-format (apt-get install clang-format)'; fi
+	@$(MAKE) --no-print-directory WERROR=-Werror $(OUT)/supra $(OUT)/run_tests
+	$(quiet)$(OUT)/run_tests --gtest_brief=1 --gtest_filter='$(QUICK)'
+
+format: ## apply .clang-format to every source file
 	@find $(FOLDERS) tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
 
-help: ## this list
+help: ## print this list
 	@sed -n 's/^\([a-z][a-z -]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
 
 clean: ## remove everything that was built

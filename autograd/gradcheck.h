@@ -5,7 +5,7 @@
 
 #include "autograd/var.h"
 
-// The proof that a backward is right: its gradients against central differences, in double.
+// Tests a backward: compares its gradients with central differences, in double.
 
 namespace supra {
 

@@ -9,13 +9,13 @@
 #include "tensor/scoped.h"
 #include "tensor/tensor.h"
 
-// Define-by-run automatic differentiation. A Var is a tensor; one that requires a gradient also knows how it was made. An
-// operation computes its output and records, beside it, a closure that turns the output's gradient into gradients of its inputs:
+// Automatic differentiation on a graph that is built while the program runs. A Var is a tensor; if it requires a gradient, it
+// also knows how it was computed. An operation computes its output and records a closure that computes the gradients of its inputs:
 //
 //   return record("relu", {x}, y, [y](const Tensor& dy, Grads& grads) { grads.give(0, relu_bwd(dy, y)); });
 //
-// backward() runs the closures from the last recorded to the first, without recursion: a graph may be a million nodes
-// deep. Autograd knows no operation and no device.
+// backward() runs the closures in reverse order of recording, without recursion: a graph may be a million nodes
+// deep. Autograd does not know any operation or device.
 
 namespace supra {
 
@@ -29,13 +29,13 @@ class Var {
   bool defined() const { return defined_; }
   const Tensor& value() const&;
   Tensor value() &&;
-  Tensor grad() const;              // undefined before backward() reached this variable
+  Tensor grad() const;              // undefined until backward() has reached this variable
   void clear_grad() const;
-  // The gradient's buffer, made of zeros if there is none yet: backward() of the next batch adds to it. Throws Error
+  // The gradient's buffer, created with zeros if there is none: backward() of the next batch adds to it. Throws Error
   // unless requires_grad().
   Tensor grad_buffer() const;
-  bool requires_grad() const { return history_ != nullptr; }  // a leaf that was asked for, or anything computed from one
-  Var detach() const;               // the same memory, with no history
+  bool requires_grad() const { return history_ != nullptr; }  // a leaf created with requires_grad, or anything computed from one
+  Var detach() const;               // the same memory, without history
 
   const Shape& shape() const& { return value().shape(); }
   Shape shape() && { return value().shape(); }
@@ -50,24 +50,24 @@ class Var {
 
   Tensor value_;
   bool defined_ = false;
-  std::shared_ptr<History> history_;  // null where no gradient is required: such a variable costs no allocation
+  std::shared_ptr<History> history_;  // null if no gradient is required: such a variable needs no allocation
 };
 
-// What a backward closure writes to. Parameters accumulate (+=), activations are handed over (=).
+// Where a backward closure writes its results. Gradients of parameters are added (+=), those of activations are set (=).
 class Grads {
  public:
   bool needs(size_t input) const;
-  // Parameters: the buffer to add to, of the input's shape; zeros when nothing was added before. Where the input requires
-  // no gradient, these two return memory that nobody reads.
+  // For parameters: the buffer to add to, of the input's shape; zeros if nothing was added before. If the input requires
+  // no gradient, into() and add_or_write() return memory that nobody reads.
   Tensor into(size_t input);
-  // The same for who can write as well as add: where nothing was added before, the buffer is fresh, and no zeros are
-  // written only to be read once.
+  // The same for a closure that can either write or add: if nothing was added before, the buffer is uninitialised and `add` is
+  // false, which saves writing zeros.
   struct Sum {
     Tensor sum;
     bool add;
   };
   Sum add_or_write(size_t input);
-  // Activations: takes the tensor over as the input's gradient, or adds it if there is one already.
+  // For activations: the tensor becomes the input's gradient, or is added if there is one already.
   void give(size_t input, Tensor gradient);
 
  private:
@@ -77,43 +77,43 @@ class Grads {
 };
 
 using Backward = std::function<void(const Tensor& dy, Grads& grads)>;
-// With several outputs; dy[i] is undefined where output i was not used.
+// For several outputs; dy[i] is undefined if output i was not used.
 using BackwardMany = std::function<void(std::span<const Tensor> dy, Grads& grads)>;
 
-// Turns recording off in this thread while it lives.
+// While this object lives, nothing is recorded in this thread.
 struct NoGrad : Scoped<bool> {
   NoGrad();
 };
 
-// A build for inference alone (SUPRA_INFERENCE) records nothing: a closure goes where it stands, and the compiler leaves
-// out its code with all that only it calls.
+// A build for inference alone (SUPRA_INFERENCE) records nothing. Closures are dropped unused, so the compiler leaves out their
+// code and everything that only they call.
 #if defined(SUPRA_INFERENCE)
 constexpr bool kRecords = false;
 #else
 constexpr bool kRecords = true;
 #endif
 
-bool recording();  // no NoGrad lives in this thread
+bool recording();  // true unless a NoGrad lives in this thread
 inline bool grad_enabled() { return kRecords && recording(); }
 
 // The inputs of an operation, not copied: {x, w}.
 using VarList = std::initializer_list<std::reference_wrapper<const Var>>;
 
-// True when record() of these inputs would keep the closure: lets an op skip what only its backward needs.
+// Whether record() would keep the closure for these inputs. If not, an op can skip what only its backward needs.
 template <class Inputs = VarList>
 bool will_record(const Inputs& inputs) {
   return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
 }
 
-// For operations without a backward: throws Error by name when an input requires a gradient, so that none is dropped in silence.
+// For operations without a backward: throws Error if an input requires a gradient, so that no gradient is lost silently.
 inline void refuse_gradient(const char* op, VarList inputs) {
   if (will_record(inputs)) fail("%s has no backward, and an input requires a gradient (use it under NoGrad)", op);
 }
 
-// Adds a node to the graph, whatever its inputs are.
+// Adds a node to the graph, even if no input requires a gradient.
 std::vector<Var> record_node(const char* name, std::vector<Var> inputs, std::vector<Tensor> outputs, BackwardMany backward);
 
-// Wraps an operation's outputs. Nothing is kept where gradients are off or no input requires one. `name` is a literal.
+// Wraps an operation's outputs. Records nothing if gradients are off or no input requires one. `name` is a string literal.
 template <class Inputs = VarList, class Closure>
 std::vector<Var> record_many(const char* name, const Inputs& inputs, std::vector<Tensor> outputs, Closure&& backward) {
   if constexpr (kRecords) {
@@ -138,14 +138,14 @@ Var record(const char* name, const Inputs& inputs, Tensor output, Closure&& back
   return Var(std::move(output));
 }
 
-// Adds d(root)/d(leaf) to the gradient of every leaf that requires one. `seed` is the gradient of root, 1 for a scalar.
-// Saved tensors are freed on the way, so a graph is good for one backward.
+// Adds d(root)/d(leaf) to the gradient of every leaf that requires one. `seed` is the gradient of root; by default 1, for a
+// scalar. Saved tensors are freed on the way, so a graph can be used for one backward only.
 void backward(const Var& root, Tensor seed = {});
 // Several roots at once (a loss and a state whose gradient came from the next segment).
 void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds);
 
-// Runs fn without keeping what its backward needs, and runs it again in backward: memory for time. fn must be a pure
-// function of `inputs` and of parameters; random numbers it draws must come from a generator it seeds itself.
+// Activation checkpointing: runs fn without storing what its backward needs, and runs it again in backward. This saves memory and
+// costs time. fn must depend only on `inputs` and on parameters, and must seed the random generators that it uses.
 Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
 // With several outputs.
 std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);

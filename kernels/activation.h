@@ -1,7 +1,7 @@
 #pragma once
 
-// The functions of one number that networks use, and their derivatives. elementwise.cpp holds the reference,
-// activation_vec.h the fast code.
+// Activation functions and their derivatives. elementwise.cpp contains the reference, activation_vec.h the fast
+// code.
 //
 //   relu  max(x, 0)
 //   silu  x / (1 + e^-x)                                               (Elfwing et al., arXiv 1702.03118)

@@ -2,7 +2,7 @@
 #include "kernels/activation.h"
 #include "kernels/vec.h"
 
-// The activations of activation.h on vectors, for foo.simd.cpp.
+// The activations of activation.h on vectors, for .simd.cpp files.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -52,7 +52,7 @@ struct LogSigmoid {
   static Vec slope(Vec x) { return sigmoid(-x); }
 };
 
-// Calls body(Relu()) and so on: one loop is compiled for each activation.
+// Calls body(Relu()) etc., so that one loop is compiled for each activation.
 template <class Body>
 void with_activation(Activation f, Body body) {
   switch (f) {

@@ -1,15 +1,15 @@
 #pragma once
 #include <stdint.h>
 
-// What attentions say to their fast code: one head of one row. Pointers
-// stand at the first time step, *_step counts the floats from a step to the next.
+// The arguments of the fast code of attention operations: one head of one row. Pointers
+// point to the first time step; *_step is the number of floats from one step to the next.
 
 namespace supra {
 
-// Rows of scratch memory are whole vectors at every level.
+// Rows of scratch memory are padded to whole vectors of every level.
 static constexpr int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
 
-// Time steps a chunk. Work within a chunk grows with it, traffic of the state with its inverse.
+// The time steps of a chunk. A longer chunk means more work inside it and fewer reads and writes of the state.
 constexpr int64_t kLargestChunk = 64;
 static constexpr int64_t linear_chunk(int64_t K, int64_t V) { return K * V <= 32 * 32 ? 32 : kLargestChunk; }
 
@@ -23,7 +23,7 @@ struct LinearAttentionHead {
   const float* log_decay;
   int64_t log_decay_step;
   const float* state;  // (K,V) before the first step; null: zeros
-  // Where the outputs are normalised: 1 / deviation of every step, null otherwise. Backward needs the
+  // If the outputs are normalised: 1 / deviation of every step; otherwise null. Backward needs the
   // outputs, too.
   float* rstd;
   int64_t rstd_step;
@@ -48,13 +48,13 @@ static constexpr int64_t linear_attention_scratch(int64_t steps, int64_t K, int6
 
 struct DeltaAttentionHead {
   LinearAttentionHead of;  // its decay changes from step to step, its scale is 1
-  const float* beta;       // as far apart as log_decay
-  float* errors;           // steps of o: what each write corrected; saved for backward, may be null in forward
+  const float* beta;       // has the strides of log_decay
+  float* errors;           // strides of o: the correction of each write; saved for backward, may be null in forward
 };
 
 struct DeltaAttentionGrads {
   LinearAttentionGrads of;
-  float* dbeta;  // as far apart as log_decay
+  float* dbeta;  // has the strides of log_decay
 };
 
 static constexpr int64_t delta_attention_scratch(int64_t steps, int64_t K, int64_t V) {
@@ -62,21 +62,21 @@ static constexpr int64_t delta_attention_scratch(int64_t steps, int64_t K, int64
   return linear_attention_scratch(steps, K, V) + 2 * n * n + 2 * n + n * padded(V);
 }
 
-// Queries, and keys, that softmax attention takes at once; and the most sinks.
+// The number of queries and of keys in a block of softmax attention, and the largest number of sinks.
 constexpr int64_t kSoftmaxBlock = 64;
 
 struct SoftmaxAttentionHead {
-  // query t stands at key first + t and sees the last `window` up to it, and of the first `sinks` those up to it
+  // query t is at key first + t; up to that key it sees the last `window` keys and the first `sinks` keys
   int64_t steps, first, window, sinks, K, V;
   const float *q, *k, *v;
-  const float* q_sinks;  // the query for the sinks; the same pointer as q where they do not differ
+  const float* q_sinks;  // the query for the sinks; the same pointer as q if they do not differ
   int64_t q_step, k_step, v_step, o_step, lse_step;
   float scale;
 };
 
 struct SoftmaxAttentionGrads {
   float *dq, *dk, *dv;  // steps of q, k, v.  dq: =   dk, dv: += (heads may share them)
-  float* dq_sinks;      // = ; null where q meets the sinks
+  float* dq_sinks;      // = ; null if q is used for the sinks
   const float* dlse;    // the gradient of lse; null: 0
 };
 

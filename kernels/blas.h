@@ -2,21 +2,21 @@
 #include <cstdint>
 #include <string>
 
-// OpenBLAS, where it is linked (macro SUPRA_OPENBLAS), asked for (SUPRA_BLAS=openblas) and made for this
-// processor. The built-in kernels are the default: they are as fast, and give the same bits for any number of
-// threads.
+// OpenBLAS. It is used only if it is linked (macro SUPRA_OPENBLAS), asked for (SUPRA_BLAS=openblas) and made for
+// this processor. The built-in kernels are the default: they are as fast, and give the same bits for any number
+// of threads.
 
 namespace supra {
 
-// Whether OpenBLAS takes a product of this size. Throws Error when SUPRA_BLAS is neither openblas nor
+// Whether OpenBLAS computes a product of this size. Throws Error if SUPRA_BLAS is neither openblas nor
 // builtin.
 bool blas_takes(int64_t M, int64_t N, int64_t K);
 
-// gemm() of gemm.h by OpenBLAS, in the calling thread. Call it only where blas_takes().
+// gemm() of gemm.h by OpenBLAS, in the calling thread. Call it only if blas_takes().
 void blas_gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
                int64_t ldb, bool accumulate, float* c, int64_t ldc);
 
-// One line for a person: which implementation multiplies matrices, and why.
+// One line for the user: which implementation multiplies matrices, and why.
 std::string blas_note();
 
 }  // namespace supra

@@ -4,8 +4,8 @@
 
 // Chunks of n steps of a head, for attentions with a state; i, j count the steps of a chunk and c is the scale:
 //   lambda_i = g_1 ... g_i    rho_j = c g_{j+1} ... g_n    D_ji = c g_{j+1} ... g_i for j <= i, else 0
-// D stands on its side, a row a key: the products that take it then run along the queries, whatever K and V are. Every factor of
-// the decay is a product of g: none is above 1.
+// D is stored transposed, with one row per key: the products that use it then run along the queries for any K and V. Every factor
+// of the decay is a product of g, so none is above 1.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -28,7 +28,7 @@ inline Chunk chunk_at(const LinearAttentionHead& head, int64_t index) {
 
 inline int64_t chunk_count(const LinearAttentionHead& head) { return (head.steps + head.chunk - 1) / head.chunk; }
 
-// A decay that is the same at every step: the first chunk's D serves all.
+// For a decay that is the same at every step: all chunks use the D of the first one.
 inline void fixed_decay(const Decay& decay, const LinearAttentionHead& head) {
   const int64_t n = chunk_at(head, 0).steps;
   for (int64_t j = 0; j < n; j++) {
@@ -37,15 +37,15 @@ inline void fixed_decay(const Decay& decay, const LinearAttentionHead& head) {
   }
 }
 
-// D of one chunk, a row from the row below it: D_ji = g_{j+1} D_{j+1,i}. lambda comes from sums of logarithms
-// in double, for its error would grow from chunk to chunk.
+// D of one chunk. Each row follows from the row below it: D_ji = g_{j+1} D_{j+1,i}. lambda is computed from sums of
+// logarithms in double, because its error would grow from chunk to chunk.
 inline void token_decay(const Decay& decay, const LinearAttentionHead& head, Chunk chunk) {
   const float* log_decay = head.log_decay + chunk.begin * head.log_decay_step;
   const int64_t n = chunk.steps, width = whole_vectors(n);
   float g[kLargestChunk + kLanes] = {};
   double total = 0;
   for (int64_t i = 0; i < n; i++) {
-    // e^-200 is zero already, and sums of what is far below would lose the digits of the rest
+    // e^-200 is already zero, and sums with much lower values would lose the digits of the others
     const float x = log_decay[i * head.log_decay_step];
     g[i] = x < -200 ? -200 : x;
     total += g[i];

@@ -1,9 +1,9 @@
 #pragma once
 #include "kernels/vec.h"
 
-// Loops over the columns of a row, for foo.simd.cpp. The body is written once, as a generic lambda f(i,
-// part): part loads and stores the columns from i on, a whole vector or, at the end of the row, the few that
-// are left.
+// Loops over the columns of a row, for .simd.cpp files. The body is written once, as a generic lambda f(i,
+// part). `part` loads and stores the columns from i on: a whole vector or, at the end of the row, the remaining
+// columns.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -11,9 +11,9 @@ namespace {
 struct Whole {
   static Vec load(const float* p) { return supra::SUPRA_LEVEL::load(p); }
   static void store(float* p, Vec v) { supra::SUPRA_LEVEL::store(p, v); }
-  // store() of what nobody reads soon; see streams()
+  // store() of data that is not read again soon; see streams()
   static void put(float* p, Vec v) { store(p, v); }
-  // `other` in the lanes that stand for no column
+  // `other` in the lanes beyond the last column
   static Vec mask(Vec v, Vec = Vec{}) { return v; }
 };
 
@@ -33,8 +33,8 @@ struct Rest {
   }
 };
 
-// An output of N rows this large has left the caches before anybody reads it. It is written past them, which
-// spares the memory the reading of lines that are then overwritten whole.
+// Whether an output of N rows is so large that it leaves the caches before it is read. It is then written with streaming
+// stores, which avoid reading cache lines that are overwritten completely.
 inline bool streams(const float* output, int64_t N, int64_t C) {
   constexpr int64_t kLarge = 1 << 20;
   return N * C >= kLarge && C % kLanes == 0 && reinterpret_cast<uintptr_t>(output) % sizeof(Vec) == 0;
@@ -55,8 +55,8 @@ inline void for_columns(int64_t n, F f) {
   for_columns(n, false, f);
 }
 
-// The sum of f(i, part) over the columns, in four chains, so that an addition need not wait for the one
-// before.
+// The sum of f(i, part) over the columns, in four independent chains, so that additions need not wait for each
+// other.
 template <class F>
 inline float column_sum(int64_t n, F f) {
   Vec a = {}, b = {}, c = {}, d = {};
@@ -75,7 +75,7 @@ struct Moments {
   float mean, rstd;  // rstd = 1 / sqrt(variance + eps)
 };
 
-// Two passes: the variance is a sum of squared distances from the mean, with no cancellation.
+// Two passes: the variance is a sum of squared distances from the mean, without cancellation.
 inline Moments moments(const float* x, int64_t n, float eps) {
   const float mean = column_sum(n, [&](int64_t i, auto part) { return part.load(x + i); }) / n;
   const float squares = column_sum(n, [&](int64_t i, auto part) {
@@ -90,7 +90,7 @@ inline void normalise(float* y, const float* x, int64_t n, Moments m, bool strea
   for_columns(n, streamed, [&](int64_t i, auto part) { part.put(y + i, (part.load(x + i) - m.mean) * m.rstd); });
 }
 
-// dx = rstd (dy - mean(dy) - y mean(dy y)), y what normalise() made.
+// dx = rstd (dy - mean(dy) - y mean(dy y)), where y is the result of normalise().
 inline void normalise_bwd(float* dx, const float* dy, const float* y, float rstd, int64_t n, bool streamed) {
   const float shift = column_sum(n, [&](int64_t i, auto part) { return part.load(dy + i); }) / n;
   const float pull = column_sum(n, [&](int64_t i, auto part) { return part.load(dy + i) * part.load(y + i); }) / n;

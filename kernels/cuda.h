@@ -6,10 +6,10 @@
 #include "tensor/cuda.h"
 #include "tensor/dtype.h"
 
-// The kernels written for the GPU: pointers to its memory and sizes, outputs first, the work goes to the
-// current stream (tensor/cuda.h). Formulas stand in the .cpp of the same stem, which calls these for tensors
-// on a GPU. Sums are f32 in a fixed order: the same input gives the same bits. A launch that fails throws
-// Error.
+// The GPU kernels. Arguments are pointers to GPU memory and sizes, outputs first. The work is added to the
+// current stream (tensor/cuda.h). The formulas are in the .cpp file of the same stem, which calls these for
+// tensors on a GPU. Sums are f32 in a fixed order: the same input gives the same bits. A launch that fails
+// throws Error.
 
 namespace supra {
 struct AdamwFactors;
@@ -28,7 +28,7 @@ struct RopeTurn {
 
 namespace supra::cuda {
 
-// Each is there for T = float and T = Bf16.
+// Each exists for T = float and T = Bf16.
 
 // ---- rmsnorm.cu.  x, y, dx, dy (N,C)  w, dw (C)  rstd (N).   y, rstd, dx: =   dw: +=, or null
 template <class T>

@@ -6,11 +6,11 @@
 #include "kernels/dispatch.h"
 #include "kernels/rope.h"
 
-// What linear_attention.cpp and softmax_attention.cpp tell the GPU's kernels of their tensors and of the documents in their rows.
+// The arguments that linear_attention.cpp and softmax_attention.cpp pass to GPU kernels: tensors, and the documents in their rows.
 
 namespace supra {
 
-// Linear attention: (documents,4) as LinearAttentionDocument has it; undefined where every row is one document of T steps.
+// For linear attention: (documents,4) in the layout of LinearAttentionDocument; undefined if every row is one document of T steps.
 inline Tensor documents_on_gpu(const Cuts& cuts, const std::vector<int64_t>& lengths, int64_t T) {
   CHECK(T < INT32_MAX, "linear_attention: rows of %ld steps, the GPU takes fewer than 2^31", static_cast<long>(T));
   const auto is_whole = [&](int64_t length) { return length == T; };
@@ -26,7 +26,7 @@ inline Tensor documents_on_gpu(const Cuts& cuts, const std::vector<int64_t>& len
   return Tensor::of(all, {static_cast<int64_t>(all.size() / 4), 4}).to(Device::cuda);
 }
 
-// Of linear attention. `state`, `documents` and the angles may be undefined.
+// The inputs of linear attention. `state`, `documents` and the angles may be undefined.
 template <class T>
 cuda::LinearAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
                                              const Tensor& state, const Tensor& documents, double scale,
@@ -47,7 +47,7 @@ cuda::LinearAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& k, c
           of_relu};
 }
 
-// Softmax attention: the keys at which rows begin, and those at which the document of each step begins, where there are cuts.
+// For softmax attention: the first key of each row, and the first key of each step's document if there are cuts.
 struct KeysOnGpu {
   Tensor first, documents;
 
@@ -64,7 +64,7 @@ struct KeysOnGpu {
   }
 };
 
-// Of softmax attention.
+// The inputs of softmax attention.
 template <class T>
 cuda::SoftmaxAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
                                               int64_t window, int64_t sinks, const KeysOnGpu& rows) {

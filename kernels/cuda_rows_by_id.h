@@ -3,11 +3,11 @@
 #include "kernels/dispatch.h"
 #include "kernels/rows_by_id.h"
 
-// How the GPU adds up rows by id.
+// Sums of rows with the same id on the GPU.
 
 namespace supra {
 
-// Sums of rows with the same id, or of a part of these, for cuda::sum_rows().
+// Sums of rows with the same id, or of parts of them, for cuda::sum_rows().
 struct Pieces {
   std::vector<int32_t> order = {}, begin = {0}, target = {};
 
@@ -26,7 +26,7 @@ struct Pieces {
   }
 };
 
-// On the GPU: dw (O,C) += rows of dy (N,C) by id. An id that is had often is summed in pieces, which a second pass adds up.
+// On the GPU: dw (O,C) += rows of dy (N,C) by id. A frequent id is summed in pieces, which a second pass adds up.
 template <class T>
 void add_rows_by_id(const Tensor& dw, const Tensor& dy, const RowsById& rows) {
   constexpr Device gpu = Device::cuda;

@@ -3,11 +3,11 @@
 
 #include "tensor/dtype.h"
 
-// Softmax attention of one query a head, as both forms of decoding need it: keys that grow, and a ring of them.
+// Softmax attention with one query per head, for both forms of decoding: growing keys, and a ring of keys.
 
 namespace supra {
 
-// Key s, of K elements, stands at k + s k_step; the first `sinks` of the n keys meet q_sinks instead of q.
+// Key s, of K elements, is at k + s k_step; q_sinks is used instead of q for the first `sinks` of the n keys.
 struct DecodeKeys {
   const void *k, *v;
   Dtype dtype;  // f32 or f16
@@ -18,7 +18,7 @@ struct DecodeKeys {
 void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, const DecodeKeys& keys, int64_t heads, int64_t K,
                   int64_t V, float scale);
 
-// Where the key of a position lies in a ring of sinks + window slots.
+// The slot of a position's key in a ring of sinks + window slots.
 constexpr int64_t ring_slot(int64_t position, int64_t sinks, int64_t window) {
   return position < sinks ? position : sinks + (position - sinks) % window;
 }

@@ -4,12 +4,12 @@
 
 #include "tensor/tensor.h"
 
-// What the ops share when they choose their code and cut their work.
+// Choosing the code of an op by dtype and device, and cutting its work into ranges.
 
 namespace supra {
 
-// Calls f(float()) for f32, the fast path, and f(double()) for f64, the reference; other dtypes, and tensors
-// on a device that f has no code for, throw by name.
+// Calls f(float()) for f32, the fast path, and f(double()) for f64, the reference. Other dtypes, and devices
+// that f has no code for, throw an error with the op's name.
 template <class F>
 void by_dtype(const char* op, Dtype dtype, F f) {
   try {
@@ -28,12 +28,12 @@ void by_dtype(const char* op, Dtype dtype, F f) {
   }
 }
 
-// The one place where an op with a CUDA kernel picks by device: on the CPU as by_dtype(op, dtype, cpu), on
-// the GPU gpu(float()) or gpu(Bf16()). gpu takes its pointers by data<T>(Device::cuda).
+// The only place where an op with a CUDA kernel chooses by device: on the CPU by_dtype(op, dtype, cpu), on
+// the GPU gpu(float()) or gpu(Bf16()). gpu gets its pointers with data<T>(Device::cuda).
 template <class Cpu, class Gpu>
 void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gpu) {
 #if defined(SUPRA_INFERENCE)
-  // such a build knows no GPU
+  // builds for hosts have no GPU code
   by_dtype(op, x.dtype(), cpu);
 #else
   if (x.device() == Device::cpu) return by_dtype(op, x.dtype(), cpu);
@@ -55,8 +55,8 @@ void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gp
 // An overloaded kernel as a value, for by_device().
 #define OVERLOADS(kernel) [](auto... args) { kernel(args...); }
 
-// The same for two kernels that take the same arguments. What has a data<T>(device), as tensors do, is given as that pointer,
-// everything else as it is: by_device("mul", a, OVERLOADS(cpu::mul), OVERLOADS(cuda::mul), y, a, b, n).
+// The same for two kernels with the same arguments. Arguments with a data<T>(device), such as tensors, are passed as that
+// pointer, everything else as it is: by_device("mul", a, OVERLOADS(cpu::mul), OVERLOADS(cuda::mul), y, a, b, n).
 template <class Cpu, class Gpu, class... Args>
   requires(sizeof...(Args) > 0)
 void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu, const Args&... args) {
@@ -72,16 +72,16 @@ void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu, const Args&...
       [&]<class T>(T) { call.template operator()<T>(gpu, Device::cuda); });
 }
 
-// What statistics and sums are kept in: f64 beside the reference, else f32.
+// The dtype of statistics and sums: f64 for the reference, otherwise f32.
 inline Dtype sum_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 
-// For what may be left out: nullptr when the tensor is undefined.
+// For optional arguments: nullptr if the tensor is undefined.
 template <class T>
 T* data_or_null(const Tensor& t, Device on = Device::cpu) {
   return t.defined() ? t.data<T>(on) : nullptr;
 }
 
-// A weight, a statistic or a sum as an argument of by_device(): f64 beside the reference, else f32. May be undefined.
+// A weight, a statistic or a sum as an argument of by_device(): f64 for the reference, otherwise f32. May be undefined.
 struct Wide {
   const Tensor& tensor;
 
@@ -94,7 +94,7 @@ struct Wide {
 // All dimensions but the last are rows.
 inline int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.numel() / t.dim(-1); }
 
-// The grain of a parallel_for over rows of C elements: less than this costs less than waking a thread.
+// The grain of a parallel_for over rows of C elements: smaller ranges cost less than waking a thread.
 inline int64_t row_grain(int64_t C) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, C)); }
 
 }  // namespace supra

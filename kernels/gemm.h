@@ -1,13 +1,13 @@
 #pragma once
 #include <stdint.h>
 
-// Matrix products, the one loop that most of the time goes into. Everything is row-major; op(X) is X, or its
-// transpose where ta or tb is set; ld* is the distance between rows in memory, at least the width.
+// Matrix products, where most of the time is spent. Everything is row-major. op(X) is X, or its transpose if ta
+// or tb is set. ld* is the distance between rows in memory, at least the width.
 //
-//   C (M,N) = op(A) (M,K) op(B) (K,N),  or += where `accumulate` is set.  K = 0 is a sum of nothing: zeros.
+//   C (M,N) = op(A) (M,K) op(B) (K,N),  or += where `accumulate` is set.  K = 0 gives zeros.
 //
-// The terms of one element are added in an order that depends on K and the CPU level alone: the same bits for
-// any number of threads. This header holds no inline code, so kernels compiled once a level may include it.
+// The terms of one element are added in an order that depends only on K and the CPU level: the same bits for any
+// number of threads. This header has no inline code, so .simd.cpp files may include it.
 
 namespace supra {
 

@@ -1,20 +1,20 @@
 #pragma once
 #include "tensor/tensor.h"
 
-// Products and sums of whole tensors, on the device where they lie. All dimensions but the last are rows;
-// `op` is who asks, for errors.
+// Products and sums of whole tensors, on the device of the tensors. All dimensions but the last are rows. `op` is
+// the caller's name, for errors.
 
 namespace supra {
 
-// What a product does on its way out, where it does not accumulate: + bias (N), and then max(0, c). On the GPU,
-// without these: sums (M) = those of op(a)'s rows, in f32.
+// Operations fused to a product that does not accumulate: + bias (N), then max(0, c). On the GPU, without these:
+// sums (M) = the sums of op(a)'s rows, in f32.
 struct Epilogue {
   Tensor bias;
   bool relu = false;
   Tensor sums;
 };
 
-// c (M,N) = op(a) (M,K) op(b) (K,N), or += where `accumulate` is set; op(x) is x, or its transpose where tx is
+// c (M,N) = op(a) (M,K) op(b) (K,N), or += if `accumulate` is set; op(x) is x, or its transpose if tx is
 // set.
 //   CPU: all in f32, or all in f64
 //   GPU: a in f32 or bf16; b (any dtype) and bias are converted to a's dtype, once per call, in a temporary copy;

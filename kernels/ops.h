@@ -5,12 +5,12 @@
 
 #include "autograd/var.h"
 
-// The operations: read this first. One op, one stem: foo.cpp holds the formula, the reference (a template over float and
-// double, the truth for gradient checks) and the Var op with its backward; foo.simd.cpp the fast CPU code.
+// All operations: read this first. An operation has one stem: foo.cpp contains the formula, the reference (a template over float
+// and double, used by gradient checks) and the Var op with its backward; foo.simd.cpp contains the fast CPU code.
 //
 // Shape letters, the same in the whole project: B batch, T time, C channels (model width), H query heads, G key/value
 // heads, K key dim of a head, V value dim of a head, N = B*T rows, O vocabulary, F MLP width, L layers.
-// Sequence-first: q (B,T,H,K). Where an op works on rows, all dimensions but the last are rows. f32 runs the fast path,
+// Sequence-first: q (B,T,H,K). If an op works on rows, all dimensions but the last are rows. f32 runs the fast path,
 // f64 the reference; other dtypes throw.
 
 namespace supra {
@@ -18,19 +18,19 @@ namespace supra {
 // ---- matmul.cpp
 // y (..., O) = x (..., C) w(O,C)^T + bias (O); the bias may be left out
 Var linear(const Var& x, const Var& w, const Var& bias = {});
-// relu(linear(x, w, bias)), the feature map: on the GPU one product. Slope::later: backward takes dy as it comes, so
-// whoever reads y gives a dy that is 0 where y is 0, as relu_slope(y) does.
+// relu(linear(x, w, bias)), the feature map: one product on the GPU. Slope::later: backward uses dy unchanged, so the op
+// that reads y must give a dy that is 0 where y is 0, as relu_slope(y) does.
 enum class Slope { here, later };
 Var linear_relu(const Var& x, const Var& w, const Var& bias = {}, Slope slope = Slope::here);
-// headwise_linear.cpp: each head by a matrix of its own: x (..., H*I), w (H*K, I), bias (H*K) -> (..., H*K)
+// headwise_linear.cpp: each head is multiplied by its own matrix: x (..., H*I), w (H*K, I), bias (H*K) -> (..., H*K)
 Var headwise_linear(const Var& x, const Var& w, const Var& bias, int64_t heads);
 // c (M,N) = a (M,K) b (K,N)
 Var matmul(const Var& a, const Var& b);
 
 // ---- embedding.cpp
-// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws. y is on w's device, ids may be
-// there too: nobody checks them then, and an id outside gives NaN. y is f64 of an f64 table, else f32, or on the
-// GPU what `activations` says.
+// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws. y is on w's device. If the ids are on a
+// GPU too, they are not checked, and an id outside gives NaN. y is f64 if the table is f64, otherwise f32, or on the GPU the
+// dtype `activations`.
 Var embedding(const Tensor& ids, const Var& w, Dtype activations = Dtype::f32);
 
 // ---- elementwise.cpp. Shapes are equal, nothing is broadcast.
@@ -38,7 +38,7 @@ Var add(const Var& a, const Var& b);
 Var mul(const Var& a, const Var& b);
 Var scale(const Var& x, double factor);
 Var relu(const Var& x);
-Var relu_slope(const Var& y);  // y as it is, with dy made 0 where y is 0: what is left of relu where y is its output
+Var relu_slope(const Var& y);  // returns y; backward sets dy to 0 where y is 0: the backward of relu, if y is its output
 Var silu(const Var& x);      // x * sigmoid(x)
 Var sigmoid(const Var& x);
 Var log_sigmoid(const Var& x);
@@ -48,14 +48,14 @@ Var gelu(const Var& x, Gelu kind = Gelu::erf);
 // ---- swiglu.cpp. gate_up (..., 2F) = [gate; up] -> silu(gate) * up (..., F)
 Var swiglu(const Var& gate_up);
 
-// ---- rmsnorm.cpp, layernorm.cpp, groupnorm.cpp. Over the last dimension, rows apart.
+// ---- rmsnorm.cpp, layernorm.cpp, groupnorm.cpp. Over the last dimension, each row separately.
 Var rmsnorm(const Var& x, const Var& w, double eps);                          // w x / sqrt(mean(x^2) + eps)
 Var layernorm(const Var& x, const Var& w, const Var& b, double eps);          // w and b may be left out
-// Each of the `groups` equal parts of a row is normalised to mean 0 and variance 1; no affine part.
+// Each of the `groups` equal parts of a row is normalised to mean 0 and variance 1; there are no weights.
 Var groupnorm(const Var& x, int64_t groups, double eps);
 
 // ---- relative_error.cpp. sum |y - t|^2 / sum |t|^2 over rows b and their first lengths[b] steps (empty: all)
-//   y, t (B,T,C)  ->  (1).  What attention transfer makes small; t gets no gradient.
+//   y, t (B,T,C)  ->  (1).  The loss of attention transfer; t gets no gradient.
 Var relative_error(const Var& y, const Tensor& t, const std::vector<int64_t>& lengths = {});
 
 // ---- ratio.cpp. x (..., V+1) -> (..., V): each value over (the last + eps)
@@ -65,15 +65,15 @@ Var divide_by_last(const Var& x, double eps);
 Var reshape(const Var& x, Shape shape);
 std::vector<Var> split_columns(const Var& x, const Shape& widths);  // of the last dimension, copied
 Var concat_columns(const std::vector<Var>& parts);          // along the last dimension
-Var cast(const Var& x, Dtype dtype);                        // the same numbers in another dtype; x where it is none
+Var cast(const Var& x, Dtype dtype);                        // the same numbers in another dtype; returns x if it has that dtype
 Var repeat_heads(const Var& x, int64_t times);              // (B,T,G,K) -> (B,T,G*times,K), head g to g*times ...
 
-// ---- take_rows.cpp: y (M,D): row m is row index[m] of the sources (N1,D), (N2,D), ..., counted through all of them in
-// order; of -1 it is zeros. A row may be taken often: backward adds in the order of m.
+// ---- take_rows.cpp: y (M,D): row m is row index[m] of the sources (N1,D), (N2,D), ..., numbered through all of them in
+// order; for index -1 it is zeros. A row may be taken several times: backward adds in the order of m.
 Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index);
 
-// Where documents packed behind one another begin: (B) ascending columns > 0 of each row; empty: nowhere. From a cut on
-// positions count from 0 and nothing before is seen.
+// Where packed documents begin: (B) ascending columns > 0 of each row; empty: no cuts. From a cut on, positions count from 0 and
+// nothing before it is seen.
 using Cuts = std::vector<std::vector<int64_t>>;
 
 // ---- rope.cpp
@@ -85,25 +85,25 @@ struct Rope {
   double base = 10000;
   double scale = 1;   // positions are divided by it
   int64_t dims = 0;   // the first `dims` of each head are rotated; 0: all
-  // One a pair, or none: its frequency is divided by it. What llama3 and yarn make of a longer context.
+  // One number per pair, or empty: the pair's frequency is divided by it. llama3 and yarn use this for longer contexts.
   std::vector<double> divisors = {};
   double magnitude = 1;  // cos and sin are multiplied by it (yarn)
-  // Positions from held_from on are turned as position held_at; 0: none is held. See supra/window_attention.h.
+  // Positions from held_from on are rotated as position held_at; 0: off. See supra/window_attention.h.
   int64_t held_from = 0, held_at = 0;
   bool operator==(const Rope&) const = default;
 };
-// x (B,T,H,K); row b's first step stands at position first[b]
+// x (B,T,H,K); the first step of row b is at position first[b]
 Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts = {});
 
 // ---- softmax_attention.cpp
-// o (B,T,H,V): query t of row b stands at index first[b] + t of the keys and sees those up to itself, or the last
-// `window` of these where it is not 0. From a cut on it sees none before the cut.
+// o (B,T,H,V): query t of row b is at index first[b] + t of the keys and sees the keys up to itself, or only the last
+// `window` of them if that is not 0. After a cut it sees no key before the cut.
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V), S >= first[b] + T; query head h uses key head h / (H/G).
 Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first,
                       int64_t window = 0, const Cuts& cuts = {});
-// The same, where a query also sees attention sinks (arXiv 2309.17453): the first keys of its document, so far as they are
-// not in its future. With a q_sinks (B,T,H,K) it meets them with that instead of q. lse (B,T,H), the log-sum-exp of the
-// scores, is what join_attention() needs.
+// The same, but a query also sees attention sinks (arXiv 2309.17453): the first keys of its document, unless they are in
+// its future. If q_sinks (B,T,H,K) is given, it is used for the sinks instead of q. lse (B,T,H) is the log-sum-exp of the
+// scores, which join_attention() needs.
 struct SoftmaxPart {
   Var o, lse;
 };
@@ -111,11 +111,11 @@ SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const
                                          const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts = {});
 
 // ---- window_step.cpp: one step (T = 1) of softmax attention over sinks and a window, in place. For inference.
-// The keys of a sequence lie in a ring of sinks + window slots: position p in slot p < sinks ? p : sinks + (p - sinks) % window.
+// The keys of a sequence are in a ring of sinks + window slots: position p is in slot p < sinks ? p : sinks + (p - sinks) % window.
 //   ring k (B,S,G,K), v (B,S,G,V), f32 or f16, on the GPU as q; q, q_sinks (B,1,H,K)  k (B,1,G,K)  v (B,1,G,V)
-//   positions[b]: where row b's step stands; k and v are written to its slot before the query is answered
-// What they replace, if it has left the window, comes back: old_k (B,1,G,K) and old_v (B,1,G,V+1), whose last column is 1
-// then; both are 0 where nothing left, and undefined without `with_old`.
+//   positions[b]: the position of row b's step; k and v are written to its slot before the query is answered
+// The key and value that they replace are returned: old_k (B,1,G,K) and old_v (B,1,G,V+1), whose last column is 1. Both
+// are 0 if nothing left the window, and undefined without `with_old`.
 struct WindowStep {
   Tensor o, lse;  // (B,1,H,V), (B,1,H)
   Tensor old_k, old_v;
@@ -134,10 +134,10 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
 Var join_attention(const Var& o, const Var& lse, const Var& far, const Var& mass);
 
 // ---- softmax_features.cpp: each head h of x (..., H*f) becomes [softmax(x_h); softmax(-x_h)]  ->  (..., H*2f)
-// (Hedgehog, arXiv 2402.04347): features that are never negative
+// (Hedgehog, arXiv 2402.04347): features are never negative
 Var softmax_features(const Var& x, int64_t heads);
 
-// ---- linear_attention.cpp: the heart of SUPRA
+// ---- linear_attention.cpp: the central operation of SUPRA
 struct LinearAttention {
   Var o;      // (B,T,H,V)
   Var state;  // (B,H,K,V), after the last step
@@ -146,26 +146,26 @@ struct LinearAttention {
 //   q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V); head h uses k head h / (H/Gk) and v head h / (H/Gv)
 //   log_decay = log g <= 0: (H) fixed per head, or (B,T,H) per head and token
 //   state (B,H,K,V), S before the first step; undefined: zeros
-//   lengths (B): row b ends after lengths[b] steps, what follows touches nothing and gives o = 0; empty: all T
-//   cuts: the state starts from zeros there; `state` belongs to what precedes the first
-//   norm_eps > 0: o goes through groupnorm, a group a head, on the way out
-//   features: what comes before, for kernels that can do it on the way: on the GPU, in bf16, for K and V of 64 and 128
+//   lengths (B): row b ends after lengths[b] steps; later columns change nothing and give o = 0; empty: all T
+//   cuts: the state is zero at each cut; `state` is used before the first cut
+//   norm_eps > 0: o is normalised by groupnorm, one group per head
+//   features: operations on q and k before the attention; kernels that can fuse them do (GPU, bf16, K and V of 64 or 128)
 struct Features {
-  Rope rope = {.layout = Rope::Layout::none};  // q and k go through it, from the positions `first`
+  Rope rope = {.layout = Rope::Layout::none};  // applied to q and k, from the positions `first`
   std::vector<int64_t> first = {};
-  bool of_relu = false;  // q and k go through relu_slope() before that
+  bool of_relu = false;  // relu_slope() is applied to q and k before it
 };
 LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, double scale,
                                  const Var& state = {}, const std::vector<int64_t>& lengths = {}, double norm_eps = 0,
                                  const Cuts& cuts = {}, const Features& features = {});
-// One step (T = 1), in place: updates state, returns o. For inference: f32 (on the GPU bf16, too), no gradient.
-// k and v of G heads each may have a state (B,G,K,V), which H/G query heads share. Nothing decays then: log_decay is (H) zeros.
+// One step (T = 1), in place: updates state, returns o. For inference: f32 (on the GPU also bf16), no gradient. If k and v
+// have G heads, the state may be (B,G,K,V), shared by H/G query heads; then there is no decay: log_decay is (H) zeros.
 Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay, double scale);
 
 // ---- delta_attention.cpp: the gated delta rule (Yang et al., Gated Delta Networks, arXiv 2412.06464; the chunks: arXiv 2406.06484)
-// S <- g_t S_{t-1};  u_t = beta_t (v_t - S^T k_t);  S_t = S + k_t u_t^T;  o_t = S_t^T q_t: a write first takes back what k_t has
-// brought to mind, where linear attention only adds. f32 in chunks, on the CPU.
+// S <- g_t S_{t-1};  u_t = beta_t (v_t - S^T k_t);  S_t = S + k_t u_t^T;  o_t = S_t^T q_t: a write first subtracts what the state
+// holds for k_t; linear attention only adds. f32 in chunks, on the CPU.
 //   q, k, v, state, lengths and cuts as linear_attention's; |k_t| = 1, or beta_t |k_t|^2 <= 2 at least: beyond that S grows
 //   log_decay = log g <= 0 and beta in [0, 1]: (B,T,H), per head and token
 LinearAttention delta_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, const Var& beta, const Var& state = {},
@@ -187,18 +187,18 @@ constexpr int32_t kIgnore = -100;
 // mean over the targets that are not kIgnore of  lse - x_target + z_loss * lse^2,  lse = log sum exp(x)
 //   logits (N,O)  targets (N) i32  ->  (1), f32 on the GPU; targets are looked at on the CPU and may lie there
 Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss = 0);
-// Logits that linear_cross_entropy holds at once, in floats, unless 32 rows are more: 32 MB was the fastest of 8 to 64.
+// The number of logits that linear_cross_entropy holds at once (but at least 32 rows). 32 MB was the fastest of 8 to 64 MB.
 constexpr int64_t kLogitsAtOnce = 1 << 23;
 // Distillation (Hinton et al., arXiv 1503.02531): the loss of a row becomes
 //   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits,
-// which `teacher` writes a block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype, on the GPU in
-// f32. It is shown the student's x of these rows, of the same dtype.
+// which `teacher` writes for one block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype, on the GPU in
+// f32. It is given the student's logits x of these rows, in the same dtype.
 struct Distillation {
   std::function<void(int64_t first, const Tensor& student, const Tensor& logits)> teacher;
   double weight = 1;
 };
-// cross_entropy(linear(h, w), targets, z_loss) that never holds all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
-// h and w are computed here, in the forward; a backward only scales them, so there is one.
+// cross_entropy(linear(h, w), targets, z_loss) without storing all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
+// h and w are computed here, in the forward. Backward only scales them, so it can run once only.
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0,
                          const Distillation& distillation = {{}, 0});
 // log sum exp of each row of logits (N,O), f64 (N). No gradient.
@@ -210,7 +210,7 @@ Tensor token_nll(const Tensor& logits, const Tensor& targets);
 struct AdamwStep {
   double lr, beta1, beta2, eps, weight_decay;
   int64_t step;       // 1 at the first update
-  double grad_scale;  // gradients are multiplied by it: clipping and accumulation, folded in
+  double grad_scale;  // gradients are multiplied by it: clipping and accumulation in one factor
 };
 // g *= grad_scale; m, v: moving means of g, g^2; w -= lr (m^ / (sqrt(v^) + eps) + weight_decay w)
 void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& options);

@@ -1,12 +1,12 @@
 #pragma once
 #include "tensor/quantized.h"
 
-// One block of a quantised row (tensor/quantized.h), for kernels compiled once a level.
+// One block of a quantised row (tensor/quantized.h), for .simd.cpp files.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
 
-// The 32 quants of block b of a row; of four-bit ones as they stand, 0 to 15.
+// The 32 quants of block b of a row; four-bit quants unchanged, 0 to 15.
 inline void unpack(int8_t* out, const uint8_t* quants, Dtype dtype, int64_t b, int64_t blocks) {
   if (dtype == Dtype::q8_0) {
     __builtin_memcpy(out, quants + b * kBlock, kBlock);

@@ -4,8 +4,8 @@
 
 namespace supra {
 
-// cos and sin of all angles of a call of rope(): one row a position, one column a pair (half) or an element
-// (interleaved, each value twice). Only the positions of the call are in it, however far the sequence has come.
+// cos and sin of all angles of a call of rope(): one row per position, one column per pair (half) or per element
+// (interleaved, each value twice). It contains only the positions of the call, at any depth of the sequence.
 struct RopeTable {
   Rope rope;
   std::vector<int64_t> positions;
@@ -14,8 +14,8 @@ struct RopeTable {
 // One of f32.
 RopeTable rope_table(const Rope& rope, const std::vector<int64_t>& positions, Device device);
 
-// What rope() turns x of this shape (B,T,H,K) by on the GPU, for an op that does it itself: cosine and sine in f32.
-// A rope of no layout: undefined.
+// The angles of rope() for x (B,T,H,K) on the GPU, for an op that rotates itself: cosine and sine in f32. Undefined
+// if the rope has no layout.
 struct RopeAngles {
   Tensor cosine, sine;
   RopeTurn turn = {};

@@ -3,12 +3,12 @@
 #include <numeric>
 #include <vector>
 
-// What takes rows by id has the gradients of a row in several places. They are brought together and added in order.
+// If rows are selected by id, the gradient of a row is the sum of several rows of dy. They are grouped and added in order.
 
 namespace supra {
 
-// A counting sort of N ids below `ids`: id i stands at order[begin[i]], ..., order[begin[i + 1] - 1], ascending. Negative
-// ones are left out.
+// A counting sort of N ids below `ids`: the rows of id i are order[begin[i]], ..., order[begin[i + 1] - 1], ascending. Negative
+// ids are left out.
 struct RowsById {
   std::vector<int32_t> begin, order;
 

@@ -1,10 +1,10 @@
 #pragma once
 #include <cstdint>
 
-// How a token is chosen from logits; the same on the CPU (supra/inference/sampler.cpp) and on the GPU (sampling.cu).
-// Weights are integers, so that their sums depend on no order:
+// How a token is chosen from logits, identically on the CPU (supra/inference/sampler.cpp) and on the GPU (sampling.cu).
+// Weights are integers, so that sums do not depend on the order:
 //
-//   recent tokens' logits are penalised; temperature 0 takes the largest logit, of equal ones the smaller id
+//   logits of recent tokens are penalised; temperature 0 takes the largest logit, and of equal ones the smaller id
 //   w_i = 2^40 exp((logit_i - largest) / temperature), rounded
 //   sort by logit and keep the first top_k; of these, those with w_i >= 2^40 min_p; of these, the shortest prefix
 //   whose sum reaches top_p of the sum of all that were kept
@@ -29,12 +29,12 @@ struct SamplerOptions {
   }
 };
 
-// Of a probability, that of the likeliest token being 1. Sums of 2^23 of them fit.
+// The weight of a probability relative to the most likely token. Sums of 2^23 weights fit.
 constexpr uint64_t to_weight(double p) { return static_cast<uint64_t>(p * 0x1p40 + 0.5); }
 constexpr int kIdBits = 23;
 
-// Larger for what comes first: the larger logit, of equal ones the smaller id. 55 bits; a logit of 0 for all is the
-// order of ids.
+// The sort key of a token: larger for a larger logit, and of equal logits for the smaller id. 55 bits; with a logit of 0 for all
+// it is the order of ids.
 constexpr uint64_t order_of(float logit, int64_t id) {
   // -0 becomes 0 (and std::bit_cast is missing in libc++ 13, which Debian's emscripten has)
   const uint32_t bits = __builtin_bit_cast(uint32_t, logit + 0.0f);

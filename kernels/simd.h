@@ -6,11 +6,11 @@
 #include "kernels/products.h"
 #include "tensor/dtype.h"
 
-// The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once a level into a
-// namespace of its own (see vec.h) and reached through simd(). They run in one thread on raw pointers,
-// outputs first; the op beside them cuts the work with parallel_for. To add one: a line here, a definition
-// there. KERNEL is in every build, TRAINING (and what measures the processor) in none for inference alone,
-// PROGRAM not in the library for hosts, which computes no losses.
+// The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once for each level into its
+// own namespace (see vec.h), and called through simd(). Kernels run in one thread on raw pointers, outputs first;
+// their op cuts the work with parallel_for. To add one: a line here, a definition there. KERNEL is in every
+// build. TRAINING (and the measuring of the processor) is left out of builds for inference alone. PROGRAM is
+// left out of the library for hosts, which computes no losses.
 
 #define SUPRA_SIMD_KERNELS(KERNEL, PROGRAM, TRAINING)                                                                 \
   /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \
@@ -109,7 +109,7 @@ struct LinearAttentionGrads;
 struct SoftmaxAttentionHead;
 struct SoftmaxAttentionGrads;
 
-// The library for hosts in one file (tools/amalgamate.awk) has them static.
+// In the library for hosts in one file (tools/amalgamate.awk) they are static.
 #if !defined(SUPRA_KERNEL)
 #define SUPRA_KERNEL
 #endif
@@ -118,7 +118,7 @@ namespace baseline { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECL
 #if defined(__x86_64__)
 namespace avx2 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE) }
 namespace avx512 { SUPRA_SIMD_KERNELS(SUPRA_DECLARE, SUPRA_DECLARE, SUPRA_DECLARE) }
-// levels of two kernels; the others are avx512's, whose own of these names are hidden
+// levels that have only two kernels of their own and use avx512's for the rest
 namespace avx512bf16 { using namespace avx512; decltype(avx512::bf16_gemm_tile) bf16_gemm_tile; decltype(avx512::bf16_loop) bf16_loop; }
 namespace amx { using namespace avx512; decltype(avx512::bf16_gemm_tile) bf16_gemm_tile; decltype(avx512::bf16_loop) bf16_loop; }
 #endif

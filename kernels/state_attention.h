@@ -9,8 +9,8 @@
 #include "kernels/dispatch.h"
 #include "tensor/parallel.h"
 
-// What attentions with a state share, linear_attention.cpp and delta_attention.cpp: their sizes, and the walk over heads and
-// the documents of each.
+// Shared by the attention operations with a state, linear_attention.cpp and delta_attention.cpp: their sizes, and the loop over
+// heads and documents.
 
 namespace supra {
 
@@ -28,8 +28,8 @@ struct StateSizes {
   int64_t token_at(int64_t b, int64_t t, int64_t h) const { return (b * T + t) * H + h; }
   int64_t decay_at(int64_t b, int64_t t, int64_t h) const { return decay_by_token ? token_at(b, t, h) : h; }
   int64_t state_at(int64_t b, int64_t h) const { return (b * H + h) * K * V; }
-  // Saved states (B,H,T/chunk,K,V): where those of a document that begins at t stand. n steps save
-  // (n-1)/chunk of them, which end before the next document's.
+  // The offset of the saved states (B,H,T/chunk,K,V) of a document that begins at t. n steps save
+  // (n-1)/chunk states, which end before the next document's.
   int64_t saved() const { return T / linear_chunk(K, V); }
   int64_t saved_at(int64_t b, int64_t t, int64_t h) const { return ((b * H + h) * saved() + t / linear_chunk(K, V)) * K * V; }
   double decay(const double* log_decay, int64_t b, int64_t t, int64_t h) const {
@@ -38,7 +38,7 @@ struct StateSizes {
   }
 };
 
-// Throws unless the shapes fit; lengths: all T where none are given.
+// Throws unless the shapes fit; without lengths every row has T steps.
 StateSizes state_sizes(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay, const Tensor& state,
                        double scale, std::vector<int64_t> lengths, const Cuts& cuts);
 
@@ -56,20 +56,20 @@ StateInputs<T> state_inputs(const Tensor& q, const Tensor& k, const Tensor& v, c
 template <class T>
 struct StateGradients {
   T *dq, *dk, *dv;
-  T* dstate;      // of the last state on entry, of the first on return
-  T* dlog_decay;  // (B,T,H) whatever log_decay is; may be null
+  T* dstate;      // gradient of the last state on entry, of the first on return
+  T* dlog_decay;  // always (B,T,H); may be null
 };
 
-// A head of a document, for the fast code; a decay that is fixed has its powers still to come.
+// A head of a document, for the fast code; the powers of a fixed decay are not set yet.
 LinearAttentionHead state_head(const StateInputs<float>& in, const StateSizes& n, int64_t b, Segment document, int64_t h);
-// Its gradients; the document begins at t.
+// The gradients of a head; the document begins at t.
 LinearAttentionGrads state_grads(const StateGradients<float>& grads, const StateSizes& n, int64_t b, int64_t t, int64_t h);
 
-// Heads a thread takes at least: less work than that costs less than waking it.
+// The least number of heads per thread: less work than that costs less than waking a thread.
 inline int64_t head_grain(const StateSizes& n) { return 1 + 16384 / (1 + n.T * (n.K + n.V + n.K * n.V / 16)); }
 
-// f(b, document, h, memory of so many floats) for the documents of every head, in order: each overwrites the last state of the
-// one before it.
+// Calls f(b, document, h, memory of `floats` floats) for the documents of every head, in order: each overwrites the last state
+// of the previous one.
 template <class F>
 void for_documents(const char* op, const StateSizes& n, int64_t floats, F f) {
   const auto documents = segments(op, n.cuts, n.lengths);
@@ -81,8 +81,8 @@ void for_documents(const char* op, const StateSizes& n, int64_t floats, F f) {
   });
 }
 
-// The same from the last document to the first. Heads that share a key or value head add to one gradient: one thread takes them,
-// in order.
+// The same from the last document to the first. Heads that share a key or value head add to the same gradient, so one thread
+// processes them in order.
 template <class F>
 void for_documents_back(const char* op, const StateSizes& n, int64_t floats, float* dstate, F f) {
   const auto documents = segments(op, n.cuts, n.lengths);
@@ -92,7 +92,7 @@ void for_documents_back(const char* op, const StateSizes& n, int64_t floats, flo
     for (int64_t i = begin * family; i < end * family; i++) {
       const int64_t b = i / n.H, h = i % n.H;
       for (size_t d = documents[b].size(); d-- > 0;) {
-        // nothing that follows a document depends on its last state
+        // later documents do not depend on the last state of this one
         if (documents[b][d].end < n.lengths[b]) std::fill_n(dstate + n.state_at(b, h), n.K * n.V, 0.0f);
         f(b, documents[b][d], h, memory.data<float>());
       }

@@ -1,16 +1,16 @@
 #pragma once
 #include "kernels/vec.h"
 
-// Small matrices in scratch memory, for the attention kernels: a chunk of time steps by a head. Rows start a
-// multiple of 16 floats apart, and what lies between the last column and the next whole vector is zero, so
-// that no loop below has a tail. One thread; fixed order.
+// Small matrices in scratch memory, for the attention kernels: the time steps of a chunk by the dims of a head. Rows
+// are a multiple of 16 floats apart, and the columns up to the next whole vector are zero, so that no loop below has
+// a tail. One thread; fixed order.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
 
 struct Tile {
   float* at;
-  int64_t ld;  // floats from a row to the next
+  int64_t ld;  // floats from one row to the next
   float* row(int64_t i) const { return at + i * ld; }
 };
 
@@ -24,7 +24,7 @@ inline Factor transposed(Tile t) { return {t.at, 1, t.ld}; }
 
 inline int64_t whole_vectors(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
-// Scratch memory, handed out piece by piece.
+// Scratch memory, divided into tiles.
 struct Scratch {
   float* at;
   Tile tile(int64_t rows, int64_t ld) {
@@ -41,7 +41,7 @@ inline void zero(Tile t, int64_t rows, int64_t columns) {
   }
 }
 
-// Copies `rows` rows that lie `step` floats apart, times `factor`; rows up to the next whole vector become
+// Copies `rows` rows that are `step` floats apart, times `factor`; rows up to the next whole vector are set to
 // zero.
 inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int64_t columns,
                    float factor = 1) {
@@ -53,7 +53,7 @@ inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int6
   zero({t.row(rows), t.ld}, whole_vectors(rows) - rows, columns);
 }
 
-// The way back: target = factor * tile, or target += factor * tile.
+// The reverse: target = factor * tile, or target += factor * tile.
 inline void scatter(float* target, int64_t step, Tile t, int64_t rows, int64_t columns, bool add,
                     float factor = 1) {
   for (int64_t i = 0; i < rows; i++, target += step) {
@@ -90,11 +90,11 @@ inline void transpose(Tile to, Tile from, int64_t rows, int64_t columns) {
   }
 }
 
-// Which part of a product is wanted when one of its matrices is triangular. m counts rows, n columns, p what
-// is summed.
+// Which part of a product is needed when one of its matrices is triangular. m counts rows, n columns, p the
+// terms of the sums.
 enum class Causal {
   none,
-  upper,     // only c with n >= m; what lies further below the diagonal is left alone
+  upper,     // only c with n >= m; other elements may be left unchanged
   from_row,  // a is zero for p < m
   to_row,    // a is zero for p > m
 };
@@ -102,7 +102,7 @@ enum class Causal {
 struct Product {
   int64_t rows, columns, inner;
   Causal causal = Causal::none;
-  float keep = 0;             // c = keep c + a b; 0: what c held does not matter
+  float keep = 0;             // c = keep c + a b; 0: the old c is not read
   Tile times = {nullptr, 0};  // c = (a b) * times, element by element
 };
 

@@ -1,14 +1,14 @@
 #pragma once
 #include "kernels/vec.h"
 
-// Eight tiles of 16 rows of 64 bytes, and what is done with them. This is all that knows AMX; without it the same bits
-// come from fma(), where denormals are flushed (tensor/parallel.h).
+// Eight tiles of 16 rows of 64 bytes, and their operations. Only this file uses AMX. Without AMX the same bits are
+// computed with fma(), where denormals are flushed (tensor/parallel.h).
 //
 //   multiply<c, a, b>: c (16,16) += a (16,32) b (32,16)     c: float   a: rows of bf16   b: rows of pairs (k, k + 1)
 //   Terms of even and of odd k are summed apart, from zero, by fused multiply-adds; then c = c + (even + odd).
 //
-// Written in assembly, for g++ 12 does not know which memory its own intrinsics read, and drops what was stored there. The
-// Makefile defines SUPRA_AMX: clang++ 14 has its own name for what other compilers call __AMX_BF16__.
+// Written in assembly, because g++ 12 does not know which memory its own intrinsics read, and removes stores to it. The
+// Makefile defines SUPRA_AMX, because clang++ 14 has a different name for __AMX_BF16__.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -17,7 +17,7 @@ constexpr int64_t kTile = 16, kTileDepth = 32, kTileRowBytes = 64, kTileWords = 
 
 #if defined(SUPRA_AMX)
 
-// What LDTILECFG reads: eight tiles of one shape.
+// The configuration for LDTILECFG: eight tiles of one shape.
 struct TileShapes {
   uint8_t palette = 1, start_row = 0, unused[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -26,8 +26,8 @@ struct TileShapes {
 static_assert(sizeof(TileShapes) == 64);
 constexpr TileShapes kTileShapes;
 
-// The thread's tile registers are in use as long as this lives. They are released after it, so that the system need not save
-// them.
+// While this object lives, the thread uses its tile registers. Its destructor releases them, so that the system need not
+// save them.
 class Tiles {
  public:
   Tiles() { asm volatile("ldtilecfg %0" ::"m"(kTileShapes)); }
@@ -69,7 +69,7 @@ class Tiles {
   void store(void* p, int64_t row_bytes) {
     for (int64_t i = 0; i < kTile; i++) __builtin_memcpy(static_cast<char*>(p) + i * row_bytes, tiles_[t] + i * 16, 64);
   }
-  // A few rows at a time, so that a vector of b is taken apart for all of them.
+  // A few rows at a time, so that a vector of b is unpacked once for all of them.
   template <int c, int a, int b>
   void multiply() {
     constexpr int64_t kRows = 4;

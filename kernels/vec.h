@@ -1,8 +1,8 @@
 #pragma once
 
-// A vector of floats as wide as the level, for foo.simd.cpp. Those files are compiled once a level, each into
-// the namespace SUPRA_LEVEL, and include no header with inline code of the standard library: the linker keeps
-// one copy of such code for all levels, and it might be one that this processor cannot run.
+// A vector of floats as wide as the level, for .simd.cpp files. These are compiled once for each level, into the
+// namespace SUPRA_LEVEL. They include no header with inline code of the standard library: the linker keeps only one
+// copy of such code for all levels, and it might be one that this processor cannot run.
 //
 // Vec is a GCC/Clang vector type: + - * / and comparisons work on it element by element.
 
@@ -35,8 +35,8 @@ inline int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit;
 
 inline Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<VecUnaligned*>(p) = v; }
-// Past the caches, to an address that is a multiple of the vector's size. Other threads see it after the
-// locked instruction that ends each part of a parallel_for.
+// A streaming store, which bypasses the caches, to an address that is a multiple of the vector's size. Other threads see
+// it after the locked instruction that ends each part of a parallel_for.
 inline void stream(float* p, Vec v) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(p, (__m512)v);
@@ -76,7 +76,7 @@ inline void store_first(float* p, Vec v, int64_t n) {
 }
 #endif
 
-// a * b + c, in one rounding where the level has it
+// a * b + c, with one rounding if the level has fma
 inline Vec fma(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)
   return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -113,8 +113,8 @@ inline Vec sqrt(Vec a) {
 
 // (Unmasked, some AVX-512 intrinsics of g++ 12 warn of uninitialised values: GCC bug 105593.)
 //
-// The columns of a square of kLanes rows, ld floats apart: calls f(i, column i) in order. Pieces of four
-// floats are put together as they are loaded, which leaves two rounds of exchanges inside of those pieces.
+// The columns of a square of kLanes rows, ld floats apart: calls f(i, column i) in order. Pieces of four floats
+// are combined as they are loaded, so only two rounds of exchanges within the pieces remain.
 template <class F>
 inline void for_transposed(const float* p, int64_t ld, F f) {
   for (int64_t i = 0; i < kLanes; i += 4, p += 4) {
@@ -162,7 +162,7 @@ inline void for_transposed(const float* p, int64_t ld, F f) {
   }
 }
 
-// Lanes whose number has `bit` come from b, the others from a; with `flip` = bit each comes from its partner, whose number
+// Lanes whose index has `bit` come from b, the others from a. With `flip` = bit each comes from its partner, whose index
 // differs in that bit.
 template <int bit, int flip>
 inline Vec pick(Vec a, Vec b) {
@@ -184,7 +184,7 @@ inline Vec swap_lanes(Vec v) {
   return pick<bit, bit>(v, v);
 }
 
-// Sums and maxima over the lanes, in a fixed order: halves are folded together.
+// Sums and maxima over the lanes, in a fixed order: halves are added repeatedly.
 template <class F>
 inline float fold(Vec v, F f) {
   if constexpr (kLanes > 8) v = f(v, swap_lanes<8>(v));
@@ -193,7 +193,7 @@ inline float fold(Vec v, F f) {
   v = f(v, swap_lanes<1>(v));
   return v[0];
 }
-// no lambdas: in one file for all levels (tools/amalgamate.awk) g++ warns of how they would be called
+// no lambdas: in the one-file library (tools/amalgamate.awk) g++ warns about how they would be called
 struct Sum {
   Vec operator()(Vec a, Vec b) const { return a + b; }
 };
@@ -203,7 +203,7 @@ struct Largest {
 inline float sum(Vec v) { return fold(v, Sum()); }
 inline float max(Vec v) { return fold(v, Largest()); }
 
-// sum() of four vectors in half the instructions: two share one as soon as half of the lanes of each are enough.
+// sum() of four vectors with half the instructions: two vectors share a register once half of their lanes suffice.
 inline void sum_each(const Vec (&v)[4], float (&sums)[4]) {
   constexpr int half = kLanes / 2, quarter = kLanes / 4;
   const Vec a = pick<half, 0>(v[0], v[1]) + pick<half, half>(v[0], v[1]);
@@ -226,7 +226,7 @@ inline Vec polynomial(Vec x, const float (&c)[n]) {
 // expf. Results below 2^-126 are zero, above the largest float infinity; NaN stays NaN.
 inline Vec exp(Vec x) {
   const Vec clamped = min(max(x, broadcast(-104.0f)), broadcast(89.0f));
-  // 1.5 * 2^23: adding it rounds to the nearest integer, which then stands in the low bits
+  // 1.5 * 2^23: adding it rounds to the nearest integer, which is then in the low bits
   const Vec shifter = broadcast(12582912.0f);
   const Vec shifted = fma(clamped, broadcast(1.44269504f), shifter);
   const Vec n = shifted - shifter;

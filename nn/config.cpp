@@ -39,14 +39,14 @@ void check_config(const Config& c, const std::string& where) {
     if (c.mixers[i] != MixerKind::window) continue;
     const int64_t window = c.windows.empty() ? 0 : c.windows[i];
     CHECK(window > 0 && window <= INT32_MAX, "%s: layer %zu has a sliding window of %ld keys, expected 1 to %d", at, i, static_cast<long>(window), INT32_MAX);
-    CHECK(c.key_dim == c.head_dim, "%s: %ld dimensions of a key, %ld of its projection: layer %zu has a window, whose are the same", at,
+    CHECK(c.key_dim == c.head_dim, "%s: keys have %ld dimensions and their projections %ld: in layer %zu, a window layer, the two must be equal", at,
           static_cast<long>(c.key_dim), static_cast<long>(c.head_dim), i);
   }
-  CHECK(c.feature_map || c.key_dim == c.head_dim, "%s: %ld dimensions of a key, %ld of its projection: only a feature map changes them", at,
+  CHECK(c.feature_map || c.key_dim == c.head_dim, "%s: keys have %ld dimensions and their projections %ld: without a feature map the two must be equal", at,
         static_cast<long>(c.key_dim), static_cast<long>(c.head_dim));
   if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::delta) > 0) {
     CHECK(c.decay.source == DecayConfig::Source::gated, "%s: a delta layer's decays follow each token (decay.source gated)", at);
-    CHECK(c.output_norm != OutputNorm::denominator, "%s: the weights of a delta layer have no sum to divide by (output_norm group or none)", at);
+    CHECK(c.output_norm != OutputNorm::denominator, "%s: a delta layer has no denominator (use output_norm group or none)", at);
   }
   CHECK(c.lora.rank >= 0 && c.lora.rank <= 1 << 20 && positive(c.lora.alpha), "%s: LoRA of rank %ld and alpha %g, expected positive numbers", at,
         static_cast<long>(c.lora.rank), c.lora.alpha);

@@ -6,24 +6,24 @@
 
 #include "kernels/ops.h"
 
-// What a decoder looks like: one description for every family, softmax or recurrent. Readers of foreign formats fill it;
-// the decoder is built from it; checkpoints store it.
+// The description of a decoder, the same for every model family, softmax or recurrent. Readers of model files fill it, the
+// decoder is built from it, and checkpoints store it.
 
 namespace supra {
 
 enum class MixerKind {
   softmax,
   supra,
-  window,  // exact softmax over sinks and the last keys, a state for those before: supra/window_attention.h
+  window,  // softmax over sinks and the last keys, a state for older keys: supra/window_attention.h
   delta    // the gated delta rule: supra/delta_attention.h
 };
 
-// What evaluation leaves of a window layer, to see what each part does.
+// The parts of a window layer that an evaluation uses, to measure what each part contributes.
 enum class MixerParts {
   all,
-  window,  // sinks and window alone
-  far,     // the state alone
-  none     // the layer's attention gives 0
+  window,  // only sinks and window
+  far,     // only the state
+  none     // the output of the layer's attention is 0
 };
 
 struct NormConfig {
@@ -43,7 +43,7 @@ enum class Residual {
 enum class QkNorm {
   none,
   whole,    // over all heads together: OpenLM, OLMo2
-  per_head  // each head by itself, with one gain for all: Qwen3
+  per_head  // each head separately, with the same gain for all: Qwen3
 };
 
 enum class MlpKind {
@@ -52,27 +52,27 @@ enum class MlpKind {
   geglu    // gelu(gate) * up, separate matrices with biases (OpenLM's gemma_geglu)
 };
 
-// The decay of a SUPRA layer: g_h = exp(-slope_h), or what becomes of that in training.
+// The decay of a SUPRA layer: g_h = exp(-slope_h), or learned from that start.
 struct DecayConfig {
   enum class Kind { none, lightning, retnet };
   Kind kind = Kind::lightning;
-  std::optional<double> start;  // lightning: the first slope, where it is not the published one
-  // fixed: SUPRA.   learned: one number a head.   gated: log g = logsigmoid(W x + b), a head and a token; the gated mixer.
-  // The latter two start as the fixed one.
+  std::optional<double> start;  // lightning: the first slope, if it is not the published one
+  // fixed: SUPRA.   learned: one number per head.   gated: log g = logsigmoid(W x + b), one number per head and token.
+  // learned and gated start at the values of fixed.
   enum class Source { fixed, learned, gated };
   Source source = Source::fixed;
 };
 
-// What a SUPRA layer does to a head's sum o of values before it goes on.
+// How a SUPRA layer normalises the output o of a head.
 enum class OutputNorm {
   group,       // mean 0, variance 1: SUPRA
   denominator, // o / sum_j of the weights, as softmax does: T2R (arXiv 2103.13076)
   none
 };
 
-// Low-rank factors beside matrices of the layers, which are trained in their place (nn/lora.cpp).
+// Low-rank factors of matrices of the layers; they are trained instead of the matrices (nn/lora.cpp).
 struct LoraConfig {
-  int64_t rank = 0;  // r; 0: there are none
+  int64_t rank = 0;  // r; 0: no factors
   double alpha = 16;
   std::vector<std::string> on;  // patterns of the matrices' names
 
@@ -80,25 +80,25 @@ struct LoraConfig {
 };
 
 struct Config {
-  std::string family = "openlm";  // where the weights came from: "llama", "openlm", "llama2.c"; see formats/families.h
+  std::string family = "openlm";  // the family of the weights: "llama", "openlm", "llama2.c"; see formats/families.h
   int64_t vocab = 0;       // O
   int64_t width = 0;       // C
   int64_t layers = 0;      // L
   int64_t heads = 0;       // H
   int64_t kv_heads = 0;    // G
-  int64_t head_dim = 0;    // of q and k as in_proj makes them
-  int64_t key_dim = 0;     // K, of q and k as they are compared: after the feature map in a SUPRA layer, else head_dim
+  int64_t head_dim = 0;    // the size of q and k as in_proj computes them
+  int64_t key_dim = 0;     // K, the size of q and k when they are compared: after the feature map in a SUPRA layer, otherwise head_dim
   int64_t value_dim = 0;   // V
   int64_t mlp_width = 0;   // F
-  int64_t context = 0;     // steps of a training sequence; a softmax model knows no positions beyond
-  std::vector<int64_t> windows;  // one a layer: the last tokens that its softmax sees, 0 for all; empty: all everywhere
-  int64_t sinks = 0;             // of window layers: the first tokens, which their softmax always sees
-  std::vector<int64_t> far_features;  // one a layer: features of a window layer's state for older keys; 0: none; empty: none in any layer
-  Dtype state_dtype = Dtype::f32;     // f32 or f16: of the keys and values that window layers keep, on the CPU
+  int64_t context = 0;     // the length of a training sequence; a softmax model is not trained on positions beyond it
+  std::vector<int64_t> windows;  // per layer: how many of the last tokens its softmax sees, 0 for all; empty: all in every layer
+  int64_t sinks = 0;             // of window layers: how many of the first tokens their softmax always sees
+  std::vector<int64_t> far_features;  // per layer: features of a window layer's state for older keys; 0: none; empty: none in any layer
+  Dtype state_dtype = Dtype::f32;     // the type of keys and values that window layers keep on the CPU: f32 or f16
   MixerParts parts = MixerParts::all;  // never stored
   bool tied = false;       // the output matrix is the embedding
   bool post_embed_norm = false;
-  bool learned_positions = false;  // added to the embeddings, one for each step of the context: GPT-2
+  bool learned_positions = false;  // position embeddings, one for each position of the context, are added to the token's: GPT-2
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
   Residual residual = Residual::pre_norm;
   QkNorm qk_norm = QkNorm::none;
@@ -107,30 +107,30 @@ struct Config {
   NormConfig norm;
   Rope rope;
   DecayConfig decay;
-  bool feature_map = true;              // of a SUPRA or delta layer; without one q and k are compared as in_proj makes them
+  bool feature_map = true;              // of a SUPRA or delta layer; without it q and k are compared as in_proj computes them
   bool per_head_feature_map = false;    // block-diagonal: the feature map does not mix heads
-  bool short_convolution = false;       // q, k and v of a delta layer are first mixed with those of the three steps before
-  bool rotates = true;                  // a SUPRA or delta layer turns q and k by their positions
-  bool rope_before_map = false;         // the feature map sees rotated q and k, which keeps what it makes positive
+  bool short_convolution = false;       // q, k and v of a delta layer are first mixed with those of the three previous steps
+  bool rotates = true;                  // a SUPRA or delta layer rotates q and k by their positions
+  bool rope_before_map = false;         // q and k are rotated before the feature map, so that the features stay positive
   OutputNorm output_norm = OutputNorm::group;
   bool output_gate = false;             // the normed outputs are multiplied by sigmoid(W x + b)
-  std::vector<MixerKind> mixers;        // one a layer
-  LoraConfig lora;                      // only in training: what is published has none
+  std::vector<MixerKind> mixers;        // per layer
+  LoraConfig lora;                      // only during training; published models have none
 };
 
 constexpr int64_t kMostLayers = 1 << 16;
 
-// Throws Error when the numbers contradict each other or cannot be meant; `where` is the file that gave them.
+// Throws Error if the numbers contradict each other or are impossible; `where` is the file they came from.
 void check_config(const Config& config, const std::string& where);
 
-// SUPRA and delta layers: all that is past is a state per head.
+// True for SUPRA and delta layers: their memory is one state per head.
 inline bool has_head_state(MixerKind kind) { return kind == MixerKind::supra || kind == MixerKind::delta; }
-bool has_head_states(const Config& config);  // in some layer
+bool has_head_states(const Config& config);  // in at least one layer
 
-// Some layers are window layers, and none has a state per head in the place of softmax: the student already attends as its teacher does.
+// Some layers are window layers, and none has a state per head instead of softmax: the student already attends as its teacher does.
 bool is_window_student(const Config& config);
 
-// Throws Error by name when a layer is not recurrent: a host's memory must not grow with the text.
+// Throws Error naming the layer if one is not recurrent: the memory of a host program must not grow with the text.
 void check_recurrent(const Config& config, const std::string& where);
 
 }  // namespace supra

@@ -136,7 +136,7 @@ Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
     positions(counted, "decoder", steps.first, T, steps.cuts);
     for (int64_t i = 0; i < B * T; i++) {
       if (!steps.lengths.empty() && i % T >= steps.lengths[i / T]) continue;
-      CHECK(counted[i] < most, "decoder: position %ld, the model has learned %ld (give it a shorter text)",
+      CHECK(counted[i] < most, "decoder: position %ld, but the model has learned only %ld positions (give it a shorter text)",
             static_cast<long>(counted[i]), static_cast<long>(most));
       ids.data<int32_t>()[i] = static_cast<int32_t>(counted[i]);
     }

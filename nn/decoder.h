@@ -3,16 +3,16 @@
 
 namespace supra {
 
-// A decoder-only language model: the one model of the project. A family of models is a Config, not a class.
+// A decoder-only language model, the one model class of the project. A family of models is a Config, not a class.
 //
 //   x = embed(tokens);  for each layer:  x += mixer(norm(x));  x += mlp(norm(x));  logits = norm(x) W^T
-// (config.h has the other orders of a layer that there are)
+// (config.h lists the other orders of a layer)
 class Decoder {
  public:
-  // Shown what each mixer was given, and made of it.
+  // Called with the input and the output of each mixer.
   using OnMixer = std::function<void(int64_t layer, const Var& input, const Var& output, const Steps& steps)>;
 
-  // Its parameters have shapes and no memory yet.
+  // The parameters have shapes, but no memory yet.
   Decoder(const Config& config, const MakeMixer& make_mixer);
 
   const Config& config() const { return config_; }
@@ -21,51 +21,51 @@ class Decoder {
 
   void visit(const VisitParameters& f);
   int64_t parameter_count();
-  void allocate();  // gives every parameter zeros of its own
-  // Moves every parameter. What changes parameters from outside (init_weights, fold) comes before. On the GPU
-  // activations may be bf16; the parameters of a model that is trained stay f32.
+  void allocate();  // allocates every parameter, filled with zeros
+  // Moves every parameter to a device. Call init_weights and fold before it, not after. On the GPU
+  // activations may be bf16; the parameters of a model in training stay f32.
   void to(Device device, Dtype activations = Dtype::f32);
   Device device() const { return embedding_.value().device(); }
   Dtype activations() const { return activations_; }
-  // Merges what only training needs apart (Mixer::fold); true when anything was. Such a model cannot be saved.
+  // Merges matrices that only training needs separately (Mixer::fold). True if any were merged; the model then cannot be saved.
   bool fold();
 
   // ---- lora.cpp
-  // Puts low-rank factors beside the matrices that lora.on names. They change nothing yet.
+  // Adds low-rank factors to the matrices that lora.on names. Their product is zero at first.
   void add_lora(const LoraConfig& lora, uint64_t seed);
-  // Adds the factors to their matrices, and they are gone; false where there were none.
+  // Adds the factors' products to their matrices and removes the factors; false if there were none.
   bool merge_lora();
 
   // Random weights as OpenLM starts a training: truncated normals of variance 1/fan_in, residual branches smaller with
   // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1, gates Mixer::init_neutral().
-  // `which`: only the parameters it says yes to.
+  // `which`: only the parameters for which it returns true.
   void init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which = {});
 
-  // Activation checkpointing: backward computes each layer again instead of keeping what it needs of it (a third more work,
-  // the same bits).
+  // Activation checkpointing: backward recomputes each layer instead of storing its activations (a third more work, the
+  // same bits).
   void set_recompute(bool on) { recompute_ = on; }
 
-  // The state of B sequences that have seen nothing.
+  // The state of B sequences before their first token.
   State init_state(int64_t batch) const;
   size_t state_bytes(int64_t position) const;  // of one sequence
-  // Rows [begin, end) of a state, to read on from while the state stays as it is. Caches that only grow are shared, not copied, so two
-  // branches of one row must not be alive at once.
+  // Rows [begin, end) of a state, to continue from while the original stays as it is. Caches that only grow are shared, not copied,
+  // so two branches of the same row must not be used at the same time.
   State branch(const State& state, int64_t begin, int64_t end) const;
 
-  // tokens (B,T) i32 -> (B,T,C) after the last norm. With a state: it holds the past and is advanced by lengths[b] steps
-  // a row (T where lengths is empty). cuts (B): the columns of each row, ascending in 1 ... lengths[b] - 1, where a new
-  // document begins: position 0, and nothing before is seen. The state that is left is the last document's.
+  // tokens (B,T) i32 -> (B,T,C) after the last norm. A state holds the past; it is advanced by lengths[b] steps in row
+  // b (by T if lengths is empty). cuts (B): the columns of each row, ascending in 1 ... lengths[b] - 1, where a new
+  // document begins at position 0 and sees nothing of the previous one. The state at the end is the last document's.
   Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {},
              const Cuts& cuts = {}, const OnMixer& on_mixer = {}) const;
-  // The same, a layer at a time: embed() -> x (B,T,C), a block() each layer, last_norm().
+  // The same, one layer at a time: embed() -> x (B,T,C), one block() per layer, last_norm().
   Var embed(const Tensor& tokens, const Steps& steps) const;
   Var block(int64_t layer, const Var& x, const Steps& steps, LayerState* state = nullptr, const OnMixer& on_mixer = {}) const;
-  Var mixer_input(int64_t layer, const Var& x) const;  // what block() shows the layer's mixer of x
+  Var mixer_input(int64_t layer, const Var& x) const;  // the input that block() computes from x for the layer's mixer
   Var last_norm(const Var& x) const { return norm_(x); }
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;
-  // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never there as a whole; taught
-  // where there is a Distillation
+  // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never stored as a whole. With a
+  // Distillation the teacher's logits are targets too.
   Var loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation = {{}, 0}) const;
 
  private:
@@ -75,7 +75,7 @@ class Decoder {
     Mlp mlp;
   };
 
-  void declare_lora();  // factors of the config, without memory
+  void declare_lora();  // declares the factors of the config, without memory
   const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }
 
   Config config_;
@@ -85,7 +85,7 @@ class Decoder {
   Var positions_;  // (context, C), only with learned_positions
   Norm post_embed_norm_, norm_;
   std::vector<Layer> layers_;
-  Linear output_;  // without a weight where it is tied to the embedding
+  Linear output_;  // has no weight if it is tied to the embedding
 };
 
 

@@ -31,7 +31,7 @@ void Decoder::declare_lora() {
 }
 
 void Decoder::add_lora(const LoraConfig& lora, uint64_t seed) {
-  CHECK(config_.lora.rank == 0, "lora: the model has factors of rank %ld already (merge them first)",
+  CHECK(config_.lora.rank == 0, "lora: the model already has factors of rank %ld (merge them first)",
         static_cast<long>(config_.lora.rank));
   config_.lora = lora;
   check_config(config_, "lora");

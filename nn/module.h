@@ -8,14 +8,14 @@
 #include "nn/config.h"
 #include "tensor/random.h"
 
-// Modules own parameters and apply operations; they know no kernel. A parameter's name is the path that leads to it,
-// in the spelling of OpenLM's checkpoints: layers.0.attention.in_proj.weight.
+// Modules own parameters and apply operations; they do not call kernels. The name of a parameter is its path, as in
+// OpenLM's checkpoints: layers.0.attention.in_proj.weight.
 
 namespace supra {
 
 struct Linear;
 
-// What visit() calls, always in the same order: f(name, Var&) with every parameter, or f(path, Linear&) with every Linear.
+// The callbacks of visit(): f(name, Var&) for every parameter, or f(path, Linear&) for every Linear, always in the same order.
 class VisitParameters {
  public:
   template <class F>
@@ -35,13 +35,13 @@ class VisitParameters {
   std::function<void(const std::string& path, Linear& linear)> linear_;
 };
 
-// Whether a name contains what one of the patterns says; * matches anything.
+// Whether a name contains a match of one of the patterns; * matches anything.
 bool name_matches(const std::string& name, const std::vector<std::string>& patterns);
 
-// Fills with numbers that are uniform in +-bound.
+// Fills a tensor with uniform random numbers in +-bound.
 void fill_uniform(const Tensor& t, double bound, Philox& random);
 
-// A parameter that knows its shape; whoever fills it gives it memory (Decoder::allocate(), or a reader of weights).
+// A parameter with a shape but no memory. Decoder::allocate() or a reader of weights allocates it.
 Var make_parameter(Shape shape);
 
 struct Linear {
@@ -53,11 +53,11 @@ struct Linear {
   Linear() = default;
   Linear(int64_t out, int64_t in, bool has_bias = false);
   Var operator()(const Var& x) const;
-  Var relu(const Var& x, Slope slope) const;  // of what () gives, as linear_relu()
+  Var relu(const Var& x, Slope slope) const;  // relu of the product, see linear_relu()
   void visit(const std::string& path, const VisitParameters& f);
 };
 
-// RMSNorm or LayerNorm, with or without gain and bias: OpenLM's variants are all of these.
+// RMSNorm or LayerNorm, with or without gain and bias; OpenLM has all of these variants.
 struct Norm {
   NormConfig config;
   Var weight, bias;  // (C), or undefined
@@ -68,7 +68,7 @@ struct Norm {
   void visit(const std::string& path, const VisitParameters& f);
 };
 
-// The MLP of a decoder layer; its parameters carry OpenLM's names, which differ by kind.
+// The MLP of a decoder layer. Its parameters have OpenLM's names, which depend on the kind.
 class Mlp {
  public:
   Mlp() = default;
@@ -79,7 +79,7 @@ class Mlp {
  private:
   MlpKind kind_ = MlpKind::swiglu;
   Gelu gelu_ = Gelu::erf;
-  Linear in_, gate_, out_;  // gate_ stands apart from in_ only in geglu
+  Linear in_, gate_, out_;  // gate_ is separate from in_ only in geglu
 };
 
 }  // namespace supra

@@ -10,15 +10,15 @@ struct AdamwOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;
 };
 
-// A parameter and what of the optimizer's options is its own.
+// A parameter with its own options for the optimizer.
 struct Trained {
   std::string name;
   Var parameter;
   double lr_scale = 1;    // factor on its learning rate
-  bool decays = true;     // weight decay reaches it
+  bool decays = true;     // weight decay applies to it
 };
 
-// AdamW over named parameters, f32. Moments are made at the first step that gives a parameter a gradient.
+// AdamW over named parameters, f32. The moments of a parameter are allocated at the first step in which it has a gradient.
 class Optimizer {
  public:
   struct Slot {
@@ -28,16 +28,16 @@ class Optimizer {
 
   Optimizer(std::vector<Trained> parameters, const AdamwOptions& options);
 
-  // The global norm of the gradients there are.
+  // The global norm of all gradients.
   double gradient_norm() const;
-  // Clips the gradients, whose norm is given, to `clip` (0: no clipping), updates and clears them.
+  // Clips the gradients to `clip` (0: no clipping; `norm` is their norm), updates the parameters and clears the gradients.
   void step(double lr, double clip, double norm);
   void clear_gradients();
 
   std::vector<Slot>& slots() { return slots_; }
   void set_steps(int64_t steps) { steps_ = steps; }
-  std::vector<std::string> without_gradient() const;  // names of the parameters that have none now
-  // The first parameter whose gradient holds NaN or infinity, or "".
+  std::vector<std::string> without_gradient() const;  // names of the parameters that have no gradient now
+  // The first parameter whose gradient contains NaN or infinity, or "".
   std::string not_finite() const;
 
  private:
@@ -46,7 +46,7 @@ class Optimizer {
   int64_t steps_ = 0;
 };
 
-// Learning rates by step, all with a linear warmup from 0.
+// The learning rate at each step, with a linear warmup from 0.
 //   wsd: constant, then linear to min_lr over the last fifth (warmup-stable-decay, arXiv 2404.06395)
 struct Schedule {
   enum class Kind { cosine, linear, wsd, constant };

@@ -3,8 +3,8 @@
 
 namespace supra {
 
-// How a head looks back: means over queries that see several keys, of the distance of the keys in tokens, and of the entropy of
-// their weights over that of equal weights.
+// How far and how broadly a head attends: the mean distance of the keys in tokens, and the entropy of their weights divided by
+// that of equal weights. Means over the queries that see several keys.
 struct HeadReach {
   double distance = 0, entropy = 0;
 };
@@ -22,13 +22,13 @@ class SoftmaxAttention : public Mixer {
   bool state_only_grows() const override { return true; }
   Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
 
-  // Of sequences x (B,T,C) that start here: adds each head's reach, times the queries it is the mean of, to `sums` (H). Returns
-  // that number.
+  // For sequences x (B,T,C) that start here: adds each head's reach, times the number of queries, to `sums` (H). Returns
+  // that number of queries.
   int64_t add_reach(std::vector<HeadReach>& sums, const Var& x, const Steps& steps) const;
 
  protected:
   struct Heads {
-    Var q, k, v;  // (B,T,H,K)  (B,T,G,K)  (B,T,G,V), normed, not rotated
+    Var q, k, v;  // (B,T,H,K)  (B,T,G,K)  (B,T,G,V), normalised, not rotated
   };
   Heads project(const Var& x) const;
   double score_scale() const;  // 1 / sqrt(K)
@@ -42,7 +42,7 @@ class SoftmaxAttention : public Mixer {
   Dtype cache_dtype_ = Dtype::f32;
 };
 
-// The mixer of a layer.
+// Makes the softmax mixer of a layer.
 std::unique_ptr<Mixer> make_softmax_attention(const Config& config, int64_t layer);
 
 }  // namespace supra

@@ -78,7 +78,7 @@ static Config supra_config(const Config& teacher, const LinearizeOptions& option
       config.qk_norm = QkNorm::whole;
     }
     CHECK(config.decay.source == DecayConfig::Source::fixed || config.decay.kind != DecayConfig::Kind::none,
-          "linearize: a decay that is learned starts from a slope (give --decay lightning or retnet)");
+          "linearize: a learned decay needs a slope to start from (give --decay lightning or retnet)");
   }
   for (const int64_t i : replaced_layers(teacher, options)) {
     config.mixers[i] = options.mixer;
@@ -86,7 +86,7 @@ static Config supra_config(const Config& teacher, const LinearizeOptions& option
   }
   const int64_t scaled = 2 * static_cast<int64_t>(config.rope.divisors.size());
   CHECK(scaled == 0 || config.rope.dims != 0 || config.rope_before_map || config.key_dim == config.head_dim,
-        "linearize: the teacher's rotary frequencies are scaled one by one, for the %ld dimensions of its "
+        "linearize: the teacher's rotary frequencies are scaled individually, for the %ld dimensions of its "
         "heads, not for %ld features (give --rope before-map, or no --key-dim)",
         static_cast<long>(scaled), static_cast<long>(config.key_dim));
   return config;

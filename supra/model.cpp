@@ -104,7 +104,7 @@ static Model build_model(const ModelSource& source, Weights weights) {
 
 static void check_tokenizer(const Model& model, const Path& path) {
   CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
-        "%s: the tokenizer has %d pieces, the model knows %ld tokens (%s)", path.c_str(),
+        "%s: the tokenizer has %d pieces, the model's vocabulary %ld tokens (%s)", path.c_str(),
         model.tokenizer->size(), static_cast<long>(model.config().vocab), kNameTokenizer);
 }
 
@@ -125,7 +125,7 @@ Model load_model(const MappedFile& packed, Weights weights) {
 
 const Tokenizer& tokenizer_of(const Model& model) {
   CHECK(model.tokenizer, "%s (%s)",
-        model.tokenizer_problem.empty() ? "no tokenizer stands beside the model" : model.tokenizer_problem.c_str(),
+        model.tokenizer_problem.empty() ? "there is no tokenizer beside the model" : model.tokenizer_problem.c_str(),
         kNameTokenizer);
   return *model.tokenizer;
 }

@@ -1,19 +1,19 @@
-/* supra: recurrent language models in a C program. This page is the whole contract.
+/* supra: recurrent language models in a C program. This header describes everything that a caller needs to know.
  *
- * An engine is a model. Its weights never change; they are mapped from a file, or used where the caller has them in
- * memory. A session is one text that the model reads and continues. What it has read is a state of fixed size,
+ * An engine is a model. Its weights never change; they are memory-mapped from a file, or used in place in the caller's
+ * memory. A session is one text that the model reads and continues. Its memory of the text is a state of fixed size,
  * however long the text is. States can be copied, saved and loaded.
  *
  * Threads: any number of threads may use one engine at once, until supra_close. A session may be used by one thread
  * at a time. Sessions do not affect each other. Nothing needs to be initialised.
  *
- * Failures: a function that can fail returns a supra_code, a null pointer or an id below 0, and says why in the
- * caller's supra_error. After a failure everything is as it was before the call. The library throws nothing,
- * prints nothing and keeps nothing in globals.
+ * Failures: a function that can fail returns a supra_code, a null pointer or an id below 0, and writes the reason to
+ * the caller's supra_error. A failed call changes nothing. The library throws no exceptions, prints nothing and has
+ * no global state.
  *
- * Pointers: `error` and `written` may be NULL, and so may a text, a list or a buffer of length 0. Others may not, unless
- * the function says so: the code is then SUPRA_BAD_ARGUMENT, and functions that take no supra_error return 0, -1, ""
- * or NULL. `*written` becomes the number of ids or bytes that were written.
+ * Pointers: `error` and `written` may be NULL, and so may a text, a list or a buffer of length 0. Other pointers may be
+ * NULL only if the function says so. Otherwise the code is SUPRA_BAD_ARGUMENT, and functions without a supra_error return
+ * 0, -1, "" or NULL. `*written` is set to the number of ids or bytes that were written.
  *
  * Structs that begin with `size` may get more fields in later versions. Set the struct to zero, then `size` to its
  * sizeof: zero is the default of each field. A program then works with older and newer libraries. The library
@@ -50,8 +50,8 @@ extern "C" {
 #define SUPRA_API
 #endif
 
-/* Grows with every change of this page. Later versions only add functions, codes, flags, and fields at the end of
- * structs that begin with `size`. */
+/* Increases with every change of this header. Later versions only add functions, codes, flags, and fields at the end
+ * of structs that begin with `size`. */
 #define SUPRA_API_VERSION 2
 
 typedef enum supra_code {
@@ -66,7 +66,7 @@ typedef enum supra_code {
   SUPRA_NO_TEMPLATE = 8   /* the model has no chat template, or one that this library does not know */
 } supra_code;
 
-typedef struct supra_error { /* the library fills it; it need not be initialised */
+typedef struct supra_error { /* the library writes it; it need not be initialised */
   supra_code code;
   char message[256]; /* what went wrong, where, and what to do; ends with a zero */
 } supra_error;
@@ -124,14 +124,14 @@ SUPRA_API int supra_is_end(const supra_engine* engine, int32_t id);
 SUPRA_API int32_t supra_special(const supra_engine* engine, const char* text, size_t bytes, supra_error* error);
 /* The bytes of a saved state: the same for all sessions of an engine, at every position. */
 SUPRA_API size_t supra_state_bytes(const supra_engine* engine);
-/* For comparison: the bytes of the keys and values that a softmax transformer of this model's shape keeps of each id, in
- * numbers as wide as those of the state. Its KV cache grows by them, where a state does not grow. */
+/* For comparison: the bytes by which the key-value cache of a softmax transformer of this model's shape grows with each
+ * id, in numbers as wide as those of the state. */
 SUPRA_API size_t supra_cache_bytes(const supra_engine* engine);
 
 /* How a text is turned into ids: the sum of these, or 0. */
 enum {
   SUPRA_SPECIAL = 1,  /* the texts of special tokens become their ids; otherwise they are ordinary text */
-  SUPRA_CONTINUE = 2, /* the text continues an earlier one: if the tokenizer puts a space in front of texts, not here */
+  SUPRA_CONTINUE = 2, /* the text continues an earlier one: the tokenizer puts no space in front of it */
   SUPRA_BOS = 4       /* BOS comes first, if texts of this model begin with BOS */
 };
 /* Turns a text into ids. `room` is the number of ids that fit. */
@@ -146,25 +146,25 @@ typedef struct supra_message { /* this struct never changes */
   size_t bytes; /* of text */
 } supra_message;
 
-/* The model's chat template as its files have it, a Jinja program, with a zero at the end; "" if there is none. The
- * pointer is valid until supra_close. A program that writes its text itself leaves out the BOS at the beginning:
+/* The chat template in the model's files, a Jinja program that ends with a zero; "" if there is none. The pointer is
+ * valid until supra_close. A program that runs the template itself must leave out the BOS at the beginning, because
  * supra_feed_text adds it. */
 SUPRA_API const char* supra_chat_template(const supra_engine* engine);
 /* Writes a conversation as text, in the form that the chat template describes, up to where the assistant's next answer
- * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. The library does not run the template: it knows ChatML,
- * Llama 2, Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE. If the first message
- * is not the system's, a system message that a ChatML template spells out is written first; those of other templates are
- * not. Llama 3.1's begins with its dates, whoever wrote it.
+ * begins. Read the text with supra_feed_text and SUPRA_SPECIAL. The library does not run the template: it recognises
+ * ChatML, Llama 2, Llama 3 and Mistral by their special tokens. For others the code is SUPRA_NO_TEMPLATE. If the first
+ * message is not a system message, the default system message of a ChatML template is written first; those of other
+ * templates are not. Every system message for Llama 3.1 begins with its dates.
  *
  * Messages are text: if one contains the text of a special token, such as <|im_end|>, a space is written before its
  * last character, so that no user can end a message or speak for the system. With the flag SUPRA_SPECIAL messages are
- * written as they are, and such texts become special tokens when they are read. What is ordinary text in a template,
- * such as [INST] of Llama 2, can be imitated either way.
+ * written unchanged, and such texts become special tokens when they are read. Users can always imitate the parts of a
+ * template that are ordinary text, such as [INST] of Llama 2.
  *
- * With the flag SUPRA_CONTINUE `messages` is the one message of the user that follows an answer which the session wrote
- * itself. The text is then only what is new: the end of that answer, the message, and the beginning of the next answer.
- * Read it with SUPRA_SPECIAL | SUPRA_CONTINUE. So a session reads each message once. The session must not have read
- * the id that ended its answer (supra_is_end): the text begins with it. */
+ * With the flag SUPRA_CONTINUE `messages` is one message of the user, which follows an answer that the session itself
+ * wrote. The text then has only the new part: the end of that answer, the message, and the beginning of the next answer.
+ * Read it with SUPRA_SPECIAL | SUPRA_CONTINUE. In this way a session reads each message once. The session must not have
+ * read the id that ended its answer (supra_is_end), because the text begins with it. */
 SUPRA_API int supra_render_chat(const supra_engine* engine, const supra_message* messages, size_t count,
                                 uint32_t flags, char* text, size_t room, size_t* written, supra_error* error);
 
@@ -208,10 +208,10 @@ typedef struct supra_sampling {
  * the state of the random numbers: start with any number, each call changes it. */
 SUPRA_API int supra_sample(const supra_session* session, const supra_sampling* sampling, uint64_t* random,
                            int32_t* id, supra_error* error);
-/* The text that an id adds to what this session has read and said. Call it before the session reads the id. Only
- * whole characters are written: the bytes of an unfinished one are kept for the next call. id -1 ends the text: an
- * unfinished character becomes U+FFFD. One id may be hundreds of bytes long: on SUPRA_NO_ROOM nothing has happened,
- * call it again with *written bytes of room. */
+/* The text that an id adds to the text of this session. Call it before the session reads the id. Only whole
+ * characters are written: the bytes of an unfinished one are kept for the next call. id -1 ends the text: an
+ * unfinished character becomes U+FFFD. One id may be hundreds of bytes long: after SUPRA_NO_ROOM call it again with
+ * *written bytes of room. */
 SUPRA_API int supra_text(supra_session* session, int32_t id, char* text, size_t room, size_t* written,
                          supra_error* error);
 
@@ -222,9 +222,9 @@ SUPRA_API supra_session* supra_clone(const supra_session* session, supra_error* 
 /* Makes `to` continue from the same point as `from`, a session of the same engine. To rewind a session, copy a clone
  * that was made earlier. */
 SUPRA_API int supra_copy(supra_session* to, const supra_session* from, supra_error* error);
-/* Writes everything that a session is, logits and unfinished characters included, into supra_state_bytes() bytes.
- * Any machine of the same byte order can load them into the same model. They hold a version, a fingerprint of the
- * model and a checksum. A loaded session continues with the same bits as the saved one would have there. */
+/* Writes the whole session, including logits and unfinished characters, into supra_state_bytes() bytes. Any machine
+ * of the same byte order can load them into the same model. They contain a version, a fingerprint of the model and a
+ * checksum. A loaded session gives the same bits that the saved one would have given on that machine. */
 SUPRA_API int supra_save(const supra_session* session, void* buffer, size_t room, size_t* written,
                          supra_error* error);
 SUPRA_API int supra_load(supra_session* session, const void* buffer, size_t bytes, supra_error* error);

@@ -1,19 +1,19 @@
 #pragma once
 
-// What the processor can do. Kernels exist once a level; the best one the machine has is used, or the one that
-// SUPRA_CPU=baseline|avx2|avx512|avx512bf16|amx names (tests run them all). The last two are avx512 but for
-// products of bf16 factors; builds for inference alone, which have none, know them not.
+// The features of the processor. Each kernel is compiled once for each level. The best level of the machine is used, or the one
+// named by SUPRA_CPU=baseline|avx2|avx512|avx512bf16|amx (tests run them all). The last two differ from avx512 only in
+// products of bf16 factors, which builds for inference do not have.
 
 namespace supra {
 
 enum class CpuLevel { baseline, avx2, avx512, avx512bf16, amx };
 
 const char* name(CpuLevel level);
-CpuLevel best_cpu_level();  // by cpuid and by what the operating system saves
-// Why level amx cannot be used; empty where it can. Its registers are large, and the kernel saves them for a process
-// that asked alone: the first call asks, and from then on this process gets no signal stacks too small for them.
+CpuLevel best_cpu_level();  // from cpuid and from the registers that the operating system saves
+// Why level amx cannot be used; empty if it can. Its registers are large, and Linux saves them only for processes that ask. The
+// first call asks; from then on, Linux refuses this process signal stacks that are too small for the registers.
 const char* why_no_amx();
-CpuLevel cpu_level();       // the one in use; throws Error when SUPRA_CPU names none or more than the machine has
+CpuLevel cpu_level();       // the level in use; throws Error if SUPRA_CPU is unknown or above the machine's level
 void set_cpu_level(CpuLevel level);  // tests run every level in one process
 
 }  // namespace supra

@@ -7,20 +7,20 @@
 #include "tensor/device.h"
 #include "tensor/dtype.h"
 
-// The GPU as the processor sees it: what is there, its memory, copies and streams. Includes nothing of CUDA;
-// code that runs on the GPU stands in .cu files and starts from tensor/cuda.cuh.
+// The GPU from the side of the CPU: devices, memory, copies, streams. This header does not include CUDA's. Code that
+// runs on the GPU is in .cu files, which include tensor/cuda.cuh.
 //
-// A build without CUDA has none of the .cu files. Their functions are weak there and null, and nobody calls
-// them: no tensor can lie on a GPU, because allocate() refuses. (The builds
-// for hosts have supra/embed/absent.cpp instead.) So an op may call its CUDA kernel with no
-// #ifdef around it.
+// A build without CUDA has no .cu files. The functions declared here are then weak symbols with the value null.
+// Nobody calls them: allocate() refuses to put a tensor on a GPU. (The builds
+// for hosts link supra/embed/absent.cpp instead.) So an op can call its CUDA kernel without
+// an #ifdef.
 #if defined(SUPRA_CUDA) || defined(SUPRA_INFERENCE)
 #define SUPRA_CU
 #else
 #define SUPRA_CU __attribute__((weak))
 #endif
 
-// CUDA's names for what a cudaStream_t and a cudaGraphExec_t point to
+// CUDA's names for the types behind cudaStream_t and cudaGraphExec_t
 struct CUstream_st;
 struct CUgraphExec_st;
 
@@ -34,10 +34,10 @@ struct Gpu {
 };
 
 SUPRA_CU std::vector<Gpu> gpus();    // empty when there is none; the first one is used
-SUPRA_CU std::string versions();     // "CUDA 13.0, the driver knows 12.8"
+SUPRA_CU std::string versions();     // for example "CUDA 13.0, the driver knows 12.8"
 SUPRA_CU std::string gpu_trouble();  // why the first GPU cannot be used; empty when it can
 
-// True where this build has the .cu files.
+// True if this build has the .cu files.
 inline bool built() {
 #if defined(SUPRA_CUDA)
   return true;
@@ -48,12 +48,12 @@ inline bool built() {
 #endif
 }
 
-// Why no GPU can be used, and what to do; empty when one can.
+// Why no GPU can be used, and what to do; empty if one can be used.
 inline std::string why_not() {
   return built() ? gpu_trouble() : "this build has no CUDA kernels (build with make cuda)";
 }
 
-// The GPU does what is put into a stream in that order; what lies in two streams it may do at once.
+// The GPU runs the work of a stream in the order in which it was added. The work of two streams may run at the same time.
 class Stream {
  public:
   using Handle = CUstream_st*;
@@ -68,14 +68,14 @@ class Stream {
   Handle handle_ = nullptr;
 };
 
-// Kernels, copies and memory go to the calling thread's current stream: one and the same for all threads,
+// Kernels, copies and allocations go to the calling thread's current stream. All threads use the same stream
 // until a StreamScope changes it.
 SUPRA_CU Stream::Handle current_stream();
-// What is put into the current stream from now on waits for everything that is in `other`.
+// Work that is added to the current stream from now on waits for everything in `other`.
 SUPRA_CU void wait_for(Stream::Handle other);
-// Waits until everything in the current stream is done. Throws Error when some of it failed.
+// Waits until everything in the current stream is done. Throws Error if any of it failed.
 SUPRA_CU void synchronize();
-// Seconds from when the GPU comes to what f() puts into the current stream until it is done with it.
+// The seconds that the GPU takes for the work that f() adds to the current stream.
 SUPRA_CU double seconds_of(const std::function<void()>& f);
 
 class StreamScope {
@@ -89,34 +89,34 @@ class StreamScope {
   Stream::Handle before_;
 };
 
-// Memory of the GPU, aligned to 256 bytes, from CUDA's pool: taking and giving back stand in the stream like
-// any work and wait for nothing. It goes back to the stream it was taken in. Null when there is none left.
+// Memory of the GPU, aligned to 256 bytes, from CUDA's pool. Allocating and freeing are ordered by the stream like
+// other work and do not wait. Memory is freed in the stream in which it was allocated. Null if there is none left.
 SUPRA_CU std::shared_ptr<void> allocate(size_t bytes);
 SUPRA_CU void fill_bytes(void* memory, int byte, size_t bytes);
-// Between two places of which at least one is the GPU's. A copy to the processor waits until it is done; one
-// from the processor returns when the source may change.
+// Copies from or to the GPU, or both. A copy to the CPU returns when it is complete. A copy from the CPU returns
+// when the source may be changed.
 SUPRA_CU void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
 
-// A recording of what f() puts into the current stream: launch() does all of it again, with the addresses that f()
-// saw, in one call that costs the processor little. f() itself does nothing yet, and may not copy from or to the
-// processor. Memory that f() took goes with the graph and the last tensor in it. Throws Error when f() does, or
-// does what cannot be recorded.
+// Records the work that f() adds to the current stream as a CUDA graph. launch() runs all of it, with the same addresses, in
+// one cheap call. While it is recorded, the work of f() does not run, and f() may not copy from or to the CPU. Memory that f()
+// allocated lives as long as the graph and the last tensor in it. Throws Error if f() throws, or if
+// its work cannot be recorded.
 class Graph {
  public:
   SUPRA_CU explicit Graph(const std::function<void()>& f);
   SUPRA_CU ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
-  SUPRA_CU void launch() const;  // into the current stream
+  SUPRA_CU void launch() const;  // adds the work to the current stream
 
  private:
   std::shared_ptr<void> memory_;
   CUgraphExec_st* instance_ = nullptr;
 };
-// Whether a graph of this thread is being recorded.
+// Whether this thread is recording a graph.
 SUPRA_CU bool recording();
 
-// ---- elements.cu: in the GPU's memory; dtypes other than those named throw Error
+// ---- elements.cu: on memory of the GPU; dtypes that are not named here throw Error
 // N rows of C elements: f32 or bf16 from f32, bf16, f16 or a quantised dtype
 SUPRA_CU void convert(void* to, Dtype to_dtype, const void* from, Dtype from_dtype, int64_t N, int64_t C);
 // n elements of any dtype but the quantised

@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <memory>
 
-// Where memory lies, and the one place it is taken from. Nothing else in the project allocates tensor memory.
+// Devices, and the only place where tensor memory is allocated.
 
 namespace supra {
 
@@ -15,9 +15,9 @@ struct MemoryStats {
   size_t peak = 0;     // most bytes held since the start or the last reset_peak()
 };
 
-// 64-byte aligned memory of at least one byte, freed with the last owner. Throws Error when there is none left, or when
-// no GPU can be used for Device::cuda; tensor/cuda.h tells of streams, which the GPU's memory follows.
-// Fresh memory is filled with NaN bytes when poisoning is on, so that a read before a write shows.
+// Memory aligned to 64 bytes, of at least one byte, freed with its last owner. Throws Error if there is none left, or if
+// Device::cuda is asked for and no GPU can be used. On the GPU, allocation is ordered by streams (tensor/cuda.h).
+// If poisoning is on, new memory is filled with NaN bytes, so that a read before a write becomes visible.
 std::shared_ptr<void> allocate(size_t bytes, Device device = Device::cpu);
 
 void fill_bytes(void* memory, Device device, int byte, size_t bytes);
@@ -27,7 +27,7 @@ MemoryStats memory_stats(Device device = Device::cpu);
 void reset_peak(Device device = Device::cpu);
 void set_poison(bool on);  // tests; also on when SUPRA_POISON is set in the environment
 
-// Bytes of memory this machine, or its first GPU, has.
+// The memory of this machine, or of its first GPU, in bytes.
 size_t physical_memory(Device device = Device::cpu);
 
 }  // namespace supra

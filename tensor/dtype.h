@@ -14,9 +14,9 @@ struct Bf16 {
 enum class Dtype : uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, q8_0, q4_0, q4_1 };
 
 const char* name(Dtype dtype);   // "f32", "bf16", ...
-size_t size_of(Dtype dtype);     // bytes an element; throws Error by name for a quantised type
+size_t size_of(Dtype dtype);     // bytes per element; throws Error for a quantised type
 bool is_floating(Dtype dtype);
-bool is_quantized(Dtype dtype);  // whole rows only: tensor/quantized.h
+bool is_quantized(Dtype dtype);  // converted only in whole rows: tensor/quantized.h
 
 template <class T>
 constexpr Dtype dtype_of() {
@@ -39,8 +39,8 @@ uint16_t f32_to_f16(float value);
 float bf16_to_f32(uint16_t brain);
 uint16_t f32_to_bf16(float value);
 
-// dst[i] = src[i] for n elements of any two dtypes. Floating to integer truncates. Where one is quantised, the n elements
-// are one row.
+// dst[i] = src[i] for n elements of any two dtypes. Floating-point numbers are truncated to integers. If one dtype is
+// quantised, the n elements are one row.
 void convert(void* dst, Dtype to, const void* src, Dtype from, int64_t n);
 
 }  // namespace supra

@@ -2,8 +2,8 @@
 #include <stdexcept>
 #include <string>
 
-// Errors. Every failure a user can cause throws Error with one line that says where, what was given,
-// what was expected and what to do next. assert() is kept for bugs of our own.
+// Errors. Every failure that a user can cause throws Error with one line: where it happened, what was given,
+// what was expected and what to do next. assert() is only for bugs in this program.
 
 namespace supra {
 
@@ -11,17 +11,17 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Memory of the GPU was to be read by the CPU, or the other way round.
+// The CPU was about to read memory of the GPU, or the other way round.
 struct WrongDevice : Error {
   using Error::Error;
 };
 
-// There is no memory left, of the machine or of the GPU.
+// The machine or the GPU has no memory left.
 struct OutOfMemory : Error {
   using Error::Error;
 };
 
-// printf into a string.
+// Like printf, but returns a string.
 std::string format(const char* fmt, ...) __attribute__((format(printf, 1, 2)));
 
 // Throws Error with the formatted message.

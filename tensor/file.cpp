@@ -187,7 +187,7 @@ void replace_file(const Path& built, const Path& path) {
   std::error_code error;
   if (fs::exists(path, error) && !fs::is_regular_file(path, error)) {
     unlink(built.c_str());
-    fail("%s: is not a regular file, and stays as it is (give another name)", path.c_str());
+    fail("%s: is not a regular file, so it is not replaced (give another name)", path.c_str());
   }
   // a link stays one: the file behind it is replaced, on whatever file system that is
   if (fs::is_symlink(path, error) && fs::exists(path, error)) {

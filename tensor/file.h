@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-// Files: mapped reading, checked writing, and directories that are complete or absent. Every error names the path, what
-// was tried and the system's reason.
+// Files: memory-mapped reading, checked writing, directories that are complete or absent. Every error names the path, the
+// operation and the system's reason.
 
 namespace supra {
 
@@ -18,7 +18,7 @@ class MappedFile {
  public:
   MappedFile() = default;
   explicit MappedFile(const Path& path);
-  // Bytes that are in memory already, under a name for errors; `owner` keeps them there, null: the caller does.
+  // Bytes that are already in memory, with a name for errors. `owner` keeps them alive; if it is null, the caller does.
   MappedFile(const Path& name, const void* data, size_t size, std::shared_ptr<void> owner)
       : owner_(std::move(owner)), data_(static_cast<const uint8_t*>(data)), size_(size), path_(name) {}
 
@@ -37,7 +37,7 @@ class MappedFile {
 
 std::string read_file(const Path& path);
 
-// Sequential writing; finish() flushes to the disk. A file that was not finished is removed.
+// Sequential writing. finish() flushes to disk. If it is not called, the file is removed.
 class FileWriter {
  public:
   explicit FileWriter(const Path& path);
@@ -47,7 +47,7 @@ class FileWriter {
 
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  void write_at(size_t offset, std::string_view bytes);  // over bytes that were written
+  void write_at(size_t offset, std::string_view bytes);  // replaces bytes that were already written
   void finish();
 
  private:
@@ -57,8 +57,8 @@ class FileWriter {
   std::string buffer_;
 };
 
-// A file that is there already, read and written at any place. What nobody wrote before its end is zeros, and takes no room
-// where the file system knows holes. Writing flushes nothing.
+// An existing file, read and written at any offset. Bytes before its end that nobody wrote are zeros, and take no space if the
+// file system supports holes. Writing does not flush.
 class PatchedFile {
  public:
   explicit PatchedFile(const Path& path);
@@ -66,7 +66,7 @@ class PatchedFile {
   PatchedFile(const PatchedFile&) = delete;
   PatchedFile& operator=(const PatchedFile&) = delete;
 
-  // Returns how many bytes there were before the end.
+  // Returns the number of bytes read, which is smaller at the end of the file.
   size_t read_at(size_t offset, void* to, size_t bytes) const;
   void write_at(size_t offset, std::string_view bytes) const;
 
@@ -75,33 +75,33 @@ class PatchedFile {
   int fd_;
 };
 
-// The name under which what will be `path` is written first.
+// The temporary name under which `path` is written before it is renamed.
 Path beside(const Path& path);
 
-// Renames a finished file that stands in the folder of the one it replaces, for good: the folder is flushed.
+// Renames a finished file to its final name in the same folder and flushes the folder.
 void replace_file(const Path& beside, const Path& path);
 
-// Writes beside the final name, flushes to the disk and renames: the file is old or new, never half.
+// Writes under a temporary name, flushes to disk and renames: readers see the old file or the new one, never a part.
 void write_file_atomically(const Path& path, std::string_view text);
 
-// Replaces a file by another one in one step: by a second name for the same bytes, where the file system has links.
+// Replaces a file by another one in one step. Uses a hard link to the same bytes if the file system has links.
 void copy_file_atomically(const Path& from, const Path& to);
 
-// Makes a directory and those above it, flushed to the disk.
+// Creates a directory and its parents, and flushes them to disk.
 void make_directories(const Path& path);
 
-// Flushes the names in a directory to the disk.
+// Flushes the entries of a directory to disk.
 void sync_directory(const Path& path);
 
-// Removes a directory, if it is there: complete or gone, never half.
+// Removes a directory if it exists. If the program dies meanwhile, the directory is complete or gone.
 void remove_directory(const Path& path);
 
-// Removes what a process that died was about to write as `path`. Only for a folder that nobody else writes to.
+// Removes the unfinished copy of `path` that a dead process left. Only for a folder that nobody else writes to.
 void remove_unfinished(const Path& path);
 
-// A directory built beside its final name. commit() flushes everything and swaps it in; before that, or if the program
-// dies at any instant, whatever stood under the final name stands untouched. Not committed: removed. (On file systems that
-// cannot swap two names it is moved aside for an instant, and the next NewDirectory of that name moves it back.)
+// A directory that is built under a temporary name. commit() flushes everything and swaps it with the final name. Until then,
+// and if the program dies at any instant, the old directory is untouched. Without commit() the new one is removed. (On file systems
+// that cannot swap two names, the old one is moved aside for an instant; if the program dies then, the next NewDirectory restores it.)
 class NewDirectory {
  public:
   explicit NewDirectory(const Path& final_path);
@@ -117,7 +117,7 @@ class NewDirectory {
   bool committed_ = false;
 };
 
-// A file that one process at a time can hold; it is removed at the end, and one whose holder died is free.
+// A lock file: one process at a time can hold it. It is removed at the end. The lock of a process that died is free.
 class FileLock {
  public:
   // Throws Error naming the process that holds it.

@@ -5,9 +5,9 @@
 
 #include "tensor/scoped.h"
 
-// What a thread keeps from one call of a kernel to the next: workspaces and tables, one of each type. They
-// lie with the thread, or where UseKept says: what an embedded engine keeps goes when the engine does,
-// whoever called it.
+// Workspaces and tables that a thread keeps between calls of kernels, one of each type. They belong to the
+// thread, or to the owner that UseKept names: those of an embedded engine are freed with the engine,
+// whichever thread called it.
 
 namespace supra {
 
@@ -31,7 +31,7 @@ class Kept {
 
 Kept& kept();
 
-// Makes the calling thread keep things in `here` while it lives.
+// While this object lives, the calling thread keeps its workspaces in `here`.
 struct UseKept : Scoped<Kept*> {
   explicit UseKept(Kept& here);
 };

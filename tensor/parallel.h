@@ -5,8 +5,8 @@
 
 #include "tensor/scoped.h"
 
-// The thread pool. Work is cut into ranges that depend only on the sizes and the thread count, whoever computes them, so
-// the same run gives the same bits. Denormals are flushed in every thread, the caller's included: powers of the decay are full of them.
+// The thread pool. Work is cut into ranges that depend only on the sizes and the thread count, not on which thread runs them,
+// so the same run gives the same bits. Denormals are flushed in every thread, the caller's included: powers of the decay are full of them.
 
 namespace supra {
 
@@ -14,7 +14,7 @@ int hardware_threads();     // cores this process may use
 int threads();              // threads parallel_for uses, the caller included
 void set_threads(int n);    // n >= 1; call it outside of parallel_for
 
-// Flushes denormals to zero in the calling thread. set_threads() and the pool's own threads do it by themselves.
+// Flushes denormals to zero in the calling thread. set_threads() and the threads of the pool do this by themselves.
 void flush_denormals();
 
 // While this lives, the calling thread rounds to nearest and flushes denormals to zero. Its destructor restores the
@@ -31,13 +31,13 @@ class OurRounding {
   int rounding_before_;
 };
 
-// A pool of one's own, beside the one that serves everybody: of n - 1 threads and whoever calls. They take their memory
-// where the thread that made them does, and end with the last owner.
+// A private pool beside the shared one: n - 1 threads and the calling thread. Its threads use the allocator of the thread that
+// created them, and end with the last owner.
 class Pool;
 std::shared_ptr<Pool> make_pool(int n);
 
-// Makes parallel_for in the calling thread use that pool while it lives. A pool of 1 starts no thread, and none is
-// started for it.
+// While this object lives, parallel_for in the calling thread uses that pool. A pool of 1 has no threads of its own, and
+// none are started for it.
 struct UsePool : Scoped<Pool*> {
   explicit UsePool(Pool& pool);
 };
@@ -59,8 +59,8 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-// Calls f(begin, end) on ranges that cover [0, n) once, up to four a thread, none shorter than `grain` if it can be
-// helped; returns when all are done. A call from inside f runs in the calling thread. The first exception is rethrown.
+// Calls f(begin, end) on ranges that together cover [0, n) once. There are up to four ranges per thread, not shorter than
+// `grain` if possible. Returns when all are done. A call from inside f runs in the calling thread alone. The first exception is rethrown.
 void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> f);
 
 }  // namespace supra

@@ -10,7 +10,7 @@ namespace supra {
 
 size_t row_bytes(Dtype dtype, int64_t n) {
   if (!is_quantized(dtype)) return static_cast<size_t>(n) * size_of(dtype);
-  CHECK(n % kBlock == 0, "%s: a row of %ld elements is not made of blocks of %ld", name(dtype),
+  CHECK(n % kBlock == 0, "%s: a row of %ld elements cannot be divided into blocks of %ld", name(dtype),
         static_cast<long>(n), static_cast<long>(kBlock));
   static const size_t block_bytes[] = {34, 18, 20};
   return static_cast<size_t>(n / kBlock) *

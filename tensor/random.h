@@ -2,7 +2,7 @@
 #include <cstdint>
 
 // Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011): a counter goes in, random bits
-// come out. The same numbers everywhere, any position reached at once, so a resumed run continues bit for bit.
+// come out. The numbers are the same on every device, and any position can be reached at once, so a resumed run repeats bit for bit.
 
 namespace supra {
 

@@ -3,7 +3,7 @@
 
 namespace supra {
 
-// Gives a variable of this thread another value, and the old one back when its scope ends.
+// Sets a variable of this thread, and restores the old value when the scope ends.
 template <class T>
 class Scoped {
  public:

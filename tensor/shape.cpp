@@ -4,7 +4,7 @@
 
 namespace supra {
 
-void Shape::refuse(size_t rank) { fail("a shape of %zu dimensions was asked for, %zu at most are possible", rank, kMostDimensions); }
+void Shape::refuse(size_t rank) { fail("a shape of %zu dimensions was requested, at most %zu are possible", rank, kMostDimensions); }
 
 int64_t numel(const Shape& shape) {
   int64_t n = 1;

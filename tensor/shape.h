@@ -5,14 +5,14 @@
 #include <initializer_list>
 #include <string>
 
-// Shape: the sizes of a tensor's dimensions. It is a short list of fixed capacity that lies where it is declared, so making
-// and copying one allocates no memory. It reads like a std::vector<int64_t>.
+// Shape: the sizes of a tensor's dimensions. It is a short list of fixed capacity, so making and copying one allocates no
+// memory. It is used like a std::vector<int64_t>.
 
 namespace supra {
 
 class Shape {
  public:
-  // The operations use at most 5 dimensions; files of others may hold more.
+  // The operations use at most 5 dimensions; files of other programs may have more.
   static constexpr size_t kMostDimensions = 8;
 
   Shape() = default;
@@ -36,7 +36,7 @@ class Shape {
   int64_t back() const { return sizes_[rank_ - 1]; }
   int64_t& back() { return sizes_[rank_ - 1]; }
 
-  // These throw Error where there would be more than kMostDimensions. New sizes are 0.
+  // These throw Error if there would be more than kMostDimensions. New sizes are 0.
   void resize(size_t rank) {
     if (rank > kMostDimensions) refuse(rank);
     while (rank_ < rank) sizes_[rank_++] = 0;

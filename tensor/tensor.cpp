@@ -64,7 +64,7 @@ void* Tensor::raw(Device on) const {
 }
 
 double Tensor::item() const {
-  CHECK(defined() && numel() == 1, "item() of a tensor of shape %s, one element is needed", to_string(shape_).c_str());
+  CHECK(defined() && numel() == 1, "item() of a tensor of shape %s: exactly one element is needed", to_string(shape_).c_str());
   double value;
   convert(&value, Dtype::f64, to(Device::cpu).memory_, dtype_, 1);
   return value;
@@ -77,7 +77,7 @@ Tensor Tensor::view(Shape shape) const {
     else known *= shape[i];
   }
   if (open >= 0 && known > 0) shape[open] = numel() / known;
-  CHECK(supra::numel(shape) == numel(), "view: %s has %ld elements, %s has not", to_string(shape_).c_str(),
+  CHECK(supra::numel(shape) == numel(), "view: %s has %ld elements, %s has another number", to_string(shape_).c_str(),
         static_cast<long>(numel()), to_string(shape).c_str());
   CHECK(!is_quantized(dtype_) || (!shape.empty() && shape.back() == dim(-1)), "view: the rows of a %s tensor of shape %s stay whole",
         name(dtype_), to_string(shape_).c_str());

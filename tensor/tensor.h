@@ -8,7 +8,7 @@
 #include "tensor/shape.h"
 
 // Tensor: a handle to contiguous, row-major memory with a shape and a dtype. Copies share the memory; clone() does not.
-// Strides are no part of a tensor: kernels that work on columns of a wider matrix take a row stride as an argument.
+// A tensor has no strides: kernels that work on columns of a wider matrix take the row stride as an argument.
 
 namespace supra {
 
@@ -19,7 +19,7 @@ class Tensor {
   static Tensor empty(const Shape& shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
   static Tensor zeros(const Shape& shape, Dtype dtype = Dtype::f32, Device device = Device::cpu);
   static Tensor full(const Shape& shape, double value, Dtype dtype = Dtype::f32, Device device = Device::cpu);
-  // Memory that somebody else made, a mapped file say; `owner` keeps it alive. Such memory is read-only by convention.
+  // Memory from elsewhere, for example a mapped file; `owner` keeps it alive. Such memory is read-only by convention.
   static Tensor wrap(void* memory, const Shape& shape, Dtype dtype, std::shared_ptr<void> owner);
   template <class T>
   static Tensor of(const std::vector<T>& values, Shape shape = {});  // copies; the shape defaults to (size)
@@ -35,10 +35,10 @@ class Tensor {
 
   bool unique() const { return owner_.use_count() == 1; }  // no other tensor shares the memory
 
-  // The memory, for code that runs on `on`; throws Error if it lies elsewhere.
+  // The memory, for code that runs on device `on`; throws Error if it is on another device.
   void* raw(Device on = Device::cpu) const;
   template <class T>
-  T* data(Device on = Device::cpu) const;  // throws Error if the dtype is another
+  T* data(Device on = Device::cpu) const;  // throws Error if the dtype is not T
   double item() const;                     // the one element of a tensor of one element
 
   Tensor view(Shape shape) const;                      // same memory; one size may be -1; quantised rows stay whole
@@ -62,7 +62,7 @@ Tensor zeros_like(const Tensor& t);
 // sum += term, both f32 or f64, or on the GPU both f32 or bf16.
 void add_into(const Tensor& sum, const Tensor& term);
 
-// Throws Error "op: what is (..), expected (..)" unless the shapes are equal.
+// Throws Error "op: what is (..), expected (..)" if the shapes differ.
 void check_shape(const char* op, const char* what, const Shape& given, const Shape& expected);
 
 template <class T>

@@ -230,7 +230,7 @@ TEST_F(UptrainTest, ALogReplacesLogsAlone) {
   write_file_atomically(at("notes.txt"), "mine\n");
   const Outcome outcome = uptrain("student", "logged", {"--log", at("notes.txt")});
   EXPECT_EQ(outcome.code, 1);
-  EXPECT_SAYS(outcome.err, "is no log of a run");
+  EXPECT_SAYS(outcome.err, "is not a log of a run");
   EXPECT_EQ(read_file(at("notes.txt")), "mine\n");
   EXPECT_FALSE(std::filesystem::exists(at("logged/checkpoints")));
 }

@@ -192,7 +192,7 @@ TEST_F(EmbedTest, RefusesAStateByName) {
   expect_refused(flipped, "damaged");
   expect_refused(state.substr(0, state.size() - 1), "cut");
   expect_refused(state.substr(0, 20), "cut");
-  expect_refused("no state at all", "no state");
+  expect_refused("no state at all", "not a state");
   std::string other_version = state;
   other_version[8]++;
   expect_refused(other_version, "version 2");

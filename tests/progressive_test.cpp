@@ -187,7 +187,7 @@ TEST_F(ProgressiveTest, RefusesByName) {
   other.decoder = tiny_decoder(MixerKind::softmax);
   refused("the teacher has 2 layers of width 24 and 61 tokens", student(), good, other.decoder.get());
   refused("--teacher", student(), good, nullptr);
-  refused("all of these are alike", load_model(directory_.path() / "teacher"), good, teacher);
+  refused("must all be of one kind", load_model(directory_.path() / "teacher"), good, teacher);
   TrainOptions bad = good;
   bad.recipe.keep_softmax_most = 4;
   refused("--keep-softmax-most 4", student(), bad, teacher);

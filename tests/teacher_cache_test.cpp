@@ -217,7 +217,7 @@ TEST_F(TeacherCacheTest, RefusesAnotherRunByName) {
   expect(complaint(same, corpus_, 8, 17, 7, packing), "another --seq-len");
   expect(complaint(same, corpus_, 8, 16, 8, packing), "another --seed");
   expect(complaint(same, corpus_, 8, 16, 7, Packing::stream), "another --pack");
-  expect(complaint(same, corpus_, 8, 16, 7, Packing::carried), "go on from batch to batch");
+  expect(complaint(same, corpus_, 8, 16, 7, Packing::carried), "continue from batch to batch");
   expect(complaint(same, corpus_, 0, 16, 7, packing), "--teacher-top 1 to 256");
   expect(complaint(same, corpus_of("a cat sat; an owl ran.<end>"), 8, 16, 7, packing), "another --data or --docs");
   expect(complaint(*byte_model(MixerKind::softmax, 6).decoder, corpus_, 8, 16, 7, packing), "another --teacher or --products,");

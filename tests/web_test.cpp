@@ -147,7 +147,7 @@ TEST_P(WebTest, StopsWhenToldTo) {
 TEST_P(WebTest, SaysWhatIsWrongWithAFile) {
   write_file_atomically(dir_.path() / "no.state", std::string(1000, 'x'));
   choose_file(".file", dir_.path() / "no.state");
-  page_->wait_for("document.querySelector('#status.failed')?.textContent.includes('no state of supra_save')");
+  page_->wait_for("document.querySelector('#status.failed')?.textContent.includes('not a state from supra_save')");
   choose_file("#model", dir_.path() / "no.state");
   page_->wait_for("document.querySelector('#status.failed')?.textContent.includes('no packed model')");
   choose_file("#model", model_);

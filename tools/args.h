@@ -11,9 +11,9 @@
 #include "tensor/error.h"
 #include "tensor/file.h"
 
-// The words after `supra <command>`. A command declares each of its flags once, as a variable with a name and
-// a line of help; that one table parses the words, shows the defaults and prints --help. What the variable
-// holds at the declaration is the default.
+// The arguments after `supra <command>`. A command declares each of its flags once, as a variable with a name
+// and a line of help. This table parses the arguments, shows the defaults and prints --help. The value of the
+// variable at the declaration is the default.
 //
 //   int run_cut(Args& args) {
 //     Path file;
@@ -26,21 +26,21 @@
 //     ...
 //   }
 //
-// Understood: --name value, --name=value, -n value, positional words anywhere, `--` before words that start
+// Accepted: --name value, --name=value, -n value, positional words anywhere, and `--` before words that start
 // with a dash.
 
 namespace supra {
 
-// The words were off: the program exits with 2 and shows the usage line.
+// Wrong arguments: the program shows the usage line and exits with 2.
 struct UsageError : Error {
   using Error::Error;
 };
 
-// --help was among the words: the program prints Args::help() and exits with 0.
+// --help was given: the program prints Args::help() and exits with 0.
 struct HelpWanted {};
 
-// Readers of one value; throw UsageError that says what was expected. They are overloads, one a type a flag
-// may have.
+// Readers of one value; they throw a UsageError that says what was expected. There is an overload for each type
+// of flag.
 void read_value(const std::string& text, std::string& value);
 void read_value(const std::string& text, Path& value);
 void read_value(const std::string& text, int& value);
@@ -49,7 +49,7 @@ void read_value(const std::string& text, uint64_t& value);
 void read_value(const std::string& text, float& value);
 void read_value(const std::string& text, double& value);
 void read_value(const std::string& text, std::vector<int64_t>& value);  // "1,2,3"
-// Appended: a flag that takes a list collects.
+// These append: the values of a list flag are collected.
 void read_value(const std::string& text, std::vector<std::string>& value);
 void read_value(const std::string& text, std::vector<Path>& value);
 template <class T>
@@ -61,7 +61,7 @@ void read_value(const std::string& text, std::optional<T>& value) {
 int64_t read_token_count(const std::string& text);
 std::string show_token_count(int64_t n);
 
-// The default as --help shows it; empty where there is none to show.
+// The default as --help shows it; empty if there is none to show.
 std::string show_value(const std::string& value);
 std::string show_value(const Path& value);
 std::string show_value(int64_t value);
@@ -79,22 +79,22 @@ std::string show_value(const std::optional<T>& value) {
   return value ? show_value(*value) : "";
 }
 
-// One row of the table. The members that return Flag& refine a declaration; the rest is for Args.
+// One row of the table. The members that return Flag& refine a declaration; the other members are for Args.
 class Flag {
  public:
-  Flag& required();                // absent: UsageError
+  Flag& required();                // if absent: UsageError
   Flag& at_least(double minimum);  // a smaller number: UsageError
   bool given() const { return given_; }
   const std::string& name() const { return names_[0]; }
 
  private:
   friend class Args;
-  std::vector<std::string> names_;  // "--lines", "-n"; of a positional word its one name, "FILE"
+  std::vector<std::string> names_;  // "--lines", "-n"; for a positional word its only name, "FILE"
   std::string value_name_;          // empty: a switch
   std::string help_, default_;
   std::function<void(const std::string&)> set_;
-  std::function<void()> clear_;        // drops the default of a list when the first value comes
-  std::function<double()> as_number_;  // where it is a number, for at_least
+  std::function<void()> clear_;        // drops the default of a list when the first value is read
+  std::function<double()> as_number_;  // if it is a number, for at_least
   std::optional<double> minimum_;
   bool list_ = false, required_ = false, given_ = false;
 };
@@ -102,9 +102,9 @@ class Flag {
 class Args {
  public:
   Args(std::string command, std::string summary, std::vector<std::string> words);
-  std::string command_line() const;  // "supra cut --lines 3 FILE": as it was given
+  std::string command_line() const;  // "supra cut --lines 3 FILE", as given
 
-  // A flag with a value. `names` are separated by blanks, the long one first. T: a string, Path, number,
+  // A flag with a value. `names` are separated by spaces, the long name first. T: a string, Path, number,
   // vector of int64 ("1,2,3"), vector of strings or paths (several words, up to the next flag; may be
   // repeated), or optional of these.
   template <class T>
@@ -114,11 +114,11 @@ class Args {
     return row;
   }
 
-  // A switch: --json, or the pair --bos and --no-bos where it may also be left open.
+  // A switch: --json, or the pair --bos and --no-bos if neither is allowed too.
   Flag& flag(bool* variable, const char* names, const char* help);
   Flag& flag(std::optional<bool>* variable, const char* name, const char* help);
 
-  // A number of tokens, which may be written 3M.
+  // A number of tokens, for example 3M.
   Flag& tokens(int64_t* variable, const char* names, const char* help);
   Flag& tokens(std::optional<int64_t>* variable, const char* names, const char* help);
 
@@ -142,8 +142,8 @@ class Args {
   Flag& call(const char* names, const char* value_name, const char* help, const std::string& shown_default,
              std::function<void(const std::string&)> set);
 
-  // A word without a flag, in order of declaration. A vector takes all that are left (at least one where it
-  // is required).
+  // A word without a flag, in order of declaration. A vector takes all remaining words (at least one if it is
+  // required).
   template <class T>
   Flag& positional(T* variable, const char* name, const char* help) {
     Flag& row = optional_positional(variable, name, help);
@@ -191,14 +191,14 @@ class Args {
 
   std::string command_, summary_;
   std::vector<std::string> words_;
-  // Deques: a declaration hands out a reference that later ones must not move.
+  // Deques, because a declaration returns a reference that later declarations must not invalidate.
   std::deque<Flag> flags_, positionals_;
 };
 
-// What every command has: --threads N; and --json where it reports.
+// The flags of every command: --threads N, and --json for those that report.
 void common_flags(Args& args, bool* json = nullptr);
 
-// " (did you mean eval?)" when one of `known` is near to `word`, else "".
+// " (did you mean eval?)" if one of `known` is close to `word`, otherwise "".
 std::string nearest_hint(const std::string& word, const std::vector<std::string>& known);
 
 }  // namespace supra

@@ -222,16 +222,16 @@ int run_bench(Args& args) {
   bool json = false, markdown = false, quick = false;
   DeviceFlags device;
   args.optional_positional(
-      &words, "WORD", "kernels, train, prefill, decode, or a part of the names of rows; none: everything");
-  args.flag(&options.seconds, "--seconds", "S", "a row is repeated so long at least").at_least(0);
-  args.flag(&options.repeats, "--repeats", "N", "and so often at least, unless that takes longer than 20 s")
+      &words, "WORD", "kernels, train, prefill, decode, or a part of row names; without words: everything");
+  args.flag(&options.seconds, "--seconds", "S", "repeat each row for at least this time").at_least(0);
+  args.flag(&options.repeats, "--repeats", "N", "and at least this often, unless that takes longer than 20 s")
       .at_least(1);
-  args.flag(&quick, "--quick", "short for --seconds 0.05 --repeats 3");
+  args.flag(&quick, "--quick", "the same as --seconds 0.05 --repeats 3");
   device.declare(args);
   args.flag(&options.model, "--model", "MODEL",
-            "train, prefill and decode it instead of random weights of known shapes");
-  args.flag(&options.long_rows, "--long", "train also on sequences of 8,192 tokens: minutes");
-  args.flag(&markdown, "--markdown", "the table as README.md has it");
+            "use this model for train, prefill and decode, instead of random weights");
+  args.flag(&options.long_rows, "--long", "also train on sequences of 8,192 tokens; takes minutes");
+  args.flag(&markdown, "--markdown", "print the table as markdown");
   common_flags(args, &json);
   args.parse();
   if (quick) options.seconds = 0.05, options.repeats = 3;

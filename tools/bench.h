@@ -10,26 +10,26 @@
 #include "tools/ops_table.h"
 #include "tools/roofs.h"
 
-// What supra bench is made of: jobs, each of which measures a row or a few of one kind, and the bench they
-// add their rows to.
+// supra bench: jobs, each of which measures one or a few rows of the same kind, and the bench to which they add
+// their rows.
 
 namespace supra {
 
 struct BenchOptions {
   Device device = Device::cpu;
-  Dtype dtype = Dtype::f32;  // of activations; the CPU has kernels for f32 alone
-  // written on a GPU before each run, far more than its caches hold: what is measured comes from memory
+  Dtype dtype = Dtype::f32;  // of activations; the CPU only has kernels for f32
+  // written on a GPU before each run, far more than its caches hold, so that inputs are read from memory
   int64_t flush_bytes = 512 << 20;
-  double seconds = 0.4;    // a row is repeated so long,
-  int64_t repeats = 10;    // and so often at least
-  bool long_rows = false;  // rows that take minutes, too
-  Path model;  // measured by train, prefill and decode in the place of random weights of known shapes
+  double seconds = 0.4;    // a row is repeated for at least this time
+  int64_t repeats = 10;    // and at least this often
+  bool long_rows = false;  // also measure rows that take minutes
+  Path model;  // measured by train, prefill and decode instead of random weights of known shapes
 };
 
-// The same work, measured again and again.
+// Repeated measurements of the same work.
 struct Timing {
   double seconds;  // median
-  double spread;   // half the distance of the quartiles, as a part of the median
+  double spread;   // half the distance between the quartiles, as a fraction of the median
 };
 Timing timing_of(std::vector<double> seconds);
 
@@ -37,7 +37,7 @@ struct BenchRow {
   std::string name;
   Timing time;
   Work work;
-  std::string note = "";  // what else there is to say, for people; and the same for programs
+  std::string note = "";  // further results, for people; the same for programs
   std::vector<std::pair<std::string, double>> more = {};
 };
 
@@ -48,17 +48,17 @@ class Bench {
   const BenchOptions& options() const { return options_; }
   const std::vector<BenchRow>& rows() const { return rows_; }
 
-  // Whether one of the words is a part of the name; all names are wanted where there are no words.
+  // Whether one of the words is a part of the name. Without words all names are wanted.
   bool wants(const std::string& name) const;
 
-  // Runs `f` to warm up and then as the options say, until Ctrl-C. It returns the seconds of each of its
-  // parts; so does this.
+  // Runs `f` to warm up and then repeats it as the options say, until Ctrl-C. `f` returns the seconds of each
+  // of its parts; this function returns their timings.
   std::vector<Timing> repeat(FunctionRef<std::vector<double>()> f) const;
 
   // Seconds that f() takes on the device.
   double seconds_of(FunctionRef<void()> f) const;
 
-  // Adds the row of so much work in that time, if it is wanted; returns it, to say more.
+  // Adds a row, if it is wanted, and returns it so that more can be added to it.
   BenchRow* add(const std::string& name, Timing time, const Work& work);
 
  private:
@@ -81,11 +81,11 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options);   // bench_models
 std::vector<BenchJob> prefill_jobs(const BenchOptions& options);
 std::vector<BenchJob> decode_jobs(const BenchOptions& options);
 
-// So many tokens that are read from nothing; tokens behind `position` others. Their speed is in BenchRow::more.
+// Prefill of a number of tokens; decoding of tokens after `position` others. The speed is in BenchRow::more.
 void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int64_t tokens);
 void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64_t position);
 
-// One operation, forward and backward, at one of its sizes.
+// Measures one operation, forward and backward, at one of its sizes.
 void bench_op(Bench& bench, const OpCase& op, Size size);
 
 }  // namespace supra

@@ -7,8 +7,8 @@
 
 #include "tensor/file.h"
 
-// A picture one can draw on: rectangles, anti-aliased lines and letters. The letters are strokes of our own
-// on a small grid, so they scale to any size and need no font file. Pixel (0, 0) is the top left corner.
+// A picture to draw on: rectangles, anti-aliased lines and letters. Letters are strokes on a small grid
+// (stroke_font.h), so they scale to any size and need no font file. Pixel (0, 0) is the top left corner.
 
 namespace supra {
 
@@ -30,21 +30,21 @@ class Canvas {
   int height() const { return height_; }
   Color at(int x, int y) const;
 
-  // Opacity is 0 to 1 everywhere; what lies outside of the picture is cut off.
+  // Opacity is 0 to 1; everything outside of the picture is cut off.
   void rectangle(double left, double top, double right, double bottom, Color color, double opacity = 1);
-  // The points joined; its parts do not shine through each other where they overlap. One point makes a dot.
+  // A line through the points. Overlapping parts do not become darker. One point makes a dot.
   void polyline(std::span<const Point> points, double thickness, Color color, double opacity = 1);
-  // The same in dashes: lengths drawn and left out by turns; none: all is drawn.
+  // The same with dashes: alternating lengths of line and gap; empty: a solid line.
   void dashed_line(std::span<const Point> points, std::span<const double> dashes, double thickness, Color color);
   void dot(Point center, double radius, Color color);
-  // `size` is the height of a capital letter; `at` is on the base line. A letter the font lacks becomes a
+  // `size` is the height of a capital letter; `at` is on the base line. A letter that the font lacks becomes a
   // box.
   void text(Point at, std::string_view text, double size, Color color, Align align = Align::left);
   // The same, turned to read from bottom to top; `at` is on the base line, to the right of the letters.
   void vertical_text(Point at, std::string_view text, double size, Color color, Align align = Align::left);
   static double text_width(std::string_view text, double size);
 
-  // Throws Error where the file cannot be written.
+  // Throws Error if the file cannot be written.
   void write_png(const Path& path) const;
 
  private:

@@ -141,17 +141,17 @@ int run_chat(Args& args) {
   SamplingFlags sampling;
   DeviceFlags device;
   args.positional(&input, "MODEL", "a folder or a file");
-  args.flag(&options.tokens, "--tokens -n", "N", "tokens of an answer at most").at_least(1);
+  args.flag(&options.tokens, "--tokens -n", "N", "largest number of tokens of an answer").at_least(1);
   args.flag(&options.stop, "--stop", "S", "texts that end an answer");
-  args.flag(&system, "--system", "S", "what the system says first, instead of the model's own words");
-  args.flag(&raw, "--raw", "lines go in as they are, without the model's chat template");
+  args.flag(&system, "--system", "S", "the system message, instead of the model's default");
+  args.flag(&raw, "--raw", "feed lines unchanged, without the model's chat template");
   sampling.declare(args);
-  args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+  args.flag(&tokenizer_file, "--tokenizer", "FILE", "tokenizer to use instead of the one beside the model");
   device.declare(args);
   common_flags(args);
   args.parse();
   device.check(args);
-  if (raw && !system.empty()) throw UsageError("--system: --raw leaves out the chat template that would say it");
+  if (raw && !system.empty()) throw UsageError("--system needs the chat template, which --raw leaves out");
 
   const Model model = load_model(input, tokenizer_file, Weights::folded);
   device.place(*model.decoder);

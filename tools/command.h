@@ -1,36 +1,36 @@
 #pragma once
 #include "tools/args.h"
 
-// The sub-commands of `supra`. One is a function in a file of its own and one line in this table. The static program
-// (make static) runs models and does without the WORKSHOP where they are made.
+// The commands of `supra`. Each is a function in its own file and one line in this table. COMMAND is also in the static program
+// (make static), which runs models; WORKSHOP commands make or compare models and are left out of it.
 
 #define SUPRA_COMMANDS(COMMAND, WORKSHOP)                                             \
-  COMMAND(inspect, "what a model is: family, shape, tensors")                        \
-  COMMAND(tokenize, "text to token ids, and back")                                   \
-  WORKSHOP(linearize, "a softmax transformer becomes a recurrent model, untrained")  \
-  COMMAND(convert, "a model in the layout of other frameworks")                      \
-  COMMAND(quantize, "a model with smaller weights, and what that costs")             \
-  WORKSHOP(uptrain, "train a linearized model until it makes sense again")           \
-  WORKSHOP(train, "the same loop from random weights")                               \
-  COMMAND(eval, "how well a model predicts a text, or answers a task")               \
-  WORKSHOP(compare, "students beside their teacher: one table of what they keep")     \
-  COMMAND(generate, "write on from a prompt")                                        \
-  COMMAND(chat, "write in turns; the state is kept")                                 \
-  WORKSHOP(verify, "compare a model with golden values")                             \
-  COMMAND(doctor, "what this machine has, what will be used, and why")               \
-  WORKSHOP(bench, "how fast it is, as a part of what this machine can do")           \
-  WORKSHOP(plot, "draw the curves of training runs")                                 \
-  WORKSHOP(demo, "the main job, on what the repository ships")                       \
-  WORKSHOP(lab, "what mixers and recipes are worth, side by side")
+  COMMAND(inspect, "show what a model is: family, shape, tensors")                    \
+  COMMAND(tokenize, "convert text to token ids, and back")                            \
+  WORKSHOP(linearize, "turn a softmax transformer into an untrained recurrent model") \
+  COMMAND(convert, "write a model in the layout of other frameworks")                 \
+  COMMAND(quantize, "make the weights smaller, and measure the loss of quality")      \
+  WORKSHOP(uptrain, "train a linearized model")                                       \
+  WORKSHOP(train, "train a model from random weights")                                \
+  COMMAND(eval, "measure how well a model predicts a text or answers a task")         \
+  WORKSHOP(compare, "compare students with their teacher in one table")               \
+  COMMAND(generate, "continue a prompt")                                              \
+  COMMAND(chat, "hold a conversation; the state is kept")                             \
+  WORKSHOP(verify, "compare a model with golden values")                              \
+  COMMAND(doctor, "show what this machine has, what is used, and why")                \
+  WORKSHOP(bench, "measure speed, as a percentage of this machine's limits")          \
+  WORKSHOP(plot, "draw the curves of training runs")                                  \
+  WORKSHOP(demo, "run the whole project on a small example")                          \
+  WORKSHOP(lab, "train students with different mixers and recipes, and compare them")
 
 namespace supra {
 
 // A command declares its flags, calls args.parse(), does its work and returns the exit code: 0 done, 1 it
-// failed. It may throw: Error becomes one line on stderr and 1, UsageError the usage line and 2.
+// failed. It may throw: Error is printed as one line on stderr with exit code 1, UsageError with the usage line and 2.
 struct Command {
   const char* name;
   const char* summary;
-  int (*run)(Args& args);  // null where this build has it not
+  int (*run)(Args& args);  // null if this build does not have it
 };
 
 #define SUPRA_DECLARE(name, summary) int run_##name(Args& args);

@@ -6,19 +6,19 @@ namespace supra {
 // A model in the table.
 struct Column {
   std::string name;
-  bool same_vocabulary = true;  // as the teacher: else nats a token mean something else
-  Json report;                  // all that was measured of it
+  bool same_vocabulary = true;  // the same as the teacher's; otherwise nats per token cannot be compared
+  Json report;                  // all measurements of the model
 };
 
-// Figures side by side: a column a model, the teacher first.
+// A table with a column per model, the teacher first.
 struct Table {
   struct Cell {
-    std::optional<Figure> figure;  // none: it was not measured of this model
+    std::optional<Figure> figure;  // none: not measured for this model
     std::optional<double> kept, kept_error;
-    std::vector<size_t> notes;  // numbers of foot notes, from 1
+    std::vector<size_t> notes;  // numbers of footnotes, from 1
   };
   struct Row {
-    std::string title, name;  // rows of one title stand together
+    std::string title, name;  // rows with the same title are grouped
     std::vector<Cell> cells;
   };
   std::vector<std::string> columns;
@@ -26,9 +26,9 @@ struct Table {
   std::vector<std::string> notes;
 };
 
-// What a student keeps of its teacher's distance from chance, (student - chance) / (teacher - chance), and its standard error:
-// of items that both were asked by pairs, otherwise as if the two errors were independent. Nothing where the teacher itself is not
-// better than chance by two standard errors.
+// The part of its teacher's distance from chance that a student keeps, (student - chance) / (teacher - chance), and its standard
+// error. If both answered the same items, the error is computed from pairs; otherwise the two errors count as independent. Empty
+// if the teacher is not better than chance by two standard errors.
 struct KeptPart {
   double part, error;
 };
@@ -40,7 +40,7 @@ std::string as_text(const Table& table);
 std::string as_markdown(const Table& table);
 Json as_json(const Table& table);  // [{"title","row","unit","cells":[{"value","stderr","kept","kept_stderr","notes"}]}]
 
-// A picture for each name that the curves have, in the folder. Returns the files.
+// Draws one picture for each picture name of the curves into the folder. Returns the files.
 std::vector<Path> draw_curves(const std::vector<Topic>& topics, const std::vector<Column>& columns, const Path& folder);
 
 }  // namespace supra

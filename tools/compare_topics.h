@@ -7,26 +7,26 @@
 #include "supra/evaluation/task_folder.h"
 #include "tools/device_flags.h"
 
-// What supra compare measures, a topic each: how it is measured, and which rows of the table and curves of the pictures come of
-// it. Another topic is one more function here.
+// The topics of supra compare. A topic is a measurement with its rows of the table and curves of the pictures. A new topic is one
+// more function here.
 
 namespace supra {
 
 enum class Unit { percent, nats, bits, bytes, per_second };
 
-// A figure of one model; the row of that name holds it beside the others'.
+// A figure of one model; the row of that name shows it beside the other models'.
 struct Figure {
   std::string row;
   Unit unit;
   double value = 0;
   std::optional<double> error = {};   // its standard error
-  std::optional<double> chance = {};  // what a model reaches that knows nothing of what stands before
-  std::string items = {};             // "0110": which items were right, for a comparison by pairs
-  bool falls = false;                 // a loss: less is better
-  std::string note = {};              // a foot note
+  std::optional<double> chance = {};  // the figure of a model that ignores the context
+  std::string items = {};             // "0110": which items were right, to compare models item by item
+  bool falls = false;                 // lower is better (a loss)
+  std::string note = {};              // a footnote
 };
 
-// A line of a picture, a model each. x are powers of two.
+// A line of a picture for one model. x are powers of two.
 struct Curve {
   std::string picture, panel, x_label;  // "by_position", "nats a token", "position"
   std::vector<double> x, y;
@@ -35,38 +35,38 @@ struct Curve {
 
 struct Topic {
   Measure measure;
-  std::string title;  // above its rows, with the sizes; topics of one title share it
+  std::string title;  // above its rows, with sample sizes; topics may share a title
   std::function<std::vector<Figure>(const Json& report)> figures;
   std::function<std::vector<Curve>(const Json& report)> curves = {};
 };
 
-// The models and files that topics are made for.
+// The models and files of a comparison.
 struct CompareOptions {
   Path text, tasks;
-  std::string separator;  // of documents of the text
+  std::string separator;  // between documents of the text
   int64_t context = 8192, text_tokens = 1 << 14, limit = 200, facts = 4;
   uint64_t seed = 1;
 };
 struct Comparison {
   CompareOptions options;
   DeviceFlags device;
-  std::shared_ptr<const Tokenizer> tokenizer;  // the teacher's: the text is cut by its ids
-  int64_t shared_context = 0;                  // positions that all models know; 0: any number
-  std::string text;                            // of options.text
-  TaskFolder tasks;                            // items are chosen
-  std::vector<std::string> notes = {};         // what topics left out, and why
+  std::shared_ptr<const Tokenizer> tokenizer;  // the teacher's; the text is cut by its ids
+  int64_t shared_context = 0;                  // the number of positions that all models have; 0: no limit
+  std::string text;                            // the content of options.text
+  TaskFolder tasks;                            // with the chosen items
+  std::vector<std::string> notes = {};         // what topics skipped, and why
 };
 
 Topic text_topic(const Comparison& comparison);       // nats a token, bits a byte
 Topic agreement_topic(const Comparison& comparison);  // with the teacher, on the same text
 Topic position_topic(Comparison& comparison);         // nats a token by position
 Topic task_topic(const TaskSet& set);                 // accuracy
-Topic bias_topic(const TaskSet& set);                 // of MMLU: whether it goes by letter
-// What was told 64, 128, ... tokens before: a fact, one of four, a span that occurs again. None where the text is too short.
+Topic bias_topic(const TaskSet& set);                 // MMLU: whether the model answers by letter
+// Recall at 64, 128, ... tokens: one fact, one of four facts, a span that occurs again. None if the text is too short.
 std::optional<Topic> recall_topic(Comparison& comparison);
-Topic cost_topic(const Comparison& comparison);  // bytes a session, speed
+Topic cost_topic(const Comparison& comparison);  // bytes of a session, speed
 
-// Those of what was given, in the order of the table.
+// All topics for the given options, in the order of the table.
 std::vector<Topic> topics_of(Comparison& comparison);
 
 }  // namespace supra

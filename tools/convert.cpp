@@ -119,7 +119,7 @@ int run_convert(Args& args) {
   int64_t shard_bytes = int64_t{5} << 30;
   bool json = false;
   args.positional(&input, "MODEL", "a folder or a file");
-  args.flag(&output, "--output -o", "DIR", "where the converted model goes: a new folder, or a file for packed").required();
+  args.flag(&output, "--output -o", "DIR", "folder to create, or a file for packed").required();
   args.choice(&layout, "--to",
               {
 #if !defined(SUPRA_INFERENCE)
@@ -129,19 +129,19 @@ int run_convert(Args& args) {
                   {"openlm", Layout::openlm},
                   {"packed", Layout::packed},
               },
-              "hf: Hugging Face's layout (softmax models); transformers: a folder that transformers loads by code of ours in it (all models); "
-              "openlm: OpenLM's (SUPRA models too); packed: all in one file for supra/supra.h")
+              "hf: Hugging Face's layout (softmax models); transformers: a folder with PyTorch code that transformers loads (all models); "
+              "openlm: OpenLM's layout (also SUPRA models); packed: one file for supra/supra.h")
       .required();
   args.choice(&dtype, "--dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}, {"bf16", Dtype::bf16}},
-              "of all tensors; without it each keeps its own, quantised ones become f32 (not in packed)");
-  args.tokens(&shard_bytes, "--max-shard-bytes", "bytes of a file of weights in the layouts hf and transformers");
-  args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+              "type of all tensors; without it each keeps its own, and quantised ones become f32 (except in packed)");
+  args.tokens(&shard_bytes, "--max-shard-bytes", "largest size of a weight file, for hf and transformers");
+  args.flag(&tokenizer_file, "--tokenizer", "FILE", "tokenizer to use instead of the one beside the model");
   common_flags(args, &json);
   args.parse();
 
   std::error_code error;
   CHECK(!std::filesystem::exists(output, error) || std::filesystem::is_empty(output, error),
-        "%s: is there already (give a new folder with --output)", output.c_str());
+        "%s: exists already (give a new folder with --output)", output.c_str());
   CHECK(layout != Layout::packed || !std::filesystem::is_directory(output, error),
         "%s: is a folder, a packed model is one file (give its name with --output)", output.c_str());
   ModelSource source = open_model(input);

@@ -143,10 +143,10 @@ int run_demo(Args& args) {
   Path teacher_path, output = "build/demo";
   int64_t tokens = 1'600'000;
   bool remake = false;
-  args.flag(&output, "--output -o", "DIR", "where the student, its log and its curve go");
-  args.flag(&teacher_path, "--teacher", "DIR", "a softmax model; else the one that comes with supra");
-  args.tokens(&tokens, "--tokens", "to uptrain on");
-  args.flag(&remake, "--make-teacher", "train that model again, from random weights");
+  args.flag(&output, "--output -o", "DIR", "folder for the student, its log and its curve");
+  args.flag(&teacher_path, "--teacher", "DIR", "a softmax model, instead of the one that comes with supra");
+  args.tokens(&tokens, "--tokens", "number of training tokens");
+  args.flag(&remake, "--make-teacher", "train the teacher again, from random weights");
   common_flags(args);
   args.parse();
   catch_interrupts();

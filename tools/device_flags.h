@@ -6,7 +6,7 @@
 
 namespace supra {
 
-// Why this program can use no GPU, and what its user can do; empty where it can use one.
+// Why this program cannot use a GPU, and what the user can do; empty if it can use one.
 inline std::string why_no_gpu() {
 #if defined(SUPRA_INFERENCE)
   return "this program is for the CPU alone (make cuda builds one for GPUs from the source)";
@@ -15,7 +15,7 @@ inline std::string why_no_gpu() {
 #endif
 }
 
-// The flags of every command that runs a model: where it computes, and how. Call check() after args.parse(), before
+// The flags of every command that runs a model: the device and the precision. Call check() after args.parse(), before
 // anything is loaded.
 struct DeviceFlags {
   Device device = Device::cpu;
@@ -26,27 +26,27 @@ struct DeviceFlags {
   const Flag* products_given = nullptr;
 #endif
 
-  // `fast`: for a command that trains. Without --products and SUPRA_PRODUCTS it takes the fastest ones, others take f32.
+  // `fast`: for commands that train. Without --products and SUPRA_PRODUCTS they use the fastest products; others use f32.
   void declare(Args& args, [[maybe_unused]] bool fast = false) {
     args.choice(&device, "--device", {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
-                "where it computes; cuda: an NVIDIA GPU");
+                "device to compute on; cuda: an NVIDIA GPU");
     given = &args.choice(&activations, "--activations", {{"bf16", Dtype::bf16}, {"f32", Dtype::f32}},
-                         "on the GPU; the CPU computes in f32");
+                         "type of activations on the GPU; the CPU uses f32");
 #if !defined(SUPRA_INFERENCE)
     products = fast && !products_asked_for() ? fastest_products() : supra::products();
     products_given = &args.choice(&products, "--products", {{"f32", Products::f32}, {"bf16x3", Products::bf16x3}, {"bf16", Products::bf16}},
-                                  "precision of the factors of CPU matrix products: f32 as they are; bf16x3 each split into two bf16 "
-                                  "numbers; bf16 rounded to 8 bits. Sums and all else are f32");
+                                  "precision of the factors of CPU matrix products: f32: not rounded; bf16x3: split into two bf16 "
+                                  "numbers; bf16: rounded to 8 bits. Sums and everything else are f32");
 #endif
   }
   void check(const Args& args) {
     if (device == Device::cuda) {
       const std::string reason = why_no_gpu();
       CHECK(reason.empty(),
-            "no GPU can be used: %s; supra doctor says what there is, --device cpu does without",
+            "no GPU can be used: %s; supra doctor shows the devices, --device cpu uses the CPU",
             reason.c_str());
 #if !defined(SUPRA_INFERENCE)
-      if (products_given->given()) args.misused("--products is for --device cpu; --activations says in what a GPU multiplies");
+      if (products_given->given()) args.misused("--products is for --device cpu; on a GPU use --activations");
 #endif
       return;
     }
@@ -57,23 +57,23 @@ struct DeviceFlags {
     set_products(products);
 #endif
   }
-  // Moves a model that is trained, or saved again.
+  // Moves a model that will be trained or saved.
   void move(Decoder& decoder) const {
     if (device != Device::cpu) fitting([&] { decoder.to(device, activations); });
   }
-  // Moves one that only runs.
+  // Moves a model that only runs.
   void place(Decoder& decoder) const {
     if (device != Device::cpu) fitting([&] { place_for_inference(decoder, device, activations); });
   }
 
  private:
-  // No batch or sequence is in it yet, so the usual advice would not help.
+  // There is no batch or sequence yet, so the usual advice would not help.
   template <class F>
   static void fitting(F f) {
     try {
       f();
     } catch (const OutOfMemory& error) {
-      fail("the weights do not fit: %s; supra quantize makes smaller ones, --device cpu does without the GPU", error.what());
+      fail("the weights do not fit: %s; supra quantize makes smaller ones, --device cpu uses the CPU", error.what());
     }
   }
 };

@@ -69,34 +69,34 @@ struct EvalWords {
 // What is asked of a model by who makes it: the program that only runs models does without.
 void EvalWords::declare_studies([[maybe_unused]] Args& args) {
 #if !defined(SUPRA_INFERENCE)
-  args.flag(&bias, "--position-bias", "FILE", "an MMLU csv or a folder of them, each item asked with its choices at other letters");
-  args.flag(&recall, "--recall", "TEXT", "plant facts in this text and ask for them, and repeat parts of it");
-  args.flag(&distances, "--distances", "N,N", "tokens between a fact and its question; default 64, 128, ... 8192, as far as text and models reach");
+  args.flag(&bias, "--position-bias", "FILE", "an MMLU csv or a folder of them; each item is asked four times, with its choices at other letters");
+  args.flag(&recall, "--recall", "TEXT", "plant facts in this text and ask for them; also repeat parts of it");
+  args.flag(&distances, "--distances", "N,N", "tokens between a fact and its question; default 64, 128, ... 8192, as far as text and models allow");
   args.flag(&facts.items, "--items", "N", "facts at each distance").at_least(1);
-  args.flag(&facts.seed, "--seed", "N", "of the facts");
+  args.flag(&facts.seed, "--seed", "N", "random seed of the facts");
 #endif
 }
 
 void EvalWords::parse(Args& args) {
   options.context = 0;
   args.positional(&model, "MODEL", "a folder or a file");
-  args.flag(&text, "--text", "FILE", "the text to score; of a .jsonl each line's \"text\" is a document");
-  args.flag(&options.separator, "--docs", "SEP", "what stands between documents; else the file is one sequence");
+  args.flag(&text, "--text", "FILE", "the text to score; in a .jsonl each line's \"text\" is a document");
+  args.flag(&options.separator, "--docs", "SEP", "separator of documents; without it the file is one sequence");
   args.flag(&options.max_documents, "--max-docs", "N", "documents to score; 0: all").at_least(0);
-  args.tokens(&options.max_tokens, "--max-tokens", "ids to keep; 0: all");
+  args.tokens(&options.max_tokens, "--max-tokens", "number of ids to score; 0: all");
   args.flag(&task, "--task", "FILE", "choices to score or questions to answer: a jsonl, an MMLU csv or a folder of them");
   args.flag(&limit, "--limit", "N", "items of a task to score; 0: all").at_least(0);
-  args.flag(&offset, "--offset", "N", "items of a task to leave out in front").at_least(0);
-  args.flag(&shots, "--shots", "FILE", "worked examples in front of each item; 0: none; default for a csv: its file in ../dev");
+  args.flag(&offset, "--offset", "N", "items of a task to skip at the beginning").at_least(0);
+  args.flag(&shots, "--shots", "FILE", "file with worked examples to put before each item; 0: none; default for a csv: its file in ../dev");
   args.tokens(&options.context, "--context", "ids of a sequence; 0: the model's context, with --text at most 2048, with --mixer-parts 4096");
-  args.flag(&bos, "--bos", "whether a sequence begins with BOS; else as the tokenizer says");
+  args.flag(&bos, "--bos", "whether sequences begin with BOS; default: as the tokenizer does");
   args.flag(&recurrent, "--recurrent", "decode token by token instead of in chunks (with --text)");
   args.flag(&mixer_parts, "--mixer-parts", "TEXT", "loss of a window student by position: whole, and with only some parts of its layers");
   declare_studies(args);
   args.flag(&teacher, "--teacher", "MODEL", "also show the figures of this model (with --mixer-parts and --recall)");
   args.choice(&weights, "--dtype", {{"stored", Weights::stored}, {"f32", Weights::trainable}},
-              "compute with the weights as they are, or in f32");
-  args.flag(&tokenizer, "--tokenizer", "FILE", "else the one found beside the model");
+              "compute with the weights as stored, or in f32");
+  args.flag(&tokenizer, "--tokenizer", "FILE", "tokenizer to use instead of the one beside the model");
   device.declare(args);
   common_flags(args, &json);
   args.parse();

@@ -17,7 +17,7 @@ namespace {
 std::vector<int32_t> prompt_ids(const Model& model, const std::string& text, const std::vector<int64_t>& ids, bool fresh) {
   if (!ids.empty()) {
     for (int64_t id : ids) {
-      CHECK(id >= 0 && id < model.config().vocab, "--ids: %ld is no token, the model has 0 to %ld", static_cast<long>(id),
+      CHECK(id >= 0 && id < model.config().vocab, "--ids: %ld is not a token, the model has 0 to %ld", static_cast<long>(id),
             static_cast<long>(model.config().vocab - 1));
     }
     return {ids.begin(), ids.end()};
@@ -41,17 +41,17 @@ int run_generate(Args& args) {
   Weights weights = Weights::folded;
   bool json = false, ignore_marks = false;
   args.positional(&input, "MODEL", "a folder or a file");
-  args.flag(&prompt, "--prompt -p", "TEXT", "what to go on from; without it the model starts from nothing");
-  args.flag(&ids, "--ids", "1,2,3", "the prompt as token ids, taken as they are");
-  args.flag(&options.tokens, "--tokens -n", "N", "new tokens at most").at_least(0);
+  args.flag(&prompt, "--prompt -p", "TEXT", "text to continue; without it the model starts from nothing");
+  args.flag(&ids, "--ids", "1,2,3", "the prompt as token ids");
+  args.flag(&options.tokens, "--tokens -n", "N", "largest number of new tokens").at_least(0);
   sampling.declare(args);
-  args.flag(&options.stop, "--stop", "S", "texts that end it");
-  args.flag(&ignore_marks, "--ignore-eos", "write on behind the end of a text");
-  args.flag(&state_in, "--state-in", "F", "go on from a saved state; the prompt continues its text");
+  args.flag(&options.stop, "--stop", "S", "texts that end the generation");
+  args.flag(&ignore_marks, "--ignore-eos", "continue after the end of a text");
+  args.flag(&state_in, "--state-in", "F", "continue from a saved state; the prompt is appended to its text");
   args.flag(&state_out, "--state-out", "F", "save the state at the end");
   args.choice(&weights, "--dtype", {{"stored", Weights::folded}, {"f32", Weights::trainable}},
-              "weights as they stand in the file, or all of them in f32");
-  args.flag(&tokenizer_file, "--tokenizer", "FILE", "else the one found beside the model");
+              "weights as stored in the file, or all of them in f32");
+  args.flag(&tokenizer_file, "--tokenizer", "FILE", "tokenizer to use instead of the one beside the model");
   device.declare(args);
   common_flags(args, &json);
   args.parse();
@@ -63,7 +63,7 @@ int run_generate(Args& args) {
   if (!state_in.empty()) print_note(session.load(state_in));
   std::vector<int32_t> history = prompt_ids(model, prompt, ids, session.position() == 0);
   const size_t prompt_tokens = history.size();
-  CHECK(prompt_tokens > 0 || session.logits().defined(), "there is nothing to go on from (give -p TEXT or --ids)");
+  CHECK(prompt_tokens > 0 || session.logits().defined(), "there is nothing to continue (give -p TEXT or --ids)");
 
   const auto start = std::chrono::steady_clock::now();
   if (prompt_tokens > 0) session.feed(history);

@@ -5,7 +5,7 @@
 #include "supra/tokenizers/tokenizer.h"
 #include "tools/story_grammar.h"
 
-// Stories of the grammar (kHeldOutStories) that nobody was trained on: how well a model predicts and what it remembers.
+// Stories of the grammar that no model was trained on (kHeldOutStories): how well a model predicts and remembers them.
 
 namespace supra {
 
@@ -13,10 +13,10 @@ struct HeldOut {
   std::vector<std::vector<int32_t>> sequences;
   std::vector<RecallText> recall;
   int64_t bytes = 0;
-  double floor = 0;  // bits a byte
+  double floor = 0;  // bits per byte
 };
 
-// `count` stories of at most `context` tokens.
+// Makes `count` stories of at most `context` tokens.
 HeldOut held_out_stories(const Tokenizer& tokenizer, int count, size_t context);
 
 }  // namespace supra

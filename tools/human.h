@@ -4,20 +4,20 @@
 
 #include "tensor/file.h"
 
-// Names, numbers and notes for people.
+// Formats names, numbers and notes for people.
 
 namespace supra {
 
 std::string format_count(double n);               // 38.3k, 3.00M, 412
 std::string format_bytes(double bytes);           // 1.2 MB, powers of 1000
-// "32.8 kB a sequence" of recurrent layers, "1.02 kB a token" of softmax, or both: bytes before the first token, and after it
+// "32.8 kB a sequence" for recurrent layers, "1.02 kB a token" for softmax, or both: bytes before the first token, and after it
 std::string format_state(double at_start, double after_a_token);
 std::string format_time(double seconds);          // 1m 20s, 2h 05m, 3.4s, 12ms
 std::string format_precise_time(double seconds);  // three digits: 1.84 us, 12.1 ms, 3.40 s
 
-// What a table calls a model: the last part of its path, whether or not a slash ends it, of a file without the extension.
+// The name of a model in tables: the last part of its path, without a slash at the end, and for a file without the extension.
 std::string model_name(const Path& path);
 
-void print_note(const std::string& note);  // "note: ..." on stderr, nothing where it is empty
+void print_note(const std::string& note);  // prints "note: ..." on stderr; nothing if it is empty
 
 }  // namespace supra

@@ -133,7 +133,7 @@ int run_inspect(Args& args) {
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&tensors, "--tensors", "list every tensor");
   args.flag(&check, "--check",
-            "compare the bytes of a packed model with its checksums; exit 1 where they differ");
+            "compare a packed model with its checksums; exit 1 if they differ");
   common_flags(args, &json);
   args.parse();
 

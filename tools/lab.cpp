@@ -198,7 +198,7 @@ std::vector<Student> chosen(const Args& args, const std::vector<std::string>& na
   }
   for (const std::string& name : names) {
     if (std::find(known.begin(), known.end(), name) == known.end())
-      args.misused("--students: there is no %s%s; --help names them all", name.c_str(), nearest_hint(name, known).c_str());
+      args.misused("--students: there is no %s%s; --help lists all names", name.c_str(), nearest_hint(name, known).c_str());
   }
   return chosen;
 }
@@ -214,7 +214,7 @@ void compare_students(const Lab& lab, const std::vector<std::string>& students, 
   Args args("compare", "", std::move(words));
   // a comparison chooses its own
   const UseProducts as_before(products());
-  CHECK(run_compare(args) == 0, "%s: the comparison was interrupted (the same command goes on with it)", lab.output.c_str());
+  CHECK(run_compare(args) == 0, "%s: the comparison was interrupted (the same command continues it)", lab.output.c_str());
 }
 
 // All students, one after the other; a student that would not be done in time is left out, and so are those behind it, which cost
@@ -228,7 +228,7 @@ bool run_students(Lab& lab, const std::vector<Student>& students, const Model& t
   for (const Student& student : students) {
     if (interrupted()) return false;
     if (lab.budget > 0 && !done.empty() && seconds_since(start) + longest > lab.budget) {
-      print_note(format("%s and what stands behind it is left out: a student takes up to %s, and %s of the budget are left", student.name.c_str(),
+      print_note(format("%s and later students are left out: a student takes up to %s, and %s of the budget are left", student.name.c_str(),
                         format_time(longest).c_str(), format_time(std::max(0.0, lab.budget - seconds_since(start))).c_str()));
       break;
     }
@@ -297,20 +297,20 @@ int run_lab(Args& args) {
   }
   std::string names;
   for (const Student& s : students()) names += (names.empty() ? "" : ", ") + s.name;
-  const std::string students_help = "rows of the table, some of " + names + "; by default the recipes, with --study also the switches of the paper's ablations";
-  args.flag(&lab.output, "--output -o", "DIR", "where the table, the CSVs, the picture and the students go");
+  const std::string students_help = "students to train, some of " + names + "; by default the recipes, with --study also the options of the paper's ablations";
+  args.flag(&lab.output, "--output -o", "DIR", "folder for the table, the CSVs, the picture and the students");
   args.flag(&lab.students, "--students", "NAME", students_help.c_str());
-  args.tokens(&lab.tokens, "--tokens", "that each student is trained on");
-  args.flag(&lab.seeds, "--seeds", "N", "runs of each student").at_least(1);
-  const Flag& other = args.flag(&lab.teacher_path, "--teacher", "MODEL", "a softmax model; else the one that comes with supra");
-  args.flag(&lab.tokenizer, "--tokenizer", "FILE", "the teacher's; else the one found beside it");
-  args.flag(&lab.train_text, "--data", "FILE", "text to train on; else stories of our own grammar");
-  args.flag(&lab.valid_text, "--valid", "FILE", "text that choices may be made by; else the same");
-  args.flag(&lab.test_text, "--test", "FILE", "text that is only measured; else the same");
-  args.flag(&lab.separator, "--docs", "SEP", "what stands between documents");
-  args.flag(&lab.study, "--study", "also put the teacher and the students into the table of supra compare, after each student");
-  args.flag(&lab.tasks, "--tasks", "FOLDER", "of task files for that table");
-  args.call("--budget", "TIME", "for all students: 30m, 2h. Those that would not be done in time are left out", "no limit",
+  args.tokens(&lab.tokens, "--tokens", "training tokens of each student");
+  args.flag(&lab.seeds, "--seeds", "N", "number of runs of each student").at_least(1);
+  const Flag& other = args.flag(&lab.teacher_path, "--teacher", "MODEL", "a softmax model, instead of the one that comes with supra");
+  args.flag(&lab.tokenizer, "--tokenizer", "FILE", "the teacher's tokenizer, instead of the one beside it");
+  args.flag(&lab.train_text, "--data", "FILE", "text to train on; default: stories of the demo's grammar");
+  args.flag(&lab.valid_text, "--valid", "FILE", "text for validation; default: such stories");
+  args.flag(&lab.test_text, "--test", "FILE", "text for the final measurement; default: such stories");
+  args.flag(&lab.separator, "--docs", "SEP", "separator of documents");
+  args.flag(&lab.study, "--study", "after each student, update a table of supra compare with the teacher and all students");
+  args.flag(&lab.tasks, "--tasks", "FOLDER", "folder of task files for that table");
+  args.call("--budget", "TIME", "time for all students: 30m, 2h. Students that would not finish in time are left out", "no limit",
             [&](const std::string& text) { lab.budget = read_duration(text); });
   common_flags(args);
   const Path own_tokenizer = lab.tokenizer;

@@ -157,68 +157,68 @@ int run_linearize(Args& args) {
   std::vector<const Flag*> of_supra, of_decay, of_window, of_fit, of_budget;
   const auto only = [](std::vector<const Flag*>& flags, Flag& flag) -> Flag& { return flags.push_back(&flag), flag; };
   args.positional(&input, "MODEL", "a softmax transformer: a folder or a file");
-  args.flag(&output, "--output -o", "DIR", "where the student goes");
+  args.flag(&output, "--output -o", "DIR", "folder of the student");
   args.choice(&mixer, "--mixer",
               {{"supra", {MixerKind::supra, DecayConfig::Source::fixed}},
                {"gated", {MixerKind::supra, DecayConfig::Source::gated}},
                {"learned-decay", {MixerKind::supra, DecayConfig::Source::learned}},
                {"delta", {MixerKind::delta, DecayConfig::Source::gated}},
                {"window", {MixerKind::window, DecayConfig::Source::fixed}}},
-              "supra: a state with fixed decays (the paper's); gated: decays that follow each token; learned-decay: one learned decay a "
+              "supra: a state with fixed decays (the paper's); gated: a decay per token; learned-decay: one learned decay per "
               "head; delta: a state that overwrites what a key held (the gated delta rule); window: softmax over the first and the last keys");
   args.flag(&options.keep_softmax, "--keep-softmax", "0,5", "layers that keep their softmax attention");
   args.flag(&separator, "--docs", "SEP", "separator of documents in a text; without it the text is one document");
-  args.flag(&options.seed, "--seed", "N", "of what is random in new weights");
-  args.flag(&tokenizer, "--tokenizer", "FILE", "the tokenizer to put beside the model; else the one found beside MODEL");
+  args.flag(&options.seed, "--seed", "N", "random seed of new weights");
+  args.flag(&tokenizer, "--tokenizer", "FILE", "tokenizer to copy, instead of the one beside MODEL");
 
   only(of_window, args.call("--window", "W[:LAYERS]",
-                            "last keys that a window layer sees: 114 for all layers, 512:17,20-24 for some; may be repeated",
+                            "number of last keys that a window layer sees: 114 for all layers, 512:17,20-24 for some; may be repeated",
                             "256", [&](const std::string& text) { add_setting(options.windows, text, 1); }));
-  only(of_window, args.flag(&options.sinks, "--sinks", "S", "first keys of a text, which a window layer always sees").at_least(0));
+  only(of_window, args.flag(&options.sinks, "--sinks", "S", "number of first keys of a text that a window layer always sees").at_least(0));
   only(of_window, args.call("--far-features", "F[:LAYERS]",
-                            "size of a state for older keys, an even number; 0: none; for some layers as with --window", "0",
+                            "size of the state for older keys, an even number; 0: none; layers as in --window", "0",
                             [&](const std::string& text) { add_setting(options.far_features, text, 0); }));
   only(of_window, args.choice(&options.state_dtype, "--state-dtype", {{"f32", Dtype::f32}, {"f16", Dtype::f16}},
-                              "of the keys and values that a window layer keeps"));
+                              "type of the keys and values that a window layer stores"));
   only(of_window, args.tokens(&budget.state_bytes, "--state-bytes",
-                              "choose the windows that predict --budget-text best in this many bytes a sequence, such as 9M"));
+                              "choose windows that predict --budget-text best with this many bytes per sequence, such as 9M"));
   only(of_window, args.flag(&budget.text, "--budget-text", "TEXT",
-                            "text to choose the windows on; take text like that which the model will read"));
+                            "text for choosing the windows; it should be like the text that the model will read"));
   only(of_budget, only(of_window, args.tokens(&budget.tokens, "--budget-tokens",
-                              "of that text; a third measures the layers, the rest compares windows").at_least(1)));
-  only(of_window, args.flag(&budget.sensitivity, "--sensitivity", "TEXT", "print what each layer gains from seeing far, and stop"));
+                              "tokens of that text; a third measures the layers, the rest compares windows").at_least(1)));
+  only(of_window, args.flag(&budget.sensitivity, "--sensitivity", "TEXT", "print how much each layer gains from a longer window, and stop"));
 
   only(of_window, args.flag(&fit.text, "--fit", "TEXT",
-                            "train the far states on this text, drop those that do not pay, then correct the output projections"));
-  only(of_fit, only(of_window, args.tokens(&fit.tokens, "--fit-tokens", "of the text to use")));
-  only(of_fit, only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "passes over that text for each layer").at_least(1)));
+                            "train the far states on this text, drop those that do not help, then correct the output projections"));
+  only(of_fit, only(of_window, args.tokens(&fit.tokens, "--fit-tokens", "number of tokens of the text to use")));
+  only(of_fit, only(of_window, args.flag(&fit.epochs, "--fit-epochs", "N", "passes over the text for each layer").at_least(1)));
 
   Flag& init = only(of_supra, args.choice(&options.init, "--init",
                              {{"default", LinearizeOptions::Init::standard}, {"identity", LinearizeOptions::Init::identity}},
-                             "feature maps at first: random as torch.nn.Linear's, or relu(q)"));
+                             "initial feature maps: random as in torch.nn.Linear, or relu(q)"));
   only(of_decay, only(of_supra, args.choice(&options.decay.kind, "--decay",
                              {{"lightning", DecayConfig::Kind::lightning}, {"retnet", DecayConfig::Kind::retnet}, {"none", DecayConfig::Kind::none}},
                              "slopes of the decay, fixed per head")));
   only(of_decay, only(of_supra, args.flag(&options.decay.start, "--decay-start", "X", "first slope of a lightning decay")));
   only(of_supra, args.flag(&options.key_dim, "--key-dim", "N",
-                           "features of a head, the rows of its state; 0: as many as its queries have").at_least(0));
+                           "features per head, the rows of its state; 0: the size of its queries").at_least(0));
   only(of_supra, args.choice(&rope, "--rope", {{"after-map", {true, false}}, {"before-map", {true, true}}, {"none", {false, false}}},
                              "where q and k are rotated"));
   only(of_supra, args.choice(&options.output_norm, "--output-norm",
                              {{"group", OutputNorm::group}, {"denominator", OutputNorm::denominator}, {"none", OutputNorm::none}},
-                             "of a head's outputs: the paper's GroupNorm, the default of supra; T2R's sum of weights; or none, the default of delta"));
-  only(of_supra, args.flag(&options.output_gate, "--output-gate", "multiply the outputs by a gate that starts open"));
+                             "norm of a head's outputs: the paper's GroupNorm, the default of supra; T2R's sum of weights; or none, the default of delta"));
+  only(of_supra, args.flag(&options.output_gate, "--output-gate", "multiply the outputs by a gate, which is open at first"));
   Flag& convolution = only(of_supra, args.flag(&options.short_convolution, "--short-convolution",
-                                               "mix queries, keys and values of a delta layer with those of three steps before"));
-  only(of_supra, args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys behind the feature maps"));
+                                               "mix queries, keys and values of a delta layer with those of the three previous steps"));
+  only(of_supra, args.flag(&options.qk_norm, "--qk-norm", "normalise queries and keys after the feature maps"));
   only(of_supra, args.choice(&options.feature_map, "--feature-map",
                              {{"full", Map::full}, {"per-head", Map::per_head}, {"none", Map::none}},
-                             "of q and k: one that mixes the heads, the default of supra; one for each head; or none, the default of delta"));
+                             "feature map of q and k: one that mixes the heads, the default of supra; one per head; or none, the default of delta"));
   only(of_supra, args.flag(&calibration_text, "--calibrate", "TEXT",
                            "fit the output projections to the teacher's outputs on this text, in closed form"));
   only(of_supra, args.choice(&calibration, "--calibration", {{"ridge", Calibration::ridge}, {"heads", Calibration::heads}},
-                             "all of an output projection, or one number a head"));
-  only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "of the text to use; else by the model's size, 8192 or more").at_least(1));
+                             "fit the whole output projection, or one number per head"));
+  only(of_supra, args.tokens(&calibration_tokens, "--calibrate-tokens", "number of tokens of the text to use; default: by the model's size, 8192 or more").at_least(1));
   device.declare(args);
   common_flags(args, &json);
   args.parse();
@@ -238,14 +238,14 @@ int run_linearize(Args& args) {
   if (fit.text.empty()) refuse(of_fit, "without --fit");
   if (!budget.measures()) refuse(of_budget, "without --budget-text or --sensitivity");
   budget.check(args, of_window[0]->given());
-  if (output.empty() && budget.sensitivity.empty()) args.misused("--output is missing: where the student goes");
+  if (output.empty() && budget.sensitivity.empty()) args.misused("--output is missing: the folder of the student");
   options.mixer = mixer.first;
   options.decay.source = mixer.second;
   std::tie(options.rotates, options.rope_before_map) = rope;
 
   std::error_code absent;
   CHECK(!std::filesystem::equivalent(input, output, absent),
-        "%s: is the model itself, which would be overwritten (give another --output)", output.c_str());
+        "%s: is the model itself, and would be overwritten (give another --output)", output.c_str());
   const Model teacher = load_model(input, tokenizer);
   if (budget.measures()) options.windows = {{teacher.config().context}};
   Linearized result = linearize(teacher, options);

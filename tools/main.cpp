@@ -25,7 +25,7 @@ constexpr Command kCommands[] = {SUPRA_COMMANDS(SUPRA_ROW, SUPRA_WORKSHOP_ROW)};
 std::string overview() {
   std::string text =
 #if defined(SUPRA_INFERENCE)
-      "supra runs recurrent models and transformers; this program makes and trains none.\n\n"
+      "supra runs recurrent models and transformers; this program cannot make or train them.\n\n"
 #else
       "supra turns a transformer into a recurrent model, trains it and runs it.\n\n"
 #endif
@@ -33,7 +33,7 @@ std::string overview() {
   for (const Command& command : kCommands) {
     if (command.run) text += format("  %-12s%s\n", command.name, command.summary);
   }
-  return text + "\nsupra <command> --help tells more; supra --version tells which one this is.\n";
+  return text + "\nsupra <command> --help shows the flags of a command; supra --version shows the version.\n";
 }
 
 const Command& find_command(const std::string& name) {
@@ -56,7 +56,7 @@ int run(const Command& command, std::vector<std::string> words) {
     fputs(args.help().c_str(), stdout);
     return 0;
   } catch (const UsageError& error) {
-    fprintf(stderr, "supra %s: %s\n%s   (supra %s --help tells more)\n", command.name, error.what(),
+    fprintf(stderr, "supra %s: %s\n%s   (supra %s --help shows all flags)\n", command.name, error.what(),
             args.usage().c_str(), command.name);
     return 2;
   } catch (const std::exception& error) {

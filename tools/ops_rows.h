@@ -1,24 +1,24 @@
 #pragma once
 #include "tools/ops_table.h"
 
-// What the rows of the table of operations are made with.
+// Helpers for the rows of the table of operations.
 
 namespace supra {
 
-// Forward does so much for each element of the first input, backward twice that.
+// Forward needs this many operations per element of the first input, backward twice as many.
 inline OpWork each(double flop) {
   return {
       .flop = [flop](const std::vector<Tensor>& in) { return flop * static_cast<double>(in[0].numel()); }};
 }
 
-// Data is moved, both ways.
+// Forward and backward only move data.
 inline OpWork moved(double flop = 0) {
   OpWork work = each(flop);
   work.moves = OpWork::Moves::gradient;
   return work;
 }
 
-// A product with `columns(inputs)` columns for each element of the first input.
+// A matrix product: each element of the first input is multiplied with `columns(inputs)` columns.
 template <class F>
 inline OpWork product(F columns) {
   OpWork work;
@@ -33,7 +33,7 @@ inline OpInput parameter(OpInput input) {
   return input;
 }
 
-// Cuts of rows that end at `ends`: behind the first column, before the last and in between, or once in the middle.
+// Cuts of rows that end at `ends`: after the first column, before the last and in between, or once in the middle.
 inline Cuts some_cuts(const std::vector<int64_t>& ends) {
   Cuts cuts(ends.size());
   for (size_t b = 0; b < ends.size(); b++) {
@@ -45,16 +45,16 @@ inline Cuts some_cuts(const std::vector<int64_t>& ends) {
   return cuts;
 }
 
-// Inputs that get no gradient.
+// Marks inputs that get no gradient.
 inline std::vector<OpInput> constants(std::vector<OpInput> inputs) {
   for (OpInput& input : inputs) input.constant = true;
   return inputs;
 }
 
 // ---- ops_table_attention.cpp
-// Of the table of operations.
+// Rows of the table of operations.
 void add_attention(std::vector<OpCase>& table);
-// Of the bench: linear attention as a layer of SUPRA is trained, and the decoding steps.
+// Rows of the bench: linear attention as in the training of a SUPRA layer, and the decoding steps.
 void add_trained_attention(std::vector<OpCase>& table);
 void add_attention_steps(std::vector<OpCase>& table);
 

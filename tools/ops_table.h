@@ -5,8 +5,8 @@
 
 #include "kernels/ops.h"
 
-// Every operation, one row a case. tests/ops_test.cpp runs all its proofs from a row, the bench its timings:
-// adding an operation is adding a row to ops_table.cpp (ops_table_attention.cpp).
+// Every operation, with one row per case. tests/ops_test.cpp runs all its tests from a row, and the bench its
+// timings. To add an operation, add a row to ops_table.cpp (ops_table_attention.cpp).
 
 namespace supra {
 
@@ -15,65 +15,65 @@ using Vars = std::vector<Var>;
 enum class Fill {
   normal,
   positive,        // [0.5, 1.5)
-  away_from_zero,  // the same with a random sign: a step of gradcheck never crosses a kink at zero
+  away_from_zero,  // the same with a random sign, so that a step of gradcheck does not cross a kink at zero
   log_decay,       // [-1, 0)
   fraction,        // [0, 1)
-  direction        // normal, over the root of the last dimension: rows about 1 long
+  direction        // normal, divided by the root of the last dimension: rows of length about 1
 };
 
 struct OpInput {
   const char* name;
-  Shape small;  // gradcheck takes two runs an element: a few dozen elements in all
-  Shape large;  // odd sizes beyond a vector, a block and a thread's share
-  Shape bench;  // as in use; where memory is the limit, far beyond the caches
+  Shape small;  // gradcheck needs two runs per element: a few dozen elements in all
+  Shape large;  // odd sizes larger than a vector, a block and a thread's share
+  Shape bench;  // as in practice; if memory is the limit, far beyond the caches
   Fill fill = Fill::normal;
-  bool constant = false;      // no gradient is asked for
-  Dtype stored = Dtype::f32;  // a constant of the bench may be another
+  bool constant = false;      // no gradient is computed
+  Dtype stored = Dtype::f32;  // for the bench, a constant may have another dtype
   bool parameter = false;     // stays f32 beside activations in bf16
 };
 
-// What an operation cannot do without: the bench judges by it. Bytes are counted by its tensors, each read or
-// written once.
+// The least work of an operation, to which the bench compares its time. Bytes are counted by its tensors, each
+// read or written once.
 struct OpWork {
   enum class Moves {
     all,             // forward reads the inputs; backward reads them and the gradient of the outputs
-    gradient,        // the same, but backward reads that gradient alone
+    gradient,        // the same, but backward reads only that gradient
     rows,            // forward reads as much as it writes: rows of a table
-    nothing_in_back  // backward hands its gradient on: there is nothing to time
+    nothing_in_back  // backward passes its gradient on: there is nothing to measure
   };
   std::function<double(const std::vector<Tensor>& inputs)> flop;  // of forward
-  double backward = 2;                                            // so many times the flop of forward
+  double backward = 2;                                            // as a multiple of the flop of forward
   Moves moves = Moves::all;
   bool one_core = false;  // runs in the calling thread
 };
 
 struct OpCase {
   std::string name;                     // letters, digits and _, unique
-  std::function<Vars(const Vars&)> fn;  // in f64 and f32, for any shapes that fit together
+  std::function<Vars(const Vars&)> fn;  // works in f64 and f32, for all shapes that match
   std::vector<OpInput> inputs;
   OpWork work;
-  // Multiplies what f32 may differ from f64: only for long sums and cancellation, say why beside it.
+  // Factor on the allowed difference of f32 and f64: only for long sums and cancellation; give the reason beside it.
   double tolerance = 1;
-  // To bf16, between inputs and results: 2 where backward reads what forward has rounded.
+  // The number of roundings to bf16 between inputs and results: 2 if backward reads results that forward has rounded.
   double roundings = 1;
-  bool on_gpu = true;  // false: its kernels for the GPU are to come
+  bool on_gpu = true;  // false: there are no GPU kernels yet
 };
 
 const std::vector<OpCase>& ops_table();
-// What only the bench runs: operations without a gradient, and more sizes.
+// Rows for the bench only: operations without a gradient, and more sizes.
 const std::vector<OpCase>& bench_table();
-// What the bench runs on a GPU: operations of both tables, at sizes that keep one busy (gpu_table.cpp).
+// Rows for the bench on a GPU: operations of both tables, at sizes that keep a GPU busy (gpu_table.cpp).
 const std::vector<OpCase>& gpu_table();
 
 enum class Size { small, large, bench };
-// The same numbers at every call, those of f64 exact in f32.
+// The same numbers in each call; f64 numbers are exact in f32.
 std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype);
 
 struct OpRun {
   std::vector<Tensor> outputs;
-  std::vector<Tensor> grads;  // one an input, undefined for constants
+  std::vector<Tensor> grads;  // one per input, undefined for constants
 };
-// Forward, then `passes` times backward, from fixed random gradients of the outputs; the gradients add up.
+// Runs forward, then backward `passes` times with fixed random gradients of the outputs; the gradients add up.
 OpRun run_op(const OpCase& op, const std::vector<Tensor>& inputs, int passes = 1, Dtype seeds_in = Dtype::f32);
 
 }  // namespace supra

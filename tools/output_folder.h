@@ -7,9 +7,9 @@
 
 namespace supra {
 
-// Makes the folder of a command that writes files of fixed names. `first`: those, one of which the command
-// writes before all others. Throws Error where other files are in the folder and none of these: a user's
-// might have one of those names.
+// Creates the output folder of a command that writes files with fixed names. `first`: names of which the command
+// writes one before all others. Throws Error if the folder has other files and none of these: the command could
+// overwrite files of the user.
 inline void make_output_folder(const Path& folder, std::initializer_list<const char*> first) {
   make_directories(folder);
   const bool ours = std::any_of(first.begin(), first.end(),

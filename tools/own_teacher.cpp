@@ -10,7 +10,7 @@ Path own_teacher() {
   const Path installed = bin.parent_path() / "share/supra/teacher";
   for (const Path& folder : {Path("tools/teacher"), installed, bin.parent_path().parent_path() / "tools/teacher"})
     if (std::filesystem::exists(folder / "config.json")) return folder;
-  fail("there is no teacher in tools/teacher or %s (give --teacher MODEL, run it where the source is, or make install)", installed.c_str());
+  fail("there is no teacher in tools/teacher or %s (give --teacher MODEL, run it in the source folder, or make install)", installed.c_str());
 }
 
 }  // namespace supra

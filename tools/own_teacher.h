@@ -3,8 +3,8 @@
 
 namespace supra {
 
-// The folder of the softmax model that comes with supra: of the source where that is the working directory, else the one that
-// make install put beside the program, else of the source that the program was built in. Throws Error where there is none.
+// The folder of the softmax model that comes with supra. Searched in this order: the source tree if it is the working directory,
+// the place where make install put it, the source tree of the build. Throws Error if there is none.
 Path own_teacher();
 
 }  // namespace supra

@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <string>
 
-// A line that tells how far a long job is and when it will be done. On a terminal it is rewritten in place,
-// ten times a second at most; into a pipe or a file go plain lines, one every ten seconds or twentieth of the
-// way.
+// A line that shows the progress of a long job and the remaining time. On a terminal it is rewritten in place,
+// at most ten times a second. Into a pipe or a file it prints plain lines, one every ten seconds or every
+// twentieth of the job.
 
 namespace supra {
 
@@ -18,17 +18,17 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // Where a job begins that was resumed: the speed is measured from here.
+  // The starting point of a resumed job: the speed is measured from here.
   void start_at(int64_t done);
 
-  // "what 120/1000 | details | eta 12m". Cheap when it is too early to show; the last one is always shown.
-  // `seconds_left`: of who knows better than the speed so far; below 0: nobody does.
+  // "what 120/1000 | details | eta 12m". Cheap if it is too early to show; the last one is always shown.
+  // `seconds_left`: a better estimate than the speed so far; below 0: none.
   void update(int64_t done, const std::string& details = "", double seconds_left = -1);
 
-  // A line of its own that stays.
+  // Prints a separate line that stays.
   void say(const std::string& line);
 
-  // Ends the line with its last text on the screen. The destructor does so too.
+  // Ends the line and leaves its last text on the screen. The destructor does the same.
   void finish();
 
   double seconds() const;  // since the construction

@@ -48,7 +48,7 @@ int run_quantize(Args& args) {
   // what is looked for is less than bf16 rounds away
   DeviceFlags device{.activations = Dtype::f32};
   args.positional(&input, "MODEL", "a folder or a file");
-  args.flag(&output, "--output -o", "DIR", "where the model with smaller weights goes").required();
+  args.flag(&output, "--output -o", "DIR", "folder of the new model").required();
   args.choice(&dtype, "--dtype",
               {{"q8_0", Dtype::q8_0},
                {"q4_0", Dtype::q4_0},
@@ -56,11 +56,11 @@ int run_quantize(Args& args) {
                {"bf16", Dtype::bf16},
                {"f16", Dtype::f16},
                {"f32", Dtype::f32}},
-              "of the matrices; norms, decays and feature maps stay f32");
+              "type of the matrices; norms, decays and feature maps stay f32");
   args.flag(&text, "--check", "TEXT",
-            "a text to score before and after, in windows of the model's context, at most 2048");
-  args.tokens(&options.max_tokens, "--max-tokens", "ids of it to score; 0: all");
-  args.flag(&tokenizer, "--tokenizer", "FILE", "else the one found beside the model");
+            "text to score before and after, in windows of the model's context, at most 2048");
+  args.tokens(&options.max_tokens, "--max-tokens", "number of ids of the text to score; 0: all");
+  args.flag(&tokenizer, "--tokenizer", "FILE", "tokenizer to use instead of the one beside the model");
   device.declare(args);
   common_flags(args, &json);
   args.parse();
@@ -68,7 +68,7 @@ int run_quantize(Args& args) {
 
   std::error_code absent;
   CHECK(!std::filesystem::equivalent(input, output, absent),
-        "%s: is the model itself, which would be overwritten (give another --output)", output.c_str());
+        "%s: is the model itself, and would be overwritten (give another --output)", output.c_str());
   Model model = load_model(input, tokenizer, Weights::stored);
   std::vector<std::vector<int32_t>> sequences;
   Perplexity before, after;

@@ -48,7 +48,7 @@ int eval_mixer_parts(const Model& model, const Model* teacher, const Path& text,
   size_t longest = 0;
   for (const auto& ids : sequences) longest = std::max(longest, ids.size());
   if (window >= static_cast<int64_t>(longest)) {
-    print_note(format("the longest window has %ld keys and the longest sequence %zu tokens: such layers see all of it (a longer text or "
+    print_note(format("the longest window has %ld keys and the longest sequence %zu tokens: such layers see the whole sequence (a longer text or "
                       "--context tells more)",
                       static_cast<long>(window), longest));
   }

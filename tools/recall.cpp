@@ -69,13 +69,13 @@ static Questions questions_for(const std::vector<PartsVariant>& variants, const 
     const auto variant = std::find_if(variants.begin(), variants.end(), too_short);
     if (variant == variants.end()) break;
     std::vector<int64_t>& left = questions.distances;
-    CHECK(!given && left.size() > 1, "--distances %ld: takes %ld tokens, the softmax model%s knows %ld positions (give smaller ones)",
+    CHECK(!given && left.size() > 1, "--distances %ld: needs %ld tokens, but the softmax model%s has only %ld positions (give smaller ones)",
           static_cast<long>(left.back()), static_cast<long>(positions_at(questions.probes, left.back())),
           variant->parts == "teacher" ? " of --teacher" : "", static_cast<long>(position_limit(variant->decoder->config())));
     left.pop_back();
   }
   if (!given && questions.distances.back() < kMost)
-    print_note(format("distances end at %ld tokens: the text, or what one of the models knows, ends before %ld",
+    print_note(format("distances end at %ld tokens: the text, or the positions of a model, end before %ld",
                       static_cast<long>(questions.distances.back()), static_cast<long>(2 * questions.distances.back())));
   return questions;
 }

@@ -5,7 +5,7 @@
 
 #include "tools/chart.h"
 
-// How a line of a chart is drawn: colours, dashes, and where its points lie. For chart.cpp.
+// How a line of a chart is drawn: colours, dashes, positions of its points. For chart.cpp.
 
 namespace supra {
 
@@ -17,7 +17,7 @@ struct Range {
 
   void include(double v) { low = std::min(low, v), high = std::max(high, v); }
   bool empty() const { return low > high; }
-  // A constant gets some room, so that its line stands in the middle; other ranges get `share` at either end.
+  // Adds space: around a constant, so that its line is in the middle; to other ranges `share` at either end.
   void widen(double share) {
     const double room = high > low ? (high - low) * share : std::max(std::abs(high) * 0.1, 1e-9);
     low -= room, high += room;
@@ -37,17 +37,17 @@ struct Frame {
 
 using Lines = std::vector<std::vector<Point>>;
 
-// The points of a series that can be drawn, in its own units.
+// The points of a series that can be drawn, in data units.
 std::vector<Point> values(const Series& series);
 
-// The parts of a line that lie below y.high, in pixels: it may leave the panel at its upper edge and come back.
+// The parts of a line below y.high, in pixels: it may leave the panel at its upper edge and come back.
 Lines within(const Frame& f, const std::vector<Point>& points);
 
 Color color_of(const Series& series);
 
 void draw_series(Canvas& canvas, const Frame& f, const Series& series);
 
-// A line as that series is drawn, for a legend; and the mark of an end of a stage.
+// A sample of the series' line for the legend; and the mark for the end of a stage.
 void draw_sample(Canvas& canvas, const std::vector<Point>& line, const Series& series);
 void draw_ring(Canvas& canvas, Point center, Color color);
 

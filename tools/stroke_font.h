@@ -3,8 +3,8 @@
 
 #include "tools/canvas.h"
 
-// A font of strokes, drawn for this program: every letter is a few polylines on a grid four units wide, with
-// capitals six units high, small letters four, and tails that go down two more.
+// A stroke font made for this program: every letter is a few polylines on a grid four units wide. Capitals are
+// six units high, small letters four, and descenders go two units below the base line.
 
 namespace supra {
 
@@ -12,7 +12,7 @@ inline constexpr double kCapitalHeight = 6;
 inline constexpr double kLetterGap = 1.9;  // between two letters, in units
 
 struct Glyph {
-  std::vector<std::vector<Point>> strokes;  // in units; y goes down from the top of the capitals
+  std::vector<std::vector<Point>> strokes;  // in units; y increases downwards from the top of the capitals
   double width = 0;
 };
 

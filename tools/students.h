@@ -12,21 +12,21 @@ namespace supra {
 struct Student {
   enum class Trains {
     all,
-    new_weights,       // those that linearization adds, alone
-    new_weights_first  // for the first third of the tokens, then all: the paper's two steps
+    new_weights,       // only the weights that linearization adds
+    new_weights_first  // these for the first third of the tokens, then all: the paper's two steps
   };
   std::string name;
-  LinearizeOptions linear;              // its key_dim is a multiple of the features that a query has; 0 is 1
-  std::optional<RecipeKind> recipe;     // none: not trained; a SUPRA layer is calibrated
+  LinearizeOptions linear;              // here key_dim is a multiple of the size of a query; 0 means 1
+  std::optional<RecipeKind> recipe;     // none: not trained; SUPRA layers are calibrated
   double transfer_share = 0;
   Trains trains = Trains::all;
-  bool in_study = false;  // a switch of the paper's ablations (its table 3), or their subject
+  bool in_study = false;  // an option of the paper's ablations (its table 3), or their baseline
 };
 
-// All of them, the cheaper ones first.
+// All students, the cheaper ones first.
 std::vector<Student> students();
 
-// The student, not trained yet.
+// The untrained student.
 Model make_student(const Student& student, const Model& teacher, uint64_t seed);
 
 }  // namespace supra

@@ -49,7 +49,7 @@ void encode_lines(const Tokenizer& tokenizer, const Path& path, const EncodeOpti
 // Ids from the flag, or from stdin separated by blanks or commas.
 std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
   const auto checked = [](int64_t id) {
-    CHECK(std::in_range<int32_t>(id), "--decode: %ld is no token id (ids are whole numbers below 2^31)", static_cast<long>(id));
+    CHECK(std::in_range<int32_t>(id), "--decode: %ld is not a token id (ids are whole numbers below 2^31)", static_cast<long>(id));
     return static_cast<int32_t>(id);
   };
   std::vector<int32_t> ids;
@@ -74,7 +74,7 @@ std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
 void write_shard(const Tokenizer& tokenizer, const Path& input, bool lines, const std::string& separator,
                  const Path& output, bool json) {
   std::error_code absent;
-  CHECK(!std::filesystem::equivalent(input, output, absent), "%s: is the text itself, which would be overwritten (give another --output)",
+  CHECK(!std::filesystem::equivalent(input, output, absent), "%s: is the text itself, and would be overwritten (give another --output)",
         output.c_str());
   ShardWriter shard(output, tokenizer);
   const int64_t size = static_cast<int64_t>(MappedFile(input).size());
@@ -107,17 +107,17 @@ int run_tokenize(Args& args) {
   EncodeOptions options;
   std::vector<int64_t> ids;
   bool decode = false, json = false;
-  args.positional(&what, "MODEL|TOKENIZER", "a model, a tokenizer's file, or 'bytes'");
+  args.positional(&what, "MODEL|TOKENIZER", "a model, a tokenizer file, or 'bytes'");
   args.flag(&text, "--text", "S", "the text to encode");
-  args.flag(&file, "--file", "F", "a file to encode whole; with -o a .jsonl is documents, a line each, as --data reads it");
-  args.flag(&lines, "--lines", "F.jsonl", "an object a line with \"text\"; prints ids and the decoded text of each");
+  args.flag(&file, "--file", "F", "a file to encode; with -o each line of a .jsonl is a document, as in --data");
+  args.flag(&lines, "--lines", "F.jsonl", "one object with \"text\" per line; prints the ids and the decoded text of each");
   args.flag(&options.parse_special, "--parse-special", "special tokens in the text become their ids");
-  args.flag(&options.add_special, "--add-special", "put BOS and EOS around it where the tokenizer does");
+  args.flag(&options.add_special, "--add-special", "add BOS and EOS if the tokenizer adds them");
   args.flag(&decode, "--decode", "print the text of --ids, or of ids on stdin");
   args.flag(&ids, "--ids", "1,2,3", "ids to decode");
-  args.flag(&shard, "--output -o", "shard.bin", "write the documents of --file or --lines for supra uptrain --data, each with BOS and EOS as the tokenizer has them");
-  args.flag(&separator, "--docs", "SEP", "what stands between documents of --file, for -o; else it is one document");
-  args.flag(&tokenizer_file, "--tokenizer", "FILE", "this one instead");
+  args.flag(&shard, "--output -o", "shard.bin", "write the documents of --file or --lines as a shard for supra uptrain --data, with the tokenizer's BOS and EOS");
+  args.flag(&separator, "--docs", "SEP", "separator of documents in --file, for -o; without it the file is one document");
+  args.flag(&tokenizer_file, "--tokenizer", "FILE", "tokenizer to use instead of the model's");
   common_flags(args, &json);
   args.parse();
   if (!decode && !text && file.empty() && lines.empty()) args.misused("give --text S, --file F, --lines F.jsonl or --decode");

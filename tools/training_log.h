@@ -10,15 +10,15 @@
 
 namespace supra {
 
-// The CSV of a run, one row a step: what `supra plot` draws. Without a path it writes nothing.
+// The CSV log of a run, one row per step, which `supra plot` draws. Without a path it writes nothing.
 class TrainingLog {
  public:
-  // Throws Error where the file holds something else than a log: it would be replaced.
+  // Throws Error if the file exists and is not a log, because it would be replaced.
   explicit TrainingLog(Path path) : path_(std::move(path)) {
     std::error_code error;
     if (!std::filesystem::is_regular_file(path_, error)) return;
     const MappedFile old(path_);
-    CHECK(old.size() == 0 || old.text().starts_with(kFirstColumns), "%s: is no log of a run, it would be replaced (give another --log)", path_.c_str());
+    CHECK(old.size() == 0 || old.text().starts_with(kFirstColumns), "%s: is not a log of a run, and would be replaced (give another --log)", path_.c_str());
   }
   ~TrainingLog() {
     if (file_) fclose(file_);
@@ -26,19 +26,19 @@ class TrainingLog {
   TrainingLog(const TrainingLog&) = delete;
   TrainingLog& operator=(const TrainingLog&) = delete;
 
-  // Told once when a row cannot be written: the log then ends, the run goes on.
+  // Called once if a row cannot be written: the log then ends, and the run continues.
   std::function<void(const std::string&)> on_problem = [](const std::string& line) { fprintf(stderr, "%s\n", line.c_str()); };
 
-  // Keeps the rows up to `step`, each step once: a run resumes there, and does the steps of later rows again.
+  // Keeps the rows up to `step`, each step once: a run resumes there and repeats the steps of later rows.
   void start(int64_t step) {
     if (path_.empty()) return;
-    // a terminal or a pipe holds no rows, and is not to be replaced by a file
+    // a terminal or a pipe has no rows, and must not be replaced by a file
     if (std::filesystem::exists(path_) && !std::filesystem::is_regular_file(path_)) return open();
     std::string kept = std::string(kFirstColumns) + "seconds,loss,grad_norm,lr,tokens_per_second,valid_nll,stage\n";
     if (step > 0 && std::filesystem::exists(path_)) {
       const std::string old = read_file(path_);
       size_t at = old.find('\n') + 1;
-      // logs had no stages once
+      // older logs have no stages
       const char* const stage = old.substr(0, at).ends_with(",stage\n") ? "" : ",";
       std::map<long long, std::string> rows;
       for (size_t end; (end = old.find('\n', at)) != std::string::npos; at = end + 1) {

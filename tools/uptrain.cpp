@@ -37,48 +37,48 @@ struct TrainFlags {
 
 void declare(Args& args, TrainFlags& f) {
   TrainOptions& o = f.options;
-  args.flag(&f.output, "--output -o", "DIR", "where the trained model goes, its checkpoints inside").required();
-  args.flag(&f.data, "--data", "FILE[=WEIGHT]", "text, .jsonl or shards to train on, or self: text that --teacher samples; weights are parts of the rows").required();
-  args.flag(&f.valid, "--valid", "FILE", "held-out text or .jsonl; a fixed sample of it is scored on the way, where stages begin and end and "
-                                         "with every checkpoint, all of it at the end");
-  args.flag(&f.separator, "--docs", "SEP", "what stands between documents; else a file is one document");
-  args.tokens(&o.tokens, "--tokens", "how many to train on").required();
-  args.flag(&f.tokenizer, "--tokenizer", "FILE", "else the one found beside the model; 'bytes' is raw bytes");
+  args.flag(&f.output, "--output -o", "DIR", "folder of the trained model and its checkpoints").required();
+  args.flag(&f.data, "--data", "FILE[=WEIGHT]", "text, .jsonl or shards to train on, or self: text sampled from --teacher; a weight is a share of the rows").required();
+  args.flag(&f.valid, "--valid", "FILE", "held-out text or .jsonl; a fixed sample of it is scored during the run, where stages begin and end and "
+                                         "with every checkpoint; all of it is scored at the end");
+  args.flag(&f.separator, "--docs", "SEP", "separator of documents; without it a file is one document");
+  args.tokens(&o.tokens, "--tokens", "number of training tokens").required();
+  args.flag(&f.tokenizer, "--tokenizer", "FILE", "tokenizer to use instead of the one beside the model; 'bytes' is raw bytes");
   args.flag(&o.recipe.lr, "--lr", "X", "peak learning rate; 0: by the model's size");
-  args.flag(&o.min_lr, "--min-lr", "X", "last learning rate of every stage; below 0: a tenth of its peak");
+  args.flag(&o.min_lr, "--min-lr", "X", "final learning rate of every stage; below 0: a tenth of its peak");
   args.choice(&o.schedule, "--schedule",
               {{"cosine", Schedule::Kind::cosine}, {"linear", Schedule::Kind::linear}, {"wsd", Schedule::Kind::wsd}, {"constant", Schedule::Kind::constant}},
-              "of the learning rate; wsd falls over the last fifth");
-  args.flag(&o.warmup, "--warmup", "X", "of a stage's steps, in which the learning rate rises").at_least(0);
-  args.tokens(&o.batch_tokens, "--batch-tokens", "of an optimizer step; 0: four sequences");
+              "schedule of the learning rate; wsd falls over the last fifth");
+  args.flag(&o.warmup, "--warmup", "X", "fraction of a stage's steps in which the learning rate rises").at_least(0);
+  args.tokens(&o.batch_tokens, "--batch-tokens", "tokens of an optimizer step; 0: four sequences");
   args.tokens(&o.sequence, "--seq-len", "tokens of a sequence; 0: the model's context, at most 512, or 2048 for a window student with --recipe distill");
   args.choice(&o.packing, "--pack", {{"stream", Packing::stream}, {"documents", Packing::documents}, {"carried", Packing::carried}},
-              "windows anywhere in a stream of documents, as in the paper; or whole documents, each from an empty state; or "
-              "long ones, row by row, the state carried from batch to batch (truncated back-propagation)");
-  args.flag(&o.accumulate, "--accumulate", "N", "parts in which a batch goes through the model").at_least(1);
+              "stream: windows anywhere in a stream of documents, as in the paper; documents: whole ones, each from an empty state; "
+              "carried: the state of long documents is carried from batch to batch (truncated back-propagation)");
+  args.flag(&o.accumulate, "--accumulate", "N", "compute a batch in N parts, which takes less memory").at_least(1);
   args.flag(&o.adamw.weight_decay, "--weight-decay", "X", "AdamW's decoupled decay").at_least(0);
-  args.flag(&o.adamw.beta1, "--beta1", "X", "AdamW's mean of gradients");
-  args.flag(&o.adamw.beta2, "--beta2", "X", "AdamW's mean of squares");
-  args.flag(&o.recompute, "--activation-checkpointing", "compute layers again in backward: less memory, a third more work");
-  args.choice(&o.decay_vectors, "--decay-vectors", {{"yes", true}, {"no", false}}, "whether weight decay reaches norms and biases");
+  args.flag(&o.adamw.beta1, "--beta1", "X", "AdamW's decay of the mean gradient");
+  args.flag(&o.adamw.beta2, "--beta2", "X", "AdamW's decay of the mean square");
+  args.flag(&o.recompute, "--activation-checkpointing", "recompute layers in backward: less memory, a third more work");
+  args.choice(&o.decay_vectors, "--decay-vectors", {{"yes", true}, {"no", false}}, "whether weight decay applies to norms and biases");
   args.flag(&o.new_lr, "--new-lr", "X", "factor on the learning rate of the weights that linearization added (1: the same as the others)").at_least(0);
-  args.flag(&o.only, "--only", "PATTERN", "train parameters of these names alone; * matches anything");
-  args.flag(&o.freeze, "--freeze", "PATTERN", "leave parameters of these names as they are");
+  args.flag(&o.only, "--only", "PATTERN", "train only parameters with these names; * matches anything");
+  args.flag(&o.freeze, "--freeze", "PATTERN", "do not train parameters with these names");
   args.flag(&o.outliers, "--outliers", "X", "note steps whose loss or gradient norm is above X times the running mean, X > 1; 0: none").at_least(0);
-  args.flag(&o.skip_outliers, "--skip-outliers", "and leave the weights as they are in such steps; a new level that lasts is accepted after some of them");
-  args.flag(&o.keep, "--keep", "N", "checkpoints to keep, beside the best").at_least(1);
+  args.flag(&o.skip_outliers, "--skip-outliers", "do not change the weights in such steps; if the new level lasts, it is accepted after some of them");
+  args.flag(&o.keep, "--keep", "N", "checkpoints to keep, besides the best").at_least(1);
   args.flag(&o.clip, "--clip", "X", "largest norm of the gradient; 0: no limit").at_least(0);
   args.flag(&o.recipe.z_loss, "--z-loss", "X", "weight of the squared log-partition in the loss").at_least(0);
-  args.flag(&o.seed, "--seed", "N", "of the order of the data, and of random weights");
+  args.flag(&o.seed, "--seed", "N", "random seed of the data's order and of random weights");
   args.tokens(&o.checkpoint_every, "--checkpoint-every", "tokens between checkpoints; 0: only at the end");
   args.tokens(&o.validate_every, "--valid-every", "tokens between validations; 0: a fifth of all");
   args.tokens(&o.valid_tokens, "--valid-tokens",
-              "held-out tokens that a validation on the way scores; 0: as many as cost 5 % of the run in all, at least 2,048");
-  args.flag(&o.resume, "--resume", "go on from the last checkpoint in DIR");
-  args.flag(&o.accept_changes, "--accept-changes", "resume although --data is other text, or its files are in another order");
-  args.flag(&f.overwrite, "--overwrite", "start anew where DIR already holds a run");
-  args.flag(&f.dry_run, "--dry-run", "show what would be done and the memory it takes, and stop");
-  args.flag(&f.log, "--log", "run.csv", "one row a step, for supra plot");
+              "held-out tokens that a validation during the run scores; 0: so many that all validations cost 5 % of the run, at least 2,048");
+  args.flag(&o.resume, "--resume", "continue from the last checkpoint in DIR");
+  args.flag(&o.accept_changes, "--accept-changes", "resume even if --data is other text or its files are in another order");
+  args.flag(&f.overwrite, "--overwrite", "start from the beginning if DIR already has a run");
+  args.flag(&f.dry_run, "--dry-run", "show the plan and the memory it needs, and stop");
+  args.flag(&f.log, "--log", "run.csv", "log with one row per step, for supra plot");
   f.device.declare(args, true);
   common_flags(args, &f.json);
 }
@@ -176,11 +176,11 @@ Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* t
     try {
       read_shard(shard, tokenizer);
     } catch (const Error& error) {
-      fail("%s; it holds what the teacher said: remove it and give --accept-changes, then the teacher is asked anew", error.what());
+      fail("%s; this file has text sampled from the teacher: remove it and give --accept-changes to sample new text", error.what());
     }
     return shard;
   }
-  CHECK(teacher, "--data self is text that a teacher samples (name it with --teacher MODEL)");
+  CHECK(teacher, "--data self samples text from a teacher (name it with --teacher MODEL)");
   const int64_t tokens = self_tokens(f);
   make_directories(f.output);
   const FileLock lock(f.output / ".lock");
@@ -257,13 +257,13 @@ void choose_products(TrainFlags& f) {
 int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   CHECK(f.options.resume || !writes_over(f.input, f.output),
-        "%s: is the model itself, or holds it, which would be overwritten (give another --output)", f.output.c_str());
+        "%s: is the model itself, or contains it, and would be overwritten (give another --output)", f.output.c_str());
   CHECK(!teacher || !writes_over(f.teacher, f.output),
-        "%s: is the teacher itself, or holds it, which would be overwritten (give another --output)", f.output.c_str());
+        "%s: is the teacher itself, or contains it, and would be overwritten (give another --output)", f.output.c_str());
   const bool taken = latest_checkpoint(f.output) || std::filesystem::exists(f.output / "config.json") ||
                      std::filesystem::exists(f.output / "model.safetensors");
   CHECK(f.options.resume || f.overwrite || !taken,
-        "%s: already holds a run or a model (--resume goes on with a run, --overwrite starts anew)", f.output.c_str());
+        "%s: already holds a run or a model (--resume continues a run, --overwrite starts from the beginning)", f.output.c_str());
   f.device.move(*model.decoder);
   // it only runs; but a cache knows it by its bytes, as they stand in its file
   if (teacher) f.teacher_cache.empty() ? f.device.place(*teacher) : f.device.move(*teacher);
@@ -295,7 +295,7 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   if (progressive) {
     f.options.recipe.held_out = spread_sample(held_out.sequences, kJudgedTokens);
     f.options.recipe.on_progress = [&](int64_t done, int64_t of) {
-      CHECK(!interrupted(), "interrupted while the layers were measured; nothing is lost but that (run it again)");
+      CHECK(!interrupted(), "interrupted while the layers were measured; only these measurements are lost (run it again)");
       if (done == 1) measuring.emplace("layers measured on sequence", of);
       measuring->update(done);
       if (done == of) measuring.reset();
@@ -362,36 +362,36 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
 int run_uptrain(Args& args) {
   TrainFlags f;
   RecipeOptions& recipe = f.options.recipe;
-  args.positional(&f.input, "MODEL", "what supra linearize made (or any other model)");
+  args.positional(&f.input, "MODEL", "a model from supra linearize (or any other model)");
   args.choice(&recipe.kind, "--recipe",
               {{"supra", RecipeKind::supra}, {"transfer", RecipeKind::transfer}, {"distill", RecipeKind::distill}, {"progressive", RecipeKind::progressive}},
-              "the paper's language-model loss on all weights; or attention transfer first; or calibration, attention "
-              "transfer and the teacher's distribution; with distill a window student skips calibration and transfer, and only its "
-              "attention is trained, on sequences of up to 2,048; progressive begins with the teacher and makes one layer behind the other recurrent");
-  args.tokens(&f.self_tokens, "--self-tokens", "to sample for --data self; 0, and at most: as many as --tokens");
+              "supra: the paper's language-model loss on all weights; transfer: attention transfer first; distill: calibration, attention "
+              "transfer and the teacher's distribution (a window student skips calibration and transfer, and only its attention is "
+              "trained, on sequences of up to 2,048); progressive: begins with the teacher and makes one layer at a time recurrent");
+  args.tokens(&f.self_tokens, "--self-tokens", "tokens to sample for --data self, at most --tokens; 0: as many as --tokens");
   args.flag(&f.teacher, "--teacher", "MODEL", "the softmax model that transfer, distill, progressive and --data self learn from");
   args.flag(&f.teacher_cache, "--teacher-cache", "FILE",
-            "what the teacher of distill says, written by the first run and read by the next that see the same rows");
-  args.flag(&f.teacher_top, "--teacher-top", "K", "the K most probable tokens are stored, and one sum for all others").at_least(1);
+            "the teacher's predictions for distill, written by the first run and read by later runs over the same rows");
+  args.flag(&f.teacher_top, "--teacher-top", "K", "store the K most probable tokens, and one sum for all others").at_least(1);
   args.flag(&recipe.transfer_lr, "--transfer-lr", "X", "peak learning rate of the attention transfer; 0: by the model's width");
-  args.flag(&recipe.transfer_share, "--transfer-share", "X", "of the tokens").at_least(0);
-  args.flag(&recipe.keep_softmax_most, "--keep-softmax-most", "K", "of recipe progressive: the K most sensitive layers stay as the teacher has them").at_least(0);
-  args.flag(&recipe.convert_share, "--convert-share", "X", "of recipe progressive: the part of the tokens that makes layers recurrent; the rest distills").at_least(0);
+  args.flag(&recipe.transfer_share, "--transfer-share", "X", "fraction of the tokens for attention transfer").at_least(0);
+  args.flag(&recipe.keep_softmax_most, "--keep-softmax-most", "K", "progressive: the K most sensitive layers keep the teacher's attention").at_least(0);
+  args.flag(&recipe.convert_share, "--convert-share", "X", "progressive: fraction of the tokens for making layers recurrent; the rest distills").at_least(0);
   args.flag(&recipe.convert_bound, "--convert-bound", "X",
-            "of recipe progressive: a layer is undone where it costs more than X times the KL that it alone costs; 0: never").at_least(0);
-  args.flag(&recipe.kl_weight, "--kl-weight", "X", "of the teacher's distribution in the loss; the rest is the text's").at_least(0);
-  args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "of each calibration of recipes distill and progressive; 0: none; else by the model's size, 8192 or more");
+            "progressive: undo a layer that costs more than X times the KL of replacing it alone; 0: never").at_least(0);
+  args.flag(&recipe.kl_weight, "--kl-weight", "X", "weight of the teacher's distribution in the loss; the rest is the loss on the text").at_least(0);
+  args.tokens(&recipe.calibrate_tokens, "--calibrate-tokens", "tokens of each calibration in distill and progressive; 0: none; default: by the model's size, 8192 or more");
   LoraConfig lora;
-  args.flag(&lora.rank, "--lora", "RANK", "train low-rank factors beside matrices, and new weights, alone; 0: all weights").at_least(0);
-  args.flag(&lora.alpha, "--lora-alpha", "X", "the factors' product counts X / RANK times").at_least(0);
-  args.flag(&lora.on, "--lora-on", "PATTERN", "matrices of the layers that get factors; else in_proj and out_proj");
+  args.flag(&lora.rank, "--lora", "RANK", "train only low-rank factors of this rank and the new weights; 0: all weights").at_least(0);
+  args.flag(&lora.alpha, "--lora-alpha", "X", "the product of the factors is multiplied by X / RANK").at_least(0);
+  args.flag(&lora.on, "--lora-on", "PATTERN", "matrices of the layers that get factors; default: in_proj and out_proj");
   declare(args, f);
   args.parse();
   f.device.check(args);
   choose_products(f);
   f.options.made_by = args.command_line();
   CHECK(f.teacher_cache.empty() || distills(recipe.kind),
-        "--teacher-cache holds what --recipe distill and progressive learn from (leave it away, or give one of these)");
+        "--teacher-cache is only for --recipe distill and progressive (remove it, or give one of these)");
   std::optional<Model> teacher;
   if (recipe.kind != RecipeKind::supra || wants_self_data(f)) {
     CHECK(!f.teacher.empty(), "--recipe transfer, distill and progressive and --data self learn from a teacher (name it with --teacher MODEL)");
@@ -405,7 +405,7 @@ int run_uptrain(Args& args) {
 
 int run_train(Args& args) {
   TrainFlags f;
-  args.positional(&f.input, "CONFIG.json", "the model's shape, in OpenLM's words");
+  args.positional(&f.input, "CONFIG.json", "the model's shape, a config.json as in OpenLM");
   declare(args, f);
   args.parse();
   f.device.check(args);

@@ -17,19 +17,19 @@ int run_verify(Args& args) {
   // the tolerances are those of f32
   DeviceFlags device{.activations = Dtype::f32};
   args.positional(&input, "MODEL", "a folder or a file");
-  args.positional(&golden, "GOLDEN.safetensors", "tokens, targets, and what a trusted program computed from them");
+  args.positional(&golden, "GOLDEN.safetensors", "tokens, targets, and the results of a trusted program");
   args.flag(&options.tolerance, "--tolerance", "X",
-            format("largest error over the largest golden value; else %g (adamw.final: %g), in f64 %g", kTolerance,
+            format("largest error divided by the largest golden value; default %g (adamw.final: %g), in f64 %g", kTolerance,
                    kToleranceAfterAdamW, kToleranceF64)
                 .c_str())
       .at_least(0);
   args.choice(&options.dtype, "--dtype", {{"f32", Dtype::f32}, {"f64", Dtype::f64}},
-              "what is computed in; f64: by the reference of each operation, slower and without float32's rounding");
+              "type of the computation; f64: with the reference of each operation, slower and without float32's rounding");
   device.declare(args);
   common_flags(args, &json);
   args.parse();
   if (options.dtype == Dtype::f64 && device.device != Device::cpu)
-    args.misused("--dtype f64 is computed on the CPU: leave out --device cuda");
+    args.misused("--dtype f64 runs only on the CPU: remove --device cuda");
   device.check(args);
 
   const Model model = load_model(input);

@@ -7,22 +7,22 @@
 #include "supra/linearize.h"
 #include "supra/training/fit_far.h"
 
-// Windows of layers as the command line writes them, and as tables and JSON show them.
+// Windows of layers on the command line, in tables and in JSON.
 
 namespace supra {
 
 // "512", or "512:17,18,20-24" for some layers. Throws UsageError.
 LayerSetting read_layer_setting(const std::string& text);
 
-// Ascending numbers of layers: "0-3, 5".
+// A list of ascending layers: "0-3, 5".
 std::string format_layers(const std::vector<int64_t>& layers);
 std::vector<int64_t> layers_with(const Config& config, MixerKind kind);
 
-// Window layers that are alike, the largest windows first: "512 keys in layers 17, 20", "and 64 far features" where they have any.
+// Groups of equal window layers, the largest windows first: "512 keys in layers 17, 20", with "and 64 far features" if they have any.
 std::vector<std::string> describe_windows(const Config& config);
-// The flags that make them: "--window 114 --window 512:17,20".
+// The flags that produce them: "--window 114 --window 512:17,20".
 std::string window_flags(const Config& config);
-// One object a window layer: "layer", "window", "sinks", "far_features"; of one that was fitted its errors, KLs and verdict, too.
+// One object per window layer: "layer", "window", "sinks", "far_features"; if it was fitted, also its errors, KLs and verdict.
 Json window_rows(const Config& config, const Fit* fit = nullptr);
 
 void print_sensitivity(const Config& config, const Sensitivity& sensitivity);  // the greatest gain first

@@ -13,45 +13,45 @@
 
 namespace supra {
 
-// What supra.h calls an engine: a model, whose memory it takes, and the threads that compute for it. Any
-// number of threads may use one.
+// The engine of supra.h: a model, the allocator of its memory, and the threads that compute for it. Any number
+// of threads may use one engine.
 class Engine {
  public:
-  // `read` gives the model. `memory` outlives the engine and all it gave. Throws Error for a model that is
-  // not recurrent throughout, OutOfMemory where threads cannot be started.
+  // `read` returns the model. `memory` must outlive the engine and everything it allocated. Throws Error if a
+  // layer of the model is not recurrent, OutOfMemory if threads cannot be started.
   Engine(const Memory& memory, int threads, std::function<void(double done)> progress,
          const std::function<Model()>& read);
 
   const Decoder& decoder() const { return *model_.decoder; }
   int64_t vocabulary() const { return model_.config().vocab; }
-  const Tokenizer* tokenizer() const { return model_.tokenizer.get(); }  // null where there is none
+  const Tokenizer* tokenizer() const { return model_.tokenizer.get(); }  // null if there is none
   const Tokenizer& needed_tokenizer() const {
     return tokenizer_of(model_);
-  }  // throws Error where there is none
-  // Null where the model has no chat template, or none of a known form.
+  }  // throws Error if there is none
+  // Null if the model has no chat template, or one of an unknown form.
   const ChatTemplate* chat() const { return chat_ ? &*chat_ : nullptr; }
   // Whether a text or an answer ends where the model chooses this id.
   bool is_end(int32_t id) const;
   const Fingerprint& fingerprint() const { return model_.fingerprint; }
-  // What softmax layers in place of this model's would keep of each id.
+  // The bytes per id that softmax layers instead of this model's would store.
   size_t cache_bytes() const {
     const Config& c = model_.config();
     return static_cast<size_t>(c.layers * c.kv_heads * (c.head_dim + c.value_dim)) * size_of(c.state_dtype);
   }
-  // What a layer remembers of a sequence, part by part; together fingerprint().floats, the last one filled up.
+  // The parts of a layer's state of a sequence; together fingerprint().floats, the last one padded.
   struct StatePart {
     Shape shape;  // (1,...)
     Dtype dtype;
     size_t bytes;
-    bool is_ring;  // (1,slots,...), of a window layer
+    bool is_ring;  // (1,slots,...), in a window layer
   };
   const std::vector<std::vector<StatePart>>& state_parts() const { return state_parts_; }
-  // Told what part of a long call is done; throws to end it.
+  // Called with the finished part of a long call; throws to cancel the call.
   const std::function<void(double done)>& progress() const { return progress_; }
 
  private:
   friend class EngineCall;
-  // What kernels keep for the one thread that sits here.
+  // A workspace: what kernels keep between calls for the one thread that uses it.
   struct Desk {
     Kept kept;
     std::unique_ptr<Desk> next;
@@ -70,8 +70,8 @@ class Engine {
   mutable std::unique_ptr<Desk> free_desks_;
 };
 
-// While it lives, the calling thread works for an engine: with its memory, its threads and what was kept for
-// it, and rounds as we do.
+// While this object lives, the calling thread works for an engine: with its allocator, threads and workspace, and
+// with this library's rounding mode.
 class EngineCall {
  public:
   explicit EngineCall(const Engine& engine);

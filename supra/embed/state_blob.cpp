@@ -68,19 +68,19 @@ Snapshot read_blob(const Fingerprint& model, const void* from, size_t bytes) {
   const char* const begin = static_cast<const char*>(from);
   BlobHeader header;
   CHECK(bytes >= sizeof kMagic && memcmp(begin, kMagic, sizeof kMagic) == 0,
-        "these %zu bytes are no state of supra_save", bytes);
-  CHECK(bytes >= sizeof header + sizeof(uint64_t), "the state is cut: %zu bytes do not hold its header",
+        "these %zu bytes are not a state from supra_save", bytes);
+  CHECK(bytes >= sizeof header + sizeof(uint64_t), "the state is cut short: %zu bytes are less than its header",
         bytes);
   memcpy(&header, begin, sizeof header);
   CHECK(header.version == kVersion,
-        "the state is of version %u, this library reads version %u (save it anew with the same library)",
+        "the state is of version %u, this library reads version %u (save it again with this library)",
         header.version, kVersion);
-  CHECK(header.bytes == bytes, "the state is cut: it has %zu bytes, its header says %llu", bytes,
+  CHECK(header.bytes == bytes, "the state is cut short: it has %zu bytes, its header says %llu", bytes,
         static_cast<unsigned long long>(header.bytes));
   uint64_t checksum;
   memcpy(&checksum, begin + bytes - sizeof checksum, sizeof checksum);
   CHECK(checksum == checksum_of(begin, bytes - sizeof checksum),
-        "the state is damaged: its checksum is another");
+        "the state is damaged: its checksum does not match");
 
   const Fingerprint& its = header.model;
   const char* again = "load it into the model that saved it";

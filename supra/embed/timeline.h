@@ -6,15 +6,15 @@
 
 namespace supra {
 
-// What supra.h calls a session, in as little memory as holds it: the parts of its state in a row, and logits
-// once there are some. Each call computes on a copy of the state, and nothing has happened unless all of it
-// did. The rings of window layers are most of a state, and a step writes one slot of them: where one timeline
-// makes a step, it does so in its own memory, and only the slot is copied.
+// The session of supra.h, in the least memory: the parts of its state one after the other, and the logits once
+// there are some. Each call computes on a copy of the state, so a failed call changes nothing. Most of the state of
+// window layers is rings, and a step writes one slot of them. A step of a single timeline therefore writes to its own
+// memory, and only that slot is copied.
 class Timeline {
  public:
   explicit Timeline(const Engine& engine);
-  Timeline(const Timeline& other);             // another one that goes on from the same point
-  Timeline& operator=(const Timeline& other);  // of the same engine; throws before anything is changed
+  Timeline(const Timeline& other);             // a timeline that continues from the same point
+  Timeline& operator=(const Timeline& other);  // `other` must be of the same engine; throws before anything is changed
 
   const Engine& engine() const { return engine_; }
   int64_t position() const { return position_; }
@@ -24,10 +24,10 @@ class Timeline {
 
   void reset();
   void feed(std::span<const int32_t> ids);
-  // One id each; all different, of one engine.
+  // One id for each timeline; all must be different timelines of one engine.
   static void step(std::span<Timeline* const> timelines, std::span<const int32_t> ids);
 
-  // What an id adds to the text, and what the timeline is told when that was taken.
+  // The text that an id adds, and the new state of unfinished characters once the caller has taken it.
   struct Said {
     std::string text;
     TextStream stream;
@@ -37,14 +37,14 @@ class Timeline {
   void said(Said&& said);
 
   Snapshot snapshot() const;
-  // Of this engine's model (read_blob).
+  // From a blob of this engine's model (read_blob).
   void restore(const Snapshot& snapshot);
 
  private:
-  // Computes f(a session of theirs), the logits (B,O), and takes over its state.
+  // Computes f(a session of these timelines), which returns logits (B,O), and takes over the session's state.
   template <class F>
   static void advance(std::span<Timeline* const> timelines, F f);
-  // Their states as one, (B,...): a copy, but for the rings of a single one.
+  // Their states as one batch (B,...): a copy, except for the rings of a single timeline.
   static State gather(std::span<Timeline* const> timelines);
   // The reverse, with the logits. Throws before anything is changed.
   static void scatter(const State& state, const Tensor& logits, std::span<Timeline* const> timelines);

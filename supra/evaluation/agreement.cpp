@@ -30,7 +30,7 @@ Agreement measure_agreement(const Decoder& teacher, const Decoder& student, cons
   constexpr int64_t kLogitRows = 256;
   NoGrad off;
   const int64_t O = student.config().vocab, total = predicted_tokens(sequences);
-  CHECK(teacher.config().vocab == O, "agreement: the teacher knows %ld tokens, the student %ld; the same ids must mean the same text",
+  CHECK(teacher.config().vocab == O, "agreement: the teacher's vocabulary has %ld tokens, the student's %ld; the same ids must mean the same text",
         static_cast<long>(teacher.config().vocab), static_cast<long>(O));
   CHECK(total > 0, "agreement: the text is too short, there is no token to predict");
   Agreement result;

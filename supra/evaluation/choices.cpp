@@ -38,7 +38,7 @@ Request encode_request(const Tokenizer& tokenizer, std::string_view context, std
   if (bos || before == 0) {
     const int32_t mark = tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos();
     CHECK(before > 0 || mark >= 0,
-          "the context is empty and the tokenizer has neither BOS nor EOS to stand for it");
+          "the context is empty, and the tokenizer has neither BOS nor EOS to use instead");
     if (mark >= 0) ids.insert(ids.begin(), mark);
   }
   return {ids, scored};
@@ -58,7 +58,7 @@ int64_t cut_requests(std::vector<Item>& items, int64_t context) {
   int64_t cut = 0;
   for (Item& item : items) {
     for (Request& request : item) {
-      CHECK(request.scored <= context, "a continuation of %ld ids: the model knows %ld positions",
+      CHECK(request.scored <= context, "a continuation of %ld ids: the model has only %ld positions",
             static_cast<long>(request.scored), static_cast<long>(context));
       // the last id is predicted, not read
       const int64_t over = static_cast<int64_t>(request.ids.size()) - context - 1;

@@ -5,7 +5,7 @@
 
 namespace supra {
 
-// The mean of numbers as they come, and its standard error.
+// A running mean and its standard error.
 struct Mean {
   int64_t n = 0;
   double sum = 0, squares = 0;

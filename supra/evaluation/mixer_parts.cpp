@@ -10,7 +10,7 @@ namespace supra {
 std::vector<PartsVariant> parts_variants(Decoder& student) {
   Config config = student.config();
   CHECK(std::count(config.mixers.begin(), config.mixers.end(), MixerKind::window) > 0,
-        "mixer parts: they show what a window student owes to its windows and what to its far state, and this model has no "
+        "mixer parts: they show what the windows and the far state of a window student contribute, and this model has no "
         "window layers (linearize --mixer window makes them; --text scores any model)");
   const bool has_far = std::any_of(config.far_features.begin(), config.far_features.end(), [](int64_t n) { return n > 0; });
   std::vector<PartsVariant> variants;

@@ -25,7 +25,7 @@ static size_t band_of(int64_t position) {
 
 // `whole`: what does not fit into the context is cut off, not made a sequence of its own.
 static Sequences sequences_of(const Tokenizer& tokenizer, const std::vector<std::string_view>& documents, bool whole, const TextOptions& options) {
-  CHECK(options.context >= 2, "context %ld: at least 2 tokens are needed, one to predict from and one to predict",
+  CHECK(options.context >= 2, "context %ld: at least 2 tokens are needed, one to read and one to predict",
         static_cast<long>(options.context));
   const size_t context = static_cast<size_t>(options.context);
   size_t left = options.max_tokens > 0 ? static_cast<size_t>(options.max_tokens) : std::string::npos;
@@ -49,7 +49,7 @@ Sequences scoring_sequences(const Tokenizer& tokenizer, std::string_view text, c
 }
 
 Sequences read_sequences(const Tokenizer& tokenizer, const Path& path, const TextOptions& options) {
-  CHECK(!is_shard(path), "%s: is a shard, or is named like one; what is scored is text or .jsonl (give what the shard was made from)", path.c_str());
+  CHECK(!is_shard(path), "%s: is a shard, or has the name of one; only text and .jsonl can be scored (give the file that the shard was made from)", path.c_str());
   const MappedFile file = open_text(path);
   Sequences sequences;
   if (is_json_lines(path)) {

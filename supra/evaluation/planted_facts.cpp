@@ -88,7 +88,7 @@ static DistanceProbe plant(const Tokenizer& tokenizer, std::span<const int32_t> 
 
   // from the number that is asked for to its question
   const int64_t smallest = facts[0].size() + alone.size() + static_cast<int64_t>(gap.size());
-  CHECK(distances.back() >= smallest, "planted facts: a distance of %ld tokens, the sentences alone have %ld (ask at a larger distance)",
+  CHECK(distances.back() >= smallest, "planted facts: a distance of %ld tokens is too short, the sentences alone have %ld (use a larger distance)",
         static_cast<long>(distances.back()), static_cast<long>(smallest));
   const size_t followers = draw_followers(facts, distances.front() - smallest, random);
 
@@ -126,7 +126,7 @@ std::vector<DistanceProbe> plant_facts(const Tokenizer& tokenizer, std::span<con
   const int64_t names = std::size(kNames);
   CHECK(!distances.empty() && std::is_sorted(distances.begin(), distances.end()), "planted facts: distances must ascend");
   CHECK(options.facts >= 1 && options.facts < names && options.facts <= options.alternatives,
-        "planted facts: %ld are told at once, there are %ld names and %ld alternatives", static_cast<long>(options.facts),
+        "planted facts: %ld facts in a text, but only %ld names and %ld alternatives", static_cast<long>(options.facts),
         static_cast<long>(names), static_cast<long>(options.alternatives));
   std::vector<DistanceProbe> probes;
   for (int64_t item = 0; item < options.items; item++)

@@ -66,13 +66,13 @@ bool is_right_answer(std::string_view answer, const std::vector<std::string>& ri
 // The prompts of a task, cut from the left so that an answer fits in behind them.
 static std::vector<Ids> encode_prompts(const Tokenizer& tokenizer, const Task& task, const AnswerOptions& options, int64_t& cut) {
   CHECK(options.context == 0 || options.context > options.tokens,
-        "%s: an answer may have %ld tokens, the model knows %ld positions (allow fewer)", task.name.c_str(),
+        "%s: an answer may have %ld tokens, but the model has only %ld positions (allow fewer)", task.name.c_str(),
         static_cast<long>(options.tokens), static_cast<long>(options.context));
   std::vector<Ids> prompts;
   for (const TaskItem& item : task.items) {
     Ids ids = tokenizer.encode(task.prompt + item.candidates[0].context, {.parse_special = true});
     if ((options.bos || ids.empty()) && tokenizer.bos() >= 0) ids.insert(ids.begin(), tokenizer.bos());
-    CHECK(!ids.empty(), "%s: a context is empty and the tokenizer has no BOS to stand for it", task.name.c_str());
+    CHECK(!ids.empty(), "%s: a context is empty, and the tokenizer has no BOS to use instead", task.name.c_str());
     const int64_t over = static_cast<int64_t>(ids.size()) + options.tokens - options.context;
     if (options.context > 0 && over > 0) {
       ids.erase(ids.begin(), ids.begin() + over);

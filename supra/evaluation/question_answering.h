@@ -4,18 +4,18 @@
 
 namespace supra {
 
-// Question answering, judged by what a model writes: TriviaQA's exact match (arXiv 1705.03551). Greedy decoding goes on from the
-// context until one of `stop`, which is cut off, an id that ends a text, or so many tokens. lm-evaluation-harness's triviaqa
+// Question answering, scored by the text that a model writes: TriviaQA's exact match (arXiv 1705.03551). Greedy decoding continues
+// the context until one of `stop`, which is cut off, an id that ends a text, or a number of tokens. lm-evaluation-harness's triviaqa
 // stops at the same three texts. Its limit is 256 tokens, but no alias of TriviaQA has more than 62 characters.
 struct AnswerOptions {
   int64_t tokens = 32;
-  int64_t context = 0;  // ids that the model knows, those of the answer among them: a prompt is cut from the left; 0: any number
+  int64_t context = 0;  // the model's positions, including the answer: longer prompts are cut from the left; 0: no limit
   bool bos = false;
   std::vector<std::string> stop = {"\n", ".", ","};
 };
 
 struct Answer {
-  std::string text;  // as it was written, without white space at its ends
+  std::string text;  // the answer, without white space at its ends
   bool right = false;
 };
 
@@ -29,11 +29,11 @@ struct QuestionAnswering {
 QuestionAnswering answer_questions(const Decoder& decoder, const Tokenizer& tokenizer, const Task& task, const AnswerOptions& options,
                                    const OnItems& on_items = {});
 
-// What two answers have in common that are the same to TriviaQA's evaluation script: lower case (here of Latin, Greek and Cyrillic
-// letters), punctuation as spaces, no words "a", "an" and "the", single spaces.
+// Normalises an answer as TriviaQA's evaluation script does: lower case (here for Latin, Greek and Cyrillic letters), punctuation
+// becomes spaces, the words "a", "an" and "the" are removed, single spaces.
 std::string normalize_answer(std::string_view text);
 
-// Whether it equals one of them, normalised. What has nothing left in it equals nothing.
+// Whether it equals one of them after normalisation. An answer that is then empty equals none.
 bool is_right_answer(std::string_view answer, const std::vector<std::string>& right);
 
 }  // namespace supra

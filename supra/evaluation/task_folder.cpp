@@ -68,7 +68,7 @@ static std::vector<Path> files_in(const Path& folder, const char* extension) {
 }
 
 TaskFolder read_task_folder(const Path& path) {
-  CHECK(fs::exists(path), "%s: is not there (--tasks names a folder of task files, or one of them)", path.c_str());
+  CHECK(fs::exists(path), "%s: does not exist (--tasks names a folder of task files, or a single one)", path.c_str());
   TaskFolder folder;
   const Path canonical = fs::weakly_canonical(path / ".");
   if (!fs::is_directory(path)) {
@@ -93,7 +93,7 @@ TaskFolder read_task_folder(const Path& path) {
     const bool unpacked = fs::exists(Path(file).replace_extension());
     if (!unpacked) folder.left_aside.push_back(file.string() + ": is compressed by gzip (gunzip it)");
   }
-  CHECK(!folder.sets.empty(), "%s: there is no task in it: no .jsonl, and no csv of MMLU, there or in a folder below or that one's test/",
+  CHECK(!folder.sets.empty(), "%s: has no task: no .jsonl, and no csv of MMLU in it, in a subfolder or in that one's test/",
         path.c_str());
   return folder;
 }

@@ -39,7 +39,7 @@ static TaskKind kind_of(const Json& item) {
   if (has({"context_options", "continuation"})) return TaskKind::schema;
   if (has({"context", "continuation"})) return TaskKind::last_word;
   if (has({"context", "answer"})) return TaskKind::questions;
-  fail("%s: the keys are of no kind of task that is known, which are multiple choice (query, choices, gold), schema (context_options, "
+  fail("%s: the keys belong to no known kind of task. Known are multiple choice (query, choices, gold), schema (context_options, "
        "continuation, gold), last word (context, continuation), question answering (context, answer, aliases) and MMLU's csv",
        item.where().c_str());
 }
@@ -153,7 +153,7 @@ static Path find_shots(const Path& path, const std::string& subject, const Path&
       shots.empty() ? std::filesystem::absolute(path).parent_path().parent_path() / "dev" : shots;
   const Path file = folder / (subject + "_dev.csv");
   CHECK(std::filesystem::exists(file),
-        "%s: is not there; it has the worked examples of %s (--shots names their folder, --shots 0 does without)",
+        "%s: does not exist; it should have the worked examples of %s (name their folder with --shots, or give --shots 0)",
         file.c_str(), subject.c_str());
   return file;
 }
@@ -161,7 +161,7 @@ static Path find_shots(const Path& path, const std::string& subject, const Path&
 static Task read_task(const Path& path, const Path& shots) {
   const auto read = [](const Path& file) {
     Task task = file.extension() == ".csv" ? read_csv(file) : read_jsonl(file);
-    CHECK(!task.items.empty(), "%s: there is no item in it", file.c_str());
+    CHECK(!task.items.empty(), "%s: has no items", file.c_str());
     return task;
   };
   Task task = read(path);
@@ -202,7 +202,7 @@ std::vector<Task> read_tasks(const Path& path, const Path& shots) {
 
 void cut_task(Task& task, int64_t offset, int64_t limit) {
   const int64_t n = static_cast<int64_t>(task.items.size());
-  CHECK(offset < n, "%s: item %ld is asked for, there are %ld", task.name.c_str(), static_cast<long>(offset),
+  CHECK(offset < n, "%s: item %ld was requested, but there are only %ld", task.name.c_str(), static_cast<long>(offset),
         static_cast<long>(n));
   task.items.erase(task.items.begin(), task.items.begin() + offset);
   if (limit > 0 && limit < n - offset) task.items.resize(static_cast<size_t>(limit));

@@ -11,7 +11,7 @@
 namespace supra {
 
 std::string read_whole_text(const Path& file, const std::string& separator) {
-  CHECK(!is_shard(file), "%s: is a shard, or is named like one; what is scored is text or .jsonl (give what the shard was made from)",
+  CHECK(!is_shard(file), "%s: is a shard, or has the name of one; only text and .jsonl can be scored (give the file that the shard was made from)",
         file.c_str());
   std::string text;
   const auto add = [&](std::string_view document) {
@@ -25,7 +25,7 @@ std::string read_whole_text(const Path& file, const std::string& separator) {
     for (const std::string_view document : split_documents(mapped.text(), separator)) add(document);
   }
   CHECK(text.find_first_not_of(" \t\r\n") != std::string::npos,
-        "%s: there is no text in it (--text names one that the models have not seen)", file.c_str());
+        "%s: has no text (--text names one that the models were not trained on)", file.c_str());
   return text;
 }
 

@@ -89,7 +89,7 @@ struct Purse {
 void check_state_bytes(const Config& config, int64_t state_bytes) {
   const int64_t least = bytes_of(config, at_most(config, 1));
   CHECK(state_bytes >= least,
-        "windows: %ld bytes of state are too few, %ld sinks and one key more in each layer take %ld (give more, or fewer --sinks or --far-features)",
+        "windows: %ld bytes of state are too few: %ld sinks and one more key in each layer need %ld (give more bytes, or fewer --sinks or --far-features)",
         static_cast<long>(state_bytes), static_cast<long>(config.sinks), static_cast<long>(least));
 }
 
@@ -99,7 +99,7 @@ Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const O
   std::fill(config.far_features.begin(), config.far_features.end(), 0);
   size_t longest = 0;
   for (const auto& ids : text) longest = std::max(longest, ids.size());
-  CHECK(longest >= 16, "sensitivity: the longest sequence has %zu tokens, at least 16 are needed to tell near from far", longest);
+  CHECK(longest >= 16, "sensitivity: the longest sequence has %zu tokens, at least 16 are needed", longest);
 
   const int64_t L = config.layers, total = static_cast<int64_t>(text.size()) * ((L + 1) * (L + 2) / 2 + 1);
   int64_t done = 0;

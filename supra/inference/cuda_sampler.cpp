@@ -8,7 +8,7 @@ std::vector<int32_t> Sampler::choose_on_gpu(std::span<Sampler> samplers, const T
                                             const std::vector<int32_t>& recent) {
   constexpr Device gpu = Device::cuda;
   const int64_t B = logits.dim(0);
-  CHECK(ids <= 1 << kIdBits, "sampling: %ld tokens, the GPU chooses among %d at most (--device cpu chooses among any)", static_cast<long>(ids), 1 << kIdBits);
+  CHECK(ids <= 1 << kIdBits, "sampling: %ld tokens, the GPU can choose among at most %d (--device cpu has no limit)", static_cast<long>(ids), 1 << kIdBits);
   // of each row what it draws; where its recent ids begin, only one row having some; these
   std::vector<int32_t> given;
   for (Sampler& sampler : samplers) given.push_back(static_cast<int32_t>(sampler.draw()));

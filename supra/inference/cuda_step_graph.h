@@ -5,22 +5,22 @@
 
 namespace supra {
 
-// A decode step of B sequences on the GPU, recorded as a CUDA graph: the processor writes ids and angles and calls
-// it, instead of every kernel in it. Only where a step does the same whatever its position: a KV cache grows, and
-// learned positions are looked up. The decoder and its parameters stay where they are as long as this lives.
+// A decoding step of B sequences on the GPU, recorded as a CUDA graph: the CPU writes ids and angles and launches the
+// graph instead of each kernel. This needs a step that is the same at every position; a KV cache grows, and learned
+// positions are looked up. The decoder and its parameters must stay in place as long as this object lives.
 class StepGraph {
  public:
   StepGraph(const Decoder& decoder, int64_t batch) : decoder_(decoder), batch_(batch) {}
 
-  // Why no graph can be made of this decoder's step; empty when one can.
+  // Why this decoder's step cannot be recorded; empty if it can.
   static std::string why_not(const Decoder& decoder);
 
-  // One step of `state`, whose tensors are from then on those of the graph: logits (B,O), written anew by the next
-  // step. The first time nothing is recorded, so that all that kernels prepare once is there when it is.
+  // One step of `state`, whose tensors then belong to the graph. Returns logits (B,O), which the next step overwrites.
+  // The first step is not recorded, so that kernels have prepared everything that they prepare only once.
   Tensor step(std::span<const int32_t> ids, State& state);
 
   int64_t batch() const { return batch_; }
-  // Why the recording failed, and steps go on without it; else empty.
+  // Why recording failed, so that steps run without it; otherwise empty.
   const std::string& trouble() const { return trouble_; }
 
  private:

@@ -41,7 +41,7 @@ std::string beyond_context(const Config& config, int64_t position) {
 
 Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sampler, std::vector<int32_t>& history,
                    const GenerateOptions& options) {
-  CHECK(session.logits_there().defined(), "generate: there is nothing to go on from (give a prompt)");
+  CHECK(session.logits_there().defined(), "generate: there is nothing to continue (give a prompt)");
   const auto start = std::chrono::steady_clock::now();
   Generated result;
   TextStream stream;

@@ -18,20 +18,20 @@ class Sampler {
 
   // logits (O); `recent`: what was read and written so far. Ties go to the smaller id. Throws Error on NaN.
   int32_t choose(std::span<const float> logits, std::span<const int32_t> recent = {});
-  // The same of a tensor (1,O), in f32 or on a GPU in f32 or bf16; the GPU chooses itself.
+  // The same for a tensor (1,O), in f32 or on a GPU in f32 or bf16; the GPU chooses itself.
   int32_t choose(const Tensor& logits, std::span<const int32_t> recent = {});
 
-  // A token for each row of logits (B,O), of the first `ids` there are, from its own sampler; all have the same options
-  // but for the seed.
+  // A token for each row of logits (B,O), among the first `ids` ids, by the row's own sampler. The options of all samplers
+  // are the same except for the seed.
   static std::vector<int32_t> choose_rows(std::span<Sampler> samplers, const Tensor& logits, int64_t ids);
 
  private:
   // The tokens to be penalised, each once.
   std::vector<int32_t> penalised(std::span<const int32_t> recent) const;
-  // cuda_sampler.cpp. Of a row with a NaN at id: -1 - id.
+  // cuda_sampler.cpp. If a row has a NaN at id: -1 - id.
   static std::vector<int32_t> choose_on_gpu(std::span<Sampler> samplers, const Tensor& logits, int64_t ids,
                                             const std::vector<int32_t>& recent);
-  // What a row draws, where it draws at all.
+  // The random number of a row, if it needs one.
   uint32_t draw() { return options_.temperature == 0 ? 0 : random_.next(); }
 
   SamplerOptions options_;

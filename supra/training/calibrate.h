@@ -7,23 +7,23 @@
 
 namespace supra {
 
-// Gives a fresh student output projections that fit what its mixers compute now, in closed form: no gradient, no step.
-// Layer by layer, on the teacher's inputs, with z (N,H*V) what the student's out_proj is applied to and T (N,C) the
-// teacher's output less the bias:
+// Fits the output projections of an untrained student to its new mixers, in closed form: no gradients, no steps. It goes one
+// layer at a time on the teacher's inputs. z (N,H*V) is the input of the student's out_proj, T (N,C) the teacher's output
+// without the bias:
 //   ridge: W = argmin |z W^T - T|^2 + lambda |W|^2,  lambda = 1e-3 of the mean of z^T z's diagonal
-//   heads: every head's columns of W are multiplied by one number, the least squares' (reference of both: a least-squares
-//          form of Taylor-Calibrate's, arXiv 2606.16429)
-//   correction: W += argmin |z D^T - (T - z W^T)|^2 + lambda |D|^2, for a student that is close already: z of its own inputs,
-//          from layers that were corrected before, so that errors do not add up
-// With `only`, of that layer alone. No tensor is added. Needs (H*V)^2 doubles, and the stream of all tokens.
+//   heads: the columns of W of each head are multiplied by one number, found by least squares (both are least-squares
+//          forms of Taylor-Calibrate, arXiv 2606.16429)
+//   correction: W += argmin |z D^T - (T - z W^T)|^2 + lambda |D|^2, for a student that is already close. z is computed from
+//          the student's inputs, after the layers below were corrected, so that errors do not add up
+// `only`: fits that layer alone. No tensor is added. Needs memory for (H*V)^2 doubles and the residual stream of all tokens.
 enum class Calibration { heads, ridge, correction };
 void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches,
                Calibration kind = Calibration::ridge, std::optional<int64_t> only = {});
 
-// Tokens that do: 64 for each of the H*V numbers that make an output, at least 8,192, and no more than a stream of 512 MB has. With 14 for each, SmolLM2-135M is 0.4 nats worse.
+// Enough tokens: 64 per input of out_proj (H*V), from 8,192 to a stream of 512 MB. With 14, SmolLM2-135M is 0.4 nats worse.
 int64_t default_calibration_tokens(const Config& config);
 
-// Of sequences that start here.
+// For sequences that start here.
 Steps steps_of(const Batch& batch);
 
 }  // namespace supra

@@ -26,7 +26,7 @@ void read_carried_states(const Path& checkpoint, const Decoder& student, const D
   if (!file) return;
   const auto has = [&](size_t part) { return file->find(prefix_of(part, "student") + "positions") != nullptr; };
   CHECK(has(carried.size() - 1) && !has(carried.size()),
-        "%s: holds the states of carried rows in another number of parts than %zu (give the same --accumulate)",
+        "%s: has the states of carried rows for a different number of parts than %zu (give the same --accumulate)",
         file->path().c_str(), carried.size());
   for (size_t i = 0; i < carried.size(); i++) {
     const auto restore = [&](const char* whose, const Decoder* decoder, State& into) {

@@ -12,35 +12,35 @@ namespace supra {
 // A training checkpoint: a directory, complete or absent, that is also a model.
 //   config.json, model.safetensors, tokenizer   the model
 //   optimizer.safetensors                       moments: m.<name>, v.<name>
-//   memory.safetensors                          the states of carried rows; absent where none are carried
+//   memory.safetensors                          the states of carried rows; absent if none are carried
 //   training.json                               everything in TrainingState (formats/training_state.h)
 
-// Writes <run>/checkpoints/step-<step>, flushed to the disk, then removes all but the last `keep`, the best
-// and the one that the stage is undone to. Returns its path. Killed at any instant, or failing (the Error
-// says so), it leaves those that were there. One process at a time may write to a run: hold a FileLock.
+// Writes <run>/checkpoints/step-<step>, flushed to disk, then removes all but the last `keep`, the best, and the one to
+// which the stage can be undone. Returns its path. If the process is killed, or writing fails (Error), the older
+// checkpoints are intact. Only one process at a time may write to a run: hold a FileLock.
 Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state,
                      int keep = 2, const NamedTensors& carried = {});
 
-// The newest complete checkpoint of a run, if there is one.
+// The newest complete checkpoint of a run, if any.
 std::optional<Path> latest_checkpoint(const Path& run);
 
-// The complete checkpoint with the lowest validation loss, the newer of equals; none where no loss was
-// measured. Only those count that were measured on the text, and the sample, of the newest such one.
+// The complete checkpoint with the lowest validation loss, and of equals the newer one; none if no loss was
+// measured. Only checkpoints that were measured on the same text and sample as the newest are compared.
 std::optional<Path> best_checkpoint(const Path& run);
 
-// Removes all checkpoints of a run, the newest last. What else is in their folder stays.
+// Removes all checkpoints of a run, the newest last. Other files in their folder stay.
 void remove_checkpoints(const Path& run);
 
 // Makes the run's directory itself the checkpoint's model. If it already holds a model of the same shape and
 // tokenizer, readers see the old one or the new one, never a mixture. Otherwise it has no config.json while
-// files are copied. No other file is removed: one that would be read instead of what is published (an index
-// of shards, another tokenizer) is renamed to NAME.replaced. Returns what was renamed.
+// files are copied. No other file is removed. A file that would be read instead of the published model (an index
+// of shards, another tokenizer) is renamed to NAME.replaced. Returns the renamed files.
 std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run);
 
-// Where the checkpoint of a step is, or would be.
+// The path of a step's checkpoint, whether it exists or not.
 Path checkpoint_path(const Path& run, int64_t step);
 
-// The states of a checkpoint's carried rows; null where it has none.
+// The states of a checkpoint's carried rows; null if it has none.
 std::unique_ptr<WeightReader> open_carried_states(const Path& checkpoint);
 
 // Reads weights and moments back into a model and an optimizer of the same shape.

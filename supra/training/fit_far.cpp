@@ -127,7 +127,7 @@ class Run {
         judged_(std::clamp<int64_t>(o.kl_tokens / batches[0].tokens.numel(), 1, static_cast<int64_t>(batches.size()) - learned_)),
         T_(batches[0].tokens.dim(1)) {
     for (const Batch& batch : batches) {
-      CHECK(batch.cuts.empty() && batch.lengths.empty(), "fit: sequences are cut or padded (pack the text as a stream)");
+      CHECK(batch.cuts.empty() && batch.lengths.empty(), "fit: sequences are cut or padded (use --pack stream)");
     }
     fit_.config = student.config();
     int64_t never_left = 0;  // windows that the text is too short to leave: nothing is known of their far parts

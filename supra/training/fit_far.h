@@ -9,26 +9,26 @@
 
 namespace supra {
 
-// Trains the far parts of a fresh window student (supra/window_attention.h), without back-propagation through the model. The
-// teacher reads the text once, layer by layer. For each layer with far features, the teacher's q, k, v and output o of every
-// head are kept. Only the layer's far parameters are trained. The loss is taken at positions beyond a window W' that each batch
-// draws from {W/4, W/2, W}, so that the far part also learns from keys that are not very old:
+// Trains the far parts of an untrained window student (supra/window_attention.h), without back-propagation through the model. The
+// teacher reads the text once, one layer at a time. For each layer with far features, the teacher's q, k, v and output o of every
+// head are stored. Only the layer's far parameters are trained. The loss is taken at positions beyond a window W' that is drawn
+// for each batch from {W/4, W/2, W}, so that the far part also learns from keys that are not very old:
 //
 //   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  share_weight |s - s*|^2 / |s*|^2
-//   s: the far part's share of the joined weights, a head
-//   s* = 1 - e^(lse_near - lse_full): the share that the teacher gives those keys
+//   s: the far part's share of all weights, per head
+//   s* = 1 - e^(lse_near - lse_full): the share that the teacher gives these keys
 //
-// A tenth of the text is held out; the best epoch on it is kept. A far part stays only if the layer, alone in the teacher,
-// is closer to it (KL of the next token, held-out text, late positions) than with the far part's bytes spent on its window.
+// A tenth of the text is held out, and the best epoch on it is kept. A far part stays only if the teacher with this one layer
+// is closer to the teacher (KL of the next token, held-out text, late positions) than with a larger window of the same bytes.
 
 struct FitOptions {
   int64_t epochs = 5;
   double lr = 5e-2, last_lr = 1e-3;  // cosine, after a warmup of a twentieth of the steps
   double share_weight = 0.1;
-  int64_t kl_tokens = 8192;  // of the held-out text, that a far part is judged on
+  int64_t kl_tokens = 8192;  // held-out tokens on which a far part is judged
   uint64_t seed = 0;
-  Path file = {};           // holds the layers that are fitted, so that the same fit goes on after an interruption; empty: none
-  std::string origin = {};  // what else the result depends on, such as the model
+  Path file = {};           // stores the fitted layers, so that an interrupted fit can continue; empty: none
+  std::string origin = {};  // everything else that the result depends on, such as the model
 };
 
 struct FittedLayer {
@@ -46,18 +46,18 @@ inline Json report_of(const FittedLayer& layer) {
 
 struct Fit {
   std::vector<FittedLayer> layers;
-  Config config;  // the student's, without the far parts that were not kept: for with_mixers()
+  Config config;  // the student's config without the far parts that were not kept: for with_mixers()
   bool interrupted = false;
 };
 
 struct FitHooks {
-  // `layer`: the one being fitted, with its errors so far
+  // `layer`: the layer that is being fitted, with its errors so far
   std::function<void(int64_t epochs, int64_t of, const FittedLayer& layer)> on_epoch;
-  std::function<bool()> should_stop;  // asked between steps
+  std::function<bool()> should_stop;  // called between steps
 };
 
-// The batches are whole rows of a stream, which begin at position 0. Holds the stream of all tokens, and in f16 what one
-// layer's attention is made of.
+// The batches are whole rows of a stream that begin at position 0. Holds in memory the residual stream of all tokens, and in
+// f16 the attention inputs of one layer.
 Fit fit_far(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, const FitOptions& options,
             const FitHooks& hooks = {});
 

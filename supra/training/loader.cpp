@@ -26,16 +26,16 @@ const char* name_of(Packing packing) {
 BatchLoader::BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing,
                          int64_t longest)
     : corpus_(corpus), rows_(rows), T_(T), seed_(seed), packing_(packing), longest_(longest) {
-  CHECK(!corpus.sources.empty(), "training data: there is none (give text with --data)");
+  CHECK(!corpus.sources.empty(), "training data: there is no text (give it with --data)");
   for (const Source& source : corpus.sources) {
     const long tokens = static_cast<long>(source.tokens()), documents = static_cast<long>(source.documents());
     CHECK(tokens >= 2, "training data: %ld tokens, at least 2 are needed (give more text with --data)",
           tokens);
     CHECK(tokens > documents,
-          "training data: none of %ld documents has 2 tokens, there is nothing to predict (give longer ones)",
+          "training data: none of %ld documents has 2 tokens, so there is nothing to predict (give longer ones)",
           documents);
     CHECK(packing != Packing::stream || source.marks().end >= 0 || documents == 1,
-          "training data: this tokenizer has neither EOS nor BOS, so nothing would stand between the %ld documents of a "
+          "training data: this tokenizer has neither EOS nor BOS to separate the %ld documents of a "
           "stream (use --pack documents)",
           documents);
     CHECK(documents <= std::numeric_limits<uint32_t>::max(),

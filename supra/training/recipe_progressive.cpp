@@ -37,8 +37,8 @@ class Progressive {
     for (int64_t i = 0; i < goal_.layers; i++) {
       if (goal_.mixers[i] != teacher.config().mixers[i]) layers_.push_back(i);
     }
-    CHECK(!layers_.empty(), "training: recipe progressive turns the teacher's layers into the student's, and all of these are alike (give a student that supra linearize made)");
-    CHECK(o.keep_softmax_most < static_cast<int64_t>(layers_.size()), "training: --keep-softmax-most %ld leaves none of the student's %zu recurrent layers to be made (give fewer)",
+    CHECK(!layers_.empty(), "training: recipe progressive replaces the teacher's layers by the student's, which must all be of one kind (give a student from supra linearize)");
+    CHECK(o.keep_softmax_most < static_cast<int64_t>(layers_.size()), "training: --keep-softmax-most %ld leaves none of the student's %zu layers to be made recurrent (give a smaller number)",
           static_cast<long>(o.keep_softmax_most), layers_.size());
     CHECK(goal_.qk_norm == teacher.config().qk_norm, "training: the student's norms of queries and keys are not the teacher's, recipe progressive mixes layers of both (linearize without --qk-norm)");
     for (const auto& ids : o.held_out) {
@@ -58,7 +58,7 @@ class Progressive {
   // Measures the layers, and leaves the student as its teacher is.
   std::string prepare(const std::vector<Batch>& batches) {
     const NoGrad off;
-    CHECK(!held_out_.empty(), "training: recipe progressive judges by held-out text (give --valid)");
+    CHECK(!held_out_.empty(), "training: recipe progressive needs held-out text to judge layers (give --valid)");
     remember();
     copy_teacher();
     if (!batches.empty()) calibrate(student_, teacher_, batches);
@@ -145,10 +145,10 @@ class Progressive {
   void restore(const std::string& record) {
     remember();
     const Json json = Json::parse(record, "the checkpoint's record");
-    CHECK(json.at("student").as_string() == origin_, "training: the run was begun with another student, %s, not %s (give the same)",
+    CHECK(json.at("student").as_string() == origin_, "training: the run was started with another student, %s, not %s (give the same)",
           json.at("student").as_string().c_str(), origin_.c_str());
     CHECK(json.at("options").as_string() == options_,
-          "training: the run was begun with another --keep-softmax-most, --convert-share, --transfer-share or --convert-bound, or with other held-out text (give the same)");
+          "training: the run was started with another --keep-softmax-most, --convert-share, --transfer-share or --convert-bound, or with other held-out text (give the same)");
     for (const Json& one : json.at("layers").as_array()) order_.push_back({one.integer("layer"), one.number("kl") < 0 ? INFINITY : one.number("kl")});
     for (const Json& one : json.at("conversions").as_array()) {
       const Conversion& done = conversions_.emplace_back(Conversion{one.integer("layer"), one.number("kl_before"), one.number("kl_calibrated"), one.number("kl_after"), one.flag("kept")});

@@ -18,17 +18,17 @@ std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingSta
   agree("--seq-len", std::to_string(saved.sequence), std::to_string(now.sequence));
   agree("--pack", saved.packing, now.packing);
   CHECK(saved.batch_tokens == now.batch_tokens || now.packing != "carried",
-        "%s: was made with --batch-tokens %ld, this run has %ld: rows that are carried cannot become more or fewer (give the same)",
+        "%s: was made with --batch-tokens %ld, this run has %ld: the number of carried rows cannot change (give the same)",
         where, static_cast<long>(saved.batch_tokens), static_cast<long>(now.batch_tokens));
   const bool old = saved.recipe.empty();
   CHECK(old || saved.recipe == now.recipe,
-        "%s: was made with --recipe %s, this run has %s (give the same; or start a run of its own from what was learned so far: "
+        "%s: was made with --recipe %s, this run has %s (give the same, or start another run from the weights learned so far: "
         "supra uptrain %s -o NEW_DIR --recipe %s ...)",
         where, saved.recipe.c_str(), now.recipe.c_str(), where, now.recipe.c_str());
 
   const std::string& products = saved.products;
   CHECK(products == now.products || options.accept_products,
-        "%s: was made with --products %s, this run has %s (give the same; or --products %s, to go on with these)", where, products.c_str(),
+        "%s: was made with --products %s, this run has %s (give the same, or --products %s to continue with these)", where, products.c_str(),
         now.products.c_str(), now.products.c_str());
 
   std::vector<std::string> notes;

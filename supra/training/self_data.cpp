@@ -23,9 +23,9 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
   const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
   // without a BOS, a document begins where the one before it ended
   const int32_t first = marks.begin >= 0 ? marks.begin : marks.end;
-  CHECK(first >= 0, "%s: the teacher's tokenizer has neither BOS nor EOS to begin a document with (give a text as --data)",
+  CHECK(first >= 0, "%s: the teacher's tokenizer has neither BOS nor EOS to begin a document (give a text with --data)",
         path.c_str());
-  CHECK(tokenizer.size() <= O, "%s: the tokenizer has %d pieces, the teacher knows %ld tokens (name its own with --tokenizer)",
+  CHECK(tokenizer.size() <= O, "%s: the tokenizer has %d pieces, the teacher's vocabulary %ld tokens (name its own with --tokenizer)",
         path.c_str(), tokenizer.size(), static_cast<long>(O));
   const NoGrad off;
   ShardWriter shard(path, tokenizer);
@@ -61,7 +61,7 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
     on_drawn(std::min(drawn + B, tokens));
   }
   for (std::vector<int32_t>& ids : documents) add_document(ids, false);
-  CHECK(shard.documents() > 0, "%s: the teacher ends every document before it begins (give a text as --data)", path.c_str());
+  CHECK(shard.documents() > 0, "%s: every document that the teacher wrote is empty (give a text with --data)", path.c_str());
   shard.finish();
 }
 

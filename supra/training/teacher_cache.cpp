@@ -26,7 +26,7 @@ static TeacherFacts facts_of(const Path& path, const Decoder& teacher, const Cor
   const int64_t O = teacher.config().vocab;
   CHECK(top >= 1 && top <= O, "%s: the %ld largest probabilities of %ld tokens cannot be kept (give --teacher-top 1 to %ld)",
         path.c_str(), static_cast<long>(top), static_cast<long>(O), static_cast<long>(O));
-  CHECK(packing != Packing::carried, "%s: rows that go on from batch to batch cannot be cached (leave --teacher-cache away)",
+  CHECK(packing != Packing::carried, "%s: rows that continue from batch to batch cannot be cached (remove --teacher-cache)",
         path.c_str());
   return {.vocabulary = static_cast<uint32_t>(O),
           .top = static_cast<uint32_t>(top),

@@ -4,8 +4,8 @@
 #include "supra/training/loader.h"
 #include "tensor/parallel.h"
 
-// What a teacher expects behind every token of a run, in a file (formats/teacher_file.h): written once, by the first run that
-// reads the rows, and read by every other one: another student, other settings of a recipe, a resumed run.
+// A teacher's predictions for every token of a run, in a file (formats/teacher_file.h). The first run that reads the rows
+// writes it. Later runs read it: another student, other settings of a recipe, a resumed run.
 
 namespace supra {
 
@@ -13,21 +13,21 @@ using TeacherLogits = decltype(Distillation::teacher);
 
 class TeacherCache {
  public:
-  // Opens the file of the K = `top` largest probabilities, or makes it. Throws Error, naming the flag, where it was written
-  // by another teacher, for other text or for another order of it. The rows of a batch may be another number.
+  // Opens or creates the file with the K = `top` largest probabilities. Throws Error naming the flag if it was written by
+  // another teacher, for other text or for another order of it. The number of rows in a batch may differ.
   TeacherCache(const Path& path, const Decoder& teacher, const Corpus& corpus, int64_t top, int64_t T, uint64_t seed,
                Packing packing);
 
-  // What the teacher says about a batch; the cache must outlive it. `live` runs the teacher; it is called where a row of
-  // the batch is absent, and such rows are written. A row that was just written is used after rounding to the file's format, so a
-  // writing run and a reading run get the same bits. Named tokens have the teacher's probabilities; the others share what is left as the
-  // student would share it:
-  //   KL(p || q) = sum over the named of p log (p/q), + r log (r / (1 - sum q)),  r = 1 - sum p
-  // the divergence of K + 1 classes, and its gradient. About the others it teaches nothing but their sum.
+  // The teacher's logits for a batch; the cache must outlive the result. `live` runs the teacher; it is called if a row of
+  // the batch is missing, and such rows are written. A row that was just written is used after rounding to the file's format, so a
+  // writing run and a reading run get the same bits. Stored tokens have the teacher's probabilities; the rest is divided among the
+  // other tokens as the student divides it:
+  //   KL(p || q) = sum over stored tokens of p log (p/q), + r log (r / (1 - sum q)),  r = 1 - sum p
+  // which is the divergence over K + 1 classes. Of the other tokens, the student learns only the sum.
   TeacherLogits logits(const Batch& batch, FunctionRef<TeacherLogits()> live);
 
  private:
-  // What the teacher says about the T rows of logits from `first` on, into a record.
+  // Writes the teacher's T rows of logits from `first` on into a record.
   void ask(const TeacherLogits& teacher, int64_t first, char* record) const;
 
   const int64_t O_, T_;

@@ -6,18 +6,18 @@
 
 namespace supra {
 
-// How long a run still takes, by what its own steps, validations and checkpoints took. It asks no clock.
+// Estimates the remaining time of a run from the times of its steps, validations and checkpoints. It does not read a clock.
 class TimeLeft {
  public:
-  // `costs`: of a step of each stage, in one unit for all: what a stage is estimated by before its first step.
+  // `costs`: the relative cost of a step of each stage, used as an estimate before the stage's first step.
   explicit TimeLeft(std::vector<double> costs) : costs_(std::move(costs)), steps_(costs_.size()) {}
 
   void stepped(size_t stage, double seconds) { steps_[stage].add(seconds), last_ = stage; }
-  // `tokens`: that were scored.
+  // `tokens`: the number of scored tokens.
   void validated(int64_t tokens, double seconds) { token_.add(seconds / static_cast<double>(std::max<int64_t>(1, tokens))); }
   void saved(double seconds) { save_.add(seconds); }
 
-  // `validation_tokens`: to be scored in all the validations that are left.
+  // `validation_tokens`: the tokens to score in all remaining validations.
   double seconds(const ToDo& left, double validation_tokens) const {
     double sum = token_.mean() * validation_tokens + save_.mean() * static_cast<double>(left.saves);
     for (size_t i = 0; i < steps_.size(); i++) {
@@ -28,8 +28,8 @@ class TimeLeft {
   }
 
  private:
-  // A mean over about the last five minutes. The first value, when caches are cold and memory is new, counts only until there
-  // is a second.
+  // A mean over about the last five minutes. The first value, measured with cold caches and new memory, is dropped when the
+  // second arrives.
   class Mean {
    public:
     void add(double seconds) {

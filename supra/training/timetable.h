@@ -3,40 +3,40 @@
 
 #include "supra/training/train.h"
 
-// Which steps of a run validate and save, and how many tokens a validation scores. All of it follows from the options and
-// from token counts, never from a clock: a resumed run does the same.
+// Which steps of a run validate and save, and how many tokens a validation scores. All of it depends only on the options and on
+// token counts, not on a clock, so a resumed run does the same.
 
 namespace supra {
 
-// Of a run that goes on behind so many tokens.
+// The remaining work of a run after a number of tokens.
 struct ToDo {
   std::vector<int64_t> steps;  // of each stage
-  int64_t validations = 0;     // on the way, the one before the first step included
-  int64_t saves = 0;           // the last one included
+  int64_t validations = 0;     // during the run, including the one before the first step
+  int64_t saves = 0;           // including the last one
 };
 
 class Timetable {
  public:
-  // `options` are resolved.
+  // `options` must be resolved.
   Timetable(const Recipe& recipe, const TrainOptions& options);
 
   int64_t steps() const { return ends_.back(); }
   // The steps of a stage are those in [begin, end).
   int64_t begin(size_t stage) const { return stage == 0 ? 0 : ends_[stage - 1]; }
   int64_t end(size_t stage) const { return ends_[stage]; }
-  // Of a token of each stage, in forward passes of the model.
+  // The cost of a token of each stage, in forward passes of the model.
   const std::vector<double>& costs() const { return costs_; }
 
-  // Whether the step that ends at so many tokens is followed by a validation, or by a checkpoint that is due. Every such
-  // checkpoint is validated: else the best one would not be known.
+  // Whether a validation, or a scheduled checkpoint, follows the step that ends at so many tokens. Every such checkpoint is
+  // validated; otherwise the best one would not be known.
   bool validates(int64_t tokens) const;
   bool saves(int64_t tokens) const;
 
-  // `stage`: that the run is in; with more tokens than before, it can be there before its time.
+  // `stage`: the current stage. A run that was resumed with more tokens can be in it earlier than the timetable says.
   ToDo to_do(int64_t tokens, size_t stage = 0) const;
 
-  // How many of `there_are` held-out tokens a validation on the way scores, so that all validations of the run take a
-  // twentieth of its forward passes: as many as there are, but at least 2,048. The last validation scores all.
+  // How many of `there_are` held-out tokens a validation during the run scores, so that all validations together take a
+  // twentieth of the run's forward passes; at least 2,048 if there are as many. The last validation scores all.
   int64_t sample(int64_t there_are) const;
 
  private:

@@ -32,7 +32,7 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
   if (o.recipe.lr == 0) o.recipe.lr = default_lr(o.recipe.kind, decoder);
   if (!o.recipe.calibrate_tokens) o.recipe.calibrate_tokens = default_calibration_tokens(config);
   if (o.recipe.transfer_lr == 0) o.recipe.transfer_lr = default_transfer_lr(decoder);
-  CHECK(o.tokens > 0, "training: tokens is %ld (say how many to train on, 3M for example)", static_cast<long>(o.tokens));
+  CHECK(o.tokens > 0, "training: the number of tokens is %ld (give --tokens, for example 3M)", static_cast<long>(o.tokens));
   CHECK(o.sequence >= 2, "training: sequence length %ld, at least 2 is needed", static_cast<long>(o.sequence));
   CHECK(o.accumulate >= 1 && o.batch_tokens % (o.sequence * o.accumulate) == 0 && o.batch_tokens > 0,
         "training: a batch of %ld tokens does not divide into %ld parts of whole sequences of %ld (choose a multiple of %ld)",
@@ -40,24 +40,24 @@ TrainOptions resolve(TrainOptions o, Decoder& decoder) {
         static_cast<long>(o.sequence * std::max<int64_t>(1, o.accumulate)));
   if (config.lora.rank > 0) {
     const std::vector<std::string> adapted = {".lora_", "_totrain_"};
-    CHECK(o.only.empty() || o.only == adapted, "training: of a model with low-rank factors these and what is new are trained (leave --only away, --lora-on says where they are)");
+    CHECK(o.only.empty() || o.only == adapted, "training: a model with low-rank factors trains only these and the new weights (remove --only; --lora-on chooses the matrices)");
     o.only = adapted;
   }
   CHECK(o.recipe.kind != RecipeKind::progressive || config.lora.rank == 0,
-        "training: recipe progressive exchanges layers, low-rank factors beside them would be lost (leave --lora away)");
+        "training: recipe progressive replaces layers, and would lose their low-rank factors (remove --lora)");
   for (int64_t i = 0; o.packing == Packing::carried && i < decoder.layers(); i++) {
     CHECK(decoder.mixer(i).kind() != MixerKind::softmax && o.recipe.kind != RecipeKind::progressive,
           "training: --pack carried needs a state of fixed size, layer %ld keeps its softmax (use --pack documents)", static_cast<long>(i));
   }
-  CHECK(o.warmup >= 0 && o.warmup <= 1, "training: --warmup %g is a part of a stage's steps, from 0 to 1 (0.05 for example)", o.warmup);
-  CHECK(o.recipe.transfer_share >= 0 && o.recipe.transfer_share <= 1, "training: --transfer-share %g is a part of the tokens, from 0 to 1",
+  CHECK(o.warmup >= 0 && o.warmup <= 1, "training: --warmup %g is a fraction of a stage's steps, from 0 to 1 (for example 0.05)", o.warmup);
+  CHECK(o.recipe.transfer_share >= 0 && o.recipe.transfer_share <= 1, "training: --transfer-share %g is a fraction of the tokens, from 0 to 1",
         o.recipe.transfer_share);
-  CHECK(o.recipe.kl_weight >= 0 && o.recipe.kl_weight <= 1, "training: --kl-weight %g is a part of the loss, from 0 to 1", o.recipe.kl_weight);
+  CHECK(o.recipe.kl_weight >= 0 && o.recipe.kl_weight <= 1, "training: --kl-weight %g is a fraction of the loss, from 0 to 1", o.recipe.kl_weight);
   CHECK(o.recipe.kind != RecipeKind::progressive || (o.recipe.convert_share > 0 && o.recipe.convert_share <= 1 && o.recipe.transfer_share < 1),
-        "training: --convert-share %g is the part of all tokens that makes layers recurrent, above 0 and at most 1, and --transfer-share %g the part of these "
+        "training: --convert-share %g, the fraction of all tokens for making layers recurrent, must be above 0 and at most 1, and --transfer-share %g, the fraction of these "
         "that transfers attention, below 1", o.recipe.convert_share, o.recipe.transfer_share);
   CHECK(o.outliers == 0 || o.outliers > 1,
-        "training: --outliers %g is a multiple of the running mean above 1 (4 for example; 0: none are looked for)", o.outliers);
+        "training: --outliers %g is a multiple of the running mean, above 1 (for example 4; 0 turns it off)", o.outliers);
   if (o.validate_every == 0) o.validate_every = std::max<int64_t>(1, o.tokens / 5);
   return o;
 }
@@ -88,7 +88,7 @@ std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
 // softmax layers knows no positions beyond its context, and what it says there is wrong.
 static int64_t teachable_steps(const Decoder* teacher, const TrainOptions& o) {
   const int64_t limit = teacher && o.recipe.kind != RecipeKind::supra ? position_limit(teacher->config()) : 0;
-  CHECK(limit == 0 || o.sequence <= limit, "training: sequences of %ld tokens, the teacher knows %ld positions (give --seq-len %ld)",
+  CHECK(limit == 0 || o.sequence <= limit, "training: sequences of %ld tokens, but the teacher has only %ld positions (give --seq-len %ld)",
         static_cast<long>(o.sequence), static_cast<long>(limit), static_cast<long>(limit));
   return limit;
 }
@@ -421,7 +421,7 @@ void Run::resume() {
   CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --transfer-share)",
         last->c_str(), static_cast<long>(saved.stage), recipe_.stages.size());
   const std::string& name = recipe_.stages[static_cast<size_t>(saved.stage)].name;
-  CHECK(saved.stage_name.empty() || saved.stage_name == name, "%s: is in stage %s, this run would go on with stage %s (give the same --transfer-share)",
+  CHECK(saved.stage_name.empty() || saved.stage_name == name, "%s: is in stage %s, this run would continue with stage %s (give the same --transfer-share)",
         last->c_str(), saved.stage_name.c_str(), name.c_str());
   CHECK(saved.tokens < o_.tokens + o_.batch_tokens, "%s: has been trained on %ld tokens, --tokens asks for %ld in all (give more --tokens)",
         last->c_str(), static_cast<long>(saved.tokens), static_cast<long>(o_.tokens));

@@ -53,9 +53,9 @@ class InstalledTest : public testing::Test {
   const std::string model_ = dir_.path() / "model.supra";
 };
 
-// As the README prints it, linked as C: no C++ library is there to lean on.
+// As supra/embed/README.md prints it, linked as C: there is no C++ library.
 TEST_F(InstalledTest, TheCExampleStreamsAStory) {
-  const std::string readme = read_file("README.md"), opening = "```c\n";
+  const std::string readme = read_file("supra/embed/README.md"), opening = "```c\n";
   const size_t begin = readme.find(opening) + opening.size();
   const std::string printed = readme.substr(begin, readme.find("```", begin) - begin);
   EXPECT_EQ(printed, read_file("tests/embed/story.c"));
@@ -295,7 +295,7 @@ TEST_F(InstalledTest, AnotherProcessorTellsTheSameStory) {
   EXPECT_EQ(shell("qemu-aarch64 " + there + " " + library + " Once").code, SUPRA_BAD_MODEL);
 }
 
-// The two files that people paste into their tree, with what stands in the README.
+// The two files that people paste into their tree, compiled as supra/embed/README.md says.
 TEST_F(InstalledTest, TheAmalgamationCompilesAlone) {
   const Path folder = build_ / "amalgamation";
   if (!exists(folder / "supra_embed.cpp")) GTEST_SKIP() << folder << " is not there (make amalgamation)";

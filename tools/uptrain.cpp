@@ -254,8 +254,7 @@ void choose_products(TrainFlags& f) {
   if (last) set_products(products_named(read_training_state(*last).products.c_str(), last->c_str()));
 }
 
-int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
-  const Tokenizer& tokenizer = tokenizer_of(model);
+void check_output(const TrainFlags& f, const Decoder* teacher) {
   CHECK(f.options.resume || !writes_over(f.input, f.output),
         "%s: is the model itself, or contains it, and would be overwritten (give another --output)", f.output.c_str());
   CHECK(!teacher || !writes_over(f.teacher, f.output),
@@ -264,14 +263,12 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
                      std::filesystem::exists(f.output / "model.safetensors");
   CHECK(f.options.resume || f.overwrite || !taken,
         "%s: already holds a run or a model (--resume continues a run, --overwrite starts from the beginning)", f.output.c_str());
-  f.device.move(*model.decoder);
-  // it only runs; but a cache knows it by its bytes, as they stand in its file
-  if (teacher) f.teacher_cache.empty() ? f.device.place(*teacher) : f.device.move(*teacher);
-  f.options = resolve(f.options, *model.decoder);
-  const TrainOptions& o = f.options;
+}
 
+// The text to train on, and how many tokens it has with those that a dry run does not sample.
+std::pair<Corpus, int64_t> read_training_text(TrainFlags& f, const Tokenizer& tokenizer, Decoder* teacher) {
   std::vector<DataFile> files;
-  int64_t planned = 0;  // tokens that a dry run does not sample
+  int64_t planned = 0;
   for (const std::string& word : f.data) {
     DataFile file = read_data_file(word);
     if (file.path == kSelf && f.dry_run) {
@@ -281,40 +278,26 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
     if (file.path == kSelf) file.path = self_data(f, tokenizer, teacher);
     files.push_back(std::move(file));
   }
-  const Corpus corpus = files.empty() ? Corpus() : read_corpus(files, tokenizer, f.separator);
-  const int64_t corpus_tokens = corpus.tokens() + planned;
-  const bool progressive = o.recipe.kind == RecipeKind::progressive;
-  const bool heals = teacher && distills(o.recipe.kind) && (progressive || is_window_student(model.config()));
-  const ValidationText held_out = heals && f.valid.empty() ? sample_of(corpus, o.sequence) : read_held_out(f, tokenizer);
-  if (heals && f.valid.empty()) {
-    fprintf(stderr, "no --valid: %s tokens of the training text tell whether the student gets better\n",
-            format_count(static_cast<double>(predicted_tokens(held_out.sequences))).c_str());
-  }
+  Corpus corpus = files.empty() ? Corpus() : read_corpus(files, tokenizer, f.separator);
+  const int64_t tokens = corpus.tokens() + planned;
+  return {std::move(corpus), tokens};
+}
+
+// Gives the progressive recipe the text that judges its layers, and shows how far the measurement of all layers is.
+void judge_layers_on(const std::vector<std::vector<int32_t>>& held_out, RecipeOptions& recipe) {
   constexpr int64_t kJudgedTokens = 4096;
-  std::optional<Progress> measuring;
-  if (progressive) {
-    f.options.recipe.held_out = spread_sample(held_out.sequences, kJudgedTokens);
-    f.options.recipe.on_progress = [&](int64_t done, int64_t of) {
-      CHECK(!interrupted(), "interrupted while the layers were measured; only these measurements are lost (run it again)");
-      if (done == 1) measuring.emplace("layers measured on sequence", of);
-      measuring->update(done);
-      if (done == of) measuring.reset();
-    };
-  }
-  fprintf(stderr, "%s parameters; %s tokens of text in %s documents, %.2f epochs; batches of %ld x %ld, lr %.2g\n",
-          format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
-          format_count(static_cast<double>(corpus_tokens)).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
-          static_cast<double>(o.tokens) / static_cast<double>(corpus_tokens),
-          static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
+  recipe.held_out = spread_sample(held_out, kJudgedTokens);
+  recipe.on_progress = [measuring = std::make_shared<std::optional<Progress>>()](int64_t done, int64_t of) {
+    CHECK(!interrupted(), "interrupted while the layers were measured; only these measurements are lost (run it again)");
+    if (done == 1) measuring->emplace("layers measured on sequence", of);
+    (*measuring)->update(done);
+    if (done == of) measuring->reset();
+  };
+}
 
-  if (f.device.device == Device::cpu && products() != Products::f32)
-    fprintf(stderr, "products of matrices have factors in %s; --products f32 is exact\n", name(products()));
-  if (!f.teacher_cache.empty()) f.options.recipe.cache = open_cache(f, *teacher, corpus);
-  const MemoryPlan plan = plan_memory(*model.decoder, teacher, o);
-  if (f.dry_run) return show_plan(f, model, teacher, corpus_tokens, plan);
-  fprintf(stderr, "memory: %s at its peak, %s of it activations\n", format_bytes(static_cast<double>(plan.peak())).c_str(),
-          format_bytes(static_cast<double>(plan.activations)).c_str());
-
+// Trains, with a line of progress and a log.
+TrainResult train_watched(const TrainFlags& f, Model& model, Decoder* teacher, const Corpus& corpus, const ValidationText& held_out,
+                          const MemoryPlan& plan) {
   catch_interrupts();
   TrainingLog log(f.log);
   std::optional<Progress> progress;
@@ -343,14 +326,48 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
     progress->update(s.step, details, s.seconds_left);
     log.write(s);
   };
-  const TrainResult result = [&] {
-    try {
-      return train(model, teacher, corpus, o, f.output, hooks);
-    } catch (const OutOfMemory& error) {
-      fail("%s; %s", error.what(), plan.advice().c_str());
-    }
-  }();
-  if (progress) progress->finish();
+  try {
+    TrainResult result = train(model, teacher, corpus, f.options, f.output, hooks);
+    if (progress) progress->finish();
+    return result;
+  } catch (const OutOfMemory& error) {
+    fail("%s; %s", error.what(), plan.advice().c_str());
+  }
+}
+
+int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
+  const Tokenizer& tokenizer = tokenizer_of(model);
+  check_output(f, teacher);
+  f.device.move(*model.decoder);
+  // it only runs; but a cache knows it by its bytes, as they stand in its file
+  if (teacher) f.teacher_cache.empty() ? f.device.place(*teacher) : f.device.move(*teacher);
+  f.options = resolve(f.options, *model.decoder);
+  const TrainOptions& o = f.options;
+
+  const auto [corpus, corpus_tokens] = read_training_text(f, tokenizer, teacher);
+  const bool progressive = o.recipe.kind == RecipeKind::progressive;
+  const bool heals = teacher && distills(o.recipe.kind) && (progressive || is_window_student(model.config()));
+  const ValidationText held_out = heals && f.valid.empty() ? sample_of(corpus, o.sequence) : read_held_out(f, tokenizer);
+  if (heals && f.valid.empty()) {
+    fprintf(stderr, "no --valid: %s tokens of the training text tell whether the student gets better\n",
+            format_count(static_cast<double>(predicted_tokens(held_out.sequences))).c_str());
+  }
+  if (progressive) judge_layers_on(held_out.sequences, f.options.recipe);
+  fprintf(stderr, "%s parameters; %s tokens of text in %s documents, %.2f epochs; batches of %ld x %ld, lr %.2g\n",
+          format_count(static_cast<double>(model.decoder->parameter_count())).c_str(),
+          format_count(static_cast<double>(corpus_tokens)).c_str(), format_count(static_cast<double>(corpus.documents())).c_str(),
+          static_cast<double>(o.tokens) / static_cast<double>(corpus_tokens),
+          static_cast<long>(o.batch_tokens / o.sequence), static_cast<long>(o.sequence), o.recipe.lr);
+
+  if (f.device.device == Device::cpu && products() != Products::f32)
+    fprintf(stderr, "products of matrices have factors in %s; --products f32 is exact\n", name(products()));
+  if (!f.teacher_cache.empty()) f.options.recipe.cache = open_cache(f, *teacher, corpus);
+  const MemoryPlan plan = plan_memory(*model.decoder, teacher, o);
+  if (f.dry_run) return show_plan(f, model, teacher, corpus_tokens, plan);
+  fprintf(stderr, "memory: %s at its peak, %s of it activations\n", format_bytes(static_cast<double>(plan.peak())).c_str(),
+          format_bytes(static_cast<double>(plan.activations)).c_str());
+
+  const TrainResult result = train_watched(f, model, teacher, corpus, held_out, plan);
   if (!result.without_gradient.empty()) {
     fprintf(stderr, "%zu parameters received no gradient: %s, ...\n", result.without_gradient.size(), result.without_gradient[0].c_str());
   }

@@ -37,7 +37,9 @@ struct NormConfig {
 enum class Residual {
   pre_norm,  // x += mixer(norm(x));  x += mlp(norm(x))
   parallel,  // x += mixer(norm(x)) + mlp(norm'(x)): GPT-NeoX
-  post_norm  // x += norm(mixer(x));  x += norm(mlp(x)): OLMo2
+  post_norm,  // x += norm(mixer(x));  x += norm(mlp(x)): OLMo2
+  one_norm,   // n = norm(x);  x += mixer(n) + mlp(n): Cohere
+  both_norms  // x += norm'(mixer(norm(x)));  x += norm'(mlp(norm(x))): Gemma 2
 };
 
 enum class QkNorm {
@@ -49,7 +51,15 @@ enum class QkNorm {
 enum class MlpKind {
   swiglu,  // silu(gate) * up, packed w12 = [gate; up]
   gelu,    // two matrices
-  geglu    // gelu(gate) * up, separate matrices with biases (OpenLM's gemma_geglu)
+  geglu,   // gelu(gate) * up, separate matrices with biases (OpenLM's gemma_geglu)
+  packed_geglu  // gelu(gate) * up, packed as swiglu's: Gemma
+};
+
+// How a layer rotates queries and keys.
+enum class Turn {
+  none,   // not at all: SmolLM3's layers without RoPE
+  rope,   // by the config's rope
+  local   // by a rope with base local_rope_base and no scaling: Gemma 3's window layers
 };
 
 // The decay of a SUPRA layer: g_h = exp(-slope_h), or learned from that start.
@@ -106,6 +116,15 @@ struct Config {
   Gelu gelu = Gelu::erf;
   NormConfig norm;
   Rope rope;
+  std::vector<Turn> turns;         // one per layer; empty: all use the rope
+  double local_rope_base = 10000;
+  double embedding_scale = 1;      // embeddings are multiplied by it
+  double residual_scale = 1;       // the output of each branch is multiplied by it before it is added
+  double score_scale = 0;          // of softmax attention: factor on q k; 0: 1 / sqrt(head_dim)
+  double score_cap = 0;            // of softmax attention: a score s becomes cap tanh(s / cap); 0: off
+  double qkv_clip = 0;             // q, k and v are clipped to +-this value after in_proj; 0: off
+  double logit_scale = 1;          // logits are multiplied by it
+  double logit_cap = 0;            // then a logit x becomes cap tanh(x / cap); 0: off
   DecayConfig decay;
   bool feature_map = true;              // of a SUPRA or delta layer; without it q and k are compared as in_proj computes them
   bool per_head_feature_map = false;    // block-diagonal: the feature map does not mix heads
@@ -119,6 +138,9 @@ struct Config {
 };
 
 constexpr int64_t kMostLayers = 1 << 16;
+
+// The rope of a layer: the config's, the local one, or none.
+Rope rope_of(const Config& config, int64_t layer);
 
 // Throws Error if the numbers contradict each other or are impossible; `where` is the file they came from.
 void check_config(const Config& config, const std::string& where);

@@ -6,7 +6,7 @@ namespace supra {
 // A decoder-only language model, the one model class of the project. A family of models is a Config, not a class.
 //
 //   x = embed(tokens);  for each layer:  x += mixer(norm(x));  x += mlp(norm(x));  logits = norm(x) W^T
-// (config.h lists the other orders of a layer)
+// (config.h lists the other orders of a layer, and the scales and caps of some families)
 class Decoder {
  public:
   // Called with the input and the output of each mixer.
@@ -71,11 +71,13 @@ class Decoder {
  private:
   struct Layer {
     Norm attention_norm, mlp_norm;
+    Norm attention_post_norm, mlp_post_norm;  // only with both_norms
     std::unique_ptr<Mixer> mixer;
     Mlp mlp;
   };
 
   void declare_lora();  // declares the factors of the config, without memory
+  Var for_logits(const Var& hidden) const;  // the input of the output matrix
   const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }
 
   Config config_;

@@ -13,6 +13,7 @@
 #include "supra/formats/transformers_export.h"
 #include "supra/model.h"
 #include "tensor/quantized.h"
+#include "tests/golden_hf.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 #include "tools/command.h"
@@ -55,17 +56,16 @@ Described described(const Path& safetensors) {
 // Every model of golden/hf, written out: it gives the golden values again, the weights have the same bits, and where the
 // case is a file of transformers itself, names, shapes, dtypes and the keys of its config are transformers'.
 TEST(Convert, HuggingFaceModelsComeOutAsTransformersWritesThem) {
-  const Path golden = shared_dir() / "golden/hf";
-  SKIP_WITHOUT(golden);
-  const Json cases = Json::load(golden / "cases.json");
+  SKIP_WITHOUT(shared_dir() / "golden/hf");
+  SKIP_WITHOUT(shared_dir() / "golden/hf2");
   // what v4 of transformers wrote beside the weights, or under other names
   const std::vector<std::string> other_names = {"st_tied_both_stored", "v4_gpt2_hub_names", "v4_gpt_neox_parallel", "v4_llama_rope_linear"};
-  for (const Json& entry : cases.as_array()) {
-    if (entry.text("expect") != "load") continue;
-    const std::string& name = entry.text("name");
+  for (const GoldenCase& golden : golden_hf_cases()) {
+    if (!golden.loads) continue;
+    const std::string name = golden.folder.filename();
     SCOPED_TRACE(name);
     const TempDir directory;
-    const Path folder = golden / name, out = directory.path() / "out";
+    const Path folder = golden.folder, out = directory.path() / "out";
     convert(folder, out, {"--to", "hf"});
     for (const VerifyRow& row : verify(load_model(out), folder / "golden.safetensors")) {
       EXPECT_TRUE(row.passed()) << row.key << " " << row.error;

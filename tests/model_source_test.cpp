@@ -36,7 +36,7 @@ bool contains(const std::string& text, const std::string& part) {
 Config config_of(const std::string& text) {
   const Json json = Json::parse(text, "config.json");
   std::vector<std::string> notes;
-  return json.find("model_type") && json.text("model_type") != "openlm" ? read_hf_config(json, notes)
+  return json.find("model_type") && json.text("model_type") != "openlm" ? read_hf_config(json)
                                                                         : read_openlm_config(json);
 }
 

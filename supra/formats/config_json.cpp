@@ -11,13 +11,14 @@ using Words = std::vector<const char*>;
 // The word of each value of an enumeration, in the order of its values.
 Words words(MixerKind) { return {"softmax", "supra", "window", "delta"}; }
 Words words(NormConfig::Kind) { return {"rms", "layer"}; }
-Words words(Residual) { return {"pre_norm", "parallel", "post_norm"}; }
+Words words(Residual) { return {"pre_norm", "parallel", "post_norm", "one_norm", "both_norms"}; }
 Words words(QkNorm) { return {"none", "whole", "per_head"}; }
-Words words(MlpKind) { return {"swiglu", "gelu", "geglu"}; }
+Words words(MlpKind) { return {"swiglu", "gelu", "geglu", "packed_geglu"}; }
 Words words(Gelu) { return {"erf", "tanh"}; }
 Words words(DecayConfig::Kind) { return {"none", "lightning", "retnet"}; }
 Words words(DecayConfig::Source) { return {"fixed", "learned", "gated"}; }
 Words words(OutputNorm) { return {"group", "denominator", "none"}; }
+Words words(Turn) { return {"none", "rope", "local"}; }
 Words words(Rope::Layout) { return {"none", "half", "interleaved", "by_head"}; }
 
 Json write(int64_t value) { return value; }
@@ -116,33 +117,48 @@ void each_field(Config& c, F f) {
   f("lora.rank", c.lora.rank);
   f("lora.alpha", c.lora.alpha);
   f("lora.on", c.lora.on);
+  // kLastAlwaysSaid
   f("sinks", c.sinks);
   f("far_features", c.far_features);
   f("state_dtype", c.state_dtype);
   f("feature_map", c.feature_map);
   f("rotates", c.rotates);
   f("short_convolution", c.short_convolution);
+  f("rope.trained", c.rope.trained);
+  f("rope.long_divisors", c.rope.long_divisors);
+  f("rope.dynamic", c.rope.dynamic);
+  f("turns", c.turns);
+  f("local_rope_base", c.local_rope_base);
+  f("embedding_scale", c.embedding_scale);
+  f("residual_scale", c.residual_scale);
+  f("score_scale", c.score_scale);
+  f("score_cap", c.score_cap);
+  f("qkv_clip", c.qkv_clip);
+  f("logit_scale", c.logit_scale);
+  f("logit_cap", c.logit_cap);
 }
 
-// Fields that came after the first saved states, which name their model by a hash of its description: it stays as it was
-// where they say nothing.
-bool is_said(const Config& c, std::string_view name) {
-  if (name == "sinks") return c.sinks > 0;
-  if (name == "far_features") return !c.far_features.empty();
-  if (name == "feature_map") return !c.feature_map;
-  if (name == "short_convolution") return c.short_convolution;
-  if (name == "rotates") return !c.rotates;
-  return name != "state_dtype" || c.state_dtype != Dtype::f32;
+Json fields(Config c) {
+  Json json = Json::object();
+  each_field(c, [&](const char* name, auto& field) { json.set(name, write(field)); });
+  return json;
 }
+
+// Fields behind this one came after the first saved states, which name their model by a hash of its description: it stays as it
+// was where they say nothing.
+constexpr std::string_view kLastAlwaysSaid = "lora.on";
 
 }  // namespace
 
 Json describe(const Config& config) {
-  Config c = config;
+  const Json all = fields(config), unsaid = fields({});
   Json json = Json::object();
-  each_field(c, [&](const char* name, auto& field) {
-    if (is_said(c, name)) json.set(name, write(field));
-  });
+  bool always = true;
+  for (size_t i = 0; i < all.as_object().size(); i++) {
+    const Json::Member& field = all.as_object()[i];
+    if (always || !(field == unsaid.as_object()[i])) json.set(field.key, field.value);
+    always = always && field.key != kLastAlwaysSaid;
+  }
   return json;
 }
 

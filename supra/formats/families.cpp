@@ -12,18 +12,25 @@ std::vector<std::string> hf_buffers() {
   return {".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"};
 }
 
-Family llama_like(const char* attention_norm, const char* ffn_norm) {
+Family llama_like(const char* attention_norm, const char* ffn_norm, bool fused = false) {
+  using Names = std::vector<std::string>;
   return {{
               {"tok_embeddings", {"embed_tokens"}},
               {"layers.#.attention_norm", {attention_norm}},
+              {"layers.#.attention_post_norm", {"layers.#.post_attention_layernorm"}},
               {"layers.#.attention.in_proj",
-               {"layers.#.self_attn.q_proj", "layers.#.self_attn.k_proj", "layers.#.self_attn.v_proj"}},
+               fused ? Names{"layers.#.self_attn.qkv_proj"}
+                     : Names{"layers.#.self_attn.q_proj", "layers.#.self_attn.k_proj", "layers.#.self_attn.v_proj"}},
               {"layers.#.attention.q_norm", {"layers.#.self_attn.q_norm"}},
               {"layers.#.attention.k_norm", {"layers.#.self_attn.k_norm"}},
               {"layers.#.attention.out_proj", {"layers.#.self_attn.o_proj"}},
               {"layers.#.ffn_norm", {ffn_norm}},
-              {"layers.#.feed_forward.w12", {"layers.#.mlp.gate_proj", "layers.#.mlp.up_proj"}},
+              {"layers.#.ffn_post_norm", {"layers.#.post_feedforward_layernorm"}},
+              {"layers.#.feed_forward.w12",
+               fused ? Names{"layers.#.mlp.gate_up_proj"} : Names{"layers.#.mlp.gate_proj", "layers.#.mlp.up_proj"}},
               {"layers.#.feed_forward.w3", {"layers.#.mlp.down_proj"}},
+              {"layers.#._ff_w1", {"layers.#.mlp.c_fc"}},
+              {"layers.#._ff_w2", {"layers.#.mlp.c_proj"}},
               {"output", {"lm_head"}},
           },
           {"model."},
@@ -72,10 +79,12 @@ Family gguf(NameRule::Rows qk_rows, const char* attention_norm = "attn_norm", co
               {"layers.#.attention_norm", {block + attention_norm}},
               {"layers.#.attention.in_proj", {"blk.#.attn_q", "blk.#.attn_k", "blk.#.attn_v"}, qk_rows},
               {"layers.#.attention.in_proj", {"blk.#.attn_qkv"}},
+              {"layers.#.attention_post_norm", {"blk.#.post_attention_norm"}},
               {"layers.#.attention.q_norm", {"blk.#.attn_q_norm"}},
               {"layers.#.attention.k_norm", {"blk.#.attn_k_norm"}},
               {"layers.#.attention.out_proj", {"blk.#.attn_output"}},
               {"layers.#.ffn_norm", {block + ffn_norm}},
+              {"layers.#.ffn_post_norm", {"blk.#.post_ffw_norm"}},
               {"layers.#.feed_forward.w12", {"blk.#.ffn_gate", "blk.#.ffn_up"}},
               {"layers.#.feed_forward.w3", {"blk.#.ffn_down"}},
               {"layers.#._ff_w1", {"blk.#.ffn_up"}},
@@ -83,7 +92,7 @@ Family gguf(NameRule::Rows qk_rows, const char* attention_norm = "attn_norm", co
               {"norm", {"output_norm"}},
           },
           {},
-          {"rope_freqs.weight"}};
+          {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}};
 }
 
 [[noreturn]] void unknown(const std::string& name) {
@@ -109,8 +118,14 @@ Family meta_family() {
 }
 
 Family hf_family(const std::string& type) {
-  if (type == "llama" || type == "mistral" || type == "qwen2" || type == "qwen3")
-    return llama_like("layers.#.input_layernorm", "layers.#.post_attention_layernorm");
+  for (const char* other : {"llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "granite", "starcoder2", "cohere", "olmo"}) {
+    if (type == other) return llama_like("layers.#.input_layernorm", "layers.#.post_attention_layernorm", type == "phi3");
+  }
+  if (type == "gemma2" || type == "gemma3_text") {
+    Family family = llama_like("layers.#.input_layernorm", "layers.#.pre_feedforward_layernorm");
+    family.gains_less_one = true;
+    return family;
+  }
   if (type == "olmo2")
     return llama_like("layers.#.post_attention_layernorm", "layers.#.post_feedforward_layernorm");
   if (type == "gpt_neox") return gpt_neox();
@@ -118,13 +133,27 @@ Family hf_family(const std::string& type) {
   unknown(type);
 }
 
+bool gguf_turns_rows(const std::string& architecture) {
+  return architecture == "llama" || architecture == "smollm3" || architecture == "granite" || architecture == "olmo";
+}
+
 Family gguf_family(const std::string& architecture) {
-  if (architecture == "llama") return gguf(neighbours);
+  if (gguf_turns_rows(architecture)) return gguf(neighbours);
+  if (architecture == "phi3") {
+    Family family = gguf(same);
+    std::erase_if(family.rules, [](const NameRule& rule) { return rule.canonical.ends_with("w12"); });
+    family.rules.push_back({"layers.#.feed_forward.w12", {"blk.#.ffn_up"}});
+    return family;
+  }
   if (architecture == "olmo2") return gguf(same, "post_attention_norm", "post_ffw_norm");
-  for (const char* other : {"qwen2", "qwen3", "gptneox", "gpt2"}) {
+  for (const char* other : {"qwen2", "qwen3", "gptneox", "gpt2", "gemma2", "gemma3", "starcoder2", "command-r"}) {
     if (architecture == other) return gguf(same);
   }
   unknown(architecture);
+}
+
+bool is_less_one(const Family& family, const std::string& canonical) {
+  return family.gains_less_one && canonical.ends_with("norm.weight");
 }
 
 std::vector<NameRule> rules_for(const Family& family, const std::string& canonical) {

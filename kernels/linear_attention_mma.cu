@@ -287,8 +287,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int n = 0; n < 2; n++) {
           const int j = column * 16 + n * 8 + pair;
-          const float D[] = {j <= i ? scale * exp2f(L_i - L[j]) : 0,
-                             j < i ? scale * exp2f(L_i - L[j + 1]) : 0};
+          const float D[] = {j + sweep.strict <= i ? scale * exp2f(L_i - L[j]) : 0,
+                             j + sweep.strict < i ? scale * exp2f(L_i - L[j + 1]) : 0};
           vector_at<uint32_t>(memory.weights().at(i, j)) =
               pack_bf16(D[0] * P[n][2 * half], D[1] * P[n][2 * half + 1]);
         }

@@ -56,7 +56,6 @@ struct OpCase {
   double tolerance = 1;
   // To bf16, between inputs and results: 2 where backward reads what forward has rounded.
   double roundings = 1;
-  bool on_gpu = true;  // false: its kernels for the GPU are to come
 };
 
 const std::vector<OpCase>& ops_table();

@@ -84,11 +84,10 @@ static OpCase short_convolution_case(const char* name, int64_t shorter, bool pac
     const ShortConvolution y = short_convolution(in[0], in[1], in[2], lengths, packed ? some_cuts(lengths) : Cuts());
     return {y.y, y.state};
   };
-  OpCase c = {name, fn, {{"x", {2, 5, 3}, {2, 131, 35}, {2, 512, 960}}, parameter({"w", {4, 3}, {4, 35}, {4, 960}}), {"state", {2, 3, 3}, {2, 3, 35}, {2, 3, 960}}}, {}};
+  OpCase c = {name, fn, {{"x", {2, 5, 3}, {2, 131, 35}, {2, 512, 960}}, parameter({"w", {4, 3}, {4, 35}, {4, 960}}), parameter({"state", {2, 3, 3}, {2, 3, 35}, {2, 3, 960}})}, {}};
   // a multiplication and an addition a tap
   c.work.flop = [](const std::vector<Tensor>& in) { return static_cast<double>(in[0].numel() * 2 * in[1].dim(0)); };
   c.work.backward = 2;
-  c.on_gpu = false;
   return c;
 }
 

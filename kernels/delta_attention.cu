@@ -21,7 +21,7 @@ namespace {
 // In a chunk, with A_ij = D_ij k_i k_j below the diagonal, that is a triangular system. It is solved in the order of the steps,
 // so its errors grow no faster than the recurrence's: warps take four steps each, one after the other, and tell the rest.
 template <class T>
-__global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constant__ Sweeps<T> sweeps, const float* beta) {
+__global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constant__ Sweeps<T> sweeps) {
   const Head<T> head(sweeps, blockIdx.x);
   const Sweep<T>& sweep = head.sweep;
   const ChunkBlock<T> block(head);
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constan
         const int64_t token = head.token(chunk.step(i));
         const bool there = i < chunk.rows;
         if (there && block.live) store_1(sweep.o.at(token, head.h) + block.column, error[e]);
-        m.v[i * 32 + lane] = there ? beta[token * sweeps.heads + head.h] * error[e] : 0;
+        m.v[i * 32 + lane] = there ? sweeps.beta[token * sweeps.heads + head.h] * error[e] : 0;
       }
       __syncthreads();
       for (int e = 0; e < kEach && w < warp; e++) {
@@ -102,11 +102,16 @@ void written(T* u, T* z, float* dbeta, const T* e, const T* du, const float* bet
 }
 
 template <class T>
-void solve(const LinearAttentionInputs<T>& in, const Sweep<T>& sweep, const float* beta) {
+void solve(const LinearAttentionInputs<T>& in, Sweep<T> sweep, const float* beta) {
   Sweeps<T> all(in);
+  sweep.strict = true;
   all.add(sweep);
+  all.beta = beta;
   all.segment_chunks = static_cast<int>(blocks(in.n.T, kChunk));
-  launch<solve_kernel<T>>({{blocks(all.blocks_to_do(), 1), blocks(sweep.V, 32)}, kWarps * 32, ChunkMemory::bytes(sweep.K)}, all, beta);
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (mma_can(all)) return sweep_mma(all);
+  }
+  launch<solve_kernel<T>>({{blocks(all.blocks_to_do(), 1), blocks(sweep.V, 32)}, kWarps * 32, ChunkMemory::bytes(sweep.K)}, all);
 }
 
 template <class T>

@@ -65,6 +65,7 @@ struct Sweeps {
   int64_t document_count;
   const float *cosine, *sine;
   RopeTurn turn;
+  const float* beta = nullptr;  // of a solve (delta_attention.cu), (B,T,H)
   int count = 0;
   Sweep<T> each[4] = {};
   // Long documents are cut into segments of whole chunks where there are few heads: more blocks can work.
@@ -210,7 +211,7 @@ int64_t sweep(const Sweeps<T>& sweeps);
 // On tensor cores, in chunks of so many steps.
 constexpr int kMmaChunk = 64;
 bool mma_can(const Sweeps<Bf16>& sweeps);
-void sweep_mma(const Sweeps<Bf16>& sweeps);
+void sweep_mma(const Sweeps<Bf16>& sweeps);  // where there is a beta, the solve
 
 // The operands of the forward, and one of a tensor (B,T,H,width).
 template <class T>

@@ -217,6 +217,35 @@ SUPRA_CU void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T
 template <class T>
 SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, int64_t sharing);
 
+// ---- delta_attention.cu; the step: linear_attention.cu
+// The gated delta rule: `in` as above, with a decay for each token, scale 1, and nothing of what may come before. beta (B,T,H)
+// o, errors (B,T,H,V), last_state: =   errors are kept for the backward.   K <= 512
+template <class T>
+SUPRA_CU void delta_attention_fwd(T* o, T* errors, float* last_state, const LinearAttentionInputs<T>& in, const float* beta);
+// All of grads and dbeta (B,T,H): =. errors, last_state as fwd left them.   K, V <= 512
+template <class T>
+SUPRA_CU void delta_attention_bwd(const LinearAttentionGrads<T>& grads, float* dbeta, const T* d_o, const float* d_last,
+                                  const T* errors, const float* last_state, const LinearAttentionInputs<T>& in,
+                                  const float* beta);
+// One step, T = 1: the state (B,H,K,V) in place; in.state and in.documents are not looked at.
+template <class T>
+SUPRA_CU void delta_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, const float* beta);
+
+// ---- short_convolution.cu.  x, dx, y, dy (B,T,C)  w, dw (W,C)  state, dstate, next, dnext (B,W-1,C).   dw: +=, all else: =
+struct ShortConvolutionSizes {
+  int64_t B, T, C, W;
+  const int32_t* begin;  // (B,T): where the document of each step begins, T behind a row's end
+  const int32_t* last;   // (B,2): begin and end of each row's last document.   Both null: rows are one document of T steps
+};
+// state: null where there is none
+template <class T>
+SUPRA_CU void short_convolution_fwd(T* y, float* next, const T* x, const float* w, const float* state,
+                                    const ShortConvolutionSizes& n);
+// dw, dnext: or null
+template <class T>
+SUPRA_CU void short_convolution_bwd(T* dx, float* dw, float* dstate, const T* dy, const float* dnext, const T* x, const float* w,
+                                    const float* state, const ShortConvolutionSizes& n);
+
 // ---- gemv.cu.  y (N,O) = x (N,C) w(O,C)^T + bias (O) or null.   w as stored: f32, f16, bf16 or quantised
 constexpr int64_t kGemvRows = 8;  // N at most
 template <class T>

@@ -1,5 +1,6 @@
 #include <vector>
 
+#include "kernels/cuda_attention.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
 #include "kernels/state_attention.h"
@@ -11,7 +12,7 @@
 //   dS_t += q_t do_t^T    dq_t = S_t do_t    du_t = dS_t^T k_t    d beta_t = <du_t, e_t>    dv_t = beta_t du_t
 //   dS = dS_t - k_t dv_t^T    dk_t = dS_t u_t - S dv_t    d log g_t = <S, dS>    dS_{t-1} = g_t dS
 // At a cut g_t is 0. The reference walks these lines as they stand. The fast code takes document by document, in chunks of steps,
-// and saves every e_t and the state that enters each chunk but a document's first.
+// and saves every e_t and the state that enters each chunk but a document's first. The GPU's code saves no states.
 
 namespace supra {
 namespace {
@@ -151,32 +152,59 @@ StateSizes delta_sizes(const char* op, const Tensor& q, const Tensor& k, const T
   return n;
 }
 
+constexpr Device gpu = Device::cuda;
+
 }  // namespace
 
 LinearAttention delta_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, const Var& beta, const Var& state,
                                 const std::vector<int64_t>& lengths, const Cuts& cuts) {
   const Dtype dtype = q.dtype();
+  const Device device = q.value().device();
   const Tensor first = state.defined() ? state.value() : Tensor();
   const StateSizes n =
       delta_sizes("delta_attention", q.value(), k.value(), v.value(), log_decay.value(), beta.value(), first, lengths, cuts);
   check_cuts("delta_attention", cuts, n.lengths);
-  const bool keep = dtype == Dtype::f32 && will_record({q, k, v, log_decay, beta, state});
-  const Tensor o = Tensor::zeros({n.B, n.T, n.H, n.V}, dtype), last = Tensor::empty({n.B, n.H, n.K, n.V}, dtype);
-  const Tensor states = keep ? Tensor::empty({n.B, n.H, n.saved(), n.K, n.V}) : Tensor(), errors = keep ? empty_like(o) : Tensor();
-  by_dtype("delta_attention", dtype, [&]<class T>(T) {
-    fwd(o.data<T>(), last.data<T>(), data_or_null<T>(states), data_or_null<T>(errors),
-        {state_inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first), beta.value().data<T>()}, n);
-  });
+  const bool on_gpu = device == gpu, keep = dtype == Dtype::f32 && !on_gpu && will_record({q, k, v, log_decay, beta, state});
+  // the GPU's code writes every step there is
+  const auto blank = [=](const Shape& shape) { return on_gpu ? Tensor::empty(shape, dtype, gpu) : Tensor::zeros(shape, dtype); };
+  const Tensor o = blank({n.B, n.T, n.H, n.V}), last = Tensor::empty({n.B, n.H, n.K, n.V}, sum_dtype(dtype), device);
+  const Tensor states = keep ? Tensor::empty({n.B, n.H, n.saved(), n.K, n.V}) : Tensor();
+  const Tensor errors = keep || on_gpu ? empty_like(o) : Tensor();
+  by_device(
+      "delta_attention", q.value(),
+      [&]<class T>(T) {
+        fwd(o.data<T>(), last.data<T>(), data_or_null<T>(states), data_or_null<T>(errors),
+            {state_inputs<T>(q.value(), k.value(), v.value(), log_decay.value(), first), beta.value().data<T>()}, n);
+      },
+      [&]<class T>(T) {
+        const Tensor documents = documents_on_gpu(cuts, n.lengths, n.T);
+        cuda::delta_attention_fwd(o.data<T>(gpu), errors.data<T>(gpu), last.data<float>(gpu),
+                                  inputs_on_gpu<T>(q.value(), k.value(), v.value(), log_decay.value(), first, documents, 1),
+                                  beta.value().data<float>(gpu));
+      });
 
   auto backward = [=, q = q.value(), k = k.value(), v = v.value(), log_decay = log_decay.value(), beta = beta.value()](
                       std::span<const Tensor> dy, Grads& grads) {
-    const Tensor d_o = dy[0].defined() ? dy[0] : zeros_like(o), dstate = dy[1].defined() ? dy[1].clone() : zeros_like(last);
-    const Tensor dq = zeros_like(q), dk = zeros_like(k), dv = zeros_like(v), dbeta = zeros_like(beta);
+    const Tensor d_o = dy[0].defined() ? dy[0] : zeros_like(o);
+    const Tensor dq = blank(q.shape()), dk = blank(k.shape()), dv = blank(v.shape()), dbeta = zeros_like(beta);
     const Tensor ddecay = grads.needs(3) ? zeros_like(log_decay) : Tensor();
-    by_dtype("delta_attention", dtype, [&]<class T>(T) {
-      bwd({{dq.data<T>(), dk.data<T>(), dv.data<T>(), dstate.data<T>(), data_or_null<T>(ddecay)}, dbeta.data<T>()}, d_o.data<T>(),
-          data_or_null<T>(states), data_or_null<T>(errors), {state_inputs<T>(q, k, v, log_decay, first), beta.data<T>()}, n);
-    });
+    Tensor dstate;
+    by_device(
+        "delta_attention", q,
+        [&]<class T>(T) {
+          dstate = dy[1].defined() ? dy[1].clone() : zeros_like(last);
+          bwd({{dq.data<T>(), dk.data<T>(), dv.data<T>(), dstate.data<T>(), data_or_null<T>(ddecay)}, dbeta.data<T>()}, d_o.data<T>(),
+              data_or_null<T>(states), data_or_null<T>(errors), {state_inputs<T>(q, k, v, log_decay, first), beta.data<T>()}, n);
+        },
+        [&]<class T>(T) {
+          const Tensor documents = documents_on_gpu(cuts, n.lengths, n.T);
+          if (grads.needs(5)) dstate = empty_like(last);
+          cuda::delta_attention_bwd({dq.data<T>(gpu), dk.data<T>(gpu), dv.data<T>(gpu), data_or_null<float>(dstate, gpu),
+                                     data_or_null<float>(ddecay, gpu)},
+                                    dbeta.data<float>(gpu), d_o.data<T>(gpu), data_or_null<float>(dy[1], gpu), errors.data<T>(gpu),
+                                    last.data<float>(gpu), inputs_on_gpu<T>(q, k, v, log_decay, first, documents, 1),
+                                    beta.data<float>(gpu));
+        });
     const Tensor all[] = {dq, dk, dv, ddecay, dbeta, dstate};
     for (size_t i = 0; i < std::size(all); i++) grads.give(i, all[i]);
   };
@@ -188,7 +216,16 @@ Tensor delta_attention_step(const Tensor& state, const Tensor& q, const Tensor& 
                             const Tensor& beta) {
   const StateSizes n = delta_sizes("delta_attention_step", q, k, v, log_decay, beta, state, {}, {});
   CHECK(n.T == 1, "delta_attention_step: %ld steps were given, it takes one (use delta_attention)", static_cast<long>(n.T));
-  const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype());
+  const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device());
+  if (q.device() == gpu) {
+    by_device(
+        "delta_attention_step", q, [](auto) {},
+        [&]<class T>(T) {
+          cuda::delta_attention_step(o.data<T>(gpu), state.data<float>(gpu), inputs_on_gpu<T>(q, k, v, log_decay, state, {}, 1),
+                                     beta.data<float>(gpu));
+        });
+    return o;
+  }
   const DeltaInputs<float> in = {state_inputs<float>(q, k, v, log_decay, state), beta.data<float>()};
   parallel_for(n.B * n.H, 1 + 16384 / (1 + 2 * n.K * n.V), [&](int64_t begin, int64_t end) {
     std::vector<float> u(n.V);

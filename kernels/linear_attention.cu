@@ -1,6 +1,6 @@
 #include <type_traits>
 
-#include "kernels/linear_attention.cuh"
+#include "kernels/linear_attention_chunk.cuh"
 #include "tensor/tensor.h"
 
 // Linear attention on the GPU for any type and size: the sweep without tensor cores, and the step that
@@ -8,113 +8,47 @@
 
 namespace supra::cuda {
 
-constexpr int kChunk = 32;  // steps, columns of V that a block takes, columns of K that it looks at at once
-constexpr int kWarps = 8;
-constexpr int kEach = kChunk / kWarps;  // rows of a chunk that a warp takes: every eighth
-constexpr int64_t kLargestK = 512;
-
-// Shared memory of a chunk: 80 KB where K is 512, which every GPU has. Rows of q and k have an odd pitch:
-// lanes that read down a column meet no bank twice.
-struct ChunkMemory {
-  static constexpr int kPitch = kChunk + 1, kTile = kChunk * kChunk;
-
-  double* log_decay;  // (chunk) sums of log g from the chunk's first step to each
-  float *q, *k;       // (chunk, 33): 32 columns
-  float *v, *p;       // (chunk, 32): the block's columns of V, and the weights of its keys
-  float* state;       // (K, 32), K rounded up to whole slices
-
-  __device__ ChunkMemory() {
-    log_decay = shared_memory<double>();
-    q = reinterpret_cast<float*>(log_decay + kChunk);
-    k = q + kChunk * kPitch;
-    v = k + kChunk * kPitch;
-    p = v + kTile;
-    state = p + kTile;
-  }
-  static size_t bytes(int64_t K) {
-    return kChunk * sizeof(double) +
-           (2 * kChunk * kPitch + 2 * kTile + (K + kChunk - 1) / kChunk * kTile) * sizeof(float);
-  }
-};
-
-// A block takes one head of one document and 32 columns of V: those of S stand for themselves. A warp takes
-// every eighth step of the chunk and every eighth row of S, a lane one column.
 template <class T>
 __global__ void __launch_bounds__(kWarps * 32)
     linear_attention_kernel(const __grid_constant__ Sweeps<T> sweeps) {
   const Head<T> head(sweeps, blockIdx.x);
   const Sweep<T>& sweep = head.sweep;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_column = blockIdx.y * 32;
-  const int column = first_column + lane, slices = (sweep.K + kChunk - 1) / kChunk;
-  const bool live = column < sweep.V;
-  if (first_column >= sweep.V || head.idle(kChunk)) return;
-  const ChunkMemory m;
-  const State first = head.first();
-  for (int i = warp; i < slices * kChunk; i += kWarps) {
-    m.state[i * 32 + lane] = first.data && live && i < sweep.K ? *first.at(i, column) : 0;
-  }
+  const ChunkBlock<T> block(head);
+  const ChunkMemory& m = block.m;
+  const int lane = block.lane, warp = block.warp, first_column = block.first_column;
+  if (block.idle()) return;
+  block.take_state();
   // log of what the segment leaves of the state that came into it
   double left = 0;
   for (int c = head.first_chunk(); c < head.end_chunk(kChunk); c++) {
     const auto chunk = head.chunk(c, kChunk);
-    if (warp == 0) {
-      double sum = 0;
-      for (int i = 0; i <= lane && i < chunk.rows; i++) sum += head.log_decay_at(chunk.step(i));
-      m.log_decay[lane] = sum;
-    }
-    for (int i = warp; i < kChunk; i += kWarps) {
-      const int64_t token = head.token(chunk.step(i));
-      m.v[i * 32 + lane] = i < chunk.rows && live ? to_float(sweep.v.at(token, head.h)[column]) : 0;
-    }
-    // of the warp's steps: the weight of key `lane`, and what S gives column `lane`
+    block.take_chunk(chunk);
+    // the warp takes every eighth step
     float weight[kEach] = {}, before[kEach] = {};
-    for (int slice = 0; slice < slices; slice++) {
-      const int k = slice * kChunk + lane;
-      for (int i = warp; i < kChunk; i += kWarps) {
-        const int64_t token = head.token(chunk.step(i));
-        const bool there = i < chunk.rows && k < sweep.K;
-        m.q[i * m.kPitch + lane] = there ? to_float(sweep.q.at(token, head.h)[k]) : 0;
-        m.k[i * m.kPitch + lane] = there ? to_float(sweep.k.at(token, head.h)[k]) : 0;
-      }
-      float* const S = m.state + slice * m.kTile;
+    for (int slice = 0; slice < block.slices; slice++) {
+      block.take_slice(m.q, sweep.q, chunk, slice);
+      block.take_slice(m.k, sweep.k, chunk, slice);
       __syncthreads();
-      for (int j = 0; j < kChunk; j++) {
-        const float key = m.k[lane * m.kPitch + j], s = S[j * 32 + lane];
-        for (int e = 0; e < kEach; e++) {
-          const float query = m.q[(warp + e * kWarps) * m.kPitch + j];
-          weight[e] += query * key;
-          before[e] += query * s;
-        }
-      }
+      block.meet(weight, before, m.q, slice, warp, kWarps);
       // all have read S
       __syncthreads();
-      const double whole = m.log_decay[kChunk - 1];
-      const float decay = expf(static_cast<float>(whole));
-      // lane j keeps what is left at the chunk's end of a step j
-      const float kept = sweep.in_scale * expf(static_cast<float>(whole - m.log_decay[lane]));
-      float s[kEach];
-      for (int e = 0; e < kEach; e++) s[e] = decay * S[(warp + e * kWarps) * 32 + lane];
-      for (int j = 0; j < kChunk; j++) {
-        const float value = __shfl_sync(kWholeWarp, kept, j) * m.v[j * 32 + lane];
-        for (int e = 0; e < kEach; e++) s[e] += m.k[j * m.kPitch + warp + e * kWarps] * value;
-      }
-      for (int e = 0; e < kEach; e++) S[(warp + e * kWarps) * 32 + lane] = s[e];
+      block.add_values(slice);
       // nobody needs this slice of q and k any more
       __syncthreads();
     }
     left += m.log_decay[kChunk - 1];
     for (int e = 0; e < kEach && !sweeps.collects; e++) {
       const int i = warp + e * kWarps;
-      const float decay = expf(static_cast<float>(m.log_decay[i] - m.log_decay[lane]));
-      m.p[i * 32 + lane] = lane <= i ? sweep.in_scale * sweep.out_scale * decay * weight[e] : 0;
+      const float scale = sweep.in_scale * sweep.out_scale;
+      m.p[i * 32 + lane] = lane + sweep.strict <= i ? scale * block.between(i) * weight[e] : 0;
       __syncwarp();
-      float y = sweep.out_scale * expf(static_cast<float>(m.log_decay[i])) * before[e];
+      float y = sweep.out_scale * block.since_chunk(i) * before[e];
       for (int j = 0; j <= i; j++) y += m.p[i * 32 + j] * m.v[j * 32 + lane];
-      const bool writes = live && i < chunk.rows;
+      const bool writes = block.live && i < chunk.rows;
       const int64_t token = head.token(chunk.step(i));
-      if (writes) store_1(sweep.o.at(token, head.h) + column, y);
+      if (writes) store_1(sweep.o.at(token, head.h) + block.column, y);
       if (!sweep.dots) continue;
-      const float dot = warp_sum(writes ? y * to_float(sweep.factor.at(token, head.h)[column]) : 0);
+      const float dot = warp_sum(writes ? y * to_float(sweep.factor.at(token, head.h)[block.column]) : 0);
       if (lane == 0 && i < chunk.rows)
         sweep.dots[(blockIdx.y * sweeps.tokens + token) * sweeps.heads + head.h] = dot;
     }
@@ -124,10 +58,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   head.blank_rest(first_column, std::min(first_column + 32, sweep.V));
   if (sweeps.collects && blockIdx.y + threadIdx.x == 0)
     *head.carried_decay() = expf(static_cast<float>(left));
-  const State last = head.last(kChunk);
-  if (!last.data || !live) return;
-  const float factor = head.last_factor();
-  for (int i = warp; i < sweep.K; i += kWarps) *last.at(i, column) = factor * m.state[i * 32 + lane];
+  block.give_state();
 }
 
 // states (gridDim.x,segments,size), decays (gridDim.x,segments): what a segment leaves of its own steps
@@ -147,16 +78,13 @@ __global__ static void __launch_bounds__(kWarps * 32)
 // Without tensor cores.
 template <class T>
 static void sweep_any(const Sweeps<T>& sweeps) {
-  const int64_t K = sweeps.each[0].K, V = sweeps.each[0].V;
   for (int i = 0; i < sweeps.count; i++) {
     const Sweep<T>& s = sweeps.each[i];
     CHECK(!s.q.turned && !s.v.turned && !s.masked,
           "linear_attention: rope and relu within the kernel, for a gradient that is not aligned to 16 bytes");
   }
-  CHECK(K <= kLargestK, "linear_attention: heads %ld wide, the GPU's kernel takes up to %ld",
-        static_cast<long>(K), static_cast<long>(kLargestK));
   launch<linear_attention_kernel<T>>(
-      {{blocks(sweeps.blocks_to_do(), 1), blocks(V, 32)}, kWarps * 32, ChunkMemory::bytes(K)}, sweeps);
+      {{blocks(sweeps.blocks_to_do(), 1), blocks(sweeps.each[0].V, 32)}, kWarps * 32, ChunkMemory::bytes(sweeps.each[0].K)}, sweeps);
 }
 
 // Into how many segments documents are cut: so many that every multiprocessor has a block. A segment has two
@@ -222,67 +150,86 @@ void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAtte
   sweep(sweeps);
 }
 
-// S = g S + scale k v^T, o = q S. A block takes one state, the heads that share it one after the other, and as many
-// columns of V as its threads span, W each. blockDim.y threads share a column; thread y takes rows y, y + blockDim.y, ...
-// of S.
-template <class T, int W>
+// S = g S + scale k v^T, o = q S; where states overwrite, v is first beta (v - g k S). A block takes one state, the heads that
+// share it one after the other, and as many columns of V as its threads span, W each. blockDim.y threads share a column;
+// thread y takes rows y, y + blockDim.y, ... of S.
+template <class T, int W, bool kOverwrites>
 __global__ void __launch_bounds__(kWarps * 32)
-    linear_attention_step_kernel(T* o, float* state, LinearAttentionInputs<T> in, int64_t sharing) {
+    linear_attention_step_kernel(T* o, float* state, LinearAttentionInputs<T> in, const float* beta, int64_t sharing) {
   const LinearAttentionSizes& n = in.n;
   const int64_t first = blockIdx.x * sharing, column = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * W;
   float* const S = state + blockIdx.x * n.K * n.V + column;
   float* const sums = shared_memory<float>();
   const int width = blockDim.x * W;
+  const bool live = column < n.V;
+  // the sum of a column's threads, in the first of them or in all
+  const auto add_up = [&](float (&sum)[W], bool in_all) {
+    for (int e = 0; e < W; e++) sums[threadIdx.y * width + threadIdx.x * W + e] = sum[e];
+    __syncthreads();
+    if (!in_all && threadIdx.y > 0) return;
+    for (int e = 0; e < W; e++) {
+      sum[e] = sums[threadIdx.x * W + e];
+      for (unsigned y = 1; y < blockDim.y; y++) sum[e] += sums[y * width + threadIdx.x * W + e];
+    }
+  };
   for (int64_t head = first; head < first + sharing; head++) {
     const int64_t row = head / n.H, h = head % n.H;
     const T *const q = q_of(in).at(row, h), *const k = k_of(in).at(row, h);
     const float g = expf(in.log_decay[n.decay_by_token ? head : h]);
-    float sum[W] = {};
-    if (column < n.V) {
-      float v[W];
-      load(v, v_of(in).at(row, h) + column);
-      for (int e = 0; e < W; e++) v[e] *= n.scale;
-      for (int64_t i = threadIdx.y; i < n.K; i += blockDim.y) {
-        const float query = to_float(q[i]), key = to_float(k[i]);
-        float s[W];
+    float v[W] = {}, sum[W] = {}, s[W];
+    if (live) load(v, v_of(in).at(row, h) + column);
+    if constexpr (kOverwrites) {
+      for (int64_t i = threadIdx.y; live && i < n.K; i += blockDim.y) {
+        const float key = to_float(k[i]);
         load(s, S + i * n.V);
-        for (int e = 0; e < W; e++) {
-          if (head == first) s[e] = g * s[e] + key * v[e];
-          sum[e] += query * s[e];
-        }
-        if (head == first) store(S + i * n.V, s);
+        for (int e = 0; e < W; e++) sum[e] += key * s[e];
       }
+      add_up(sum, true);
+      // all have read these
+      __syncthreads();
+      for (int e = 0; e < W; e++) v[e] = beta[head] * (v[e] - g * sum[e]), sum[e] = 0;
     }
-    for (int e = 0; e < W; e++) sums[threadIdx.y * width + threadIdx.x * W + e] = sum[e];
-    __syncthreads();
-    if (threadIdx.y == 0 && column < n.V) {
-      for (unsigned y = 1; y < blockDim.y; y++) {
-        for (int e = 0; e < W; e++) sum[e] += sums[y * width + threadIdx.x * W + e];
+    for (int e = 0; e < W; e++) v[e] *= n.scale;
+    for (int64_t i = threadIdx.y; live && i < n.K; i += blockDim.y) {
+      const float query = to_float(q[i]), key = to_float(k[i]);
+      load(s, S + i * n.V);
+      for (int e = 0; e < W; e++) {
+        if (head == first) s[e] = g * s[e] + key * v[e];
+        sum[e] += query * s[e];
       }
-      store(o + head * n.V + column, sum);
+      if (head == first) store(S + i * n.V, s);
     }
+    add_up(sum, false);
+    if (threadIdx.y == 0 && live) store(o + head * n.V + column, sum);
     // nobody writes the next head's before these are read
     if (head + 1 < first + sharing) __syncthreads();
   }
 }
 
-template <class T, int W>
-static void step(T* o, float* state, const LinearAttentionInputs<T>& in, int64_t sharing) {
+template <class T>
+static void step(T* o, float* state, const LinearAttentionInputs<T>& in, const float* beta, int64_t sharing) {
   const LinearAttentionSizes& n = in.n;
-  unsigned across = 1;
-  while (across < 32 && across * W < n.V) across *= 2;
-  launch<linear_attention_step_kernel<T, W>>({{blocks(n.B * n.H, sharing), blocks(n.V, across * W)},
-                                              {across, kWarps * 32 / across},
-                                              kWarps * 32 * W * sizeof(float)},
-                                             o, state, in, sharing);
+  CHECK(n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)", static_cast<long>(n.T));
+  const auto go = [&]<int W, bool kOverwrites>() {
+    unsigned across = 1;
+    while (across < 32 && across * W < n.V) across *= 2;
+    launch<linear_attention_step_kernel<T, W, kOverwrites>>({{blocks(n.B * n.H, sharing), blocks(n.V, across * W)},
+                                                             {across, kWarps * 32 / across},
+                                                             kWarps * 32 * W * sizeof(float)},
+                                                            o, state, in, beta, sharing);
+  };
+  const bool vectors = fits_vectors(n.V, o, in.v, state) && n.v_step % 4 == 0;
+  if (beta) vectors ? go.template operator()<4, true>() : go.template operator()<1, true>();
+  else vectors ? go.template operator()<4, false>() : go.template operator()<1, false>();
 }
 
 template <class T>
 void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, int64_t sharing) {
-  CHECK(in.n.T == 1, "linear_attention_step: %ld steps were given, it takes one (use linear_attention)",
-        static_cast<long>(in.n.T));
-  const bool vectors = fits_vectors(in.n.V, o, in.v, state) && in.n.v_step % 4 == 0;
-  (vectors ? step<T, 4> : step<T, 1>)(o, state, in, sharing);
+  step<T>(o, state, in, nullptr, sharing);
+}
+template <class T>
+void delta_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, const float* beta) {
+  step(o, state, in, beta, 1);
 }
 
 template int64_t sweep(const Sweeps<float>&);
@@ -291,5 +238,7 @@ template void linear_attention_fwd(float*, float*, float*, const LinearAttention
 template void linear_attention_fwd(Bf16*, float*, float*, const LinearAttentionInputs<Bf16>&, double);
 template void linear_attention_step(float*, float*, const LinearAttentionInputs<float>&, int64_t);
 template void linear_attention_step(Bf16*, float*, const LinearAttentionInputs<Bf16>&, int64_t);
+template void delta_attention_step(float*, float*, const LinearAttentionInputs<float>&, const float*);
+template void delta_attention_step(Bf16*, float*, const LinearAttentionInputs<Bf16>&, const float*);
 
 }  // namespace supra::cuda

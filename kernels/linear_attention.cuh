@@ -3,6 +3,7 @@
 
 #include "kernels/cuda.h"
 #include "tensor/cuda.cuh"
+#include "tensor/tensor.h"
 
 // What the kernels of linear attention share. They know one operation, a sweep: a linear attention over every
 // document and head, forwards or backwards in time. The gradients of linear attention are sweeps, too
@@ -52,6 +53,7 @@ struct Sweep {
   Operand<const T> factor = {};
   float* dots = nullptr;
   bool masked = false;  // o is 0 where factor is. On tensor cores only, as what is turned.
+  bool strict = false;  // a step reads S as it is before it adds to it
 };
 
 template <class T>
@@ -63,8 +65,9 @@ struct Sweeps {
   int64_t document_count;
   const float *cosine, *sine;
   RopeTurn turn;
+  const float* beta = nullptr;  // of a solve (delta_attention.cu), (B,T,H)
   int count = 0;
-  Sweep<T> each[3] = {};
+  Sweep<T> each[4] = {};
   // Long documents are cut into segments of whole chunks where there are few heads: more blocks can work.
   // First each segment but a document's last collects the state that its own steps leave (the first one goes
   // on from the state that came in), then these are carried from segment to segment, then all is done from
@@ -200,7 +203,7 @@ struct Head {
   }
 };
 
-// Does one to three sweeps of the same K and V; bf16 with these 64 or 128, and rows aligned to 16 bytes, on
+// Does one to four sweeps of the same K and V; bf16 with these 64 or 128, and rows aligned to 16 bytes, on
 // tensor cores. Returns the parts in which dots come.
 template <class T>
 int64_t sweep(const Sweeps<T>& sweeps);
@@ -208,7 +211,7 @@ int64_t sweep(const Sweeps<T>& sweeps);
 // On tensor cores, in chunks of so many steps.
 constexpr int kMmaChunk = 64;
 bool mma_can(const Sweeps<Bf16>& sweeps);
-void sweep_mma(const Sweeps<Bf16>& sweeps);
+void sweep_mma(const Sweeps<Bf16>& sweeps);  // where there is a beta, the solve
 
 // The operands of the forward, and one of a tensor (B,T,H,width).
 template <class T>
@@ -227,5 +230,36 @@ template <class T>
 __host__ __device__ Operand<T> by_head(T* data, int64_t H, int64_t width, bool turned = false) {
   return {data, H * width, width, 1, turned};
 }
+
+// sum (N,D): row i is the sum of rows i * sharing ... of x, in order.
+template <class T>
+void add_shared(T* sum, const T* x, int64_t N, int64_t sharing, int64_t D);
+
+// A gradient of a head of k or v: where it is written, and how it gets to where it belongs. Each query head writes one of its
+// own, or several parts of it.
+template <class T>
+class SharedGradient {
+ public:
+  SharedGradient(T* to, const LinearAttentionSizes& n, int64_t groups, int64_t width, int64_t parts = 1)
+      : to_(to), N_(n.B * n.T * groups), sharing_(n.H / groups * parts), heads_(n.H), width_(width), parts_(parts) {
+    if (sharing_ > 1) each_ = Tensor::empty({N_, sharing_, width}, dtype_of<T>(), Device::cuda);
+  }
+  T* by_head() const { return sharing_ > 1 ? each_.data<T>(Device::cuda) : to_; }
+  Operand<T> operand(int64_t part = 0, bool turned = false) const {
+    return {by_head() + part * width_, heads_ * parts_ * width_, parts_ * width_, 1, turned};
+  }
+  void add_up() const {
+    if (sharing_ > 1) add_shared<T>(to_, by_head(), N_, sharing_, width_);
+  }
+
+ private:
+  T* to_;
+  int64_t N_, sharing_, heads_, width_, parts_;
+  Tensor each_;
+};
+
+// The gradient of the decays, after a sweep of dq, the first of these, and those of dk, the second and later ones.
+template <class T>
+void decay_gradient(float* dlog_decay, const float* last_state, int64_t parts, const Sweeps<T>& sweeps);
 
 }  // namespace supra::cuda

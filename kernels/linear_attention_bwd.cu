@@ -31,33 +31,17 @@ __global__ void __launch_bounds__(kThreads)
   store(sum + at, total);
 }
 
-// A gradient of a head of k or v: where it is written, and how it gets to where it belongs.
 template <class T>
-class SharedGradient {
- public:
-  SharedGradient(T* to, const LinearAttentionSizes& n, int64_t groups, int64_t width)
-      : to_(to), N_(n.B * n.T * groups), sharing_(n.H / groups), width_(width) {
-    if (sharing_ > 1) each_ = Tensor::empty({N_, sharing_, width}, dtype_of<T>(), Device::cuda);
-  }
-  T* by_head() const { return sharing_ > 1 ? each_.data<T>(Device::cuda) : to_; }
-  void add_up() const {
-    if (sharing_ == 1) return;
-    const auto go = [&]<int W>(std::integral_constant<int, W>) {
-      launch<add_shared_kernel<T, W>>({blocks(N_ * width_, kThreads * W), kThreads}, to_, by_head(), N_,
-                                      sharing_, width_);
-    };
-    fits_vectors(width_, to_, by_head()) ? go(std::integral_constant<int, 4>())
-                                         : go(std::integral_constant<int, 1>());
-  }
+void add_shared(T* sum, const T* x, int64_t N, int64_t sharing, int64_t D) {
+  const auto go = [&]<int W>(std::integral_constant<int, W>) {
+    launch<add_shared_kernel<T, W>>({blocks(N * D, kThreads * W), kThreads}, sum, x, N, sharing, D);
+  };
+  fits_vectors(D, sum, x) ? go(std::integral_constant<int, 4>()) : go(std::integral_constant<int, 1>());
+}
 
- private:
-  T* to_;
-  int64_t N_, sharing_, width_;
-  Tensor each_;
-};
-
-// After the sweeps of dq and dk, whose dots are q dq and k dk. A block takes one head of one document and
-// walks from its end, 256 steps a turn. by_step (B,T,H), or the sum of all steps: sums (documents,H).
+// After the sweeps of dq and dk, whose dots are q dq and k dk: what forwards sweeps read counts, what backwards sweeps say of
+// what was written is taken off. A block takes one head of one document and walks from its end, 256 steps a turn. by_step
+// (B,T,H), or the sum of all steps: sums (documents,H).
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     decay_gradient_kernel(float* by_step, float* sums, const float* last_state, int64_t parts,
@@ -81,8 +65,12 @@ __global__ void __launch_bounds__(kThreads)
     float x = 0;
     if (t >= document.begin) {
       for (int64_t part = 0; part < parts; part++) {
-        const int64_t i = part * sweeps.tokens * sweeps.heads + at(t);
-        x += of_q.dots[i] - of_k.dots[i];
+        for (int s = 0; s < sweeps.count; s++) {
+          const Sweep<T>& sweep = sweeps.each[s];
+          if (!sweep.dots) continue;
+          const float dot = sweep.dots[part * sweeps.tokens * sweeps.heads + at(t)];
+          x += sweep.backwards ? -dot : dot;
+        }
       }
     }
     for (int by = 1; by < 32; by *= 2) {
@@ -120,8 +108,7 @@ __global__ static void add_documents_kernel(float* total, const float* sums, int
 }
 
 template <class T>
-static void decay_gradient(float* dlog_decay, const float* last_state, int64_t parts,
-                           const Sweeps<T>& sweeps) {
+void decay_gradient(float* dlog_decay, const float* last_state, int64_t parts, const Sweeps<T>& sweeps) {
   const bool by_token = sweeps.decay_by_token;
   const int64_t heads = sweeps.document_count * sweeps.heads;
   const Tensor memory = by_token ? Tensor() : Tensor::empty({heads}, Dtype::f32, Device::cuda);
@@ -167,7 +154,7 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
                             .masked = in.of_relu};
   const Sweep<T> sweep_k = {.K = V,
                             .V = K,
-                            .o = by_head(dk.by_head(), n.H, K, k.turned),
+                            .o = dk.operand(0, k.turned),
                             .q = v,
                             .k = dy,
                             .v = q,
@@ -180,7 +167,7 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
                             .masked = in.of_relu};
   const Sweep<T> sweep_v = {.K = K,
                             .V = V,
-                            .o = by_head(dv.by_head(), n.H, V),
+                            .o = dv.operand(),
                             .q = k,
                             .k = q,
                             .v = dy,
@@ -199,6 +186,10 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
   if (grads.dlog_decay) decay_gradient(grads.dlog_decay, last_state, parts, sweeps);
 }
 
+template void add_shared(float*, const float*, int64_t, int64_t, int64_t);
+template void add_shared(Bf16*, const Bf16*, int64_t, int64_t, int64_t);
+template void decay_gradient(float*, const float*, int64_t, const Sweeps<float>&);
+template void decay_gradient(float*, const float*, int64_t, const Sweeps<Bf16>&);
 template void linear_attention_bwd(const LinearAttentionGrads<float>&, const float*, const float*,
                                    const float*, const float*, const float*,
                                    const LinearAttentionInputs<float>&);

@@ -17,6 +17,13 @@
 // position need no special case, and results equal the rope op's bit for bit. With angles counted from the chunk's
 // first step the state would have to be rotated from chunk to chunk.
 //
+// The delta rule's solve (delta_attention.cu) has K for Q, and goes on from X = V + lambda K S:
+//
+//   E = X + P U,  U = diag(beta) E,  P below its diagonal     rows r of 16: E_r = T_r (X_r + P_rs U_s of the rows s before)
+//
+// with T_r the inverse of 1 - P_rr diag(beta), which four warps make in f32, each of one r, by substitution in registers.
+// V becomes U.
+//
 // 16 warps stand in 4 rows and 4 columns. Of the chunk's 64 x 64 weights P a warp makes 16 x 16, of O its 16
 // rows and a quarter of V, of S the rows 16 row + 64m and the same quarter. While a chunk is worked on the
 // next one is copied, where the GPU has shared memory for both.
@@ -34,7 +41,7 @@ struct MmaMemory {
   static constexpr int kInput = kQuery + Tile<K>::size(kChunk) + Tile<V>::size(kChunk);
   static constexpr int kElements = kStages * kInput + Tile<V>::size(K) + Tile<kChunk>::size(kChunk);
   static constexpr size_t kBytes =
-      kElements * sizeof(Bf16) + kStages * kChunk * sizeof(float) + 4 * kChunk * sizeof(float2);
+      kElements * sizeof(Bf16) + 2 * kStages * kChunk * sizeof(float) + 4 * kChunk * sizeof(float2);
 
   Bf16* const begin = shared_memory<Bf16>();
 
@@ -50,6 +57,7 @@ struct MmaMemory {
   __device__ float* log_decay(int c) const {
     return reinterpret_cast<float*>(row_sums() + 4 * kChunk) + c % kStages * kChunk;
   }
+  __device__ float* beta(int c) const { return log_decay(c) + kStages * kChunk; }
 };
 
 // Steps past the document's end come as zeros.
@@ -126,14 +134,16 @@ __device__ static void sum_decays(float* L, const Head<Bf16>& head, const Head<B
   }
 }
 
-template <int K, int V, int kStages>
+template <bool kSolves, int K, int V, int kStages>
 __device__ static void fetch(const MmaMemory<K, V, kStages>& memory, const Head<Bf16>& head, int c) {
   const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
-  if (!head.all.collects) copy_rows(memory.q(c), head.sweep.q, head, chunk);
+  if (!kSolves && !head.all.collects) copy_rows(memory.q(c), head.sweep.q, head, chunk);
   copy_rows(memory.k(c), head.sweep.k, head, chunk);
   copy_rows(memory.v(c), head.sweep.v, head, chunk);
   copy_async_commit();
   if (threadIdx.x < 32) sum_decays(memory.log_decay(c), head, chunk);
+  if (const int i = threadIdx.x; kSolves && i < kChunk)
+    memory.beta(c)[i] = i < chunk.rows ? head.all.beta[head.token(chunk.step(i)) * head.all.heads + head.h] : 0;
 }
 
 // A pair of bf16 times two factors
@@ -217,7 +227,57 @@ __device__ static void multiply_rows(const float (&O)[V / 32][4], float2* sums, 
   head.sweep.dots[head.token(chunk.step(i)) * head.all.heads + head.h] = sum;
 }
 
-template <int K, int V, int kStages>
+// Of P, 16 x 16 below its diagonal, the inverse of 1 - P diag(beta) less 1.
+__device__ static void invert(float (&P)[2][4], const float* beta, const Place& at) {
+  float T[2][4];
+#pragma unroll
+  for (int e = 0; e < 8; e++) {
+    const int half = e / 2 % 2, j = e / 4 * 8 + at.pair + e % 2;
+    T[e / 4][e % 4] = j == at.lane / 4 + 8 * half ? 1 : 0;
+    P[e / 4][e % 4] *= beta[j];
+  }
+  // once row i is final, the rows below take their part of it
+#pragma unroll
+  for (int i = 0; i < 15; i++) {
+    float row[4], factor[2];
+    for (int e = 0; e < 4; e++) row[e] = __shfl_sync(kWholeWarp, T[e / 2][i / 8 * 2 + e % 2], i % 8 * 4 + at.lane % 4);
+    for (int half = 0; half < 2; half++) factor[half] = __shfl_sync(kWholeWarp, P[i / 8][2 * half + i % 2], at.lane / 4 * 4 + i % 8 / 2);
+    for (int e = 0; e < 8; e++) T[e / 4][e % 4] += factor[e / 2 % 2] * row[e / 4 * 2 + e % 2];
+  }
+#pragma unroll
+  for (int e = 0; e < 8; e++) P[e / 4][e % 4] = T[e / 4][e % 4] - (e / 4 * 8 + at.pair + e % 2 == at.lane / 4 + 8 * (e / 2 % 2));
+}
+
+// O, X before, becomes E, in shared memory too, and v becomes U.
+template <int V>
+__device__ static void substitute(float (&O)[V / 32][4], Tile<V> out, Tile<V> v, Tile<kChunk> weights, const float* beta, const Place& at) {
+  const int first_column = at.column * (V / 4);
+  const auto publish = [&](Tile<V> to, float low, float high) {
+#pragma unroll
+    for (int e = 0; e < V / 16; e++) {
+      const int n = e / 2, half = e % 2;
+      const float factor = half ? high : low;
+      vector_at<uint32_t>(to.at(at.rows[half], first_column + at.pair + 8 * n)) = pack_bf16(factor * O[n][2 * half], factor * O[n][2 * half + 1]);
+    }
+    __syncwarp();
+  };
+  for (int r = 0; r < kChunk; r += 16) {
+    uint32_t a[4];
+    if (at.row >= r) load_a(a, weights, at.row, r, at.lane);
+    if (at.row == r) {
+      publish(out, 1, 1);
+      multiply(O, a, out, r, first_column, at.lane);
+      // the warp has read X
+      __syncwarp();
+      publish(out, 1, 1);
+      publish(v, beta[at.rows[0]], beta[at.rows[1]]);
+    }
+    __syncthreads();
+    if (at.row > r) multiply(O, a, v, r, first_column, at.lane);
+  }
+}
+
+template <int K, int V, int kStages, bool kSolves>
 __global__ void __launch_bounds__(kThreads, 1)
     linear_attention_mma_kernel(const __grid_constant__ Sweeps<Bf16> sweeps) {
   // tiles of 16 rows of S, and of 8 columns of O and S, that a warp holds
@@ -246,12 +306,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   each_pair(publish);
   const int begin = head.first_chunk(), end = head.end_chunk(kChunk);
-  if (begin < end) fetch(memory, head, begin);
+  if (begin < end) fetch<kSolves>(memory, head, begin);
   // log2 of what the segment leaves of the state that came into it
   float left = 0;
   for (int c = begin; c < end; c++) {
     const Head<Bf16>::Chunk chunk = head.chunk(c, kChunk);
-    const Tile<K> q = memory.q(c), k = memory.k(c);
+    const Tile<K> k = memory.k(c), q = kSolves ? k : memory.q(c);
     const Tile<V> v = memory.v(c);
     if (sweep.v.turned)
       turn_when_there(head, chunk, v);
@@ -260,7 +320,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     copy_async_wait<0>();
     // S and the chunk are there, and nobody reads the last one any more
     __syncthreads();
-    if (kStages > 1 && c + 1 < end) fetch(memory, head, c + 1);
+    if (kStages > 1 && c + 1 < end) fetch<kSolves>(memory, head, c + 1);
     const float* const L = memory.log_decay(c);
 
     if (!sweeps.collects) {
@@ -287,30 +347,45 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int n = 0; n < 2; n++) {
           const int j = column * 16 + n * 8 + pair;
-          const float D[] = {j <= i ? scale * exp2f(L_i - L[j]) : 0,
-                             j < i ? scale * exp2f(L_i - L[j + 1]) : 0};
-          vector_at<uint32_t>(memory.weights().at(i, j)) =
-              pack_bf16(D[0] * P[n][2 * half], D[1] * P[n][2 * half + 1]);
+          P[n][2 * half] *= j + sweep.strict <= i ? scale * exp2f(L_i - L[j]) : 0;
+          P[n][2 * half + 1] *= j + sweep.strict < i ? scale * exp2f(L_i - L[j + 1]) : 0;
         }
+        if constexpr (kSolves) {
+#pragma unroll
+          for (int n = 0; n < kColumns; n++) {
+            const uint32_t x = vector_at<uint32_t>(v.at(i, first_column + pair + 8 * n));
+            O[n][2 * half] += low_bf16(x), O[n][2 * half + 1] += high_bf16(x);
+          }
+        }
+      }
+      if (kSolves && column * 16 == row) invert(P, memory.beta(c) + row, at);
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        const int n = e / 2, half = e % 2;
+        vector_at<uint32_t>(memory.weights().at(at.rows[half], column * 16 + n * 8 + pair)) = pack_bf16(P[n][2 * half], P[n][2 * half + 1]);
       }
       // P is whole, and all have read S
       __syncthreads();
 
-      for (int i = 0; i <= row; i += 16) {
-        uint32_t a[4];
-        load_a(a, memory.weights(), row, i, lane);
-        multiply(O, a, v, i, first_column, lane);
+      // nobody has needed q since P was whole
+      const Tile<V> out = {memory.q(c).elements};
+      if constexpr (kSolves) {
+        substitute<V>(O, out, v, memory.weights(), memory.beta(c), at);
+      } else {
+        for (int i = 0; i <= row; i += 16) {
+          uint32_t a[4];
+          load_a(a, memory.weights(), row, i, lane);
+          multiply(O, a, v, i, first_column, lane);
+        }
       }
       float rstd[2] = {};
       if (sweep.rstd) normalise<V>(O, rstd, memory.row_sums(), at, sweep.eps);
       if (sweep.dots) multiply_rows<V>(O, memory.row_sums(), at, head, chunk);
-      // nobody has needed q since P was whole
-      const Tile<V> out = {q.elements};
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         const int i = at.rows[half];
 #pragma unroll
-        for (int n = 0; n < kColumns; n++) {
+        for (int n = 0; n < kColumns && !kSolves; n++) {
           vector_at<uint32_t>(out.at(i, first_column + pair + 8 * n)) =
               pack_bf16(O[n][2 * half], O[n][2 * half + 1]);
         }
@@ -346,7 +421,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (kStages == 1) {
       // all are done with the chunk
       __syncthreads();
-      if (c + 1 < end) fetch(memory, head, c + 1);
+      if (c + 1 < end) fetch<kSolves>(memory, head, c + 1);
     }
     each_pair(publish);
   }
@@ -365,8 +440,9 @@ static bool run(const Sweeps<Bf16>& sweeps) {
   if (sweeps.each[0].K != K || sweeps.each[0].V != V) return false;
   const size_t most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   const auto go = [&]<int kStages>(std::integral_constant<int, kStages>) {
-    launch<linear_attention_mma_kernel<K, V, kStages>>(
-        {blocks(sweeps.blocks_to_do(), 1), kThreads, MmaMemory<K, V, kStages>::kBytes}, sweeps);
+    const LaunchShape shape = {blocks(sweeps.blocks_to_do(), 1), kThreads, MmaMemory<K, V, kStages>::kBytes};
+    sweeps.beta ? launch<linear_attention_mma_kernel<K, V, kStages, true>>(shape, sweeps)
+                : launch<linear_attention_mma_kernel<K, V, kStages, false>>(shape, sweeps);
   };
   MmaMemory<K, V, 2>::kBytes <= most ? go(std::integral_constant<int, 2>())
                                      : go(std::integral_constant<int, 1>());

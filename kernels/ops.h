@@ -180,16 +180,16 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
 
 // ---- delta_attention.cpp: the gated delta rule (Yang et al., Gated Delta Networks, arXiv 2412.06464; the chunks: arXiv 2406.06484)
 // S <- g_t S_{t-1};  u_t = beta_t (v_t - S^T k_t);  S_t = S + k_t u_t^T;  o_t = S_t^T q_t: a write first subtracts what the state
-// holds for k_t; linear attention only adds. f32 in chunks, on the CPU.
+// holds for k_t; linear attention only adds.
 //   q, k, v, state, lengths and cuts as linear_attention's; |k_t| = 1, or beta_t |k_t|^2 <= 2 at least: beyond that S grows
-//   log_decay = log g <= 0 and beta in [0, 1]: (B,T,H), per head and token
+//   log_decay = log g <= 0 and beta in [0, 1]: (B,T,H), per head and token; f32 beside bf16
 LinearAttention delta_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, const Var& beta, const Var& state = {},
                                 const std::vector<int64_t>& lengths = {}, const Cuts& cuts = {});
-// One step (T = 1), in place: updates state (B,H,K,V), returns o. For inference: f32, no gradient.
+// One step (T = 1), in place: updates state (B,H,K,V), returns o. For inference: f32 (on the GPU bf16, too), no gradient.
 Tensor delta_attention_step(const Tensor& state, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
                             const Tensor& beta);
 
-// ---- short_convolution.cpp: y_t = sum_{i<W} w_i * x_{t-i}, each channel by itself, on the CPU
+// ---- short_convolution.cpp: y_t = sum_{i<W} w_i * x_{t-i}, each channel by itself
 //   x, y (B,T,C)  w (W,C)  state (B,W-1,C): the inputs before the first step, oldest first; undefined: zeros. Lengths and cuts as above.
 struct ShortConvolution {
   Var y, state;

@@ -1,9 +1,10 @@
+#include "kernels/cuda.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/ops.h"
 #include "tensor/parallel.h"
 
-// short_convolution: y_t = sum_{i<W} w_i * x_{t-i}, each channel by itself, on the CPU
+// short_convolution: y_t = sum_{i<W} w_i * x_{t-i}, each channel by itself
 //   x (B,T,C) and w (W,C) saved for backward  y (B,T,C)  state (B,W-1,C): x_{-W+1} ... x_{-1}.   dx, dstate: =   dw: +=
 //   dx_{t-i} += w_i * dy_t,  dw_i += dy_t * x_{t-i};  dx_{t-i} of a step before the first is a row of dstate
 
@@ -76,6 +77,31 @@ void bwd(T* dx, T* dw, T* dstate, const T* dy, const T* dnext, const T* x, const
   });
 }
 
+// The same for the GPU, with what the sizes point to.
+struct SizesOnGpu {
+  Tensor begin, last;
+  cuda::ShortConvolutionSizes n;
+
+  explicit SizesOnGpu(const Sizes& of) : n{of.B, of.T, of.C, of.W, nullptr, nullptr} {
+    std::vector<int32_t> begins(of.B * of.T, static_cast<int32_t>(of.T)), lasts;
+    bool whole = true;
+    for (int64_t b = 0; b < of.B; b++) {
+      for (const Segment& document : of.documents[b]) {
+        std::fill(begins.begin() + b * of.T + document.begin, begins.begin() + b * of.T + document.end, static_cast<int32_t>(document.begin));
+        whole = whole && document.begin == 0 && document.end == of.T;
+      }
+      const Segment& end = of.documents[b].back();
+      lasts.insert(lasts.end(), {static_cast<int32_t>(end.begin), static_cast<int32_t>(end.end)});
+    }
+    // a recorded step has nothing to copy
+    if (whole) return;
+    begin = Tensor::of(begins).to(Device::cuda), last = Tensor::of(lasts).to(Device::cuda);
+    n.begin = begin.data<int32_t>(Device::cuda), n.last = last.data<int32_t>(Device::cuda);
+  }
+};
+
+constexpr Device gpu = Device::cuda;
+
 }  // namespace
 
 ShortConvolution short_convolution(const Var& x, const Var& w, const Var& state, const std::vector<int64_t>& lengths, const Cuts& cuts) {
@@ -87,16 +113,28 @@ ShortConvolution short_convolution(const Var& x, const Var& w, const Var& state,
   if (state.defined()) check_shape(op, "state", state.shape(), {n.B, n.W - 1, n.C});
   n.documents = segments(op, cuts, lengths.empty() ? std::vector<int64_t>(n.B, n.T) : lengths);
   const Tensor past = state.defined() ? state.value() : Tensor();
-  const Tensor y = zeros_like(x.value()), next = Tensor::zeros({n.B, n.W - 1, n.C}, x.dtype(), x.value().device());
-  by_dtype(op, x.dtype(), [&]<class T>(T) {
-    fwd(y.data<T>(), next.data<T>(), x.value().data<T>(), w.value().data<T>(), data_or_null<T>(past), n);
-  });
+  const Tensor y = zeros_like(x.value()), next = Tensor::zeros({n.B, n.W - 1, n.C}, sum_dtype(x.dtype()), y.device());
+  by_device(
+      op, x.value(),
+      [&]<class T>(T) { fwd(y.data<T>(), next.data<T>(), x.value().data<T>(), w.value().data<T>(), data_or_null<T>(past), n); },
+      [&]<class T>(T) {
+        cuda::short_convolution_fwd(y.data<T>(gpu), next.data<float>(gpu), x.value().data<T>(gpu), w.value().data<float>(gpu),
+                                    data_or_null<float>(past, gpu), SizesOnGpu(n).n);
+      });
   auto backward = [=, x = x.value(), w = w.value()](std::span<const Tensor> dy, Grads& grads) {
     const Tensor d_y = dy[0].defined() ? dy[0] : zeros_like(y), dnext = dy[1].defined() ? dy[1] : zeros_like(next);
     const Tensor dx = zeros_like(x), dstate = zeros_like(next), dw = grads.needs(1) ? grads.into(1) : Tensor();
-    by_dtype(op, x.dtype(), [&]<class T>(T) {
-      bwd(dx.data<T>(), data_or_null<T>(dw), dstate.data<T>(), d_y.data<T>(), dnext.data<T>(), x.data<T>(), w.data<T>(), data_or_null<T>(past), n);
-    });
+    by_device(
+        op, x,
+        [&]<class T>(T) {
+          bwd(dx.data<T>(), data_or_null<T>(dw), dstate.data<T>(), d_y.data<T>(), dnext.data<T>(), x.data<T>(), w.data<T>(),
+              data_or_null<T>(past), n);
+        },
+        [&]<class T>(T) {
+          cuda::short_convolution_bwd(dx.data<T>(gpu), data_or_null<float>(dw, gpu), dstate.data<float>(gpu), d_y.data<T>(gpu),
+                                      dnext.data<float>(gpu), x.data<T>(gpu), w.data<float>(gpu), data_or_null<float>(past, gpu),
+                                      SizesOnGpu(n).n);
+        });
     grads.give(0, dx);
     grads.give(2, dstate);
   };

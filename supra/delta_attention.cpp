@@ -23,11 +23,6 @@ void DeltaAttention::visit(const std::string& path, const VisitParameters& f) {
   convolution_.visit(path + "._totrain_conv", f);
 }
 
-void DeltaAttention::to(Device device, Dtype activations) {
-  CHECK(device == Device::cpu, "delta attention: there is no kernel for it on the GPU yet (give --device cpu)");
-  SupraAttention::to(device, activations);
-}
-
 void DeltaAttention::init_neutral() {
   SupraAttention::init_neutral();
   beta_.weight.value().fill(0);
@@ -57,7 +52,7 @@ bool DeltaAttention::is_fresh() const {
 LayerState DeltaAttention::init_state(int64_t batch) const {
   LayerState state = SupraAttention::init_state(batch);
   const Tensor& taps = convolution_.weight.defined() ? convolution_.weight.value() : Tensor();
-  if (taps.defined()) state.parts.push_back(Var(Tensor::zeros({batch, kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype()))));
+  if (taps.defined()) state.parts.push_back(Var(Tensor::zeros({batch, kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype()), taps.device())));
   return state;
 }
 
@@ -70,21 +65,22 @@ Var DeltaAttention::project(const Var& x, const Steps& steps, LayerState* state)
   const Var projected = SupraAttention::project(x, steps, state);
   if (!convolution_.weight.defined()) return projected;
   const ShortConvolution result = short_convolution(projected, convolution_.weight, state ? state->parts[1] : Var(), steps.lengths, steps.cuts);
-  if (state) state->parts[1] = result.state;
+  if (state && is_decode(x, steps)) state->parts[1].value().copy_from(result.state.value());
+  else if (state) state->parts[1] = result.state;
   return result.y;
 }
 
 // x / |x|, head by head
 static Var unit(const Var& x) {
   constexpr double kEps = 1e-6;
-  const Var gain(Tensor::full({x.dim(-1)}, 1 / std::sqrt(static_cast<double>(x.dim(-1))), x.dtype(), x.value().device()));
+  const Var gain(Tensor::full({x.dim(-1)}, 1 / std::sqrt(static_cast<double>(x.dim(-1))), sum_dtype(x.dtype()), x.value().device()));
   return rmsnorm(x, gain, kEps);
 }
 
 Var DeltaAttention::attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps,
                            LayerState* state) const {
   const Var to = unit(rope(q, before.rope, steps.first, steps.cuts)), key = unit(rope(k, before.rope, steps.first, steps.cuts));
-  const Var log_decay = log_decays(x), beta = sigmoid(beta_(x));
+  const Var log_decay = log_decays(x), beta = sigmoid(cast(beta_(x), beta_.bias.dtype()));
   if (state && is_decode(q, steps)) {
     return normed(Var(delta_attention_step(state->parts[0].value(), to.value(), key.value(), v.value(), log_decay.value(), beta.value())));
   }

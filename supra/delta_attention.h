@@ -18,7 +18,6 @@ class DeltaAttention : public SupraAttention {
   MixerKind kind() const override { return MixerKind::delta; }
   void visit(const std::string& path, const VisitParameters& f) override;
   bool fold() override { return !convolution_.weight.defined() && SupraAttention::fold(); }
-  void to(Device device, Dtype activations) override;
   // Like start_as() without a teacher: half-lives of 11 tokens, beta 0.5.
   void init_neutral() override;
   // Sets the gates' biases from the teacher's heads; their weights are zero at first. Half-lives follow the mean distance of a

@@ -202,7 +202,7 @@ TEST(Convert, OpenLmGetsNoLayersThatItDoesNotKnow) {
       {"no_map_no_rope", "feature_map false, rotates false"},
       {"delta", "\"delta\""},
       {"delta_one_head_each", "\"delta\""},
-      {"delta_without_rope_and_norm", "\"delta\""},
+      {"delta_without_rope", "\"delta\""},
       {"delta_convolution", "\"delta\""},
       {"delta_wide_keys", "\"delta\""},
       {"window", "no recurrent model with windows"},

@@ -50,7 +50,7 @@ void expect_equal_steps(const Decoder& decoder, int64_t B, int steps = 3) {
 }  // namespace
 
 TEST_F(Cuda, a_recorded_step_is_the_step) {
-  for (const MixerVariant& variant : gpu_variants()) {
+  for (const MixerVariant& variant : mixer_variants()) {
     if (variant.kind == MixerKind::softmax) continue;
     const auto decoder = stirred_decoder(tiny_config(variant));
     const bool in_full = variant.name == std::string("everything");

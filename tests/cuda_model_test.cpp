@@ -97,7 +97,7 @@ Results generate(const Decoder& decoder) {
 }  // namespace
 
 TEST_F(Cuda, models_train) {
-  for (const MixerVariant& variant : gpu_variants()) {
+  for (const MixerVariant& variant : mixer_variants()) {
     const Config config = tiny_config(variant);
     if (is_unbounded(config)) continue;
     SCOPED_TRACE(variant.name);
@@ -115,17 +115,8 @@ TEST_F(Cuda, models_train) {
   }
 }
 
-TEST_F(Cuda, refuses_layers_that_it_has_no_kernel_for) {
-  try {
-    decoder_on(tiny_config(MixerKind::delta), Device::cuda);
-    FAIL() << "a delta layer went to the GPU";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("delta attention: there is no kernel for it on the GPU"), std::string::npos) << error.what();
-  }
-}
-
 TEST_F(Cuda, models_generate) {
-  for (const MixerVariant& variant : gpu_variants()) {
+  for (const MixerVariant& variant : mixer_variants()) {
     const Config config = tiny_config(variant);
     if (is_unbounded(config)) continue;
     const Results truth = generate(*decoder_on(config, Device::cpu));

@@ -35,7 +35,7 @@ Results logits_of(const Decoder& decoder, const Path& file) {
 TEST_F(Cuda, a_session_goes_on_wherever_it_was_saved) {
   const TempDir directory;
   const Path from_cpu = directory.path() / "cpu", from_gpu = directory.path() / "gpu";
-  for (MixerKind mixer : {MixerKind::softmax, MixerKind::supra, MixerKind::window}) {
+  for (MixerKind mixer : {MixerKind::softmax, MixerKind::supra, MixerKind::delta, MixerKind::window}) {
     const auto here = decoder_at(mixer, kCpu);
     const Results truth = logits_of(*here, from_cpu);
     for (Dtype activations : {Dtype::f32, Dtype::bf16}) {

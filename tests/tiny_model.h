@@ -26,6 +26,8 @@ inline Config tiny_config(MixerKind mixer) {
   if (mixer == MixerKind::delta) {
     c.decay.source = DecayConfig::Source::gated;
     c.feature_map = false;
+    // as linearize makes it: a first token's q.k may cross zero, and a norm would blow up what is left of its value
+    c.output_norm = OutputNorm::none;
   }
   return c;
 }
@@ -121,11 +123,14 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.turns = {Turn::rope, Turn::none};
        }},
       {"delta", MixerKind::delta},
-      {"delta_one_head_each", MixerKind::delta, [](Config& c) { c.kv_heads = c.heads; }},
-      {"delta_without_rope_and_norm", MixerKind::delta,
+      {"delta_one_head_each", MixerKind::delta,
+       [](Config& c) {
+         c.kv_heads = c.heads;
+         c.output_norm = OutputNorm::group;
+       }},
+      {"delta_without_rope", MixerKind::delta,
        [](Config& c) {
          c.rotates = false;
-         c.output_norm = OutputNorm::none;
          c.output_gate = true;
        }},
       {"delta_convolution", MixerKind::delta, [](Config& c) { c.short_convolution = true; }},
@@ -134,6 +139,7 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.feature_map = true;
          c.key_dim = 2 * c.head_dim;
          c.qk_norm = QkNorm::whole;
+         c.output_norm = OutputNorm::group;
        }},
       {"window", MixerKind::window},
       {"window_far", MixerKind::window, [](Config& c) {
@@ -154,13 +160,6 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.far_features = {6, 0};
        }}};
   return variants;
-}
-
-// Those that the GPU has kernels for.
-inline std::vector<MixerVariant> gpu_variants() {
-  std::vector<MixerVariant> some = mixer_variants();
-  std::erase_if(some, [](const MixerVariant& variant) { return variant.kind == MixerKind::delta; });
-  return some;
 }
 
 // Outputs over a sum of weights that may cross zero: nothing bounds what it makes of rounding.

@@ -56,7 +56,6 @@ struct OpCase {
   double tolerance = 1;
   // The number of roundings to bf16 between inputs and results: 2 if backward reads results that forward has rounded.
   double roundings = 1;
-  bool on_gpu = true;  // false: there are no GPU kernels yet
 };
 
 const std::vector<OpCase>& ops_table();

@@ -109,6 +109,14 @@ void write_packed_model(const Path& output, const Config& config, const NamedTen
   replace_file(built, output);
 }
 
+void check_output(const Path& output, Layout layout) {
+  std::error_code error;
+  CHECK(!std::filesystem::exists(output, error) || std::filesystem::is_empty(output, error),
+        "%s: exists already (give a new folder with --output)", output.c_str());
+  CHECK(layout != Layout::packed || !std::filesystem::is_directory(output, error),
+        "%s: is a folder, a packed model is one file (give its name with --output)", output.c_str());
+}
+
 }  // namespace
 
 int run_convert(Args& args) {
@@ -139,11 +147,7 @@ int run_convert(Args& args) {
   common_flags(args, &json);
   args.parse();
 
-  std::error_code error;
-  CHECK(!std::filesystem::exists(output, error) || std::filesystem::is_empty(output, error),
-        "%s: exists already (give a new folder with --output)", output.c_str());
-  CHECK(layout != Layout::packed || !std::filesystem::is_directory(output, error),
-        "%s: is a folder, a packed model is one file (give its name with --output)", output.c_str());
+  check_output(output, layout);
   ModelSource source = open_model(input);
   const bool has_lora = source.config.lora.rank > 0;
   if (has_lora) source.notes.push_back("low-rank factors (LoRA) are merged into their matrices");

@@ -109,12 +109,10 @@ int run_quantize(Args& args) {
   }
   print("before", old_bytes);
   print("after", new_bytes);
-  for (const std::string& matrix : kept)
-    printf("bf16    %s: its rows are no multiple of 32\n", matrix.c_str());
+  for (const std::string& matrix : kept) printf("bf16    %s: its rows are no multiple of 32\n", matrix.c_str());
   if (!text.empty()) {
-    printf("nll     %.4f +- %.4f before, %.4f +- %.4f after, %+.4f  (%s tokens)\n", before.nll, before.error,
-           after.nll, after.error, after.nll - before.nll,
-           format_count(static_cast<double>(after.tokens)).c_str());
+    printf("nll     %.4f +- %.4f before, %.4f +- %.4f after, %+.4f  (%s tokens)\n", before.nll, before.error, after.nll, after.error,
+           after.nll - before.nll, format_count(static_cast<double>(after.tokens)).c_str());
   }
   printf("wrote   %s\n", output.c_str());
   return 0;

@@ -360,7 +360,7 @@ TEST_F(CompareCommand, RefusesWhatCannotBeComparedByName) {
   expect_error(compare("--tasks", at("bad2")), {"a.jsonl:2", "gold"});
   make_directories(at("bad3"));
   expect_error(compare("--tasks", at("bad3")), {"bad3", "no task"});
-  expect_error(compare("--tasks", at("absent")), {"absent", "is not there"});
+  expect_error(compare("--tasks", at("absent")), {"absent", "does not exist"});
   write_bytes(at("empty.txt"), " \n\n");
   expect_error(compare("--text", at("empty.txt")), {"empty.txt", "no text"});
   expect_error(supra_run({"compare", at("teacher"), at("nobody"), "-o", at("bad")}), {"nobody"});

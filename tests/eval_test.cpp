@@ -142,7 +142,7 @@ TEST_F(Eval, FiveShotMmlu) {
 TEST_F(Eval, MmluWithoutItsWorkedExamplesIsRefusedUnlessNoneAreWanted) {
   const std::string text = "question,choice0,choice1,choice2,choice3,answer\nQ,a,b,c,d,3\n";
   std::filesystem::create_directory(folder_.path() / "test");
-  EXPECT_NE(complaint("test/law_test.csv", text).find("law_dev.csv: is not there"), std::string::npos);
+  EXPECT_NE(complaint("test/law_test.csv", text).find("law_dev.csv: does not exist"), std::string::npos);
   const Task task = read("test/law_test.csv", text, "0")[0];
   EXPECT_EQ(task.shots, 0);
   EXPECT_EQ(task.prompt, "The following are multiple choice questions (with answers) about law.\n\n");

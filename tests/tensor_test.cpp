@@ -273,7 +273,7 @@ TEST(Shape, refuses_more_dimensions_than_it_has_room_for) {
       grow();
       ADD_FAILURE();
     } catch (const Error& error) {
-      EXPECT_STREQ(error.what(), "a shape of 9 dimensions was asked for, 8 at most are possible");
+      EXPECT_STREQ(error.what(), "a shape of 9 dimensions was requested, at most 8 are possible");
     }
     EXPECT_EQ(most, (Shape{1, 2, 3, 4, 5, 6, 7, 8}));
   }

@@ -428,7 +428,7 @@ TEST(Train, ResumesOnlyInTheStageItWasIn) {
   taught.options.resume = true;
   taught.options.recipe.transfer_share = 0;
   const std::string refused = complaint([&] { taught.run(corpus, run); });
-  EXPECT_NE(refused.find("is in stage transfer, this run would go on with stage text"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("is in stage transfer, this run would continue with stage text"), std::string::npos) << refused;
   taught.options.recipe.transfer_share = 0.6;
   EXPECT_EQ(complaint([&] { taught.run(corpus, run); }), "");
 }

@@ -152,7 +152,7 @@ TEST(WindowAttention, WrongConfigsAreRefused) {
   EXPECT_NE(message([](Config& c) { c.windows = {5, 0}; }).find("layer 1 has a sliding window of 0 keys"), std::string::npos);
   EXPECT_NE(message([](Config& c) { c.sinks = 65; }).find("65 attention sinks"), std::string::npos);
   EXPECT_NE(message([](Config& c) { c.far_features = {7, 0}; }).find("7 far features"), std::string::npos);
-  EXPECT_NE(message([](Config& c) { c.key_dim = 12; }).find("layer 0 has a window"), std::string::npos);
+  EXPECT_NE(message([](Config& c) { c.key_dim = 12; }).find("in layer 0, a window layer"), std::string::npos);
 }
 
 }  // namespace

@@ -9,6 +9,6 @@ NR == 1 {
 }
 /^supra <command>/ {
   print ".PP\n" $0
-  print ".SH ENVIRONMENT\n.TP\n.B SUPRA_CPU\nbaseline, avx2, avx512, avx512bf16 or amx: the processor's features to use, at most those it has\n.TP\n.B SUPRA_PRODUCTS\nf32, bf16x3 or bf16: what --products is where it is not given\n.TP\n.B SUPRA_GRAPH\noff: steps on a GPU are not recorded as a graph"
+  print ".SH ENVIRONMENT\n.TP\n.B SUPRA_CPU\nbaseline, avx2, avx512, avx512bf16 or amx: the CPU level to use, at most that of the processor\n.TP\n.B SUPRA_PRODUCTS\nf32, bf16x3 or bf16: the default of --products\n.TP\n.B SUPRA_GRAPH\noff: steps on a GPU are not recorded as a graph"
 }
-END { print ".SH LIBRARY\nA program that embeds supra includes supra.h, which says all about it, and links libsupra." }
+END { print ".SH LIBRARY\nA program that embeds supra includes supra.h, which documents the library, and links libsupra." }

@@ -228,7 +228,7 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
     if (taught) distillation.teacher(n, y, teacher.rows(0, end - n));
     differentiate(op, losses.rows(n, end), dy, y, teacher, there.view({-1}).rows(n, end), {}, weights);
     // d capped = cap tanh'(product) d product
-    if (cap > 0 && keep) through_cap(op, dy, product.to(dy.dtype()));
+    if (cap > 0 && keep) through_cap(op, dy, product.to(dy.dtype()), cap);
     if (dh.defined()) multiply(op, dh.rows(n, end), false, dy, false, matrix, false);
     if (dw.defined()) multiply(op, dw, n > 0, dy, true, from, false);
   }

@@ -179,15 +179,20 @@ Var relu_slope(const Var& y) {
 
 void rectify(const char* op, const Tensor& y) { activate_all(op, y, y, Activation::relu); }
 
+static void scale_all(const char* op, const Tensor& y, double factor) {
+  by_device(op, y, OVERLOADS(cpu::scale), OVERLOADS(cuda::scale), y, y, factor, y.numel());
+}
+
 Tensor capped(const char* op, const Tensor& u, double cap) {
   const Tensor y = empty_like(u);
   activate_all(op, y, u, Activation::tanh);
-  by_device(op, y, OVERLOADS(cpu::scale), OVERLOADS(cuda::scale), y, y, cap, y.numel());
+  scale_all(op, y, cap);
   return y;
 }
 
-void through_cap(const char* op, const Tensor& dy, const Tensor& u) {
+void through_cap(const char* op, const Tensor& dy, const Tensor& u, double cap) {
   by_device(op, dy, OVERLOADS(cpu::activation_bwd), OVERLOADS(cuda::activation_bwd), dy, dy, u, dy.numel(), Activation::tanh);
+  scale_all(op, dy, cap);
 }
 
 Var relu(const Var& x) { return activation("relu", x, Activation::relu); }

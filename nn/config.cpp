@@ -52,9 +52,18 @@ void check_config(const Config& c, const std::string& where) {
         static_cast<long>(c.lora.rank), c.lora.alpha);
   CHECK(positive(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
         c.norm.eps);
-  CHECK(positive(c.embedding_scale) && positive(c.residual_scale) && positive(c.logit_scale) && positive(c.local_rope_base), "%s: the scales of embeddings %g, branches %g and logits %g and the local rotary base %g must be positive", at,
-        c.embedding_scale, c.residual_scale, c.logit_scale, c.local_rope_base);
-  for (const double x : {c.score_scale, c.score_cap, c.qkv_clip, c.logit_cap}) CHECK(x >= 0 && std::isfinite(x), "%s: %g is no scale or cap of scores or logits, expected 0 (none) or more", at, x);
+  const struct {
+    const char* name;
+    double value;
+    bool may_be_none;
+  } scales[] = {{"scale of embeddings", c.embedding_scale, false}, {"scale of branches", c.residual_scale, false},
+                {"scale of logits", c.logit_scale, false},         {"local rotary base", c.local_rope_base, false},
+                {"scale of scores", c.score_scale, true},          {"cap of scores", c.score_cap, true},
+                {"cap of logits", c.logit_cap, true},              {"bound of q, k and v", c.qkv_clip, true}};
+  for (const auto& scale : scales) {
+    CHECK(positive(scale.value) || (scale.may_be_none && scale.value == 0), "%s: the %s is %g, it must be positive%s", at, scale.name,
+          scale.value, scale.may_be_none ? ", or 0 for none" : "");
+  }
   CHECK(c.turns.empty() || static_cast<int64_t>(c.turns.size()) == c.layers, "%s: rotations for %zu of %ld layers", at, c.turns.size(), static_cast<long>(c.layers));
   const double start = c.decay.start.value_or(1);
   CHECK(positive(start), "%s: the first decay slope is %g, it must be positive", at, start);

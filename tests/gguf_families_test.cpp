@@ -2,6 +2,7 @@
 #include "supra/formats/config_json.h"
 #include "supra/formats/model_source.h"
 #include "supra/formats/safetensors.h"
+#include "tests/fuzz_formats.h"
 #include "tests/golden_hf.h"
 #include "tests/small_files.h"
 
@@ -86,7 +87,8 @@ std::string gguf_bytes(const Written& as, const Config& c, const NamedTensors& t
   }
   std::string data;
   for (const auto& [name, tensor] : tensors) {
-    std::vector<uint64_t> sizes(tensor.shape().rbegin(), tensor.shape().rend());
+    std::vector<uint64_t> sizes(tensor.shape().begin(), tensor.shape().end());
+    std::reverse(sizes.begin(), sizes.end());
     b.tensor(name, sizes, 0, data.size());
     data.append(static_cast<const char*>(tensor.raw()), tensor.bytes());
     data.resize((data.size() + 31) / 32 * 32);

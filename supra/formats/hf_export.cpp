@@ -104,7 +104,7 @@ void write_own(Json& json, const Config& c, const std::string& type) {
   json.set("pad_token_id", Json());
   if (type == "phi3" || type == "starcoder2") json.set("sliding_window", only_window(c) ? Json(only_window(c)) : Json());
   if (type == "phi3") {
-    json.set("original_max_position_embeddings", c.rope.trained ? c.rope.trained : c.context);
+    if (c.rope.trained) json.set("original_max_position_embeddings", c.rope.trained);
   } else if (type == "gemma2" || type == "gemma3_text") {
     json.set("hidden_activation", c.gelu == Gelu::tanh ? "gelu_pytorch_tanh" : "gelu");
     json.set("query_pre_attn_scalar", query_scalar(score_scale));

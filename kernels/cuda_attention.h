@@ -10,6 +10,15 @@
 
 namespace supra {
 
+// False in a build for inference alone, which so leaves out the code for a GPU.
+inline bool is_on_gpu([[maybe_unused]] const Tensor& x) {
+#if defined(SUPRA_INFERENCE)
+  return false;
+#else
+  return x.device() == Device::cuda;
+#endif
+}
+
 // For linear attention: (documents,4) in the layout of LinearAttentionDocument; undefined if every row is one document of T steps.
 inline Tensor documents_on_gpu(const Cuts& cuts, const std::vector<int64_t>& lengths, int64_t T) {
   CHECK(T < INT32_MAX, "linear_attention: rows of %ld steps, the GPU takes fewer than 2^31", static_cast<long>(T));

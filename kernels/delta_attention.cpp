@@ -164,7 +164,7 @@ LinearAttention delta_attention(const Var& q, const Var& k, const Var& v, const 
   const StateSizes n =
       delta_sizes("delta_attention", q.value(), k.value(), v.value(), log_decay.value(), beta.value(), first, lengths, cuts);
   check_cuts("delta_attention", cuts, n.lengths);
-  const bool on_gpu = device == gpu, keep = dtype == Dtype::f32 && !on_gpu && will_record({q, k, v, log_decay, beta, state});
+  const bool on_gpu = is_on_gpu(q.value()), keep = dtype == Dtype::f32 && !on_gpu && will_record({q, k, v, log_decay, beta, state});
   // the GPU's code writes every step there is
   const auto blank = [=](const Shape& shape) { return on_gpu ? Tensor::empty(shape, dtype, gpu) : Tensor::zeros(shape, dtype); };
   const Tensor o = blank({n.B, n.T, n.H, n.V}), last = Tensor::empty({n.B, n.H, n.K, n.V}, sum_dtype(dtype), device);
@@ -217,7 +217,7 @@ Tensor delta_attention_step(const Tensor& state, const Tensor& q, const Tensor& 
   const StateSizes n = delta_sizes("delta_attention_step", q, k, v, log_decay, beta, state, {}, {});
   CHECK(n.T == 1, "delta_attention_step: %ld steps were given, it takes one (use delta_attention)", static_cast<long>(n.T));
   const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device());
-  if (q.device() == gpu) {
+  if (is_on_gpu(q)) {
     by_device(
         "delta_attention_step", q, [](auto) {},
         [&]<class T>(T) {

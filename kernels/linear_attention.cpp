@@ -160,11 +160,11 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
   const Device device = q.value().device();
   const Sizes n = state_sizes("linear_attention", q.value(), k.value(), v.value(), log_decay.value(),
                         state.defined() ? state.value() : Tensor(), scale, lengths, cuts);
-  const bool turns = features.rope.layout != Rope::Layout::none, on_gpu = device == gpu && dtype == Dtype::bf16;
+  const bool turns = features.rope.layout != Rope::Layout::none, there = is_on_gpu(q.value()), may_fuse = there && dtype == Dtype::bf16;
   const RopeAngles angles =
-      on_gpu ? rope_angles(q.shape(), features.rope, features.first, cuts) : RopeAngles();
+      may_fuse ? rope_angles(q.shape(), features.rope, features.first, cuts) : RopeAngles();
   if ((turns || features.of_relu) &&
-      !(on_gpu && cuda::linear_attention_fuses(
+      !(may_fuse && cuda::linear_attention_fuses(
                       inputs_on_gpu<Bf16>(q.value(), k.value(), v.value(), log_decay.value(), {}, {}, scale, angles)))) {
     const auto feature = [&](const Var& x) {
       return rope(features.of_relu ? relu_slope(x) : x, features.rope, features.first, cuts);
@@ -179,18 +179,18 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
   const Tensor first = state.defined() ? state.value() : Tensor();
   // the fast code writes every step there is, the GPU's those beyond a row's length, too; the reference adds
   const bool zeros = dtype == Dtype::f64 ||
-                     (device == Device::cpu && std::any_of(n.lengths.begin(), n.lengths.end(),
+                     (!there && std::any_of(n.lengths.begin(), n.lengths.end(),
                                                            [&](int64_t length) { return length < n.T; }));
   const auto blank = [=](const Shape& shape) {
     return zeros ? Tensor::zeros(shape, dtype) : Tensor::empty(shape, dtype, device);
   };
   const bool keep = will_record({q, k, v, log_decay, state});
   const Tensor o = blank({n.B, n.T, n.H, n.V}), last = Tensor::empty({n.B, n.H, n.K, n.V}, wide, device);
-  const Tensor states = keep && dtype == Dtype::f32 && device == Device::cpu
+  const Tensor states = keep && dtype == Dtype::f32 && !there
                             ? Tensor::empty({n.B, n.H, n.saved(), n.K, n.V})
                             : Tensor();
   const Tensor rstd = norm_eps > 0 ? Tensor::empty({n.B, n.T, n.H}, Dtype::f32, device) : Tensor();
-  const Tensor documents = device == gpu ? documents_on_gpu(cuts, n.lengths, n.T) : Tensor();
+  const Tensor documents = there ? documents_on_gpu(cuts, n.lengths, n.T) : Tensor();
   by_device(
       "linear_attention", q.value(),
       [&]<class T>(T) {
@@ -250,7 +250,7 @@ Tensor linear_attention_step(const Tensor& state, const Tensor& q, const Tensor&
   const int64_t group = grouped ? n.H / n.Gk : 1;
   check_shape("linear_attention_step", "state", state.shape(), {n.B, n.H / group, n.K, n.V});
   const Tensor o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), q.device());
-  if (q.device() == gpu) {
+  if (is_on_gpu(q)) {
     by_device(
         "linear_attention_step", q, [](auto) {},
         [&]<class T>(T) {

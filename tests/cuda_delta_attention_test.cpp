@@ -81,6 +81,18 @@ TEST_F(Cuda, delta_attention_on_tensor_cores) {
   check<Bf16>({.T = 140, .K = 64, .V = 64, .steepest = 6.9, .lengths = {137}, .cuts = {{5, 70}}});
 }
 
+#if !defined(SUPRA_CUDA)
+TEST_F(Cuda, delta_attention_on_a_card_of_less_shared_memory) {
+  const Rule c = {.T = 66, .H = 1, .Gk = 1, .Gv = 1, .K = 128, .V = 128};
+  const std::vector<Tensor> in = make_inputs(c, Dtype::bf16);
+  const Results large = on_gpu([&] { return run(c, in, gpu); });
+  emulator::set_most_shared_memory(99 * 1024);
+  const Results small = on_gpu([&] { return run(c, in, gpu); });
+  emulator::set_most_shared_memory(227 * 1024);
+  for (size_t i = 0; i < large.size(); i++) EXPECT_TRUE(same_bits(small[i], large[i])) << kNames[i];
+}
+#endif
+
 // Gradients are sums over all steps that follow.
 TEST_F(Cuda, delta_attention_over_many_chunks) {
   const double longer = 4;

@@ -64,11 +64,15 @@ const std::vector<OpCase>& gpu_table() {
       const Shape token = {B, 1, 32, 128};
       cases.push_back(resized("linear_attention_step", {{B, 32, 128, 128}, token, token, token, {32}},
                               format("_B%ld", static_cast<long>(B))));
+      cases.push_back(resized("delta_attention_step", {{B, 32, 128, 128}, token, token, token, {B, 1, 32}, {B, 1, 32}},
+                              format("_B%ld", static_cast<long>(B))));
     }
     // the centre piece: what is published of others is measured at these sizes
     for (int64_t T : {2048, 8192, 32768}) {
       const Shape qkv = {8, T, 32, 128};
       cases.push_back(resized("linear_attention_train_d128", {qkv, qkv, qkv, {32}},
+                              format("_T%ld", static_cast<long>(T))));
+      cases.push_back(resized("delta_attention_train_d128", {qkv, qkv, qkv, {8, T, 32}, {8, T, 32}},
                               format("_T%ld", static_cast<long>(T))));
     }
     return cases;

@@ -68,7 +68,7 @@ OPENBLAS ?= $(call probe,-include openblas_config.h,-lopenblas)
 OPENBLAS := $(OPENBLAS)
 GTEST     = $(call probe,-include gtest/gtest.h,-lgtest)
 STB      ?= $(call probe,-include stb/stb_image_write.h)
-FIND_NVCC = sh tools/find_nvcc.sh '$(NVCC)' '$(GIVEN_CXX)'
+FIND_NVCC = sh tools/build/find_nvcc.sh '$(NVCC)' '$(GIVEN_CXX)'
 ifeq ($(OPENBLAS),yes)
   CXXFLAGS += -DSUPRA_OPENBLAS
   LDLIBS   += -lopenblas
@@ -123,7 +123,7 @@ HOSTS   := $(patsubst %,supra/embed/%.cpp,allocator foreign absent)
 UNWIND  := supra/embed/unwind_tables.cpp
 SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS) $(UNWIND),$(wildcard $(LIBRARY))))
 SIMD    := $(sort $(wildcard kernels/*.simd.cpp))
-TOOLS   := tools/*.cpp
+TOOLS   := tools/*.cpp tools/*/*.cpp
 
 # TRAINING: left out of builds for inference. SPARED: also left out of the library for hosts.
 TRAINING := %/transformers_export.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
@@ -136,7 +136,7 @@ SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
 ifeq ($(CONFIG),static)
   SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
   SIMD    := $(filter-out $(TRAINING),$(SIMD))
-  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt held_out window_report reach inspect tokenize convert quantize eval \
+  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt demo/held_out window_report reach inspect tokenize convert quantize eval \
     eval_tasks generate chat doctor)
 endif
 objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
@@ -209,8 +209,8 @@ $(OUT)/flags: FORCE
 $(OUT)/stb: FORCE $(if $(filter test run_tests,$(notdir $(MAKECMDGOALS))),| test-packages)
 	@mkdir -p $(@D)
 	@echo '$(STB)' | cmp -s - $@ || echo '$(STB)' > $@
-$(OBJ)/tools/png.o $(OBJ)/tests/plot_test.o: $(OUT)/stb
-$(OBJ)/tools/png.o $(OBJ)/tests/plot_test.o: private CXXFLAGS += $(if $(filter yes,$(STB)),-DSUPRA_STB)
+$(OBJ)/tools/plot/png.o $(OBJ)/tests/plot_test.o: $(OUT)/stb
+$(OBJ)/tools/plot/png.o $(OBJ)/tests/plot_test.o: private CXXFLAGS += $(if $(filter yes,$(STB)),-DSUPRA_STB)
 
 # The library for hosts, build/embed/lib: one object, in which only the functions of supra.h are visible. It includes the
 # parts of the C++ library that it uses, so that their memory comes from the engine too. A host needs no C++ library, and
@@ -255,8 +255,8 @@ VERSION = $(shell sed -n 's/^\#define SUPRA_VERSION "\(.*\)"/\1/p' tools/main.cp
 install: all install-lib ## install the program, its manual, the demo's teacher, supra.h and the library for hosts into PREFIX (/usr/local)
 	@mkdir -p $(addprefix $(TO)/,bin share/man/man1 share/supra/teacher)
 	install $(OUT)/supra $(TO)/bin/
-	install -m 644 $(addprefix tools/teacher/,config.json model.safetensors tokenizer.bin) $(TO)/share/supra/teacher/
-	$(OUT)/supra --help | awk -f tools/manual.awk > $(TO)/share/man/man1/supra.1
+	install -m 644 $(addprefix tools/demo/teacher/,config.json model.safetensors tokenizer.bin) $(TO)/share/supra/teacher/
+	$(OUT)/supra --help | awk -f tools/build/manual.awk > $(TO)/share/man/man1/supra.1
 
 install-lib: ## install only supra.h and the library for hosts
 	@$(MAKE) --no-print-directory CONFIG=embed lib
@@ -275,10 +275,10 @@ static: ## build a static program that runs models, below 2 MB: build/static/sup
 
 AMALGAMATION := $(BUILD)/amalgamation
 amalgamation: $(AMALGAMATION)/supra_embed.cpp ## write the library for hosts as two files: build/amalgamation
-$(AMALGAMATION)/supra_embed.cpp: tools/amalgamate.awk $(EMBEDDED) $(EMBEDDED_SIMD) $(wildcard */*.h supra/*/*.h)
+$(AMALGAMATION)/supra_embed.cpp: tools/build/amalgamate.awk $(EMBEDDED) $(EMBEDDED_SIMD) $(wildcard */*.h supra/*/*.h)
 	@mkdir -p $(@D)
 	$(quiet)cp supra/supra.h $(@D)
-	$(quiet)printf "%s\n" $(EMBEDDED) $(EMBEDDED_SIMD) | awk -f tools/amalgamate.awk > $@
+	$(quiet)printf "%s\n" $(EMBEDDED) $(EMBEDDED_SIMD) | awk -f tools/build/amalgamate.awk > $@
 
 # The library for hosts in WebAssembly, and a page that uses it. A page that is opened as a file can load only scripts, so the
 # library and the student are strings in scripts.
@@ -305,7 +305,7 @@ $(WEB)/supra.wasm: $(AMALGAMATION)/supra_embed.cpp
 
 TEST_OBJECTS := $(call objects,tests/*.cpp) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/*.cu))
 $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \
-                  $(filter-out %/main.o,$(call objects,tools/*.cpp)) \
+                  $(filter-out %/main.o,$(call objects,$(TOOLS))) \
                   $(EMULATOR_OBJECTS) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(OUT)/libsupra.a -lgtest -lgtest_main $(LDLIBS) -o $@
@@ -376,13 +376,13 @@ cuda-report: ## print registers, spills and shared memory of every GPU kernel; f
 	@! grep -Hn '<<<' $(CU) $(wildcard tensor/*.cuh kernels/*.cuh) || { echo 'kernels are launched by launch()'; exit 1; }
 	@{ cat $(CU:%=$(BUILD)/cuda/objects/%.log); \
 	   grep -haoE '\.entry \w+|\.maxntid [0-9, ]+|\b(atom|red)\.[a-z0-9.:]*\.(f16|bf16|f32|f64)[a-z0-9]*' \
-	     $(CU:%=$(BUILD)/cuda/objects/%.o); } | c++filt -p | awk -f tools/cuda_report.awk
+	     $(CU:%=$(BUILD)/cuda/objects/%.o); } | c++filt -p | awk -f tools/build/cuda_report.awk
 
 emu: ## run the tests of the GPU kernels on the emulator (CONFIG=asan, CONFIG=ubsan: under a sanitizer)
 	@$(MAKE) --no-print-directory test FILTER='$(or $(FILTER),Cuda*)'
 
 gpu-check: ## on a machine with a GPU: build, test and measure, in ten minutes; prints a table at the end
-	+@MAKE='$(MAKE)' BUILD='$(BUILD)' tools/gpu_check.sh
+	+@MAKE='$(MAKE)' BUILD='$(BUILD)' tools/bench/gpu_check.sh
 
 demo: all ## convert, train and compare a small model, in under three minutes on two cores
 	$(quiet)$(OUT)/supra demo
@@ -399,7 +399,7 @@ STUDY_MODEL := $(if $(and $(SMOLLM2),$(wildcard $(WIKITEXT))),--teacher $(SMOLLM
 study: all ## the same with the options of the paper's ablations, compared, into build/study (STUDY='--budget 30m')
 	$(quiet)$(OUT)/supra lab --study -o build/study $(if $(findstring --teacher,$(STUDY)),,$(STUDY_MODEL)) $(STUDY)
 
-teacher: all ## train the demo's teacher again, into tools/teacher
+teacher: all ## train the demo's teacher again, into tools/demo/teacher
 	$(quiet)$(OUT)/supra demo --make-teacher
 
 asan ubsan tsan: ## run the tests under a sanitizer: addresses, undefined behaviour, threads
@@ -410,7 +410,7 @@ fuzz: ## fuzz every parser with malformed files under sanitizers, FUZZ_SECONDS=6
 	$(quiet)$(BUILD)/fuzz/fuzz_parsers $(or $(FUZZ_SECONDS),60) $(FUZZ)
 
 loc: ## count lines of code by group, without tests
-	@for folder in $(FOLDERS); do find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'; done | sort | xargs wc -l | awk -f tools/loc.awk
+	@for folder in $(FOLDERS); do find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'; done | sort | xargs wc -l | awk -f tools/build/loc.awk
 
 # Layout of the lines changed since the last commit; nothing is rewritten. .clang-format leaves line breaks to the author (up to 140 columns).
 LAYOUT = git clang-format -q --diff HEAD -- $(FOLDERS) tests

@@ -109,7 +109,7 @@ struct LinearAttentionGrads;
 struct SoftmaxAttentionHead;
 struct SoftmaxAttentionGrads;
 
-// In the library for hosts in one file (tools/amalgamate.awk) they are static.
+// In the library for hosts in one file (tools/build/amalgamate.awk) they are static.
 #if !defined(SUPRA_KERNEL)
 #define SUPRA_KERNEL
 #endif

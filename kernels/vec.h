@@ -193,7 +193,7 @@ inline float fold(Vec v, F f) {
   v = f(v, swap_lanes<1>(v));
   return v[0];
 }
-// no lambdas: in the one-file library (tools/amalgamate.awk) g++ warns about how they would be called
+// no lambdas: in the one-file library (tools/build/amalgamate.awk) g++ warns about how they would be called
 struct Sum {
   Vec operator()(Vec a, Vec b) const { return a + b; }
 };

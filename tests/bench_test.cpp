@@ -1,4 +1,4 @@
-#include "tools/bench.h"
+#include "tools/bench/bench.h"
 
 #include <gtest/gtest.h>
 
@@ -127,7 +127,7 @@ TEST(Bench, no_operation_is_without_a_row) {
     const auto row = names.lower_bound(op);
     // a view of the same memory; and a half of relu, which is no derivative alone: linear_attention_of_features has it
     if (op == "reshape" || op == "relu_slope") continue;
-    EXPECT_TRUE(row != names.end() && row->rfind(op, 0) == 0) << op << " has no row in tools/ops_table.cpp";
+    EXPECT_TRUE(row != names.end() && row->rfind(op, 0) == 0) << op << " has no row in tools/bench/ops_table.cpp";
   }
   EXPECT_GT(found, 20);
 }
@@ -176,7 +176,7 @@ TEST(Bench, a_word_that_is_in_no_name_is_refused_with_the_nearest) {
 // A model of the tests' size goes through all three.
 TEST(Bench, whole_models_have_speed_and_memory) {
   const std::string text =
-      run({"train", "prefill", "decode", "--model", "tools/teacher", "--quick", "--json"});
+      run({"train", "prefill", "decode", "--model", "tools/demo/teacher", "--quick", "--json"});
   const Json report = Json::parse(text, "stdout");
   const Json::Array& rows = report.at("rows").as_array();
   ASSERT_EQ(rows.size(), 5u) << text;

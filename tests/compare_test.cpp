@@ -10,8 +10,8 @@
 #include "tests/cli.h"
 #include "tests/tiny_model.h"
 #include "tools/command.h"
-#include "tools/compare_table.h"
-#include "tools/png.h"
+#include "tools/compare/table.h"
+#include "tools/plot/png.h"
 
 // Students beside their teacher: what is measured, what is kept of it, and the table.
 

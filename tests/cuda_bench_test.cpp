@@ -1,6 +1,6 @@
 #include "tests/cuda_support.h"
 #include "tests/tiny_model.h"
-#include "tools/bench.h"
+#include "tools/bench/bench.h"
 
 // What supra bench --device cuda does, at sizes that an emulator bears.
 

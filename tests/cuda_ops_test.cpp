@@ -1,5 +1,5 @@
 #include "tests/cuda_support.h"
-#include "tools/ops_table.h"
+#include "tools/bench/ops_table.h"
 
 // Every operation of the table on the GPU, forward and every gradient, against the f64 reference on the CPU.
 

@@ -1,5 +1,5 @@
 #include "tests/cuda_support.h"
-#include "tools/ops_table.h"
+#include "tools/bench/ops_table.h"
 
 // Ops on rows and elements.
 

@@ -7,7 +7,7 @@
 #include "kernels/simd.h"
 #include "tests/support.h"
 
-// How exact the functions of one number are, over all of their range. tools/ops_table.cpp proves the
+// How exact the functions of one number are, over all of their range. tools/bench/ops_table.cpp proves the
 // operations.
 
 namespace supra {

@@ -1,6 +1,6 @@
 #include "tests/script_test.h"
 
-// tools/find_nvcc.sh, which make cuda asks, with compilers that only say what they are.
+// tools/build/find_nvcc.sh, which make cuda asks, with compilers that only say what they are.
 
 namespace supra {
 namespace {
@@ -16,7 +16,7 @@ class FindNvcc : public ScriptTest {
   }
   // What the script prints, and whether it found a pair.
   std::pair<std::string, bool> find(const std::string& nvccs, const std::string& hosts) {
-    const auto [text, status] = run("sh tools/find_nvcc.sh '" + nvccs + "' '" + hosts + "'");
+    const auto [text, status] = run("sh tools/build/find_nvcc.sh '" + nvccs + "' '" + hosts + "'");
     return {text, status == 0};
   }
 
@@ -39,7 +39,7 @@ TEST_F(FindNvcc, takes_the_first_pair_that_works) {
 TEST_F(FindNvcc, finds_an_nvcc_by_its_name) {
   const std::string path = nvcc("12.4", gcc13_);
   const auto [text, status] =
-      run("PATH='" + dir_.path().string() + "':\"$PATH\" sh tools/find_nvcc.sh nvcc-12.4 '" + gcc13_ + "'");
+      run("PATH='" + dir_.path().string() + "':\"$PATH\" sh tools/build/find_nvcc.sh nvcc-12.4 '" + gcc13_ + "'");
   EXPECT_EQ(text, path + " " + gcc13_ + "\n");
   EXPECT_EQ(status, 0);
 }

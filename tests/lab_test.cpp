@@ -7,8 +7,8 @@
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 #include "tools/command.h"
-#include "tools/png.h"
-#include "tools/story_grammar.h"
+#include "tools/plot/png.h"
+#include "tools/demo/story_grammar.h"
 
 namespace supra {
 namespace {

@@ -3,7 +3,7 @@
 #include "kernels/ops.h"
 #include "tests/support.h"
 
-// Values and errors of the operations that move data and multiply matrices; tools/ops_table.cpp proves their
+// Values and errors of the operations that move data and multiply matrices; tools/bench/ops_table.cpp proves their
 // gradients.
 
 namespace supra {

@@ -2,7 +2,7 @@
 
 #include "autograd/gradcheck.h"
 #include "tests/support.h"
-#include "tools/ops_table.h"
+#include "tools/bench/ops_table.h"
 
 // What every operation owes, for every row of the table.
 

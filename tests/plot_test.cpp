@@ -1,4 +1,4 @@
-#include "tools/plot.h"
+#include "tools/plot/plot.h"
 
 #include <gtest/gtest.h>
 
@@ -7,11 +7,11 @@
 #include <map>
 
 #include "tests/support.h"
-#include "tools/canvas.h"
-#include "tools/chart.h"
-#include "tools/png.h"
-#include "tools/stroke_font.h"
-#include "tools/ticks.h"
+#include "tools/plot/canvas.h"
+#include "tools/plot/chart.h"
+#include "tools/plot/png.h"
+#include "tools/plot/stroke_font.h"
+#include "tools/plot/ticks.h"
 #include "tools/training_log.h"
 
 #if defined(SUPRA_STB)

@@ -7,7 +7,7 @@
 
 #include "tensor/file.h"
 #include "tests/support.h"
-#include "tools/bench.h"
+#include "tools/bench/bench.h"
 #include "tools/command.h"
 
 // supra/READING.md quotes the code, supra/CONTRIBUTING.md names files. Both stay true: whoever changes a line that is quoted,

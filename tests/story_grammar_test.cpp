@@ -1,4 +1,4 @@
-#include "tools/story_grammar.h"
+#include "tools/demo/story_grammar.h"
 
 #include <gtest/gtest.h>
 

@@ -16,7 +16,7 @@
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
-#include "tools/png.h"
+#include "tools/plot/png.h"
 
 // supra doctor: one line a fact about this machine and this build: what there is, what will be used, and why.
 

@@ -258,7 +258,7 @@ TEST_F(InstalledTest, TheDemoFindsItsTeacher) {
   std::filesystem::copy(supra, alone);
   const Said missing = shell(away + alone.string() + words);
   EXPECT_EQ(missing.code, 1);
-  EXPECT_NE(missing.text.find("there is no teacher in tools/teacher or"), std::string::npos) << missing.text;
+  EXPECT_NE(missing.text.find("there is no teacher in tools/demo/teacher or"), std::string::npos) << missing.text;
   EXPECT_EQ(std::count(missing.text.begin(), missing.text.end(), '\n'), 1) << missing.text;
 }
 

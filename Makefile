@@ -77,7 +77,7 @@ endif
 # In a build with CUDA, nvcc compiles the .cu files. Other builds leave them out, except for the tests: there the C++
 # compiler compiles them, and their kernels run on an emulator.
 CU       := $(wildcard tensor/*.cu kernels/*.cu)
-EMULATOR := tests/cuda_emulator
+EMULATOR := tests/gpu/emulator
 EMULATED := -I$(EMULATOR) -Wno-unknown-pragmas
 ifeq ($(CONFIG),cuda)
   FOUND     := $(shell $(FIND_NVCC) || echo missing)
@@ -209,8 +209,8 @@ $(OUT)/flags: FORCE
 $(OUT)/stb: FORCE $(if $(filter test run_tests,$(notdir $(MAKECMDGOALS))),| test-packages)
 	@mkdir -p $(@D)
 	@echo '$(STB)' | cmp -s - $@ || echo '$(STB)' > $@
-$(OBJ)/tools/plot/png.o $(OBJ)/tests/plot_test.o: $(OUT)/stb
-$(OBJ)/tools/plot/png.o $(OBJ)/tests/plot_test.o: private CXXFLAGS += $(if $(filter yes,$(STB)),-DSUPRA_STB)
+$(OBJ)/tools/plot/png.o $(OBJ)/tests/tools/plot_test.o: $(OUT)/stb
+$(OBJ)/tools/plot/png.o $(OBJ)/tests/tools/plot_test.o: private CXXFLAGS += $(if $(filter yes,$(STB)),-DSUPRA_STB)
 
 # The library for hosts, build/embed/lib: one object, in which only the functions of supra.h are visible. It includes the
 # parts of the C++ library that it uses, so that their memory comes from the engine too. A host needs no C++ library, and
@@ -303,7 +303,8 @@ $(WEB)/supra.wasm: $(AMALGAMATION)/supra_embed.cpp
 	@mkdir -p $(@D)
 	$(quiet)emcc $(EMFLAGS) -sEXPORTED_FUNCTIONS=_malloc,_free,_aligned_alloc$$(printf ,_%s $(API)) $< -o $@
 
-TEST_OBJECTS := $(call objects,tests/*.cpp) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/*.cu))
+TEST_SOURCES := $(filter-out tests/embed/%,$(wildcard tests/*/*_test.cpp tests/supra/*/*_test.cpp))
+TEST_OBJECTS := $(call objects,$(TEST_SOURCES)) $(patsubst %,$(OBJ)/%.o,$(wildcard tests/gpu/*.cu))
 $(OUT)/run_tests: $(TEST_OBJECTS) $(OBJ)/tests/fuzz/parsers.o \
                   $(filter-out %/main.o,$(call objects,$(TOOLS))) \
                   $(EMULATOR_OBJECTS) $(OUT)/libsupra.a
@@ -332,7 +333,7 @@ $(TEST_HEADER).gch: tests/support.h $(OUT)/flags | test-packages
 	$(quiet)$(CXX) $(CXXFLAGS) -x c++-header $(TEST_HEADER) -o $@
 endif
 
-$(OUT)/fuzz_parsers: $(call objects,tests/fuzz/*.cpp) $(OUT)/libsupra.a
+$(OUT)/fuzz_parsers: $(filter-out %_test.o,$(call objects,tests/fuzz/*.cpp)) $(OUT)/libsupra.a
 	@echo "  link $@"
 	$(quiet)$(CXX) $(LDFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) $(filter %.o,$^) $(OUT)/libsupra.a $(LDLIBS) -o $@
 
@@ -365,7 +366,7 @@ test: $(OUT)/run_tests $(OUT)/run_embed_tests $(OUT)/supra $(if $(filter release
 
 PYTHON ?= python3
 transformers-check: all ## compare the result of convert --to transformers with the program; PYTHON needs torch and transformers (WORDS='gated window')
-	$(quiet)if command -v $(PYTHON) >/dev/null; then $(PYTHON) tests/transformers_check.py $(OUT)/supra $(SHARED) $(WORDS); \
+	$(quiet)if command -v $(PYTHON) >/dev/null; then $(PYTHON) tests/supra/formats/transformers_check.py $(OUT)/supra $(SHARED) $(WORDS); \
 	else echo 'SKIPPED transformers-check: there is no $(PYTHON)'; fi
 
 cuda: ## build the program with its GPU kernels (sm_80, sm_90): build/cuda/supra

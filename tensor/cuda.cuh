@@ -13,7 +13,7 @@
 
 // What every .cu file starts from: launch(), and the few things a kernel needs that differ between nvcc and
 // the emulator. The same source is compiled by nvcc for the GPU and by the C++ compiler against
-// tests/cuda_emulator, which brings a <cuda_runtime.h> of its own. Three rules keep that possible:
+// tests/gpu/emulator, which brings a <cuda_runtime.h> of its own. Three rules keep that possible:
 //
 //   kernels are launched by launch(), never by triple angle brackets in place
 //   all shared memory is dynamic and comes from shared_memory()

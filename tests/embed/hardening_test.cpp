@@ -7,7 +7,7 @@
 #include <functional>
 #include <thread>
 
-#include "tests/embed_model.h"
+#include "tests/supra/embed/embed_model.h"
 
 // What a host does to the library that it did not mean to: senseless arguments, signals in the middle of a
 // call, files that change.

@@ -2,7 +2,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "tests/embed_model.h"
+#include "tests/supra/embed/embed_model.h"
 
 namespace supra {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "tests/embed_model.h"
+#include "tests/supra/embed/embed_model.h"
 #include "tests/small_files.h"
 
 // The library as hosts get it: `make install` into a folder beside this program, and what people build on that.

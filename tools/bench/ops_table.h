@@ -5,7 +5,7 @@
 
 #include "kernels/ops.h"
 
-// Every operation, with one row per case. tests/ops_test.cpp runs all its tests from a row, and the bench its
+// Every operation, with one row per case. tests/kernels/ops_test.cpp runs all its tests from a row, and the bench its
 // timings. To add an operation, add a row to ops_table.cpp (ops_table_attention.cpp).
 
 namespace supra {

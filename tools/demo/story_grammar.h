@@ -13,7 +13,7 @@
 // remembered to the end.
 //
 // Different choices always write different texts, because no text of a rule is the beginning of another one of
-// the same rule: at the first difference of two options, both have plain letters (tests/story_grammar_test.cpp
+// the same rule: at the first difference of two options, both have plain letters (tests/tools/story_grammar_test.cpp
 // checks every pair). So -log2 p(text) is the sum over the choices, and a repeated word is determined by the
 // text before it.
 

@@ -116,7 +116,7 @@ speed_amx      := -O2
 SMALL_SIMD     := elementwise swiglu softmax_features
 
 FOLDERS := tensor autograd kernels nn supra tools
-LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp
+LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp supra/*/*/*.cpp
 # linked into the library for hosts; absent.cpp into the static program too
 HOSTS   := $(patsubst %,supra/embed/%.cpp,allocator foreign absent)
 # linked into the library, but not part of its one-file form
@@ -196,7 +196,7 @@ endef
 $(foreach level,$(LEVELS) $(BF16_LEVELS),$(eval $(call simd_rule,$(level))))
 
 # The program embeds this file.
-$(OBJ)/supra/formats/transformers_export.o: supra/formats/modeling_supra.py
+$(OBJ)/supra/formats/transformers_export.o: supra/formats/export/modeling_supra.py
 
 # Contains the flags of the last build and changes only if they change, so that new flags rebuild without make clean. Flags of one
 # target must be private: otherwise this file would get them if that target is built first.
@@ -275,7 +275,7 @@ static: ## build a static program that runs models, below 2 MB: build/static/sup
 
 AMALGAMATION := $(BUILD)/amalgamation
 amalgamation: $(AMALGAMATION)/supra_embed.cpp ## write the library for hosts as two files: build/amalgamation
-$(AMALGAMATION)/supra_embed.cpp: tools/build/amalgamate.awk $(EMBEDDED) $(EMBEDDED_SIMD) $(wildcard */*.h supra/*/*.h)
+$(AMALGAMATION)/supra_embed.cpp: tools/build/amalgamate.awk $(EMBEDDED) $(EMBEDDED_SIMD) $(wildcard */*.h supra/*/*.h supra/*/*/*.h)
 	@mkdir -p $(@D)
 	$(quiet)cp supra/supra.h $(@D)
 	$(quiet)printf "%s\n" $(EMBEDDED) $(EMBEDDED_SIMD) | awk -f tools/build/amalgamate.awk > $@

@@ -4,7 +4,7 @@
 
 #include "supra/formats/checkpoint.h"
 #include "supra/formats/model_source.h"
-#include "supra/formats/packed_model.h"
+#include "supra/formats/weights/packed_model.h"
 #include "supra/formats/parameters.h"
 #include "supra/tokenizers/tokenizer_files.h"
 #include "tensor/quantized.h"

@@ -11,7 +11,7 @@
 #include <map>
 #include <thread>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "tests/fuzz_formats.h"
 #include "tests/support.h"
 

@@ -3,13 +3,13 @@
 #include <string>
 #include <string_view>
 
-#include "supra/formats/hf_config.h"
-#include "supra/formats/json.h"
-#include "supra/formats/llama2c.h"
+#include "supra/formats/config/hf_config.h"
+#include "supra/formats/parse/json.h"
+#include "supra/formats/weights/llama2c.h"
 #include "supra/formats/model_source.h"
-#include "supra/formats/openlm_config.h"
-#include "supra/formats/safetensors.h"
-#include "supra/formats/weight_files.h"
+#include "supra/formats/config/openlm_config.h"
+#include "supra/formats/weights/safetensors.h"
+#include "supra/formats/weights/weight_files.h"
 
 // One entry point a parser: bytes go in; what comes back is "" where the parser took them, else its
 // complaint. Anything but an Error escapes. A libFuzzer target is one line around each of them.

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 
 // Files of the binary formats that nothing in the product writes, small and of our own making.
 

@@ -8,7 +8,7 @@
 
 #include "kernels/blas.h"
 #include "kernels/products.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "tensor/cores.h"
 #include "tensor/cpu.h"
 #include "tensor/cuda.h"

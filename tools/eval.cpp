@@ -2,7 +2,7 @@
 #include <cstdio>
 
 #include "supra/evaluation/perplexity.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/model.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"

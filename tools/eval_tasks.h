@@ -1,7 +1,7 @@
 #pragma once
 #include "supra/evaluation/position_bias.h"
 #include "supra/evaluation/tasks.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 
 // Tasks that are answered: the reports of `supra eval --task` and `supra eval --position-bias`.
 

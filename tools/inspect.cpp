@@ -3,10 +3,10 @@
 #include <set>
 #include <string>
 
-#include "supra/formats/checksums.h"
-#include "supra/formats/config_json.h"
+#include "supra/formats/weights/checksums.h"
+#include "supra/formats/config/config_json.h"
 #include "supra/formats/model_source.h"
-#include "supra/formats/packed_model.h"
+#include "supra/formats/weights/packed_model.h"
 #include "supra/formats/parameters.h"
 #include "supra/model.h"
 #include "supra/tokenizers/chat_template.h"

@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "supra/evaluation/perplexity.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/formats/parameters.h"
 #include "supra/training/calibrate.h"
 #include "supra/training/fit_far.h"

@@ -2,7 +2,7 @@
 #include "supra/evaluation/mixer_parts.h"
 #include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/planted_facts.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/model.h"
 
 // How much older text a model uses, and by which part: the tables of `supra eval --mixer-parts` and `--recall` (recall.cpp).

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <utility>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/tokenizers/shard.h"
 #include "tools/command.h"
 #include "tools/human.h"

@@ -3,9 +3,9 @@
 #include <optional>
 
 #include "supra/evaluation/perplexity.h"
-#include "supra/formats/crc32.h"
-#include "supra/formats/json.h"
-#include "supra/formats/openlm_config.h"
+#include "supra/formats/parse/crc32.h"
+#include "supra/formats/parse/json.h"
+#include "supra/formats/config/openlm_config.h"
 #include "supra/tokenizers/shard.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/self_data.h"

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "supra/evaluation/window_budget.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/linearize.h"
 #include "supra/training/fit_far.h"
 

@@ -7,7 +7,7 @@
 #include <system_error>
 
 #include "supra/embed/timeline.h"
-#include "supra/formats/checksums.h"
+#include "supra/formats/weights/checksums.h"
 #include "supra/inference/sampler.h"
 #include "supra/supra.h"
 

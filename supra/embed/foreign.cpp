@@ -1,5 +1,5 @@
 #include "supra/formats/foreign_models.h"
-#include "supra/formats/torch_file.h"
+#include "supra/formats/weights/torch_file.h"
 #include "supra/tokenizers/gguf_vocabulary.h"
 
 // What stands in for the readers of files that other programs write, in the library for hosts: they say so. None of

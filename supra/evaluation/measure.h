@@ -2,7 +2,7 @@
 #include <functional>
 #include <optional>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/model.h"
 
 namespace supra {

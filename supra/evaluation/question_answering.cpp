@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 #include "supra/inference/sampler.h"
 #include "supra/inference/session.h"
 #include "supra/tokenizers/text_stream.h"

@@ -1,6 +1,6 @@
 #pragma once
 #include "supra/evaluation/choices.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 
 namespace supra {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/tokenizers/corpus.h"
 #include "supra/tokenizers/unicode.h"
 #include "tensor/error.h"

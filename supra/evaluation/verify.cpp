@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "nn/optim.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/inference/session.h"
 #include "supra/supra_attention.h"
 #include "tensor/random.h"

@@ -2,9 +2,9 @@
 
 #include <unordered_map>
 
-#include "supra/formats/openlm_config.h"
+#include "supra/formats/config/openlm_config.h"
 #include "supra/formats/parameters.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 
 namespace supra {
 

@@ -2,7 +2,7 @@
 #include <optional>
 
 #include "nn/config.h"
-#include "supra/formats/weights.h"
+#include "supra/formats/weights/weights.h"
 
 namespace supra {
 

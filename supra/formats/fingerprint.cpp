@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "supra/formats/config_json.h"
+#include "supra/formats/config/config_json.h"
 
 namespace supra {
 

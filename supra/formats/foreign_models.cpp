@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
-#include "supra/formats/gguf.h"
-#include "supra/formats/gguf_config.h"
-#include "supra/formats/hf_config.h"
-#include "supra/formats/llama2c.h"
-#include "supra/formats/weight_files.h"
+#include "supra/formats/weights/gguf.h"
+#include "supra/formats/config/gguf_config.h"
+#include "supra/formats/config/hf_config.h"
+#include "supra/formats/weights/llama2c.h"
+#include "supra/formats/weights/weight_files.h"
 
 namespace supra {
 

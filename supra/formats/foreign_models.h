@@ -1,5 +1,5 @@
 #pragma once
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/formats/model_source.h"
 
 namespace supra {

@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "supra/formats/packed_model.h"
+#include "supra/formats/weights/packed_model.h"
 #include "tensor/error.h"
 
 namespace supra {

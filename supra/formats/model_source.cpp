@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <charconv>
 
-#include "supra/formats/config_json.h"
+#include "supra/formats/config/config_json.h"
 #include "supra/formats/foreign_models.h"
-#include "supra/formats/openlm_config.h"
-#include "supra/formats/packed_model.h"
+#include "supra/formats/config/openlm_config.h"
+#include "supra/formats/weights/packed_model.h"
 #include "supra/formats/renamed_weights.h"
-#include "supra/formats/safetensors.h"
-#include "supra/formats/weight_files.h"
+#include "supra/formats/weights/safetensors.h"
+#include "supra/formats/weights/weight_files.h"
 
 namespace supra {
 

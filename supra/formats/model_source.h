@@ -5,7 +5,7 @@
 
 #include "nn/config.h"
 #include "supra/formats/families.h"
-#include "supra/formats/weights.h"
+#include "supra/formats/weights/weights.h"
 
 namespace supra {
 

@@ -4,7 +4,7 @@
 
 #include "supra/formats/families.h"
 #include "supra/formats/parameters.h"
-#include "supra/formats/weights.h"
+#include "supra/formats/weights/weights.h"
 
 namespace supra {
 

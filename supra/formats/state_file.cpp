@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 
 namespace supra {
 

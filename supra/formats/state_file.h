@@ -3,7 +3,7 @@
 
 #include "nn/decoder.h"
 #include "supra/formats/fingerprint.h"
-#include "supra/formats/weights.h"
+#include "supra/formats/weights/weights.h"
 
 // The state of a model: as named tensors, beside whatever else a file holds, and in a file of its own (safetensors).
 

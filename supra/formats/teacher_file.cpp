@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "kernels/ops.h"
-#include "supra/formats/crc32.h"
+#include "supra/formats/parse/crc32.h"
 #include "tensor/error.h"
 #include "tensor/parallel.h"
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 
 namespace supra {
 

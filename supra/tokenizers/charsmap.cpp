@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "supra/formats/byte_reader.h"
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/byte_reader.h"
+#include "supra/formats/parse/utf8.h"
 
 namespace supra {
 

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/tokenizers/shard.h"
 #include "tensor/error.h"
 

@@ -3,8 +3,8 @@
 #include <bit>
 #include <unordered_set>
 
-#include "supra/formats/gguf.h"
-#include "supra/formats/json.h"
+#include "supra/formats/weights/gguf.h"
+#include "supra/formats/parse/json.h"
 #include "supra/tokenizers/bpe_tokenizer.h"
 #include "supra/tokenizers/piece_tokenizer.h"
 #include "supra/tokenizers/protobuf.h"

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/protobuf.h"
 #include "tensor/error.h"
 

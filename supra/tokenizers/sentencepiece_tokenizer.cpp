@@ -1,6 +1,6 @@
 #include <optional>
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/piece_tokenizer.h"
 #include "supra/tokenizers/prefix_matcher.h"
 #include "supra/tokenizers/sentencepiece_model.h"

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 
-#include "supra/formats/crc32.h"
+#include "supra/formats/parse/crc32.h"
 #include "tensor/error.h"
 
 namespace supra {

@@ -1,6 +1,6 @@
 #include "supra/tokenizers/text_stream.h"
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 
 namespace supra {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/tokenizers/tokenizer_config.h"
 #include "supra/tokenizers/unicode.h"
 #include "tensor/error.h"

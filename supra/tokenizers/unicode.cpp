@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/unicode_tables.h"
 
 namespace supra {

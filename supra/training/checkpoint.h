@@ -4,7 +4,7 @@
 
 #include "nn/optim.h"
 #include "supra/formats/training_state.h"
-#include "supra/formats/weights.h"
+#include "supra/formats/weights/weights.h"
 #include "supra/model.h"
 
 namespace supra {

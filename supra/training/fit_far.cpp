@@ -8,7 +8,7 @@
 #include "nn/optim.h"
 #include "supra/formats/fingerprint.h"
 #include "supra/formats/parameters.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/training/calibrate.h"
 #include "supra/training/divergence.h"
 #include "supra/window_attention.h"

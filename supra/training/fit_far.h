@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "nn/decoder.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/training/loader.h"
 #include "tensor/file.h"
 

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "supra/formats/fingerprint.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/formats/parameters.h"
 #include "supra/training/calibrate.h"
 #include "supra/training/divergence.h"

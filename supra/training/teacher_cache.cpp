@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/products.h"
-#include "supra/formats/crc32.h"
+#include "supra/formats/parse/crc32.h"
 #include "tensor/parallel.h"
 
 namespace supra {

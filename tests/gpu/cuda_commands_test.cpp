@@ -1,5 +1,5 @@
-#include "supra/formats/json.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/parse/json.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/linearize.h"
 #include "tests/gpu/cuda_support.h"
 #include "tests/tiny_model.h"

@@ -2,7 +2,7 @@
 #include <set>
 
 #include "supra/evaluation/verify.h"
-#include "supra/formats/config_json.h"
+#include "supra/formats/config/config_json.h"
 #include "tests/gpu/cuda_support.h"
 #include "tests/golden_hf.h"
 

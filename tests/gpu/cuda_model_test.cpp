@@ -1,5 +1,5 @@
 #include "nn/optim.h"
-#include "supra/formats/weights.h"
+#include "supra/formats/weights/weights.h"
 #include "tests/gpu/cuda_support.h"
 #include "tests/tiny_model.h"
 

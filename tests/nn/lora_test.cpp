@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/train.h"
 #include "tests/support.h"

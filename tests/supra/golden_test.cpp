@@ -6,7 +6,7 @@
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/verify.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/inference/session.h"
 #include "supra/linearize.h"
 #include "tensor/cpu.h"

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "supra/evaluation/verify.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 

@@ -6,7 +6,7 @@
 
 #include "kernels/products.h"
 #include "supra/evaluation/perplexity.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/formats/model_source.h"
 #include "supra/inference/session.h"
 #include "supra/linearize.h"

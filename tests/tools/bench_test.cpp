@@ -7,7 +7,7 @@
 #include <set>
 #include <sstream>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "tests/support.h"
 #include "tools/command.h"
 

@@ -9,7 +9,7 @@
 #include <csignal>
 #include <thread>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "tests/support.h"
 
 // A page in headless chromium, driven by the browser's own protocol (DevTools, over a pipe).

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "tests/cli.h"
 
 // supra linearize: every flag makes the layer that it names, which inspect, eval, quantize and convert know.

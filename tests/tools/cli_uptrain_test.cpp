@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "kernels/products.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/training/checkpoint.h"
 #include "tests/cli.h"
 

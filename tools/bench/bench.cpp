@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cstdio>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "tensor/cpu.h"
 #include "tensor/cuda.h"
 #include "tools/command.h"

@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "supra/evaluation/perplexity.h"
-#include "supra/formats/openlm_config.h"
+#include "supra/formats/config/openlm_config.h"
 #include "supra/inference/generate.h"
 #include "supra/linearize.h"
 #include "supra/training/train.h"

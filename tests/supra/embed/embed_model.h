@@ -2,7 +2,7 @@
 #include <string>
 #include <vector>
 
-#include "supra/formats/packed_model.h"
+#include "supra/formats/weights/packed_model.h"
 #include "supra/supra.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"

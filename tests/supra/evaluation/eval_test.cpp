@@ -7,7 +7,7 @@
 #include "supra/evaluation/choices.h"
 #include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/tasks.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "tests/fuzz_formats.h"
 #include "tests/smollm2.h"
 #include "tests/support.h"

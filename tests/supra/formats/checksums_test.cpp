@@ -1,8 +1,8 @@
-#include "supra/formats/checksums.h"
+#include "supra/formats/weights/checksums.h"
 
 #include <gtest/gtest.h>
 
-#include "supra/formats/crc32.h"
+#include "supra/formats/parse/crc32.h"
 #include "supra/formats/model_source.h"
 #include "tests/supra/embed/embed_model.h"
 #include "tests/fuzz_formats.h"

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "supra/formats/config_json.h"
+#include "supra/formats/config/config_json.h"
 #include "supra/inference/session.h"
 #include "supra/linearize.h"
 #include "tests/golden_hf.h"

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "supra/formats/checkpoint.h"
-#include "supra/formats/config_json.h"
+#include "supra/formats/config/config_json.h"
 #include "supra/formats/parameters.h"
 #include "supra/model.h"
 #include "tests/fuzz_formats.h"

@@ -1,4 +1,4 @@
-#include "supra/formats/gguf.h"
+#include "supra/formats/weights/gguf.h"
 
 #include "tests/fuzz_formats.h"
 #include "tests/small_files.h"

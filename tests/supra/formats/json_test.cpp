@@ -1,11 +1,11 @@
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 #include "tests/fuzz_formats.h"
 #include "tests/supra/formats/peak_memory.h"
 #include "tests/support.h"

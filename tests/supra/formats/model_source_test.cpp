@@ -3,7 +3,7 @@
 #include <map>
 
 #include "supra/formats/checkpoint.h"
-#include "supra/formats/config_json.h"
+#include "supra/formats/config/config_json.h"
 #include "supra/formats/parameters.h"
 #include "tests/fuzz_formats.h"
 #include "tests/support.h"

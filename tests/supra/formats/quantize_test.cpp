@@ -2,7 +2,7 @@
 
 #include "kernels/simd.h"
 #include "supra/evaluation/perplexity.h"
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/inference/session.h"
 #include "tensor/quantized.h"
 #include "tests/fuzz_formats.h"

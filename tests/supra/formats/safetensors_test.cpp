@@ -1,4 +1,4 @@
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 
 #include "tests/fuzz_formats.h"
 #include "tests/support.h"

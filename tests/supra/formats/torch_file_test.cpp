@@ -1,4 +1,4 @@
-#include "supra/formats/torch_file.h"
+#include "supra/formats/weights/torch_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -6,11 +6,11 @@
 
 #include <chrono>
 
-#include "supra/formats/crc32.h"
+#include "supra/formats/parse/crc32.h"
 #include "supra/formats/model_source.h"
-#include "supra/formats/pickle.h"
-#include "supra/formats/weight_files.h"
-#include "supra/formats/zip.h"
+#include "supra/formats/parse/pickle.h"
+#include "supra/formats/weights/weight_files.h"
+#include "supra/formats/parse/zip.h"
 #include "tests/fuzz_formats.h"
 #include "tests/supra/formats/peak_memory.h"
 #include "tests/support.h"

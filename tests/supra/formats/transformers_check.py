@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares supra/formats/modeling_supra.py with the program, for every option of the mixers and orders of a decoder: `make
+"""Compares supra/formats/export/modeling_supra.py with the program, for every option of the mixers and orders of a decoder: `make
 transformers-check`. A line a check; exit 1 where one fails.
 
     python3 tests/supra/formats/transformers_check.py build/release/supra ../shared [parts of the names of models]

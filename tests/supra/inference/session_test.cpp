@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "supra/formats/safetensors.h"
+#include "supra/formats/weights/safetensors.h"
 #include "supra/inference/generate.h"
 #include "supra/inference/session.h"
 #include "tensor/quantized.h"

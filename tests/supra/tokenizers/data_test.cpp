@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "supra/formats/crc32.h"
+#include "supra/formats/parse/crc32.h"
 #include "supra/tokenizers/shard.h"
 #include "supra/training/loader.h"
 #include "tests/fuzz_formats.h"

@@ -10,7 +10,7 @@
 #include <limits>
 #include <sstream>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/tokenizers/chat_template.h"
 #include "supra/tokenizers/text_stream.h"
 #include "tensor/error.h"

@@ -1,7 +1,7 @@
 #include <map>
 #include <set>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/training/checkpoint.h"
 #include "tests/supra/training/recipe_fixture.h"
 

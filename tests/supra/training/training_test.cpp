@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "kernels/products.h"
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/linearize.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/train.h"

@@ -247,7 +247,7 @@ TEST_F(CliTest, EvalByRecall) {
   EXPECT_GT(report.at("repetition").as_array()[0].number("second"), 0);
   EXPECT_EQ(report.at("rows").as_array().size(), 2u);
   expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "90", "--teacher", at("teacher")}),
-               {"knows 64 positions"});
+               {"has only 64 positions"});
   expect_error(supra_run({"eval", at("windows"), "--recall", at("text.txt"), "--distances", "9000000"}), {at("text.txt") + ": has ", "longer text"});
 }
 

@@ -12,6 +12,9 @@
 //   du_t = x_t - R^T k_t   with   R = g R + k z^T
 //   dq = do (k u)^T        dk = u (q do)^T - u (k z)^T - z (k u)^T, the last two without a step's own pair
 //   d beta_t = du_t e_t    d log g: linear_attention_bwd.cu, where -z (k u)^T is a read as dq is
+//
+// What x and R hold apart would in one state take itself back. Where nothing decays both grow with the root of the steps, and
+// their rounding with them: to 1e-5 of the gradients after 4,096 steps in f32, and 5e-5 of the decays'.
 
 namespace supra::cuda {
 

@@ -236,13 +236,20 @@ __device__ static void invert(float (&P)[2][4], const float* beta, const Place& 
     T[e / 4][e % 4] = j == at.lane / 4 + 8 * half ? 1 : 0;
     P[e / 4][e % 4] *= beta[j];
   }
-  // once row i is final, the rows below take their part of it
+  // Once row i is final, the rows below take their part of it. The loop in the middle stays one: side by side its steps would
+  // want more registers than there are.
 #pragma unroll
-  for (int i = 0; i < 15; i++) {
-    float row[4], factor[2];
-    for (int e = 0; e < 4; e++) row[e] = __shfl_sync(kWholeWarp, T[e / 2][i / 8 * 2 + e % 2], i % 8 * 4 + at.lane % 4);
-    for (int half = 0; half < 2; half++) factor[half] = __shfl_sync(kWholeWarp, P[i / 8][2 * half + i % 2], at.lane / 4 * 4 + i % 8 / 2);
-    for (int e = 0; e < 8; e++) T[e / 4][e % 4] += factor[e / 2 % 2] * row[e / 4 * 2 + e % 2];
+  for (int upper = 0; upper < 2; upper++) {
+#pragma unroll 1
+    for (int i = 0; i < 8; i += 2) {
+#pragma unroll
+      for (int odd = 0; odd < 2; odd++) {
+        float row[4], factor[2];
+        for (int e = 0; e < 4; e++) row[e] = __shfl_sync(kWholeWarp, T[e / 2][upper * 2 + e % 2], (i + odd) * 4 + at.lane % 4);
+        for (int half = 0; half < 2; half++) factor[half] = __shfl_sync(kWholeWarp, P[upper][2 * half + odd], at.lane / 4 * 4 + i / 2);
+        for (int e = 0; e < 8; e++) T[e / 4][e % 4] += factor[e / 2 % 2] * row[e / 4 * 2 + e % 2];
+      }
+    }
   }
 #pragma unroll
   for (int e = 0; e < 8; e++) P[e / 4][e % 4] = T[e / 4][e % 4] - (e / 4 * 8 + at.pair + e % 2 == at.lane / 4 + 8 * (e / 2 % 2));

@@ -171,7 +171,8 @@ inline std::string bytes_json(const std::vector<std::string>& special) {
   model.set("type", "BPE");
   model.set("vocab", std::move(vocabulary));
   model.set("merges", Json::array());
-  all.set("pre_tokenizer", std::move(level));
+  all.set("pre_tokenizer", level);
+  all.set("decoder", level);
   all.set("added_tokens", std::move(added));
   all.set("model", std::move(model));
   return all.dump();

@@ -1,3 +1,4 @@
+#include <ctime>
 #include <cstdio>
 #include <string>
 
@@ -18,6 +19,18 @@ constexpr const char* kHelp =
     "/raw     text as it is, or back to the model's chat template\n"
     "/state   its size                                               /quit   or Ctrl-D\n";
 
+// The model's template, with today's date where it asks for one; a plain one instead of one that is not known.
+ChatTemplate known_template(const std::string& program) {
+  const std::time_t now = std::time(nullptr);
+  const std::tm day = *std::localtime(&now);
+  try {
+    return chat_template_of(program, {day.tm_mday, day.tm_mon + 1, day.tm_year + 1900});
+  } catch (const Error& error) {
+    fprintf(stderr, "%s; messages stand as User: and Assistant: instead, which the model may not know\n", error.what());
+    return {};
+  }
+}
+
 class Chat {
  public:
   Chat(const Model& model, const SamplerOptions& sampling, GenerateOptions options, const std::string& system,
@@ -28,7 +41,7 @@ class Chat {
         sampler_(sampling),
         options_(std::move(options)),
         raw_(raw) {
-    if (!raw_) template_ = chat_template_of(tokenizer_.chat_template());
+    if (!raw_) template_ = known_template(tokenizer_.chat_template());
     raw_ = raw_ || (template_.form == ChatTemplate::Form::plain && system.empty());
     if (!system.empty()) template_.default_system = system;
     options_.ends = {template_.end_id(tokenizer_)};

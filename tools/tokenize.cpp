@@ -124,6 +124,7 @@ int run_tokenize(Args& args) {
   if (!shard.empty() && file.empty() && lines.empty()) args.misused("-o takes the text of --file F or --lines F.jsonl");
 
   const auto tokenizer = load_tokenizer(tokenizer_file.empty() ? what : tokenizer_file);
+  for (const std::string& note : tokenizer->notes()) fprintf(stderr, "%s\n", note.c_str());
   if (!shard.empty()) {
     write_shard(*tokenizer, lines.empty() ? file : lines, !lines.empty() || is_json_lines(file), separator, shard, json);
   } else if (decode) {

@@ -21,7 +21,7 @@ static size_t trimmed_size(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const Character c = first_character(text.substr(at));
     at += c.size;
-    if (class_of(c.code_point) != CharacterClass::space) size = at;
+    if (!is_in(kSpaces, c.code_point)) size = at;
   }
   return size;
 }

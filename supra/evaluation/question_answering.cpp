@@ -13,18 +13,6 @@ namespace supra {
 
 using Ids = std::vector<int32_t>;
 
-// Latin, Greek and Cyrillic capitals, as the Unicode standard pairs them.
-static uint32_t lower_case(uint32_t c) {
-  const auto in = [=](uint32_t first, uint32_t last) { return c >= first && c <= last; };
-  if (in('A', 'Z') || (in(0xc0, 0xde) && c != 0xd7) || in(0x391, 0x3a9) || in(0x410, 0x42f)) return c + 32;
-  if (in(0x400, 0x40f)) return c + 80;
-  if (c == 0x178) return 0xff;
-  // pairs: the capital is even, or odd
-  if ((in(0x100, 0x12f) || in(0x132, 0x137) || in(0x14a, 0x177) || in(0x460, 0x481) || in(0x1e00, 0x1e95)) && c % 2 == 0) return c + 1;
-  if ((in(0x139, 0x148) || in(0x179, 0x17e)) && c % 2 == 1) return c + 1;
-  return c;
-}
-
 // Python's string.punctuation and the four other quotes that TriviaQA's script takes away.
 static bool is_punctuation(uint32_t c) { return (c < 128 && ispunct(static_cast<int>(c))) || c == 0x2018 || c == 0x2019 || c == 0xb4; }
 
@@ -37,13 +25,12 @@ std::string normalize_answer(std::string_view text) {
   };
   for (; !text.empty(); text.remove_prefix(first_character(text).size)) {
     const uint32_t c = lower_case(first_character(text).code_point);
-    const CharacterClass kind = class_of(c);
-    if (kind == CharacterClass::letter || kind == CharacterClass::number) {
+    if (is_in(kLetters | kNumbers, c)) {
       append_utf8(run, c);
       continue;
     }
     end_run();
-    if (is_punctuation(c) || kind == CharacterClass::space) {
+    if (is_punctuation(c) || is_in(kSpaces, c)) {
       spaced += ' ';
     } else {
       append_utf8(spaced, c);

@@ -23,10 +23,10 @@ CharsMap::CharsMap(std::string_view bytes, const std::string& where) {
 // A unit holds the byte that leads to it (8 bits, with bit 31 clear), whether a value hangs below (bit 8),
 // and the distance to its children (bits 10 to 30, times 256 where bit 9 is set); one that is a value, that
 // in 31 bits.
-CharsMap::Rule CharsMap::match(std::string_view text) const {
+CharsMap::Rule CharsMap::match(std::string_view text, bool shortest) const {
   if (units_.empty()) return {};
   const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); };
-  Rule longest;
+  Rule found;
   uint32_t node = offset(units_[0]);
   for (size_t i = 0; i < text.size(); i++) {
     const auto byte = static_cast<uint8_t>(text[i]);
@@ -37,9 +37,27 @@ CharsMap::Rule CharsMap::match(std::string_view text) const {
     if (!(unit & 1u << 8)) continue;
     if (node >= units_.size()) break;
     const uint32_t at = units_[node] & ~(1u << 31);
-    if (at < texts_.size()) longest = {i + 1, texts_.c_str() + at};
+    if (at < texts_.size()) found = {i + 1, texts_.c_str() + at};
+    if (shortest) break;
   }
-  return longest;
+  return found;
+}
+
+std::string bytes_of_base64(std::string_view text, const std::string& where) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  while (text.ends_with('=')) text.remove_suffix(1);
+  std::string bytes;
+  uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    const size_t digit = kDigits.find(c);
+    CHECK(digit != kDigits.npos, "%s: \"%c\" is no digit of base 64 (the file is damaged)", where.c_str(), c);
+    bits = bits << 6 | static_cast<uint32_t>(digit);
+    if ((count += 6) < 8) continue;
+    count -= 8;
+    bytes += static_cast<char>(bits >> count);
+  }
+  return bytes;
 }
 
 }  // namespace supra

@@ -20,11 +20,16 @@ class CharsMap {
     size_t size = 0;
     std::string_view text;
   };
-  Rule match(std::string_view text) const;
+  Rule match(std::string_view text) const { return match(text, false); }
+  // The same, or the shortest one.
+  Rule match(std::string_view text, bool shortest) const;
 
  private:
   std::vector<uint32_t> units_;
   std::string texts_;
 };
+
+// What a text of base 64 says (RFC 4648). Throws Error naming `where` for one that is none.
+std::string bytes_of_base64(std::string_view text, const std::string& where);
 
 }  // namespace supra

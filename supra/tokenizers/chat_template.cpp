@@ -7,16 +7,12 @@
 
 namespace supra {
 
-const char* ChatTemplate::name() const {
-  static const char* names[] = {"plain",      "chatml",     "llama2",            "llama3",     "mistral",
-                                "mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken"};
-  return names[static_cast<int>(form)];
-}
-
 namespace {
 
 // What a form writes before and after each kind of message.
 struct Writing {
+  const char* name;
+  std::string_view begin = "";  // before all
   std::string_view system = "", system_end = "";
   std::string_view user = "", user_end = "";
   std::string_view answer = "", answer_end = "";
@@ -28,77 +24,50 @@ struct Writing {
 };
 
 // In the order of ChatTemplate::Form.
-constexpr Writing kWritings[] = {{.system_end = "\n",
-                                  .user = "User: ",
-                                  .user_end = "\n",
-                                  .answer = "Assistant:",
-                                  .answer_end = "\n",
-                                  .space = " ",
-                                  .trims = true},
-                                 {.system = "<|im_start|>system\n",
-                                  .system_end = "<|im_end|>\n",
-                                  .user = "<|im_start|>user\n",
-                                  .user_end = "<|im_end|>\n",
-                                  .answer = "<|im_start|>assistant\n",
-                                  .answer_end = "<|im_end|>\n",
-                                  .end_mark = "<|im_end|>"},
-                                 {.system = "<<SYS>>\n",
-                                  .system_end = "\n<</SYS>>\n\n",
-                                  .user = "[INST] ",
-                                  .user_end = " [/INST]",
-                                  .answer_end = " </s>",
-                                  .end_mark = "</s>",
-                                  .space = " ",
-                                  .again = "<s>",
-                                  .system_inside_user = true,
-                                  .trims = true},
-                                 {.system = "<|start_header_id|>system<|end_header_id|>\n\n",
-                                  .system_end = "<|eot_id|>",
-                                  .user = "<|start_header_id|>user<|end_header_id|>\n\n",
-                                  .user_end = "<|eot_id|>",
-                                  .answer = "<|start_header_id|>assistant<|end_header_id|>\n\n",
-                                  .answer_end = "<|eot_id|>",
-                                  .end_mark = "<|eot_id|>",
-                                  .trims = true},
-                                 {.system_end = "\n\n",
-                                  .user = "[INST] ",
-                                  .user_end = " [/INST]",
-                                  .answer_end = "</s>",
-                                  .end_mark = "</s>",
-                                  .system_inside_user = true},
-                                 {.system_end = "\n\n",
-                                  .user = " [INST] ",
-                                  .user_end = " [/INST]",
-                                  .answer_end = "</s>",
-                                  .end_mark = "</s>",
-                                  .space = " ",
-                                  .system_inside_user = true},
-                                 {.system_end = "\n\n",
-                                  .user = "[INST] ",
-                                  .user_end = "[/INST]",
-                                  .answer_end = "</s>",
-                                  .end_mark = "</s>",
-                                  .space = " ",
-                                  .system_inside_user = true},
-                                 {.system_end = "\n\n",
-                                  .user = "[INST]",
-                                  .user_end = "[/INST]",
-                                  .answer_end = "</s>",
-                                  .end_mark = "</s>",
-                                  .system_inside_user = true},
-                                 {.system = "[SYSTEM_PROMPT] ",
-                                  .system_end = "[/SYSTEM_PROMPT]",
-                                  .user = "[INST] ",
-                                  .user_end = "[/INST]",
-                                  .answer_end = "</s>",
-                                  .end_mark = "</s>",
-                                  .space = " "},
-                                 {.system = "[SYSTEM_PROMPT]",
-                                  .system_end = "[/SYSTEM_PROMPT]",
-                                  .user = "[INST]",
-                                  .user_end = "[/INST]",
-                                  .answer_end = "</s>",
-                                  .end_mark = "</s>"}};
+// clang-format off
+constexpr Writing kWritings[] = {
+    {.name = "plain", .system_end = "\n", .user = "User: ", .user_end = "\n", .answer = "Assistant:", .answer_end = "\n", .space = " ",
+     .trims = true},
+    {.name = "chatml", .system = "<|im_start|>system\n", .system_end = "<|im_end|>\n", .user = "<|im_start|>user\n",
+     .user_end = "<|im_end|>\n", .answer = "<|im_start|>assistant\n", .answer_end = "<|im_end|>\n", .end_mark = "<|im_end|>"},
+    {.name = "llama2", .system = "<<SYS>>\n", .system_end = "\n<</SYS>>\n\n", .user = "[INST] ", .user_end = " [/INST]",
+     .answer_end = " </s>", .end_mark = "</s>", .space = " ", .again = "<s>", .system_inside_user = true, .trims = true},
+    {.name = "llama3", .system = "<|start_header_id|>system<|end_header_id|>\n\n", .system_end = "<|eot_id|>",
+     .user = "<|start_header_id|>user<|end_header_id|>\n\n", .user_end = "<|eot_id|>",
+     .answer = "<|start_header_id|>assistant<|end_header_id|>\n\n", .answer_end = "<|eot_id|>", .end_mark = "<|eot_id|>", .trims = true},
+    {.name = "mistral", .system_end = "\n\n", .user = "[INST] ", .user_end = " [/INST]", .answer_end = "</s>", .end_mark = "</s>",
+     .system_inside_user = true},
+    {.name = "mistral-v1", .system_end = "\n\n", .user = " [INST] ", .user_end = " [/INST]", .answer_end = "</s>", .end_mark = "</s>",
+     .space = " ", .system_inside_user = true},
+    {.name = "mistral-v3", .system_end = "\n\n", .user = "[INST] ", .user_end = "[/INST]", .answer_end = "</s>", .end_mark = "</s>",
+     .space = " ", .system_inside_user = true},
+    {.name = "mistral-v3-tekken", .system_end = "\n\n", .user = "[INST]", .user_end = "[/INST]", .answer_end = "</s>", .end_mark = "</s>",
+     .system_inside_user = true},
+    {.name = "mistral-v7", .system = "[SYSTEM_PROMPT] ", .system_end = "[/SYSTEM_PROMPT]", .user = "[INST] ", .user_end = "[/INST]",
+     .answer_end = "</s>", .end_mark = "</s>", .space = " "},
+    {.name = "mistral-v7-tekken", .system = "[SYSTEM_PROMPT]", .system_end = "[/SYSTEM_PROMPT]", .user = "[INST]", .user_end = "[/INST]",
+     .answer_end = "</s>", .end_mark = "</s>"},
+    {.name = "phi3", .system = "<|system|>\n", .system_end = "<|end|>\n", .user = "<|user|>\n", .user_end = "<|end|>\n",
+     .answer = "<|assistant|>\n", .answer_end = "<|end|>\n", .end_mark = "<|end|>"},
+    {.name = "phi4-mini", .system = "<|system|>", .system_end = "<|end|>", .user = "<|user|>", .user_end = "<|end|>",
+     .answer = "<|assistant|>", .answer_end = "<|end|>", .end_mark = "<|end|>"},
+    {.name = "phi4", .system = "<|im_start|>system<|im_sep|>", .system_end = "<|im_end|>", .user = "<|im_start|>user<|im_sep|>",
+     .user_end = "<|im_end|>", .answer = "<|im_start|>assistant<|im_sep|>", .answer_end = "<|im_end|>", .end_mark = "<|im_end|>"},
+    {.name = "gemma", .system_end = "\n\n", .user = "<start_of_turn>user\n", .user_end = "<end_of_turn>\n",
+     .answer = "<start_of_turn>model\n", .answer_end = "<end_of_turn>\n", .end_mark = "<end_of_turn>", .system_inside_user = true,
+     .trims = true},
+    {.name = "smollm3", .system = "<|im_start|>system\n", .system_end = "\n\n", .user = "<|im_start|>user\n", .user_end = "<|im_end|>\n",
+     .answer = "<|im_start|>assistant\n", .answer_end = "<|im_end|>\n", .end_mark = "<|im_end|>"},
+    {.name = "granite", .system = "<|start_of_role|>system<|end_of_role|>", .system_end = "<|end_of_text|>\n",
+     .user = "<|start_of_role|>user<|end_of_role|>", .user_end = "<|end_of_text|>\n", .answer = "<|start_of_role|>assistant<|end_of_role|>",
+     .answer_end = "<|end_of_text|>\n", .end_mark = "<|end_of_text|>"},
+    {.name = "command-r", .system = "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>", .system_end = "<|END_OF_TURN_TOKEN|>",
+     .user = "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>", .user_end = "<|END_OF_TURN_TOKEN|>",
+     .answer = "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", .answer_end = "<|END_OF_TURN_TOKEN|>", .end_mark = "<|END_OF_TURN_TOKEN|>",
+     .trims = true},
+    {.name = "olmo", .begin = "<|endoftext|>", .system = "<|system|>\n", .system_end = "\n", .user = "<|user|>\n", .user_end = "\n",
+     .answer = "<|assistant|>\n", .answer_end = "<|endoftext|>\n", .end_mark = "<|endoftext|>"}};
+// clang-format on
 
 const Writing& writing_of(ChatTemplate::Form form) { return kWritings[static_cast<int>(form)]; }
 
@@ -118,14 +87,16 @@ void append_message(std::string& text, const Writing& w, std::string_view begin,
 
 }  // namespace
 
+const char* ChatTemplate::name() const { return writing_of(form).name; }
+
 std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool answer) const {
   const Writing& w = writing_of(form);
-  std::string text, system;  // system: what stands inside of the next user's message
+  std::string text(w.begin), system;  // system: what stands inside of the next user's message
   const auto add_system = [&](const std::string& content) {
     if (w.system_inside_user)
       system = std::string(w.system).append(content).append(w.system_end);
     else
-      append_message(text, w, std::string(w.system) + (text.empty() ? system_preamble : ""), content, w.system_end);
+      append_message(text, w, std::string(w.system) + (text == w.begin ? system_preamble : ""), content, w.system_end);
   };
   const bool has_system = !messages.empty() && messages[0].role == "system";
   if (!has_system && !(default_system.empty() && system_preamble.empty())) add_system(default_system);
@@ -138,7 +109,7 @@ std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool ans
       text += w.answer;
       append_message(text, w, w.space, content, w.answer_end);
     } else {
-      if (!text.empty()) text += w.again;
+      if (text != w.begin) text += w.again;
       append_message(text, w, w.user, system + content, w.user_end);
       system.clear();
     }
@@ -170,7 +141,9 @@ static std::vector<int32_t> ids_of_marks(const Tokenizer& tokenizer) {
   std::vector<int32_t> marks;
   for (const std::string_view mark :
        {"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
-        "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<s>", "</s>"}) {
+        "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<s>", "</s>", "<|im_sep|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<start_of_turn>",
+        "<end_of_turn>", "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>",
+        "<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|endoftext|>"}) {
     const std::vector<int32_t> ids = ids_of(tokenizer, mark);
     if (ids.size() == 1) marks.push_back(ids[0]);
   }
@@ -235,16 +208,50 @@ static std::string default_system_in(std::string_view program) {
   return "";
 }
 
-ChatTemplate chat_template_of(std::string_view program) {
+// A literal of a program that begins so, without line ends behind it.
+static std::string literal_from(std::string_view program, std::string_view beginning) {
+  const size_t at = program.find(beginning);
+  if (at == program.npos) return "";
+  const char quote = at > 0 ? program[at - 1] : '"';
+  const size_t end = std::min(program.find(quote, at), program.size());
+  std::string text(program.substr(at, end - at));
+  for (size_t line; (line = text.find("\\n")) != text.npos;) text.replace(line, 2, "\n");
+  text.resize(text.find_last_not_of('\n') + 1);
+  return text;
+}
+
+ChatTemplate chat_template_of(std::string_view program, Date today) {
   using Form = ChatTemplate::Form;
   const auto has = [&](std::string_view text) { return program.find(text) != program.npos; };
   if (program.empty()) return {};
+  static const char* const months[] = {"January", "February", "March",     "April",   "May",      "June",
+                                       "July",    "August",   "September", "October", "November", "December"};
+  const std::string month = months[(today.month + 11) % 12];
+  if (has("<|im_start|>") && has("## Metadata") && has("Reasoning Mode")) {
+    // SmolLM3, which thinks where nobody asks it not to
+    return {Form::smollm3, literal_from(program, "You are a helpful AI assistant named SmolLM, trained by Hugging Face. Your role"),
+            format("## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: %02d %s %d\nReasoning Mode: /think\n\n## Custom Instructions\n\n",
+                   today.day, month.c_str(), today.year)};
+  }
   // Phi-4 has <|im_sep|> where ChatML has a line end
-  if (has("<|im_start|>") && !has("<|im_sep|>")) return {Form::chatml, default_system_in(program)};
+  if (has("<|im_start|>")) return has("<|im_sep|>") ? ChatTemplate{Form::phi4, ""} : ChatTemplate{Form::chatml, default_system_in(program)};
+  if (has("<start_of_turn>")) return {Form::gemma, ""};
+  if (has("<|start_of_role|>")) {
+    const bool dated = has("You are Granite, developed by IBM") && has("strftime_now");
+    return {Form::granite, !dated ? "" : format("Knowledge Cutoff Date: April 2024.\nToday's Date: %s %02d, %d.\nYou are Granite, developed by IBM. You are a helpful AI assistant.",
+                                                month.c_str(), today.day, today.year)};
+  }
+  if (has("<|START_OF_TURN_TOKEN|>") && !has("<|START_RESPONSE|>")) return {Form::command_r, ""};
+  // Phi-3 spells the roles out, Phi-4-mini puts them together
+  if (has("<|end|>") && has("<|user|>")) return {Form::phi3, ""};
+  if (has("<|end|>") && has("'<|' + message['role'] + '|>'")) return {Form::phi4_mini, ""};
+  if (has("<|user|>\\n") && has("<|assistant|>\\n") && has("{{ eos_token }}{% for")) return {Form::olmo, ""};
   if (has("<|start_header_id|>")) {
-    // Llama 3.1 and later; the day is that of 3.1's program, and of 3.2's where the clock is not asked
-    const bool dated = has("Cutting Knowledge Date: December 2023");
-    return {Form::llama3, "", dated ? "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n" : ""};
+    // Llama 3.1 and later; 3.1's program asks no clock
+    if (!has("Cutting Knowledge Date: December 2023")) return {Form::llama3, ""};
+    if (!has("strftime_now")) today = {};
+    const std::string short_month = std::string(months[(today.month + 11) % 12]).substr(0, 3);
+    return {Form::llama3, "", format("Cutting Knowledge Date: December 2023\nToday Date: %02d %s %d\n\n", today.day, short_month.c_str(), today.year)};
   }
   if (has("<<SYS>>")) return {Form::llama2, ""};
   if (has("[INST]")) {
@@ -254,8 +261,8 @@ ChatTemplate chat_template_of(std::string_view program) {
     return {has("' [INST]") || has("\" [INST]") ? Form::mistral_v1 : Form::mistral, ""};
   }
   fail(
-      "chat: the model's chat template is of no known form (chatml, llama2, llama3, mistral); it begins with "
-      "%.60s (supra chat --raw goes without it)",
+      "chat: the model's chat template is of no known form (chatml, llama2, llama3, mistral, phi3, phi4, gemma, smollm3, granite, command-r, "
+      "olmo); it begins with %.60s",
       std::string(program).c_str());
 }
 

@@ -29,7 +29,15 @@ struct ChatTemplate {
     mistral_v3,
     mistral_v3_tekken,
     mistral_v7,
-    mistral_v7_tekken
+    mistral_v7_tekken,
+    phi3,
+    phi4_mini,
+    phi4,
+    gemma,
+    smollm3,
+    granite,
+    command_r,
+    olmo
   };
   Form form = Form::plain;
   // The system's message where the conversation begins with none.
@@ -58,7 +66,12 @@ struct ChatTemplate {
 // becomes a space), and of each mark of a form that is one token: what parses special tokens finds none there.
 std::string without_special(const Tokenizer& tokenizer, std::string_view text);
 
+// The day that programs write which ask for it; without a clock, that of Llama 3.1's program.
+struct Date {
+  int day = 26, month = 7, year = 2024;
+};
+
 // The form of a Jinja program: plain for an empty one. Throws Error for one that is not known.
-ChatTemplate chat_template_of(std::string_view program);
+ChatTemplate chat_template_of(std::string_view program, Date today = {});
 
 }  // namespace supra

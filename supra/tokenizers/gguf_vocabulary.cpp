@@ -1,11 +1,11 @@
 #include "supra/tokenizers/gguf_vocabulary.h"
 
-#include <bit>
+#include <algorithm>
 #include <unordered_set>
 
-#include "supra/formats/weights/gguf.h"
 #include "supra/formats/parse/json.h"
-#include "supra/tokenizers/bpe_tokenizer.h"
+#include "supra/formats/weights/gguf.h"
+#include "supra/tokenizers/gguf_words.h"
 #include "supra/tokenizers/piece_tokenizer.h"
 #include "supra/tokenizers/protobuf.h"
 #include "supra/tokenizers/tokenizer_config.h"
@@ -51,6 +51,22 @@ Vocabulary read_vocabulary(const Gguf& file, bool adds_bos) {
 
 bool is(int64_t type, Type wanted) { return type == static_cast<int64_t>(wanted); }
 
+// Phi-3's marks take the white space behind them, and llama.cpp knows it by the model's name.
+void add_stripping(const Gguf& file, const Vocabulary& v, TokenizerConfig& all, Json& config) {
+  std::string name(file.text("general.name", ""));
+  std::transform(name.begin(), name.end(), name.begin(), [](char c) { return static_cast<char>(std::tolower(static_cast<uint8_t>(c))); });
+  if (name.find("phi-3") == name.npos && name.find("phi3") == name.npos) return;
+  std::vector<Json::Member> tokens;
+  for (size_t id = 0; id < v.texts.size(); id++) {
+    const std::string text(v.texts[id]);
+    const bool mark = is(v.types[id], Type::control) || is(v.types[id], Type::unknown);
+    if (!mark || text == "<unk>" || text == "<s>" || text == "<|endoftext|>") continue;
+    all.strips_right.push_back(text);
+    tokens.push_back({std::to_string(id), Json::object({{"content", Json(text)}, {"rstrip", Json(true)}, {"special", Json(true)}})});
+  }
+  config.set("added_tokens_decoder", Json::object(std::move(tokens)));
+}
+
 // The file's words as Hugging Face's files have them (tokenizer_config.h), so that these and other programs
 // find the marks and the chat template.
 TokenizerConfig config_of(const Gguf& file, const Vocabulary& v, const char* tokenizer_class) {
@@ -64,6 +80,7 @@ TokenizerConfig config_of(const Gguf& file, const Vocabulary& v, const char* tok
   if (v.marks.bos >= 0) config.set("bos_token", std::string(v.texts[v.marks.bos]));
   if (v.marks.eos >= 0) config.set("eos_token", std::string(v.texts[v.marks.eos]));
   if (file.has("tokenizer.chat_template")) config.set("chat_template", all.chat_template);
+  add_stripping(file, v, all, config);
   all.files.push_back({"tokenizer_config.json", config.dump(true) + "\n"});
   if (all.ends.empty()) return all;
   Json generation = Json::object(), ends = Json::array();
@@ -81,9 +98,13 @@ std::string model_file(const Gguf& file, const Vocabulary& v) {
         file.path().c_str(), v.texts.size(), scores.size());
   ProtoWriter model;
   bool bytes = false;
+  // one piece stands for what is unknown; others of that type, as Phi-3 has, are marks to llama.cpp
+  const auto first = std::find(v.types.begin(), v.types.end(), static_cast<int64_t>(Type::unknown)) - v.types.begin();
+  const auto unknown = static_cast<size_t>(file.integer("tokenizer.ggml.unknown_token_id", first));
   for (size_t id = 0; id < v.texts.size(); id++) {
     // what fills a vocabulary up is never chosen
-    const int64_t type = is(v.types[id], Type::unused) ? static_cast<int64_t>(Type::control) : v.types[id];
+    const bool mark = is(v.types[id], Type::unused) || (is(v.types[id], Type::unknown) && id != unknown);
+    const int64_t type = mark ? static_cast<int64_t>(Type::control) : v.types[id];
     bytes = bytes || is(type, Type::byte);
     ProtoWriter piece;
     piece.bytes(1, v.texts[id]).real(2, static_cast<float>(scores[id])).integer(3, type);
@@ -99,103 +120,68 @@ std::string model_file(const Gguf& file, const Vocabulary& v) {
   return model.bytes(2, trainer.text()).bytes(3, normalizer.text()).text();
 }
 
-Json pre_tokenizer(const SplitPattern& pattern) {
-  Json level = Json::object(), all = Json::object(), parts = Json::array();
-  level.set("type", "ByteLevel");
-  level.set("add_prefix_space", false);
-  level.set("trim_offsets", true);
-  level.set("use_regex", !pattern.modern);
-  if (!pattern.modern && !pattern.digits_first) return level;
-  Json first = Json::object();
-  first.set("type", pattern.modern ? "Split" : "Digits");
-  if (pattern.modern) {
-    Json regex = Json::object();
-    regex.set("Regex", std::string(regex_of_pattern(pattern)));
-    first.set("pattern", std::move(regex));
-    first.set("behavior", "Isolated");
-    first.set("invert", false);
-  } else {
-    first.set("individual_digits", true);
-  }
-  parts.push(std::move(first));
-  parts.push(std::move(level));
-  all.set("type", "Sequence");
-  all.set("pretokenizers", std::move(parts));
-  return all;
+Json object_of(std::vector<Json::Member> members) { return Json::object(std::move(members)); }
+
+Json string_pattern(const char* kind, const char* text) { return object_of({{kind, Json(text)}}); }
+
+// A normalizer or decoder of Hugging Face's that replaces one text by another.
+Json replacement(const char* old, const char* now) {
+  return object_of({{"type", "Replace"}, {"pattern", string_pattern("String", old)}, {"content", now}});
 }
 
-class GgufBpe : public BpeTokenizer {
- public:
-  GgufBpe(std::shared_ptr<const Gguf> file, const SplitPattern& pattern, BpeVocabulary vocabulary,
-          Vocabulary texts)
-      : BpeTokenizer("byte-level BPE (GGUF)", std::move(vocabulary), texts.marks, {}, file->path().string()),
-        file_(std::move(file)),
-        pattern_(pattern),
-        texts_(std::move(texts)) {
-    chat_template_ = file_->text("tokenizer.chat_template", "");
-  }
+Json sequence(const char* list, std::vector<Json> parts) {
+  return object_of({{"type", "Sequence"}, {list, Json::array(std::move(parts))}});
+}
 
- private:
-  std::vector<File> files() const override {
-    Json added = Json::array(), merges = Json::array(), model = Json::object(), all = Json::object();
-    std::vector<Json::Member> vocabulary;
-    std::unordered_set<std::string_view> seen;
-    for (size_t id = 0; id < texts_.texts.size(); id++) {
-      const std::string text(texts_.texts[id]);
-      if (seen.insert(texts_.texts[id]).second) vocabulary.push_back({text, Json(static_cast<int64_t>(id))});
-      const bool special = is(texts_.types[id], Type::control) || is(texts_.types[id], Type::unknown);
-      if (!special && !is(texts_.types[id], Type::user_defined)) continue;
-      Json token = Json::object();
-      token.set("id", static_cast<int64_t>(id));
-      token.set("content", text);
-      for (const char* key : {"single_word", "lstrip", "rstrip", "normalized"}) token.set(key, false);
-      token.set("special", special);
-      added.push(std::move(token));
-    }
-    for (const std::string_view merge : file_->texts("tokenizer.ggml.merges"))
-      merges.push(std::string(merge));
-    model.set("type", "BPE");
-    model.set("ignore_merges", pattern_.most_digits == 3);
-    model.set("vocab", Json::object(std::move(vocabulary)));
-    model.set("merges", std::move(merges));
-    Json decoder = pre_tokenizer({});
-    all.set("version", "1.0");
-    all.set("added_tokens", std::move(added));
-    all.set("normalizer", Json());
-    all.set("pre_tokenizer", pre_tokenizer(pattern_));
-    all.set("post_processor", decoder);
-    all.set("decoder", decoder);
-    all.set("model", std::move(model));
-    std::vector<File> files = config_of(*file_, texts_, "PreTrainedTokenizerFast").files;
-    files.insert(files.begin(), {"tokenizer.json", all.dump()});
-    return files;
+// The vocabulary of the kind gpt2 as a tokenizer.json has it.
+Json tokenizer_json(const Gguf& file, const Vocabulary& v, const GgufWords& words) {
+  std::vector<Json> added, merges, cuts;
+  std::vector<Json::Member> vocabulary;
+  std::unordered_set<std::string_view> seen;
+  for (size_t id = 0; id < v.texts.size(); id++) {
+    const Json number(static_cast<int64_t>(id)), text(std::string(v.texts[id]));
+    if (seen.insert(v.texts[id]).second) vocabulary.push_back({text.as_string(), number});
+    const bool special = is(v.types[id], Type::control) || is(v.types[id], Type::unknown);
+    if ((!special && !is(v.types[id], Type::user_defined)) || v.texts[id].empty()) continue;
+    Json token = object_of({{"id", number}, {"content", text}, {"special", special}});
+    for (const char* key : {"single_word", "lstrip", "rstrip", "normalized"}) token.set(key, false);
+    added.push_back(std::move(token));
   }
+  for (const std::string_view merge : file.texts("tokenizer.ggml.merges")) merges.push_back(Json(std::string(merge)));
+  for (const char* expression : words.expressions)
+    cuts.push_back(object_of({{"type", "Split"}, {"pattern", string_pattern("Regex", expression)}, {"behavior", "Isolated"}, {"invert", false}}));
+  const Json level = object_of({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}});
+  if (!words.characters) cuts.push_back(level);
+  const Json fallback = object_of({{"type", "ByteFallback"}}), fuse = object_of({{"type", "Fuse"}});
+  return object_of({{"version", "1.0"},
+                    {"added_tokens", Json::array(std::move(added))},
+                    {"normalizer", words.characters ? replacement(" ", "\u2581") : Json()},
+                    {"pre_tokenizer", sequence("pretokenizers", std::move(cuts))},
+                    {"post_processor", words.characters ? Json() : level},
+                    {"decoder", words.characters ? sequence("decoders", {replacement("\u2581", " "), fallback, fuse}) : level},
+                    {"model", object_of({{"type", "BPE"},
+                                         {"ignore_merges", words.ignores_merges},
+                                         {"byte_fallback", words.characters},
+                                         {"vocab", Json::object(std::move(vocabulary))},
+                                         {"merges", Json::array(std::move(merges))}})}});
+}
 
-  const std::shared_ptr<const Gguf> file_;
-  const SplitPattern pattern_;
-  const Vocabulary texts_;
-};
-
-std::shared_ptr<const Tokenizer> read_byte_level(std::shared_ptr<const Gguf> file) {
-  const std::string where = file->path().string(), name(file->text("tokenizer.ggml.pre", "default"));
-  const SplitPattern* pattern = pattern_of_name(name);
-  CHECK(pattern, "%s: the pre-tokenizer %s (tokenizer.ggml.pre) is not supported", where.c_str(),
-        name.c_str());
-  const bool llama3 = pattern->most_digits == 3;
-  Vocabulary texts = read_vocabulary(*file, llama3);
-  BpeVocabulary v;
-  v.pattern = *pattern;
-  v.ignore_merges = llama3;
-  for (size_t id = 0; id < texts.texts.size(); id++) {
-    const std::string_view text = texts.texts[id];
-    const bool special = is(texts.types[id], Type::control) || is(texts.types[id], Type::unknown);
-    const bool added = special || is(texts.types[id], Type::user_defined);
-    v.pieces.push_back(added ? std::string(text) : bytes_of_piece(text));
-    if (added && !text.empty())
-      v.added.push_back({static_cast<int32_t>(id), std::string(text), special, false});
+std::shared_ptr<const Tokenizer> read_merges(std::shared_ptr<const Gguf> file, const std::string& name) {
+  const GgufWords* words = gguf_words(name);
+  CHECK(words, "%s: the pre-tokenizer %s (tokenizer.ggml.pre) is not supported (%s)", file->path().c_str(), name.c_str(), kNameTokenizer);
+  const Vocabulary v = read_vocabulary(*file, words->adds_bos);
+  TokenizerConfig config = config_of(*file, v, "PreTrainedTokenizerFast");
+  const auto files = [file, v, words] {
+    std::vector<Tokenizer::File> all = config_of(*file, v, "PreTrainedTokenizerFast").files;
+    all.insert(all.begin(), {"tokenizer.json", tokenizer_json(*file, v, *words).dump()});
+    return all;
+  };
+  const char* kind = words->characters ? "BPE (GGUF)" : "byte-level BPE (GGUF)";
+  try {
+    return make_json_tokenizer(tokenizer_json(*file, v, *words), kind, std::move(config), &v.marks, files);
+  } catch (const Error& error) {
+    fail("%s: %s", file->path().c_str(), error.what());
   }
-  for (const std::string_view merge : file->texts("tokenizer.ggml.merges")) add_merge_line(v, merge, where);
-  return std::make_shared<GgufBpe>(std::move(file), *pattern, std::move(v), std::move(texts));
 }
 
 }  // namespace
@@ -204,10 +190,10 @@ std::shared_ptr<const Tokenizer> make_gguf_tokenizer(const Path& path) {
   auto file = std::make_shared<const Gguf>(path);
   if (!file->has("tokenizer.ggml.tokens")) return nullptr;
   const std::string kind(file->text("tokenizer.ggml.model"));
-  if (kind == "gpt2") return read_byte_level(std::move(file));
-  CHECK(kind == "llama",
-        "%s: a vocabulary of the kind %s (tokenizer.ggml.model) is not supported, llama and gpt2 are",
-        path.c_str(), kind.c_str());
+  if (kind == "gpt2" || kind == "gemma4")
+    return read_merges(file, kind == "gemma4" ? kind : std::string(file->text("tokenizer.ggml.pre", "default")));
+  CHECK(kind == "llama", "%s: a vocabulary of the kind %s (tokenizer.ggml.model) is not supported, llama, gpt2 and gemma4 are (%s)",
+        path.c_str(), kind.c_str(), kNameTokenizer);
   const Vocabulary v = read_vocabulary(*file, true);
   return make_sentencepiece_tokenizer(model_file(*file, v), path.string(),
                                       config_of(*file, v, "LlamaTokenizer"), &v.marks);

@@ -42,17 +42,10 @@ void PieceTokenizer::encode_part(std::string_view text, bool beginning, std::vec
 
 std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, EncodeOptions options) const {
   std::vector<int32_t> ids;
-  size_t begin = 0;
-  for (size_t at = 0; options.parse_special && at < text.size();) {
-    const size_t size = mark_texts_.match(text.substr(at));
-    if (size > 0) {
-      encode_part(text.substr(begin, at - begin), begin > 0 || !options.continues, ids);
-      ids.push_back(marks_.at(text.substr(at, size)));
-      begin = at + size;
-    }
-    at += size > 0 ? size : 1;
-  }
-  encode_part(text.substr(begin), begin > 0 || !options.continues, ids);
+  if (text.empty()) encode_part(text, !options.continues, ids);
+  marks_.cut(
+      text, options.parse_special, [&](int32_t id) { ids.push_back(id); },
+      [&](std::string_view part, size_t at) { encode_part(part, at > 0 || !options.continues, ids); });
   return ids;
 }
 

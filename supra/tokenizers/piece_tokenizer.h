@@ -1,11 +1,12 @@
 #pragma once
 #include <array>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "supra/tokenizers/added_tokens.h"
 #include "supra/tokenizers/pair_merger.h"
-#include "supra/tokenizers/prefix_matcher.h"
 #include "supra/tokenizers/tokenizer.h"
 
 // What llama2.c's tokenizer and SentencePiece's BPE have in common, the former being an export of the latter:
@@ -42,9 +43,9 @@ class PieceTokenizer : public Tokenizer {
 
   const Spec spec_;
   PieceTable table_;  // filled by the kind: the pieces that merging makes
-  // Filled by a kind that parses them: the texts of control pieces.
-  std::unordered_map<std::string_view, int32_t> marks_;
-  PrefixMatcher mark_texts_;
+  // Filled by a kind that parses them: the control pieces.
+  std::deque<AddedToken> mark_tokens_;
+  AddedTokens marks_;
 
  private:
   // Hands out the pieces of a text from left to right. `beginning`: it goes on from no other text.

@@ -2,142 +2,150 @@
 
 #include <algorithm>
 
-#include "supra/tokenizers/unicode.h"
+#include "supra/tokenizers/normalizer.h"
+#include "supra/tokenizers/regex.h"
 
 namespace supra {
 
 namespace {
 
-using enum CharacterClass;
+using Word = WordList::Word;
+using Step = std::function<void(WordList&)>;
 
-constexpr SplitPattern kGpt2 = {}, kLlama3 = {.modern = true, .most_digits = 3},
-                       kQwen2 = {.modern = true, .most_digits = 1}, kSmolLm = {.digits_first = true};
+// What becomes of the parts that a pattern matches.
+enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
-// Bytes of the characters of a class from `at` on, `most` of them.
-size_t run_of(CharacterClass wanted, std::string_view text, size_t at, int most = INT32_MAX) {
-  const size_t begin = at;
-  for (int n = 0; n < most && at < text.size(); n++) {
-    const Character c = first_character(text.substr(at));
-    if (class_of(c.code_point) != wanted) break;
-    at += c.size;
+Behavior behavior_of(const Json& json) {
+  const std::string name = json.text("behavior", "Isolated");
+  constexpr std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::removed},
+                                                         {"Isolated", Behavior::isolated},
+                                                         {"MergedWithPrevious", Behavior::merged_with_previous},
+                                                         {"MergedWithNext", Behavior::merged_with_next},
+                                                         {"Contiguous", Behavior::contiguous}};
+  for (const auto& [known, behavior] : kNames) {
+    if (name == known) return behavior;
   }
-  return at - begin;
+  refuse_component(json, "the behavior " + name);
 }
 
-// 's 't 're 've 'm 'll 'd
-size_t contraction(std::string_view text, bool any_case) {
-  if (text[0] != '\'') return 0;
-  // what a long s becomes in lower case
-  if (any_case && text.substr(1).starts_with("\u017f")) return 3;
-  for (const std::string_view ending : {"s", "t", "re", "ve", "m", "ll", "d"}) {
-    const std::string_view given = text.substr(1, ending.size());
-    const auto same = [&](char a, char b) {
-      return a == b || (any_case && b >= 'A' && b <= 'Z' && a == b + 32);
-    };
-    if (given.size() == ending.size() && std::equal(ending.begin(), ending.end(), given.begin(), same))
-      return 1 + ending.size();
+struct Cut {
+  Regex regex;
+  Behavior behavior = Behavior::isolated;
+  bool inverted = false;
+
+  void operator()(WordList& words) const {
+    std::vector<Word> all;
+    for (const Word& word : words.words) cut(words, word, all);
+    words.words = std::move(all);
   }
-  return 0;
+
+  void cut(const WordList& words, const Word& word, std::vector<Word>& all) const {
+    const size_t before = all.size();
+    size_t at = word.begin;
+    bool previous = false;
+    regex.each_part(words.at(word), [&](std::string_view part, bool found) {
+      const bool matches = found != inverted;
+      const size_t begin = at;
+      at += part.size();
+      bool joins = false;
+      switch (behavior) {
+        case Behavior::removed:
+          if (matches) return;
+          break;
+        case Behavior::isolated:
+          break;
+        case Behavior::contiguous:
+          joins = matches == previous;
+          break;
+        case Behavior::merged_with_previous:
+          joins = matches && !previous;
+          break;
+        case Behavior::merged_with_next:
+          joins = !matches && previous;
+          break;
+      }
+      previous = matches;
+      if (joins && all.size() > before)
+        all.back().end = at;
+      else
+        all.push_back({begin, at, 0});
+    });
+    const auto fresh = all.begin() + static_cast<std::ptrdiff_t>(before);
+    for (auto w = fresh; w != all.end(); ++w) w->first = std::min(w->end, std::max(word.begin + word.first, w->begin)) - w->begin;
+    all.erase(std::remove_if(fresh, all.end(), [](const Word& w) { return w.begin == w.end; }), all.end());
+  }
+};
+
+// Writes each word anew: what stands in front of it, and each of its bytes as `write` has it.
+template <class Front, class Write>
+void rewrite(WordList& words, Front front, Write write) {
+  std::string text;
+  for (Word& word : words.words) {
+    const std::string_view old = words.at(word);
+    const size_t begin = text.size();
+    const bool continues = words.continues && &word == words.words.data();
+    if (!continues) text += front(old, word.first > 0);
+    size_t first = word.first > 0 ? text.size() : begin;
+    for (size_t i = 0; i < old.size(); i++) {
+      write(text, old[i]);
+      if (i + 1 == word.first) first = text.size();
+    }
+    word = {begin, text.size(), first - begin};
+  }
+  words.text = std::move(text);
 }
 
-// \s*[\r\n]+ where line ends count, then \s+(?!\S), then \s+
-size_t blanks(std::string_view text, bool line_ends) {
-  const size_t all = run_of(space, text, 0);
-  if (line_ends) {
-    const size_t last = text.substr(0, all).find_last_of("\r\n");
-    if (last != text.npos) return last + 1;
+void add_byte_level(const Json& json, std::vector<Step>& steps) {
+  if (json.flag("add_prefix_space", true)) {
+    const auto front = [](std::string_view word, bool) { return word.starts_with(' ') ? "" : " "; };
+    steps.push_back([=](WordList& words) { rewrite(words, front, [](std::string& text, char c) { text += c; }); });
   }
-  if (all == text.size()) return all;
-  // the last blank belongs to what follows, unless it is alone
-  size_t last = all - 1;
-  while (last > 0 && (text[last] & 0xc0) == 0x80) last--;
-  return last > 0 ? last : all;
+  if (json.flag("use_regex", true)) steps.push_back(Cut{Regex(kGpt2Words, json.where())});
+  steps.push_back([](WordList& words) {
+    rewrite(words, [](std::string_view, bool) { return ""; },
+            [](std::string& text, char c) { text += byte_level_character(static_cast<uint8_t>(c)); });
+  });
+}
+
+void add_metaspace(const Json& json, std::vector<Step>& steps) {
+  const std::string space = json.text("replacement", "\u2581");
+  const std::string scheme = json.text("prepend_scheme", json.flag("add_prefix_space", true) ? "always" : "never");
+  if (scheme != "always" && scheme != "first" && scheme != "never") refuse_component(json, "the prepend_scheme " + scheme);
+  const auto front = [=](std::string_view word, bool first) {
+    const bool has = word.starts_with(' ') || word.starts_with(space);
+    return !has && (scheme == "always" || (scheme == "first" && first)) ? std::string_view(space) : "";
+  };
+  steps.push_back([=](WordList& words) {
+    rewrite(words, front, [&](std::string& text, char c) {
+      if (c == ' ')
+        text += space;
+      else
+        text += c;
+    });
+  });
+  if (json.flag("split", true)) steps.push_back(Cut{Regex::of_literal(space), Behavior::merged_with_next});
+}
+
+void add_steps(const Json& json, std::vector<Step>& steps) {
+  const std::string& type = json.text("type");
+  const auto cut = [&](const char* regex, Behavior behavior, bool inverted = false) {
+    steps.push_back(Cut{Regex(regex, json.where()), behavior, inverted});
+  };
+  if (type == "ByteLevel") return add_byte_level(json, steps);
+  if (type == "Metaspace") return add_metaspace(json, steps);
+  if (type == "Split") return steps.push_back(Cut{read_pattern(json), behavior_of(json), json.flag("invert", false)});
+  if (type == "Digits") return cut(R"(\p{N})", json.flag("individual_digits", false) ? Behavior::isolated : Behavior::contiguous);
+  if (type == "Punctuation") return cut(R"([\p{P}$+<=>^`|~])", behavior_of(json));
+  if (type == "Whitespace") return cut(R"([\w\x{200c}\x{200d}]+|[^\w\x{200c}\x{200d}\s]+)", Behavior::removed, true);
+  if (type == "WhitespaceSplit") return cut(R"(\s)", Behavior::removed);
+  if (type == "CharDelimiterSplit") return steps.push_back(Cut{Regex::of_literal(json.text("delimiter")), Behavior::removed});
+  refuse_component(json, "the pre-tokenizer " + type);
 }
 
 }  // namespace
 
-size_t SplitPattern::next_part(std::string_view text) const {
-  if (!digits_first) return text.size();
-  const Character first = first_character(text);
-  size_t at = first.size;
-  if (class_of(first.code_point) == number) return at;
-  while (at < text.size()) {
-    const Character c = first_character(text.substr(at));
-    if (class_of(c.code_point) == number) break;
-    at += c.size;
-  }
-  return at;
-}
-
-size_t SplitPattern::next_word(std::string_view text) const {
-  if (const size_t size = contraction(text, modern)) return size;
-  const Character c = first_character(text);
-  const CharacterClass first = class_of(c.code_point);
-  // what may stand in front of letters, numbers and symbols
-  const size_t blank = text[0] == ' ' ? 1 : 0;
-  const bool leads =
-      modern ? first != letter && first != number && text[0] != '\r' && text[0] != '\n' : blank == 1;
-  const size_t lead = leads ? c.size : 0;
-  if (const size_t size = run_of(letter, text, lead)) return lead + size;
-  if (most_digits > 0 && first == number) return run_of(number, text, 0, most_digits);
-  if (most_digits == 0) {
-    if (const size_t size = run_of(number, text, blank)) return blank + size;
-  }
-  if (const size_t size = run_of(other, text, blank)) {
-    size_t end = blank + size;
-    while (modern && end < text.size() && (text[end] == '\r' || text[end] == '\n')) end++;
-    return end;
-  }
-  return blanks(text, modern);
-}
-
-static constexpr struct {
-  std::string_view regex;
-  const SplitPattern* pattern;
-} kRegexes[] = {
-    {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", &kGpt2},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     &kLlama3},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     &kQwen2}};
-
-const SplitPattern* pattern_of_regex(std::string_view regex) {
-  for (const auto& row : kRegexes) {
-    if (row.regex == regex) return row.pattern;
-  }
-  return nullptr;
-}
-
-std::string_view regex_of_pattern(const SplitPattern& pattern) {
-  for (const auto& row : kRegexes) {
-    if (*row.pattern == pattern) return row.regex;
-  }
-  return "";
-}
-
-const SplitPattern* pattern_of_name(std::string_view name) {
-  static const struct {
-    std::string_view name;
-    const SplitPattern* pattern;
-  } known[] = {{"gpt-2", &kGpt2},
-               {"mpt", &kGpt2},
-               {"olmo", &kGpt2},
-               {"jais", &kGpt2},
-               {"llama3", &kLlama3},
-               {"llama-v3", &kLlama3},
-               {"llama-bpe", &kLlama3},
-               {"falcon3", &kLlama3},
-               {"qwen2", &kQwen2},
-               {"stablelm2", &kQwen2},
-               {"deepseek-r1-qwen", &kQwen2},
-               {"smollm", &kSmolLm},
-               {"starcoder", &kSmolLm},
-               {"refact", &kSmolLm},
-               {"command-r", &kSmolLm}};
-  for (const auto& row : known) {
-    if (row.name == name) return row.pattern;
-  }
-  return nullptr;
+PreTokenizer::PreTokenizer(const Json* json) {
+  for (const Json* part : components(json, "pretokenizers")) add_steps(*part, steps_);
 }
 
 }  // namespace supra

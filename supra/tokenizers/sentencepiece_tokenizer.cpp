@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 
 #include "supra/formats/parse/utf8.h"
@@ -28,8 +29,12 @@ class SentencePieceTokenizer : public PieceTokenizer {
         charsmap_(std::move(model.charsmap)) {
     for (int32_t id = 0; id < size(); id++) {
       const Piece& piece = spec_.pieces[id];
-      if (piece.type == Piece::Type::control && marks_.try_emplace(piece.text, id).second)
-        mark_texts_.add(piece.text);
+      if (piece.type == Piece::Type::control) {
+        mark_tokens_.push_back({id, piece.text, true});
+        const auto& stripping = beside.strips_right;
+        mark_tokens_.back().strips_right = std::find(stripping.begin(), stripping.end(), piece.text) != stripping.end();
+        marks_.add(mark_tokens_.back(), piece.text);
+      }
       if (piece.type != Piece::Type::normal && piece.type != Piece::Type::user_defined) continue;
       CHECK(table_.add(piece.text, id, piece.score), "%s: piece %d is there twice: %s", where.c_str(), id,
             piece.text.c_str());

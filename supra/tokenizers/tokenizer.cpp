@@ -12,6 +12,8 @@ namespace supra {
 
 Tokenizer::Tokenizer(const char* kind, int32_t size, Marks marks)
     : kind_(kind), size_(size), marks_(std::move(marks)) {
+  if (marks_.bos_in_front && marks_.front.empty()) marks_.front = {marks_.bos};
+  if (marks_.eos_behind && marks_.behind.empty()) marks_.behind = {marks_.eos};
   std::vector<int32_t> ends;
   marks_.ends.insert(marks_.ends.begin(), marks_.eos);
   for (const int32_t id : marks_.ends) {
@@ -22,8 +24,9 @@ Tokenizer::Tokenizer(const char* kind, int32_t size, Marks marks)
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
   std::vector<int32_t> ids = encode_text(text, options);
-  if (options.add_special && marks_.bos_in_front) ids.insert(ids.begin(), marks_.bos);
-  if (options.add_special && marks_.eos_behind) ids.push_back(marks_.eos);
+  if (!options.add_special) return ids;
+  ids.insert(ids.begin(), marks_.front.begin(), marks_.front.end());
+  ids.insert(ids.end(), marks_.behind.begin(), marks_.behind.end());
   return ids;
 }
 

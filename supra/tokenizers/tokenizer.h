@@ -42,7 +42,7 @@ class Tokenizer {
   // The pieces in a row, without the space that encode() put in front of the text. Bytes that are no UTF-8
   // come out as they are; TextStream makes text of them. Special tokens that have a text are shown where it
   // is asked for. Throws Error for an id that is not in the vocabulary.
-  std::string decode(std::span<const int32_t> ids, bool show_special = false) const;
+  virtual std::string decode(std::span<const int32_t> ids, bool show_special = false) const;
 
   // The bytes that one id contributes to decode(), empty where is_special(). `first`: no text stands before
   // it.
@@ -81,10 +81,13 @@ class Tokenizer {
     bool bos_in_front = false, eos_behind = false;  // with add_special
     std::vector<int32_t> ends = {};                 // beside eos; those outside of the vocabulary are dropped
     bool bos_separates = false;  // models of this tokenizer saw BOS between documents, and never EOS
+    std::vector<int32_t> front = {}, behind = {};  // what add_special puts there, where it is more than those
   };
   struct File {
     std::string name, bytes;
   };
+  // What was left out of its files though it is known: nothing that changes ids here.
+  const std::vector<std::string>& notes() const { return notes_; }
   // What copy_tokenizer() writes: under these names find_tokenizer() knows them again.
   virtual std::vector<File> files() const { return files_; }
 
@@ -93,6 +96,7 @@ class Tokenizer {
 
   std::vector<File> files_;
   std::string chat_template_;
+  std::vector<std::string> notes_;
 
  private:
   virtual std::vector<int32_t> encode_text(std::string_view text, EncodeOptions options) const = 0;

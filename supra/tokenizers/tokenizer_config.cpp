@@ -40,8 +40,14 @@ TokenizerConfig read_tokenizer_config(const ModelFiles& beside) {
   const auto where = [&](const char* name) { return (beside.path() / name).string(); };
   config.text = read("tokenizer_config.json");
   config.chat_template = read("chat_template.jinja");
-  if (config.chat_template.empty() && !config.text.empty())
-    config.chat_template = chat_template_in(Json::parse(config.text, where("tokenizer_config.json")));
+  if (!config.text.empty()) {
+    const Json json = Json::parse(config.text, where("tokenizer_config.json"));
+    if (config.chat_template.empty()) config.chat_template = chat_template_in(json);
+    if (const Json* tokens = json.find("added_tokens_decoder")) {
+      for (const auto& [id, token] : tokens->as_object("added_tokens_decoder"))
+        if (token.flag("rstrip", false)) config.strips_right.push_back(token.text("content"));
+    }
+  }
   if (const std::string generation = read("generation_config.json"); !generation.empty())
     config.ends = ends_in(Json::parse(generation, where("generation_config.json")));
   read("special_tokens_map.json");

@@ -13,6 +13,7 @@ struct TokenizerConfig {
   // chat_template.jinja, or else the one in tokenizer_config.json, as transformers reads them; "" for none.
   // The folder additional_chat_templates/ is not read.
   std::string chat_template;
+  std::vector<std::string> strips_right;  // added tokens that take the white space behind them (rstrip)
   std::vector<int32_t> ends;  // the eos_token_id of generation_config.json: one or several
 };
 

@@ -1,290 +1,248 @@
 #include "supra/tokenizers/tokenizer_json.h"
 
 #include <algorithm>
-#include <array>
+#include <charconv>
+#include <cmath>
 
-#include "supra/formats/parse/json.h"
-#include "supra/tokenizers/tokenizer_config.h"
-#include "supra/tokenizers/unicode.h"
+#include "supra/tokenizers/json_tokenizer.h"
 #include "tensor/error.h"
 
 namespace supra {
 
-std::string bytes_of_piece(std::string_view piece) {
-  // by code point; -1 where it stands for none
-  static const std::array<int, 256 + 68> byte_of_character = [] {
-    std::array<int, 256 + 68> bytes;
-    bytes.fill(-1);
-    size_t next = 256;
-    for (int byte = 0; byte < 256; byte++) {
-      const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad);
-      bytes[printable ? static_cast<size_t>(byte) : next++] = byte;
-    }
-    return bytes;
-  }();
-  std::string bytes;
-  for (size_t at = 0; at < piece.size();) {
-    const Character c = first_character(piece.substr(at));
-    const int byte = c.code_point < byte_of_character.size() ? byte_of_character[c.code_point] : -1;
-    // a token that was added by hand
-    if (byte < 0) return std::string(piece);
-    bytes += static_cast<char>(byte);
-    at += c.size;
-  }
-  return bytes;
-}
-
-static void add_merge(BpeVocabulary& v, std::string_view left, std::string_view right) {
-  if (v.bytes)
-    v.merges.emplace_back(bytes_of_piece(left), bytes_of_piece(right));
-  else
-    v.merges.emplace_back(left, right);
-}
-
-void add_merge_line(BpeVocabulary& v, std::string_view merge, const std::string& where) {
-  const size_t space = merge.find(' ');
-  CHECK(space != merge.npos && space > 0 && merge.find(' ', space + 1) == merge.npos &&
-            space + 1 < merge.size(),
-        "%s: merge \"%s\" is not two pieces with a space between", where.c_str(), std::string(merge).c_str());
-  add_merge(v, merge.substr(0, space), merge.substr(space + 1));
-}
-
 namespace {
 
-[[noreturn]] void refuse(const Json& json, const std::string& what) {
-  fail("%s: %s is not supported, and ignoring it would give wrong ids", json.where().c_str(), what.c_str());
-}
+int32_t clamped(int64_t id) { return static_cast<int32_t>(std::clamp<int64_t>(id, -1, INT32_MAX)); }
 
-// The components of a normalizer, pre-tokenizer or post-processor: its own list, or itself.
-std::vector<const Json*> components(const Json& tokenizer, const char* key, const char* list) {
-  const Json* component = tokenizer.find(key);
-  if (!component) return {};
-  if (component->text("type") != "Sequence") return {component};
-  std::vector<const Json*> all;
-  for (const Json& part : component->at(list).as_array(list)) all.push_back(&part);
+std::vector<AddedToken> read_added_tokens(const Json& json) {
+  std::vector<AddedToken> all;
+  const Json* tokens = json.find("added_tokens");
+  if (!tokens) return all;
+  for (const Json& token : tokens->as_array("added_tokens")) {
+    AddedToken added = {clamped(token.integer("id")), token.text("content"), token.flag("special", false), token.flag("normalized", false)};
+    added.strips_left = token.flag("lstrip", false);
+    added.strips_right = token.flag("rstrip", false);
+    added.single_word = token.flag("single_word", false);
+    if (!added.text.empty()) all.push_back(std::move(added));
+  }
   return all;
 }
 
-void read_normalizers(const Json& json, BpeVocabulary& v) {
-  for (const Json* part : components(json, "normalizer", "normalizers")) {
-    const std::string& type = part->text("type");
-    if (type == "NFC") {
-      v.nfc = true;
-    } else if (type == "Prepend" && part->text("prepend") == "\u2581") {
-      v.space = BpeVocabulary::Space::always;
-    } else if (type == "Replace" && part->at("pattern").text("String", "") == " " &&
-               part->text("content") == "\u2581") {
-      v.bytes = false;
-    } else {
-      refuse(*part, "normalizer " + type);
-    }
-  }
+// Gives an id its piece. Ids have few holes: a larger one would cost memory that the file does not account for.
+void place(std::vector<std::string>& pieces, int64_t id, std::string_view piece, size_t most, const Json& where) {
+  CHECK(id >= 0 && static_cast<size_t>(id) < most, "%s: piece \"%s\" has the id %ld, a file of this many pieces has ids below %zu",
+        where.where().c_str(), std::string(piece).c_str(), static_cast<long>(id), most);
+  if (static_cast<size_t>(id) >= pieces.size()) pieces.resize(static_cast<size_t>(id) + 1);
+  pieces[static_cast<size_t>(id)] = piece;
 }
 
-void read_metaspace(const Json& part, BpeVocabulary& v) {
-  if (part.text("replacement", "\u2581") != "\u2581") refuse(part, "another replacement than U+2581");
-  if (part.flag("split", true)) refuse(part, "Metaspace that splits");
-  const std::string scheme =
-      part.text("prepend_scheme", part.flag("add_prefix_space", true) ? "always" : "never");
-  using Space = BpeVocabulary::Space;
-  v.bytes = false;
-  v.space = scheme == "first" ? Space::beginning : scheme == "always" ? Space::missing : Space::none;
+void add_merge(WordModel::Spec& model, const Json& merge) {
+  if (merge.is_array()) {
+    const Json::Array& pair = merge.as_array();
+    CHECK(pair.size() == 2, "%s: a merge of %zu pieces, two are needed", merge.where().c_str(), pair.size());
+    return void(model.merges.emplace_back(pair[0].as_string("merge"), pair[1].as_string("merge")));
+  }
+  const std::string& text = merge.as_string("merge");
+  const size_t space = text.find(' ');
+  CHECK(space != text.npos && space > 0 && text.find(' ', space + 1) == text.npos && space + 1 < text.size(),
+        "%s: merge \"%s\" is not two pieces with a space between", merge.where().c_str(), text.c_str());
+  model.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
 }
 
-// What our one pass over a text does not do is refused: ByteLevel that cuts the pieces of a Split again, or
-// gives each piece a space in front, and anything in front of Metaspace.
-void read_pre_tokenizers(const Json& json, BpeVocabulary& v) {
-  std::string before;
-  for (const Json* part : components(json, "pre_tokenizer", "pretokenizers")) {
-    const std::string& type = part->text("type");
-    const bool regex = part->flag("use_regex", true), space = part->flag("add_prefix_space", true);
-    if (type == "ByteLevel" && (before.empty() || (before == (regex ? "Digits" : "Split") && !space))) {
-      v.prefix_space = space;
-      if (regex) v.pattern = SplitPattern{.digits_first = before == "Digits"};
-    } else if (type == "Split" && before.empty()) {
-      const Json& given = part->at("pattern");
-      const std::string& expression = given.text("Regex", given.text("String", ""));
-      const SplitPattern* pattern = pattern_of_regex(expression);
-      const bool usual = part->text("behavior") == "Isolated" && !part->flag("invert", false);
-      if (!pattern || !usual) refuse(*part, "the pre-tokenizer Split with " + expression);
-      v.pattern = *pattern;
-    } else if (type == "Metaspace" && before.empty()) {
-      read_metaspace(*part, v);
-    } else if (type != "Digits" || !before.empty() || !part->flag("individual_digits", false)) {
-      const std::string how = type != "ByteLevel"
-                                  ? ""
-                                  : format(" (use_regex %s, add_prefix_space %s)", regex ? "true" : "false",
-                                           space ? "true" : "false");
-      refuse(*part, "pre-tokenizer " + type + how + (before.empty() ? "" : " behind " + before));
-    }
-    before = type;
+void read_bpe(const Json& json, size_t most, WordModel::Spec& model, std::vector<std::string>& notes) {
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (!json.text(key, "").empty()) refuse_component(json, key);
   }
-  const bool ends = before.empty() || before == "Metaspace" || before == "ByteLevel";
-  CHECK(
-      ends && v.bytes == (before == "ByteLevel"),
-      "%s: the pre-tokenizers end in \"%s\"; what is supported ends in ByteLevel, or writes spaces as U+2581 "
-      "(Metaspace or a normalizer)",
-      json.where().c_str(), before.c_str());
+  for (const auto& [piece, id] : json.at("vocab").as_object("vocab")) place(model.pieces, id.as_integer(piece), piece, most, json);
+  for (const Json& merge : json.at("merges").as_array("merges")) add_merge(model, merge);
+  model.ignore_merges = json.flag("ignore_merges", false);
+  model.fuse_unknown = json.flag("fuse_unk", false);
+  if (json.find("unk_token")) {
+    const auto found = std::find(model.pieces.begin(), model.pieces.end(), json.text("unk_token"));
+    if (found != model.pieces.end()) model.unknown = static_cast<int32_t>(found - model.pieces.begin());
+  }
+  if (json.number("dropout", 0) != 0) notes.push_back(json.where() + ": dropout is for training a tokenizer's model; here every merge counts");
 }
 
-void read_added_tokens(const Json& json, BpeVocabulary& v) {
-  const Json* tokens = json.find("added_tokens");
-  if (!tokens) return;
-  for (const Json& token : tokens->as_array("added_tokens")) {
-    for (const char* key : {"single_word", "lstrip", "rstrip"}) {
-      if (token.flag(key, false)) refuse(token, "added token " + token.text("content") + " with " + key);
-    }
-    const bool normalized = token.flag("normalized", false);
-    if (normalized && !v.bytes) refuse(token, "added token " + token.text("content") + " in normalized text");
-    const std::string& text = token.text("content");
-    v.added.push_back({static_cast<int32_t>(std::clamp<int64_t>(token.integer("id"), -1, INT32_MAX)),
-                       normalized && v.nfc ? nfc(text) : text, token.flag("special", false), normalized});
+// A number as the library reads it: its digits as a whole number, rounded, and then divided by a power of ten. Different
+// ways to cut "!!!" have the same sum but for the last bit, which decides.
+double score_of(double exact) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, std::fabs(exact), std::chars_format::scientific).ptr;
+  uint64_t digits = 0;
+  int power = 0;
+  for (const char* c = text; c < end && *c != 'e'; c++) {
+    if (*c == '.') continue;
+    digits = digits * 10 + static_cast<uint64_t>(*c - '0');
+    power -= c > text;
   }
+  const char* exponent = std::find(text, end, 'e');
+  int written = 0;
+  if (exponent < end) std::from_chars(exponent + (exponent[1] == '+' ? 2 : 1), end, written);
+  const double scale = std::pow(10.0, std::abs(power + written));
+  const auto whole = static_cast<double>(digits);
+  return std::copysign(power + written < 0 ? whole / scale : whole * scale, exact);
 }
 
-// Gives an id its piece. No file says so much about an id in fewer than 8 bytes: a larger one would cost
-// memory that the file does not account for.
-void place(BpeVocabulary& v, int64_t id, std::string piece, size_t file_size, const std::string& where) {
-  const size_t most = file_size / 8 + 1024;
-  CHECK(id >= 0 && static_cast<size_t>(id) < most && id < INT32_MAX,
-        "%s: piece \"%s\" has the id %ld, a file of this size has ids below %zu", where.c_str(),
-        piece.c_str(), static_cast<long>(id), most);
-  if (static_cast<size_t>(id) >= v.pieces.size()) v.pieces.resize(static_cast<size_t>(id) + 1);
-  v.pieces[static_cast<size_t>(id)] = std::move(piece);
+void read_unigram(const Json& json, WordModel::Spec& model) {
+  for (const Json& row : json.at("vocab").as_array("vocab")) {
+    const Json::Array& pair = row.as_array("piece");
+    CHECK(pair.size() == 2, "%s: a piece of %zu parts, its text and its score are needed", row.where().c_str(), pair.size());
+    model.pieces.push_back(pair[0].as_string("piece"));
+    model.scores.push_back(score_of(pair[1].as_number("score")));
+  }
+  CHECK(!model.pieces.empty(), "%s: a unigram model without pieces (the file is damaged)", json.where().c_str());
+  model.unknown = clamped(json.integer("unk_id", -1));
+  CHECK(model.unknown < static_cast<int64_t>(model.pieces.size()), "%s: unk_id is %d of %zu pieces", json.where().c_str(), model.unknown,
+        model.pieces.size());
 }
 
-void read_vocabulary(const Json& vocabulary, BpeVocabulary& v, size_t file_size) {
-  const std::string where = vocabulary.where();
-  for (const auto& [piece, id] : vocabulary.as_object("vocab")) {
-    place(v, id.as_integer(piece), v.bytes ? bytes_of_piece(piece) : piece, file_size, where);
-  }
+void read_model(const Json& json, size_t added, WordModel::Spec& model, std::vector<std::string>& notes) {
+  const std::string type = json.text("type", "BPE");
+  if (type == "BPE")
+    read_bpe(json, 2 * (json.at("vocab").as_object("vocab").size() + added) + 1024, model, notes);
+  else if (type == "Unigram")
+    read_unigram(json, model);
+  else
+    refuse_component(json, "the model " + type + " (BPE and Unigram are read)");
+  model.byte_fallback = json.flag("byte_fallback", false);
 }
 
-void read_model(const Json& model, BpeVocabulary& v, size_t file_size) {
-  const std::string type = model.text("type", "BPE");
-  if (type != "BPE") refuse(model, "the model " + type);
-  for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
-    const Json* value = model.find(key);
-    if (value && !(value->is_string() && value->as_string().empty())) refuse(*value, key);
-  }
-  read_vocabulary(model.at("vocab"), v, file_size);
-  const std::string where = model.at("merges").where();
-  for (const Json& merge : model.at("merges").as_array("merges")) {
-    if (merge.is_string()) {
-      add_merge_line(v, merge.as_string(), where);
-    } else {
-      const Json::Array& pair = merge.as_array("merge");
-      CHECK(pair.size() == 2, "%s: a merge of %zu pieces", merge.where().c_str(), pair.size());
-      add_merge(v, pair[0].as_string("merge"), pair[1].as_string("merge"));
-    }
-  }
-  v.ignore_merges = model.flag("ignore_merges", false);
-  v.byte_fallback = !v.bytes && model.flag("byte_fallback", false);
-  v.fuse_unknown = model.flag("fuse_unk", false);
-  if (model.find("unk_token")) {
-    const auto found = std::find(v.pieces.begin(), v.pieces.end(), model.text("unk_token"));
-    if (found != v.pieces.end()) v.unknown = static_cast<int32_t>(found - v.pieces.begin());
-  }
-}
-
-int32_t id_of(const BpeVocabulary& v, std::string_view text) {
-  for (const AddedToken& token : v.added) {
+int32_t id_of(const std::vector<AddedToken>& added, std::string_view text) {
+  for (const AddedToken& token : added) {
     if (token.text == text) return token.id;
   }
   return -1;
 }
 
-// What stands before and after the text with add_special: [BOS, text, EOS] at most.
-Tokenizer::Marks read_template(const Json& json, const BpeVocabulary& v) {
+// What stands before and after the text with add_special.
+Tokenizer::Marks read_template(const Json* json, const std::vector<AddedToken>& added) {
   Tokenizer::Marks marks;
-  for (const Json* part : components(json, "post_processor", "processors")) {
+  for (const Json* part : components(json, "processors")) {
     const std::string& type = part->text("type");
+    std::vector<int32_t> front, behind;
     if (type == "ByteLevel") continue;
-    if (type != "TemplateProcessing") refuse(*part, "post-processor " + type);
-    bool behind = false;
-    for (const Json& item : part->at("single").as_array("single")) {
-      if (item.find("Sequence")) {
-        behind = true;
-        continue;
+    if (type == "BertProcessing" || type == "RobertaProcessing") {
+      const auto id = [&](const char* key) {
+        const Json::Array& pair = part->at(key).as_array(key);
+        return pair.size() == 2 ? clamped(pair[1].as_integer(key)) : -1;
+      };
+      front = {id("cls")};
+      behind = {id("sep")};
+    } else if (type == "TemplateProcessing") {
+      bool after = false;
+      for (const Json& item : part->at("single").as_array("single")) {
+        if (item.find("Sequence")) {
+          if (after) refuse_component(item, "a template with the text twice");
+          after = true;
+          continue;
+        }
+        const std::string& name = item.at("SpecialToken").text("id");
+        const Json* known = part->find("special_tokens");
+        const Json* token = known ? known->find(name) : nullptr;
+        std::vector<int32_t>& side = after ? behind : front;
+        if (token) {
+          for (const Json& id : token->at("ids").as_array("ids")) side.push_back(clamped(id.as_integer("ids")));
+        } else {
+          side.push_back(id_of(added, name));
+        }
       }
-      const int32_t id = id_of(v, item.at("SpecialToken").text("id"));
-      bool& is_set = behind ? marks.eos_behind : marks.bos_in_front;
-      if (id < 0 || is_set) refuse(item, "a template of several or unknown special tokens");
-      is_set = true;
-      (behind ? marks.eos : marks.bos) = id;
+    } else {
+      refuse_component(*part, "the post-processor " + type);
     }
+    for (const int32_t id : front) CHECK(id >= 0, "%s: a template with a token that is not there", part->where().c_str());
+    for (const int32_t id : behind) CHECK(id >= 0, "%s: a template with a token that is not there", part->where().c_str());
+    marks.front.insert(marks.front.begin(), front.begin(), front.end());
+    marks.behind.insert(marks.behind.end(), behind.begin(), behind.end());
   }
+  if (marks.front.size() == 1) marks.bos = marks.front[0];
+  if (marks.behind.size() == 1) marks.eos = marks.behind[0];
   return marks;
 }
 
 // tokenizer_config.json names BOS and EOS; without it their usual names are tried.
-void read_marks(const std::string& text, const Path& path, const BpeVocabulary& v, Tokenizer::Marks& marks) {
-  const auto find_first = [&](std::initializer_list<const char*> names) {
+void read_marks(const std::string& text, const Path& path, const std::vector<AddedToken>& added, Tokenizer::Marks& marks) {
+  const Json json = text.empty() ? Json::object() : Json::parse(text, path.string());
+  const auto find = [&](const char* key, int32_t& id, std::initializer_list<const char*> names) {
+    if (const Json* token = json.find(key)) id = id_of(added, token->is_object() ? token->text("content") : token->as_string(key));
     for (const char* name : names) {
-      if (id_of(v, name) >= 0) return id_of(v, name);
+      if (id < 0) id = id_of(added, name);
     }
-    return -1;
   };
-  if (!text.empty()) {
-    const Json json = Json::parse(text, path.string());
-    const auto named = [&](const char* key, int32_t& id) {
-      const Json* token = json.find(key);
-      if (token) id = id_of(v, token->is_object() ? token->text("content") : token->as_string(key));
-    };
-    named("bos_token", marks.bos);
-    named("eos_token", marks.eos);
-    marks.bos_in_front = marks.bos >= 0 && json.flag("add_bos_token", marks.bos_in_front);
-    marks.eos_behind = marks.eos >= 0 && json.flag("add_eos_token", marks.eos_behind);
-  }
-  if (marks.bos < 0) marks.bos = find_first({"<|begin_of_text|>", "<s>", "<bos>", "<|startoftext|>"});
-  if (marks.eos < 0)
-    marks.eos = find_first({"<|end_of_text|>", "</s>", "<|endoftext|>", "<eos>", "<|im_end|>"});
+  // the file has the last word on what the template puts there
+  const auto put = [&](const char* key, int32_t id, std::vector<int32_t>& side) {
+    const bool has = !side.empty(), wanted = json.flag(key, has);
+    if (wanted != has) side = wanted && id >= 0 ? std::vector<int32_t>{id} : std::vector<int32_t>();
+    return id >= 0 && std::find(side.begin(), side.end(), id) != side.end();
+  };
+  find("bos_token", marks.bos, {"<|begin_of_text|>", "<s>", "<bos>", "<BOS_TOKEN>", "<|startoftext|>"});
+  find("eos_token", marks.eos, {"<|end_of_text|>", "</s>", "<|endoftext|>", "<eos>", "<|END_OF_TURN_TOKEN|>", "<|im_end|>"});
+  marks.bos_in_front = put("add_bos_token", marks.bos, marks.front);
+  marks.eos_behind = put("add_eos_token", marks.eos, marks.behind);
 }
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, const ModelFiles& beside) {
-  const std::string_view bytes = file.text();
-  const Path& path = file.path();
-  const Json json = Json::parse(bytes, path.string());
-  BpeVocabulary v;
-  read_normalizers(json, v);
-  read_pre_tokenizers(json, v);
-  read_added_tokens(json, v);
-  read_model(json.at("model"), v, bytes.size());
-  for (const AddedToken& token : v.added) place(v, token.id, token.text, bytes.size(), path.string());
+std::shared_ptr<const Tokenizer> make_json_tokenizer(const Json& json, const char* kind, TokenizerConfig beside,
+                                                     const Tokenizer::Marks* given, JsonTokenizer::Files files) {
+  JsonTokenizer::Parts parts = {read_added_tokens(json), Normalizer(json.find("normalizer")), PreTokenizer(json.find("pre_tokenizer")), {},
+                                PieceDecoder(json.find("decoder"))};
+  std::vector<std::string> notes;
+  read_model(json.at("model"), parts.added.size(), parts.model, notes);
+  const size_t most = 2 * (parts.model.pieces.size() + parts.added.size()) + 1024;
+  for (const AddedToken& token : parts.added) {
+    if (token.id < 0 || static_cast<size_t>(token.id) >= parts.model.pieces.size()) place(parts.model.pieces, token.id, "", most, json);
+  }
+  Tokenizer::Marks marks = given ? *given : read_template(json.find("post_processor"), parts.added);
+  if (!given) read_marks(beside.text, "tokenizer_config.json", parts.added, marks);
+  marks.ends = beside.ends;
+  for (const auto& side : {marks.front, marks.behind}) {
+    for (const int32_t id : side)
+      CHECK(id >= 0 && static_cast<size_t>(id) < parts.model.pieces.size(), "%s: the template has the id %d of %zu", json.where().c_str(), id,
+            parts.model.pieces.size());
+  }
+  return std::make_shared<JsonTokenizer>(kind, std::move(parts), std::move(marks), std::move(beside), std::move(notes), json.where(), std::move(files));
+}
 
+std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, const ModelFiles& beside) {
   TokenizerConfig config = read_tokenizer_config(beside);
-  config.files.insert(config.files.begin(), {"tokenizer.json", std::string(bytes)});
-  Tokenizer::Marks marks = read_template(json, v);
-  read_marks(config.text, beside.path() / "tokenizer_config.json", v, marks);
-  marks.ends = std::move(config.ends);
-  const char* kind = v.bytes ? "byte-level BPE (tokenizer.json)" : "BPE (tokenizer.json)";
-  return std::make_shared<BpeTokenizer>(kind, std::move(v), std::move(marks), std::move(config.files),
-                                        path.string(), std::move(config.chat_template));
+  config.files.insert(config.files.begin(), {"tokenizer.json", std::string(file.text())});
+  const Json json = Json::parse(file.text(), file.path().string());
+  return make_json_tokenizer(json, json.at("model").text("type", "BPE") == "Unigram" ? "unigram (tokenizer.json)" : "BPE (tokenizer.json)", std::move(config));
 }
 
 std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const MappedFile& vocabulary, const MappedFile& merges) {
   const std::string json(vocabulary.text()), lines(merges.text());
-  BpeVocabulary v;
-  v.pattern = SplitPattern();
-  read_vocabulary(Json::parse(json, vocabulary.path().string()), v, json.size());
+  Json level = Json::object(), model = Json::object(), all = Json::object(), added = Json::array();
+  level.set("type", "ByteLevel");
+  level.set("add_prefix_space", false);
+  const Json pieces = Json::parse(json, vocabulary.path().string());
+  std::vector<Json> pairs;
   for (size_t at = 0; at < lines.size();) {
     const size_t end = std::min(lines.find('\n', at), lines.size());
     std::string_view line = std::string_view(lines).substr(at, end - at);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty() && !(at == 0 && line.starts_with("#version"))) add_merge_line(v, line, merges.path().string());
+    if (!line.empty() && !(at == 0 && line.starts_with("#version"))) pairs.push_back(Json(std::string(line)));
     at = end + 1;
   }
   Tokenizer::Marks marks;
-  const auto end_of_text = std::find(v.pieces.begin(), v.pieces.end(), "<|endoftext|>");
-  if (end_of_text != v.pieces.end()) {
-    marks.bos = marks.eos = static_cast<int32_t>(end_of_text - v.pieces.begin());
-    v.added.push_back({marks.eos, *end_of_text, true, false});
+  for (const auto& [piece, id] : pieces.as_object("vocab")) {
+    if (piece != "<|endoftext|>") continue;
+    marks.bos = marks.eos = clamped(id.as_integer(piece));
+    Json token = Json::object();
+    token.set("id", id);
+    token.set("content", piece);
+    token.set("special", true);
+    added.push(std::move(token));
   }
-  return std::make_shared<BpeTokenizer>(
-      "byte-level BPE (vocab.json and merges.txt)", std::move(v), marks,
-      std::vector<Tokenizer::File>{{"vocab.json", json}, {"merges.txt", lines}}, vocabulary.path().string());
+  model.set("vocab", pieces);
+  model.set("merges", Json::array(std::move(pairs)));
+  all.set("added_tokens", std::move(added));
+  all.set("pre_tokenizer", level);
+  all.set("decoder", level);
+  all.set("model", std::move(model));
+  TokenizerConfig beside;
+  beside.files = {{"vocab.json", json}, {"merges.txt", lines}};
+  return make_json_tokenizer(all, "byte-level BPE (vocab.json and merges.txt)", std::move(beside), &marks);
 }
 
 }  // namespace supra

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <cstring>
-#include <vector>
+#include <utility>
 
 #include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/unicode_tables.h"
@@ -13,37 +11,51 @@ namespace supra {
 
 namespace {
 
-// Calls f with each group of numbers of a table, the last of which may be decimal.
-template <size_t n, class F>
-void each_row(const char* table, int last_base, F f) {
-  const char* end = table + strlen(table);
-  while (table < end) {
-    uint32_t row[n];
-    for (size_t i = 0; i < n; i++) table = std::from_chars(table, end, row[i], i + 1 < n ? 16 : last_base).ptr + 1;
-    f(row);
-  }
-}
-
-// What is looked up is in static storage, made on first use: it belongs to nobody who may go.
-class Classes {
+// The numbers of a table, in a row.
+class Numbers {
  public:
-  Classes() {
-    const auto mark = [&](const char* table, CharacterClass value) {
-      each_row<2>(table, 16, [&](const uint32_t* range) {
-        classes_.at(range[1]) = value;
-        std::fill(classes_.begin() + range[0], classes_.begin() + range[1] + 1, value);
-      });
-    };
-    mark(kLetters, CharacterClass::letter);
-    mark(kNumbers, CharacterClass::number);
-    // the property White_Space
-    mark("9 d 20 20 85 85 a0 a0 1680 1680 2000 200a 2028 2029 202f 202f 205f 205f 3000 3000 ", CharacterClass::space);
+  explicit Numbers(const char* table) : at_(table) {}
+  bool is_done() const { return *at_ == 0; }
+  uint32_t next() {
+    uint32_t n = 0;
+    for (uint32_t weight = 1;; weight *= 46) {
+      const uint32_t digit = static_cast<uint32_t>(*at_++) - 35;
+      if (digit < 46) return n + digit * weight;
+      // what follows counts from 1, so that no number is written in two ways
+      n += digit * weight;
+    }
   }
-  CharacterClass operator[](uint32_t c) const { return c < classes_.size() ? classes_[c] : CharacterClass::other; }
+  int32_t next_signed() {
+    const auto n = static_cast<int32_t>(next());
+    return n & 1 ? -(n / 2) - 1 : n / 2;
+  }
 
  private:
-  // all letters and numbers lie below
-  std::array<CharacterClass, 0x32400> classes_{};
+  const char* at_;
+};
+
+// What is looked up is in static storage, made on first use: it belongs to nobody who may go.
+class Categories {
+ public:
+  Categories() {
+    places_.fill(kUnassigned);
+    size_t at = 0;
+    for (Numbers numbers(kCategories); !numbers.is_done();) {
+      const auto place = static_cast<uint8_t>(numbers.next());
+      const size_t count = numbers.next();
+      std::fill_n(places_.begin() + static_cast<std::ptrdiff_t>(at), count, place);
+      at += count;
+    }
+  }
+  uint32_t operator[](uint32_t c) const {
+    if (c < places_.size()) return 1u << places_[c];
+    // what lies beyond: variation selectors and tags
+    return 1u << (c >= 0xe0100 && c < 0xe01f0 ? kMark : c == 0xe0001 || (c >= 0xe0020 && c < 0xe0080) ? kFormat : kUnassigned);
+  }
+
+ private:
+  static constexpr uint8_t kMark = 5, kFormat = 26, kUnassigned = 27;
+  std::array<uint8_t, 0x323b0> places_;
 };
 
 // At most n values by key; to be sorted when all are there.
@@ -67,7 +79,7 @@ class Table {
     Value value;
   };
   std::array<Row, n> rows_{};
-  size_t size_ = 0;
+  std::ptrdiff_t size_ = 0;
 };
 
 // Hangul syllables are composed by arithmetic (The Unicode Standard, section 3.12).
@@ -77,81 +89,113 @@ constexpr uint32_t kLeadCount = 19, kVowelCount = 21, kTrailCount = 28;
 class Normaliser {
  public:
   Normaliser() {
-    each_row<3>(kCombining, 10, [&](const uint32_t* row) {
-      for (uint32_t c = row[0]; c <= row[1]; c++) combining_.add(c, static_cast<uint8_t>(row[2]));
-    });
-    each_row<2>(kSingletons, 16, [&](const uint32_t* row) { parts_.add(row[0], {row[1], 0}); });
-    each_row<3>(kOnlyDecomposed, 16, [&](const uint32_t* row) { parts_.add(row[0], {row[1], row[2]}); });
-    each_row<3>(kPairs, 16, [&](const uint32_t* row) {
-      parts_.add(row[0], {row[1], row[2]});
-      composed_.add(pair(row[1], row[2]), row[0]);
-    });
-    combining_.sort();
-    parts_.sort();
+    uint32_t at = 0;
+    for (Numbers numbers(kCombining); !numbers.is_done();) {
+      at += numbers.next();
+      const uint32_t end = at + numbers.next(), value = numbers.next();
+      for (; at < end; at++) combining_.add(at, static_cast<uint8_t>(value));
+    }
+    read_decompositions();
     composed_.sort();
   }
 
-  std::vector<uint32_t> compose(const std::vector<uint32_t>& text) const {
-    std::vector<uint32_t> all;
-    for (const uint32_t c : text) decompose(c, all);
-    sort_marks(all);
-    // a character joins the last starter unless one of its own class or higher stands between
-    size_t out = 0, starter = all.size();
-    int last = 0;
-    for (size_t i = 0; i < all.size(); i++) {
-      const int mark = combining(all[i]);
-      const bool blocked = out > starter + 1 && last >= mark;
-      const uint32_t joined = starter < all.size() && !blocked ? join(all[starter], all[i]) : 0;
-      if (joined) {
-        all[starter] = joined;
-        continue;
-      }
-      if (mark == 0) starter = out;
-      last = mark;
-      all[out++] = all[i];
+  std::vector<Rewritten> normalise(std::string_view text, NormalForm form) const {
+    std::vector<Rewritten> all;
+    while (!text.empty()) {
+      const Character c = first_character(text);
+      decompose(c.code_point, form.compatible, all);
+      text.remove_prefix(c.size);
     }
-    all.resize(out);
+    sort_marks(all);
+    if (form.composed) compose(all);
     return all;
   }
 
  private:
   static uint64_t pair(uint32_t a, uint32_t b) { return uint64_t{a} << 32 | b; }
 
+  struct Parts {
+    uint16_t begin;
+    uint8_t count;
+    bool compatible;
+  };
+
+  void read_decompositions() {
+    uint32_t code = 0;
+    uint16_t end = 0;
+    std::array<uint32_t, 18> last{};
+    for (Numbers numbers(kDecompositions); !numbers.is_done();) {
+      const uint32_t head = numbers.next(), kind = head % 3, count = head / 3 + 1, step = numbers.next();
+      std::array<int32_t, 18> differences;
+      for (uint32_t i = 0; i < count; i++) differences.at(i) = numbers.next_signed();
+      for (uint32_t repeats = numbers.next() + 1; repeats > 0; repeats--) {
+        code += step;
+        parts_.add(code, {end, static_cast<uint8_t>(count), kind == 1});
+        for (uint32_t i = 0; i < count; i++) texts_.at(end++) = last[i] += static_cast<uint32_t>(differences[i]);
+        if (kind == 0) composed_.add(pair(last[0], last[1]), code);
+      }
+    }
+  }
+
   int combining(uint32_t c) const {
-    const uint8_t* found = combining_.find(c);
+    const uint8_t* found = c < 0x300 ? nullptr : combining_.find(c);
     return found ? *found : 0;
   }
 
-  void decompose(uint32_t c, std::vector<uint32_t>& out) const {
-    if (c >= kSyllables && c < kSyllables + kLeadCount * kVowelCount * kTrailCount) {
-      const uint32_t i = c - kSyllables;
-      out.push_back(kLeads + i / (kVowelCount * kTrailCount));
-      out.push_back(kVowels + i / kTrailCount % kVowelCount);
-      if (i % kTrailCount) out.push_back(kTrails + i % kTrailCount);
-      return;
+  void decompose(uint32_t whole, bool compatible, std::vector<Rewritten>& out) const {
+    std::vector<uint32_t> rest = {whole};
+    int32_t change = 0;
+    const auto put = [&](uint32_t c) { out.push_back({c, std::exchange(change, 1)}); };
+    while (!rest.empty()) {
+      const uint32_t c = rest.back();
+      rest.pop_back();
+      if (c >= kSyllables && c < kSyllables + kLeadCount * kVowelCount * kTrailCount) {
+        const uint32_t i = c - kSyllables;
+        put(kLeads + i / (kVowelCount * kTrailCount));
+        put(kVowels + i / kTrailCount % kVowelCount);
+        if (i % kTrailCount) put(kTrails + i % kTrailCount);
+        continue;
+      }
+      const Parts* found = c < 0xa0 ? nullptr : parts_.find(c);
+      if (!found || (found->compatible && !compatible))
+        put(c);
+      else
+        for (uint32_t i = found->count; i-- > 0;) rest.push_back(texts_[found->begin + i]);
     }
-    // the first part may decompose further, the second does not
-    std::vector<uint32_t> seconds;
-    for (const Parts* found = parts_.find(c); found; found = parts_.find(c)) {
-      c = found->first;
-      if (found->second) seconds.push_back(found->second);
-    }
-    out.push_back(c);
-    out.insert(out.end(), seconds.rbegin(), seconds.rend());
   }
 
-  void sort_marks(std::vector<uint32_t>& text) const {
-    const auto is_mark = [&](uint32_t c) { return combining(c) != 0; };
+  void sort_marks(std::vector<Rewritten>& text) const {
+    const auto is_mark = [&](const Rewritten& c) { return combining(c.code_point) != 0; };
     for (auto begin = text.begin(); begin != text.end();) {
       begin = std::find_if(begin, text.end(), is_mark);
       const auto end = std::find_if_not(begin, text.end(), is_mark);
-      std::stable_sort(begin, end, [&](uint32_t a, uint32_t b) { return combining(a) < combining(b); });
+      std::stable_sort(begin, end, [&](const Rewritten& a, const Rewritten& b) { return combining(a.code_point) < combining(b.code_point); });
       begin = end;
     }
   }
 
+  // A character joins the last starter unless one of its own class or higher stands between.
+  void compose(std::vector<Rewritten>& all) const {
+    size_t out = 0, starter = all.size();
+    int last = 0;
+    for (const Rewritten& c : all) {
+      const int mark = combining(c.code_point);
+      const bool blocked = out > starter + 1 && last >= mark;
+      const uint32_t joined = starter < all.size() && !blocked ? join(all[starter].code_point, c.code_point) : 0;
+      if (joined) {
+        all[starter] = {joined, all[starter].change + c.change - 1};
+        continue;
+      }
+      if (mark == 0) starter = out;
+      last = mark;
+      all[out++] = c;
+    }
+    all.resize(out);
+  }
+
   // 0 where the two are not composed
   uint32_t join(uint32_t a, uint32_t b) const {
+    if (b < 0x300) return 0;
     if (a >= kLeads && a < kLeads + kLeadCount && b >= kVowels && b < kVowels + kVowelCount)
       return kSyllables + ((a - kLeads) * kVowelCount + b - kVowels) * kTrailCount;
     if (a >= kSyllables && a < kSyllables + kLeadCount * kVowelCount * kTrailCount && (a - kSyllables) % kTrailCount == 0 &&
@@ -161,19 +205,54 @@ class Normaliser {
     return found ? *found : 0;
   }
 
-  struct Parts {
-    uint32_t first, second;
-  };
   Table<uint8_t, 1024> combining_;
-  Table<Parts, 2304> parts_;
+  Table<Parts, 6144> parts_;
+  std::array<uint32_t, 12288> texts_{};
   Table<uint32_t, 1024> composed_;
 };
 
+class LowerCase {
+ public:
+  LowerCase() {
+    uint32_t first = 0;
+    for (Numbers numbers(kLower); !numbers.is_done();) {
+      first += numbers.next();
+      const uint32_t head = numbers.next();
+      runs_.at(size_++) = {first, head / 2, head % 2 + 1, static_cast<uint32_t>(numbers.next_signed())};
+    }
+  }
+  uint32_t operator[](uint32_t c) const {
+    const auto run = std::upper_bound(runs_.begin(), runs_.begin() + size_, c, [](uint32_t k, const Run& r) { return k < r.first; });
+    if (run == runs_.begin()) return c;
+    return run[-1].has(c) ? c + run[-1].by : c;
+  }
+  std::vector<uint32_t> capitals_of(uint32_t c) const {
+    std::vector<uint32_t> all;
+    for (const Run& run : runs_) {
+      if (run.count > 0 && run.has(c - run.by)) all.push_back(c - run.by);
+    }
+    return all;
+  }
+
+ private:
+  struct Run {
+    uint32_t first, count, step, by;
+    bool has(uint32_t c) const { return c >= first && (c - first) % step == 0 && (c - first) / step < count; }
+  };
+  std::array<Run, 256> runs_{};
+  std::ptrdiff_t size_ = 0;
+};
+
+const LowerCase& lower() {
+  static const LowerCase table;
+  return table;
+}
+
 }  // namespace
 
-CharacterClass class_of(uint32_t c) {
-  static const Classes classes;
-  return classes[c];
+uint32_t category_of(uint32_t c) {
+  static const Categories categories;
+  return categories[c];
 }
 
 Character first_character(std::string_view text) {
@@ -186,20 +265,13 @@ Character first_character(std::string_view text) {
   return {c, size};
 }
 
-std::string nfc(std::string_view text) {
-  // nothing below U+0300 is changed, and nothing there joins with what is below it
-  const auto is_plain = [](char c) { return static_cast<uint8_t>(c) < 0xcc; };
-  if (std::all_of(text.begin(), text.end(), is_plain)) return std::string(text);
+uint32_t lower_case(uint32_t c) { return lower()[c]; }
+
+std::vector<uint32_t> capitals_of(uint32_t c) { return lower().capitals_of(c); }
+
+std::vector<Rewritten> normal_form(std::string_view text, NormalForm form) {
   static const Normaliser normaliser;
-  std::vector<uint32_t> characters;
-  for (size_t at = 0; at < text.size();) {
-    const Character c = first_character(text.substr(at));
-    characters.push_back(c.code_point);
-    at += c.size;
-  }
-  std::string normal;
-  for (const uint32_t c : normaliser.compose(characters)) append_utf8(normal, c);
-  return normal;
+  return normaliser.normalise(text, form);
 }
 
 }  // namespace supra

@@ -2,12 +2,13 @@
 
 namespace supra {
 
-// The Unicode character database as far as tokenizers need it: numbers in hexadecimal, separated by spaces.
-extern const char* const kLetters;         // first and last of each range of general category L
-extern const char* const kNumbers;         // of category N
-extern const char* const kCombining;       // first, last and canonical combining class (decimal) of each range
-extern const char* const kSingletons;      // character and what it decomposes to
-extern const char* const kOnlyDecomposed;  // character and the two it decomposes to, which are not composed again
-extern const char* const kPairs;           // character and the two that compose it
+// The Unicode character database as far as tokenizers need it (tools/unicode_tables.awk). A number is written in base
+// 46, the lowest digit first: its last digit as the characters from '#' on, those before as the characters behind them.
+extern const char* const kCategories;      // the category (its place in kCategoryNames) and length of each run, from 0 on
+extern const char* const kCombining;       // gap in front, length and canonical combining class of each run
+// Kind (0: composed again, 1: for compatibility, 2: never composed) + 3 (parts - 1), the character and its parts as
+// differences to the row before, and how many rows follow with the same differences.
+extern const char* const kDecompositions;
+extern const char* const kLower;           // each run of capitals: first (a difference), 2 count + step - 1, what to add
 
 }  // namespace supra

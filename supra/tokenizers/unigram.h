@@ -1,25 +1,34 @@
 #pragma once
+#include <span>
+#include <string>
+#include <vector>
+
 #include "supra/tokenizers/piece_tokenizer.h"
 
 namespace supra {
 
 // The unigram language model of SentencePiece (Kudo 2018, arXiv 1804.10959): of all ways to cut a text into
 // pieces, the one whose scores, log-probabilities, have the largest sum. Viterbi, linear in the text. Sums
-// are float32 and taken from the left, as the library takes them (EncodeOptimized in unigram_model.cc), so
-// that ties fall alike.
+// are taken from the left, in float32 as SentencePiece takes them (EncodeOptimized in unigram_model.cc), in
+// float64 as Hugging Face's tokenizers do, so that ties fall alike.
 class Unigram {
  public:
-  // Views the pieces and the table of their texts: they must outlive it.
+  // View the table of the pieces' texts, which must outlive this.
   Unigram(const std::vector<Piece>& pieces, const PieceTable& table);
+  Unigram(const std::vector<std::string>& pieces, std::vector<double> scores, const PieceTable& table);
 
   // Hands out the pieces from left to right; a character that no piece covers with id -1.
   void encode(std::string_view text, const PairMerger::Emit& emit) const;
 
  private:
-  const std::vector<Piece>& pieces_;
+  double sum(double a, double b) const { return single_ ? static_cast<double>(static_cast<float>(a + b)) : a + b; }
+
+  std::vector<double> scores_;  // by id
   const PieceTable& table_;
   size_t longest_ = 0;
-  float lowest_, highest_;
+  double lowest_ = 0, highest_ = 0;
+  std::vector<bool> user_defined_;  // by id
+  bool single_;
 };
 
 }  // namespace supra

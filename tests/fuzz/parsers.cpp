@@ -15,6 +15,7 @@
 #include "supra/supra.h"
 #include "supra/tokenizers/gguf_vocabulary.h"
 #include "supra/tokenizers/protobuf.h"
+#include "supra/tokenizers/regex.h"
 #include "supra/tokenizers/shard.h"
 #include "supra/tokenizers/tokenizer_json.h"
 #include "supra/training/checkpoint.h"
@@ -213,6 +214,16 @@ std::string tokenizer_json(std::string_view bytes) {
   const Path path = scratch("tokenizer/tokenizer.json");
   return complaint_of([&] {
     use(*make_json_tokenizer(MappedFile(path, bytes.data(), bytes.size(), nullptr), Folder(path.parent_path())));
+  });
+}
+
+// An expression and a text.
+std::string regex(std::string_view bytes) {
+  const auto files = cut(bytes, 2);
+  return complaint_of([&] {
+    size_t size = 0;
+    Regex(files[0], "x").each_part(files[1], [&](std::string_view part, bool) { size += part.size(); });
+    CHECK(size == files[1].size(), "the parts are not the whole text");
   });
 }
 
@@ -430,6 +441,17 @@ std::string small_tokenizer_json(bool bytes) {
          kVocabulary + R"(, "merges": ["a b", ["\u0120", "a"]]}})";
 }
 
+std::string small_unigram_json() {
+  return R"({"added_tokens": [{"id": 3, "content": " ab", "lstrip": true, "rstrip": true, "single_word": true, "normalized": true}],
+    "normalizer": {"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": ""}, {"type": "NFKD"}, {"type": "StripAccents"},
+      {"type": "Lowercase"}, {"type": "Strip"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]},
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "Punctuation", "behavior": "MergedWithNext"},
+      {"type": "Metaspace", "prepend_scheme": "first", "split": true}]},
+    "post_processor": {"type": "RobertaProcessing", "cls": ["a", 1], "sep": ["b", 2]},
+    "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Metaspace"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1}]},
+    "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": true, "vocab": [["<unk>", 0], ["\u2581a", -1.5], ["b", -2]]}})";
+}
+
 supra_session* host_session() {
   static supra_session* const session = [] {
     Config config = smallest_config(MixerKind::supra);
@@ -537,7 +559,8 @@ const std::vector<Parser>& parsers() {
         model_file(small_vocabulary(false),
                    {.type = 1, .byte_fallback = true, .charsmap = small_charsmap()}),
         model_file(user_defined_vocabulary(), {.charsmap = small_charsmap()})}},
-      {"tokenizer_json", tokenizer_json, {small_tokenizer_json(true), small_tokenizer_json(false)}},
+      {"tokenizer_json", tokenizer_json, {small_tokenizer_json(true), small_tokenizer_json(false), small_unigram_json()}},
+      {"regex", regex, {join(R"((?i:'s|'t)|[^\r\n\p{L}]?\p{Lu}+?|\d{1,3}(?=(?:\d{3})*\b)|(?>a|ab)c|x{2,3}+| ?[^\s\x{41}-\u0045]++|\s+(?!\S))", "It's a 1234 Abc\n ")}},
       {"vocab_and_merges", vocabulary_and_merges, {join(kVocabulary, "#version: 0.2\na b\n\u0120 a\n")}},
       {"text", text, {"It's a  caf\u00e9, 1234 \u4f60\u597d e\u0301\r\n \n"}},
       {"task_lines", task_lines,

@@ -1,5 +1,6 @@
 # Writes supra/tokenizers/unicode_tables.cpp from two files of the Unicode character database (unicode.org/Public/UCD):
 #   awk -v version=15.1 -f tools/build/unicode_tables.awk CompositionExclusions.txt UnicodeData.txt > supra/tokenizers/unicode_tables.cpp
+# How the numbers are written, and what each table holds: supra/tokenizers/unicode_tables.h.
 
 function number(hex,    i, n) {
   n = 0
@@ -7,27 +8,45 @@ function number(hex,    i, n) {
   return n
 }
 
-# Extends the range that class `name` is in, or begins a new one.
-function extend(name, code, value) {
-  if (name in last && last[name] == code - 1 && value_of[name] == value) { last[name] = code; return }
-  close_range(name)
-  first[name] = last[name] = code
-  value_of[name] = value
+function put(name, n) {
+  for (; n >= 46; n = int(n / 46) - 1) text[name] = text[name] sprintf("%c", 81 + n % 46)
+  text[name] = text[name] sprintf("%c", 35 + n)
 }
 
-function close_range(name) {
-  if (name in last) text[name] = text[name] sprintf("%x %x%s ", first[name], last[name], name == "combining" ? " " value_of[name] : "")
+function put_signed(name, n) { put(name, n < 0 ? -2 * n - 1 : 2 * n) }
+
+function within(code, low, high) { return code >= low && code <= high }
+
+# The place of a category in the header's list; the last three are parts of others.
+function place(category, code) {
+  if (within(code, 9, 13) || code == 133) return 28
+  if (within(code, 9398, 9449) || within(code, 127280, 127305) || within(code, 127312, 127337) || within(code, 127344, 127369)) return 29
+  if (within(code, 8204, 8205)) return 30
+  return index("LuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCn", category ~ /C[so]/ ? "Cn" : category) / 2 - 0.5
 }
 
-function print_table(name,    words, n, i, line) {
-  printf "\nconst char* const k%s =", toupper(substr(name, 1, 1)) substr(name, 2)
-  n = split(text[name], words, " ")
-  line = ""
-  for (i = 1; i <= n; i++) {
-    if (length(line) + length(words[i]) > 106) { printf "\n\"%s\"", line; line = "" }
-    line = line words[i] " "
+function close_category() { put("categories", run_place); put("categories", run_end - run_begin) }
+
+function extend_category(code, to) {
+  if (to != run_place || code == 0) {
+    if (code > 0) close_category()
+    run_begin = code
+    run_place = to
   }
-  printf "\n\"%s\";\n", line
+  run_end = code + 1
+}
+
+function close_class() { if (class) { put("combining", class_begin - class_last); put("combining", class_end - class_begin); put("combining", class) } }
+
+function close_lower() {
+  if (lower_count) { put("lower", lower_begin - lower_last); put("lower", lower_count * 2 + lower_step - 1); put_signed("lower", lower_by); lower_last = lower_begin }
+  lower_count = 0
+}
+
+function print_table(name,    i) {
+  printf "\nconst char* const k%s =", toupper(substr(name, 1, 1)) substr(name, 2)
+  for (i = 1; i <= length(text[name]); i += 400) printf "\nR\"(%s)\"", substr(text[name], i, 400)
+  print ";"
 }
 
 FNR == 1 { file++ }
@@ -37,29 +56,57 @@ file == 1 { if ($1 ~ /^[0-9A-F]+$/) excluded[$1] = 1; next }
   code = number(field[1])
   # a range is given by its first and its last line
   from = field[2] ~ /, Last>$/ ? previous + 1 : code
+  for (c = previous + 1; c < from && c < 205744; c++) extend_category(c, 27)
+  for (c = from; c <= code && c < 205744; c++) extend_category(c, place(field[3], c))
   previous = code
-  for (c = from; c <= code; c++) {
-    if (field[3] ~ /^L/) extend("letters", c, 0)
-    if (field[3] ~ /^N/) extend("numbers", c, 0)
-    if (field[4] != 0) extend("combining", c, field[4])
+  if (field[4] != class || code != class_end) {
+    close_class()
+    if (class) class_last = class_end
+    class = field[4] + 0
+    class_begin = code
   }
+  class_end = code + 1
   combining[field[1]] = field[4]
-  if (field[6] == "" || field[6] ~ /</) next
-  # singletons and pairs that begin with a combining character are never composed, nor are the excluded ones
+  if (field[14] != "") {
+    by = number(field[14]) - code
+    if (lower_count == 1 && by == lower_by && code - lower_end <= 2) { lower_step = code - lower_end; lower_count = 2 }
+    else if (lower_count && by == lower_by && code - lower_end == lower_step) lower_count++
+    else { close_lower(); lower_begin = code; lower_by = by; lower_step = 1; lower_count = 1 }
+    lower_end = code
+  }
+  if (field[6] == "") next
+  compatible = field[6] ~ /</
+  sub(/<[^>]*> /, "", field[6])
   parts = split(field[6], part, " ")
-  name = parts == 1 ? "singletons" : (field[1] in excluded) || combining[part[1]] != 0 || field[4] != 0 ? "onlyDecomposed" : "pairs"
-  text[name] = text[name] tolower(field[1]) " " tolower(part[1]) " " (parts == 2 ? tolower(part[2]) " " : "")
+  # singletons and pairs that begin with a combining character are never composed, nor are the excluded ones
+  kind = compatible ? 1 : parts == 1 || (field[1] in excluded) || combining[part[1]] != 0 || field[4] != 0 ? 2 : 0
+  pattern = kind " " parts " " code - last_code
+  for (i = 1; i <= parts; i++) pattern = pattern " " number(part[i]) - last_part[i]
+  # rows like the one before are counted, in the number of the row that they repeat
+  if (pattern == last_pattern) repeats++
+  else {
+    if (rows) put("decompositions", repeats)
+    repeats = 0
+    rows++
+    put("decompositions", kind + 3 * (parts - 1))
+    put("decompositions", code - last_code)
+    for (i = 1; i <= parts; i++) put_signed("decompositions", number(part[i]) - last_part[i])
+  }
+  last_pattern = pattern
+  last_code = code
+  for (i = 1; i <= parts; i++) last_part[i] = number(part[i])
 }
 END {
-  for (name in last) close_range(name)
+  close_category()
+  close_class()
+  close_lower()
+  put("decompositions", repeats)
   print "// Generated by tools/build/unicode_tables.awk from Unicode " version "; do not edit."
   print "#include \"supra/tokenizers/unicode_tables.h\""
   print "\n// clang-format off\nnamespace supra {"
-  print_table("letters")
-  print_table("numbers")
+  print_table("categories")
   print_table("combining")
-  print_table("singletons")
-  print_table("onlyDecomposed")
-  print_table("pairs")
+  print_table("decompositions")
+  print_table("lower")
   print "\n}  // namespace supra"
 }

@@ -95,14 +95,37 @@ TEST(Chat, ATemplateDropsTheWhiteSpaceThatItsModelsWrite) {
 // The texts are those of transformers for these programs (in excerpts here).
 TEST(Chat, FormsThatLookAlikeAreToldApart) {
   const std::vector<ChatMessage> talk = {{"user", "U"}, {"assistant", "A"}, {"user", "V"}};
+  const std::vector<ChatMessage> with_system = {{"system", "S"}, {"user", "U"}};
   const auto render = [&](const char* program) { return chat_template_of(program).render(talk, true); };
   EXPECT_EQ(render("{{ '[INST] ' + content + ' [/INST]' }}"), "[INST] U [/INST]A</s>[INST] V [/INST]");
   EXPECT_EQ(render("{{- ' [INST] ' + content + ' [/INST]' }}"), " [INST] U [/INST] A</s> [INST] V [/INST]");
   EXPECT_EQ(render("{{- \"[INST] \" + content + \"[/INST]\" }}"), "[INST] U[/INST] A</s>[INST] V[/INST]");
   EXPECT_EQ(render("{{- \"[INST]\" + content + \"[/INST]\" }}"), "[INST]U[/INST]A</s>[INST]V[/INST]");
-  const std::vector<ChatMessage> with_system = {{"system", "S"}, {"user", "U"}};
   EXPECT_EQ(chat_template_of("'[INST] ' '[/INST]' '[SYSTEM_PROMPT] '").render(with_system, true), "[SYSTEM_PROMPT] S[/SYSTEM_PROMPT][INST] U[/INST]");
   EXPECT_EQ(chat_template_of("'[INST]' '[/INST]' '[SYSTEM_PROMPT]'").render(with_system, true), "[SYSTEM_PROMPT]S[/SYSTEM_PROMPT][INST]U[/INST]");
+
+  EXPECT_EQ(render("'<|user|>\\n' + content + '<|end|>\\n'"), "<|user|>\nU<|end|>\n<|assistant|>\nA<|end|>\n<|user|>\nV<|end|>\n<|assistant|>\n");
+  EXPECT_EQ(render("'<|' + message['role'] + '|>' + message['content'] + '<|end|>'"), "<|user|>U<|end|><|assistant|>A<|end|><|user|>V<|end|><|assistant|>");
+  EXPECT_EQ(render("'<start_of_turn>' + role"),
+            "<start_of_turn>user\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n<start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n");
+  EXPECT_EQ(chat_template_of("<start_of_turn>").render(with_system, false), "<start_of_turn>user\nS\n\nU<end_of_turn>\n");
+  EXPECT_EQ(render("'<|START_OF_TURN_TOKEN|><|USER_TOKEN|>'"),
+            "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>U<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>A<|END_OF_TURN_TOKEN|>"
+            "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>V<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>");
+  EXPECT_EQ(render("{{ eos_token }}{% for '<|user|>\\n' '<|assistant|>\\n'"),
+            "<|endoftext|><|user|>\nU\n<|assistant|>\nA<|endoftext|>\n<|user|>\nV\n<|assistant|>\n");
+  EXPECT_EQ(render("'<|start_of_role|>'"),
+            "<|start_of_role|>user<|end_of_role|>U<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>A<|end_of_text|>\n"
+            "<|start_of_role|>user<|end_of_role|>V<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>");
+  const Date day = {5, 3, 2025};
+  EXPECT_EQ(chat_template_of("'<|start_of_role|>' strftime_now You are Granite, developed by IBM", day).default_system,
+            "Knowledge Cutoff Date: April 2024.\nToday's Date: March 05, 2025.\nYou are Granite, developed by IBM. You are a helpful AI assistant.");
+  const ChatTemplate smollm3 = chat_template_of(
+      "<|im_start|>system ## Metadata Reasoning Mode {{- \"You are a helpful AI assistant named SmolLM, trained by Hugging Face. Your role is so.\\n\\n\" -}}", day);
+  EXPECT_EQ(smollm3.render(talk, true),
+            "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: 05 March 2025\nReasoning Mode: /think\n\n"
+            "## Custom Instructions\n\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face. Your role is so.\n\n"
+            "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n");
 
   // Llama 3.1 writes a system's message always
   const ChatTemplate dated = chat_template_of("<|start_header_id|> \"Cutting Knowledge Date: December 2023\\n\"");
@@ -110,8 +133,13 @@ TEST(Chat, FormsThatLookAlikeAreToldApart) {
   EXPECT_TRUE(dated.render(talk, true).starts_with(head + "<|eot_id|><|start_header_id|>user")) << dated.render(talk, true);
   EXPECT_TRUE(dated.render(with_system, true).starts_with(head + "S<|eot_id|><|start_header_id|>user"));
 
+  EXPECT_TRUE(chat_template_of("<|start_header_id|> strftime_now \"Cutting Knowledge Date: December 2023\n\"", day)
+                  .render(talk, true)
+                  .starts_with("<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 05 Mar 2025\n\n<|eot_id|>"));
+
   // Phi-4's is not ChatML
-  EXPECT_THROW(chat_template_of("{{'<|im_start|>user<|im_sep|>' + content + '<|im_end|>'}}"), Error);
+  EXPECT_EQ(render("{{'<|im_start|>user<|im_sep|>' + content + '<|im_end|>'}}"),
+            "<|im_start|>user<|im_sep|>U<|im_end|><|im_start|>assistant<|im_sep|>A<|im_end|><|im_start|>user<|im_sep|>V<|im_end|><|im_start|>assistant<|im_sep|>");
   EXPECT_EQ(chat_template_of("{{ '<|im_start|>system\\nYou\\'re kind.\\nVery.<|im_end|>\\n' }}").default_system, "You're kind.\nVery.");
 }
 

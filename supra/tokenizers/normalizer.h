@@ -1,0 +1,48 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "supra/formats/json.h"
+
+namespace supra {
+
+// A part of a text on its way: between two added tokens.
+struct TextPart {
+  std::string text;
+  bool begins = false;     // it stands at the beginning of the whole text
+  bool continues = false;  // the whole text goes on from another one: nothing is put in front
+  // Bytes at its beginning that stem from the first character of the whole text, which one Metaspace asks for.
+  size_t first = 0;
+};
+
+// The normalizer of a tokenizer.json: what is done to a text before words are looked for, a step each.
+class Normalizer {
+ public:
+  Normalizer() = default;
+  explicit Normalizer(const Json* json);  // null: none. Throws Error for a step that is not known
+
+  void apply(TextPart& part) const {
+    for (const auto& step : steps_) step(part);
+  }
+  bool is_none() const { return steps_.empty(); }
+
+ private:
+  std::vector<std::function<void(TextPart&)>> steps_;
+};
+
+// The components of a normalizer, pre-tokenizer, decoder or post-processor in a row, however deep the sequences are.
+std::vector<const Json*> components(const Json* json, const char* list);
+
+[[noreturn]] void refuse_component(const Json& json, const std::string& what);
+
+// The character that a byte of a text is in a byte-level vocabulary: printable ASCII and Latin 1 as they are, the
+// others from U+0100 on. -1: the character stands for no byte.
+std::string_view byte_level_character(uint8_t byte);
+int byte_of_character(uint32_t code_point);
+
+// The "pattern" of a component: {"String": ..} or {"Regex": ..}.
+class Regex;
+Regex read_pattern(const Json& component);
+
+}  // namespace supra

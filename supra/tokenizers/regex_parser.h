@@ -1,0 +1,47 @@
+#pragma once
+#include "supra/tokenizers/regex.h"
+
+namespace supra {
+
+// Turns an expression into the program that Regex runs, in one pass without recursion: what stands in front of a repeat
+// or an alternative is moved behind the instruction that it needs, for all distances are relative.
+class RegexParser {
+ public:
+  RegexParser(std::string_view expression, const std::string& where) : expression_(expression), where_(where), rest_(expression) {}
+  void parse();
+
+  std::vector<Regex::Instruction> code;
+  std::vector<Regex::Set> sets;
+
+ private:
+  using Op = Regex::Op;
+  struct Group {
+    size_t begin, alternative;   // where it and its last alternative begin
+    std::vector<size_t> exits;   // jumps to its end
+    Op end;                      // match: it is only a pair of brackets
+    bool folds;                  // letters stand for both cases
+  };
+
+  [[noreturn]] void refuse(const std::string& what) const;
+  bool take(std::string_view text);
+  uint32_t take_character();
+  void open_group();
+  size_t close_group();
+  void end_alternative();
+  void read_anchor_or_escape();
+  void read_class();
+  // What a backslash begins, added to a set; the character where it is one, else -1.
+  int64_t read_escape(Regex::Set& set);
+  void read_property(Regex::Set& set, bool negated);
+  bool read_repeat(size_t begin);
+  void repeat(size_t begin, uint32_t least, uint32_t most, bool lazy, bool possessive);
+  void add_set(Regex::Set set);
+  void add_both_cases(Regex::Set& set) const;
+
+  const std::string_view expression_;
+  const std::string& where_;
+  std::string_view rest_;
+  std::vector<Group> groups_;
+};
+
+}  // namespace supra

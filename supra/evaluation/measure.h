@@ -30,7 +30,7 @@ std::string hash_of_tokenizer(const Tokenizer& tokenizer);
 std::string key_of_model(const Model& model);
 
 // The result of a measurement of a model.
-struct Kept {
+struct KeptResults {
   Json result;
   double seconds = 0;  // time of the measurement
 };

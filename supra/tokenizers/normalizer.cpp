@@ -4,7 +4,7 @@
 #include <array>
 #include <memory>
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/charsmap.h"
 #include "supra/tokenizers/regex.h"
 #include "supra/tokenizers/unicode.h"

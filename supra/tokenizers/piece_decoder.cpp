@@ -1,6 +1,6 @@
 #include "supra/tokenizers/piece_decoder.h"
 
-#include "supra/formats/utf8.h"
+#include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/normalizer.h"
 #include "supra/tokenizers/piece_tokenizer.h"
 #include "supra/tokenizers/regex.h"

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 
 namespace supra {
 

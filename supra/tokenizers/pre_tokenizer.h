@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 
 namespace supra {
 

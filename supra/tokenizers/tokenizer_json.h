@@ -2,7 +2,7 @@
 #include <memory>
 #include <string_view>
 
-#include "supra/formats/json.h"
+#include "supra/formats/parse/json.h"
 #include "supra/formats/model_files.h"
 #include "supra/tokenizers/json_tokenizer.h"
 

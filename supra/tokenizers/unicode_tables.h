@@ -2,7 +2,7 @@
 
 namespace supra {
 
-// The Unicode character database as far as tokenizers need it (tools/unicode_tables.awk). A number is written in base
+// The Unicode character database as far as tokenizers need it (tools/build/unicode_tables.awk). A number is written in base
 // 46, the lowest digit first: its last digit as the characters from '#' on, those before as the characters behind them.
 extern const char* const kCategories;      // the category (its place in kCategoryNames) and length of each run, from 0 on
 extern const char* const kCombining;       // gap in front, length and canonical combining class of each run

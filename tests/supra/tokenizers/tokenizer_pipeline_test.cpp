@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "supra/formats/gguf.h"
-#include "supra/formats/json.h"
+#include "supra/formats/weights/gguf.h"
+#include "supra/formats/parse/json.h"
 #include "supra/tokenizers/gguf_words.h"
 #include "supra/tokenizers/tokenizer_json.h"
 #include "tensor/error.h"

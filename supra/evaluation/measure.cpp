@@ -34,19 +34,19 @@ Path KeptResults::file_of(const std::string& model_key, const Measure& measure) 
   return folder_ / (measure.name + "-" + hash_of_text(whole_key(model_key, measure)) + ".json");
 }
 
-std::optional<Kept> KeptResults::find(const std::string& model_key, const Measure& measure) const {
+std::optional<KeptResult> KeptResults::find(const std::string& model_key, const Measure& measure) const {
   const Path file = file_of(model_key, measure);
   if (!std::filesystem::exists(file)) return {};
   try {
     const Json json = Json::load(file);
     if (json.text("key") != whole_key(model_key, measure)) return {};
-    return Kept{json.at("result"), json.number("seconds")};
+    return KeptResult{json.at("result"), json.number("seconds")};
   } catch (const Error&) {
     return {};
   }
 }
 
-void KeptResults::keep(const std::string& model_key, const Path& model, const Measure& measure, const Kept& kept) const {
+void KeptResults::keep(const std::string& model_key, const Path& model, const Measure& measure, const KeptResult& kept) const {
   Json json = Json::object();
   json.set("measure", measure.name);
   json.set("model", model.string());

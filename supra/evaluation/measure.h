@@ -30,7 +30,7 @@ std::string hash_of_tokenizer(const Tokenizer& tokenizer);
 std::string key_of_model(const Model& model);
 
 // The result of a measurement of a model.
-struct KeptResults {
+struct KeptResult {
   Json result;
   double seconds = 0;  // time of the measurement
 };
@@ -41,8 +41,8 @@ class KeptResults {
   explicit KeptResults(Path folder);
 
   // Empty if there is no result or the file cannot be read; the measurement is then repeated.
-  std::optional<Kept> find(const std::string& model_key, const Measure& measure) const;
-  void keep(const std::string& model_key, const Path& model, const Measure& measure, const Kept& kept) const;
+  std::optional<KeptResult> find(const std::string& model_key, const Measure& measure) const;
+  void keep(const std::string& model_key, const Path& model, const Measure& measure, const KeptResult& kept) const;
 
  private:
   Path file_of(const std::string& model_key, const Measure& measure) const;

@@ -91,7 +91,7 @@ struct Work {
   }
 };
 
-Kept measure(const Run& run, const Subject& subject, const Topic& topic, const Model& model, const Work& work) {
+KeptResult measure(const Run& run, const Subject& subject, const Topic& topic, const Model& model, const Work& work) {
   const Measure& m = topic.measure;
   std::optional<Model> teacher;
   if (m.by_teacher) run.device.place(*teacher.emplace(load_model(run.subjects[0].path, run.tokenizer, Weights::stored)).decoder);
@@ -113,11 +113,11 @@ Kept measure(const Run& run, const Subject& subject, const Topic& topic, const M
 // Measures what is not there yet, a model after the other, and returns the columns of the table.
 std::vector<Column> measure_all(const Run& run, const KeptResults& results) {
   Work work;
-  std::vector<std::vector<std::optional<Kept>>> kept(run.subjects.size());
+  std::vector<std::vector<std::optional<KeptResult>>> kept(run.subjects.size());
   for (size_t s = 0; s < run.subjects.size(); s++) {
     for (const Topic& topic : run.topics) {
       const bool wanted = applies(run, s, topic);
-      kept[s].push_back(wanted ? results.find(key_of(run, s, topic), topic.measure) : Kept{});
+      kept[s].push_back(wanted ? results.find(key_of(run, s, topic), topic.measure) : KeptResult{});
       if (!kept[s].back()) work.jobs++, work.tokens += static_cast<double>(topic.measure.work);
     }
   }
@@ -130,7 +130,7 @@ std::vector<Column> measure_all(const Run& run, const KeptResults& results) {
     columns.push_back({subject.name, subject.same_vocabulary, Json::object()});
     for (size_t t = 0; t < run.topics.size(); t++) {
       const Topic& topic = run.topics[t];
-      std::optional<Kept>& there = kept[s][t];
+      std::optional<KeptResult>& there = kept[s][t];
       if (!there) {
         if (!model) run.device.place(*model.emplace(load_model(subject.path, run.tokenizer, Weights::stored)).decoder);
         there = measure(run, subject, topic, *model, work);

@@ -131,7 +131,8 @@ void delta_attention_fwd(T* o, T* errors, float* last_state, const LinearAttenti
   const Tensor memory = like_o<T>(n);
   T* const u = memory.data<T>(Device::cuda);
   solve<T>(in,
-           {.K = K, .V = V, .o = by_head(errors, n.H, V), .q = {}, .k = k_of(in), .v = v_of(in), .out_scale = -1, .first = in.state, .last = last_state},
+           {.K = K, .V = V, .o = by_head(errors, n.H, V), .q = {}, .k = k_of(in), .v = v_of(in), .out_scale = -1,
+            .first = in.state, .last = last_state},
            beta);
   written<T>(u, nullptr, nullptr, errors, nullptr, beta, n);
   Sweeps<T> sweeps(in);
@@ -153,7 +154,8 @@ void delta_attention_bwd(const LinearAttentionGrads<T>& grads, float* dbeta, con
   const Operand<const T> u = by_head<const T>(u_at, n.H, V);
 
   Sweeps<T> of_x(in);
-  of_x.add({.K = K, .V = V, .o = by_head(x.data<T>(Device::cuda), n.H, V), .q = k, .k = q, .v = dy, .backwards = true, .first = d_last, .last = grads.dstate});
+  of_x.add({.K = K, .V = V, .o = by_head(x.data<T>(Device::cuda), n.H, V), .q = k, .k = q, .v = dy, .backwards = true,
+            .first = d_last, .last = grads.dstate});
   sweep(of_x);
   float* const last = grads.dstate ? behind.data<float>(Device::cuda) : nullptr;
   solve<T>(in,

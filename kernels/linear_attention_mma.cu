@@ -264,7 +264,8 @@ __device__ static void substitute(float (&O)[V / 32][4], Tile<V> out, Tile<V> v,
     for (int e = 0; e < V / 16; e++) {
       const int n = e / 2, half = e % 2;
       const float factor = half ? high : low;
-      vector_at<uint32_t>(to.at(at.rows[half], first_column + at.pair + 8 * n)) = pack_bf16(factor * O[n][2 * half], factor * O[n][2 * half + 1]);
+      vector_at<uint32_t>(to.at(at.rows[half], first_column + at.pair + 8 * n)) =
+          pack_bf16(factor * O[n][2 * half], factor * O[n][2 * half + 1]);
     }
     __syncwarp();
   };

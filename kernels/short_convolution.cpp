@@ -87,7 +87,7 @@ struct SizesOnGpu {
     bool whole = true;
     for (int64_t b = 0; b < of.B; b++) {
       for (const Segment& document : of.documents[b]) {
-        std::fill(begins.begin() + b * of.T + document.begin, begins.begin() + b * of.T + document.end, static_cast<int32_t>(document.begin));
+        std::fill_n(begins.begin() + b * of.T + document.begin, document.end - document.begin, static_cast<int32_t>(document.begin));
         whole = whole && document.begin == 0 && document.end == of.T;
       }
       const Segment& end = of.documents[b].back();

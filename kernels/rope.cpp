@@ -174,8 +174,8 @@ static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first
         "rope: %ld dimensions to rotate in heads of %ld, an even number up to that is needed",
         static_cast<long>(rope.dims), static_cast<long>(x[3]));
   for (const auto* divisors : {&rope.divisors, &rope.long_divisors}) {
-    CHECK(divisors->empty() || static_cast<int64_t>(divisors->size()) == rope.dims / 2, "rope: %zu divisors for %ld pairs", divisors->size(),
-          static_cast<long>(rope.dims / 2));
+    CHECK(divisors->empty() || static_cast<int64_t>(divisors->size()) == rope.dims / 2, "rope: %zu divisors for %ld pairs",
+          divisors->size(), static_cast<long>(rope.dims / 2));
   }
   // OpenLM's by_head rotation never saw the configured base and scale
   if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;

@@ -64,7 +64,8 @@ void check_config(const Config& c, const std::string& where) {
     CHECK(positive(scale.value) || (scale.may_be_none && scale.value == 0), "%s: the %s is %g, it must be positive%s", at, scale.name,
           scale.value, scale.may_be_none ? ", or 0 for none" : "");
   }
-  CHECK(c.turns.empty() || static_cast<int64_t>(c.turns.size()) == c.layers, "%s: rotations for %zu of %ld layers", at, c.turns.size(), static_cast<long>(c.layers));
+  CHECK(c.turns.empty() || static_cast<int64_t>(c.turns.size()) == c.layers, "%s: rotations for %zu of %ld layers", at, c.turns.size(),
+        static_cast<long>(c.layers));
   const double start = c.decay.start.value_or(1);
   CHECK(positive(start), "%s: the first decay slope is %g, it must be positive", at, start);
   if (c.rope.layout == Rope::Layout::none) return;
@@ -84,8 +85,8 @@ void check_config(const Config& c, const std::string& where) {
           "%s: %ld of %ld dimensions of a head are to be rotated in pairs", at, static_cast<long>(rotated),
           static_cast<long>(dim));
     for (const auto& divisors : {c.rope.divisors, c.rope.long_divisors}) {
-      CHECK(divisors.empty() || static_cast<int64_t>(divisors.size()) == rotated / 2, "%s: %zu divisors of rotary frequencies for %ld pairs", at,
-            divisors.size(), static_cast<long>(rotated / 2));
+      CHECK(divisors.empty() || static_cast<int64_t>(divisors.size()) == rotated / 2, "%s: %zu divisors of rotary frequencies for %ld pairs",
+            at, divisors.size(), static_cast<long>(rotated / 2));
     }
   }
 }

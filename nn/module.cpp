@@ -82,7 +82,10 @@ Var Mlp::operator()(const Var& x) const {
 void Mlp::visit(const std::string& layer, const VisitParameters& f) {
   static constexpr struct {
     const char *in, *out;
-  } kNames[] = {{".feed_forward.w12", ".feed_forward.w3"}, {"._ff_w1", "._ff_w2"}, {".feed_forward.up_proj", ".feed_forward.down_proj"}, {".feed_forward.w12", ".feed_forward.w3"}};
+  } kNames[] = {{".feed_forward.w12", ".feed_forward.w3"},
+               {"._ff_w1", "._ff_w2"},
+               {".feed_forward.up_proj", ".feed_forward.down_proj"},
+               {".feed_forward.w12", ".feed_forward.w3"}};
   const auto& names = kNames[static_cast<int>(kind_)];
   if (kind_ == MlpKind::geglu) gate_.visit(layer + ".feed_forward.gate_proj", f);
   in_.visit(layer + names.in, f);

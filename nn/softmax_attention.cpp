@@ -79,8 +79,8 @@ static void keep_last_document(const LayerState& cache, const Steps& steps, int6
 
 SoftmaxAttention::Heads SoftmaxAttention::project(const Var& x) const {
   const int64_t B = x.dim(0), T = x.dim(1);
-  const Var all = in_proj_(x);
-  std::vector<Var> qkv = split_columns(qkv_clip_ > 0 ? hard_cap(all, qkv_clip_) : all, {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
+  const Var made = in_proj_(x), clipped = qkv_clip_ > 0 ? hard_cap(made, qkv_clip_) : made;
+  std::vector<Var> qkv = split_columns(clipped, {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
   const auto normed = [&](Var x, const Norm& norm, int64_t heads) {
     if (qk_norm_ == QkNorm::whole) x = norm(x);
     x = reshape(x, {B, T, heads, key_dim_});

@@ -44,7 +44,9 @@ class SupraAttention : public Mixer {
 
  protected:
   // q, k and v as in_proj computes them, (B,T,H*head_dim + G*(head_dim+V)).
-  virtual Var project(const Var& x, const Steps&, LayerState*) const { return qkv_clip_ > 0 ? hard_cap(in_proj_(x), qkv_clip_) : in_proj_(x); }
+  virtual Var project(const Var& x, const Steps&, LayerState*) const {
+    return qkv_clip_ > 0 ? hard_cap(in_proj_(x), qkv_clip_) : in_proj_(x);
+  }
   // The normalised output (B,T,H,V) of the heads for q (B,T,H,K), k (B,T,G,K) and v (B,T,G,V), to which `before` is applied first.
   virtual Var attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps, LayerState* state) const;
   Var normed(const Var& o) const;      // applies the group norm if the layer has one

@@ -82,7 +82,8 @@ static void add_rope(std::vector<OpCase>& table) {
   table.push_back(rope_case("rope_interleaved", {.layout = interleaved}, 0, 0, small, large));
   table.push_back(rope_case("rope_by_head", {.layout = by_head}, 0, 0, small, large));
   table.push_back(rope_case("rope_scaled", {.layout = half, .dims = 4, .divisors = {1.5, 8}, .magnitude = 1.1}, 2, 3, small, large));
-  table.push_back(rope_case("rope_long", {.layout = half, .dims = 4, .divisors = {1.5, 8}, .magnitude = 1.1, .trained = 4, .long_divisors = {3, 9}}, 2, 3, small, large));
+  const Rope longer = {.layout = half, .dims = 4, .divisors = {1.5, 8}, .magnitude = 1.1, .trained = 4, .long_divisors = {3, 9}};
+  table.push_back(rope_case("rope_long", longer, 2, 3, small, large));
   table.push_back(rope_case("rope_dynamic", {.layout = half, .dims = 6, .trained = 4, .dynamic = 2}, 2, 3, small, large));
   table.push_back(rope_case("rope_none", {.layout = none}, 0, 0, small, large));
   table.push_back(rope_case("rope_half_rows_apart", {.layout = half, .base = 500}, 60000, 7, small, large));

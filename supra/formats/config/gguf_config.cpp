@@ -54,9 +54,10 @@ const GgufFamily kFamilies[] = {
     {"gptneox", kLayerNorm, MlpKind::gelu},
     {"gpt2", kLayerNorm, MlpKind::gelu, Gelu::tanh},
     {.architecture = "phi3", .period = 1},
-    {.architecture = "gemma2", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .residual = Residual::both_norms, .period = 2, .largest = 46},
-    {.architecture = "gemma3", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .qk_norm = QkNorm::per_head, .residual = Residual::both_norms,
-     .period = 6, .largest = 62},
+    {.architecture = "gemma2", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .residual = Residual::both_norms, .period = 2,
+     .largest = 46},
+    {.architecture = "gemma3", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .qk_norm = QkNorm::per_head,
+     .residual = Residual::both_norms, .period = 6, .largest = 62},
     {"smollm3"},
     {"granite"},
     {.architecture = "starcoder2", .norm = kLayerNorm, .mlp = MlpKind::gelu, .gelu = Gelu::tanh, .period = 1},
@@ -101,7 +102,8 @@ Rope read_rope(const Keys& keys, int64_t head_dim, int64_t context) {
   } else if (type == "linear" || type == "none") {
     rope.scale = factor;
   } else {
-    keys.refuse("rope.scaling.type", type + ", known are none, linear and yarn, and longrope with its tensors rope_factors_short and _long");
+    keys.refuse("rope.scaling.type",
+                type + ", known are none, linear and yarn, and longrope with its tensors rope_factors_short and _long");
   }
   return rope;
 }
@@ -110,7 +112,8 @@ Rope read_rope(const Keys& keys, int64_t head_dim, int64_t context) {
 void read_layers(const Keys& keys, const GgufFamily& family, Config& c) {
   const int64_t window = keys.file.integer(keys.name("attention.sliding_window"), 0);
   const int64_t period = family.period > 1 ? keys.count("attention.sliding_window_pattern", family.period) : family.period;
-  if (window < 0 || (window > 0 && period == 0)) keys.refuse("attention.sliding_window", "no 0: windows of this architecture are not supported");
+  if (window < 0 || (window > 0 && period == 0))
+    keys.refuse("attention.sliding_window", "no 0: windows of this architecture are not supported");
   const bool gemma3 = family.is("gemma3"), smollm3 = family.is("smollm3");
   if (gemma3) c.local_rope_base = keys.number("rope.freq_base_swa", 10000);
   for (int64_t i = 0; i < c.layers; i++) {
@@ -177,8 +180,8 @@ Config read_gguf_config(const Gguf& file) {
   c.mlp = family.mlp;
   c.gelu = family.gelu;
   c.qk_norm = family.qk_norm;
-  CHECK(c.qk_norm != QkNorm::none || !file.find("blk.0.attn_q_norm.weight"), "%s: a %s with norms of queries (blk.0.attn_q_norm.weight) is not supported",
-        file.path().c_str(), architecture.c_str());
+  CHECK(c.qk_norm != QkNorm::none || !file.find("blk.0.attn_q_norm.weight"),
+        "%s: a %s with norms of queries (blk.0.attn_q_norm.weight) is not supported", file.path().c_str(), architecture.c_str());
   c.residual = file.flag(keys.name("use_parallel_residual"), false) ? Residual::parallel : family.residual;
   c.learned_positions = family.is("gpt2");
   if (family.is("gpt2")) c.rope.layout = Rope::Layout::none;

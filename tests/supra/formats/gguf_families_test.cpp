@@ -39,7 +39,8 @@ struct Written {
 const Written kWritten[] = {
     {"phi3", "phi3"},
     {"phi3_window", "phi3", false, {{"attention.sliding_window", 9}}},
-    {"phi3_longrope_short", "phi3", false, {{"rope.scaling.original_context_length", 256}, {"rope.scaling.attn_factor", std::sqrt(1 + std::log(8) / std::log(256))}}},
+    {"phi3_longrope_short", "phi3", false,
+     {{"rope.scaling.original_context_length", 256}, {"rope.scaling.attn_factor", std::sqrt(1 + std::log(8) / std::log(256))}}},
     {"gemma2", "gemma2", false, {{"attention.sliding_window", 8}, {"attn_logit_softcapping", 20}, {"final_logit_softcapping", 15}}},
     {"gemma3", "gemma3", false, {{"attention.sliding_window", 8}, {"attention.sliding_window_pattern", 3}, {"rope.freq_base_swa", 10000}}},
     {"smollm3", "smollm3", true},
@@ -63,7 +64,8 @@ NamedTensors llama_cpp_tensors(const Path& folder, const Written& as, const Conf
     for (int64_t i = 0; gemma && info.name.ends_with("norm.weight") && i < C; i++) to.data<float>()[i] += 1;
     tensors.emplace_back(llama_cpp_name(info.name, gemma), to);
   }
-  for (const auto& [name, factors] : {std::pair("rope_factors_short.weight", c.rope.divisors), {"rope_factors_long.weight", c.rope.long_divisors}}) {
+  for (const auto& [name, factors] :
+       {std::pair("rope_factors_short.weight", c.rope.divisors), {"rope_factors_long.weight", c.rope.long_divisors}}) {
     if (!factors.empty()) tensors.emplace_back(name, Tensor::of(std::vector<float>(factors.begin(), factors.end())));
   }
   return tensors;
@@ -82,7 +84,8 @@ std::string gguf_bytes(const Written& as, const Config& c, const NamedTensors& t
   b.key("general.architecture", 8, std::string(as.architecture));
   for (const auto& [key, value] : keys) {
     const std::string name = std::string(as.architecture) + "." + key;
-    const bool whole = value == std::floor(value) && key.find("scale") == std::string::npos && key.find("capping") == std::string::npos && !key.starts_with("rope.freq");
+    const auto is_of = [&](const char* part) { return key.find(part) != std::string::npos; };
+    const bool whole = value == std::floor(value) && !is_of("scale") && !is_of("capping") && !is_of("rope.freq");
     whole ? b.key(name, 4, static_cast<uint32_t>(value)) : b.key(name, 12, value);
   }
   std::string data;
@@ -106,7 +109,8 @@ TEST(GgufFamilies, AreTheModelsThatTransformersHas) {
     write_bytes(path, gguf_bytes(as, theirs.config, llama_cpp_tensors(folder, as, theirs.config)));
     const ModelSource ours = open_model(path);
     EXPECT_TRUE(ours.unexpected.empty()) << ours.unexpected[0];
-    for (const TensorInfo& info : theirs.weights->tensors()) EXPECT_TRUE(same_bits(ours.weights->get(info.name), theirs.weights->get(info.name))) << info.name;
+    for (const TensorInfo& info : theirs.weights->tensors())
+      EXPECT_TRUE(same_bits(ours.weights->get(info.name), theirs.weights->get(info.name))) << info.name;
     Config wanted = theirs.config;
     wanted.family = as.architecture;
     // llama.cpp knows no other scale of these, and SmolLM3's layers without a rope are every fourth
@@ -128,7 +132,8 @@ TEST(GgufFamilies, GiveTheValuesOfTransformers) {
     SKIP_WITHOUT(folder);
     const Config config = open_model(folder).config;
     write_bytes(path, gguf_bytes(as, config, llama_cpp_tensors(folder, as, config)));
-    for (const VerifyRow& row : verify(load_model(path), folder / "golden.safetensors", {})) EXPECT_TRUE(row.passed()) << row.key << " " << row.error;
+    for (const VerifyRow& row : verify(load_model(path), folder / "golden.safetensors", {}))
+      EXPECT_TRUE(row.passed()) << row.key << " " << row.error;
   }
 }
 

@@ -245,7 +245,8 @@ ChatTemplate chat_template_of(std::string_view program, Date today) {
   // Phi-3 spells the roles out, Phi-4-mini puts them together
   if (has("<|end|>") && has("<|user|>")) return {Form::phi3, ""};
   if (has("<|end|>") && has("'<|' + message['role'] + '|>'")) return {Form::phi4_mini, ""};
-  if (has("<|user|>\\n") && has("<|assistant|>\\n") && has("{{ eos_token }}{% for")) return {Form::olmo, ""};
+  // OLMo 1 and 2 begin with the end of a text
+  if (has("<|user|>") && has("<|assistant|>") && (has("{{ eos_token }}{% for") || has("{{ bos_token }}{% for"))) return {Form::olmo, ""};
   if (has("<|start_header_id|>")) {
     // Llama 3.1 and later; 3.1's program asks no clock
     if (!has("Cutting Knowledge Date: December 2023")) return {Form::llama3, ""};

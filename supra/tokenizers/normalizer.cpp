@@ -132,6 +132,7 @@ void replace(TextPart& part, const Regex& regex, std::string_view content) {
   std::string out;
   size_t first = 0, at = 0;
   const auto put = [&](std::string_view text, size_t from_first) {
+    CHECK(out.size() + text.size() <= INT32_MAX, "tokenizer: the normalizer Replace makes 2 GiB of text (cut it into documents)");
     if (first == out.size()) first += from_first;
     out += text;
   };
@@ -161,16 +162,22 @@ Changes lower_cases(std::string_view text) {
 // go, which is all that the rules of SentencePiece are asked about).
 bool is_extending(uint32_t c) {
   if (c == 0xe33 || c == 0xeb3 || c == 0x200c || c == 0x200d || (c >= 0x1f3fb && c <= 0x1f3ff) || (c >= 0xff9e && c <= 0xff9f)) return true;
-  const bool alone = c == 0x102b || c == 0x102c || c == 0x1038 || (c >= 0x1062 && c <= 0x1064) || (c >= 0x1067 && c <= 0x106d) || c == 0x1083 ||
-                     (c >= 0x1087 && c <= 0x108c) || c == 0x108f || (c >= 0x109a && c <= 0x109c) || c == 0x1a61 || c == 0x1a63 || c == 0x1a64 ||
-                     c == 0xaa7b || c == 0xaa7d || c == 0x11720 || c == 0x11721;
+  const bool alone = c == 0x102b || c == 0x102c || c == 0x1038 || (c >= 0x1062 && c <= 0x1064) ||
+                     (c >= 0x1067 && c <= 0x106d) || c == 0x1083 || (c >= 0x1087 && c <= 0x108c) || c == 0x108f ||
+                     (c >= 0x109a && c <= 0x109c) || c == 0x1a61 || c == 0x1a63 || c == 0x1a64 || c == 0xaa7b ||
+                     c == 0xaa7d || c == 0x11720 || c == 0x11721;
   return !alone && is_in(kMarks, c);
+}
+
+// Characters that are read with the one behind them.
+bool prepends(uint32_t c) {
+  return (c >= 0x600 && c <= 0x605) || c == 0x6dd || c == 0x70f || c == 0x890 || c == 0x891 || c == 0x8e2 || c == 0xd4e ||
+         c == 0x110bd || c == 0x110cd;
 }
 
 bool is_control(uint32_t c) {
   constexpr uint32_t controls = (categories_named("Cc") | categories_named("Zl") | categories_named("Zp") | categories_named("Cf")) & ~kJoiners;
-  const bool prepends = (c >= 0x600 && c <= 0x605) || c == 0x6dd || c == 0x70f || c == 0x890 || c == 0x891 || c == 0x8e2 || c == 0x110bd || c == 0x110cd;
-  return is_in(controls, c) && !prepends;
+  return is_in(controls, c) && !prepends(c);
 }
 
 // Bytes of the cluster that a text begins with.
@@ -178,10 +185,6 @@ size_t cluster_size(std::string_view text) {
   if (text.starts_with("\r\n")) return 2;
   Character c = first_character(text);
   size_t size = c.size;
-  // what is read with the character behind it
-  const auto prepends = [](uint32_t p) {
-    return (p >= 0x600 && p <= 0x605) || p == 0x6dd || p == 0x70f || p == 0x890 || p == 0x891 || p == 0x8e2 || p == 0xd4e;
-  };
   while (prepends(c.code_point) && size < text.size()) {
     const Character next = first_character(text.substr(size));
     if (is_control(next.code_point)) return size;

@@ -45,7 +45,7 @@ function close_lower() {
 
 function print_table(name,    i) {
   printf "\nconst char* const k%s =", toupper(substr(name, 1, 1)) substr(name, 2)
-  for (i = 1; i <= length(text[name]); i += 400) printf "\nR\"(%s)\"", substr(text[name], i, 400)
+  for (i = 1; i <= length(text[name]); i += 1000) printf "\nR\"(%s)\"", substr(text[name], i, 1000)
   print ";"
 }
 

@@ -46,6 +46,20 @@ struct LogSigmoid {
   __device__ static float slope(float x) { return logistic(-x); }
 };
 
+struct Tanh {
+  __device__ static float value(float x) { return tanhf(x); }
+  __device__ static float slope(float x) {
+    const float t = tanhf(x);
+    return 1 - t * t;
+  }
+};
+
+struct HardTanh {
+  // NaN stays NaN
+  __device__ static float value(float x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
+  __device__ static float slope(float x) { return fabsf(x) > 1 ? 0 : 1; }
+};
+
 // Calls body(Relu()) and so on: a thread asks once, for all its elements.
 template <class Body>
 __device__ void with_activation(Activation f, Body body) {
@@ -62,6 +76,10 @@ __device__ void with_activation(Activation f, Body body) {
       return body(Sigmoid());
     case Activation::log_sigmoid:
       return body(LogSigmoid());
+    case Activation::tanh:
+      return body(Tanh());
+    case Activation::hard_tanh:
+      return body(HardTanh());
   }
 }
 

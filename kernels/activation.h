@@ -9,10 +9,11 @@
 //         x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))              (Hendrycks and Gimpel, arXiv
 //         1606.08415)
 //   sigmoid  1 / (1 + e^-x)          log_sigmoid  its logarithm, exact at both ends
+//   tanh                             hard_tanh  min(max(x, -1), 1)
 
 namespace supra {
 
-enum class Activation { relu, silu, gelu_erf, gelu_tanh, sigmoid, log_sigmoid };
+enum class Activation { relu, silu, gelu_erf, gelu_tanh, sigmoid, log_sigmoid, tanh, hard_tanh };
 
 // f(x) and f'(x)
 double activate(Activation f, double x);

@@ -52,6 +52,20 @@ struct LogSigmoid {
   static Vec slope(Vec x) { return sigmoid(-x); }
 };
 
+struct Tanh {
+  static Vec value(Vec x) { return tanh(x); }
+  static Vec slope(Vec x) {
+    const Vec t = tanh(x);
+    return 1.0f - t * t;
+  }
+};
+
+struct HardTanh {
+  // NaN stays NaN
+  static Vec value(Vec x) { return min(max(x, broadcast(-1.0f)), broadcast(1.0f)); }
+  static Vec slope(Vec x) { return select(abs(x) > 1.0f, Vec{}, broadcast(1.0f)); }
+};
+
 // Calls body(Relu()) and so on: one loop is compiled for each activation.
 template <class Body>
 void with_activation(Activation f, Body body) {
@@ -68,6 +82,10 @@ void with_activation(Activation f, Body body) {
       return body(Sigmoid());
     case Activation::log_sigmoid:
       return body(LogSigmoid());
+    case Activation::tanh:
+      return body(Tanh());
+    case Activation::hard_tanh:
+      return body(HardTanh());
   }
 }
 

@@ -72,6 +72,7 @@ struct SoftmaxAttentionHead {
   const float* q_sinks;  // the query for the sinks; the same pointer as q where they do not differ
   int64_t q_step, k_step, v_step, o_step, lse_step;
   float scale;
+  float cap;  // 0, or a score is cap tanh(scale q k)
 };
 
 struct SoftmaxAttentionGrads {

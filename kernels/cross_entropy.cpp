@@ -197,7 +197,7 @@ static void scale_in_place(const Tensor& t, const Tensor& factor) {
 }
 
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss,
-                         const Distillation& distillation) {
+                         const Distillation& distillation, double cap) {
   constexpr const char* op = "linear_cross_entropy";
   const std::string weight = to_string(w.shape());
   CHECK(w.value().rank() == 2 && h.value().rank() == 2 && h.dim(1) == w.dim(1),
@@ -215,17 +215,20 @@ Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, doub
   const int64_t block = std::clamp<int64_t>(kLogitsAtOnce / O / 32 * 32, 32, std::max<int64_t>(32, N));
   const Tensor logits = Tensor::empty({std::min(block, N), O}, sum_dtype(x.dtype()), x.device());
   // the kernel writes gradients of one dtype over logits of the same
-  const Tensor dlogits = !keep                         ? Tensor()
-                         : logits.dtype() == x.dtype() ? logits
+  const Tensor dlogits = !keep                                       ? Tensor()
+                         : logits.dtype() == x.dtype() && cap == 0 ? logits
                                                        : Tensor::empty(logits.shape(), x.dtype(), x.device());
   const Tensor teacher = taught ? empty_like(logits) : Tensor(), losses = empty_losses(x, N);
   for (int64_t n = 0; n < N; n += block) {
     const int64_t end = std::min(n + block, N);
-    const Tensor from = x.rows(n, end), y = logits.rows(0, end - n),
+    const Tensor from = x.rows(n, end), product = logits.rows(0, end - n),
                  dy = keep ? dlogits.rows(0, end - n) : Tensor();
-    multiply(op, y, false, from, false, matrix, true);
+    multiply(op, product, false, from, false, matrix, true);
+    const Tensor y = cap > 0 ? capped(op, product, cap) : product;
     if (taught) distillation.teacher(n, y, teacher.rows(0, end - n));
     differentiate(op, losses.rows(n, end), dy, y, teacher, there.view({-1}).rows(n, end), {}, weights);
+    // d capped = cap tanh'(product) d product
+    if (cap > 0 && keep) through_cap(op, dy, product.to(dy.dtype()), cap);
     if (dh.defined()) multiply(op, dh.rows(n, end), false, dy, false, matrix, false);
     if (dw.defined()) multiply(op, dw, n > 0, dy, true, from, false);
   }

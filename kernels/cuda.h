@@ -238,6 +238,7 @@ struct SoftmaxAttentionSizes {
   int64_t window;  // S where there is none
   int64_t sinks;   // the first keys of its document that a query sees beside them
   float scale;
+  float cap;       // 0, or a score is cap tanh(scale q k)
 };
 template <class T>
 struct SoftmaxAttentionInputs {
@@ -248,7 +249,7 @@ struct SoftmaxAttentionInputs {
   SoftmaxAttentionSizes n;
 };
 
-// Bf16 with K = V of 64 or 128 takes the tensor cores: probabilities and their gradients enter the products
+// Bf16 with K = V of 64 or 128 and no cap takes the tensor cores: probabilities and their gradients enter the products
 // as bf16, sums are f32. Others: what shared memory holds; backward K + V up to about 250 (99 KB), 400 (A100) or 550
 // (H100), forward half as much again.   o, lse, dq, dk, dv, dq_sinks: =   dq_sinks: null where q meets the sinks; dlse: or null
 template <class T>
@@ -260,7 +261,7 @@ SUPRA_CU void softmax_attention_bwd(T* dq, T* dq_sinks, T* dk, T* dv, const T* d
 // ---- window_step.cu.  See kernels/ops.h; positions (B) on the GPU, so that a recorded step follows them
 struct WindowStepSizes {
   int64_t B, H, G, K, V, window, sinks;
-  float scale;
+  float scale, cap;  // a score is scale q k, or cap tanh(scale q k)
 };
 template <class T>
 SUPRA_CU void window_step(T* o, float* lse, T* old_k, T* old_v, T* ring_k, T* ring_v, const T* q, const T* q_sinks, const T* k,

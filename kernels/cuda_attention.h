@@ -66,12 +66,13 @@ struct KeysOnGpu {
 
 // Of softmax attention.
 template <class T>
-cuda::SoftmaxAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
-                                              int64_t window, int64_t sinks, const KeysOnGpu& rows) {
+cuda::SoftmaxAttentionInputs<T> inputs_on_gpu(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v,
+                                              const Scores& scores, int64_t window, int64_t sinks, const KeysOnGpu& rows) {
   constexpr Device gpu = Device::cuda;
   return {q.data<T>(gpu), k.data<T>(gpu), v.data<T>(gpu), q_sinks.data<T>(gpu), rows.first.data<int32_t>(gpu),
           data_or_null<int32_t>(rows.documents, gpu),
-          {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), window, sinks, static_cast<float>(scale)}};
+          {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), window, sinks,
+           static_cast<float>(scores.inner()), static_cast<float>(scores.cap)}};
 }
 
 }  // namespace supra

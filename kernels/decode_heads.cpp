@@ -26,7 +26,7 @@ static void add_values(float* o, const float* weights, const DecodeKeys& keys, i
 }
 
 void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, const DecodeKeys& keys, int64_t heads, int64_t K,
-                  int64_t V, float scale) {
+                  int64_t V, float scale, float cap) {
   const Tensor memory = Tensor::empty({4 * keys.n});
   float* scores = memory.data<float>();
   const int64_t sinks = std::min(keys.sinks, keys.n);
@@ -34,7 +34,11 @@ void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, co
     const int64_t some = std::min<int64_t>(4, heads - h);
     score(scores, q_sinks + h * K, keys, 0, sinks, some, K);
     score(scores, q + h * K, keys, sinks, keys.n, some, K);
-    for (int64_t i = 0; i < some; i++) simd().softmax_row(scores + i * keys.n, lse + h + i, keys.n, scale);
+    if (cap > 0) {
+      simd().scale(scores, scores, scale, some * keys.n);
+      simd().activation_fwd(scores, scores, some * keys.n, Activation::tanh);
+    }
+    for (int64_t i = 0; i < some; i++) simd().softmax_row(scores + i * keys.n, lse + h + i, keys.n, cap > 0 ? cap : scale);
     add_values(o + h * V, scores, keys, some, V);
   }
 }

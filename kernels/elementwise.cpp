@@ -13,7 +13,8 @@
 //   add    y = a + b        da = db = dy, the same tensor
 //   mul    y = a b          da = dy b,  db = dy a
 //   scale  y = factor x     dx = factor dy
-//   relu, silu, gelu, sigmoid, log_sigmoid (activation.h)   y = f(x), dx = dy f'(x)
+//   relu, silu, gelu, sigmoid, log_sigmoid, tanh (activation.h)   y = f(x), dx = dy f'(x)
+//   soft_cap, hard_cap   y = cap f(x / cap), of tanh and hard_tanh
 
 namespace supra {
 
@@ -31,6 +32,10 @@ double activate(Activation f, double x) {
       return 1 / (1 + std::exp(-x));
     case Activation::log_sigmoid:
       return std::min(x, 0.0) - std::log1p(std::exp(-std::abs(x)));
+    case Activation::tanh:
+      return std::tanh(x);
+    case Activation::hard_tanh:
+      return x < -1 ? -1 : x > 1 ? 1 : x;
   }
   fail("activation %d is unknown", static_cast<int>(f));
 }
@@ -57,6 +62,12 @@ double activation_slope(Activation f, double x) {
     }
     case Activation::log_sigmoid:
       return 1 / (1 + std::exp(x));
+    case Activation::tanh: {
+      const double t = std::tanh(x);
+      return 1 - t * t;
+    }
+    case Activation::hard_tanh:
+      return std::abs(x) > 1 ? 0 : 1;
   }
   fail("activation %d is unknown", static_cast<int>(f));
 }
@@ -168,10 +179,29 @@ Var relu_slope(const Var& y) {
 
 void rectify(const char* op, const Tensor& y) { activate_all(op, y, y, Activation::relu); }
 
+static void scale_all(const char* op, const Tensor& y, double factor) {
+  by_device(op, y, OVERLOADS(cpu::scale), OVERLOADS(cuda::scale), y, y, factor, y.numel());
+}
+
+Tensor capped(const char* op, const Tensor& u, double cap) {
+  const Tensor y = empty_like(u);
+  activate_all(op, y, u, Activation::tanh);
+  scale_all(op, y, cap);
+  return y;
+}
+
+void through_cap(const char* op, const Tensor& dy, const Tensor& u, double cap) {
+  by_device(op, dy, OVERLOADS(cpu::activation_bwd), OVERLOADS(cuda::activation_bwd), dy, dy, u, dy.numel(), Activation::tanh);
+  scale_all(op, dy, cap);
+}
+
 Var relu(const Var& x) { return activation("relu", x, Activation::relu); }
 Var silu(const Var& x) { return activation("silu", x, Activation::silu); }
 
 Var sigmoid(const Var& x) { return activation("sigmoid", x, Activation::sigmoid); }
+Var tanh(const Var& x) { return activation("tanh", x, Activation::tanh); }
+Var soft_cap(const Var& x, double cap) { return scale(tanh(scale(x, 1 / cap)), cap); }
+Var hard_cap(const Var& x, double cap) { return scale(activation("hard_cap", scale(x, 1 / cap), Activation::hard_tanh), cap); }
 Var log_sigmoid(const Var& x) { return activation("log_sigmoid", x, Activation::log_sigmoid); }
 
 Var gelu(const Var& x, Gelu kind) {

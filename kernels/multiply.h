@@ -25,6 +25,10 @@ void multiply(const char* op, const Tensor& c, bool accumulate, const Tensor& a,
 // y = max(0, y), in place
 void rectify(const char* op, const Tensor& y);
 
+// cap tanh(u); and the way back, dy *= cap tanh'(u), in place
+Tensor capped(const char* op, const Tensor& u, double cap);
+void through_cap(const char* op, const Tensor& dy, const Tensor& u, double cap);
+
 // y (N,C): each row is `row` (C)
 void repeat_row(const char* op, const Tensor& y, const Tensor& row);
 

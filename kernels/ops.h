@@ -42,6 +42,9 @@ Var relu_slope(const Var& y);  // y as it is, with dy made 0 where y is 0: what 
 Var silu(const Var& x);      // x * sigmoid(x)
 Var sigmoid(const Var& x);
 Var log_sigmoid(const Var& x);
+Var tanh(const Var& x);
+Var soft_cap(const Var& x, double cap);  // cap tanh(x / cap)
+Var hard_cap(const Var& x, double cap);  // min(max(x, -cap), cap)
 enum class Gelu { erf, tanh };
 Var gelu(const Var& x, Gelu kind = Gelu::erf);
 
@@ -88,6 +91,11 @@ struct Rope {
   // One a pair, or none: its frequency is divided by it. What llama3 and yarn make of a longer context.
   std::vector<double> divisors = {};
   double magnitude = 1;  // cos and sin are multiplied by it (yarn)
+  // A call that reaches beyond `trained` tokens takes other frequencies at all its positions, where there are any:
+  // those divisors (longrope), or a larger base (dynamic NTK): base (dynamic length / trained - (dynamic - 1))^(dims / (dims - 2)).
+  int64_t trained = 0;
+  std::vector<double> long_divisors = {};
+  double dynamic = 0;
   // Positions from held_from on are turned as position held_at; 0: none is held. See supra/window_attention.h.
   int64_t held_from = 0, held_at = 0;
   bool operator==(const Rope&) const = default;
@@ -99,7 +107,14 @@ Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first, cons
 // o (B,T,H,V): query t of row b stands at index first[b] + t of the keys and sees those up to itself, or the last
 // `window` of these where it is not 0. From a cut on it sees none before the cut.
 // q (B,T,H,K)  k (B,S,G,K)  v (B,S,G,V), S >= first[b] + T; query head h uses key head h / (H/G).
-Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, const std::vector<int64_t>& first,
+struct Scores {
+  double scale;
+  double cap;  // 0: none; else a score s = scale q k counts as cap tanh(s / cap)
+
+  Scores(double scale, double cap = 0) : scale(scale), cap(cap) {}
+  double inner() const { return cap > 0 ? scale / cap : scale; }  // of products, before the tanh
+};
+Var softmax_attention(const Var& q, const Var& k, const Var& v, const Scores& scores, const std::vector<int64_t>& first,
                       int64_t window = 0, const Cuts& cuts = {});
 // The same, where a query also sees attention sinks (arXiv 2309.17453): the first keys of its document, so far as they are
 // not in its future. With a q_sinks (B,T,H,K) it meets them with that instead of q. lse (B,T,H), the log-sum-exp of the
@@ -107,7 +122,7 @@ Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale, co
 struct SoftmaxPart {
   Var o, lse;
 };
-SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const Var& k, const Var& v, double scale,
+SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const Var& k, const Var& v, const Scores& scores,
                                          const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts = {});
 
 // ---- window_step.cpp: one step (T = 1) of softmax attention over sinks and a window, in place. For inference.
@@ -124,7 +139,7 @@ struct Ring {
   Tensor k, v;
   int64_t window, sinks;
 };
-WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
+WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, const Scores& scores,
                        const std::vector<int64_t>& positions, bool with_old);
 
 // ---- join_attention.cpp: exact attention to near keys and a linear one to far keys under one normaliser
@@ -198,9 +213,10 @@ struct Distillation {
   double weight = 1;
 };
 // cross_entropy(linear(h, w), targets, z_loss) that never holds all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
-// h and w are computed here, in the forward; a backward only scales them, so there is one.
+// h and w are computed here, in the forward; a backward only scales them, so there is one. With a cap the logits are
+// cap tanh(linear(h, w)).
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0,
-                         const Distillation& distillation = {{}, 0});
+                         const Distillation& distillation = {{}, 0}, double cap = 0);
 // log sum exp of each row of logits (N,O), f64 (N). No gradient.
 Tensor log_sum_exp(const Tensor& logits);
 // -log p(target) of each row, f32 (N); 0 where the target is kIgnore. No gradient.

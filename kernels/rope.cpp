@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
 
@@ -22,9 +23,20 @@ namespace {
 int64_t repeat_of(const Rope& rope) { return rope.layout == Rope::Layout::interleaved ? 2 : 1; }
 int64_t width_of(const Rope& rope) { return rope.dims / 2 * repeat_of(rope); }
 
+// What a call up to the last of these positions is turned by.
+Rope at_length(Rope rope, const std::vector<int64_t>& positions) {
+  const int64_t length = positions.empty() ? 0 : *std::max_element(positions.begin(), positions.end()) + 1;
+  if (rope.trained == 0 || length <= rope.trained) return rope;
+  if (!rope.long_divisors.empty()) rope.divisors = rope.long_divisors;
+  const double ratio = static_cast<double>(length) / static_cast<double>(rope.trained), dims = static_cast<double>(rope.dims);
+  if (rope.dynamic > 0) rope.base *= std::pow(rope.dynamic * ratio - (rope.dynamic - 1), dims / (dims - 2));
+  return rope;
+}
+
 // The angles are taken in double.
 template <class T>
-RopeTable make_table(const Rope& rope, const std::vector<int64_t>& positions, Device device) {
+RopeTable make_table(const Rope& given, const std::vector<int64_t>& positions, Device device) {
+  const Rope rope = at_length(given, positions);
   const int64_t repeat = repeat_of(rope);
   std::vector<double> period;
   for (int64_t i = 0; i < width_of(rope); i++) {
@@ -44,7 +56,7 @@ RopeTable make_table(const Rope& rope, const std::vector<int64_t>& positions, De
       sine.push_back(fresh ? static_cast<T>(rope.magnitude * std::sin(angle)) : sine[row->second + i]);
     }
   }
-  return {rope, positions, Tensor::of(cosine).to(device), Tensor::of(sine).to(device)};
+  return {given, positions, Tensor::of(cosine).to(device), Tensor::of(sine).to(device)};
 }
 
 // The last two tables are kept: q, k and every layer of a step ask for the same, and beyond the context window layers ask for
@@ -161,8 +173,10 @@ static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first
   CHECK(rope.dims > 0 && rope.dims <= x[3] && rope.dims % 2 == 0,
         "rope: %ld dimensions to rotate in heads of %ld, an even number up to that is needed",
         static_cast<long>(rope.dims), static_cast<long>(x[3]));
-  CHECK(rope.divisors.empty() || static_cast<int64_t>(rope.divisors.size()) == rope.dims / 2,
-        "rope: %zu divisors for %ld pairs", rope.divisors.size(), static_cast<long>(rope.dims / 2));
+  for (const auto* divisors : {&rope.divisors, &rope.long_divisors}) {
+    CHECK(divisors->empty() || static_cast<int64_t>(divisors->size()) == rope.dims / 2, "rope: %zu divisors for %ld pairs",
+          divisors->size(), static_cast<long>(rope.dims / 2));
+  }
   // OpenLM's by_head rotation never saw the configured base and scale
   if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;
   return rope;

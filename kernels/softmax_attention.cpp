@@ -12,17 +12,19 @@
 
 // softmax_attention: query t, at key first + t, sees the keys s up to there: the last `window` of them and the first
 // `sinks`, none before its document
-//   p_ts = exp(scale q_t k_s - lse_t),  lse_t = log sum_s exp(scale q_t k_s),  o_t = sum_s p_ts v_s
+//   p_ts = exp(x_ts - lse_t),  lse_t = log sum_s exp(x_ts),  o_t = sum_s p_ts v_s,  x_ts = scale q_t k_s, or
+//   x_ts = cap tanh(y_ts), y_ts = scale q_t k_s, where there is a cap (the kernels' scale has 1 / cap in it)
 //   q (B,T,H,K), another for the sinks  k (B,S,G,K)  v (B,S,G,V)  o (B,T,H,V)  lse (B,T,H) saved for backward
 // Backward, from the probabilities computed again, with ds_ts = p_ts (do_t v_s - do_t o_t + dlse_t):
 //   dq_t = scale sum_s ds_ts k_s    dk_s = scale sum_t ds_ts q_t    dv_s = sum_t p_ts do_t
+// with a cap ds_ts takes a factor of cap tanh'(y_ts) = cap - x_ts^2 / cap
 
 namespace supra {
 namespace {
 
 struct Sizes {
   int64_t B, T, H, S, G, K, V;
-  double scale;
+  double scale, cap;
   std::vector<int64_t> first;  // (B)
   int64_t window, sinks;
   std::vector<std::vector<Segment>> documents;  // (B)
@@ -84,12 +86,17 @@ double dot(const double* a, const double* b, int64_t n) {
   return sum;
 }
 
+double score_of(const double* q, const double* k, const Sizes& n) {
+  const double s = n.scale * dot(q, k, n.K);
+  return n.cap > 0 ? n.cap * std::tanh(s) : s;
+}
+
 void fwd(const Outputs<double>& out, const Inputs<double>& in, const Sizes& n) {
   std::vector<double> score(n.S);
   for_queries(n, [&](int64_t b, int64_t t, int64_t h, const Seen& seen) {
     double top = -INFINITY, sum = 0;
     seen.each([&](int64_t s, bool sink) {
-      score[s] = n.scale * dot((sink ? in.q_sinks : in.q) + n.q_at(b, t, h), in.k + n.k_at(b, s, h), n.K);
+      score[s] = score_of((sink ? in.q_sinks : in.q) + n.q_at(b, t, h), in.k + n.k_at(b, s, h), n);
       top = std::max(top, score[s]);
     });
     seen.each([&](int64_t s, bool) { sum += std::exp(score[s] - top); });
@@ -113,8 +120,8 @@ void bwd(const Gradients<double>& grads, const double* d_o, const Outputs<double
     seen.each([&](int64_t s, bool sink) {
       const double *q = (sink ? in.q_sinks : in.q) + query, *k = in.k + n.k_at(b, s, h), *v = in.v + n.v_at(b, s, h);
       double* dq = (sink ? grads.dq_sinks : grads.dq) + query;
-      const double p = std::exp(n.scale * dot(q, k, n.K) - out.lse[at]);
-      const double ds = p * (dot(dy, v, n.V) - delta);
+      const double x = score_of(q, k, n), p = std::exp(x - out.lse[at]);
+      const double ds = p * (dot(dy, v, n.V) - delta) * (n.cap > 0 ? n.cap - x * x / n.cap : 1);
       for (int64_t i = 0; i < n.K; i++) dq[i] += n.scale * ds * k[i];
       for (int64_t i = 0; i < n.K; i++) grads.dk[n.k_at(b, s, h) + i] += n.scale * ds * q[i];
       for (int64_t j = 0; j < n.V; j++) grads.dv[n.v_at(b, s, h) + j] += p * dy[j];
@@ -130,7 +137,7 @@ SoftmaxAttentionHead head_of(const Inputs<float>& in, const Sizes& n, int64_t b,
   head.q_sinks = in.q_sinks + n.q_at(b, t, h), head.q = in.q + n.q_at(b, t, h), head.k = in.k + n.k_at(b, key, h), head.v = in.v + n.v_at(b, key, h);
   head.q_step = n.H * n.K, head.k_step = n.G * n.K, head.v_step = n.G * n.V;
   head.o_step = n.H * n.V, head.lse_step = n.H;
-  head.scale = static_cast<float>(n.scale);
+  head.scale = static_cast<float>(n.scale), head.cap = static_cast<float>(n.cap);
   return head;
 }
 
@@ -142,7 +149,7 @@ void decode(const Outputs<float>& out, const Inputs<float>& in, const Sizes& n) 
       const float* q = in.q + n.q_at(b, 0, h);
       decode_heads(out.o + n.o_at(b, 0, h), out.lse + n.lse_at(b, 0, h), q, q,
                    {in.k + n.k_at(b, from, h), in.v + n.v_at(b, from, h), Dtype::f32, keys, 0, n.G * n.K, n.G * n.V},
-                   n.H / n.G, n.K, n.V, static_cast<float>(n.scale));
+                   n.H / n.G, n.K, n.V, static_cast<float>(n.scale), static_cast<float>(n.cap));
     }
   });
 }
@@ -192,13 +199,13 @@ void bwd(const Gradients<float>& grads, const float* d_o, const Outputs<float>& 
   });
 }
 
-Sizes check(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
+Sizes check(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, const Scores& scores,
             const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts) {
   const char* op = "softmax_attention";
   CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
         "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op, to_string(q.shape()).c_str(),
         to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
-  const Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), scale, first,
+  const Sizes n = {q.dim(0), q.dim(1), q.dim(2), k.dim(1), k.dim(2), q.dim(3), v.dim(3), scores.inner(), scores.cap, first,
                    window > 0 ? window : k.dim(1), sinks,
                    segments(op, cuts, std::vector<int64_t>(q.dim(0), q.dim(1)))};
   check_shape(op, "q of the sinks", q_sinks.shape(), q.shape());
@@ -219,17 +226,17 @@ Sizes check(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tenso
 
 }  // namespace
 
-Var softmax_attention(const Var& q, const Var& k, const Var& v, double scale,
+Var softmax_attention(const Var& q, const Var& k, const Var& v, const Scores& scores,
                       const std::vector<int64_t>& first, int64_t window, const Cuts& cuts) {
-  return softmax_attention_with_sinks(q, {}, k, v, scale, first, window, 0, cuts).o;
+  return softmax_attention_with_sinks(q, {}, k, v, scores, first, window, 0, cuts).o;
 }
 
-SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const Var& k, const Var& v, double scale,
+SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const Var& k, const Var& v, const Scores& scores,
                                          const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts) {
   constexpr Device gpu = Device::cuda;
   const bool apart = q_sinks.defined() && sinks > 0;
   const Var& of_sinks = apart ? q_sinks : q;
-  const Sizes n = check(q.value(), of_sinks.value(), k.value(), v.value(), scale, first, window, sinks, cuts);
+  const Sizes n = check(q.value(), of_sinks.value(), k.value(), v.value(), scores, first, window, sinks, cuts);
   const Tensor o = Tensor::empty({n.B, n.T, n.H, n.V}, q.dtype(), q.value().device()),
                lse = Tensor::empty({n.B, n.T, n.H}, sum_dtype(q.dtype()), o.device());
   by_device(
@@ -241,7 +248,7 @@ SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const
       [&]<class T>(T) {
         const KeysOnGpu rows(n.first, n.documents, n.T);
         cuda::softmax_attention_fwd(o.data<T>(gpu), lse.data<float>(gpu),
-                                    inputs_on_gpu<T>(q.value(), of_sinks.value(), k.value(), v.value(), scale, n.window, sinks, rows));
+                                    inputs_on_gpu<T>(q.value(), of_sinks.value(), k.value(), v.value(), scores, n.window, sinks, rows));
       });
   auto backward = [=, q = q.value(), q_sinks = of_sinks.value(), k = k.value(), v = v.value()](std::span<const Tensor> dy,
                                                                                               Grads& grads) {
@@ -261,7 +268,7 @@ SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const
           const KeysOnGpu rows(n.first, n.documents, n.T);
           cuda::softmax_attention_bwd(dq.data<T>(gpu), data_or_null<T>(dq_sinks, gpu), dk.data<T>(gpu), dv.data<T>(gpu),
                                       d_o.data<T>(gpu), data_or_null<float>(dlse, gpu), o.data<T>(gpu),
-                                      lse.data<float>(gpu), inputs_on_gpu<T>(q, q_sinks, k, v, scale, n.window, sinks, rows));
+                                      lse.data<float>(gpu), inputs_on_gpu<T>(q, q_sinks, k, v, scores, n.window, sinks, rows));
         });
     grads.give(0, dq);
     grads.give(1, dk);

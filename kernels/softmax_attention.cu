@@ -113,6 +113,11 @@ __device__ static void store_rows(T* to, int64_t step, Rows rows, const float (&
   }
 }
 
+// Of a product q k
+__device__ static float score_of(const SoftmaxAttentionSizes& n, float product) {
+  return n.cap > 0 ? n.cap * tanhf(n.scale * product) : n.scale * product;
+}
+
 // Fills k and v with 32 keys that the queries [begin, end) see, and calls f(the first of them), until all were there.
 template <class Head, class F>
 __device__ static void walk(const Head& head, Rows k, Rows v, int begin, int end, int K, int V, F f) {
@@ -149,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       float s[kMine], keep[kMine];
       multiply(s, q, k, K);
       for (int r = 0; r < kMine; r++) {
-        s[r] = head.sight.sees(mine + r, key + lane) ? n.scale * s[r] : -INFINITY;
+        s[r] = head.sight.sees(mine + r, key + lane) ? score_of(n, s[r]) : -INFINITY;
         const float highest = fmaxf(top[r], warp_max(s[r]));
         keep[r] = expf(top[r] - highest);
         s[r] = expf(s[r] - highest);
@@ -180,8 +185,10 @@ __device__ static Weights weights_of(const SoftmaxAttentionGradients<T>& grads, 
     const int t = query(r);
     const bool seen = head.sight.sees(t, key(r));
     const int64_t at = head.lse + (seen ? t : 0) * n.H;
-    w.p[r] = seen ? expf(n.scale * s[r] - grads.lse[at]) : 0;
+    const float x = score_of(n, s[r]);
+    w.p[r] = seen ? expf(x - grads.lse[at]) : 0;
     w.ds[r] = seen ? w.p[r] * (dp[r] - grads.delta[at]) : 0;
+    if (n.cap > 0) w.ds[r] *= n.cap - x * x / n.cap;
   }
   return w;
 }

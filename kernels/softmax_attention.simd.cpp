@@ -37,6 +37,10 @@ struct Keys {
 void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, const Keys& keys, int64_t begin, int64_t n) {
   multiply(p, plain(k), q_t, {keys.count(), n, head.K});
   for (int64_t s = 0; s < keys.count(); s++) {
+    if (head.cap > 0) {
+      activation_fwd(p.row(s), p.row(s), n, Activation::tanh);
+      scale(p.row(s), p.row(s), head.cap, n);
+    }
     const int64_t seen = keys.begin + s - head.first - begin, forgotten = keys.sinks ? n : seen + head.window;
     for (int64_t i = 0; i < at_most(seen, n); i++) p.row(s)[i] = -__builtin_inff();
     for (int64_t i = forgotten > 0 ? forgotten : 0; i < n; i++) p.row(s)[i] = -__builtin_inff();
@@ -137,9 +141,11 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
       multiply(ds, plain(v), dout_t, {keys, n, V});
       for (int64_t s = 0; s < keys; s++) {
         for (int64_t i = 0; i < n; i += kLanes) {
-          const Vec weight = exp(load(p.row(s) + i) - load(norm + i));
+          const Vec x = load(p.row(s) + i), weight = exp(x - load(norm + i));
+          // the slope of the cap; a key that is not seen has x = -inf, and none
+          const Vec slope = head.cap > 0 ? max(head.cap - x * x / head.cap, Vec{}) : broadcast(1);
           store(p.row(s) + i, weight);
-          store(ds.row(s) + i, weight * (load(ds.row(s) + i) - load(delta + i)));
+          store(ds.row(s) + i, weight * (load(ds.row(s) + i) - load(delta + i)) * slope);
         }
       }
       multiply(dv, plain(p), dout, {keys, V, n});

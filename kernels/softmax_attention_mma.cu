@@ -293,10 +293,10 @@ static bool aligned(std::initializer_list<const Bf16*> tensors) {
   return true;
 }
 
-// f(constant D) where the heads are of such a size; false where not, or where f is
+// f(constant D) where the heads are of such a size and scores have no cap; false where not, or where f is
 template <class F>
 static bool by_dim(const SoftmaxAttentionSizes& n, F f) {
-  if (n.K != n.V || (n.K != 64 && n.K != 128)) return false;
+  if (n.cap > 0 || n.K != n.V || (n.K != 64 && n.K != 128)) return false;
   return n.K == 64 ? f.template operator()<64>() : f.template operator()<128>();
 }
 

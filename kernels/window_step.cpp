@@ -37,7 +37,7 @@ Sizes check(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tens
 
 }  // namespace
 
-WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, double scale,
+WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, const Scores& scores,
                        const std::vector<int64_t>& positions, bool with_old) {
   const Sizes n = check(ring, q, q_sinks, k, v, positions);
   constexpr Device gpu = Device::cuda;
@@ -53,7 +53,7 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
       cuda::window_step(step.o.data<T>(gpu), step.lse.data<float>(gpu), data_or_null<T>(step.old_k, gpu),
                         data_or_null<T>(step.old_v, gpu), ring.k.data<T>(gpu), ring.v.data<T>(gpu), q.data<T>(gpu),
                         q_sinks.data<T>(gpu), k.data<T>(gpu), v.data<T>(gpu), there.data<int32_t>(gpu),
-                        {n.B, n.H, n.G, n.K, n.V, ring.window, ring.sinks, static_cast<float>(scale)});
+                        {n.B, n.H, n.G, n.K, n.V, ring.window, ring.sinks, static_cast<float>(scores.inner()), static_cast<float>(scores.cap)});
     });
     return step;
   }
@@ -80,7 +80,7 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
       convert(at(ring.v, slot, n.V), kept, v.data<float>() + i * n.V, Dtype::f32, n.V);
       decode_heads(step.o.data<float>() + h * n.V, step.lse.data<float>() + h, q.data<float>() + h * n.K, q_sinks.data<float>() + h * n.K,
                    {at(ring.k, 0, n.K), at(ring.v, 0, n.V), kept, std::min(p + 1, n.S), ring.sinks, n.G * n.K, n.G * n.V}, heads, n.K, n.V,
-                   static_cast<float>(scale));
+                   static_cast<float>(scores.inner()), static_cast<float>(scores.cap));
     }
   });
   return step;

@@ -124,6 +124,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1) window_step_kernel(WindowStep<
       }
       for (int h = 0; h < kHeads; h++) {
         s[h] = warp_sum(s[h], kLanes);
+        if (n.cap > 0) s[h] = n.cap * tanhf(s[h]);
         if (lane % kLanes == 0) weights[i * kHeads + h] = i < count ? s[h] : -INFINITY;
       }
     }

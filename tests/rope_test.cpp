@@ -56,6 +56,20 @@ TEST(Rope, turns_pairs_by_their_angle) {
   }
 }
 
+// A call that reaches beyond the trained context takes other frequencies at all its positions (transformers' longrope and dynamic).
+TEST(Rope, beyond_the_trained_context_frequencies_are_others) {
+  const Tensor x = random_normal({2, 9, 3, 8}, 1, Dtype::f64);
+  const Rope longer = {.dims = 4, .divisors = {0.5, 8}, .magnitude = 1.2, .trained = 12, .long_divisors = {3, 9}};
+  const Rope dynamic = {.base = 500, .trained = 12, .dynamic = 2};
+  for (const int64_t first : {0, 3, 4, 30}) {
+    const int64_t length = first + 9;
+    Rope of_divisors = {.dims = 4, .divisors = length > 12 ? longer.long_divisors : longer.divisors, .magnitude = 1.2};
+    Rope of_base = {.base = length > 12 ? 500 * std::pow(2 * static_cast<double>(length) / 12 - 1, 8.0 / 6) : 500};
+    EXPECT_LE(difference(rope(Var(x), longer, {0, first}).value(), by_definition(x, of_divisors, {0, first})).largest, 1e-10);
+    EXPECT_LE(difference(rope(Var(x), dynamic, {0, first}).value(), by_definition(x, of_base, {0, first})).largest, 1e-10);
+  }
+}
+
 TEST(Rope, steps_equal_the_whole_sequence) {
   const Tensor x = random_normal({1, 9, 2, 16}, 2);
   const Rope r{.layout = Layout::half};

@@ -82,6 +82,9 @@ static void add_rope(std::vector<OpCase>& table) {
   table.push_back(rope_case("rope_interleaved", {.layout = interleaved}, 0, 0, small, large));
   table.push_back(rope_case("rope_by_head", {.layout = by_head}, 0, 0, small, large));
   table.push_back(rope_case("rope_scaled", {.layout = half, .dims = 4, .divisors = {1.5, 8}, .magnitude = 1.1}, 2, 3, small, large));
+  const Rope longer = {.layout = half, .dims = 4, .divisors = {1.5, 8}, .magnitude = 1.1, .trained = 4, .long_divisors = {3, 9}};
+  table.push_back(rope_case("rope_long", longer, 2, 3, small, large));
+  table.push_back(rope_case("rope_dynamic", {.layout = half, .dims = 6, .trained = 4, .dynamic = 2}, 2, 3, small, large));
   table.push_back(rope_case("rope_none", {.layout = none}, 0, 0, small, large));
   table.push_back(rope_case("rope_half_rows_apart", {.layout = half, .base = 500}, 60000, 7, small, large));
   table.push_back(rope_case("rope_half_packed", {.layout = half}, 9, 0, small, large, true));
@@ -109,6 +112,16 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
                    },
                    {{"h", {6, 3}, {67, 35}, {512, 768}}, parameter({"w", {5, 3}, {517, 35}, {32000, 768}})},
                    three_products});
+  // in bf16 its gradients are rounded behind the softmax, the slope of the cap and its factor
+  table.push_back({"linear_cross_entropy_capped",
+                   [](const Vars& in) -> Vars {
+                     const Tensor targets = some_targets(Var(Tensor::empty({in[0].dim(0), in[1].dim(0)})));
+                     return {linear_cross_entropy(scale(in[0], 0.1), in[1], targets, 0.01, {{}, 0}, 3)};
+                   },
+                   {{"h", {6, 3}, {67, 35}, {512, 768}}, parameter({"w", {5, 3}, {517, 35}, {32000, 768}})},
+                   three_products,
+                   1,
+                   3});
   // the teacher's logits are waves along the vocabulary
   table.push_back({"linear_cross_entropy_distilled",
                    [](const Vars& in) -> Vars {
@@ -233,6 +246,12 @@ static void add_elementwise(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {log_sigmoid(in[0])}; },
                    {{"x", small, large, bench}},
                    each(20)});
+  table.push_back({"tanh", [](const Vars& in) -> Vars { return {tanh(in[0])}; }, {{"x", small, large, bench}}, each(10)});
+  // each is three operations
+  table.push_back(
+      {"soft_cap", [](const Vars& in) -> Vars { return {soft_cap(in[0], 1.5)}; }, {{"x", small, large, bench}}, each(12), 1, 3});
+  table.push_back(
+      {"hard_cap", [](const Vars& in) -> Vars { return {hard_cap(in[0], 1)}; }, {{"x", small, large, bench}}, each(3), 1, 3});
   for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
     const std::string suffix = kind == Gelu::erf ? "" : "_tanh";
     table.push_back({"gelu" + suffix,

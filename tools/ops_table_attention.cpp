@@ -92,12 +92,12 @@ static OpCase short_convolution_case(const char* name, int64_t shorter, bool pac
 }
 
 static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t G, const Shape& bench_q,
-                                     const Shape& bench_kv, int64_t window = 0, bool packed = false) {
+                                     const Shape& bench_kv, int64_t window = 0, bool packed = false, double cap = 0) {
   auto fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> first;
     for (int64_t b = 0; b < in[0].dim(0); b++) first.push_back((in[1].dim(1) - in[0].dim(1)) / (b + 1));
     const Cuts cuts = packed ? some_cuts(std::vector(first.size(), in[0].dim(1))) : Cuts();
-    return {softmax_attention(in[0], in[1], in[2], 0.4, first, window, cuts)};
+    return {softmax_attention(in[0], in[1], in[2], {0.4, cap}, first, window, cuts)};
   };
   OpWork work;
   work.flop = [=](const std::vector<Tensor>& in) {
@@ -118,13 +118,14 @@ static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t 
 }
 
 // With sinks, their own queries, and the log-sum-exp.
-static OpCase softmax_attention_with_sinks_case(const char* name, int64_t window, int64_t sinks, bool packed, const Shape& bench_q) {
+static OpCase softmax_attention_with_sinks_case(const char* name, int64_t window, int64_t sinks, bool packed, const Shape& bench_q,
+                                                double cap = 0) {
   OpCase c = softmax_attention_case(name, 131, 2, bench_q, bench_q.empty() ? bench_q : Shape{2, 512, 6, 64}, window, packed);
   c.fn = [=](const Vars& in) -> Vars {
     std::vector<int64_t> first;
     for (int64_t b = 0; b < in[0].dim(0); b++) first.push_back((in[1].dim(1) - in[0].dim(1)) / (b + 1));
     const Cuts cuts = packed ? some_cuts(std::vector(first.size(), in[0].dim(1))) : Cuts();
-    const SoftmaxPart y = softmax_attention_with_sinks(in[0], in[3], in[1], in[2], 0.4, first, window, sinks, cuts);
+    const SoftmaxPart y = softmax_attention_with_sinks(in[0], in[3], in[1], in[2], {0.4, cap}, first, window, sinks, cuts);
     return {y.o, y.lse};
   };
   OpInput of_sinks = c.inputs[0];
@@ -153,6 +154,9 @@ void add_attention(std::vector<OpCase>& table) {
   table.push_back(softmax_attention_case("softmax_attention_grouped", 67, 2, q, {2, 512, 6, 64}));
   table.push_back(softmax_attention_case("softmax_attention_packed", 131, 2, {}, {}, 0, true));
   table.push_back(softmax_attention_case("softmax_attention_packed_window", 67, 4, {}, {}, 30, true));
+  table.push_back(softmax_attention_case("softmax_attention_capped", 67, 2, {}, {}, 0, false, 0.7));
+  table.push_back(softmax_attention_case("softmax_attention_decode_capped", 1, 2, {}, {}, 30, false, 0.7));
+  table.push_back(softmax_attention_with_sinks_case("softmax_attention_with_sinks_capped", 3, 2, true, {}, 0.7));
   table.push_back(softmax_attention_with_sinks_case("softmax_attention_with_sinks", 3, 2, false, q));
   table.push_back(softmax_attention_with_sinks_case("softmax_attention_with_sinks_packed", 30, 5, true, {}));
   table.push_back(

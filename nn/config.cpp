@@ -52,13 +52,28 @@ void check_config(const Config& c, const std::string& where) {
         static_cast<long>(c.lora.rank), c.lora.alpha);
   CHECK(positive(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
         c.norm.eps);
+  const struct {
+    const char* name;
+    double value;
+    bool may_be_none;
+  } scales[] = {{"scale of embeddings", c.embedding_scale, false}, {"scale of branches", c.residual_scale, false},
+                {"scale of logits", c.logit_scale, false},         {"local rotary base", c.local_rope_base, false},
+                {"scale of scores", c.score_scale, true},          {"cap of scores", c.score_cap, true},
+                {"cap of logits", c.logit_cap, true},              {"bound of q, k and v", c.qkv_clip, true}};
+  for (const auto& scale : scales) {
+    CHECK(positive(scale.value) || (scale.may_be_none && scale.value == 0), "%s: the %s is %g, it must be positive%s", at, scale.name,
+          scale.value, scale.may_be_none ? ", or 0 for none" : "");
+  }
+  CHECK(c.turns.empty() || static_cast<int64_t>(c.turns.size()) == c.layers, "%s: rotations for %zu of %ld layers", at, c.turns.size(),
+        static_cast<long>(c.layers));
   const double start = c.decay.start.value_or(1);
   CHECK(positive(start), "%s: the first decay slope is %g, it must be positive", at, start);
   if (c.rope.layout == Rope::Layout::none) return;
 
   const bool valid =
       positive(c.rope.base) && positive(c.rope.scale) && positive(c.rope.magnitude) &&
-      std::all_of(c.rope.divisors.begin(), c.rope.divisors.end(), positive);
+      std::all_of(c.rope.divisors.begin(), c.rope.divisors.end(), positive) &&
+      std::all_of(c.rope.long_divisors.begin(), c.rope.long_divisors.end(), positive) && c.rope.trained >= 0 && c.rope.dynamic >= 0;
   CHECK(valid, "%s: rotary base %g, scale %g, magnitude %g and all divisors must be positive", at, c.rope.base,
         c.rope.scale, c.rope.magnitude);
   const int64_t supra_dim = c.rope_before_map ? c.head_dim : c.key_dim;
@@ -69,10 +84,19 @@ void check_config(const Config& c, const std::string& where) {
     CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0,
           "%s: %ld of %ld dimensions of a head are to be rotated in pairs", at, static_cast<long>(rotated),
           static_cast<long>(dim));
-    CHECK(c.rope.divisors.empty() || static_cast<int64_t>(c.rope.divisors.size()) == rotated / 2,
-          "%s: %zu divisors of rotary frequencies for %ld pairs", at, c.rope.divisors.size(),
-          static_cast<long>(rotated / 2));
+    for (const auto& divisors : {c.rope.divisors, c.rope.long_divisors}) {
+      CHECK(divisors.empty() || static_cast<int64_t>(divisors.size()) == rotated / 2, "%s: %zu divisors of rotary frequencies for %ld pairs",
+            at, divisors.size(), static_cast<long>(rotated / 2));
+    }
   }
+}
+
+Rope rope_of(const Config& c, int64_t layer) {
+  Rope rope = c.rope;
+  const Turn turn = c.turns.empty() ? Turn::rope : c.turns[layer];
+  if (turn == Turn::none) rope.layout = Rope::Layout::none;
+  if (turn == Turn::local) rope = {.layout = c.rope.layout, .base = c.local_rope_base, .dims = c.rope.dims};
+  return rope;
 }
 
 bool has_head_states(const Config& config) { return std::any_of(config.mixers.begin(), config.mixers.end(), has_head_state); }

@@ -37,7 +37,9 @@ struct NormConfig {
 enum class Residual {
   pre_norm,  // x += mixer(norm(x));  x += mlp(norm(x))
   parallel,  // x += mixer(norm(x)) + mlp(norm'(x)): GPT-NeoX
-  post_norm  // x += norm(mixer(x));  x += norm(mlp(x)): OLMo2
+  post_norm,  // x += norm(mixer(x));  x += norm(mlp(x)): OLMo2
+  one_norm,   // n = norm(x);  x += mixer(n) + mlp(n): Cohere
+  both_norms  // x += norm'(mixer(norm(x)));  x += norm'(mlp(norm(x))): Gemma 2
 };
 
 enum class QkNorm {
@@ -49,7 +51,15 @@ enum class QkNorm {
 enum class MlpKind {
   swiglu,  // silu(gate) * up, packed w12 = [gate; up]
   gelu,    // two matrices
-  geglu    // gelu(gate) * up, separate matrices with biases (OpenLM's gemma_geglu)
+  geglu,   // gelu(gate) * up, separate matrices with biases (OpenLM's gemma_geglu)
+  packed_geglu  // gelu(gate) * up, packed as swiglu's: Gemma
+};
+
+// By which angles a layer turns queries and keys.
+enum class Turn {
+  none,   // by none: the order of tokens reaches it through the others
+  rope,   // the config's rope
+  local   // one of the base local_rope_base, and nothing else of the rope's scaling: Gemma 3's layers with a window
 };
 
 // The decay of a SUPRA layer: g_h = exp(-slope_h), or what becomes of that in training.
@@ -106,6 +116,15 @@ struct Config {
   Gelu gelu = Gelu::erf;
   NormConfig norm;
   Rope rope;
+  std::vector<Turn> turns;         // one a layer; empty: all by the rope
+  double local_rope_base = 10000;
+  double embedding_scale = 1;      // embeddings are multiplied by it
+  double residual_scale = 1;       // and what a branch adds to the stream by this one
+  double score_scale = 0;          // of a softmax: q k is multiplied by it; 0: by 1 / sqrt(head_dim)
+  double score_cap = 0;            // of a softmax: a score s becomes cap tanh(s / cap); 0: none
+  double qkv_clip = 0;             // q, k and v are cut off at +-this as in_proj makes them; 0: none
+  double logit_scale = 1;          // logits are multiplied by it,
+  double logit_cap = 0;            // then a logit x becomes cap tanh(x / cap); 0: none
   DecayConfig decay;
   bool feature_map = true;              // of a SUPRA or delta layer; without one q and k are compared as in_proj makes them
   bool per_head_feature_map = false;    // block-diagonal: the feature map does not mix heads
@@ -119,6 +138,9 @@ struct Config {
 };
 
 constexpr int64_t kMostLayers = 1 << 16;
+
+// What a layer turns queries and keys by.
+Rope rope_of(const Config& config, int64_t layer);
 
 // Throws Error when the numbers contradict each other or cannot be meant; `where` is the file that gave them.
 void check_config(const Config& config, const std::string& where);

@@ -11,7 +11,8 @@ Decoder::Decoder(const Config& c, const MakeMixer& make_mixer) : config_(c) {
   if (c.learned_positions) positions_ = make_parameter({c.context, c.width});
   if (c.post_embed_norm) post_embed_norm_ = Norm(c.width, c.norm);
   for (int64_t i = 0; i < c.layers; i++) {
-    layers_.push_back({Norm(c.width, c.norm), Norm(c.width, c.norm), make_mixer(c, i), Mlp(c)});
+    const Norm none, norm(c.width, c.norm), *const post = c.residual == Residual::both_norms ? &norm : &none;
+    layers_.push_back({norm, c.residual == Residual::one_norm ? none : norm, *post, *post, make_mixer(c, i), Mlp(c)});
   }
   norm_ = Norm(c.width, c.norm);
   if (!c.tied) output_ = Linear(c.vocab, c.width);
@@ -27,6 +28,8 @@ void Decoder::visit(const VisitParameters& f) {
     layers_[i].attention_norm.visit(path + ".attention_norm", f);
     layers_[i].mixer->visit(path + ".attention", f);
     layers_[i].mlp_norm.visit(path + ".ffn_norm", f);
+    layers_[i].attention_post_norm.visit(path + ".attention_post_norm", f);
+    layers_[i].mlp_post_norm.visit(path + ".ffn_post_norm", f);
     layers_[i].mlp.visit(path, f);
   }
   norm_.visit("norm", f);
@@ -127,8 +130,10 @@ size_t Decoder::state_bytes(int64_t position) const {
   return bytes;
 }
 
+static Var scaled(const Var& x, double factor) { return factor == 1 ? x : scale(x, factor); }
+
 Var Decoder::embed(const Tensor& tokens, const Steps& steps) const {
-  Var x = embedding(tokens, embedding_, activations_);
+  Var x = scaled(embedding(tokens, embedding_, activations_), config_.embedding_scale);
   if (config_.learned_positions) {
     const int64_t B = tokens.dim(0), T = tokens.dim(1), most = config_.context;
     const Tensor ids = Tensor::zeros({B, T}, Dtype::i32);
@@ -151,21 +156,28 @@ Var Decoder::mixer_input(int64_t index, const Var& x) const {
 
 Var Decoder::block(int64_t index, const Var& given, const Steps& steps, LayerState* state, const OnMixer& on_mixer) const {
   const Layer& layer = layers_[index];
+  const Var u = mixer_input(index, given);
   const auto mix = [&] {
-    const Var u = mixer_input(index, given), y = layer.mixer->forward(u, steps, state);
+    const Var y = layer.mixer->forward(u, steps, state);
     if (on_mixer) on_mixer(index, u, y, steps);
     return y;
   };
+  const auto plus = [&](const Var& x, const Var& branch) { return add(x, scaled(branch, config_.residual_scale)); };
   Var x = given;
   switch (config_.residual) {
     case Residual::pre_norm:
-      x = add(x, mix());
-      return add(x, layer.mlp(layer.mlp_norm(x)));
+      x = plus(x, mix());
+      return plus(x, layer.mlp(layer.mlp_norm(x)));
     case Residual::parallel:
-      return add(add(x, mix()), layer.mlp(layer.mlp_norm(x)));
+      return plus(plus(x, mix()), layer.mlp(layer.mlp_norm(x)));
     case Residual::post_norm:
-      x = add(x, layer.attention_norm(mix()));
-      return add(x, layer.mlp_norm(layer.mlp(x)));
+      x = plus(x, layer.attention_norm(mix()));
+      return plus(x, layer.mlp_norm(layer.mlp(x)));
+    case Residual::one_norm:
+      return plus(plus(x, mix()), layer.mlp(u));
+    case Residual::both_norms:
+      x = plus(x, layer.attention_post_norm(mix()));
+      return plus(x, layer.mlp_post_norm(layer.mlp(layer.mlp_norm(x))));
   }
   fail("decoder: unknown order of a layer %d", static_cast<int>(config_.residual));
 }
@@ -209,10 +221,19 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
   return norm_(x);
 }
 
-Var Decoder::logits(const Var& hidden) const { return linear(hidden, output_weight()); }
+// A cap is that of tanh, whose input is divided by it.
+Var Decoder::for_logits(const Var& hidden) const {
+  return scaled(hidden, config_.logit_cap > 0 ? config_.logit_scale / config_.logit_cap : config_.logit_scale);
+}
+
+Var Decoder::logits(const Var& hidden) const {
+  const Var x = linear(for_logits(hidden), output_weight());
+  return config_.logit_cap > 0 ? scale(tanh(x), config_.logit_cap) : x;
+}
 
 Var Decoder::loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation) const {
-  return linear_cross_entropy(reshape(hidden, {-1, config_.width}), output_weight(), targets.view({-1}), z_loss, distillation);
+  return linear_cross_entropy(reshape(for_logits(hidden), {-1, config_.width}), output_weight(), targets.view({-1}), z_loss, distillation,
+                              config_.logit_cap);
 }
 
 }  // namespace supra

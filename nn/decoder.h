@@ -6,7 +6,7 @@ namespace supra {
 // A decoder-only language model: the one model of the project. A family of models is a Config, not a class.
 //
 //   x = embed(tokens);  for each layer:  x += mixer(norm(x));  x += mlp(norm(x));  logits = norm(x) W^T
-// (config.h has the other orders of a layer that there are)
+// (config.h has the other orders of a layer that there are, and the scales and caps of some families)
 class Decoder {
  public:
   // Shown what each mixer was given, and made of it.
@@ -71,11 +71,13 @@ class Decoder {
  private:
   struct Layer {
     Norm attention_norm, mlp_norm;
+    Norm attention_post_norm, mlp_post_norm;  // only with both_norms
     std::unique_ptr<Mixer> mixer;
     Mlp mlp;
   };
 
   void declare_lora();  // factors of the config, without memory
+  Var for_logits(const Var& hidden) const;  // what the output matrix is applied to
   const Var& output_weight() const { return config_.tied ? embedding_ : output_.weight; }
 
   Config config_;

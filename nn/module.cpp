@@ -59,7 +59,8 @@ void Norm::visit(const std::string& path, const VisitParameters& f) {
 
 Mlp::Mlp(const Config& c) : kind_(c.mlp), gelu_(c.gelu) {
   const bool biased = c.mlp_bias || kind_ == MlpKind::geglu;
-  in_ = Linear(kind_ == MlpKind::swiglu ? 2 * c.mlp_width : c.mlp_width, c.width, biased);
+  const bool packed = kind_ == MlpKind::swiglu || kind_ == MlpKind::packed_geglu;
+  in_ = Linear(packed ? 2 * c.mlp_width : c.mlp_width, c.width, biased);
   if (kind_ == MlpKind::geglu) gate_ = Linear(c.mlp_width, c.width, biased);
   out_ = Linear(c.width, c.mlp_width, biased);
 }
@@ -69,6 +70,11 @@ Var Mlp::operator()(const Var& x) const {
     case MlpKind::swiglu: return out_(swiglu(in_(x)));
     case MlpKind::gelu: return out_(gelu(in_(x), gelu_));
     case MlpKind::geglu: return out_(mul(gelu(gate_(x), gelu_), in_(x)));
+    case MlpKind::packed_geglu: {
+      const int64_t F = out_.weight.dim(1);
+      const std::vector<Var> parts = split_columns(in_(x), {F, F});
+      return out_(mul(gelu(parts[0], gelu_), parts[1]));
+    }
   }
   fail("mlp: unknown kind %d", static_cast<int>(kind_));
 }
@@ -76,7 +82,10 @@ Var Mlp::operator()(const Var& x) const {
 void Mlp::visit(const std::string& layer, const VisitParameters& f) {
   static constexpr struct {
     const char *in, *out;
-  } kNames[] = {{".feed_forward.w12", ".feed_forward.w3"}, {"._ff_w1", "._ff_w2"}, {".feed_forward.up_proj", ".feed_forward.down_proj"}};
+  } kNames[] = {{".feed_forward.w12", ".feed_forward.w3"},
+               {"._ff_w1", "._ff_w2"},
+               {".feed_forward.up_proj", ".feed_forward.down_proj"},
+               {".feed_forward.w12", ".feed_forward.w3"}};
   const auto& names = kNames[static_cast<int>(kind_)];
   if (kind_ == MlpKind::geglu) gate_.visit(layer + ".feed_forward.gate_proj", f);
   in_.visit(layer + names.in, f);

@@ -14,7 +14,9 @@ SoftmaxAttention::SoftmaxAttention(const Config& c, int64_t layer)
       key_dim_(c.head_dim),
       value_dim_(c.value_dim),
       window_(c.windows.empty() ? 0 : c.windows[layer]),
-      rope_(c.rope),
+      scores_(c.score_scale > 0 ? c.score_scale : 1 / std::sqrt(static_cast<double>(key_dim_)), c.score_cap),
+      qkv_clip_(c.qkv_clip),
+      rope_(rope_of(c, layer)),
       qk_norm_(c.qk_norm) {
   in_proj_ = Linear(heads_ * key_dim_ + kv_heads_ * (key_dim_ + value_dim_), c.width, c.qkv_bias);
   out_proj_ = Linear(c.width, heads_ * value_dim_, c.out_bias);
@@ -77,7 +79,8 @@ static void keep_last_document(const LayerState& cache, const Steps& steps, int6
 
 SoftmaxAttention::Heads SoftmaxAttention::project(const Var& x) const {
   const int64_t B = x.dim(0), T = x.dim(1);
-  std::vector<Var> qkv = split_columns(in_proj_(x), {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
+  const Var made = in_proj_(x), clipped = qkv_clip_ > 0 ? hard_cap(made, qkv_clip_) : made;
+  std::vector<Var> qkv = split_columns(clipped, {heads_ * key_dim_, kv_heads_ * key_dim_, kv_heads_ * value_dim_});
   const auto normed = [&](Var x, const Norm& norm, int64_t heads) {
     if (qk_norm_ == QkNorm::whole) x = norm(x);
     x = reshape(x, {B, T, heads, key_dim_});
@@ -85,8 +88,6 @@ SoftmaxAttention::Heads SoftmaxAttention::project(const Var& x) const {
   };
   return {normed(qkv[0], q_norm_, heads_), normed(qkv[1], k_norm_, kv_heads_), reshape(qkv[2], {B, T, kv_heads_, value_dim_})};
 }
-
-double SoftmaxAttention::score_scale() const { return 1 / std::sqrt(static_cast<double>(key_dim_)); }
 
 Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1);
@@ -103,7 +104,7 @@ Var SoftmaxAttention::forward(const Var& x, const Steps& steps, LayerState* stat
     v = state->parts[1];
     first = steps.first;
   }
-  const Var o = softmax_attention(q, k, v, score_scale(), first, window_, steps.cuts);
+  const Var o = softmax_attention(q, k, v, scores_, first, window_, steps.cuts);
   if (state) keep_last_document(*state, steps, T);
   return out_proj_(reshape(o, {B, T, heads_ * value_dim_}));
 }
@@ -118,7 +119,7 @@ int64_t SoftmaxAttention::add_reach(std::vector<HeadReach>& sums, const Var& x, 
   for (int64_t i = 0; i < stands.numel(); i++) stands.data<float>()[i] = static_cast<float>(position[i / kv_heads_]);
   // with the keys and their positions for values: means of both, and of q . k
   const Var values = concat_columns({cast(k, Dtype::f32), Var(stands.to(k.value().device()))});
-  const SoftmaxPart means = softmax_attention_with_sinks(q, {}, k, cast(values, k.dtype()), score_scale(), std::vector<int64_t>(B, 0), window_, 0, steps.cuts);
+  const SoftmaxPart means = softmax_attention_with_sinks(q, {}, k, cast(values, k.dtype()), scores_, std::vector<int64_t>(B, 0), window_, 0, steps.cuts);
   const Tensor all[] = {q.value(), means.o.value(), means.lse.value()};
   Tensor here[3];
   for (size_t i = 0; i < 3; i++) here[i] = all[i].to(Device::cpu).to(Dtype::f32);
@@ -129,7 +130,9 @@ int64_t SoftmaxAttention::add_reach(std::vector<HeadReach>& sums, const Var& x, 
     queries++;
     for (int64_t h = 0; h < heads_; h++) {
       const float *query = here[0].data<float>() + (i * heads_ + h) * K, *mean = here[1].data<float>() + (i * heads_ + h) * (K + 1);
-      const double score = score_scale() * std::inner_product(query, query + K, mean, 0.0);
+      // with a cap, of the mean key: near the mean of the scores
+      double score = scores_.inner() * std::inner_product(query, query + K, mean, 0.0);
+      if (scores_.cap > 0) score = scores_.cap * std::tanh(score);
       sums[h].distance += static_cast<double>(position[i]) - mean[K];
       sums[h].entropy += (here[2].data<float>()[i * heads_ + h] - score) / std::log(static_cast<double>(seen));
     }

@@ -31,9 +31,10 @@ class SoftmaxAttention : public Mixer {
     Var q, k, v;  // (B,T,H,K)  (B,T,G,K)  (B,T,G,V), normed, not rotated
   };
   Heads project(const Var& x) const;
-  double score_scale() const;  // 1 / sqrt(K)
 
   int64_t heads_, kv_heads_, key_dim_, value_dim_, window_;
+  Scores scores_;
+  double qkv_clip_;
   Rope rope_;
   QkNorm qk_norm_;
   Linear in_proj_;   // rows: H*K of q, G*K of k, G*V of v

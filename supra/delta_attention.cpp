@@ -13,7 +13,7 @@ constexpr double kShortest = 3, kLongest = 32;
 
 constexpr int64_t kTaps = 4;
 
-DeltaAttention::DeltaAttention(const Config& c) : SupraAttention(c), beta_(c.heads, c.width, true) {
+DeltaAttention::DeltaAttention(const Config& c, int64_t layer) : SupraAttention(c, layer), beta_(c.heads, c.width, true) {
   if (c.short_convolution) convolution_ = Linear(kTaps, in_proj_.weight.dim(0));
 }
 

@@ -14,7 +14,7 @@ namespace supra {
 // parts = { S (B,H,K,V) }, and of a convolution the last inputs (B,3,H*head_dim + G*(head_dim+V)).
 class DeltaAttention : public SupraAttention {
  public:
-  explicit DeltaAttention(const Config& config);
+  DeltaAttention(const Config& config, int64_t layer);
   MixerKind kind() const override { return MixerKind::delta; }
   void visit(const std::string& path, const VisitParameters& f) override;
   bool fold() override { return !convolution_.weight.defined() && SupraAttention::fold(); }

@@ -101,8 +101,9 @@ static std::vector<std::string> notes_on(const Config& teacher, const Config& st
   if (student.windows != teacher.windows) {
     notes.push_back("the window of the attention is gone: the decay forgets instead");
   }
+  if (teacher.score_cap > 0) notes.push_back("the cap of the attention's scores is gone with its softmax");
   if (teacher.rope.magnitude != 1) {
-    notes.push_back("YaRN's factor on queries and keys is kept, and the norm of the outputs takes it away again");
+    notes.push_back("the rotary scaling's factor on queries and keys is kept, and the norm of the outputs takes it away again");
   }
   if (student.output_norm == OutputNorm::denominator && !student.rope_before_map &&
       student.rope.layout != Rope::Layout::none) {

@@ -28,13 +28,14 @@ std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config) {
   return slopes;
 }
 
-SupraAttention::SupraAttention(const Config& c)
+SupraAttention::SupraAttention(const Config& c, int64_t layer)
     : heads_(c.heads),
       kv_heads_(c.kv_heads),
       head_dim_(c.head_dim),
       key_dim_(c.key_dim),
       value_dim_(c.value_dim),
-      rope_(c.rope),
+      rope_(rope_of(c, layer)),
+      qkv_clip_(c.qkv_clip),
       qk_norm_(c.qk_norm),
       per_head_map_(c.per_head_feature_map),
       rope_first_(c.rope_before_map),
@@ -94,7 +95,7 @@ bool SupraAttention::fold() {
   const int64_t H = heads_, G = kv_heads_, C = in_proj_.weight.dim(1);
   const int64_t map_width = per_head_map_ ? head_dim_ : H * head_dim_;
   const int64_t maps = q_map_.weight.defined() ? q_map_.weight.numel() + (per_head_map_ ? G : G * G) * key_dim_ * head_dim_ : 0;
-  if (rope_first_) return false;
+  if (rope_first_ || qkv_clip_ > 0) return false;
   const bool saves = (H + G) * (key_dim_ - head_dim_) * C < maps;
   if (!saves || map_width > kMostMapWidth || in_proj_.weight.dtype() != Dtype::f32) return false;
 

@@ -23,7 +23,7 @@ namespace supra {
 // linear_open_lm stores g S instead; evaluation/verify.cpp converts where it compares.
 class SupraAttention : public Mixer {
  public:
-  explicit SupraAttention(const Config& config);
+  SupraAttention(const Config& config, int64_t layer);
   MixerKind kind() const override { return MixerKind::supra; }
   void visit(const std::string& path, const VisitParameters& f) override;
   // relu(E (W x + a) + b) = relu((E W) x + E a + b): in_proj makes mapped q and k, and the feature maps are gone. Only where in_proj is
@@ -44,7 +44,9 @@ class SupraAttention : public Mixer {
 
  protected:
   // q, k and v as in_proj makes them, (B,T,H*head_dim + G*(head_dim+V)).
-  virtual Var project(const Var& x, const Steps&, LayerState*) const { return in_proj_(x); }
+  virtual Var project(const Var& x, const Steps&, LayerState*) const {
+    return qkv_clip_ > 0 ? hard_cap(in_proj_(x), qkv_clip_) : in_proj_(x);
+  }
   // What the layer's heads make of q (B,T,H,K), k (B,T,G,K) and v (B,T,G,V), which `before` is still to be done to: (B,T,H,V), normed.
   virtual Var attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps, LayerState* state) const;
   Var normed(const Var& o) const;      // by the group norm, where the layer has one
@@ -53,6 +55,7 @@ class SupraAttention : public Mixer {
 
   int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
   Rope rope_;
+  double qkv_clip_;
   QkNorm qk_norm_;
   bool per_head_map_, rope_first_, output_gate_, folded_ = false;
   DecayConfig::Source decay_source_;

@@ -17,7 +17,7 @@ WindowAttention::WindowAttention(const Config& c, int64_t layer)
       context_(c.context),
       parts_(c.parts),
       state_dtype_(c.state_dtype),
-      held_rope_(c.rope) {
+      held_rope_(rope_of(c, layer)) {
   held_rope_.held_at = sinks_ + window_ - 1;
   held_rope_.held_from = std::max(context_, held_rope_.held_at);
   cache_dtype_ = state_dtype_;
@@ -193,7 +193,7 @@ WindowAttention::Heads WindowAttention::rotated(const Var& x) const {
 }
 
 SoftmaxPart WindowAttention::near_part(const Var& q, const Var& k, const Var& v, int64_t window) const {
-  return softmax_attention_with_sinks(q, {}, k, v, score_scale(), std::vector<int64_t>(q.dim(0), 0), window, sinks_);
+  return softmax_attention_with_sinks(q, {}, k, v, scores_, std::vector<int64_t>(q.dim(0), 0), window, sinks_);
 }
 
 Var WindowAttention::far_part(const Var& q, const Var& k, const Var& v, int64_t window) const {
@@ -219,7 +219,7 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
   Var far;
   if (state && is_decode(q, steps)) {
     const WindowStep step = window_step({state->parts[0].value(), state->parts[1].value(), window_, sinks_}, q.value(), q_sinks.value(),
-                                        k.value(), v.value(), score_scale(), steps.first, far_on);
+                                        k.value(), v.value(), scores_, steps.first, far_on);
     near = {Var(step.o), Var(step.lse)};
     if (far_on) {
       const Tensor no_decay = Tensor::zeros({heads_}, Dtype::f32, q.value().device());
@@ -245,7 +245,7 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
     keys = gather(state->parts[0], k);
     values = gather(state->parts[1], v);
   }
-  near = softmax_attention_with_sinks(q, q_sinks, keys, values, score_scale(), layout.held, window_, sinks_, steps.cuts);
+  near = softmax_attention_with_sinks(q, q_sinks, keys, values, scores_, layout.held, window_, sinks_, steps.cuts);
   if (far_on) {
     const LinearAttention sums = far_sums(q, keys, values, layout, state ? state->parts[2] : Var());
     far = sums.o;

@@ -3,8 +3,8 @@
 
 #include "supra/evaluation/verify.h"
 #include "supra/formats/config_json.h"
-#include "supra/formats/json.h"
 #include "tests/cuda_support.h"
+#include "tests/golden_hf.h"
 
 // What linear_open_lm and transformers computed, against the GPU's kernels.
 
@@ -76,16 +76,14 @@ TEST_F(Cuda, golden_openlm) {
 // One case for each architecture. Others of the same hold the same kinds of numbers in another file format; the GPU gets f32
 // from all of them, and tests/golden_test.cpp reads them all.
 TEST_F(Cuda, golden_hf) {
-  const Path golden = shared_dir() / "golden/hf";
-  SKIP_WITHOUT(golden);
-  const Json cases = Json::load(golden / "cases.json");
+  SKIP_WITHOUT(shared_dir() / "golden/hf");
+  SKIP_WITHOUT(shared_dir() / "golden/hf2");
   std::set<std::string> seen;
-  for (const Json& entry : cases.as_array()) {
-    const Path folder = golden / entry.text("name");
-    if (entry.text("expect") != "load") continue;
-    if (seen.insert(describe(load_model(folder).decoder->config()).dump()).second) check(folder);
+  for (const GoldenCase& golden : golden_hf_cases()) {
+    if (!golden.loads) continue;
+    if (seen.insert(describe(load_model(golden.folder).decoder->config()).dump()).second) check(golden.folder);
   }
-  EXPECT_GE(seen.size(), 15u);
+  EXPECT_GE(seen.size(), 25u);
 }
 
 }  // namespace supra

@@ -1,10 +1,9 @@
 #include <gtest/gtest.h>
 
 #include "supra/formats/config_json.h"
-#include "supra/formats/json.h"
 #include "supra/inference/session.h"
 #include "supra/linearize.h"
-#include "tests/support.h"
+#include "tests/golden_hf.h"
 
 namespace supra {
 namespace {
@@ -19,7 +18,10 @@ const Linearizable kModels[] = {{"llama_gqa", 0},      {"llama_attention_mlp_bia
                                 {"mistral_window8", 1}, {"qwen2_tied", 0},              {"qwen2_window_from_layer1", 1},
                                 {"qwen3", 1},           {"olmo2", 1},                   {"gpt_neox_parallel", 0},
                                 {"gpt_neox_sequential", 0}, {"gpt2", 1},                {"gguf_q4_1", 0},
-                                {"bin_strided", 0}};
+                                {"bin_strided", 0},         {"phi3", 0},                {"phi3_window", 1},
+                                {"phi3_longrope_short", 1}, {"gemma2", 2},              {"gemma3", 2},
+                                {"smollm3", 0},             {"granite", 0},             {"starcoder2", 0},
+                                {"cohere", 0},              {"olmo", 0}};
 
 Tensor some_tokens(int64_t factor) {
   const Tensor tokens = Tensor::zeros({1, 33}, Dtype::i32);
@@ -42,11 +44,10 @@ Tensor recurrent(const Decoder& decoder, const Tensor& tokens) {
 }
 
 TEST(Families, AllBecomeRecurrentModels) {
-  const Path golden = shared_dir() / "golden/hf";
-  SKIP_WITHOUT(golden);
   for (const Linearizable& known : kModels) {
     SCOPED_TRACE(known.name);
-    const Model teacher = load_model(golden / known.name);
+    SKIP_WITHOUT(golden_hf(known.name));
+    const Model teacher = load_model(golden_hf(known.name));
     const Linearized result = linearize(teacher, {});
     const Decoder& student = *result.model.decoder;
     EXPECT_EQ(result.notes.size(), known.notes);
@@ -85,11 +86,10 @@ TEST(Families, BiasesAreFoldedToo) {
 
 // A softmax model with a window keeps its promise step by step as in one pass.
 TEST(Families, SoftmaxModelsStepAsTheyReadAtOnce) {
-  const Path golden = shared_dir() / "golden/hf";
-  SKIP_WITHOUT(golden);
   for (const Linearizable& known : kModels) {
     SCOPED_TRACE(known.name);
-    const Model model = load_model(golden / known.name);
+    SKIP_WITHOUT(golden_hf(known.name));
+    const Model model = load_model(golden_hf(known.name));
     const Tensor tokens = some_tokens(11);
     EXPECT_LE(difference(recurrent(*model.decoder, tokens), chunked(*model.decoder, tokens).to(Dtype::f64)).normalised, 2e-5);
   }

@@ -71,7 +71,7 @@ inline std::string fuzz_config(std::string_view bytes) {
   return complaint_of([&] {
     const Json json = Json::parse(bytes, "fuzz/config.json");
     std::vector<std::string> notes;
-    const Config config = json.find("model_type") ? read_hf_config(json, notes) : read_openlm_config(json);
+    const Config config = json.find("model_type") ? read_hf_config(json) : read_openlm_config(json);
     write_openlm_config(config);
   });
 }

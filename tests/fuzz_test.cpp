@@ -37,7 +37,7 @@ void expect_survived(const Path& folder, size_t size) {
 // after the other.
 TEST(Fuzz, GoldenModelsSurviveAbuse) {
   Philox random(2);
-  for (const char* set : {"golden/hf", "golden/openlm"}) {
+  for (const char* set : {"golden/hf", "golden/hf2", "golden/openlm"}) {
     SKIP_WITHOUT(shared_dir() / set);
     for (const auto& golden : std::filesystem::directory_iterator(shared_dir() / set)) {
       if (!golden.is_directory()) continue;

@@ -6,11 +6,11 @@
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/evaluation/verify.h"
-#include "supra/formats/json.h"
 #include "supra/formats/safetensors.h"
 #include "supra/inference/session.h"
 #include "supra/linearize.h"
 #include "tensor/cpu.h"
+#include "tests/golden_hf.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 
@@ -57,15 +57,20 @@ INSTANTIATE_TEST_SUITE_P(, GoldenHuggingFace, testing::Values(Dtype::f32, Dtype:
 
 // Every family and every storage: logits, loss and greedy ids of transformers.
 TEST_P(GoldenHuggingFace, EveryFamilyAndStorage) {
-  const Path golden = shared_dir() / "golden/hf";
-  SKIP_WITHOUT(golden);
-  const Json cases = Json::load(golden / "cases.json");
-  for (const Json& entry : cases.as_array()) {
-    const Path folder = golden / entry.text("name");
-    if (entry.text("expect") == "load") {
-      expect_verified(folder, {.dtype = GetParam()});
-    } else {
-      EXPECT_THROW(load_model(folder), Error) << folder;
+  SKIP_WITHOUT(shared_dir() / "golden/hf");
+  SKIP_WITHOUT(shared_dir() / "golden/hf2");
+  const RestoreMachine restore;
+  for (const CpuLevel level : cpu_levels()) {
+    // double has one form
+    if (GetParam() == Dtype::f64 && level != best_cpu_level()) continue;
+    SCOPED_TRACE(name(level));
+    set_cpu_level(level);
+    for (const GoldenCase& golden : golden_hf_cases()) {
+      if (golden.loads) {
+        expect_verified(golden.folder, {.dtype = GetParam()});
+      } else if (level == best_cpu_level()) {
+        EXPECT_THROW(load_model(golden.folder), Error) << golden.folder;
+      }
     }
   }
 }

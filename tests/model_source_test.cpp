@@ -36,7 +36,7 @@ bool contains(const std::string& text, const std::string& part) {
 Config config_of(const std::string& text) {
   const Json json = Json::parse(text, "config.json");
   std::vector<std::string> notes;
-  return json.find("model_type") && json.text("model_type") != "openlm" ? read_hf_config(json, notes)
+  return json.find("model_type") && json.text("model_type") != "openlm" ? read_hf_config(json)
                                                                         : read_openlm_config(json);
 }
 
@@ -306,10 +306,16 @@ TEST(ModelSource, ConfigsThatCannotBeMeantAreRefused) {
       {R"("hidden_act": "gelu")", "gelu"},
       {R"("quantization_config": {"bits": 4})", "quantization_config"},
       {R"("rope_scaling": {"type": "linear"})", "factor"},
-      {R"("rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [2]})", "longrope"},
+      {R"("rope_scaling": {"type": "longrope", "short_factor": [1]})", "long_factor"},
       {R"("rope_scaling": {"type": "ntk", "factor": 2})", "ntk"},
       {R"("rope_parameters": {"full_attention": {"rope_theta": 1}})", "full_attention"},
       {R"("partial_rotary_factor": 1.5)", "rotary fraction"},
+      {R"("model_type": "phi3", "rope_scaling": {"type": "su", "short_factor": [1], "long_factor": [2]})", "1 divisors"},
+      {R"("model_type": "cohere", "use_qk_norm": true)", "use_qk_norm"},
+      {R"("model_type": "gemma3_text", "use_bidirectional_attention": true)", "use_bidirectional_attention"},
+      {R"("model_type": "gemma2", "query_pre_attn_scalar": 0)", "scale of scores"},
+      {R"("model_type": "granite", "logits_scaling": 0)", "scale of logits"},
+      {R"("model_type": "smollm3", "no_rope_layers": [1])", "no_rope_layers has 1 numbers for 2 layers"},
       {R"("model_type": "mistral", "num_key_value_heads": 2, "layer_types": ["full_attention", "chunked_attention"])",
        "chunked_attention"},
       {R"("model_type": "gpt_neox", "hidden_act": "relu")", "relu"},

@@ -150,10 +150,17 @@ inline Values far_features_of(const Values& map, int64_t rows, const double* x, 
   return y;
 }
 
+inline Matrix clipped(Matrix x, const Config& c) {
+  for (Values& row : x) {
+    for (double& value : row) value = c.qkv_clip > 0 ? std::clamp(value, -c.qkv_clip, c.qkv_clip) : value;
+  }
+  return x;
+}
+
 inline Matrix reference_window(const Config& c, const ReferenceWeights& weights, const Matrix& x) {
   const int64_t T = static_cast<int64_t>(x.size()), H = c.heads, G = c.kv_heads, K = c.head_dim, V = c.value_dim;
   const int64_t W = c.windows[0], S = c.sinks, rows = c.far_features.empty() ? 0 : c.far_features[0] / 2;
-  const Matrix projected = affine(x, weights, "in_proj", H * K + G * (K + V)), v = columns_of(projected, (H + G) * K, G * V);
+  const Matrix projected = clipped(affine(x, weights, "in_proj", H * K + G * (K + V)), c), v = columns_of(projected, (H + G) * K, G * V);
   Matrix q = columns_of(projected, 0, H * K), k = columns_of(projected, H * K, G * K);
   if (c.qk_norm != QkNorm::none) {
     normalise(q, weights.at("q_norm.weight"), c.norm.eps);
@@ -168,6 +175,10 @@ inline Matrix reference_window(const Config& c, const ReferenceWeights& weights,
     for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
     return sum;
   };
+  const auto score_of = [&](double product) {
+    const double score = product * (c.score_scale > 0 ? c.score_scale : 1 / std::sqrt(K));
+    return c.score_cap > 0 ? c.score_cap * std::tanh(score / c.score_cap) : score;
+  };
   Matrix o(T, Values(H * V, 0));
   for (int64_t t = 0; t < T; t++) {
     for (int64_t h = 0; h < H; h++) {
@@ -181,7 +192,7 @@ inline Matrix reference_window(const Config& c, const ReferenceWeights& weights,
       for (int64_t s = 0; s <= t; s++) {
         double weight = 0;
         if (s < S || t - s < W)
-          weight = std::exp(dot(s < S ? &to_sinks[t][h * K] : &q[t][h * K], &k[s][g * K], K) / std::sqrt(K));
+          weight = std::exp(score_of(dot(s < S ? &to_sinks[t][h * K] : &q[t][h * K], &k[s][g * K], K)));
         else if (rows > 0)
           weight = mass * dot(seen.data(), far_features_of(head_of(weights.at("_totrain_far_k.weight"), g, rows * K), rows, &k[s][g * K], K).data(), 2 * rows);
         total += weight;
@@ -199,7 +210,7 @@ inline Matrix reference_mixer(const Config& c, const ReferenceWeights& weights, 
   if (c.mixers[0] == MixerKind::window) return reference_window(c, weights, x);
   const int64_t T = static_cast<int64_t>(x.size()), H = c.heads, G = c.kv_heads, D = c.head_dim,
                 K = c.key_dim, V = c.value_dim;
-  Matrix projected = affine(x, weights, "in_proj", H * D + G * (D + V));
+  Matrix projected = clipped(affine(x, weights, "in_proj", H * D + G * (D + V)), c);
   if (c.short_convolution) {
     const Matrix plain = projected;
     const Values& taps = weights.at("_totrain_conv.weight");

@@ -51,6 +51,22 @@ inline const std::vector<MixerVariant>& mixer_variants() {
   static const auto supra = MixerKind::supra;
   static const std::vector<MixerVariant> variants = {
       {"softmax", MixerKind::softmax},
+      // as Gemma's layers
+      {"softmax_capped", MixerKind::softmax,
+       [](Config& c) {
+         c.residual = Residual::both_norms;
+         c.qk_norm = QkNorm::per_head;
+         c.mlp = MlpKind::packed_geglu;
+         c.gelu = Gelu::tanh;
+         c.windows = {7, 0};
+         c.turns = {Turn::local, Turn::rope};
+         c.local_rope_base = 500;
+         c.embedding_scale = 3;
+         c.score_scale = 0.7;
+         c.score_cap = 0.9;
+         c.logit_cap = 2;
+         c.tied = true;
+       }},
       {"supra"},
       {"one_map", supra, [](Config& c) { c.kv_heads = c.heads; }},
       {"per_head_map", supra, [](Config& c) { c.per_head_feature_map = true; }},
@@ -94,6 +110,16 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.decay.source = Source::gated;
          c.feature_map = c.rotates = false;
        }},
+      // as Command R's layers, with what OLMo, Granite and SmolLM3 have
+      {"clipped", supra,
+       [](Config& c) {
+         c.residual = Residual::one_norm;
+         c.norm = {NormConfig::Kind::layer, true, false, 1e-5};
+         c.residual_scale = 0.4;
+         c.logit_scale = 0.25;
+         c.qkv_clip = 0.8;
+         c.turns = {Turn::rope, Turn::none};
+       }},
       {"delta", MixerKind::delta},
       {"delta_one_head_each", MixerKind::delta, [](Config& c) { c.kv_heads = c.heads; }},
       {"delta_without_rope_and_norm", MixerKind::delta,
@@ -114,6 +140,13 @@ inline const std::vector<MixerVariant>& mixer_variants() {
          c.windows = {9, 17};
          c.far_features = {8, 4};
          c.qk_norm = QkNorm::per_head;
+       }},
+      {"window_capped", MixerKind::window, [](Config& c) {
+         c.windows = {9, 17};
+         c.far_features = {8, 4};
+         c.qkv_clip = 1;
+         c.score_scale = 0.7;
+         c.score_cap = 0.9;
        }},
       {"window_far_without_sinks", MixerKind::window, [](Config& c) {
          c.kv_heads = c.heads;

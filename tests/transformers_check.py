@@ -47,7 +47,8 @@ OPTIONS = {
     "window-kept": WINDOW + " --keep-softmax 1",
 }
 # teachers of other families, each with a student of every kind
-FAMILIES = ["gpt2", "gpt_neox_parallel", "gpt_neox_sequential", "olmo2", "qwen2_untied", "qwen3", "llama_attention_mlp_bias", "llama_head_dim",
+FAMILIES = ["phi3", "phi3_longrope_short", "gemma2", "gemma3", "smollm3", "granite", "starcoder2", "cohere", "olmo",
+            "gpt2", "gpt_neox_parallel", "gpt_neox_sequential", "olmo2", "qwen2_untied", "qwen3", "llama_attention_mlp_bias", "llama_head_dim",
             "llama_rope_llama3", "llama_rope_linear", "mistral_window8"]
 
 failed = 0
@@ -275,9 +276,10 @@ def students():
     for name, flags in OPTIONS.items():
         yield name, [STORIES, *flags.split()], 600 if "window" in name else 150
     for family in FAMILIES:
-        yield f"{family}-supra", [SHARED / "golden/hf" / family], 40
-        yield f"{family}-delta", [SHARED / "golden/hf" / family, "--mixer", "delta", "--short-convolution"], 40
-        yield f"{family}-window", [SHARED / "golden/hf" / family, *FAR.split()], 40
+        teacher = next(path for path in SHARED.glob(f"golden/hf*/{family}"))
+        yield f"{family}-supra", [teacher], 40
+        yield f"{family}-delta", [teacher, "--mixer", "delta", "--short-convolution"], 40
+        yield f"{family}-window", [teacher, *FAR.split()], 40
     for folder in sorted((SHARED / "golden/openlm").iterdir()):
         yield folder.name, [folder], 40
 

@@ -6,19 +6,47 @@ namespace supra {
 
 namespace {
 
-using Words = std::vector<const char*>;
+// The word of each value of an enumeration, in the order of its values, apart by commas.
+const char* words(MixerKind) { return "softmax, supra, window, delta"; }
+const char* words(NormConfig::Kind) { return "rms, layer"; }
+const char* words(Residual) { return "pre_norm, parallel, post_norm, one_norm, both_norms"; }
+const char* words(QkNorm) { return "none, whole, per_head"; }
+const char* words(MlpKind) { return "swiglu, gelu, geglu, packed_geglu"; }
+const char* words(Gelu) { return "erf, tanh"; }
+const char* words(DecayConfig::Kind) { return "none, lightning, retnet"; }
+const char* words(DecayConfig::Source) { return "fixed, learned, gated"; }
+const char* words(OutputNorm) { return "group, denominator, none"; }
+const char* words(Turn) { return "none, rope, local"; }
+const char* words(Rope::Layout) { return "none, half, interleaved, by_head"; }
 
-// The word of each value of an enumeration, in the order of its values.
-Words words(MixerKind) { return {"softmax", "supra", "window", "delta"}; }
-Words words(NormConfig::Kind) { return {"rms", "layer"}; }
-Words words(Residual) { return {"pre_norm", "parallel", "post_norm"}; }
-Words words(QkNorm) { return {"none", "whole", "per_head"}; }
-Words words(MlpKind) { return {"swiglu", "gelu", "geglu"}; }
-Words words(Gelu) { return {"erf", "tanh"}; }
-Words words(DecayConfig::Kind) { return {"none", "lightning", "retnet"}; }
-Words words(DecayConfig::Source) { return {"fixed", "learned", "gated"}; }
-Words words(OutputNorm) { return {"group", "denominator", "none"}; }
-Words words(Rope::Layout) { return {"none", "half", "interleaved", "by_head"}; }
+// f(word) until it says yes: how many it said no to.
+template <class F>
+size_t first_word(std::string_view words, F f) {
+  size_t i = 0;
+  for (; !words.empty(); i++) {
+    const size_t end = std::min(words.find(','), words.size());
+    if (f(words.substr(0, end))) break;
+    words.remove_prefix(std::min(end + 2, words.size()));
+  }
+  return i;
+}
+
+Json word_of(const char* words, size_t value) {
+  std::string found;
+  first_word(words, [&](std::string_view word) {
+    found = word;
+    return value-- == 0;
+  });
+  return found;
+}
+
+size_t value_of(const Json& json, const std::string& key, const char* words) {
+  const std::string& given = json.as_string(key);
+  size_t count = 0;
+  const size_t found = first_word(words, [&](std::string_view word) { return count++, word == given; });
+  CHECK(found < count, "%s: %s is \"%s\", expected one of: %s", json.where().c_str(), key.c_str(), given.c_str(), words);
+  return found;
+}
 
 Json write(int64_t value) { return value; }
 Json write(Dtype value) { return name(value); }
@@ -28,7 +56,7 @@ Json write(const std::string& value) { return value; }
 Json write(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
 template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
 Json write(E value) {
-  return words(value)[static_cast<size_t>(value)];
+  return word_of(words(value), static_cast<size_t>(value));
 }
 template <class T>
 Json write(const std::vector<T>& values) {
@@ -55,14 +83,7 @@ void read(const Json& json, const std::string& key, Dtype& value) {
 }
 template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
 void read(const Json& json, const std::string& key, E& value) {
-  const std::string& word = json.as_string(key);
-  const Words known = words(value);
-  const auto found = std::find(known.begin(), known.end(), word);
-  std::string list;
-  for (const char* w : known) list += (list.empty() ? "" : ", ") + std::string(w);
-  CHECK(found != known.end(), "%s: %s is \"%s\", expected one of: %s", json.where().c_str(), key.c_str(),
-        word.c_str(), list.c_str());
-  value = static_cast<E>(found - known.begin());
+  value = static_cast<E>(value_of(json, key, words(value)));
 }
 template <class T>
 void read(const Json& json, const std::string& key, std::vector<T>& values) {
@@ -116,33 +137,48 @@ void each_field(Config& c, F f) {
   f("lora.rank", c.lora.rank);
   f("lora.alpha", c.lora.alpha);
   f("lora.on", c.lora.on);
+  // kLastAlwaysSaid
   f("sinks", c.sinks);
   f("far_features", c.far_features);
   f("state_dtype", c.state_dtype);
   f("feature_map", c.feature_map);
   f("rotates", c.rotates);
   f("short_convolution", c.short_convolution);
+  f("rope.trained", c.rope.trained);
+  f("rope.long_divisors", c.rope.long_divisors);
+  f("rope.dynamic", c.rope.dynamic);
+  f("turns", c.turns);
+  f("local_rope_base", c.local_rope_base);
+  f("embedding_scale", c.embedding_scale);
+  f("residual_scale", c.residual_scale);
+  f("score_scale", c.score_scale);
+  f("score_cap", c.score_cap);
+  f("qkv_clip", c.qkv_clip);
+  f("logit_scale", c.logit_scale);
+  f("logit_cap", c.logit_cap);
 }
 
-// Fields that came after the first saved states, which name their model by a hash of its description: it stays as it was
-// where they say nothing.
-bool is_said(const Config& c, std::string_view name) {
-  if (name == "sinks") return c.sinks > 0;
-  if (name == "far_features") return !c.far_features.empty();
-  if (name == "feature_map") return !c.feature_map;
-  if (name == "short_convolution") return c.short_convolution;
-  if (name == "rotates") return !c.rotates;
-  return name != "state_dtype" || c.state_dtype != Dtype::f32;
+Json fields(Config c) {
+  Json json = Json::object();
+  each_field(c, [&](const char* name, auto& field) { json.set(name, write(field)); });
+  return json;
 }
+
+// Fields behind this one came after the first saved states, which name their model by a hash of its description: it stays as it
+// was where they say nothing.
+constexpr std::string_view kLastAlwaysSaid = "lora.on";
 
 }  // namespace
 
 Json describe(const Config& config) {
-  Config c = config;
+  const Json all = fields(config), unsaid = fields({});
   Json json = Json::object();
-  each_field(c, [&](const char* name, auto& field) {
-    if (is_said(c, name)) json.set(name, write(field));
-  });
+  bool always = true;
+  for (size_t i = 0; i < all.as_object().size(); i++) {
+    const Json::Member& field = all.as_object()[i];
+    if (always || !(field == unsaid.as_object()[i])) json.set(field.key, field.value);
+    always = always && field.key != kLastAlwaysSaid;
+  }
   return json;
 }
 

@@ -26,7 +26,11 @@ struct Family {
   std::vector<NameRule> rules;
   std::vector<std::string> prefixes;  // that wrappers of modules leave in front of names
   std::vector<std::string> buffers;   // endings of tensors that are no weights: the config says what they hold
+  bool gains_less_one = false;        // norms' weights are stored less 1: Gemma
 };
+
+// Whether a stored weight is 1 less than the decoder's.
+bool is_less_one(const Family& family, const std::string& canonical);
 
 // The rules for one canonical tensor, with the whole names of its sources; its own name where there are none.
 std::vector<NameRule> rules_for(const Family& family, const std::string& canonical);
@@ -35,5 +39,6 @@ Family openlm_family();                               // canonical but for prefi
 Family meta_family();                                 // Meta's names, as llama2c.h gives them
 Family hf_family(const std::string& model_type);      // of hf_config.h
 Family gguf_family(const std::string& architecture);  // of gguf_config.h
+bool gguf_turns_rows(const std::string& architecture);  // whether q and k have rows as pairs of neighbours
 
 }  // namespace supra

@@ -14,9 +14,10 @@ ModelSource open_gguf(const Path& path) {
   auto file = std::make_unique<Gguf>(path);
   ModelSource source;
   source.path = path;
+  const std::string architecture(file->text("general.architecture"));
   source.config = read_gguf_config(*file);
   source.format = "GGUF (" + source.config.family + ")";
-  take_weights(source, std::move(file), gguf_family(source.config.family));
+  take_weights(source, std::move(file), gguf_family(architecture));
   return source;
 }
 
@@ -24,7 +25,7 @@ std::unique_ptr<WeightReader> open_gguf_file(const Path& path) { return std::mak
 
 ModelSource open_hugging_face(const Path& weights, const Json& config) {
   ModelSource source;
-  source.config = read_hf_config(config, source.notes);
+  source.config = read_hf_config(config);
   source.path = weights;
   source.format = format("%s (%s)", weight_format(weights), source.config.family.c_str());
   take_weights(source, open_weights(weights), hf_family(source.config.family));

@@ -2,97 +2,197 @@
 
 #include <cmath>
 
+#include "supra/formats/families.h"
 #include "supra/formats/rope_scaling.h"
 
 namespace supra {
 
 namespace {
 
-int64_t count(const Gguf& file, const std::string& key, std::optional<int64_t> otherwise = {}, int64_t most = INT32_MAX) {
-  if (otherwise && !file.has(key)) return *otherwise;
-  const int64_t n = file.integer(key);
-  CHECK(n >= 1 && n <= most, "%s: value %s is %ld, expected 1 to %ld", file.path().c_str(), key.c_str(), static_cast<long>(n),
-        static_cast<long>(most));
-  return n;
+// The values of an architecture's own keys.
+struct Keys {
+  const Gguf& file;
+  std::string prefix;
+
+  std::string name(const char* key) const { return prefix + key; }
+  bool has(const char* key) const { return file.has(name(key)); }
+  double number(const char* key) const { return file.number(name(key)); }
+  double number(const char* key, double otherwise) const { return has(key) ? number(key) : otherwise; }
+  int64_t count(const char* key, std::optional<int64_t> otherwise = {}, int64_t most = INT32_MAX) const {
+    if (otherwise && !has(key)) return *otherwise;
+    const int64_t n = file.integer(name(key));
+    if (n < 1 || n > most) refuse(key, format("%ld, expected 1 to %ld", static_cast<long>(n), static_cast<long>(most)));
+    return n;
+  }
+  [[noreturn]] void refuse(const char* key, const std::string& why) const {
+    fail("%s: value %s is %s", file.path().c_str(), name(key).c_str(), why.c_str());
+  }
+};
+
+// What an architecture has that no key of the file says.
+struct GgufFamily {
+  const char* architecture;
+  NormConfig norm = {};
+  MlpKind mlp = MlpKind::swiglu;
+  Gelu gelu = Gelu::erf;
+  QkNorm qk_norm = QkNorm::none;
+  Residual residual = Residual::pre_norm;
+  int64_t period = 0;    // windows: 0: in no layer, 1: in all, n: in all but every n-th
+  int64_t largest = 0;   // Gemma's with so many layers: scores are scaled by the width of a head's share of the stream
+
+  bool is(std::string_view name) const { return name == architecture; }
+};
+
+constexpr NormConfig kLayerNorm = {NormConfig::Kind::layer, true, true}, kGainOnly = {NormConfig::Kind::layer, true, false},
+                     kPlain = {NormConfig::Kind::layer, false, false};
+
+const GgufFamily kFamilies[] = {
+    {"llama"},
+    {"qwen2"},
+    {.architecture = "qwen3", .qk_norm = QkNorm::per_head},
+    {.architecture = "olmo2", .qk_norm = QkNorm::whole, .residual = Residual::post_norm},
+    {"gptneox", kLayerNorm, MlpKind::gelu},
+    {"gpt2", kLayerNorm, MlpKind::gelu, Gelu::tanh},
+    {.architecture = "phi3", .period = 1},
+    {.architecture = "gemma2", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .residual = Residual::both_norms, .period = 2,
+     .largest = 46},
+    {.architecture = "gemma3", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .qk_norm = QkNorm::per_head,
+     .residual = Residual::both_norms, .period = 6, .largest = 62},
+    {"smollm3"},
+    {"granite"},
+    {.architecture = "starcoder2", .norm = kLayerNorm, .mlp = MlpKind::gelu, .gelu = Gelu::tanh, .period = 1},
+    {.architecture = "command-r", .norm = kGainOnly, .residual = Residual::one_norm},
+    {.architecture = "olmo", .norm = kPlain},
+};
+
+const GgufFamily& family_of(const Gguf& file, std::string_view architecture) {
+  std::string known;
+  for (const GgufFamily& family : kFamilies) {
+    if (family.is(architecture)) return family;
+    known += (known.empty() ? "" : ", ") + std::string(family.architecture);
+  }
+  fail("%s: architecture \"%s\" is not supported (supported: %s)", file.path().c_str(), std::string(architecture).c_str(), known.c_str());
 }
 
-// Where the frequencies are no power series: one divisor a pair, in a tensor of the file (Llama 3).
-std::vector<double> read_divisors(const Gguf& file) {
-  const Tensor factors = file.get("rope_freqs.weight").to(Dtype::f64);
+// Where the frequencies are no power series: one divisor a pair, in a tensor of the file (Llama 3, Phi-3).
+std::vector<double> read_divisors(const Gguf& file, const char* name) {
+  const Tensor factors = file.get(name).to(Dtype::f64);
   return {factors.data<double>(), factors.data<double>() + factors.numel()};
 }
 
-Rope read_rope(const Gguf& file, const std::string& prefix, int64_t head_dim, int64_t context) {
+Rope read_rope(const Keys& keys, int64_t head_dim, int64_t context) {
+  const Gguf& file = keys.file;
   Rope rope;
-  rope.base = file.number(prefix + "rope.freq_base", 10000);
-  const int64_t dims = count(file, prefix + "rope.dimension_count", head_dim);
+  rope.base = keys.number("rope.freq_base", 10000);
+  const int64_t dims = keys.count("rope.dimension_count", head_dim);
   if (dims != head_dim) rope.dims = dims;
-  if (file.find("rope_freqs.weight")) rope.divisors = read_divisors(file);
+  if (file.find("rope_freqs.weight")) rope.divisors = read_divisors(file, "rope_freqs.weight");
 
-  const std::string scaling = prefix + "rope.scaling.", type(file.text(scaling + "type", "none"));
-  const double factor = file.number(scaling + "factor", file.number(prefix + "rope.scale_linear", 1));
-  if (type == "yarn") {
-    const int64_t trained = count(file, scaling + "original_context_length", context);
-    scale_yarn(rope, dims, trained, factor, file.number(scaling + "yarn_beta_fast", 32), file.number(scaling + "yarn_beta_slow", 1));
-    rope.magnitude *= file.number(scaling + "attn_factor", 1);
+  const std::string type(file.text(keys.name("rope.scaling.type"), "none"));
+  const double factor = keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 1));
+  const int64_t trained = keys.count("rope.scaling.original_context_length", context);
+  if (file.find("rope_factors_short.weight")) {
+    rope.divisors = read_divisors(file, "rope_factors_short.weight");
+    rope.long_divisors = read_divisors(file, "rope_factors_long.weight");
+    rope.trained = trained;
+    rope.magnitude = keys.number("rope.scaling.attn_factor", 1);
+  } else if (type == "yarn") {
+    scale_yarn(rope, dims, trained, factor, keys.number("rope.scaling.yarn_beta_fast", 32), keys.number("rope.scaling.yarn_beta_slow", 1));
+    rope.magnitude *= keys.number("rope.scaling.attn_factor", 1);
   } else if (type == "linear" || type == "none") {
     rope.scale = factor;
   } else {
-    fail("%s: value %stype is \"%s\", known are none, linear and yarn", file.path().c_str(), scaling.c_str(), type.c_str());
+    keys.refuse("rope.scaling.type",
+                type + ", known are none, linear and yarn, and longrope with its tensors rope_factors_short and _long");
   }
   return rope;
+}
+
+// Windows, and what a layer is turned by; as llama.cpp has it where no key says so.
+void read_layers(const Keys& keys, const GgufFamily& family, Config& c) {
+  const int64_t window = keys.file.integer(keys.name("attention.sliding_window"), 0);
+  const int64_t period = family.period > 1 ? keys.count("attention.sliding_window_pattern", family.period) : family.period;
+  if (window < 0 || (window > 0 && period == 0))
+    keys.refuse("attention.sliding_window", "no 0: windows of this architecture are not supported");
+  const bool gemma3 = family.is("gemma3"), smollm3 = family.is("smollm3");
+  if (gemma3) c.local_rope_base = keys.number("rope.freq_base_swa", 10000);
+  for (int64_t i = 0; i < c.layers; i++) {
+    const bool windowed = window > 0 && (period == 1 || (i + 1) % period != 0);
+    if (window > 0) c.windows.push_back(windowed ? window : 0);
+    if (gemma3 || smollm3) c.turns.push_back(gemma3 ? (windowed ? Turn::local : Turn::rope) : (i + 1) % 4 ? Turn::rope : Turn::none);
+  }
+}
+
+void read_scales(const Keys& keys, const GgufFamily& family, Config& c) {
+  const bool gemma2 = family.is("gemma2");
+  const struct {
+    const char* key;
+    double* field;
+    double otherwise;
+  } all[] = {{"attention.scale", &c.score_scale, 0},
+             {"attn_logit_softcapping", &c.score_cap, gemma2 ? 50.0 : 0},
+             {"final_logit_softcapping", &c.logit_cap, gemma2 ? 30.0 : 0},
+             {"embedding_scale", &c.embedding_scale, 1},
+             {"residual_scale", &c.residual_scale, 1},
+             {"attention.clamp_kqv", &c.qkv_clip, 0},
+             {"logit_scale", &c.logit_scale, 1}};
+  for (const auto& [key, field, otherwise] : all) *field = keys.number(key, otherwise);
+  if (family.is("granite")) c.logit_scale = 1 / c.logit_scale;
+  if (c.mlp != MlpKind::packed_geglu) return;
+  const auto width = static_cast<double>(c.width);
+  c.embedding_scale = std::sqrt(width);
+  if (c.layers == family.largest) c.score_scale = 1 / std::sqrt(width / static_cast<double>(c.heads));
 }
 
 }  // namespace
 
 Config read_gguf_config(const Gguf& file) {
-  const std::string architecture(file.text("general.architecture")), prefix = architecture + ".";
-  const auto is = [&](const char* name) { return architecture == name; };
-  const bool gpt = is("gpt2") || is("gptneox");
-  CHECK(gpt || is("llama") || is("qwen2") || is("qwen3") || is("olmo2"),
-        "%s: architecture \"%s\" is not supported (supported: llama, qwen2, qwen3, olmo2, gptneox, gpt2)", file.path().c_str(),
-        architecture.c_str());
-  for (const char* key : {"expert_count", "attention.sliding_window"}) {
-    CHECK(file.integer(prefix + key, 0) == 0, "%s: value %s%s is not supported, and ignoring it would give wrong results",
-          file.path().c_str(), prefix.c_str(), key);
-  }
+  const std::string architecture(file.text("general.architecture"));
+  const Keys keys = {file, architecture + "."};
+  const GgufFamily& family = family_of(file, architecture);
+  if (keys.number("expert_count", 0) != 0) keys.refuse("expert_count", "no 0: mixtures of experts are not supported");
   Config c;
   c.family = architecture;
-  c.width = count(file, prefix + "embedding_length");
-  c.layers = count(file, prefix + "block_count", {}, kMostLayers);
-  c.heads = count(file, prefix + "attention.head_count");
-  c.kv_heads = count(file, prefix + "attention.head_count_kv", c.heads);
-  c.head_dim = count(file, prefix + "attention.key_length", std::max<int64_t>(1, c.width / c.heads));
-  c.key_dim = c.head_dim;
-  c.value_dim = count(file, prefix + "attention.value_length", c.head_dim);
-  c.mlp_width = count(file, prefix + "feed_forward_length");
-  c.context = count(file, prefix + "context_length");
+  const struct {
+    const char* key;
+    int64_t* field;
+    const int64_t* otherwise;
+  } counts[] = {{"embedding_length", &c.width, nullptr},
+                {"block_count", &c.layers, nullptr},
+                {"attention.head_count", &c.heads, nullptr},
+                {"attention.head_count_kv", &c.kv_heads, &c.heads},
+                {"feed_forward_length", &c.mlp_width, nullptr},
+                {"context_length", &c.context, nullptr}};
+  for (const auto& [key, field, otherwise] : counts)
+    *field = keys.count(key, otherwise ? std::optional(*otherwise) : std::nullopt, field == &c.layers ? kMostLayers : INT32_MAX);
+  c.head_dim = c.key_dim = keys.count("attention.key_length", std::max<int64_t>(1, c.width / c.heads));
+  c.value_dim = keys.count("attention.value_length", c.head_dim);
   const TensorInfo* embedding = file.find("token_embd.weight");
   CHECK(embedding && embedding->shape.size() == 2, "%s: has no matrix token_embd.weight (it may hold a vocabulary and no model)",
         file.path().c_str());
   c.vocab = embedding->shape[0];
   c.tied = !file.find("output.weight");
-  c.norm.eps = file.number(prefix + (gpt ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"));
+  c.norm = family.norm;
+  c.norm.eps = keys.number(c.norm.kind == NormConfig::Kind::layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon");
   c.qkv_bias = file.find("blk.0.attn_q.bias") || file.find("blk.0.attn_qkv.bias");
   c.out_bias = file.find("blk.0.attn_output.bias");
   c.mlp_bias = file.find("blk.0.ffn_up.bias");
-  if (gpt) {
-    c.norm.kind = NormConfig::Kind::layer;
-    c.norm.bias = true;
-    c.mlp = MlpKind::gelu;
-    c.gelu = is("gpt2") ? Gelu::tanh : Gelu::erf;
-    if (file.flag(prefix + "use_parallel_residual", false)) c.residual = Residual::parallel;
-  }
-  if (is("qwen3")) c.qk_norm = QkNorm::per_head;
-  if (is("olmo2")) {
-    c.qk_norm = QkNorm::whole;
-    c.residual = Residual::post_norm;
-  }
-  c.learned_positions = is("gpt2");
-  if (is("gpt2")) c.rope.layout = Rope::Layout::none;
-  else c.rope = read_rope(file, prefix, c.head_dim, c.context);
-  CHECK(!is("llama") || c.rope.dims == 0, "%s: value %srope.dimension_count is %ld, a llama turns all %ld dimensions of a head",
-        file.path().c_str(), prefix.c_str(), static_cast<long>(c.rope.dims), static_cast<long>(c.head_dim));
+  c.mlp = family.mlp;
+  c.gelu = family.gelu;
+  c.qk_norm = family.qk_norm;
+  CHECK(c.qk_norm != QkNorm::none || !file.find("blk.0.attn_q_norm.weight"),
+        "%s: a %s with norms of queries (blk.0.attn_q_norm.weight) is not supported", file.path().c_str(), architecture.c_str());
+  c.residual = file.flag(keys.name("use_parallel_residual"), false) ? Residual::parallel : family.residual;
+  c.learned_positions = family.is("gpt2");
+  if (family.is("gpt2")) c.rope.layout = Rope::Layout::none;
+  else c.rope = read_rope(keys, c.head_dim, c.context);
+  if (family.is("command-r")) c.rope.layout = Rope::Layout::interleaved;
+  read_layers(keys, family, c);
+  read_scales(keys, family, c);
+  // rows as pairs of neighbours are undone for whole heads
+  if (gguf_turns_rows(architecture) && c.rope.dims != 0)
+    keys.refuse("rope.dimension_count", format("%ld, a %s turns all %ld dimensions of a head", static_cast<long>(c.rope.dims),
+                                               architecture.c_str(), static_cast<long>(c.head_dim)));
   c.mixers.assign(static_cast<size_t>(c.layers), MixerKind::softmax);
   check_config(c, file.path().string());
   return c;

@@ -13,12 +13,23 @@ namespace {
   fail("%s: %s is not supported, and ignoring it would give wrong results", json.where().c_str(), what.c_str());
 }
 
+// The key, or null where it says null; null, too, where it is absent.
+const Json* said(const Json& json, std::string_view key) {
+  for (const Json::Member& member : json.as_object()) {
+    if (member.key == key) return &member.value;
+  }
+  return nullptr;
+}
+
 // A key that is absent takes the family's default; null says none.
 int64_t count_or_none(const Json& json, std::string_view key, int64_t absent) {
-  for (const Json::Member& member : json.as_object()) {
-    if (member.key == key) return member.value.is_null() ? 0 : read_count(json, key);
-  }
-  return absent;
+  const Json* value = said(json, key);
+  return !value ? absent : value->is_null() ? 0 : read_count(json, key);
+}
+
+double number_or_none(const Json& json, std::string_view key, double absent) {
+  const Json* value = said(json, key);
+  return !value ? absent : value->is_null() ? 0 : value->as_number(key);
 }
 
 // Two YaRN settings may each have a factor of their own (transformers, modeling_rope_utils.py).
@@ -29,14 +40,32 @@ double yarn_magnitude(const Json& settings, double factor) {
   return settings.number("attention_factor", usual);
 }
 
-// transformers 5 has all in rope_parameters; before, rope_theta (rotary_emb_base) and partial_rotary_factor
-// (rotary_pct) stood apart and rope_scaling was null or said `type`, later `rope_type`.
-Rope read_rope(const Json& json, int64_t head_dim, int64_t context, double fraction, std::vector<std::string>& notes) {
-  Rope rope;
-  rope.base = json.number("rope_theta", json.number("rotary_emb_base", 10000));
+// longrope (arXiv 2402.13753) as Phi-3 has it: divisors of their own for texts that reach beyond the trained context.
+void read_longrope(const Json& settings, Rope& rope, int64_t trained, double factor) {
+  for (const auto& [key, divisors] : {std::pair("short_factor", &rope.divisors), {"long_factor", &rope.long_divisors}}) {
+    for (const Json& divisor : settings.at(key).as_array(key)) divisors->push_back(divisor.as_number(key));
+  }
+  rope.trained = trained;
+  // the same factors for short and long texts are plain divisors
+  if (rope.divisors == rope.long_divisors) rope.trained = 0, rope.long_divisors.clear();
+  const double usual = factor > 1 ? std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(trained))) : 1;
+  rope.magnitude = settings.number("attention_factor", usual);
+}
+
+// transformers 5 has all in rope_parameters, of each kind of layers where these differ; before, rope_theta (rotary_emb_base) and
+// partial_rotary_factor (rotary_pct) stood apart and rope_scaling was null or said `type`, later `rope_type`.
+void read_rope(const Json& json, Config& c, double base, double fraction) {
+  Rope& rope = c.rope;
+  rope.base = json.number("rope_theta", json.number("rotary_emb_base", base));
+  c.local_rope_base = json.number("rope_local_base_freq", c.local_rope_base);
   fraction = json.number("partial_rotary_factor", json.number("rotary_pct", fraction));
   const Json* settings = json.find("rope_parameters");
   if (!settings) settings = json.find("rope_scaling");
+  if (const Json* local = settings ? settings->find("sliding_attention") : nullptr; local && !c.turns.empty()) {
+    c.local_rope_base = local->number("rope_theta", c.local_rope_base);
+    if (local->text("rope_type", "default") != "default") refuse(*local, "a scaled rope of layers with a window");
+    settings = &settings->at("full_attention");
+  }
   if (settings) {
     for (const Json::Member& member : settings->as_object("rope_parameters")) {
       if (member.value.is_object()) refuse(member.value, "a rope of its own for \"" + member.key + "\" layers");
@@ -45,35 +74,31 @@ Rope read_rope(const Json& json, int64_t head_dim, int64_t context, double fract
     fraction = settings->number("partial_rotary_factor", fraction);
   }
   CHECK(fraction > 0 && fraction <= 1, "%s: a rotary fraction of %g", json.where().c_str(), fraction);
-  const int64_t dims = static_cast<int64_t>(static_cast<double>(head_dim) * fraction);
-  if (dims != head_dim) rope.dims = dims;
-  if (!settings) return rope;
+  const int64_t dims = static_cast<int64_t>(static_cast<double>(c.head_dim) * fraction);
+  if (dims != c.head_dim) rope.dims = dims;
+  if (!settings) return;
 
   const std::string type = settings->text("rope_type", settings->text("type", "default"));
-  if (type == "default") return rope;
-  const double factor = settings->number("factor", 1);
+  if (type == "default") return;
   const int64_t trained = read_count(*settings, "original_max_position_embeddings",
-                                     read_count(json, "original_max_position_embeddings", context));
+                                     read_count(json, "original_max_position_embeddings", c.context));
+  const bool longrope = type == "longrope" || type == "su";
+  const double factor = settings->number("factor", longrope ? static_cast<double>(c.context) / static_cast<double>(trained) : 1);
   if (type == "linear") {
     rope.scale = settings->number("factor");
   } else if (type == "dynamic") {
-    notes.push_back(format("dynamic scaling of the rotary frequencies begins beyond %ld tokens and is not applied",
-                           static_cast<long>(trained)));
+    rope.trained = c.context;
+    rope.dynamic = factor;
   } else if (type == "llama3") {
     scale_llama3(rope, dims, trained, factor, settings->number("low_freq_factor"), settings->number("high_freq_factor"));
   } else if (type == "yarn") {
     scale_yarn(rope, dims, trained, factor, settings->number("beta_fast", 32), settings->number("beta_slow", 1));
     rope.magnitude = yarn_magnitude(*settings, factor);
-  } else if (type == "longrope") {
-    // the same factors for short and long texts are plain divisors
-    const Json &shorter = settings->at("short_factor"), &longer = settings->at("long_factor");
-    if (!(shorter == longer)) refuse(*settings, "longrope with other factors for long texts");
-    for (const Json& divisor : shorter.as_array("short_factor")) rope.divisors.push_back(divisor.as_number("short_factor"));
-    rope.magnitude = settings->number("attention_factor", 1);
+  } else if (longrope) {
+    read_longrope(*settings, rope, trained, factor);
   } else {
-    refuse(*settings, "rope type \"" + type + "\" (scaling of the rotary frequencies)");
+    refuse(*settings, "rope type \"" + type + "\" (default, linear, dynamic, llama3, yarn and longrope are known)");
   }
-  return rope;
 }
 
 Gelu read_gelu(const Json& json, const char* key, const char* otherwise) {
@@ -85,51 +110,114 @@ Gelu read_gelu(const Json& json, const char* key, const char* otherwise) {
 
 // Defaults of transformers' configs for keys that old files leave out, and what they have no key for.
 struct LlamaLike {
-  const char* model_type;
-  int64_t context;
-  int64_t kv_heads;  // 0: as many as heads
-  int64_t head_dim;  // 0: width / heads
-  double eps;
-  int64_t window;    // 0: none
-  bool qkv_bias;
-  QkNorm qk_norm;
-  Residual residual;
+  const char* type;  // model_type
+  int64_t context = 2048;
+  int64_t kv_heads = 0;  // 0: as many as heads
+  int64_t head_dim = 0;  // 0: width / heads
+  double eps = 1e-6;
+  int64_t window = -1;   // 0: none; -1: the family knows none
+  double base = 10000;
+  bool tied = false, qkv_bias = false;
+  QkNorm qk_norm = QkNorm::none;
+  Residual residual = Residual::pre_norm;
+  MlpKind mlp = MlpKind::swiglu;
+  NormConfig norm = {};
+  const char* eps_key = "rms_norm_eps";
+
+  bool is(std::string_view model_type) const { return model_type == type; }
+  bool is_gemma() const { return mlp == MlpKind::packed_geglu; }
 };
+
+constexpr NormConfig kLayerNorm = {NormConfig::Kind::layer, true, true}, kGainOnly = {NormConfig::Kind::layer, true, false},
+                     kPlain = {NormConfig::Kind::layer, false, false};
 
 const LlamaLike kLlamas[] = {
-    {"llama", 2048, 0, 0, 1e-6, 0, false, QkNorm::none, Residual::pre_norm},
-    {"mistral", 131072, 8, 0, 1e-6, 4096, false, QkNorm::none, Residual::pre_norm},
-    {"qwen2", 32768, 32, 0, 1e-6, 4096, true, QkNorm::none, Residual::pre_norm},
-    {"qwen3", 32768, 32, 128, 1e-6, 4096, false, QkNorm::per_head, Residual::pre_norm},
-    {"olmo2", 2048, 0, 0, 1e-5, 0, false, QkNorm::whole, Residual::post_norm},
+    {.type = "llama"},
+    {.type = "mistral", .context = 131072, .kv_heads = 8, .window = 4096},
+    {.type = "qwen2", .context = 32768, .kv_heads = 32, .window = 4096, .qkv_bias = true},
+    {.type = "qwen3", .context = 32768, .kv_heads = 32, .head_dim = 128, .window = 4096, .qk_norm = QkNorm::per_head},
+    {.type = "olmo2", .eps = 1e-5, .qk_norm = QkNorm::whole, .residual = Residual::post_norm},
+    {.type = "phi3", .context = 4096, .eps = 1e-5, .window = 0},
+    {.type = "gemma2", .context = 8192, .kv_heads = 4, .head_dim = 256, .window = 4096, .tied = true, .residual = Residual::both_norms,
+     .mlp = MlpKind::packed_geglu},
+    {.type = "gemma3_text", .context = 131072, .kv_heads = 4, .head_dim = 256, .window = 4096, .base = 1e6, .tied = true,
+     .qk_norm = QkNorm::per_head, .residual = Residual::both_norms, .mlp = MlpKind::packed_geglu},
+    {.type = "smollm3", .context = 32768, .kv_heads = 4, .window = 0, .base = 2e6, .tied = true},
+    {.type = "granite"},
+    {.type = "starcoder2", .context = 4096, .kv_heads = 2, .eps = 1e-5, .window = 0, .tied = true, .mlp = MlpKind::gelu, .norm = kLayerNorm,
+     .eps_key = "norm_epsilon"},
+    {.type = "cohere", .context = 8192, .eps = 1e-5, .base = 5e5, .tied = true, .residual = Residual::one_norm, .norm = kGainOnly,
+     .eps_key = "layer_norm_eps"},
+    {.type = "olmo", .eps = 1e-5, .norm = kPlain},
 };
 
-// Which layers see only a window: layer_types says it where it is there; Mistral's are all alike, Qwen's from
-// max_window_layers on, if at all.
-std::vector<int64_t> read_windows(const Json& json, const LlamaLike& family, int64_t layers) {
-  if (family.window == 0) return {};
-  const bool qwen = std::string(family.model_type).starts_with("qwen");
+// Which layers see only a window: layer_types says it where it is there; Qwen's are those from max_window_layers on, if at all,
+// SmolLM3's those without a rope, Gemma's all but every second or sixth; those of others are all alike.
+std::vector<int64_t> read_windows(const Json& json, const LlamaLike& family, const Config& c) {
+  if (family.window < 0) return {};
+  const bool qwen = std::string_view(family.type).starts_with("qwen");
   int64_t window = count_or_none(json, "sliding_window", family.window);
-  if (qwen && !json.flag("use_sliding_window", false)) window = 0;
+  if ((qwen || family.is("smollm3")) && !json.flag("use_sliding_window", false)) window = 0;
   const int64_t first = qwen ? json.integer("max_window_layers", 28) : 0;
-  std::vector<int64_t> windows(static_cast<size_t>(layers), 0);
-  for (int64_t i = std::max<int64_t>(0, first); i < layers; i++) windows[i] = window;
-
+  const int64_t period = family.is("gemma2") ? 2 : family.is("gemma3_text") ? read_count(json, "sliding_window_pattern", 6) : 0;
+  std::vector<int64_t> windows(static_cast<size_t>(c.layers), 0);
+  for (int64_t i = std::max<int64_t>(0, first); i < c.layers; i++) {
+    const bool whole = (period > 0 && (i + 1) % period == 0) || (family.is("smollm3") && rope_of(c, i).layout != Rope::Layout::none);
+    windows[i] = whole ? 0 : window;
+  }
   if (const Json* types = json.find("layer_types")) {
     const Json::Array& list = types->as_array("layer_types");
-    CHECK(static_cast<int64_t>(list.size()) == layers, "%s: layer_types has %zu words for %ld layers",
-          types->where().c_str(), list.size(), static_cast<long>(layers));
-    for (int64_t i = 0; i < layers; i++) {
+    CHECK(static_cast<int64_t>(list.size()) == c.layers, "%s: layer_types has %zu words for %ld layers",
+          types->where().c_str(), list.size(), static_cast<long>(c.layers));
+    for (int64_t i = 0; i < c.layers; i++) {
       const std::string& word = list[static_cast<size_t>(i)].as_string("layer_types");
       if (word != "full_attention" && word != "sliding_attention") refuse(*types, "layer_types \"" + word + "\"");
       windows[i] = word == "full_attention" ? 0 : window;
     }
   }
-  const bool any = std::count(windows.begin(), windows.end(), 0) < layers;
+  const bool any = std::count(windows.begin(), windows.end(), 0) < c.layers;
   return any ? windows : std::vector<int64_t>();
 }
 
-Config read_llama(const Json& json, const LlamaLike& family, std::vector<std::string>& notes) {
+// SmolLM3: a word a layer, or every n-th layer has no rope.
+std::vector<Turn> read_turns(const Json& json, int64_t layers) {
+  std::vector<Turn> turns(static_cast<size_t>(layers), Turn::rope);
+  if (const Json* list = json.find("no_rope_layers")) {
+    const Json::Array& has_rope = list->as_array("no_rope_layers");
+    CHECK(static_cast<int64_t>(has_rope.size()) == layers, "%s: no_rope_layers has %zu numbers for %ld layers (1: with a rope, 0: without)",
+          list->where().c_str(), has_rope.size(), static_cast<long>(layers));
+    for (int64_t i = 0; i < layers; i++) turns[i] = has_rope[i].as_integer("no_rope_layers") ? Turn::rope : Turn::none;
+  } else {
+    const int64_t interval = read_count(json, "no_rope_layer_interval", 4);
+    for (int64_t i = interval - 1; i < layers; i += interval) turns[i] = Turn::none;
+  }
+  return turns;
+}
+
+// The scales and caps of some families, and what they have no layers for here.
+void read_scales(const Json& json, const LlamaLike& family, Config& c) {
+  if (family.is_gemma()) {
+    c.embedding_scale = std::sqrt(static_cast<double>(c.width));
+    c.score_scale = 1 / std::sqrt(json.number("query_pre_attn_scalar", 256));
+    c.score_cap = number_or_none(json, "attn_logit_softcapping", family.is("gemma2") ? 50 : 0);
+    c.logit_cap = number_or_none(json, "final_logit_softcapping", family.is("gemma2") ? 30 : 0);
+  } else if (family.is("granite")) {
+    c.embedding_scale = json.number("embedding_multiplier", 1);
+    c.residual_scale = json.number("residual_multiplier", 1);
+    c.score_scale = json.number("attention_multiplier", 1);
+    c.logit_scale = 1 / json.number("logits_scaling", 1);
+  } else if (family.is("cohere")) {
+    c.logit_scale = json.number("logit_scale", 0.0625);
+    c.rope.layout = Rope::Layout::interleaved;
+  } else if (family.is("olmo")) {
+    c.qkv_clip = number_or_none(json, "clip_qkv", 0);
+  }
+  for (const char* key : {"use_bidirectional_attention", "use_qk_norm"}) {
+    if (json.flag(key, false)) refuse(json.at(key), key);
+  }
+}
+
+Config read_llama(const Json& json, const LlamaLike& family) {
   Config c;
   c.width = read_count(json, "hidden_size");
   c.layers = read_count(json, "num_hidden_layers", {}, kMostLayers);
@@ -138,17 +226,28 @@ Config read_llama(const Json& json, const LlamaLike& family, std::vector<std::st
   c.head_dim = read_count(json, "head_dim", family.head_dim ? family.head_dim : std::max<int64_t>(1, c.width / c.heads));
   c.mlp_width = read_count(json, "intermediate_size");
   c.context = read_count(json, "max_position_embeddings", family.context);
-  c.tied = json.flag("tie_word_embeddings", false);
-  c.norm.eps = json.number("rms_norm_eps", family.eps);
+  c.tied = json.flag("tie_word_embeddings", family.tied);
+  c.norm = family.norm;
+  // OLMo's is no setting
+  c.norm.eps = family.is("olmo") ? family.eps : json.number(family.eps_key, family.eps);
   c.residual = family.residual;
   c.qk_norm = family.qk_norm;
-  c.out_bias = json.flag("attention_bias", false);
+  c.mlp = family.mlp;
+  c.out_bias = family.is("starcoder2") ? json.flag("use_bias", true) : json.flag("attention_bias", false);
   c.qkv_bias = c.out_bias || family.qkv_bias;
-  c.mlp_bias = json.flag("mlp_bias", false);
-  c.windows = read_windows(json, family, c.layers);
-  c.rope = read_rope(json, c.head_dim, c.context, 1, notes);
-  const std::string activation = json.text("hidden_act", "silu");
-  if (activation != "silu") refuse(json.at("hidden_act"), "hidden_act \"" + activation + "\" (silu is)");
+  c.mlp_bias = family.is("starcoder2") ? c.out_bias : json.flag("mlp_bias", false);
+  if (family.is("smollm3")) c.turns = read_turns(json, c.layers);
+  c.windows = read_windows(json, family, c);
+  if (family.is("gemma3_text")) {
+    for (int64_t i = 0; i < c.layers; i++) c.turns.push_back(c.windows.empty() || c.windows[i] == 0 ? Turn::rope : Turn::local);
+  }
+  read_rope(json, c, family.base, 1);
+  read_scales(json, family, c);
+  if (c.mlp != MlpKind::swiglu) {
+    c.gelu = read_gelu(json, family.is_gemma() ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
+  } else if (const std::string activation = json.text("hidden_act", "silu"); activation != "silu") {
+    refuse(json.at("hidden_act"), "hidden_act \"" + activation + "\" (silu is)");
+  }
   CHECK(json.find("head_dim") || family.head_dim || c.width % c.heads == 0, "%s: hidden_size %ld is not divisible by %ld heads",
         json.where().c_str(), static_cast<long>(c.width), static_cast<long>(c.heads));
   return c;
@@ -165,7 +264,7 @@ void set_gpt(const Json& json, Config& c, const char* eps_key) {
   c.qkv_bias = c.out_bias = c.mlp_bias = true;
 }
 
-Config read_gpt_neox(const Json& json, std::vector<std::string>& notes) {
+Config read_gpt_neox(const Json& json) {
   Config c;
   c.width = read_count(json, "hidden_size");
   c.layers = read_count(json, "num_hidden_layers", {}, kMostLayers);
@@ -177,7 +276,7 @@ Config read_gpt_neox(const Json& json, std::vector<std::string>& notes) {
   c.qkv_bias = c.out_bias = json.flag("attention_bias", true);
   c.gelu = read_gelu(json, "hidden_act", "gelu");
   c.residual = json.flag("use_parallel_residual", true) ? Residual::parallel : Residual::pre_norm;
-  c.rope = read_rope(json, c.head_dim, c.context, 0.25, notes);
+  read_rope(json, c, 10000, 0.25);
   return c;
 }
 
@@ -201,13 +300,13 @@ Config read_gpt2(const Json& json) {
   return c;
 }
 
-Config read_family(const Json& json, const std::string& type, std::vector<std::string>& notes) {
-  if (type == "gpt_neox") return read_gpt_neox(json, notes);
+Config read_family(const Json& json, const std::string& type) {
+  if (type == "gpt_neox") return read_gpt_neox(json);
   if (type == "gpt2") return read_gpt2(json);
   std::string known;
   for (const LlamaLike& family : kLlamas) {
-    if (type == family.model_type) return read_llama(json, family, notes);
-    known += std::string(family.model_type) + ", ";
+    if (family.is(type)) return read_llama(json, family);
+    known += std::string(family.type) + ", ";
   }
   fail("%s: model_type \"%s\" is not supported (supported: %sgpt_neox, gpt2, and OpenLM's)",
        json.at("model_type").where().c_str(), type.c_str(), known.c_str());
@@ -215,10 +314,10 @@ Config read_family(const Json& json, const std::string& type, std::vector<std::s
 
 }  // namespace
 
-Config read_hf_config(const Json& json, std::vector<std::string>& notes) {
+Config read_hf_config(const Json& json) {
   const std::string& type = json.text("model_type");
   if (const Json* quantised = json.find("quantization_config")) refuse(*quantised, "quantization_config (quantised weights)");
-  Config c = read_family(json, type, notes);
+  Config c = read_family(json, type);
   c.family = type;
   c.vocab = read_count(json, "vocab_size");
   c.key_dim = c.value_dim = c.head_dim;

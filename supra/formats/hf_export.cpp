@@ -1,13 +1,18 @@
 #include "supra/formats/hf_export.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
+#include "supra/formats/config_json.h"
 #include "supra/formats/families.h"
+#include "supra/formats/hf_config.h"
 #include "supra/formats/parameters.h"
 #include "supra/formats/rearrange.h"
 
 namespace supra {
+
+static Json written(const Config& c, const std::string& type, Dtype dtype);
 
 namespace {
 
@@ -28,14 +33,21 @@ Json write_rope(const Config& c) {
   Json json = Json::object();
   json.set("rope_theta", c.rope.base);
   if (!c.rope.divisors.empty()) {
-    Json factors = Json::array();
-    for (const double divisor : c.rope.divisors) factors.push(divisor * c.rope.scale);
+    const auto factors = [&](const std::vector<double>& divisors) {
+      Json list = Json::array();
+      for (const double divisor : divisors) list.push(divisor * c.rope.scale);
+      return list;
+    };
+    const int64_t trained = c.rope.trained ? c.rope.trained : c.context;
     json.set("rope_type", "longrope");
-    json.set("short_factor", factors);
-    json.set("long_factor", factors);
-    json.set("factor", 1.0);
+    json.set("short_factor", factors(c.rope.divisors));
+    json.set("long_factor", factors(c.rope.trained ? c.rope.long_divisors : c.rope.divisors));
+    json.set("factor", static_cast<double>(c.context) / static_cast<double>(trained));
     json.set("attention_factor", c.rope.magnitude);
-    json.set("original_max_position_embeddings", c.context);
+    json.set("original_max_position_embeddings", trained);
+  } else if (c.rope.dynamic > 0) {
+    json.set("rope_type", "dynamic");
+    json.set("factor", c.rope.dynamic);
   } else if (c.rope.scale != 1) {
     json.set("rope_type", "linear");
     json.set("factor", c.rope.scale);
@@ -44,6 +56,13 @@ Json write_rope(const Config& c) {
   }
   return json;
 }
+
+// Families that this program has by their name, from a file of theirs. The older ones are told by what a config has, so that models of
+// other sources get there, too.
+const std::map<std::string, const char*> kNewer = {
+    {"phi3", "Phi3ForCausalLM"}, {"gemma2", "Gemma2ForCausalLM"}, {"gemma3_text", "Gemma3ForCausalLM"},
+    {"smollm3", "SmolLM3ForCausalLM"}, {"granite", "GraniteForCausalLM"}, {"starcoder2", "Starcoder2ForCausalLM"},
+    {"cohere", "CohereForCausalLM"}, {"olmo", "OlmoForCausalLM"}};
 
 // The keys of a Llama and of those that follow it, and of GPT-NeoX.
 void write_common(Json& json, const Config& c) {
@@ -65,6 +84,65 @@ void write_common(Json& json, const Config& c) {
   json.set("rope_parameters", rope);
 }
 
+Json or_null(double value) { return value != 0 ? Json(value) : Json(); }
+
+// n of 1 / sqrt(n), which transformers wants as an integer.
+int64_t query_scalar(double scale) { return std::llround(1 / (scale * scale)); }
+
+void write_windows(Json& json, const Config& c) {
+  if (c.windows.empty()) return;
+  Json types = Json::array();
+  for (const int64_t w : c.windows) types.push(w ? "sliding_attention" : "full_attention");
+  json.set("sliding_window", *std::max_element(c.windows.begin(), c.windows.end()));
+  json.set("layer_types", types);
+}
+
+// What a family has beside a Llama's keys.
+void write_own(Json& json, const Config& c, const std::string& type) {
+  const double score_scale = c.score_scale ? c.score_scale : 1 / std::sqrt(static_cast<double>(c.head_dim));
+  // its default may be no id of this vocabulary
+  json.set("pad_token_id", Json());
+  if (type == "phi3" || type == "starcoder2") json.set("sliding_window", only_window(c) ? Json(only_window(c)) : Json());
+  if (type == "phi3") {
+    if (c.rope.trained) json.set("original_max_position_embeddings", c.rope.trained);
+  } else if (type == "gemma2" || type == "gemma3_text") {
+    json.set("hidden_activation", c.gelu == Gelu::tanh ? "gelu_pytorch_tanh" : "gelu");
+    json.set("query_pre_attn_scalar", query_scalar(score_scale));
+    json.set("attn_logit_softcapping", or_null(c.score_cap));
+    json.set("final_logit_softcapping", or_null(c.logit_cap));
+    write_windows(json, c);
+  } else if (type == "smollm3") {
+    Json has_rope = Json::array();
+    for (const Turn turn : c.turns) has_rope.push(int64_t{turn != Turn::none});
+    json.set("no_rope_layers", has_rope);
+    json.set("use_sliding_window", !c.windows.empty());
+    write_windows(json, c);
+  } else if (type == "granite") {
+    json.set("embedding_multiplier", c.embedding_scale);
+    json.set("residual_multiplier", c.residual_scale);
+    json.set("attention_multiplier", score_scale);
+    json.set("logits_scaling", 1 / c.logit_scale);
+  } else if (type == "starcoder2") {
+    json.set("use_bias", c.out_bias);
+    json.set("norm_epsilon", c.norm.eps);
+    json.set("hidden_act", c.gelu == Gelu::tanh ? "gelu_pytorch_tanh" : "gelu");
+  } else if (type == "cohere") {
+    json.set("logit_scale", c.logit_scale);
+    json.set("layer_norm_eps", c.norm.eps);
+  } else if (type == "olmo") {
+    json.set("clip_qkv", or_null(c.qkv_clip));
+  }
+  if (type != "gemma3_text") return;
+  // a rope for each kind of layers; transformers 4 reads the other key
+  Json local = Json::object(), both = Json::object();
+  local.set("rope_type", "default");
+  local.set("rope_theta", c.local_rope_base);
+  both.set("full_attention", json.at("rope_parameters"));
+  both.set("sliding_attention", local);
+  json.set("rope_parameters", both);
+  json.set("rope_local_base_freq", c.local_rope_base);
+}
+
 void write_llama(Json& json, const Config& c, const std::string& type) {
   write_common(json, c);
   json.set("num_key_value_heads", c.kv_heads);
@@ -72,17 +150,38 @@ void write_llama(Json& json, const Config& c, const std::string& type) {
   json.set("hidden_act", "silu");
   json.set("rms_norm_eps", c.norm.eps);
   json.set("attention_bias", c.out_bias);
-  if (type == "llama") json.set("mlp_bias", c.mlp_bias);
+  if (type == "llama" || type == "smollm3" || type == "granite") json.set("mlp_bias", c.mlp_bias);
+  if (kNewer.contains(type)) return write_own(json, c, type);
   const int64_t window = only_window(c);
   if (type == "mistral") json.set("sliding_window", window ? Json(window) : Json());
   if (!type.starts_with("qwen")) return;
   json.set("use_sliding_window", !c.windows.empty());
-  if (c.windows.empty()) return;
-  Json types = Json::array();
-  for (const int64_t w : c.windows) types.push(w ? "sliding_attention" : "full_attention");
-  json.set("sliding_window", *std::max_element(c.windows.begin(), c.windows.end()));
-  json.set("max_window_layers", std::find_if(c.windows.begin(), c.windows.end(), [](int64_t w) { return w > 0; }) - c.windows.begin());
-  json.set("layer_types", types);
+  write_windows(json, c);
+  if (!c.windows.empty())
+    json.set("max_window_layers", std::find_if(c.windows.begin(), c.windows.end(), [](int64_t w) { return w > 0; }) - c.windows.begin());
+}
+
+// A scale that is written as 1 / x or 1 / x^2 comes back as rounding leaves it.
+bool same(const Json& a, const Json& b) {
+  const bool numbers = a.is_number() && b.is_number();
+  return a == b || (numbers && std::abs(a.as_number("") - b.as_number("")) <= 1e-12 * std::abs(a.as_number("")));
+}
+
+// One of the newer families says all of a config, or is refused by the first field that it would get wrong.
+void check_comes_back(const Config& c, const std::string& type) {
+  Config known = c;
+  known.family = type;
+  const Json wanted = describe(known), understood = describe(read_hf_config(written(c, type, Dtype::f32))), none;
+  const auto in = [&](const Json& fields, const std::string& key) -> const Json& {
+    const Json* value = fields.find(key);
+    return value ? *value : none;
+  };
+  for (const Json* fields : {&wanted, &understood}) {
+    for (const auto& [key, value] : fields->as_object()) {
+      if (same(in(wanted, key), in(understood, key))) continue;
+      refuse(format("a %s of this %s: %s", type.c_str(), key.c_str(), in(wanted, key).dump().c_str()).c_str());
+    }
+  }
 }
 
 }  // namespace
@@ -93,6 +192,17 @@ std::string hf_model_type(const Config& c) {
   if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::window) > 0) refuse("windows with attention sinks");
   if (c.post_embed_norm) refuse("a norm behind the embedding");
   if (c.value_dim != c.head_dim) refuse("values of another width than keys");
+  // llama.cpp's words for two
+  const std::string family = c.family == "command-r" ? "cohere" : c.family == "gemma3" ? "gemma3_text" : c.family;
+  if (kNewer.contains(family)) {
+    check_comes_back(c, family);
+    return family;
+  }
+  Config without = c;
+  without.turns.clear();
+  without.embedding_scale = without.residual_scale = without.logit_scale = 1;
+  without.score_scale = without.score_cap = without.qkv_clip = without.logit_cap = 0;
+  if (describe(without) != describe(c) || c.residual > Residual::post_norm) refuse("the scales, caps or layers of this config");
   if (!c.norm.weight) refuse("a norm without a gain");
   if (c.rope.layout == Rope::Layout::by_head) refuse("angles by head");
   const bool layer_norm = c.norm.kind == NormConfig::Kind::layer;
@@ -130,13 +240,14 @@ const char* torch_name(Dtype dtype) {
   return dtype == Dtype::f16 ? "float16" : dtype == Dtype::bf16 ? "bfloat16" : "float32";
 }
 
-Json write_hf_config(const Config& c, Dtype dtype) {
-  const std::string type = hf_model_type(c);
+Json write_hf_config(const Config& c, Dtype dtype) { return written(c, hf_model_type(c), dtype); }
+
+static Json written(const Config& c, const std::string& type, Dtype dtype) {
   static const std::map<std::string, const char*> classes = {
       {"llama", "LlamaForCausalLM"}, {"mistral", "MistralForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"},
       {"olmo2", "Olmo2ForCausalLM"}, {"gpt_neox", "GPTNeoXForCausalLM"}, {"gpt2", "GPT2LMHeadModel"}};
   Json json = Json::object();
-  json.set("architectures", Json::array({classes.at(type)}));
+  json.set("architectures", Json::array({kNewer.contains(type) ? kNewer.at(type) : classes.at(type)}));
   json.set("model_type", type);
   json.set("vocab_size", c.vocab);
   json.set("tie_word_embeddings", c.tied);
@@ -178,7 +289,11 @@ NamedTensors hf_weights(const Config& c, const NamedTensors& canonical) {
     const NameRule rule = rules_for(family, name)[0];
     const std::vector<int64_t>& parts = parts_of.at(name);
     Tensor rows = tensor;
-    if (c.rope.layout == Rope::Layout::interleaved && name.find(".in_proj.") != std::string::npos) {
+    if (is_less_one(family, name)) {
+      rows = tensor.to(Dtype::f32).clone();
+      for (int64_t i = 0; i < rows.numel(); i++) rows.data<float>()[i] -= 1;
+    }
+    if (c.rope.layout == Rope::Layout::interleaved && type != "cohere" && name.find(".in_proj.") != std::string::npos) {
       rows = Tensor::empty(tensor.shape(), tensor.dtype());
       int64_t begin = 0;
       for (size_t part = 0; part < parts.size(); begin += parts[part++]) {

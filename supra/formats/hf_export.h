@@ -7,8 +7,8 @@ namespace supra {
 
 // A softmax model in the layout of Hugging Face's transformers, the reverse of hf_config.h and renamed_weights.h.
 
-// The model_type that computes what the config says: llama, mistral, qwen2, qwen3, olmo2, gpt_neox or gpt2. Throws Error
-// naming the feature where none does, as for SUPRA layers.
+// The model_type that computes what the config says: that of the family it came from, or llama, mistral, qwen2, qwen3, olmo2,
+// gpt_neox or gpt2 by its features. Throws Error naming the feature where none does, as for SUPRA layers.
 std::string hf_model_type(const Config& config);
 
 // A dtype as PyTorch calls it.

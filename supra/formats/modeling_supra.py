@@ -61,11 +61,21 @@ class Steps:
             self.position = self.position.masked_fill(~self.real, -1)
 
 # ---- rotary positions (kernels/rope.cpp)
-def rotary_table(c, dim, position):
-    """cos and sin (B,T,1,dims/2) of the angles position / (scale divisor_i base^(2i/dims)), in double."""
+def turn_of(c, layer):
+    return c["turns"][layer] if c.get("turns") else "rope"
+
+def rotary_table(c, dim, position, turn="rope", last=None):
+    """cos and sin (B,T,1,dims/2) of the angles position / (scale divisor_i base^(2i/dims)), in double. turn local: of a base alone.
+    last: the call's last position, where that is not position's."""
     dims, like = c["rope.dims"] or dim, {"dtype": torch.float64, "device": position.device}
-    divisors = torch.tensor(c["rope.divisors"] or [1], **like)
-    period = c["rope.scale"] * divisors * c["rope.base"] ** (torch.arange(0, dims, 2, **like) / dims)
+    if turn == "local":
+        plain = {"rope.scale": 1, "rope.divisors": [], "rope.magnitude": 1, "rope.trained": 0}
+        c = {**c, **plain, "rope.base": c.get("local_rope_base", 10000)}
+    base, divisors, trained = c["rope.base"], c["rope.divisors"], c.get("rope.trained", 0)
+    if trained and trained < (length := int((position if last is None else last).max()) + 1):  # what reaches beyond it is turned otherwise
+        divisors, dynamic = c.get("rope.long_divisors") or divisors, c.get("rope.dynamic", 0)
+        base *= (dynamic * length / trained - (dynamic - 1)) ** (dims / (dims - 2)) if dynamic else 1
+    period = c["rope.scale"] * torch.tensor(divisors or [1], **like) * base ** (torch.arange(0, dims, 2, **like) / dims)
     # by_head: an old bug of OpenLM, kept for its checkpoints
     at = torch.arange(c["heads"], **like)[None, None] if c["rope.layout"] == "by_head" else position[..., None]
     angle = at[..., None] / period
@@ -142,6 +152,9 @@ def head_norms(c, K, *heads):
 def norm_heads(norm, x):
     return x if norm is None else norm(x.reshape(*x.shape[:2], -1, norm.normalized_shape[0])).view_as(x)
 
+def clip(c, qkv):
+    return qkv.clamp(-c["qkv_clip"], c["qkv_clip"]) if c.get("qkv_clip") else qkv
+
 def fixed_log_decay(c, device):
     """log g (H): minus the slopes 2^(-8 (h+1) / H), or with another first one; RetNet's; or 0. Where H is no power of two: the slopes of
     the next lower power, then every second one of twice that power."""
@@ -157,8 +170,9 @@ class SupraAttention(nn.Module):
     where a short convolution mixes q, k and v with those of three steps before, the state holds these too (B,3,channels)."""
     def __init__(self, c, layer):
         super().__init__()
-        self.c, self.rope_dim = c, c["head_dim" if c["rope_before_map"] else "key_dim"]
-        self.delta, self.layout = c["mixers"][layer] == "delta", c["rope.layout"] if c.get("rotates", True) else "none"
+        self.c, self.angles = c, (c["head_dim" if c["rope_before_map"] else "key_dim"], turn_of(c, layer))
+        turns = c.get("rotates", True) and turn_of(c, layer) != "none"
+        self.delta, self.layout = c["mixers"][layer] == "delta", c["rope.layout"] if turns else "none"
         self.dims = H, G, D, K, V = [c[key] for key in ("heads", "kv_heads", "head_dim", "key_dim", "value_dim")]
         self.in_proj = nn.Linear(c["width"], H * D + G * (D + V), bias=c["qkv_bias"])
         if c.get("feature_map", True):
@@ -182,8 +196,8 @@ class SupraAttention(nn.Module):
         return (S, like.new_zeros(len(like), 3, self.in_proj.out_features)) if hasattr(self, "_totrain_conv") else (S,)
 
     def forward(self, x, steps, state=None):
-        c, (H, G, D, K, V), table, layout = self.c, self.dims, steps.tables[self.rope_dim], self.layout
-        (S, *past), projected = state or self.init_state(x), self.in_proj(x)
+        c, (H, G, D, K, V), table, layout = self.c, self.dims, steps.tables[self.angles], self.layout
+        (S, *past), projected = state or self.init_state(x), clip(c, self.in_proj(x))
         if past:
             projected, *past = short_convolution(projected, self._totrain_conv["weight"], past[0], steps.real)
         q, k, v = projected.split((H * D, G * D, G * V), -1)
@@ -223,7 +237,8 @@ class WindowAttention(nn.Module):
     def __init__(self, c, layer):
         super().__init__()
         mine = c["mixers"][layer] == "window"
-        self.c, self.rope_dim = c, c["head_dim"]
+        self.c, self.angles = c, (c["head_dim"], turn_of(c, layer))
+        self.scale, self.cap = c.get("score_scale") or c["head_dim"] ** -0.5, c.get("score_cap", 0)
         self.dims = H, G, K, V = [c[key] for key in ("heads", "kv_heads", "head_dim", "value_dim")]
         self.window = c["windows"][layer] if c["windows"] else 0
         self.sinks = c.get("sinks", 0) if mine else 0
@@ -248,13 +263,15 @@ class WindowAttention(nn.Module):
         return (k, v, torch.full((B, slots), -1, device=like.device), *far)
 
     def forward(self, x, steps, state=None):
-        c, (H, G, K, V), layout = self.c, self.dims, self.c["rope.layout"]
-        q, k, v = (u.unflatten(-1, (heads, -1)) for u, heads in zip(self.in_proj(x).split((H * K, G * K, G * V), -1), (H, G, G)))
+        c, (H, G, K, V), table = self.c, self.dims, steps.tables[self.angles]
+        layout, projected = "none" if self.angles[1] == "none" else c["rope.layout"], clip(c, self.in_proj(x))
+        q, k, v = (u.unflatten(-1, (heads, -1)) for u, heads in zip(projected.split((H * K, G * K, G * V), -1), (H, G, G)))
         q, k = norm_heads(self.q_norm, q), norm_heads(self.k_norm, k)
         q_sinks = None
         if self.sinks and steps.most > self.held_from:
-            q_sinks = rotate(q, rotary_table(c, K, steps.position.where(steps.position < self.held_from, self.held_at)), layout)
-        q, k = rotate(q, steps.tables[K], layout), rotate(k, steps.tables[K], layout)
+            held = steps.position.where(steps.position < self.held_from, self.held_at)
+            q_sinks = rotate(q, rotary_table(c, K, held, self.angles[1], steps.position), layout)
+        q, k = rotate(q, table, layout), rotate(k, table, layout)
         keys, values, places = k, v, steps.position
         if state:  # rounded before their first use, so that nothing depends on where a call begins
             k, v = k.to(state[0].dtype), v.to(state[1].dtype)
@@ -265,11 +282,11 @@ class WindowAttention(nn.Module):
         seen = (there >= 0) & (there <= at)
         near = seen & ((there > at - self.window) | (there < self.sinks)) if self.window else seen
         shown = near | (at < 0)  # padding sees all: what comes out must be finite
-        if self.features or q_sinks is not None:
+        if self.features or self.cap or q_sinks is not None:
             y = self._joined(q, q_sinks, keys, values, there, shown, seen & ~near, state)
         else:
             k_all, v_all = (u.repeat_interleave(H // G, 2).transpose(1, 2) for u in (keys, values))
-            y = F.scaled_dot_product_attention(q.transpose(1, 2), k_all, v_all, attn_mask=shown, scale=K**-0.5).transpose(1, 2)
+            y = F.scaled_dot_product_attention(q.transpose(1, 2), k_all, v_all, attn_mask=shown, scale=self.scale).transpose(1, 2)
         return self.out_proj(y.flatten(2).to(x.dtype)), self._next(state, k, v, keys, values, places, steps) if state else None
 
     def _far_features(self, linear, x):
@@ -279,12 +296,13 @@ class WindowAttention(nn.Module):
 
     def _joined(self, q, q_sinks, keys, values, places, near, far, state):
         """y = ( sum_near e^(q k) v + e^m sum_far f(q) g(k) v ) / ( the same sums without v )"""
-        H, G, K, _ = self.dims
+        H, G, _, _ = self.dims
         k, v = keys.repeat_interleave(H // G, 2), F.pad(values.repeat_interleave(H // G, 2).to(wide(q)), (0, 1), value=1)
         scores = torch.einsum("bthk,bshk->bhts", q, k)
         if q_sinks is not None:
             scores = torch.where(places < self.sinks, torch.einsum("bthk,bshk->bhts", q_sinks, k), scores)
-        scores = (scores.to(wide(q)) * K**-0.5).masked_fill(~near, -torch.inf)
+        scores = scores.to(wide(q)) * self.scale
+        scores = (self.cap * (scores / self.cap).tanh() if self.cap else scores).masked_fill(~near, -torch.inf)
         if not self.features:
             return torch.einsum("bhts,bshv->bthv", scores.softmax(-1), v[..., :-1])
         fq, gk = self._far_features(self._totrain_far_q, q), self._far_features(self._totrain_far_k, keys)
@@ -322,12 +340,15 @@ class SupraLayer(nn.Module):
         super().__init__()
         C, M, bias = c["width"], c["mlp_width"], c["mlp_bias"] or c["mlp"] == "geglu"
         self.order, self.kind, self.gelu = c["residual"], c["mlp"], "tanh" if c["gelu"] == "tanh" else "none"
-        self.attention_norm, self.ffn_norm = make_norm(c, C), make_norm(c, C)
+        self.scale, both = c.get("residual_scale", 1), self.order == "both_norms"
+        self.attention_norm, self.ffn_norm = make_norm(c, C), make_norm(c, C) if self.order != "one_norm" else None
+        self.attention_post_norm, self.ffn_post_norm = (make_norm(c, C) if both else None for _ in range(2))
         self.attention = MIXERS[c["mixers"][layer]](c, layer)
         if self.kind == "gelu":
             self._ff_w1, self._ff_w2 = nn.Linear(C, M, bias), nn.Linear(M, C, bias)
             return
-        widths = {"swiglu": {"w12": (C, 2 * M), "w3": (M, C)}, "geglu": {"gate_proj": (C, M), "up_proj": (C, M), "down_proj": (M, C)}}
+        packed = {"w12": (C, 2 * M), "w3": (M, C)}
+        widths = {"swiglu": packed, "packed_geglu": packed, "geglu": {"gate_proj": (C, M), "up_proj": (C, M), "down_proj": (M, C)}}
         self.feed_forward = nn.ModuleDict({name: nn.Linear(*width, bias) for name, width in widths[self.kind].items()})
 
     def mlp(self, x):
@@ -337,14 +358,20 @@ class SupraLayer(nn.Module):
         if self.kind == "geglu":
             return ff["down_proj"](F.gelu(ff["gate_proj"](x), approximate=self.gelu) * ff["up_proj"](x))
         gate, up = ff["w12"](x).chunk(2, -1)
-        return ff["w3"](F.silu(gate) * up)
+        return ff["w3"]((F.silu(gate) if self.kind == "swiglu" else F.gelu(gate, approximate=self.gelu)) * up)
 
     def forward(self, x, steps, state=None):
-        y, state = self.attention(x if self.order == "post_norm" else self.attention_norm(x), steps, state)
+        u = x if self.order == "post_norm" else self.attention_norm(x)
+        y, state = self.attention(u, steps, state)
         if self.order == "post_norm":
-            x = x + self.attention_norm(y)
-            return x + self.ffn_norm(self.mlp(x)), state
-        return x + y + self.mlp(self.ffn_norm(x if self.order == "parallel" else x + y)), state
+            x = x + self.scale * self.attention_norm(y)
+            return x + self.scale * self.ffn_norm(self.mlp(x)), state
+        if self.order == "both_norms":
+            x = x + self.scale * self.attention_post_norm(y)
+            return x + self.scale * self.ffn_post_norm(self.mlp(self.ffn_norm(x))), state
+        y = self.scale * y
+        z = self.mlp(u if self.order == "one_norm" else self.ffn_norm(x if self.order == "parallel" else x + y))
+        return x + y + self.scale * z, state
 
 class SupraForCausalLM(PreTrainedModel, GenerationMixin):
     config_class = SupraConfig
@@ -379,15 +406,18 @@ class SupraForCausalLM(PreTrainedModel, GenerationMixin):
         if cache is None and use_cache:
             cache = SupraCache([layer.attention.init_state(x) for layer in self.layers], len(x), x.device)
         steps = Steps(x, attention_mask, cache)
-        steps.tables = {dim: rotary_table(c, dim, steps.position) for dim in {layer.attention.rope_dim for layer in self.layers}}
+        x = c.get("embedding_scale", 1) * x
+        kinds = {layer.attention.angles for layer in self.layers}
+        steps.tables = {(dim, turn): rotary_table(c, dim, steps.position, turn) for dim, turn in kinds}
         x = self.post_embed_norm(x + self.pos_embeddings(steps.position.clamp(min=0)) if c["learned_positions"] else x)
         states, recompute = cache.states if cache else [None] * c["layers"], self.gradient_checkpointing and self.training and not cache
         for i, layer in enumerate(self.layers):
             x, states[i] = self._gradient_checkpointing_func(layer.__call__, x, steps) if recompute else layer(x, steps, states[i])
         if cache is not None:
             cache.seen, cache.length = steps.seen, steps.most
-        h = self.norm(x[:, -logits_to_keep:])
+        h, cap = c.get("logit_scale", 1) * self.norm(x[:, -logits_to_keep:]), c.get("logit_cap", 0)
         logits = F.linear(h, self.tok_embeddings.weight) if self.output is None else self.output(h)
+        logits = cap * torch.tanh(logits / cap) if cap else logits
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=c["vocab"], **kwargs)
         return SupraOutput(loss=loss, logits=logits, cache=cache)
 

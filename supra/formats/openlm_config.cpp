@@ -48,6 +48,8 @@ const MlpName kMlps[] = {
     {"swiglu_torch", MlpKind::swiglu},
     {"gelu", MlpKind::gelu},
     {"gemma_geglu", MlpKind::geglu},
+    // what comes nearest: the config says the rest under a key of ours
+    {"gemma_geglu", MlpKind::packed_geglu},
 };
 
 // The row of a table that bears the name in json[key].

@@ -14,8 +14,8 @@ std::shared_ptr<Decoder> describe_decoder(const Config& config) {
   return std::make_shared<Decoder>(config, [](const Config& c, int64_t layer) -> std::unique_ptr<Mixer> {
     switch (c.mixers[layer]) {
       case MixerKind::softmax: return make_softmax_attention(c, layer);
-      case MixerKind::supra: return std::make_unique<SupraAttention>(c);
-      case MixerKind::delta: return std::make_unique<DeltaAttention>(c);
+      case MixerKind::supra: return std::make_unique<SupraAttention>(c, layer);
+      case MixerKind::delta: return std::make_unique<DeltaAttention>(c, layer);
       case MixerKind::window: return std::make_unique<WindowAttention>(c, layer);
     }
     fail("model: unknown mixer %d", static_cast<int>(c.mixers[layer]));

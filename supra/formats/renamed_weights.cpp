@@ -33,6 +33,7 @@ class RenamedWeights : public WeightReader {
     std::vector<const TensorInfo*> tensors;
     std::vector<int64_t> parts;  // rows of q, k and v, or of gate and up
     NameRule::Rows rows;
+    bool less_one;  // than the parameter
   };
   void add_parameter(const Parameter& parameter, Source source);
 
@@ -68,7 +69,7 @@ RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family&
       std::copy_if(rules[0].stored.begin(), rules[0].stored.end(), std::back_inserter(missing), std::not_fn(is_there));
       continue;
     }
-    Source source = {{}, parameter.parts, found->rows};
+    Source source = {{}, parameter.parts, found->rows, is_less_one(family, parameter.name)};
     for (const std::string& name : found->stored) source.tensors.push_back(by_name.at(name));
     used.insert(source.tensors.begin(), source.tensors.end());
     if (missing.empty()) add_parameter(parameter, std::move(source));
@@ -101,6 +102,7 @@ void RenamedWeights::add_parameter(const Parameter& parameter, Source source) {
     if (tensor.dtype != info.dtype) info.dtype = Dtype::f32;
     if (tensor.stored != info.stored) info.stored.clear();
   }
+  if (source.less_one) info.dtype = Dtype::f32;
   info.name = parameter.name;
   info.shape = parameter.shape;
   add(std::move(info));
@@ -118,6 +120,11 @@ bool are_neighbours(const std::vector<Tensor>& tensors) {
 Tensor RenamedWeights::read(size_t index) const {
   const Source& source = sources_[index];
   const bool alone = source.tensors.size() == 1;
+  if (source.less_one) {
+    const Tensor gain = file_->get(source.tensors[0]->name).to(Dtype::f32).clone();
+    for (int64_t i = 0; i < gain.numel(); i++) gain.data<float>()[i] += 1;
+    return gain;
+  }
   if (alone && source.rows == NameRule::Rows::same) return file_->get(source.tensors[0]->name);
   if (source.rows == NameRule::Rows::transposed) return transposed(file_->get(source.tensors[0]->name));
 

@@ -314,7 +314,7 @@ std::string small_gguf() {
   return b.with_data(std::string(160 + 210, '\1'));
 }
 
-std::string small_gguf_model() {
+std::string small_gguf_model(const std::string& architecture) {
   using Sizes = std::vector<uint64_t>;
   const std::pair<const char*, Sizes> tensors[] = {{"token_embd.weight", {4, 5}},
                                                    {"output_norm.weight", {4}},
@@ -329,14 +329,14 @@ std::string small_gguf_model() {
                                                    {"blk.0.ffn_up.weight", {4, 32}},
                                                    {"blk.0.ffn_down.weight", {32, 4}}};
   GgufBytes b = gguf_head(std::size(tensors), 11);
-  b.key("general.architecture", 8, std::string("llama"));
+  b.key("general.architecture", 8, architecture);
   const std::pair<const char*, uint32_t> sizes[] = {
       {"embedding_length", 4},        {"block_count", 1},          {"attention.head_count", 2},
       {"attention.head_count_kv", 1}, {"attention.key_length", 2}, {"feed_forward_length", 32},
       {"context_length", 8}};
-  for (const auto& [key, size] : sizes) b.key(std::string("llama.") + key, 4, size);
-  b.key("llama.attention.layer_norm_rms_epsilon", 6, 1e-5f).key("llama.rope.freq_base", 6, 1e4f);
-  b.key("llama.rope.scaling.type", 8, std::string("yarn"));
+  for (const auto& [key, size] : sizes) b.key(architecture + "." + key, 4, size);
+  b.key(architecture + ".attention.layer_norm_rms_epsilon", 6, 1e-5f).key(architecture + ".rope.freq_base", 6, 1e4f);
+  b.key(architecture + ".rope.scaling.type", 8, std::string("yarn"));
   uint64_t offset = 0;
   for (const auto& [name, shape] : tensors) {
     b.tensor(name, shape, 0, offset);
@@ -512,12 +512,19 @@ const std::vector<Parser>& parsers() {
        {torch_pickle({{"a", {2, 3}, Dtype::f32, ""}}, {}),
         torch_pickle({{"a", {2, 3}, Dtype::f32, ""}}, {{"epoch", int64_t{1}}, {"name", std::string("x")}})}},
       {"gguf", gguf, {small_gguf()}},
-      {"gguf_model", gguf_model, {small_gguf_model()}},
+      {"gguf_model", gguf_model, {small_gguf_model("llama"), small_gguf_model("smollm3")}},
       {"gguf_vocabulary", gguf_vocabulary, {small_gguf_vocabulary("llama"), small_gguf_vocabulary("gpt2")}},
       {"config",
        config,
        {write_openlm_config(tiny_config(MixerKind::supra)).dump(true),
-        write_hf_config(tiny_config(MixerKind::softmax), Dtype::bf16).dump(true)}},
+        write_hf_config(tiny_config(MixerKind::softmax), Dtype::bf16).dump(true),
+        // what newer families add
+        R"({"model_type": "gemma3_text", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8,
+            "vocab_size": 9, "sliding_window_pattern": 2, "query_pre_attn_scalar": 4, "final_logit_softcapping": 3, "rope_parameters":
+            {"full_attention": {"rope_type": "linear", "factor": 8}, "sliding_attention": {"rope_theta": 100}}})",
+        R"({"model_type": "smollm3", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8,
+            "vocab_size": 9, "no_rope_layers": [1, 0], "rope_scaling": {"type": "su", "short_factor": [1, 2], "long_factor": [3, 4],
+            "original_max_position_embeddings": 16}})"}},
       {"model_folder", model_folder, model_folders()},
       {"llama2c", llama2c, {llama2c_text(0), llama2c_text(1), llama2c_text(2)}},
       {"llama2c_tokenizer",

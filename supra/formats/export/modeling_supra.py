@@ -9,6 +9,7 @@ G key/value heads, K and V dims of a head's key and value. A mixer is forward(x,
 texts begin in this call, and none is kept.
 """
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -65,12 +66,14 @@ def turn_of(c, layer):
     return c["turns"][layer] if c.get("turns") else "rope"
 
 def rotary_table(c, dim, position, turn="rope", last=None):
-    """cos and sin (B,T,1,dims/2) of the angles position / (scale divisor_i base^(2i/dims)), in double. turn local: of a base alone.
-    last: the call's last position, where that is not position's."""
+    """cos and sin (B,T,1,dims/2) of the angles position / (scale divisor_i base^(2i/dims)), in double; None for turn none. Turn local
+    has a base of its own and no scaling. last: the last position of the call if it is not position's."""
+    if turn == "none":
+        return None
     dims, like = c["rope.dims"] or dim, {"dtype": torch.float64, "device": position.device}
     if turn == "local":
-        plain = {"rope.scale": 1, "rope.divisors": [], "rope.magnitude": 1, "rope.trained": 0}
-        c = {**c, **plain, "rope.base": c.get("local_rope_base", 10000)}
+        own = {"rope.base": c.get("local_rope_base", 10000), "rope.divisors": [], "rope.scale": 1, "rope.magnitude": 1, "rope.trained": 0}
+        c = {**c, **own}
     base, divisors, trained = c["rope.base"], c["rope.divisors"], c.get("rope.trained", 0)
     if trained and trained < (length := int((position if last is None else last).max()) + 1):  # what reaches beyond it is turned otherwise
         divisors, dynamic = c.get("rope.long_divisors") or divisors, c.get("rope.dynamic", 0)
@@ -83,7 +86,7 @@ def rotary_table(c, dim, position, turn="rope", last=None):
 
 def rotate(x, table, layout):
     """x (B,T,H,K): turns the pairs (i, i + dims/2) of a head, or (2i, 2i+1) where the layout is interleaved."""
-    if layout == "none":
+    if layout == "none" or table is None:
         return x
     (cos, sin), n = (part.to(wide(x)) for part in table), table[0].shape[-1]
     pairs, dim = ((n, 2), -1) if layout == "interleaved" else ((2, n), -2)
@@ -141,9 +144,8 @@ class HeadwiseLinear(nn.Linear):
         return y if self.bias is None else y + self.bias
 
 def make_norm(c, width):
-    if c["norm.kind"] == "rms":
-        return nn.RMSNorm(width, eps=c["norm.eps"], elementwise_affine=c["norm.weight"])
-    return nn.LayerNorm(width, eps=c["norm.eps"], elementwise_affine=c["norm.weight"], bias=c["norm.bias"])
+    kind, bias = (nn.RMSNorm, {}) if c["norm.kind"] == "rms" else (nn.LayerNorm, {"bias": c["norm.bias"]})
+    return kind(width, eps=c["norm.eps"], elementwise_affine=c["norm.weight"], **bias)
 
 def head_norms(c, K, *heads):
     """A norm for q, one for k, over all their heads together or head by head; or none."""
@@ -171,8 +173,7 @@ class SupraAttention(nn.Module):
     def __init__(self, c, layer):
         super().__init__()
         self.c, self.angles = c, (c["head_dim" if c["rope_before_map"] else "key_dim"], turn_of(c, layer))
-        turns = c.get("rotates", True) and turn_of(c, layer) != "none"
-        self.delta, self.layout = c["mixers"][layer] == "delta", c["rope.layout"] if turns else "none"
+        self.delta, self.layout = c["mixers"][layer] == "delta", c["rope.layout"] if c.get("rotates", True) else "none"
         self.dims = H, G, D, K, V = [c[key] for key in ("heads", "kv_heads", "head_dim", "key_dim", "value_dim")]
         self.in_proj = nn.Linear(c["width"], H * D + G * (D + V), bias=c["qkv_bias"])
         if c.get("feature_map", True):
@@ -223,10 +224,8 @@ class SupraAttention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # sums stay float32
             v = F.pad(v, (0, 1), value=1) if c["output_norm"] == "denominator" else v
             o, S = state_attention(q, k, v, log_decay, S, beta)
-        if c["output_norm"] == "group":
-            o = F.layer_norm(o, (V,), eps=1e-5)
-        elif c["output_norm"] == "denominator":
-            o = o[..., :-1] / (o[..., -1:] + 1e-6)
+        norms = {"group": lambda o: F.layer_norm(o, (V,), eps=1e-5), "denominator": lambda o: o[..., :-1] / (o[..., -1:] + 1e-6)}
+        o = norms.get(c["output_norm"], lambda o: o)(o)
         o = o.flatten(2).to(x.dtype) * (torch.sigmoid(self._totrain_z(x)) if c["output_gate"] else 1)
         return self.out_proj(o), (S, *past) if state else None
 
@@ -240,13 +239,11 @@ class WindowAttention(nn.Module):
         self.c, self.angles = c, (c["head_dim"], turn_of(c, layer))
         self.scale, self.cap = c.get("score_scale") or c["head_dim"] ** -0.5, c.get("score_cap", 0)
         self.dims = H, G, K, V = [c[key] for key in ("heads", "kv_heads", "head_dim", "value_dim")]
-        self.window = c["windows"][layer] if c["windows"] else 0
-        self.sinks = c.get("sinks", 0) if mine else 0
+        self.window, self.sinks = c["windows"][layer] if c["windows"] else 0, c.get("sinks", 0) if mine else 0
         self.features = c["far_features"][layer] if mine and c.get("far_features") else 0
         self.kept_as = torch.float16 if mine and c.get("state_dtype") == "f16" else None
         # Beyond the teacher's context a query meets the sinks as if it stood right behind a full window.
-        self.held_at = self.sinks + self.window - 1
-        self.held_from = max(c["context"], self.held_at)
+        self.held_at, self.held_from = self.sinks + self.window - 1, max(c["context"], self.sinks + self.window - 1)
         self.in_proj = nn.Linear(c["width"], H * K + G * (K + V), bias=c["qkv_bias"])
         self.out_proj = nn.Linear(H * V, c["width"], bias=c["out_bias"])
         self.q_norm, self.k_norm = head_norms(c, K, H, G)
@@ -263,9 +260,9 @@ class WindowAttention(nn.Module):
         return (k, v, torch.full((B, slots), -1, device=like.device), *far)
 
     def forward(self, x, steps, state=None):
-        c, (H, G, K, V), table = self.c, self.dims, steps.tables[self.angles]
-        layout, projected = "none" if self.angles[1] == "none" else c["rope.layout"], clip(c, self.in_proj(x))
-        q, k, v = (u.unflatten(-1, (heads, -1)) for u, heads in zip(projected.split((H * K, G * K, G * V), -1), (H, G, G)))
+        c, (H, G, K, V), table, layout = self.c, self.dims, steps.tables[self.angles], self.c["rope.layout"]
+        split = clip(c, self.in_proj(x)).split((H * K, G * K, G * V), -1)
+        q, k, v = (u.unflatten(-1, (heads, -1)) for u, heads in zip(split, (H, G, G)))
         q, k = norm_heads(self.q_norm, q), norm_heads(self.k_norm, k)
         q_sinks = None
         if self.sinks and steps.most > self.held_from:
@@ -339,39 +336,36 @@ class SupraLayer(nn.Module):
     def __init__(self, c, layer):
         super().__init__()
         C, M, bias = c["width"], c["mlp_width"], c["mlp_bias"] or c["mlp"] == "geglu"
-        self.order, self.kind, self.gelu = c["residual"], c["mlp"], "tanh" if c["gelu"] == "tanh" else "none"
-        self.scale, both = c.get("residual_scale", 1), self.order == "both_norms"
+        self.order, self.kind, self.scale = c["residual"], c["mlp"], c.get("residual_scale", 1)
+        self.act = F.silu if self.kind == "swiglu" else partial(F.gelu, approximate="tanh" if c["gelu"] == "tanh" else "none")
         self.attention_norm, self.ffn_norm = make_norm(c, C), make_norm(c, C) if self.order != "one_norm" else None
-        self.attention_post_norm, self.ffn_post_norm = (make_norm(c, C) if both else None for _ in range(2))
+        both = self.order == "both_norms"
+        self.attention_post_norm, self.ffn_post_norm = (make_norm(c, C) if both else nn.Identity() for _ in range(2))
         self.attention = MIXERS[c["mixers"][layer]](c, layer)
         if self.kind == "gelu":
             self._ff_w1, self._ff_w2 = nn.Linear(C, M, bias), nn.Linear(M, C, bias)
             return
-        packed = {"w12": (C, 2 * M), "w3": (M, C)}
-        widths = {"swiglu": packed, "packed_geglu": packed, "geglu": {"gate_proj": (C, M), "up_proj": (C, M), "down_proj": (M, C)}}
-        self.feed_forward = nn.ModuleDict({name: nn.Linear(*width, bias) for name, width in widths[self.kind].items()})
+        apart, packed = {"gate_proj": (C, M), "up_proj": (C, M), "down_proj": (M, C)}, {"w12": (C, 2 * M), "w3": (M, C)}
+        widths = apart if self.kind == "geglu" else packed
+        self.feed_forward = nn.ModuleDict({name: nn.Linear(*width, bias) for name, width in widths.items()})
 
     def mlp(self, x):
         if self.kind == "gelu":
-            return self._ff_w2(F.gelu(self._ff_w1(x), approximate=self.gelu))
+            return self._ff_w2(self.act(self._ff_w1(x)))
         ff = self.feed_forward
         if self.kind == "geglu":
-            return ff["down_proj"](F.gelu(ff["gate_proj"](x), approximate=self.gelu) * ff["up_proj"](x))
+            return ff["down_proj"](self.act(ff["gate_proj"](x)) * ff["up_proj"](x))
         gate, up = ff["w12"](x).chunk(2, -1)
-        return ff["w3"]((F.silu(gate) if self.kind == "swiglu" else F.gelu(gate, approximate=self.gelu)) * up)
+        return ff["w3"](self.act(gate) * up)
 
     def forward(self, x, steps, state=None):
-        u = x if self.order == "post_norm" else self.attention_norm(x)
+        post = self.order == "post_norm"
+        u = x if post else self.attention_norm(x)
         y, state = self.attention(u, steps, state)
-        if self.order == "post_norm":
-            x = x + self.scale * self.attention_norm(y)
-            return x + self.scale * self.ffn_norm(self.mlp(x)), state
-        if self.order == "both_norms":
-            x = x + self.scale * self.attention_post_norm(y)
-            return x + self.scale * self.ffn_post_norm(self.mlp(self.ffn_norm(x))), state
-        y = self.scale * y
-        z = self.mlp(u if self.order == "one_norm" else self.ffn_norm(x if self.order == "parallel" else x + y))
-        return x + y + self.scale * z, state
+        y = x + self.scale * (self.attention_norm if post else self.attention_post_norm)(y)
+        if self.order != "one_norm":
+            u = y if post else self.ffn_norm(x if self.order == "parallel" else y)
+        return y + self.scale * (self.ffn_norm if post else self.ffn_post_norm)(self.mlp(u)), state
 
 class SupraForCausalLM(PreTrainedModel, GenerationMixin):
     config_class = SupraConfig
@@ -407,8 +401,7 @@ class SupraForCausalLM(PreTrainedModel, GenerationMixin):
             cache = SupraCache([layer.attention.init_state(x) for layer in self.layers], len(x), x.device)
         steps = Steps(x, attention_mask, cache)
         x = c.get("embedding_scale", 1) * x
-        kinds = {layer.attention.angles for layer in self.layers}
-        steps.tables = {(dim, turn): rotary_table(c, dim, steps.position, turn) for dim, turn in kinds}
+        steps.tables = {of: rotary_table(c, of[0], steps.position, of[1]) for of in {layer.attention.angles for layer in self.layers}}
         x = self.post_embed_norm(x + self.pos_embeddings(steps.position.clamp(min=0)) if c["learned_positions"] else x)
         states, recompute = cache.states if cache else [None] * c["layers"], self.gradient_checkpointing and self.training and not cache
         for i, layer in enumerate(self.layers):

@@ -1,4 +1,4 @@
-#include <ctime>
+#include <chrono>
 #include <cstdio>
 #include <string>
 
@@ -21,10 +21,11 @@ constexpr const char* kHelp =
 
 // The model's template, with today's date where it asks for one; a plain one instead of one that is not known.
 ChatTemplate known_template(const std::string& program) {
-  const std::time_t now = std::time(nullptr);
-  const std::tm day = *std::localtime(&now);
+  using namespace std::chrono;
+  const year_month_day today(floor<days>(system_clock::now()));
+  const Date date = {static_cast<int>(unsigned{today.day()}), static_cast<int>(unsigned{today.month()}), int{today.year()}};
   try {
-    return chat_template_of(program, {day.tm_mday, day.tm_mon + 1, day.tm_year + 1900});
+    return chat_template_of(program, date);
   } catch (const Error& error) {
     fprintf(stderr, "%s; messages stand as User: and Assistant: instead, which the model may not know\n", error.what());
     return {};

@@ -1,8 +1,8 @@
 #include "supra/tokenizers/tokenizer_json.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
+#include <cstdlib>
 
 #include "supra/tokenizers/json_tokenizer.h"
 #include "tensor/error.h"
@@ -66,21 +66,22 @@ void read_bpe(const Json& json, size_t most, WordModel::Spec& model, std::vector
 // A number as the library reads it: its digits as a whole number, rounded, and then divided by a power of ten. Different
 // ways to cut "!!!" have the same sum but for the last bit, which decides.
 double score_of(double exact) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, std::fabs(exact), std::chars_format::scientific).ptr;
+  char text[40];
+  for (int decimals = 14; decimals <= 16; decimals++) {
+    snprintf(text, sizeof text, "%.*e", decimals, std::fabs(exact));
+    if (strtod(text, nullptr) == std::fabs(exact)) break;
+  }
   uint64_t digits = 0;
   int power = 0;
-  for (const char* c = text; c < end && *c != 'e'; c++) {
-    if (*c == '.') continue;
+  const char* c = text;
+  for (; *c && *c != 'e'; c++) {
+    if (*c < '0' || *c > '9') continue;
     digits = digits * 10 + static_cast<uint64_t>(*c - '0');
     power -= c > text;
   }
-  const char* exponent = std::find(text, end, 'e');
-  int written = 0;
-  if (exponent < end) std::from_chars(exponent + (exponent[1] == '+' ? 2 : 1), end, written);
-  const double scale = std::pow(10.0, std::abs(power + written));
-  const auto whole = static_cast<double>(digits);
-  return std::copysign(power + written < 0 ? whole / scale : whole * scale, exact);
+  power += *c ? atoi(c + 1) : 0;
+  const double scale = std::pow(10.0, std::abs(power)), whole = static_cast<double>(digits);
+  return std::copysign(power < 0 ? whole / scale : whole * scale, exact);
 }
 
 void read_unigram(const Json& json, WordModel::Spec& model) {

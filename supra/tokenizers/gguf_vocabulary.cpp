@@ -120,18 +120,12 @@ std::string model_file(const Gguf& file, const Vocabulary& v) {
   return model.bytes(2, trainer.text()).bytes(3, normalizer.text()).text();
 }
 
-Json object_of(std::vector<Json::Member> members) { return Json::object(std::move(members)); }
-
-Json string_pattern(const char* kind, const char* text) { return object_of({{kind, Json(text)}}); }
-
-// A normalizer or decoder of Hugging Face's that replaces one text by another.
-Json replacement(const char* old, const char* now) {
-  return object_of({{"type", "Replace"}, {"pattern", string_pattern("String", old)}, {"content", now}});
-}
-
-Json sequence(const char* list, std::vector<Json> parts) {
-  return object_of({{"type", "Sequence"}, {list, Json::array(std::move(parts))}});
-}
+// What a tokenizer.json says beside its vocabulary: pieces of bytes, and of characters.
+constexpr char kLevel[] = R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false})";
+constexpr char kCharacters[] = R"({"version": "1.0", "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+  "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+    {"type": "ByteFallback"}, {"type": "Fuse"}]}, "pre_tokenizer": {"type": "Sequence"}, "model": {"type": "BPE", "byte_fallback": true}})";
+constexpr char kBytes[] = R"({"version": "1.0", "pre_tokenizer": {"type": "Sequence"}, "model": {"type": "BPE"}})";
 
 // The vocabulary of the kind gpt2 as a tokenizer.json has it.
 Json tokenizer_json(const Gguf& file, const Vocabulary& v, const GgufWords& words) {
@@ -139,31 +133,38 @@ Json tokenizer_json(const Gguf& file, const Vocabulary& v, const GgufWords& word
   std::vector<Json::Member> vocabulary;
   std::unordered_set<std::string_view> seen;
   for (size_t id = 0; id < v.texts.size(); id++) {
-    const Json number(static_cast<int64_t>(id)), text(std::string(v.texts[id]));
-    if (seen.insert(v.texts[id]).second) vocabulary.push_back({text.as_string(), number});
+    const std::string text(v.texts[id]);
+    if (seen.insert(v.texts[id]).second) vocabulary.push_back({text, Json(static_cast<int64_t>(id))});
     const bool special = is(v.types[id], Type::control) || is(v.types[id], Type::unknown);
-    if ((!special && !is(v.types[id], Type::user_defined)) || v.texts[id].empty()) continue;
-    Json token = object_of({{"id", number}, {"content", text}, {"special", special}});
+    if ((!special && !is(v.types[id], Type::user_defined)) || text.empty()) continue;
+    Json token = Json::object();
+    token.set("id", static_cast<int64_t>(id));
+    token.set("content", text);
     for (const char* key : {"single_word", "lstrip", "rstrip", "normalized"}) token.set(key, false);
+    token.set("special", special);
     added.push_back(std::move(token));
   }
   for (const std::string_view merge : file.texts("tokenizer.ggml.merges")) merges.push_back(Json(std::string(merge)));
-  for (const char* expression : words.expressions)
-    cuts.push_back(object_of({{"type", "Split"}, {"pattern", string_pattern("Regex", expression)}, {"behavior", "Isolated"}, {"invert", false}}));
-  const Json level = object_of({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}});
+  for (const char* expression : words.expressions) {
+    Json cut = Json::parse(R"({"type": "Split", "behavior": "Isolated", "invert": false})", "cut"), pattern = Json::object();
+    pattern.set("Regex", expression);
+    cut.set("pattern", std::move(pattern));
+    cuts.push_back(std::move(cut));
+  }
+  const Json level = Json::parse(kLevel, "level");
   if (!words.characters) cuts.push_back(level);
-  const Json fallback = object_of({{"type", "ByteFallback"}}), fuse = object_of({{"type", "Fuse"}});
-  return object_of({{"version", "1.0"},
-                    {"added_tokens", Json::array(std::move(added))},
-                    {"normalizer", words.characters ? replacement(" ", "\u2581") : Json()},
-                    {"pre_tokenizer", sequence("pretokenizers", std::move(cuts))},
-                    {"post_processor", words.characters ? Json() : level},
-                    {"decoder", words.characters ? sequence("decoders", {replacement("\u2581", " "), fallback, fuse}) : level},
-                    {"model", object_of({{"type", "BPE"},
-                                         {"ignore_merges", words.ignores_merges},
-                                         {"byte_fallback", words.characters},
-                                         {"vocab", Json::object(std::move(vocabulary))},
-                                         {"merges", Json::array(std::move(merges))}})}});
+  Json all = Json::parse(words.characters ? kCharacters : kBytes, "frame"), model = all.at("model"), cutting = all.at("pre_tokenizer");
+  model.set("ignore_merges", words.ignores_merges);
+  model.set("vocab", Json::object(std::move(vocabulary)));
+  model.set("merges", Json::array(std::move(merges)));
+  cutting.set("pretokenizers", Json::array(std::move(cuts)));
+  all.set("added_tokens", Json::array(std::move(added)));
+  all.set("pre_tokenizer", std::move(cutting));
+  all.set("model", std::move(model));
+  if (words.characters) return all;
+  all.set("post_processor", level);
+  all.set("decoder", level);
+  return all;
 }
 
 std::shared_ptr<const Tokenizer> read_merges(std::shared_ptr<const Gguf> file, const std::string& name) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
 
 #include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/charsmap.h"
@@ -32,10 +31,10 @@ std::vector<const Json*> components(const Json* json, const char* list) {
   return all;
 }
 
-Regex read_pattern(const Json& component) {
+std::shared_ptr<const Regex> read_pattern(const Json& component) {
   const Json& pattern = component.at("pattern");
-  if (pattern.find("Regex")) return Regex(pattern.text("Regex"), pattern.where());
-  return Regex::of_literal(pattern.text("String"));
+  if (pattern.find("Regex")) return std::make_shared<const Regex>(pattern.text("Regex"), pattern.where());
+  return std::make_shared<const Regex>(Regex::of_literal(pattern.text("String")));
 }
 
 static bool is_printable(int byte) { return (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad); }
@@ -277,7 +276,7 @@ std::function<void(TextPart&)> step_of(const Json& json) {
     };
   }
   if (type == "Replace") {
-    return [regex = read_pattern(json), content = json.text("content")](TextPart& part) { replace(part, regex, content); };
+    return [regex = read_pattern(json), content = json.text("content")](TextPart& part) { replace(part, *regex, content); };
   }
   if (type == "Precompiled") {
     const std::string& charsmap = json.text("precompiled_charsmap");

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,6 @@ int byte_of_character(uint32_t code_point);
 
 // The "pattern" of a component: {"String": ..} or {"Regex": ..}.
 class Regex;
-Regex read_pattern(const Json& component);
+std::shared_ptr<const Regex> read_pattern(const Json& component);
 
 }  // namespace supra

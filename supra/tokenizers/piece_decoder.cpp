@@ -76,7 +76,7 @@ void add_steps(const Json& json, std::vector<std::function<void(Pieces&)>>& step
   } else if (type == "Replace") {
     each([regex = read_pattern(json), content = json.text("content")](std::string& text) {
       std::string changed;
-      regex.each_part(text, [&](std::string_view part, bool matches) { changed += matches ? std::string_view(content) : part; });
+      regex->each_part(text, [&](std::string_view part, bool matches) { changed += matches ? std::string_view(content) : part; });
       text = std::move(changed);
     });
   } else if (type == "Metaspace") {

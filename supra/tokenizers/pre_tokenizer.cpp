@@ -29,7 +29,7 @@ Behavior behavior_of(const Json& json) {
 }
 
 struct Cut {
-  Regex regex;
+  std::shared_ptr<const Regex> regex;
   Behavior behavior = Behavior::isolated;
   bool inverted = false;
 
@@ -43,7 +43,7 @@ struct Cut {
     const size_t before = all.size();
     size_t at = word.begin;
     bool previous = false;
-    regex.each_part(words.at(word), [&](std::string_view part, bool found) {
+    regex->each_part(words.at(word), [&](std::string_view part, bool found) {
       const bool matches = found != inverted;
       const size_t begin = at;
       at += part.size();
@@ -100,7 +100,7 @@ void add_byte_level(const Json& json, std::vector<Step>& steps) {
     const auto front = [](std::string_view word, bool) { return word.starts_with(' ') ? "" : " "; };
     steps.push_back([=](WordList& words) { rewrite(words, front, [](std::string& text, char c) { text += c; }); });
   }
-  if (json.flag("use_regex", true)) steps.push_back(Cut{Regex(kGpt2Words, json.where())});
+  if (json.flag("use_regex", true)) steps.push_back(Cut{std::make_shared<const Regex>(kGpt2Words, json.where())});
   steps.push_back([](WordList& words) {
     rewrite(words, [](std::string_view, bool) { return ""; },
             [](std::string& text, char c) { text += byte_level_character(static_cast<uint8_t>(c)); });
@@ -123,13 +123,13 @@ void add_metaspace(const Json& json, std::vector<Step>& steps) {
         text += c;
     });
   });
-  if (json.flag("split", true)) steps.push_back(Cut{Regex::of_literal(space), Behavior::merged_with_next});
+  if (json.flag("split", true)) steps.push_back(Cut{std::make_shared<const Regex>(Regex::of_literal(space)), Behavior::merged_with_next});
 }
 
 void add_steps(const Json& json, std::vector<Step>& steps) {
   const std::string& type = json.text("type");
   const auto cut = [&](const char* regex, Behavior behavior, bool inverted = false) {
-    steps.push_back(Cut{Regex(regex, json.where()), behavior, inverted});
+    steps.push_back(Cut{std::make_shared<const Regex>(regex, json.where()), behavior, inverted});
   };
   if (type == "ByteLevel") return add_byte_level(json, steps);
   if (type == "Metaspace") return add_metaspace(json, steps);
@@ -138,7 +138,7 @@ void add_steps(const Json& json, std::vector<Step>& steps) {
   if (type == "Punctuation") return cut(R"([\p{P}$+<=>^`|~])", behavior_of(json));
   if (type == "Whitespace") return cut(R"([\w\x{200c}\x{200d}]+|[^\w\x{200c}\x{200d}\s]+)", Behavior::removed, true);
   if (type == "WhitespaceSplit") return cut(R"(\s)", Behavior::removed);
-  if (type == "CharDelimiterSplit") return steps.push_back(Cut{Regex::of_literal(json.text("delimiter")), Behavior::removed});
+  if (type == "CharDelimiterSplit") return steps.push_back(Cut{std::make_shared<const Regex>(Regex::of_literal(json.text("delimiter"))), Behavior::removed});
   refuse_component(json, "the pre-tokenizer " + type);
 }
 

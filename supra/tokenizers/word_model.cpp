@@ -13,10 +13,11 @@ static constexpr size_t kLongestKnown = 64, kMostKnownBytes = 32 << 20;
 
 WordModel::WordModel(Spec spec, const std::string& where) : spec_(std::move(spec)) {
   byte_ids_.fill(-1);
-  for (size_t i = 0; i < spec_.pieces.size(); i++) {
+  // of two equal pieces the last counts
+  for (size_t i = spec_.pieces.size(); i-- > 0;) {
     const std::string& piece = spec_.pieces[i];
     if (piece.empty() || (spec_.hidden.contains(piece) && static_cast<int32_t>(i) != spec_.unknown)) continue;
-    table_.add(piece, static_cast<int32_t>(i));
+    if (!table_.add(piece, static_cast<int32_t>(i))) continue;
     if (const int byte = byte_of(piece); byte >= 0) byte_ids_[static_cast<size_t>(byte)] = static_cast<int32_t>(i);
   }
   if (!spec_.scores.empty()) unigram_.emplace(spec_.pieces, spec_.scores, table_);

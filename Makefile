@@ -127,8 +127,7 @@ TOOLS   := tools/*.cpp tools/*/*.cpp
 
 # TRAINING: left out of builds for inference. SPARED: also left out of the library for hosts.
 TRAINING := %/transformers_export.cpp %/gradcheck.cpp %/optim.cpp %/adamw.cpp %/adamw.simd.cpp %/roofs.simd.cpp %/products.cpp %/bf16_gemm.simd.cpp supra/linearize.cpp %/verify.cpp \
-  $(patsubst %,supra/evaluation/%.cpp,agreement distance_probe measure planted_facts position_bias recall task_folder text_sample \
-    window_budget) %/teacher_file.cpp %/training_state.cpp supra/training/%
+  $(filter-out %/perplexity.cpp,$(wildcard supra/evaluation/*.cpp)) %/teacher_file.cpp %/training_state.cpp supra/training/%
 SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
   %/cross_entropy.simd.cpp %/generate.cpp %/foreign_models.cpp %/hf_config.cpp %/hf_export.cpp \
   %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/gguf_words.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
@@ -136,8 +135,7 @@ SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
 ifeq ($(CONFIG),static)
   SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
   SIMD    := $(filter-out $(TRAINING),$(SIMD))
-  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt demo/held_out window_report reach inspect tokenize convert quantize eval \
-    eval_tasks generate chat doctor)
+  TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt window_report inspect tokenize convert quantize generate chat doctor)
 endif
 objects      = $(patsubst %.cpp,$(OBJ)/%.o,$(sort $(wildcard $(1))))
 simd_objects = $(foreach level,$(LEVELS),$(patsubst %.cpp,$(OBJ)/%.$(level).o,$(1))) \

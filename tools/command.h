@@ -2,7 +2,7 @@
 #include "tools/args.h"
 
 // The commands of `supra`. Each is a function in its own file and one line in this table. COMMAND is also in the static program
-// (make static), which runs models; WORKSHOP commands make or compare models and are left out of it.
+// (make static), which runs models; WORKSHOP commands make, measure or compare models and are left out of it.
 
 #define SUPRA_COMMANDS(COMMAND, WORKSHOP)                                             \
   COMMAND(inspect, "show what a model is: family, shape, tensors")                    \
@@ -12,7 +12,7 @@
   COMMAND(quantize, "make the weights smaller, and measure the loss of quality")      \
   WORKSHOP(uptrain, "train a linearized model")                                       \
   WORKSHOP(train, "train a model from random weights")                                \
-  COMMAND(eval, "measure how well a model predicts a text or answers a task")         \
+  WORKSHOP(eval, "measure how well a model predicts a text or answers a task")        \
   WORKSHOP(compare, "compare students with their teacher in one table")               \
   COMMAND(generate, "continue a prompt")                                              \
   COMMAND(chat, "hold a conversation; the state is kept")                             \

@@ -66,15 +66,12 @@ struct EvalWords {
   void declare_studies(Args& args);
 };
 
-// What is asked of a model by who makes it: the program that only runs models does without.
-void EvalWords::declare_studies([[maybe_unused]] Args& args) {
-#if !defined(SUPRA_INFERENCE)
+void EvalWords::declare_studies(Args& args) {
   args.flag(&bias, "--position-bias", "FILE", "an MMLU csv or a folder of them; each item is asked four times, with its choices at other letters");
   args.flag(&recall, "--recall", "TEXT", "plant facts in this text and ask for them; also repeat parts of it");
   args.flag(&distances, "--distances", "N,N", "tokens between a fact and its question; default 64, 128, ... 8192, as far as text and models allow");
   args.flag(&facts.items, "--items", "N", "facts at each distance").at_least(1);
   args.flag(&facts.seed, "--seed", "N", "random seed of the facts");
-#endif
 }
 
 void EvalWords::parse(Args& args) {
@@ -122,10 +119,8 @@ int run_eval(Args& args) {
   std::optional<Model> taught_by;
   if (!words.teacher.empty()) words.device.place(*taught_by.emplace(load_model(words.teacher, words.tokenizer, words.weights)).decoder);
   const Model* other = taught_by ? &*taught_by : nullptr;
-#if !defined(SUPRA_INFERENCE)
   if (!words.bias.empty()) return eval_position_bias(model, tasks, context, options.bos, words.json);
   if (!words.recall.empty()) return eval_recall(model, other, words.recall, words.distances, words.facts, words.json);
-#endif
   return eval_mixer_parts(model, other, words.mixer_parts, options, words.json);
 }
 

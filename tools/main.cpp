@@ -25,7 +25,7 @@ constexpr Command kCommands[] = {SUPRA_COMMANDS(SUPRA_ROW, SUPRA_WORKSHOP_ROW)};
 std::string overview() {
   std::string text =
 #if defined(SUPRA_INFERENCE)
-      "supra runs recurrent models and transformers; this program cannot make or train them.\n\n"
+      "supra runs recurrent models and transformers; this program cannot make, train or measure them.\n\n"
 #else
       "supra turns a transformer into a recurrent model, trains it and runs it.\n\n"
 #endif

@@ -146,7 +146,7 @@ TEST(Reading, NamesCommandsFlagsRowsAndTests) {
   for (const Block& block : blocks_of(read_file(kReading))) {
     if (block.language != "sh") continue;
     for (const std::string& line : block.lines) {
-      SCOPED_TRACE(std::string(kReading) + ": " + line);
+      SCOPED_TRACE(testing::Message() << kReading << ": " << line);
       commands++;
       line.starts_with("make ") ? check_make(line) : check_command(line);
     }

@@ -194,7 +194,7 @@ endef
 $(foreach level,$(LEVELS) $(BF16_LEVELS),$(eval $(call simd_rule,$(level))))
 
 # The program embeds this file.
-$(OBJ)/supra/formats/transformers_export.o: supra/formats/export/modeling_supra.py
+$(OBJ)/supra/formats/export/transformers_export.o: supra/formats/export/modeling_supra.py
 
 # Contains the flags of the last build and changes only if they change, so that new flags rebuild without make clean. Flags of one
 # target must be private: otherwise this file would get them if that target is built first.

@@ -18,6 +18,7 @@ static bool is_punctuation(uint32_t c) { return (c < 128 && ispunct(static_cast<
 
 std::string normalize_answer(std::string_view text) {
   // articles are looked for among runs of letters and digits, whatever stands around them
+  constexpr uint32_t kLettersAndDigits = kLetters | categories_named("N");
   std::string spaced, run;
   const auto end_run = [&] {
     spaced += run == "a" || run == "an" || run == "the" ? " " : run;
@@ -25,7 +26,7 @@ std::string normalize_answer(std::string_view text) {
   };
   for (; !text.empty(); text.remove_prefix(first_character(text).size)) {
     const uint32_t c = lower_case(first_character(text).code_point);
-    if (is_in(kLetters | kNumbers, c)) {
+    if (is_in(kLettersAndDigits, c)) {
       append_utf8(run, c);
       continue;
     }

@@ -20,7 +20,7 @@ constexpr uint32_t categories_named(std::string_view name) {
   }
   return found;
 }
-inline constexpr uint32_t kLetters = categories_named("L"), kMarks = categories_named("M"), kNumbers = categories_named("N");
+inline constexpr uint32_t kLetters = categories_named("L"), kMarks = categories_named("M");
 inline constexpr uint32_t kSpaces = categories_named("Z") | 1u << 28;  // the property White_Space
 // letters, marks, digits and underscores, as Oniguruma has \w; and what Rust's regular expressions count among them
 inline constexpr uint32_t kWords = kLetters | kMarks | categories_named("Nd") | categories_named("Nl") | categories_named("Pc") | 1u << 29;

@@ -541,10 +541,10 @@ const std::vector<Parser>& parsers() {
        {write_openlm_config(tiny_config(MixerKind::supra)).dump(true),
         write_hf_config(tiny_config(MixerKind::softmax), Dtype::bf16).dump(true),
         // what newer families add
-        R"({"model_type": "gemma3_text", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8,
+        R"({"model_type": "gemma3_text", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 8,
             "vocab_size": 9, "sliding_window_pattern": 2, "query_pre_attn_scalar": 4, "final_logit_softcapping": 3, "rope_parameters":
             {"full_attention": {"rope_type": "linear", "factor": 8}, "sliding_attention": {"rope_theta": 100}}})",
-        R"({"model_type": "smollm3", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8,
+        R"({"model_type": "smollm3", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 8,
             "vocab_size": 9, "no_rope_layers": [1, 0], "rope_scaling": {"type": "su", "short_factor": [1, 2], "long_factor": [3, 4],
             "original_max_position_embeddings": 16}})"}},
       {"model_folder", model_folder, model_folders()},

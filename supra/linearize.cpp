@@ -97,6 +97,10 @@ static std::vector<std::string> notes_on(const Config& teacher, const Config& st
   if (teacher.learned_positions) {
     notes.push_back(format("the learned positions are kept: the model ends at %ld tokens, as its teacher", static_cast<long>(teacher.context)));
   }
+  if (teacher.rope.trained > 0) {
+    notes.push_back(format("the rotary frequencies change beyond %ld tokens: what the state holds then stays as it was rotated",
+                           static_cast<long>(teacher.rope.trained)));
+  }
   if (mixer == MixerKind::window) return notes;
   if (student.windows != teacher.windows) {
     notes.push_back("the window of the attention is gone: the decay forgets instead");

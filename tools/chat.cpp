@@ -43,7 +43,7 @@ class Chat {
         options_(std::move(options)),
         raw_(raw) {
     if (!raw_) template_ = known_template(tokenizer_.chat_template());
-    raw_ = raw_ || (template_.form == ChatTemplate::Form::plain && system.empty());
+    raw_ = raw_ || (tokenizer_.chat_template().empty() && system.empty());
     if (!system.empty()) template_.default_system = system;
     options_.ends = {template_.end_id(tokenizer_)};
     options_.should_stop = interrupted;

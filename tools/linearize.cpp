@@ -129,9 +129,10 @@ struct Report {
   const Linearized& result;
   const ChosenWindows& chosen;
   const std::optional<Fitted>& fitted;
+  size_t state, cache;  // bytes of the student's state, and of the teacher's cache a token, as they run on the CPU
 
   void print_json() const;
-  void print(const Decoder& teacher) const;
+  void print() const;
 };
 
 void Report::print_json() const {
@@ -140,7 +141,7 @@ void Report::print_json() const {
   report.set("parameters", result.copied_parameters + result.fresh_parameters);
   report.set("copied", result.copied_parameters);
   report.set("new", result.fresh_parameters);
-  report.set("state_bytes", static_cast<int64_t>(result.model.decoder->state_bytes(flags.window() ? 0 : 1)));
+  report.set("state_bytes", static_cast<int64_t>(state));
   if (flags.window()) report.set("layers", window_rows(config, fitted ? &fitted->fit : nullptr));
   if (flags.budget.measures()) {
     report.set("sensitivity", to_json(chosen.sensitivity, config));
@@ -154,7 +155,7 @@ void Report::print_json() const {
   printf("%s\n", report.dump().c_str());
 }
 
-void Report::print(const Decoder& teacher) const {
+void Report::print() const {
   const Decoder& student = *result.model.decoder;
   if (flags.budget.measures()) {
     print_sensitivity(student.config(), chosen.sensitivity);
@@ -168,7 +169,7 @@ void Report::print(const Decoder& teacher) const {
   for (const std::string& note : result.notes) printf("note    %s\n", note.c_str());
   printf("state   %s (the teacher's KV cache takes %s a token)\n",
          format_state(static_cast<double>(student.state_bytes(0)), static_cast<double>(student.state_bytes(1))).c_str(),
-         format_bytes(static_cast<double>(teacher.state_bytes(1))).c_str());
+         format_bytes(static_cast<double>(cache)).c_str());
   const char *made = flags.output.c_str(), *from = flags.input.c_str();
   if (flags.window()) {
     printf("wrote   %s   (it writes sense at once: supra generate %s -p TEXT; closer still to its teacher: supra uptrain %s -o DIR --recipe distill "
@@ -220,6 +221,7 @@ int run_linearize(Args& args) {
       return 1;
     }
   }
+  const size_t state = result.model.decoder->state_bytes(f.window() ? 0 : 1), cache = teacher.decoder->state_bytes(1);
   if (!f.calibration.text.empty()) calibrate_student(result, teacher, f);
   save_model(result.model, f.output);
   if (fitted) std::filesystem::remove(fit_file);
@@ -230,9 +232,9 @@ int run_linearize(Args& args) {
                            ", which keep their softmax: its bytes are those of the others");
   }
   if (!f.window()) recommend_windows(result, f.input, *teacher.decoder);
-  const Report report{f, result, chosen, fitted};
+  const Report report{f, result, chosen, fitted, state, cache};
   if (f.json) report.print_json();
-  else report.print(*teacher.decoder);
+  else report.print();
   return 0;
 }
 

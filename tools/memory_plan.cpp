@@ -67,6 +67,8 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   const int64_t block = std::min(tokens, std::max<int64_t>(32, kLogitsAtOnce / c.vocab / 32 * 32));
   const int64_t sides = distills(o.recipe.kind) ? 2 : 1;
   plan.loss = 4 * (block * c.vocab * sides + c.vocab * c.width) + element * tokens * c.width * sides;
+  // capped logits, and their gradient beside them
+  if (c.logit_cap > 0) plan.loss += 2 * 4 * block * c.vocab;
   // beside what is in f32: the gradient of the logits or what the teacher says, and output matrices as products read them
   if (element < 4) plan.loss += element * (block + c.width) * c.vocab * sides;
   if (!teacher) return plan;

@@ -47,8 +47,12 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids, const Progres
   for (const auto& row : ids) longest = std::max(longest, static_cast<int64_t>(row.size()));
   if (!logits_.defined()) logits_ = Tensor::zeros({B, O}, Dtype::f32, decoder_.device());
 
-  for (int64_t at = 0; at < longest; at += kPrefillTokens) {
-    const int64_t T = std::min(kPrefillTokens, longest - at);
+  // rotary frequencies that depend on the length of a text are those of the whole text only if it is computed at once
+  const int64_t trained = decoder_.config().rope.trained;
+  const bool fresh = std::all_of(state_.positions.begin(), state_.positions.end(), [](int64_t p) { return p == 0; });
+  const int64_t piece = trained > 0 && fresh && longest > trained ? longest : kPrefillTokens;
+  for (int64_t at = 0; at < longest; at += piece) {
+    const int64_t T = std::min(piece, longest - at);
     Tensor tokens = Tensor::zeros({B, T}, Dtype::i32);
     std::vector<int64_t> lengths(B), ending;
     for (int64_t b = 0; b < B; b++) {

@@ -14,12 +14,6 @@ static bool is_of(uint32_t categories, std::string_view text, size_t at) {
   return at < text.size() && is_in(categories, first_character(text.substr(at)).code_point);
 }
 
-static size_t place_before(std::string_view text, size_t at) {
-  do at--;
-  while (at > 0 && (text[at] & 0xc0) == 0x80);
-  return at;
-}
-
 void AddedTokens::cut(std::string_view text, bool with_special, const std::function<void(int32_t)>& token,
                       const std::function<void(std::string_view, size_t)>& between) const {
   constexpr uint32_t words = kWords | kJoiners;

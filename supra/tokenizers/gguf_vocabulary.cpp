@@ -100,7 +100,9 @@ std::string model_file(const Gguf& file, const Vocabulary& v) {
   bool bytes = false;
   // one piece stands for what is unknown; others of that type, as Phi-3 has, are marks to llama.cpp
   const auto first = std::find(v.types.begin(), v.types.end(), static_cast<int64_t>(Type::unknown)) - v.types.begin();
-  const auto unknown = static_cast<size_t>(file.integer("tokenizer.ggml.unknown_token_id", first));
+  const int64_t given = file.integer("tokenizer.ggml.unknown_token_id", -1);
+  const bool names_one = given >= 0 && given < static_cast<int64_t>(v.types.size()) && is(v.types[static_cast<size_t>(given)], Type::unknown);
+  const auto unknown = static_cast<size_t>(names_one ? given : first);
   for (size_t id = 0; id < v.texts.size(); id++) {
     // what fills a vocabulary up is never chosen
     const bool mark = is(v.types[id], Type::unused) || (is(v.types[id], Type::unknown) && id != unknown);

@@ -24,8 +24,10 @@ JsonTokenizer::JsonTokenizer(const char* kind, Parts parts, Marks marks, Tokeniz
     if (token.special) special_.insert(token.id);
     TextPart normal = {token.text};
     if (token.normalized) normalizer_.apply(normal);
-    std::string& piece = pieces_.at(static_cast<size_t>(token.id)) = std::move(normal.text);
-    (token.normalized ? normalized_ : raw_).add(token, piece);
+    // two tokens may have one id: each keeps its own text
+    const std::string& text = searched_.emplace_back(std::move(normal.text));
+    pieces_.at(static_cast<size_t>(token.id)) = text;
+    (token.normalized ? normalized_ : raw_).add(token, text);
     // a model never makes a special token of ordinary text
     if (token.special) parts.model.hidden.insert(token.text);
   }

@@ -1,4 +1,5 @@
 #pragma once
+#include <deque>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -46,6 +47,7 @@ class JsonTokenizer : public Tokenizer {
   std::vector<std::string> pieces_;  // by id: those of the model, and the added ones, normalised where they ask for it
   std::unordered_map<int32_t, std::string> texts_;  // of added tokens
   std::unordered_set<int32_t> special_;
+  std::deque<std::string> searched_;  // the texts that the next two look for
   AddedTokens raw_, normalized_;
   std::optional<WordModel> model_;
   const Files later_files_;

@@ -16,19 +16,24 @@ void refuse_component(const Json& json, const std::string& what) {
 }
 
 std::vector<const Json*> components(const Json* json, const char* list) {
-  std::vector<const Json*> all;
-  if (json) all.push_back(json);
-  for (size_t i = 0; i < all.size();) {
-    if (all[i]->text("type") != "Sequence") {
-      i++;
+  std::vector<const Json*> all, open;  // open: the next one last
+  if (json) open.push_back(json);
+  while (!open.empty()) {
+    const Json& part = *open.back();
+    open.pop_back();
+    if (part.text("type") != "Sequence") {
+      all.push_back(&part);
       continue;
     }
-    std::vector<const Json*> inner;
-    for (const Json& part : all[i]->at(list).as_array(list)) inner.push_back(&part);
-    const auto place = all.erase(all.begin() + static_cast<std::ptrdiff_t>(i));
-    all.insert(place, inner.begin(), inner.end());
+    const Json::Array& inner = part.at(list).as_array(list);
+    for (size_t i = inner.size(); i-- > 0;) open.push_back(&inner[i]);
   }
   return all;
+}
+
+void check_growth(size_t before, size_t after) {
+  CHECK(after <= (size_t{1} << 20) + 256 * before, "tokenizer: its steps make %zu bytes of a text of %zu, 256 times is the most (tokenizer.json is damaged)",
+        after, before);
 }
 
 std::shared_ptr<const Regex> read_pattern(const Json& component) {
@@ -258,7 +263,7 @@ std::function<void(TextPart&)> step_of(const Json& json) {
     if (type != name) continue;
     return [form = form](TextPart& part) {
       // ASCII stays as it is
-      if (!std::all_of(part.text.begin(), part.text.end(), [](char c) { return c >= 0; })) rewrite(part, normal_form(part.text, form));
+      if (!std::all_of(part.text.begin(), part.text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; })) rewrite(part, normal_form(part.text, form));
     };
   }
   if (type == "Lowercase") return [](TextPart& part) { rewrite(part, lower_cases(part.text)); };

@@ -17,6 +17,9 @@ struct TextPart {
   size_t first = 0;
 };
 
+// Throws Error if steps make a text much larger: some that repeat would double it each time.
+void check_growth(size_t before, size_t after);
+
 // The normalizer of a tokenizer.json: what is done to a text before words are looked for, a step each.
 class Normalizer {
  public:
@@ -24,7 +27,11 @@ class Normalizer {
   explicit Normalizer(const Json* json);  // null: none. Throws Error for a step that is not known
 
   void apply(TextPart& part) const {
-    for (const auto& step : steps_) step(part);
+    const size_t before = part.text.size();
+    for (const auto& step : steps_) {
+      step(part);
+      check_growth(before, part.text.size());
+    }
   }
   bool is_none() const { return steps_.empty(); }
 

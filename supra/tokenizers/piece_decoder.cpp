@@ -117,7 +117,16 @@ PieceDecoder::PieceDecoder(const Json* json) {
 }
 
 std::string PieceDecoder::text_of(Pieces pieces) const {
-  for (const auto& step : steps_) step(pieces);
+  const auto size = [&] {
+    size_t bytes = 0;
+    for (const std::string& text : pieces.texts) bytes += text.size();
+    return bytes;
+  };
+  const size_t before = size();
+  for (const auto& step : steps_) {
+    step(pieces);
+    check_growth(before, size());
+  }
   fuse(pieces);
   return std::move(pieces.texts[0]);
 }

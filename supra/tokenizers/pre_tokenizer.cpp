@@ -1,5 +1,7 @@
 #include "supra/tokenizers/pre_tokenizer.h"
 
+#include "supra/tokenizers/unicode.h"
+
 #include <algorithm>
 
 #include "supra/tokenizers/normalizer.h"
@@ -109,6 +111,7 @@ void add_byte_level(const Json& json, std::vector<Step>& steps) {
 
 void add_metaspace(const Json& json, std::vector<Step>& steps) {
   const std::string space = json.text("replacement", "\u2581");
+  if (space.empty() || first_character(space).size != space.size()) refuse_component(json, "a replacement that is not one character");
   const std::string scheme = json.text("prepend_scheme", json.flag("add_prefix_space", true) ? "always" : "never");
   if (scheme != "always" && scheme != "first" && scheme != "never") refuse_component(json, "the prepend_scheme " + scheme);
   const auto front = [=](std::string_view word, bool first) {

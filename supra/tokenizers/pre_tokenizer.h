@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "supra/tokenizers/normalizer.h"
 #include "supra/formats/parse/json.h"
 
 namespace supra {
@@ -29,7 +30,11 @@ class PreTokenizer {
   explicit PreTokenizer(const Json* json);  // null: none. Throws Error for a step that is not known
 
   void apply(WordList& words) const {
-    for (const auto& step : steps_) step(words);
+    const size_t before = words.text.size();
+    for (const auto& step : steps_) {
+      step(words);
+      check_growth(before, words.text.size());
+    }
   }
 
  private:

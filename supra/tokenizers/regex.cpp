@@ -56,11 +56,6 @@ size_t Regex::match_at(std::string_view text, size_t at, Stack& stack) const {
     const Character c = first_character(text.substr(place));
     return set.has(c.code_point) ? c.size : 0;
   };
-  const auto before = [&](size_t place) {
-    do place--;
-    while (place > 0 && (text[place] & 0xc0) == 0x80);
-    return place;
-  };
   const auto is_word = [&](size_t place) {
     if (place >= text.size()) return false;
     const uint32_t c = first_character(text.substr(place)).code_point;
@@ -74,11 +69,12 @@ size_t Regex::match_at(std::string_view text, size_t at, Stack& stack) const {
     return begin;
   };
   stack.clear();
+  constexpr size_t kMostChoices = size_t{1} << 24;
   const size_t most_steps = 1000000 + 16 * text.size();
   size_t steps = 0;
   int32_t i = 0;
   for (;;) {
-    CHECK(++steps < most_steps, "a regular expression of the tokenizer takes too long on a text of %zu bytes (it backtracks)", text.size());
+    CHECK(++steps < most_steps && stack.size() < kMostChoices, "a regular expression of the tokenizer takes too long on a text of %zu bytes (it backtracks: cut the text into shorter lines, or take another tokenizer)", text.size());
     const Instruction& step = code_[static_cast<size_t>(i)];
     bool goes_on = true;
     switch (step.op) {
@@ -96,6 +92,7 @@ size_t Regex::match_at(std::string_view text, size_t at, Stack& stack) const {
           if (++count <= step.least) lowest = at + size;
         }
         goes_on = count >= step.least;
+        steps += count / 16;  // a step is cheaper here
         if (goes_on && !step.flag && at > lowest) stack.push_back({i, at, lowest});
         break;
       }
@@ -123,7 +120,7 @@ size_t Regex::match_at(std::string_view text, size_t at, Stack& stack) const {
         goes_on = false;
         break;
       case Op::edge:
-        goes_on = ((at > 0 && is_word(before(at))) != is_word(at)) != step.flag;
+        goes_on = ((at > 0 && is_word(place_before(text, at))) != is_word(at)) != step.flag;
         break;
       case Op::line_begin:
         goes_on = at == 0 || text[at - 1] == '\n';
@@ -145,7 +142,7 @@ size_t Regex::match_at(std::string_view text, size_t at, Stack& stack) const {
       at = choice.place;
       goes_on = i >= 0;
       if (goes_on && code_[static_cast<size_t>(i)].op == Op::repeat && choice.place > choice.lowest) {
-        at = choice.place = std::max(before(at), choice.lowest);
+        at = choice.place = std::max(place_before(text, at), choice.lowest);
         i++;
         if (at > choice.lowest) break;
       }

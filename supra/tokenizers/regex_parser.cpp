@@ -61,6 +61,7 @@ void RegexParser::open_group() {
     const bool off = take("-");
     if (take("i")) {
       if (take(")")) {
+        if (code.size() != groups_.back().alternative) refuse("options in the middle of an alternative are not supported");
         groups_.back().folds = !off;
         return;
       }
@@ -211,7 +212,7 @@ void RegexParser::read_property(Regex::Set& set, bool negated) {
 
 bool RegexParser::read_repeat(size_t begin) {
   uint32_t least = 0, most = kNoEnd;
-  bool counted = false;
+  bool counted = false, fixed = false;
   if (take("?")) {
     most = 1;
   } else if (take("+")) {
@@ -228,7 +229,8 @@ bool RegexParser::read_repeat(size_t begin) {
         refuse("no more than 100000 repeats are supported");
     };
     read(inside.substr(0, comma), least);
-    if (comma == inside.size())
+    fixed = comma == inside.size();
+    if (fixed)
       most = least;
     else
       read(inside.substr(comma + 1), most);
@@ -236,7 +238,8 @@ bool RegexParser::read_repeat(size_t begin) {
     counted = true;
     rest_.remove_prefix(end + 1);
   }
-  const bool lazy = take("?"), possessive = !lazy && !counted && take("+");
+  // {3}? is (?:{3})? to Oniguruma
+  const bool lazy = !fixed && take("?"), possessive = !lazy && !counted && take("+");
   repeat(begin, least, most, lazy, possessive);
   return true;
 }

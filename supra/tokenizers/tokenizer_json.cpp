@@ -56,8 +56,8 @@ void read_bpe(const Json& json, size_t most, WordModel::Spec& model, std::vector
   for (const Json& merge : json.at("merges").as_array("merges")) add_merge(model, merge);
   model.ignore_merges = json.flag("ignore_merges", false);
   model.fuse_unknown = json.flag("fuse_unk", false);
-  if (json.find("unk_token")) {
-    const auto found = std::find(model.pieces.begin(), model.pieces.end(), json.text("unk_token"));
+  if (const std::string unknown = json.text("unk_token", ""); !unknown.empty()) {
+    const auto found = std::find(model.pieces.begin(), model.pieces.end(), unknown);
     if (found != model.pieces.end()) model.unknown = static_cast<int32_t>(found - model.pieces.begin());
   }
   if (json.number("dropout", 0) != 0) notes.push_back(json.where() + ": dropout is for training a tokenizer's model; here every merge counts");

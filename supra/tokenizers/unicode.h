@@ -36,6 +36,12 @@ struct Character {
   size_t size;
 };
 Character first_character(std::string_view text);
+// Where the character before `at` begins, at > 0.
+inline size_t place_before(std::string_view text, size_t at) {
+  size_t place = at - 1;
+  while (place > 0 && at - place < 4 && (text[place] & 0xc0) == 0x80) place--;
+  return first_character(text.substr(place)).size == at - place ? place : at - 1;
+}
 
 uint32_t lower_case(uint32_t code_point);
 std::vector<uint32_t> capitals_of(uint32_t code_point);  // those that this is the lower case of

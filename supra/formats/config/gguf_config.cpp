@@ -94,7 +94,8 @@ Rope read_rope(const Keys& keys, int64_t head_dim, int64_t context) {
   if (file.find("rope_factors_short.weight")) {
     rope.divisors = read_divisors(file, "rope_factors_short.weight");
     rope.long_divisors = read_divisors(file, "rope_factors_long.weight");
-    rope.trained = trained;
+    rope.trained = rope.divisors == rope.long_divisors ? 0 : trained;
+    if (rope.trained == 0) rope.long_divisors.clear();
     rope.magnitude = keys.number("rope.scaling.attn_factor", 1);
   } else if (type == "yarn") {
     scale_yarn(rope, dims, trained, factor, keys.number("rope.scaling.yarn_beta_fast", 32), keys.number("rope.scaling.yarn_beta_slow", 1));
@@ -141,7 +142,7 @@ void read_scales(const Keys& keys, const GgufFamily& family, Config& c) {
   if (c.mlp != MlpKind::packed_geglu) return;
   const auto width = static_cast<double>(c.width);
   c.embedding_scale = std::sqrt(width);
-  if (c.layers == family.largest) c.score_scale = 1 / std::sqrt(width / static_cast<double>(c.heads));
+  c.score_scale = 1 / std::sqrt(c.layers == family.largest ? width / static_cast<double>(c.heads) : static_cast<double>(c.head_dim));
 }
 
 }  // namespace

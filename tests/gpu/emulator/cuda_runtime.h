@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-// Stands in for CUDA's <cuda_runtime.h> where no GPU is: with -Itests/cuda_emulator before it, a .cu file
+// Stands in for CUDA's <cuda_runtime.h> where no GPU is: with -Itests/gpu/emulator before it, a .cu file
 // compiles as C++ and its kernels run on the processor. Holds what our kernels use, and no more. How blocks
 // are run: emulator.h.
 

@@ -19,7 +19,7 @@ const Linearizable kModels[] = {{"llama_gqa", 0},      {"llama_attention_mlp_bia
                                 {"qwen3", 1},           {"olmo2", 1},                   {"gpt_neox_parallel", 0},
                                 {"gpt_neox_sequential", 0}, {"gpt2", 1},                {"gguf_q4_1", 0},
                                 {"bin_strided", 0},         {"phi3", 0},                {"phi3_window", 1},
-                                {"phi3_longrope_short", 1}, {"gemma2", 2},              {"gemma3", 2},
+                                {"phi3_longrope_short", 2}, {"gemma2", 2},              {"gemma3", 2},
                                 {"smollm3", 0},             {"granite", 0},             {"starcoder2", 0},
                                 {"cohere", 0},              {"olmo", 0}};
 

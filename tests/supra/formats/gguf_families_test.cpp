@@ -114,7 +114,7 @@ TEST(GgufFamilies, AreTheModelsThatTransformersHas) {
     Config wanted = theirs.config;
     wanted.family = as.architecture;
     // llama.cpp knows no other scale of these, and SmolLM3's layers without a rope are every fourth
-    if (wanted.family.starts_with("gemma")) wanted.score_scale = 0;
+    if (wanted.family.starts_with("gemma")) wanted.score_scale = 1 / std::sqrt(static_cast<double>(wanted.head_dim));
     if (wanted.family == "smollm3") wanted.turns = {Turn::rope, Turn::rope, Turn::rope, Turn::none};
     // lists of factors are f32 there
     wanted.rope.divisors = ours.config.rope.divisors, wanted.rope.long_divisors = ours.config.rope.long_divisors;

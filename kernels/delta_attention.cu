@@ -1,12 +1,12 @@
 #include "kernels/linear_attention_chunk.cuh"
 #include "kernels/rows.cuh"
 
-// The gated delta rule on the GPU. Once every u_t = beta_t e_t is known, o is linear attention with u for its values. So there
-// is one kernel more than linear attention has: it solves for
+// The gated delta rule on the GPU. If every u_t = beta_t e_t is known, o is linear attention with u as its values. So only one
+// new kernel is needed. It solves for
 //
 //   e_t = v_t - S^T k_t   with   S = g S + k u^T,  S as it is before step t adds to it
 //
-// and all else are sweeps (linear_attention.cuh). The gradient of u is such a solve, too, backwards in time, whose values x are
+// and everything else is sweeps (linear_attention.cuh). The gradient of u is such a solve, too, backwards in time, whose values x are
 // what linear attention would give: x_t = sum over s >= t of (decay) q_s do_s k_t, and z = dv = beta du is what it writes:
 //
 //   du_t = x_t - R^T k_t   with   R = g R + k z^T

@@ -9,8 +9,8 @@
 
 namespace supra {
 
-// A token beside the vocabulary that is cut out of a text before anything else. Special ones only where the caller asks
-// for it; `normalized` ones after the text was normalised.
+// A token beside the vocabulary that is cut out of a text before anything else. Special tokens are cut out only if the
+// caller asks for it; `normalized` ones after the text was normalised.
 struct AddedToken {
   int32_t id = -1;
   std::string text;
@@ -19,10 +19,10 @@ struct AddedToken {
   bool single_word = false;                        // not within a word
 };
 
-// Finds tokens in a text: the leftmost, and of those the longest.
+// Finds tokens in a text: the leftmost one, and the longest of several at one place.
 class AddedTokens {
  public:
-  // `text`: the token's own, or that normalised. Views it: it must outlive this. Of equal ones the first counts.
+  // `text`: the token's text, normalised if it asks for that. It is viewed and must outlive this object. The first of equal texts is used.
   void add(const AddedToken& token, std::string_view text);
 
   // Hands out the tokens in a text and what lies between them, which is never empty, with its place.

@@ -66,7 +66,7 @@ struct ChatTemplate {
 // becomes a space), and of each mark of a form that is one token: what parses special tokens finds none there.
 std::string without_special(const Tokenizer& tokenizer, std::string_view text);
 
-// The day that programs write which ask for it; without a clock, that of Llama 3.1's program.
+// The date that some templates write into the system text; without a clock, the date in Llama 3.1's template.
 struct Date {
   int day = 26, month = 7, year = 2024;
 };

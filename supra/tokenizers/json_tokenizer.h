@@ -14,8 +14,8 @@
 
 namespace supra {
 
-// What a tokenizer.json describes: added tokens are cut out of a text, what lies between is normalised and cut into
-// words, and a model gives the ids of each. Back: a decoder makes a text of the pieces.
+// The tokenizer that a tokenizer.json describes. Added tokens are cut out of a text, the parts between them are normalised
+// and cut into words, and a model gives the ids of each word. In the other direction a decoder joins pieces to a text.
 class JsonTokenizer : public Tokenizer {
  public:
   struct Parts {
@@ -26,7 +26,7 @@ class JsonTokenizer : public Tokenizer {
     PieceDecoder decoder;
   };
   using Files = std::function<std::vector<File>()>;  // null: those that stood beside it
-  // Throws Error naming `where` for merges or tokens that are no pieces.
+  // Throws Error naming `where` if merges or tokens are not pieces.
   JsonTokenizer(const char* kind, Parts parts, Marks marks, TokenizerConfig beside, std::vector<std::string> notes,
                 const std::string& where, Files files);
 

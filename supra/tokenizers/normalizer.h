@@ -13,14 +13,14 @@ struct TextPart {
   std::string text;
   bool begins = false;     // it stands at the beginning of the whole text
   bool continues = false;  // the whole text goes on from another one: nothing is put in front
-  // Bytes at its beginning that stem from the first character of the whole text, which one Metaspace asks for.
+  // The number of bytes at its beginning that come from the first character of the whole text; Metaspace needs it.
   size_t first = 0;
 };
 
-// Throws Error if steps make a text much larger: some that repeat would double it each time.
+// Throws Error if steps make a text much larger: a damaged file may repeat a step that doubles the text each time.
 void check_growth(size_t before, size_t after);
 
-// The normalizer of a tokenizer.json: what is done to a text before words are looked for, a step each.
+// The normalizer of a tokenizer.json: a list of steps that change a text before it is cut into words.
 class Normalizer {
  public:
   Normalizer() = default;
@@ -39,7 +39,7 @@ class Normalizer {
   std::vector<std::function<void(TextPart&)>> steps_;
 };
 
-// The components of a normalizer, pre-tokenizer, decoder or post-processor in a row, however deep the sequences are.
+// The components of a normalizer, pre-tokenizer, decoder or post-processor as a list; nested sequences are flattened.
 std::vector<const Json*> components(const Json* json, const char* list);
 
 [[noreturn]] void refuse_component(const Json& json, const std::string& what);

@@ -7,7 +7,7 @@
 
 namespace supra {
 
-// The decoder of a tokenizer.json: makes a text of pieces, a step each. Bytes that are no UTF-8 come out as they are.
+// The decoder of a tokenizer.json: a list of steps that turn pieces into a text. Bytes that are not UTF-8 stay as they are.
 class PieceDecoder {
  public:
   struct Pieces {

@@ -9,7 +9,7 @@
 
 namespace supra {
 
-// A text and the words in it that a pre-tokenizer has made so far; what lies between them is gone.
+// A text and the words that a pre-tokenizer has cut it into so far; text between the words was removed.
 struct WordList {
   struct Word {
     size_t begin, end;
@@ -22,8 +22,8 @@ struct WordList {
   std::string_view at(const Word& word) const { return std::string_view(text).substr(word.begin, word.end - word.begin); }
 };
 
-// The pre-tokenizer of a tokenizer.json: cuts a text into words, within which a model looks for its pieces. A step cuts
-// each word again, or rewrites it.
+// The pre-tokenizer of a tokenizer.json: cuts a text into words. A model looks for its pieces within a word. Each step cuts
+// all words again, or rewrites them.
 class PreTokenizer {
  public:
   PreTokenizer() = default;

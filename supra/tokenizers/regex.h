@@ -9,14 +9,14 @@ namespace supra {
 
 // Regular expressions as tokenizers write them (Oniguruma's syntax): alternatives, groups, greedy, lazy and possessive
 // repeats, looking ahead, classes with \p{..}, \s \w \d, (?i:..), ^ $ \b. Backtracking over a program, without recursion.
-// What is not known (references, looking behind, classes in classes) is refused by name.
+// Syntax that is not supported (references, lookbehind, nested classes) is refused by name.
 class Regex {
  public:
-  // Throws Error naming `where` for what is no expression, or not supported.
+  // Throws Error naming `where` if the expression is invalid or not supported.
   Regex(std::string_view expression, const std::string& where);
   static Regex of_literal(std::string_view text);
 
-  // Calls f(part, matches) with what a text that is not empty consists of: each match, and what lies between.
+  // Calls f(part, matches) for each match in a text that is not empty, and for the parts between the matches.
   template <class F>
   void each_part(std::string_view text, F f) const {
     size_t previous = 0;

@@ -3,8 +3,8 @@
 
 namespace supra {
 
-// Turns an expression into the program that Regex runs, in one pass without recursion: what stands in front of a repeat
-// or an alternative is moved behind the instruction that it needs, for all distances are relative.
+// Turns an expression into the program that Regex runs, in one pass without recursion. All jumps are relative, so the code
+// before a repeat or an alternative can be moved to make room for a new instruction.
 class RegexParser {
  public:
   RegexParser(std::string_view expression, const std::string& where) : expression_(expression), where_(where), rest_(expression) {}

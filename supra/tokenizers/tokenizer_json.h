@@ -9,7 +9,7 @@
 namespace supra {
 
 // tokenizer.json of Hugging Face's tokenizers (github.com/huggingface/tokenizers): BPE and unigram with any normalizers,
-// pre-tokenizers, added tokens, templates and decoders. What would change ids and is not known is refused by name. BOS
+// pre-tokenizers, added tokens, templates and decoders. Unknown parts that would change ids are refused by name. BOS
 // and EOS are in tokenizer_config.json beside it (tokenizer_config.h).
 std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, const ModelFiles& beside);
 

@@ -8,8 +8,8 @@
 
 namespace supra {
 
-// General categories, two letters each. The last three are characters of a category that are told apart from it: blanks
-// that are controls, symbols that are letters of words, and joiners.
+// General categories, two letters each. The last three are subsets that need a bit of their own: control characters
+// that are blanks, symbols that count as letters of words, and joiners.
 inline constexpr std::string_view kCategoryNames = "LuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCnCcSoCf";
 
 // A set of categories, a bit each: those that a name such as L or Lu means; 0 for one that is not known.

@@ -13,7 +13,7 @@ namespace supra {
 // float64 as Hugging Face's tokenizers do, so that ties fall alike.
 class Unigram {
  public:
-  // View the table of the pieces' texts, which must outlive this.
+  // Views the table of the pieces' texts, which must outlive this object.
   Unigram(const std::vector<Piece>& pieces, const PieceTable& table);
   Unigram(const std::vector<std::string>& pieces, std::vector<double> scores, const PieceTable& table);
 

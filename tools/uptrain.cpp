@@ -10,7 +10,7 @@
 #include "supra/training/checkpoint.h"
 #include "supra/training/self_data.h"
 #include "supra/training/teacher_cache.h"
-#include "supra/training/train.h"
+#include "supra/training/timetable.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
@@ -112,7 +112,7 @@ int report(const TrainFlags& f, const TrainResult& result) {
 int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, int64_t corpus_tokens, const MemoryPlan& plan) {
   const TrainOptions& o = f.options;
   const Recipe recipe = make_recipe(*model.decoder, teacher, o.recipe);
-  const std::vector<int64_t> ends = stage_ends(recipe, step_count(o));
+  const Timetable times(recipe, o);
   const struct {
     const char* name;
     int64_t bytes;
@@ -121,10 +121,10 @@ int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, int64_t
   if (f.json) {
     Json report = Json::object(), bytes = Json::object(), stages = Json::array();
     for (const auto& row : rows) bytes.set(row.name, row.bytes);
-    for (size_t i = 0; i < ends.size(); i++) {
+    for (size_t i = 0; i < recipe.stages.size(); i++) {
       Json stage = Json::object();
       stage.set("name", recipe.stages[i].name);
-      stage.set("steps", ends[i] - (i == 0 ? 0 : ends[i - 1]));
+      stage.set("steps", times.end(i) - times.begin(i));
       stage.set("lr", recipe.stages[i].lr);
       stages.push(std::move(stage));
     }
@@ -136,9 +136,9 @@ int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, int64_t
     printf("%s\n", report.dump().c_str());
     return 0;
   }
-  for (size_t i = 0; i < ends.size(); i++) {
+  for (size_t i = 0; i < recipe.stages.size(); i++) {
     printf("stage %-9s %6ld steps, peak learning rate %.2g\n", recipe.stages[i].name.c_str(),
-           static_cast<long>(ends[i] - (i == 0 ? 0 : ends[i - 1])), recipe.stages[i].lr);
+           static_cast<long>(times.end(i) - times.begin(i)), recipe.stages[i].lr);
   }
   for (const auto& row : rows) printf("%-12s %s\n", row.name, format_bytes(static_cast<double>(row.bytes)).c_str());
   const size_t memory = physical_memory(f.device.device);
@@ -251,7 +251,7 @@ void choose_products(TrainFlags& f) {
   f.options.accept_products = f.device.products_given->given();
   const bool told = f.options.accept_products || products_asked_for();
   const std::optional<Path> last = f.options.resume && !told && f.device.device == Device::cpu ? latest_checkpoint(f.output) : std::nullopt;
-  if (last) set_products(products_named(read_training_state(*last).products.c_str(), last->c_str()));
+  if (last) set_products(products_named(read_training_state(*last).facts.products.c_str(), last->c_str()));
 }
 
 void check_output(const TrainFlags& f, const Decoder* teacher) {

@@ -29,31 +29,26 @@ static std::vector<std::pair<int64_t, Path>> checkpoints_of(const Path& run) {
   return found;
 }
 
-// Removes what a run that was killed left half written.
+// Removes the unfinished files and directories of a run that was killed.
 static void remove_unfinished_of(const Path& run) {
-  for (const char* name : {"checkpoints", "merged", "config.json", "model.safetensors"})
-    remove_unfinished(run / name);
-  for (const char* name : kTokenizerFiles) remove_unfinished(run / name);
-  std::vector<Path> unfinished;
+  std::vector<Path> names = {"checkpoints", "merged", "config.json", "model.safetensors"};
+  names.insert(names.end(), std::begin(kTokenizerFiles), std::end(kTokenizerFiles));
+  const std::string prefix = beside("").filename();
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
-    std::string name = entry.path().filename();
-    const std::string prefix = beside("").filename();
+    const std::string name = entry.path().filename();
     if (!name.starts_with(prefix)) continue;
-    name = name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size());
-    if (step_of(name) >= 0) unfinished.push_back(run / "checkpoints" / name);
+    const std::string step = name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size());
+    if (step_of(step) >= 0) names.push_back("checkpoints" / Path(step));
   }
-  for (const Path& path : unfinished) remove_unfinished(path);
+  for (const Path& name : names) remove_unfinished(run / name);
 }
 
-Path checkpoint_path(const Path& run, int64_t step) {
-  return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
-}
+Path checkpoint_path(const Path& run, int64_t step) { return run / "checkpoints" / format("step-%06ld", static_cast<long>(step)); }
 
-static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer,
-                             const TrainingState& state, const NamedTensors& carried) {
+static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer, const TrainingState& state,
+                             const NamedTensors& carried) {
   write_model(model, directory);
-
   NamedTensors moments;
   for (const Optimizer::Slot& slot : optimizer.slots()) {
     if (!slot.m.defined()) continue;
@@ -62,13 +57,12 @@ static void write_checkpoint(const Path& directory, const Model& model, Optimize
   }
   write_safetensors(directory / "optimizer.safetensors", moments);
   if (!carried.empty()) write_safetensors(directory / "memory.safetensors", carried);
-
   write_training_state(directory, state);
 }
 
-Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state,
-                     int keep, const NamedTensors& carried) {
-  CHECK(keep >= 1, "%s: %d checkpoints to keep, at least 1 is needed", run.c_str(), keep);
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int64_t keep,
+                     const NamedTensors& carried) {
+  CHECK(keep >= 1, "%s: %ld checkpoints to keep, at least 1 is needed", run.c_str(), static_cast<long>(keep));
   const Path path = checkpoint_path(run, state.step);
   remove_unfinished_of(run);
   try {
@@ -77,11 +71,8 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
     directory.commit();
   } catch (const Error& error) {
     const auto last = latest_checkpoint(run);
-    fail("%s; %s", error.what(),
-         last ? ("the last complete checkpoint is " + last->string()).c_str()
-              : "no checkpoint was complete before");
+    fail("%s; %s", error.what(), last ? ("the last complete checkpoint is " + last->string()).c_str() : "no checkpoint was complete before");
   }
-
   const auto all = checkpoints_of(run);
   const auto best = best_checkpoint(run);
   for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); i++) {
@@ -98,7 +89,8 @@ std::optional<Path> latest_checkpoint(const Path& run) {
 
 std::optional<Path> best_checkpoint(const Path& run) {
   std::optional<Path> best;
-  TrainingState of_best, last;
+  TrainingState newest;
+  double least = -1;
   const auto all = checkpoints_of(run);
   for (auto at = all.rbegin(); at != all.rend(); ++at) {
     TrainingState state;
@@ -108,10 +100,10 @@ std::optional<Path> best_checkpoint(const Path& run) {
       // one that cannot be read is not the best
     }
     if (state.valid_nll < 0) continue;
-    if (!best) last = state;
-    const bool comparable = state.held_out == last.held_out && state.valid_tokens == last.valid_tokens;
-    if (!comparable || (best && state.valid_nll >= of_best.valid_nll)) continue;
-    of_best = state;
+    if (!best) newest = state;
+    const bool comparable = state.held_out == newest.held_out && state.valid_tokens == newest.valid_tokens;
+    if (!comparable || (best && state.valid_nll >= least)) continue;
+    least = state.valid_nll;
     best = at->second;
   }
   return best;
@@ -127,19 +119,18 @@ static bool same_bytes(const Path& a, const Path& b) {
   return fs::exists(b, error) && MappedFile(a).text() == MappedFile(b).text();
 }
 
-// Whether a file of a run's folder would be read instead of what a checkpoint has, or beside it.
+// Whether a file in a run's folder would be read instead of the checkpoint's files, or in addition to them.
 static bool read_instead(const std::string& name, const Path& checkpoint) {
   if (name.ends_with(".safetensors.index.json")) return true;
   if (fs::exists(checkpoint / name)) return false;
   const auto* const end = std::end(kTokenizerFiles);
   if (std::find(std::begin(kTokenizerFiles), end, name) == end) return false;
   // a tokenizer.json is preferred to every other vocabulary
-  const bool settings =
-      name.ends_with("_config.json") || name.ends_with("_map.json") || name.ends_with(".jinja");
+  const bool settings = name.ends_with("_config.json") || name.ends_with("_map.json") || name.ends_with(".jinja");
   return settings || !fs::exists(checkpoint / "tokenizer.json");
 }
 
-// Renames a file to a name that nobody has; returns that.
+// Renames a file to a free name and returns this name.
 static Path move_aside(const Path& path) {
   Path aside = path.string() + ".replaced";
   for (int i = 2; fs::exists(aside); i++) aside = format("%s.replaced-%d", path.c_str(), i);
@@ -154,17 +145,14 @@ std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run) {
   std::vector<Path> changed, gone;
   for (const auto& entry : fs::directory_iterator(checkpoint)) {
     const Path name = entry.path().filename();
-    if (name == "optimizer.safetensors" || name == "memory.safetensors" || name == "training.json" ||
-        name == config)
-      continue;
+    if (name == "optimizer.safetensors" || name == "memory.safetensors" || name == "training.json" || name == config) continue;
     if (!same_bytes(entry.path(), run / name)) changed.push_back(name);
   }
   for (const auto& entry : fs::directory_iterator(run)) {
     if (read_instead(entry.path().filename(), checkpoint)) gone.push_back(entry.path());
   }
   std::error_code error;
-  // one file is replaced in one step; of several, some would be old, and a folder without a config is no
-  // model
+  // One file is replaced in one step. While several are replaced, some are old: without a config the folder is no model meanwhile.
   if (changed.size() + gone.size() > 1 || !same_bytes(checkpoint / config, run / config)) {
     fs::remove(run / config, error);
     changed.push_back(config);
@@ -182,19 +170,17 @@ std::unique_ptr<WeightReader> open_carried_states(const Path& checkpoint) {
 
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer) {
   load_weights(checkpoint, *model.decoder);
-
   const auto moments = open_safetensors(checkpoint / "optimizer.safetensors");
-  const auto moment = [&](const std::string& name, const Var& parameter) {
-    // a parameter that no gradient has reached yet has none
-    if (!moments->find(name)) return Tensor();
-    const Tensor read = moments->get(name, parameter.shape(), Dtype::f32),
-                 own = empty_like(parameter.value());
-    own.copy_from(read);
-    return own;
-  };
   for (Optimizer::Slot& slot : optimizer.slots()) {
-    slot.m = moment("m." + slot.trained.name, slot.trained.parameter);
-    slot.v = moment("v." + slot.trained.name, slot.trained.parameter);
+    const auto read = [&](Tensor& moment, const std::string& name) {
+      moment = Tensor();
+      // a parameter that had no gradient in any step has no moments
+      if (!moments->find(name)) return;
+      moment = empty_like(slot.trained.parameter.value());
+      moment.copy_from(moments->get(name, moment.shape(), Dtype::f32));
+    };
+    read(slot.m, "m." + slot.trained.name);
+    read(slot.v, "v." + slot.trained.name);
   }
   const TrainingState state = read_training_state(checkpoint);
   optimizer.set_steps(state.stage_steps);

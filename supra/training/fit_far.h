@@ -14,7 +14,7 @@ namespace supra {
 // head are stored. Only the layer's far parameters are trained. The loss is taken at positions beyond a window W' that is drawn
 // for each batch from {W/4, W/2, W}, so that the far part also learns from keys that are not very old:
 //
-//   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  share_weight |s - s*|^2 / |s*|^2
+//   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  0.1 |s - s*|^2 / |s*|^2
 //   s: the far part's share of all weights, per head
 //   s* = 1 - e^(lse_near - lse_full): the share that the teacher gives these keys
 //
@@ -23,8 +23,6 @@ namespace supra {
 
 struct FitOptions {
   int64_t epochs = 5;
-  double lr = 5e-2, last_lr = 1e-3;  // cosine, after a warmup of a twentieth of the steps
-  double share_weight = 0.1;
   int64_t kl_tokens = 8192;  // held-out tokens on which a far part is judged
   uint64_t seed = 0;
   Path file = {};           // stores the fitted layers, so that an interrupted fit can continue; empty: none

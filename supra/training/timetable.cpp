@@ -6,11 +6,20 @@
 namespace supra {
 
 Timetable::Timetable(const Recipe& recipe, const TrainOptions& o)
-    : ends_(stage_ends(recipe, step_count(o))),
-      batch_tokens_(o.batch_tokens),
-      validate_every_(o.validate_every),
-      checkpoint_every_(o.checkpoint_every) {
-  for (const Stage& stage : recipe.stages) costs_.push_back(stage.cost);
+    : batch_tokens_(o.batch_tokens), validate_every_(o.validate_every), checkpoint_every_(o.checkpoint_every) {
+  const int64_t steps = step_count(o);
+  double share = 0;
+  for (const Stage& stage : recipe.stages) {
+    share += stage.share;
+    ends_.push_back(std::min(steps, static_cast<int64_t>(std::llround(share * static_cast<double>(steps)))));
+    costs_.push_back(stage.cost);
+  }
+  ends_.back() = steps;
+  for (size_t i = 0; i < ends_.size(); i++) {
+    CHECK(!recipe.stages[i].skip || end(i) > begin(i),
+          "training: %ld steps are too few for %zu stages, %s gets none (give more --tokens, or a smaller --batch-tokens)",
+          static_cast<long>(steps), ends_.size(), recipe.stages[i].name.c_str());
+  }
 }
 
 bool Timetable::crosses(int64_t tokens, int64_t every) const { return every > 0 && tokens / every != (tokens - batch_tokens_) / every; }

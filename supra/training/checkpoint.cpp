@@ -17,34 +17,33 @@ static int64_t step_of(std::string_view name) {
   return checkpoint_path("", step).filename() == name ? step : -1;
 }
 
-// Complete checkpoints of a run by step, the oldest first. Others in the folder are left alone.
-static std::vector<std::pair<int64_t, Path>> checkpoints_of(const Path& run) {
-  std::vector<std::pair<int64_t, Path>> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
-    const int64_t step = step_of(entry.path().filename().string());
-    if (step >= 0) found.emplace_back(step, entry.path());
-  }
-  std::sort(found.begin(), found.end());
-  return found;
-}
-
-// Removes the unfinished files and directories of a run that was killed.
-static void remove_unfinished_of(const Path& run) {
-  std::vector<Path> names = {"checkpoints", "merged", "config.json", "model.safetensors"};
-  names.insert(names.end(), std::begin(kTokenizerFiles), std::end(kTokenizerFiles));
-  const std::string prefix = beside("").filename();
+// The steps of a run's complete checkpoints, ascending; or with the prefix of unfinished files and directories, of those. Other
+// entries of the folder are left alone.
+static std::vector<int64_t> steps_of(const Path& run, const std::string& prefix = "") {
+  std::vector<int64_t> steps;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
     const std::string name = entry.path().filename();
     if (!name.starts_with(prefix)) continue;
-    const std::string step = name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size());
-    if (step_of(step) >= 0) names.push_back("checkpoints" / Path(step));
+    // an unfinished one can have a suffix
+    const size_t end = prefix.empty() ? name.npos : name.find('.', prefix.size());
+    const int64_t step = step_of(name.substr(prefix.size(), end - prefix.size()));
+    if (step >= 0) steps.push_back(step);
   }
-  for (const Path& name : names) remove_unfinished(run / name);
+  std::sort(steps.begin(), steps.end());
+  return steps;
 }
 
-Path checkpoint_path(const Path& run, int64_t step) { return run / "checkpoints" / format("step-%06ld", static_cast<long>(step)); }
+// Removes the unfinished files and directories of a run that was killed.
+static void remove_unfinished_of(const Path& run) {
+  for (const char* name : {"checkpoints", "merged", "config.json", "model.safetensors"}) remove_unfinished(run / name);
+  for (const char* name : kTokenizerFiles) remove_unfinished(run / name);
+  for (const int64_t step : steps_of(run, beside("").filename())) remove_unfinished(checkpoint_path(run, step));
+}
+
+Path checkpoint_path(const Path& run, int64_t step) {
+  return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
+}
 
 static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer, const TrainingState& state,
                              const NamedTensors& carried) {
@@ -71,31 +70,33 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
     directory.commit();
   } catch (const Error& error) {
     const auto last = latest_checkpoint(run);
-    fail("%s; %s", error.what(), last ? ("the last complete checkpoint is " + last->string()).c_str() : "no checkpoint was complete before");
+    const std::string before = last ? "the last complete checkpoint is " + last->string() : "no checkpoint was complete before";
+    fail("%s; %s", error.what(), before.c_str());
   }
-  const auto all = checkpoints_of(run);
+  const std::vector<int64_t> steps = steps_of(run);
   const auto best = best_checkpoint(run);
-  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); i++) {
-    if (all[i].second != best && all[i].first != state.undo_step) remove_directory(all[i].second);
+  for (size_t i = 0; i + static_cast<size_t>(keep) < steps.size(); i++) {
+    const Path old = checkpoint_path(run, steps[i]);
+    if (old != best && steps[i] != state.undo_step) remove_directory(old);
   }
   return path;
 }
 
 std::optional<Path> latest_checkpoint(const Path& run) {
-  const auto all = checkpoints_of(run);
-  if (all.empty()) return std::nullopt;
-  return all.back().second;
+  const std::vector<int64_t> steps = steps_of(run);
+  if (steps.empty()) return std::nullopt;
+  return checkpoint_path(run, steps.back());
 }
 
 std::optional<Path> best_checkpoint(const Path& run) {
   std::optional<Path> best;
   TrainingState newest;
   double least = -1;
-  const auto all = checkpoints_of(run);
-  for (auto at = all.rbegin(); at != all.rend(); ++at) {
+  const std::vector<int64_t> steps = steps_of(run);
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     TrainingState state;
     try {
-      state = read_training_state(at->second);
+      state = read_training_state(checkpoint_path(run, *step));
     } catch (const Error&) {
       // one that cannot be read is not the best
     }
@@ -104,13 +105,13 @@ std::optional<Path> best_checkpoint(const Path& run) {
     const bool comparable = state.held_out == newest.held_out && state.valid_tokens == newest.valid_tokens;
     if (!comparable || (best && state.valid_nll >= least)) continue;
     least = state.valid_nll;
-    best = at->second;
+    best = checkpoint_path(run, *step);
   }
   return best;
 }
 
 void remove_checkpoints(const Path& run) {
-  for (const auto& [step, path] : checkpoints_of(run)) remove_directory(path);
+  for (const int64_t step : steps_of(run)) remove_directory(checkpoint_path(run, step));
 }
 
 static bool same_bytes(const Path& a, const Path& b) {
@@ -152,7 +153,8 @@ std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run) {
     if (read_instead(entry.path().filename(), checkpoint)) gone.push_back(entry.path());
   }
   std::error_code error;
-  // One file is replaced in one step. While several are replaced, some are old: without a config the folder is no model meanwhile.
+  // One file is replaced in one step. While several are replaced, some are old: without a config the folder is no model
+  // meanwhile.
   if (changed.size() + gone.size() > 1 || !same_bytes(checkpoint / config, run / config)) {
     fs::remove(run / config, error);
     changed.push_back(config);

@@ -19,7 +19,8 @@ namespace {
 constexpr double kLr = 5e-2, kLastLr = 1e-3;  // cosine, after a warmup of a twentieth of the steps
 constexpr double kShareWeight = 0.1;
 
-// The inputs and outputs of the teacher's attention in a layer, for one batch. On the CPU they are f16, because all of the text is stored.
+// The inputs and outputs of the teacher's attention in a layer, for one batch. On the CPU they are f16, because all of the text
+// is stored.
 struct Heads {
   Tensor q, k, v, o;
   Tensor lse;  // f32
@@ -68,7 +69,8 @@ Outcome outcome_of(const WindowAttention& mixer, const Heads& heads, int64_t win
   return {rows(y), rows(concat_columns({o, share})).value()};
 }
 
-// The mean of the heads' relative errors plus `share_weight` times the relative error of all shares, divided by 1 + share_weight, (1).
+// The mean of the heads' relative errors plus `share_weight` times the relative error of all shares, divided by 1 +
+// share_weight, (1).
 Var error_of(const Outcome& outcome, int64_t H, double share_weight) {
   const int64_t N = outcome.teacher.dim(0), D = outcome.teacher.dim(1) / H;
   const Tensor here = outcome.teacher.to(Device::cpu), factors = empty_like(here);
@@ -150,7 +152,7 @@ class Run {
   Fit operator()() {
     if (fit_.layers.size() < layers_.size()) walk();
     for (const FittedLayer& done : fit_.layers) {
-      if (!done.kept) fit_.config = without_far(fit_.config, done.layer);
+      if (!done.kept()) fit_.config = without_far(fit_.config, done.layer);
     }
     return fit_;
   }
@@ -225,7 +227,6 @@ class Run {
     const NoGrad off;
     result.kl = swapped(student_, layer);
     result.kl_window = swapped(*with_mixers(student_, without_far(student_.config(), layer)), layer);
-    result.kept = result.kl < result.kl_window;
     fit_.layers.push_back(result);
     return true;
   }
@@ -274,8 +275,9 @@ class Run {
     const Json layers = Json::parse(metadata[1].second, o_.file);
     for (const Json& done : layers.as_array()) {
       fit_.layers.push_back({done.integer("layer"), done.number("error_before"), done.number("error_after"), done.number("kl"),
-                             done.number("kl_window"), done.flag("kept")});
-      for (const Trained& trained : far_parameters(student_, fit_.layers.back().layer)) trained.parameter.value().copy_from(weights->get(trained.name));
+                             done.number("kl_window")});
+      for (const Trained& trained : far_parameters(student_, fit_.layers.back().layer))
+        trained.parameter.value().copy_from(weights->get(trained.name));
     }
   }
 
@@ -315,9 +317,8 @@ Correction correct_projections(Decoder& student, const Decoder& teacher, const s
   Correction result = {loss()};
   calibrate(student, teacher, {batches.begin(), batches.begin() + learned}, Calibration::correction);
   result.kl_after = loss();
-  result.kept = result.kl_after < result.kl_before;
   for (const auto& [parameter, copy] : before) {
-    if (!result.kept) parameter.copy_from(copy);
+    if (!result.kept()) parameter.copy_from(copy);
   }
   return result;
 }

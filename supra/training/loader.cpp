@@ -39,10 +39,13 @@ BatchLoader::BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t
   for (const Source& source : corpus.sources) {
     const long tokens = static_cast<long>(source.tokens()), documents = static_cast<long>(source.documents());
     CHECK(tokens >= 2, "training data: %ld tokens, at least 2 are needed (give more text with --data)", tokens);
-    CHECK(tokens > documents, "training data: none of %ld documents has 2 tokens, so there is nothing to predict (give longer ones)", documents);
+    CHECK(tokens > documents,
+          "training data: none of %ld documents has 2 tokens, so there is nothing to predict (give longer ones)", documents);
     CHECK(packing != Packing::stream || source.marks().end >= 0 || documents == 1,
-          "training data: this tokenizer has neither EOS nor BOS to separate the %ld documents of a stream (use --pack documents)", documents);
-    CHECK(documents <= std::numeric_limits<uint32_t>::max(), "training data: %ld documents in one file (cut it in two)", documents);
+          "training data: this tokenizer has neither EOS nor BOS to separate the %ld documents of a stream (use --pack documents)",
+          documents);
+    CHECK(documents <= std::numeric_limits<uint32_t>::max(), "training data: %ld documents in one file (cut it in two)",
+          documents);
   }
   rewind();
 }
@@ -60,8 +63,8 @@ void BatchLoader::seek(int64_t position) {
   while (position_ < position) next_row();
 }
 
-// The source that is furthest behind its weight, as seats are given by Webster's method: the shares are right at any time, not only at
-// the end.
+// The source that is furthest behind its weight, as seats are given by Webster's method: the shares are right at any time, not
+// only at the end.
 BatchLoader::Reader& BatchLoader::due() {
   const auto owed = [&](size_t s) {
     return (static_cast<double>(readers_[s].dealt) + static_cast<double>(T_) / 2) / corpus_.sources[s].weight;
@@ -87,13 +90,13 @@ BatchLoader::Cursor BatchLoader::next_document(Reader& reader) {
   }
   const int64_t document = reader.order[reader.next++];
   const int64_t begin = source.start(document), end = source.start(document + 1);
-  return {&source, begin, begin, reads_end(source) ? end : std::max(begin, end - 1)};
+  return {&source, begin, begin, reads_end(source.marks()) ? end : std::max(begin, end - 1)};
 }
 
 BatchLoader::Piece BatchLoader::take(Cursor& cursor, int64_t most) const {
   const int64_t seen = (cursor.at - cursor.begin) % longest_, steps = std::min({most, cursor.end - cursor.at, longest_ - seen});
   const Piece piece = {cursor.source, cursor.at, steps, seen == 0, cursor.at + steps,
-                       reads_end(*cursor.source) && cursor.at + steps == cursor.end};
+                       reads_end(cursor.source->marks()) && cursor.at + steps == cursor.end};
   cursor.at += steps;
   return piece;
 }
@@ -153,7 +156,8 @@ std::vector<BatchLoader::Piece> BatchLoader::next_row() {
   }
   Reader& reader = due();
   reader.dealt += T_;
-  return packing_ == Packing::documents ? packed_row(reader) : unpadded_row(reader.cursor, [&] { return next_document(reader); });
+  if (packing_ == Packing::documents) return packed_row(reader);
+  return unpadded_row(reader.cursor, [&] { return next_document(reader); });
 }
 
 Batch BatchLoader::next() {
@@ -179,7 +183,7 @@ Batch BatchLoader::next() {
     if (packing_ != Packing::stream) batch.cuts.push_back(std::move(cuts));
     if (packing_ == Packing::carried) batch.goes_on.push_back(!row[0].fresh);
   }
-  if (std::all_of(batch.lengths.begin(), batch.lengths.end(), [&](int64_t length) { return length == T_; })) batch.lengths.clear();
+  if (std::count(batch.lengths.begin(), batch.lengths.end(), T_) == rows_) batch.lengths.clear();
   return batch;
 }
 

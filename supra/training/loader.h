@@ -17,9 +17,9 @@ enum class Packing {
 
 const char* name_of(Packing packing);
 
-// A step is a token with the next token as its target. A document of n ids, including its marks, has n - 1 steps: its last id is only
-// a target. In a stream the last id is also a step whose target is the beginning of the next document, unless the next document
-// begins with the same mark.
+// A step is a token with the next token as its target. A document of n ids, including its marks, has n - 1 steps: its last id
+// is only a target. In a stream the last id is also a step whose target is the beginning of the next document, unless the next
+// document begins with the same mark.
 struct Batch {
   Tensor tokens, targets;        // (B,T) i32; the targets of padding are kIgnore
   Cuts cuts;                     // per row: columns above 0 where state and position are reset; empty: stream
@@ -31,14 +31,15 @@ struct Batch {
   Batch rows(int64_t begin, int64_t end) const;
 };
 
-// Each epoch has the documents of every source in a new random order. With several sources, rows (or documents, if they are carried)
-// are chosen by the weights of the sources. The batches depend only on the seed and on one number, the position, so that a resumed
-// run continues exactly where it stopped.
+// Each epoch has the documents of every source in a new random order. With several sources, rows (or documents, if they are
+// carried) are chosen by the weights of the sources. The batches depend only on the seed and on one number, the position, so
+// that a resumed run continues exactly where it stopped.
 class BatchLoader {
  public:
-  // The corpus must outlive the loader. `longest`: a carried document is reset after so many steps, for models with a limited number
-  // of positions; 0: never.
-  BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing = Packing::stream, int64_t longest = 0);
+  // The corpus must outlive the loader. `longest`: a carried document is reset after so many steps, for models with a limited
+  // number of positions; 0: never.
+  BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing = Packing::stream,
+              int64_t longest = 0);
 
   Batch next();
   int64_t position() const { return position_; }  // rows returned so far
@@ -69,7 +70,7 @@ class BatchLoader {
   };
 
   // Whether a document's last id is a step, not only a target.
-  bool reads_end(const Source& source) const { return packing_ == Packing::stream && source.marks().end != source.marks().begin; }
+  bool reads_end(const Tokenizer::DocumentMarks& marks) const { return packing_ == Packing::stream && marks.end != marks.begin; }
   bool epoch_ends(const Reader& reader) const { return reader.next == reader.order.size(); }
   Reader& due();
   Cursor next_document(Reader& reader);

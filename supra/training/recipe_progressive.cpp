@@ -34,10 +34,13 @@ class Progressive {
     for (int64_t i = 0; i < goal_.layers; i++) {
       if (goal_.mixers[i] != teacher.config().mixers[i]) order_.push_back({i, 0});
     }
-    CHECK(!order_.empty(), "training: recipe progressive replaces the teacher's layers by the student's, which must all be of one kind (give a student from supra linearize)");
-    CHECK(o.keep_softmax_most < static_cast<int64_t>(order_.size()), "training: --keep-softmax-most %ld leaves none of the student's %zu layers to be made recurrent (give a smaller number)",
+    CHECK(!order_.empty(), "training: recipe progressive replaces the teacher's layers by the student's, which must all be of one kind "
+                           "(give a student from supra linearize)");
+    CHECK(o.keep_softmax_most < static_cast<int64_t>(order_.size()),
+          "training: --keep-softmax-most %ld leaves none of the student's %zu layers to be made recurrent (give a smaller number)",
           static_cast<long>(o.keep_softmax_most), order_.size());
-    CHECK(goal_.qk_norm == teacher.config().qk_norm, "training: the student's norms of queries and keys are not the teacher's, recipe progressive mixes layers of both (linearize without --qk-norm)");
+    CHECK(goal_.qk_norm == teacher.config().qk_norm, "training: the student's norms of queries and keys are not the teacher's, "
+                                                     "recipe progressive mixes layers of both (linearize without --qk-norm)");
     to_make_ = order_.size() - static_cast<size_t>(o.keep_softmax_most);
     Hash text;
     for (const auto& ids : o.held_out) {
@@ -67,7 +70,8 @@ class Progressive {
     copy_initial();
     std::string table = "order  layer  KL where it alone is recurrent";
     for (size_t i = 0; i < order_.size(); i++)
-      table += format("\n%5zu  %5ld  %.4f%s", i + 1, static_cast<long>(order_[i].layer), order_[i].kl, i < to_make_ ? "" : "  keeps its softmax");
+      table += format("\n%5zu  %5ld  %.4f%s", i + 1, static_cast<long>(order_[i].layer), order_[i].kl,
+                      i < to_make_ ? "" : "  keeps its softmax");
     return table;
   }
 
@@ -80,7 +84,8 @@ class Progressive {
     Conversion& now = conversions_.back();
     if (!batches.empty()) calibrate(student_, teacher_, batches, Calibration::correction, now.layer);
     now.calibrated = divergence_now();
-    return format("layer %ld becomes recurrent: KL %.4f, %.4f when calibrated", static_cast<long>(now.layer), now.before, now.calibrated);
+    return format("layer %ld becomes recurrent: KL %.4f, %.4f when calibrated", static_cast<long>(now.layer), now.before,
+                  now.calibrated);
   }
 
   // The loss of the layer's mixer on the student's inputs; its target is the output of the teacher's mixer for the same text.
@@ -92,7 +97,8 @@ class Progressive {
       const NoGrad off;
       Var own = student_.embed(batch.tokens, steps), taught = teacher_.embed(batch.tokens, steps);
       for (int64_t i = 0; i < layer(); i++) own = student_.block(i, own, steps), taught = teacher_.block(i, taught, steps);
-      teacher_.block(layer(), taught, steps, nullptr, [&](int64_t, const Var&, const Var& output, const Steps&) { target = output.value(); });
+      const auto keep_output = [&](int64_t, const Var&, const Var& output, const Steps&) { target = output.value(); };
+      teacher_.block(layer(), taught, steps, nullptr, keep_output);
       input = student_.mixer_input(layer(), own);
     }
     const Var error = relative_error(student_.mixer(layer()).forward(input, steps, nullptr), target, steps.lengths);
@@ -104,13 +110,14 @@ class Progressive {
   Verdict judge() {
     const NoGrad off;
     Conversion& now = conversions_.back();
-    const auto measured = std::find_if(order_.begin(), order_.end(), [&](const Sensitive& one) { return one.layer == now.layer; });
-    const double most = now.before + bound_ * measured->kl;
+    const auto is_now = [&](const Sensitive& one) { return one.layer == now.layer; };
+    const double most = now.before + bound_ * std::find_if(order_.begin(), order_.end(), is_now)->kl;
     now.after = divergence_now();
     now.kept = std::isfinite(now.after) && (bound_ == 0 || now.after <= most);
     unfinished_ = false;
     if (!now.kept) set_layers();
-    std::string note = format("layer %ld %s: KL %.4f", static_cast<long>(now.layer), now.kept ? "stays recurrent" : "keeps its softmax for now", now.after);
+    std::string note = format("layer %ld %s: KL %.4f", static_cast<long>(now.layer),
+                              now.kept ? "stays recurrent" : "keeps its softmax for now", now.after);
     if (bound_ > 0) note += format(", at most %.4f is accepted", most);
     const auto made = std::count_if(conversions_.begin(), conversions_.end(), [](const Conversion& one) { return one.kept; });
     return {now.kept, note + format("; %ld of %zu layers are recurrent", static_cast<long>(made), order_.size())};
@@ -123,7 +130,9 @@ class Progressive {
       conversions.push(Json::object({{"layer", one.layer}, {"kl_before", one.before}, {"kl_calibrated", finite(one.calibrated)},
                                      {"kl_after", finite(one.after)}, {"kept", one.kept}}));
     }
-    return Json::object({{"student", origin_}, {"options", options_}, {"layers", std::move(layers)}, {"conversions", std::move(conversions)}, {"unfinished", unfinished_}}).dump(true);
+    const Json all = Json::object({{"student", origin_}, {"options", options_}, {"layers", std::move(layers)},
+                                   {"conversions", std::move(conversions)}, {"unfinished", unfinished_}});
+    return all.dump(true);
   }
 
   // Restores the shape of a checkpoint's model; its weights are read next.
@@ -135,20 +144,24 @@ class Progressive {
     CHECK(json.at("options").as_string() == options_,
           "training: the run was started with another --keep-softmax-most, --convert-share, --transfer-share or --convert-bound, or with other held-out text (give the same)");
     order_.clear();
-    for (const Json& one : json.at("layers").as_array()) order_.push_back({one.integer("layer"), one.number("kl") < 0 ? INFINITY : one.number("kl")});
-    for (const Json& one : json.at("conversions").as_array())
-      conversions_.push_back({one.integer("layer"), one.number("kl_before"), one.number("kl_calibrated"), one.number("kl_after"), one.flag("kept")});
+    for (const Json& one : json.at("layers").as_array())
+      order_.push_back({one.integer("layer"), one.number("kl") < 0 ? INFINITY : one.number("kl")});
+    for (const Json& one : json.at("conversions").as_array()) {
+      conversions_.push_back({one.integer("layer"), one.number("kl_before"), one.number("kl_calibrated"), one.number("kl_after"),
+                              one.flag("kept")});
+    }
     unfinished_ = json.flag("unfinished");
     set_layers();
   }
 
  private:
-  static std::string key_of(const std::string& name, const Tensor& parameter) { return name + " " + to_string(parameter.shape()); }
+  static std::string key_of(const std::string& name, const Tensor& x) { return name + " " + to_string(x.shape()); }
   static double finite(double x) { return std::isfinite(x) ? x : -1; }  // JSON has no other numbers
 
   // Whether a layer is the student's own now, not the teacher's.
   bool is_recurrent(int64_t layer) const {
-    return layer == this->layer() || std::any_of(conversions_.begin(), conversions_.end(), [&](const Conversion& one) { return one.kept && one.layer == layer; });
+    const auto keeps = [&](const Conversion& one) { return one.kept && one.layer == layer; };
+    return layer == this->layer() || std::any_of(conversions_.begin(), conversions_.end(), keeps);
   }
 
   // The first layer of the order that was not tried yet, or else that was tried and undone once; -1: none.
@@ -156,7 +169,8 @@ class Progressive {
     int64_t found = -1, fewest = 2;
     for (size_t i = 0; i < to_make_; i++) {
       const int64_t layer = order_[i].layer;
-      const auto tries = std::count_if(conversions_.begin(), conversions_.end(), [&](const Conversion& one) { return one.layer == layer; });
+      const auto tried = [&](const Conversion& one) { return one.layer == layer; };
+      const auto tries = std::count_if(conversions_.begin(), conversions_.end(), tried);
       if (tries < fewest && !is_recurrent(layer)) found = layer, fewest = tries;
     }
     return found;
@@ -210,15 +224,17 @@ class Progressive {
     });
   }
 
-  // Makes the recurrent layers the student's own, the others the teacher's. Weights that both have stay; new ones get their initial values.
+  // Makes the recurrent layers the student's own, the others the teacher's. Weights that both have stay; new ones get their
+  // initial values.
   void set_layers() {
     const Config& teacher = teacher_.config();
+    const auto of_teacher = [](const std::vector<int64_t>& all, int64_t layer) { return all.empty() ? 0 : all[layer]; };
     Config config = goal_;
     for (const auto& [layer, kl] : order_) {
       if (is_recurrent(layer)) continue;
       config.mixers[layer] = teacher.mixers[layer];
-      if (!config.windows.empty()) config.windows[layer] = teacher.windows.empty() ? 0 : teacher.windows[layer];
-      if (!config.far_features.empty()) config.far_features[layer] = teacher.far_features.empty() ? 0 : teacher.far_features[layer];
+      if (!config.windows.empty()) config.windows[layer] = of_teacher(teacher.windows, layer);
+      if (!config.far_features.empty()) config.far_features[layer] = of_teacher(teacher.far_features, layer);
     }
     std::set<std::string> had;
     student_.visit([&](const std::string& name, Var& parameter) { had.insert(key_of(name, parameter.value())); });
@@ -229,8 +245,10 @@ class Progressive {
   // KL of the student as it is, on the held-out text.
   double divergence_now() const {
     double sum = 0;
-    for (size_t i = 0; i < held_out_.size(); i++)
-      sum += static_cast<double>(held_out_[i].numel()) * divergence(student_, student_.hidden(held_out_[i]).value(), teacher_, taught_[i]);
+    for (size_t i = 0; i < held_out_.size(); i++) {
+      const Tensor own = student_.hidden(held_out_[i]).value();
+      sum += static_cast<double>(held_out_[i].numel()) * divergence(student_, own, teacher_, taught_[i]);
+    }
     return sum / held_out_tokens_;
   }
 

@@ -20,7 +20,8 @@ bool same_text(const RunFacts& saved, const RunFacts& now) {
   return saved.corpus_tokens == now.corpus_tokens && (saved.corpus.empty() || saved.corpus == now.corpus);
 }
 
-std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingState& state, const RunFacts& now, const TrainOptions& options) {
+std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingState& state, const RunFacts& now,
+                                       const TrainOptions& options) {
   const RunFacts& saved = state.facts;
   const char* const where = checkpoint.c_str();
   const auto agree = [&](const char* flag, const std::string& then, const std::string& here) {
@@ -41,7 +42,8 @@ std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingSta
   const char *before = saved.products.c_str(), *after = now.products.c_str();
   const bool other_products = saved.products != now.products;
   CHECK(!other_products || options.accept_products,
-        "%s: was made with --products %s, this run has %s (give the same, or --products %s to continue with these)", where, before, after, after);
+        "%s: was made with --products %s, this run has %s (give the same, or --products %s to continue with these)",
+        where, before, after, after);
 
   std::vector<std::string> notes;
   if (other_products) notes.push_back(format("products are %s from here on, %s before", after, before));

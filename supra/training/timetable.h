@@ -27,8 +27,8 @@ class Timetable {
   // The cost of a token of each stage, in forward passes of the model.
   const std::vector<double>& costs() const { return costs_; }
 
-  // Whether a validation, or a scheduled checkpoint, follows the step that ends at so many tokens. Every such checkpoint is
-  // validated; otherwise the best one would not be known.
+  // Whether a validation, or a scheduled checkpoint, follows the step that ends at this number of tokens. Every such checkpoint
+  // is validated; otherwise the best one would not be known.
   bool validates(int64_t tokens) const;
   bool saves(int64_t tokens) const;
 
@@ -40,7 +40,6 @@ class Timetable {
   int64_t sample(int64_t there_are) const;
 
  private:
-  bool ends_stage(int64_t tokens) const;
   bool crosses(int64_t tokens, int64_t every) const;
 
   std::vector<int64_t> ends_;

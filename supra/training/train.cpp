@@ -12,8 +12,8 @@
 
 namespace supra {
 
-// The defaults for distilling a window student. Its layers already compute the teacher's attention within their windows, so calibration
-// and attention transfer are left out. Only attention is trained, on sequences that are longer than the windows.
+// The defaults for distilling a window student. Its layers already compute the teacher's attention within their windows, so
+// calibration and attention transfer are left out. Only attention is trained, on sequences that are longer than the windows.
 static void fit_to_windows(TrainOptions& o, const Config& config) {
   const int64_t longest = *std::max_element(config.windows.begin(), config.windows.end());
   o.recipe.transfer_share = 0;
@@ -67,8 +67,8 @@ bool trains(const TrainOptions& o, const std::string& name) {
   return (o.only.empty() || name_matches(name, o.only)) && !name_matches(name, o.freeze);
 }
 
-// The number of positions of a teacher with softmax layers; 0: no limit. Its predictions beyond them are wrong, so after as many steps
-// of a document the states of teacher and student are reset.
+// The number of positions of a teacher with softmax layers; 0: no limit. Its predictions beyond them are wrong, so after as
+// many steps of a document the states of teacher and student are reset.
 static int64_t teachable_steps(const Decoder* teacher, const TrainOptions& o) {
   const int64_t limit = teacher && o.recipe.kind != RecipeKind::supra ? position_limit(teacher->config()) : 0;
   CHECK(limit == 0 || o.sequence <= limit, "training: sequences of %ld tokens, but the teacher has only %ld positions (give --seq-len %ld)",
@@ -132,7 +132,8 @@ class Run {
       left_ = times_.to_do(0);
       left_.validations--;
       const double nll = validate();
-      // Higher steps of an older run would pass for the newest of this one. They are removed now because the lines above may fail.
+      // Higher steps of an older run would pass for the newest of this one. They are removed now because the lines above may
+      // fail.
       remove_checkpoints(directory_);
       begin_stage(0, nll);
     }
@@ -165,7 +166,9 @@ class Run {
   bool stage_is_over() const { return batches() >= times_.end(stage_index()); }
   double seconds() const { return spent_before_ + seconds_since(start_); }
   // Tokens that a validation during the run scores; 1 if their number is not known.
-  int64_t scored_tokens() const { return state_.valid_tokens > 0 ? state_.valid_tokens : std::max<int64_t>(1, hooks_.held_out_tokens); }
+  int64_t scored_tokens() const {
+    return state_.valid_tokens > 0 ? state_.valid_tokens : std::max<int64_t>(1, hooks_.held_out_tokens);
+  }
   void note(const std::string& line) const {
     if (hooks_.on_note) hooks_.on_note(line);
   }
@@ -259,9 +262,8 @@ class Run {
   }
 
   void note_undo_point(const char* begins) const {
-    const std::string text = state_.valid_tokens == 0 ? "all held-out text"
-                                                      : format("a fixed sample, about %ld of %ld held-out tokens", static_cast<long>(state_.valid_tokens),
-                                                               static_cast<long>(hooks_.held_out_tokens));
+    const long some = static_cast<long>(state_.valid_tokens), all = static_cast<long>(hooks_.held_out_tokens);
+    const std::string text = some == 0 ? "all held-out text" : format("a fixed sample, about %ld of %ld held-out tokens", some, all);
     note(format("stage %s %s at %.4f nats a token, on %s%s", stage().name.c_str(), begins, state_.valid_nll, text.c_str(),
                 std::isfinite(state_.valid_nll) ? "" : "; it is not undone, whatever it ends with"));
   }
@@ -278,8 +280,9 @@ class Run {
       // these weights must not be lost if the others cannot be read
       save();
       stays = !std::filesystem::exists(begin);
-      note(format("stage %s ended at %.4f nats a token, worse than the %.4f it began with: %s (try a smaller learning rate)", stage().name.c_str(), nll,
-                  state_.stage_nll, stays ? ("it cannot be undone, " + begin.string() + " is gone; its weights stay").c_str() : "its weights are dropped"));
+      const std::string result = stays ? "it cannot be undone, " + begin.string() + " is gone; its weights stay" : "its weights are dropped";
+      note(format("stage %s ended at %.4f nats a token, worse than the %.4f it began with: %s (try a smaller learning rate)",
+                  stage().name.c_str(), nll, state_.stage_nll, result.c_str()));
     }
     if (!stays) {
       load_weights(begin, *model_.decoder);
@@ -307,8 +310,8 @@ class Run {
     return result_.valid_nll;
   }
 
-  // Comes after the model is written, because it takes long for a large file. The checkpoint keeps the loss of the sample, which is
-  // comparable with those before.
+  // Comes after the model is written, because it takes long for a large file. The checkpoint keeps the loss of the sample,
+  // which is comparable with those before.
   void validate_all() {
     if (!hooks_.validate || state_.valid_tokens == 0) return;
     const long all = static_cast<long>(hooks_.held_out_tokens);
@@ -318,10 +321,10 @@ class Run {
   }
 
   double seconds_left() const {
-    const int64_t at_end = state_.valid_tokens > 0 ? hooks_.held_out_tokens : 0;
+    const int64_t scored = scored_tokens() * left_.validations + (state_.valid_tokens > 0 ? hooks_.held_out_tokens : 0);
     const auto begins = std::count_if(recipe_.stages.begin() + state_.stage + 1, recipe_.stages.end(),
                                       [](const Stage& s) { return s.begin && !s.skip(); });
-    return begin_seconds_ * static_cast<double>(begins) + time_left_.seconds(left_, static_cast<double>(scored_tokens() * left_.validations + at_end));
+    return begin_seconds_ * static_cast<double>(begins) + time_left_.seconds(left_, static_cast<double>(scored));
   }
 
   void resume();
@@ -376,7 +379,8 @@ void Run::resume() {
   left_ = times_.to_do(saved.tokens, stage_index());
   result_.checkpoint = *last;
   const int64_t steps_left = times_.steps() - batches();
-  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step), static_cast<long>(saved.step + steps_left)));
+  note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step),
+              static_cast<long>(saved.step + steps_left)));
   for (const std::string& line : notes) note(line);
   if (other_batches) {
     note(format("batches of %ld tokens from here on, %ld before: %ld steps are left; the learning rate goes on from where it was, "
@@ -414,8 +418,8 @@ bool Run::is_outlier(double loss, double norm) {
     note(format("step %ld is an outlier: loss %.3f (mean %.3f), gradient norm %.2f (mean %.2f)%s", static_cast<long>(state_.step + 1),
                 loss, state_.mean_loss, norm, state_.mean_norm, o_.skip_outliers ? "; skipped" : ""));
   }
-  // An outlier moves the means too, but by no more than the largest value that is no outlier, or than twice the mean. If the loss rises to
-  // a new level for good, this level soon is no outlier.
+  // An outlier moves the means too, but by no more than the largest value that is no outlier, or than twice the mean. If the
+  // loss rises to a new level for good, this level soon is no outlier.
   const auto move = [&](double& mean, double value) {
     if (outlier) value = std::min(value, std::max(2.0, o_.outliers) * mean);
     mean += std::max(kPart, 1 / static_cast<double>(state_.stage_steps + 1)) * (value - mean);

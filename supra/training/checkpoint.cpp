@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supra/formats/state_file.h"
 #include "supra/formats/weights/safetensors.h"
 #include "supra/tokenizers/tokenizer_files.h"
 
@@ -165,9 +166,39 @@ std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run) {
   return gone;
 }
 
-std::unique_ptr<WeightReader> open_carried_states(const Path& checkpoint) {
+static std::string prefix_of(size_t part, const char* whose) { return format("part%zu.%s.", part, whose); }
+
+// Calls f for each state, with the prefix of its tensors and its model.
+template <class Carried, class F>
+static void each_state(const Decoder& student, const Decoder* teacher, Carried& carried, F f) {
+  for (size_t i = 0; i < carried.size(); i++) {
+    f(prefix_of(i, "student"), &student, carried[i].student);
+    f(prefix_of(i, "teacher"), teacher, carried[i].teacher);
+  }
+}
+
+NamedTensors carried_tensors(const Decoder& student, const Decoder* teacher, const std::vector<CarriedStates>& carried) {
+  NamedTensors tensors;
+  each_state(student, teacher, carried, [&](const std::string& prefix, const Decoder* decoder, const State& state) {
+    if (state.batch() == 0) return;
+    const NamedTensors part = state_tensors(*decoder, state, prefix);
+    tensors.insert(tensors.end(), part.begin(), part.end());
+  });
+  return tensors;
+}
+
+void read_carried_states(const Path& checkpoint, const Decoder& student, const Decoder* teacher, int64_t rows,
+                         std::vector<CarriedStates>& carried) {
   const Path path = checkpoint / "memory.safetensors";
-  return fs::exists(path) ? open_safetensors(path) : nullptr;
+  if (!fs::exists(path)) return;
+  const auto file = open_safetensors(path);
+  const auto has = [&](const std::string& prefix) { return file->find(prefix + "positions") != nullptr; };
+  CHECK(has(prefix_of(carried.size() - 1, "student")) && !has(prefix_of(carried.size(), "student")),
+        "%s: has the states of carried rows for a different number of parts than %zu (give the same --accumulate)",
+        path.c_str(), carried.size());
+  each_state(student, teacher, carried, [&](const std::string& prefix, const Decoder* decoder, State& state) {
+    if (has(prefix)) state = read_state(*file, *decoder, rows, prefix);
+  });
 }
 
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer) {

@@ -1,11 +1,11 @@
 #pragma once
-#include <memory>
 #include <optional>
 
 #include "nn/optim.h"
 #include "supra/formats/training_state.h"
 #include "supra/formats/weights/weights.h"
 #include "supra/model.h"
+#include "supra/training/recipe.h"
 
 namespace supra {
 
@@ -40,10 +40,15 @@ std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run);
 // The path of a step's checkpoint, whether it exists or not.
 Path checkpoint_path(const Path& run, int64_t step);
 
-// The states of a checkpoint's carried rows; null if it has none.
-std::unique_ptr<WeightReader> open_carried_states(const Path& checkpoint);
-
 // Reads weights and moments back into a model and an optimizer of the same shape.
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer);
+
+// The states of the carried rows of each part of a batch, as tensors for save_checkpoint(); none if no rows are carried. `teacher`
+// may be null.
+NamedTensors carried_tensors(const Decoder& student, const Decoder* teacher, const std::vector<CarriedStates>& carried);
+
+// Reads them back, with `rows` rows per part, if the checkpoint has any. Throws Error if it has another number of parts.
+void read_carried_states(const Path& checkpoint, const Decoder& student, const Decoder* teacher, int64_t rows,
+                         std::vector<CarriedStates>& carried);
 
 }  // namespace supra

@@ -160,33 +160,28 @@ class Run {
  private:
   // Runs the teacher one layer at a time, and fits each layer that has a far part and was not fitted before.
   void walk() {
-    each([&](const Batch& batch) {
-      x_.push_back(teacher_.embed(batch.tokens, steps_of(batch)));
-      const auto i = static_cast<int64_t>(x_.size()) - 1 - learned_;
-      if (i >= 0 && i < judged_) taught_.push_back(teacher_.hidden(batch.tokens).value());
+    each_batch([&](int64_t i) {
+      x_.push_back(teacher_.embed(batches_[i].tokens, steps_of(batches_[i])));
+      if (i >= learned_ && i < learned_ + judged_) taught_.push_back(teacher_.hidden(batches_[i].tokens).value());
     });
     for (int64_t layer = 0; !fit_.interrupted; layer++) {
       if (layer == layers_[fit_.layers.size()] && fit(layer)) write();
       if (fit_.layers.size() == layers_.size()) return;
-      each([&, i = 0](const Batch& batch) mutable { x_[i] = teacher_.block(layer, x_[i], steps_of(batch)), i++; });
+      each_batch([&](int64_t i) { x_[i] = teacher_.block(layer, x_[i], steps_of(batches_[i])); });
     }
   }
 
-  // Calls f for all batches, unless it is interrupted.
-  template <class F>
-  void each(F f) {
+  // Calls f with the index of every batch, unless it is interrupted.
+  void each_batch(FunctionRef<void(int64_t i)> f) {
     const NoGrad off;
-    for (const Batch& batch : batches_) {
-      if (stops()) return;
-      f(batch);
-    }
+    for (size_t i = 0; i < batches_.size() && !stops(); i++) f(static_cast<int64_t>(i));
   }
 
   // Fits a layer; false if interrupted.
   bool fit(int64_t layer) {
     const auto& mixer = dynamic_cast<const WindowAttention&>(student_.mixer(layer));
     std::vector<Heads> heads;
-    each([&](const Batch&) { heads.push_back(heads_of(mixer, teacher_.mixer_input(layer, x_[heads.size()]))); });
+    each_batch([&](int64_t i) { heads.push_back(heads_of(mixer, teacher_.mixer_input(layer, x_[i]))); });
     if (fit_.interrupted) return false;
     const std::span held_out(heads.begin() + learned_, heads.end());
     const std::vector<Trained> parameters = far_parameters(student_, layer);

@@ -30,7 +30,7 @@ struct Conversion {
 class Progressive {
  public:
   Progressive(Decoder& student, const Decoder& teacher, const RecipeOptions& o)
-      : student_(student), teacher_(teacher), goal_(student.config()), bound_(o.convert_bound), on_progress_(o.on_progress) {
+      : student_(student), teacher_(teacher), o_(o), goal_(student.config()) {
     for (int64_t i = 0; i < goal_.layers; i++) {
       if (goal_.mixers[i] != teacher.config().mixers[i]) order_.push_back({i, 0});
     }
@@ -41,7 +41,6 @@ class Progressive {
           static_cast<long>(o.keep_softmax_most), order_.size());
     CHECK(goal_.qk_norm == teacher.config().qk_norm, "training: the student's norms of queries and keys are not the teacher's, "
                                                      "recipe progressive mixes layers of both (linearize without --qk-norm)");
-    to_make_ = order_.size() - static_cast<size_t>(o.keep_softmax_most);
     Hash text;
     for (const auto& ids : o.held_out) {
       text.add(ids.data(), ids.size() * sizeof(int32_t));
@@ -53,7 +52,8 @@ class Progressive {
                       static_cast<unsigned long>(text.value()));
   }
 
-  size_t conversions() const { return to_make_; }
+  // The number of layers that become recurrent.
+  size_t conversions() const { return order_.size() - static_cast<size_t>(o_.keep_softmax_most); }
   // The layer that is being made recurrent; -1: none.
   int64_t layer() const { return unfinished_ ? conversions_.back().layer : -1; }
   bool has_work() const { return unfinished_ || next() >= 0; }
@@ -71,7 +71,7 @@ class Progressive {
     std::string table = "order  layer  KL where it alone is recurrent";
     for (size_t i = 0; i < order_.size(); i++)
       table += format("\n%5zu  %5ld  %.4f%s", i + 1, static_cast<long>(order_[i].layer), order_[i].kl,
-                      i < to_make_ ? "" : "  keeps its softmax");
+                      i < conversions() ? "" : "  keeps its softmax");
     return table;
   }
 
@@ -111,14 +111,14 @@ class Progressive {
     const NoGrad off;
     Conversion& now = conversions_.back();
     const auto is_now = [&](const Sensitive& one) { return one.layer == now.layer; };
-    const double most = now.before + bound_ * std::find_if(order_.begin(), order_.end(), is_now)->kl;
+    const double most = now.before + o_.convert_bound * std::find_if(order_.begin(), order_.end(), is_now)->kl;
     now.after = divergence_now();
-    now.kept = std::isfinite(now.after) && (bound_ == 0 || now.after <= most);
+    now.kept = std::isfinite(now.after) && (o_.convert_bound == 0 || now.after <= most);
     unfinished_ = false;
     if (!now.kept) set_layers();
     std::string note = format("layer %ld %s: KL %.4f", static_cast<long>(now.layer),
                               now.kept ? "stays recurrent" : "keeps its softmax for now", now.after);
-    if (bound_ > 0) note += format(", at most %.4f is accepted", most);
+    if (o_.convert_bound > 0) note += format(", at most %.4f is accepted", most);
     const auto made = std::count_if(conversions_.begin(), conversions_.end(), [](const Conversion& one) { return one.kept; });
     return {now.kept, note + format("; %ld of %zu layers are recurrent", static_cast<long>(made), order_.size())};
   }
@@ -167,7 +167,7 @@ class Progressive {
   // The first layer of the order that was not tried yet, or else that was tried and undone once; -1: none.
   int64_t next() const {
     int64_t found = -1, fewest = 2;
-    for (size_t i = 0; i < to_make_; i++) {
+    for (size_t i = 0; i < conversions(); i++) {
       const int64_t layer = order_[i].layer;
       const auto tried = [&](const Conversion& one) { return one.layer == layer; };
       const auto tries = std::count_if(conversions_.begin(), conversions_.end(), tried);
@@ -187,7 +187,7 @@ class Progressive {
         const Tensor own = swapped_hidden(student_, teacher_, at, x, steps);
         one.kl += divergence(student_, own, teacher_, taught_[text]) * static_cast<double>(held_out_[text].numel());
       }
-      if (on_progress_) on_progress_(static_cast<int64_t>(text) + 1, static_cast<int64_t>(held_out_.size()));
+      if (o_.on_progress) o_.on_progress(static_cast<int64_t>(text) + 1, static_cast<int64_t>(held_out_.size()));
     }
     for (Sensitive& one : order_) {
       one.kl /= held_out_tokens_;
@@ -260,10 +260,8 @@ class Progressive {
 
   Decoder& student_;
   const Decoder& teacher_;
-  const Config goal_;
-  const double bound_;
-  const std::function<void(int64_t, int64_t)> on_progress_;
-  size_t to_make_ = 0;                     // the number of layers that become recurrent
+  const RecipeOptions o_;
+  const Config goal_;  // the given student's
   std::vector<Tensor> held_out_, taught_;  // sequences, and the teacher's hidden states of each
   double held_out_tokens_ = 0;
   std::map<std::string, Tensor> initial_;  // by key_of()

@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "supra/training/calibrate.h"
-#include "supra/training/carried_states.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/resume.h"
 #include "supra/training/time_left.h"

@@ -1,6 +1,7 @@
 #include "supra/training/checkpoint.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "supra/formats/state_file.h"
 #include "supra/formats/weights/safetensors.h"
@@ -10,14 +11,6 @@ namespace supra {
 
 namespace fs = std::filesystem;
 
-// The step in a name that checkpoint_path() gives; -1 for every other name.
-static int64_t step_of(std::string_view name) {
-  if (!name.starts_with("step-") || name.size() < 6 || name.size() > 20) return -1;
-  if (name.find_first_not_of("0123456789", 5) != std::string_view::npos) return -1;
-  const int64_t step = std::stoll(std::string(name.substr(5)));
-  return checkpoint_path("", step).filename() == name ? step : -1;
-}
-
 // The steps of a run's complete checkpoints, ascending; or with the prefix of unfinished files and directories, of those. Other
 // entries of the folder are left alone.
 static std::vector<int64_t> steps_of(const Path& run, const std::string& prefix = "") {
@@ -25,11 +18,11 @@ static std::vector<int64_t> steps_of(const Path& run, const std::string& prefix 
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
     const std::string name = entry.path().filename();
-    if (!name.starts_with(prefix)) continue;
+    if (!name.starts_with(prefix + "step-")) continue;
+    const int64_t step = std::strtoll(&name[prefix.size() + 5], nullptr, 10);
+    const std::string expected = prefix + checkpoint_path("", step).filename().string();
     // an unfinished one can have a suffix
-    const size_t end = prefix.empty() ? name.npos : name.find('.', prefix.size());
-    const int64_t step = step_of(name.substr(prefix.size(), end - prefix.size()));
-    if (step >= 0) steps.push_back(step);
+    if (step >= 0 && (name == expected || (!prefix.empty() && name.starts_with(expected + ".")))) steps.push_back(step);
   }
   std::sort(steps.begin(), steps.end());
   return steps;

@@ -36,10 +36,10 @@ Heads heads_of(const WindowAttention& mixer, const Var& input) {
 // The share of the teacher's attention that goes to keys outside the window, (B,T,H). Very small shares are not worth learning.
 Tensor far_share(const Tensor& near, const Tensor& full) {
   constexpr double kLeast = 1e-4;
-  const Tensor share = near.to(Device::cpu).clone(), all = full.to(Device::cpu);
+  const Tensor part = near.to(Device::cpu), all = full.to(Device::cpu), share = empty_like(part);
   for (int64_t i = 0; i < share.numel(); i++) {
-    float& x = share.data<float>()[i];
-    x = static_cast<float>(std::max(kLeast, 1 - std::exp(double{x} - double{all.data<float>()[i]})));
+    const double gap = double{part.data<float>()[i]} - double{all.data<float>()[i]};
+    share.data<float>()[i] = static_cast<float>(std::max(kLeast, 1 - std::exp(gap)));
   }
   return share.to(near.device());
 }

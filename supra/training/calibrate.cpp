@@ -19,8 +19,8 @@ struct Normal {
 
   Normal(int64_t D, int64_t C) : zz(Tensor::zeros({D, D}, Dtype::f64)), zt(Tensor::zeros({D, C}, Dtype::f64)) {}
 
-  // Adds a batch, z (N,D) and t (N,C) on the model's device; the sums are in double, on the CPU. The products are exact because
-  // the solution enlarges what rounding takes from their factors.
+  // Adds a batch, z (N,D) and t (N,C). The sums are in double, on the CPU. The factors are not rounded to bf16, because the
+  // solution enlarges rounding errors.
   void add(const Tensor& z, const Tensor& t) {
     const UseProducts exact(Products::f32);
     const auto accumulate = [&](const Tensor& sum, const Tensor& right) {
@@ -33,8 +33,7 @@ struct Normal {
   }
 };
 
-// Solves (A + lambda I) X = B for a positive definite A (n,n), by Cholesky's factors L L^T; A and B (n,m) are overwritten, B by
-// X.
+// Solves (A + lambda I) X = B for a positive definite A (n,n), by Cholesky's factors L L^T. Overwrites A, and B (n,m) by X.
 void solve_ridge(double* a, double* b, int64_t n, int64_t m) {
   double trace = 0;
   for (int64_t i = 0; i < n; i++) trace += a[i * n + i];
@@ -108,8 +107,7 @@ Projected projected(const Mixer& mixer, const Var& input, const Steps& steps) {
   return {};
 }
 
-// The part of the teacher's output that the projection must produce: all but the bias. A correction produces all but the output
-// now.
+// The part of the teacher's output to fit: all but the bias, or in a correction all but the student's output.
 Tensor target_of(const Var& output, const Projected& now, bool correct) {
   const Tensor target = output.value().clone();
   if (correct) {
@@ -122,8 +120,7 @@ Tensor target_of(const Var& output, const Projected& now, bool correct) {
   return target;
 }
 
-// Starts the gates of an untrained delta layer from how far back the heads of the teacher's layer look. `streams`: the layer's
-// inputs.
+// Starts the gates of an untrained delta layer from how far back the teacher's heads look. `streams`: the layer's inputs.
 void start_gates(const Decoder& student, const Decoder& teacher, int64_t layer, const std::vector<Batch>& batches, const std::vector<Var>& streams) {
   const auto* delta = dynamic_cast<const DeltaAttention*>(&student.mixer(layer));
   const auto* softmax = dynamic_cast<const SoftmaxAttention*>(&teacher.mixer(layer));

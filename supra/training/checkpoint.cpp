@@ -11,8 +11,7 @@ namespace supra {
 
 namespace fs = std::filesystem;
 
-// The steps of a run's complete checkpoints, ascending; or with the prefix of unfinished files and directories, of those. Other
-// entries of the folder are left alone.
+// The steps of a run's checkpoints, ascending: of the complete ones, or with the prefix of unfinished directories of those.
 static std::vector<int64_t> steps_of(const Path& run, const std::string& prefix = "") {
   std::vector<int64_t> steps;
   std::error_code error;
@@ -147,8 +146,7 @@ std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run) {
     if (read_instead(entry.path().filename(), checkpoint)) gone.push_back(entry.path());
   }
   std::error_code error;
-  // One file is replaced in one step. While several are replaced, some are old: without a config the folder is no model
-  // meanwhile.
+  // one file is replaced in one step; while several are replaced, the folder has no config, so that it is no model
   if (changed.size() + gone.size() > 1 || !same_bytes(checkpoint / config, run / config)) {
     fs::remove(run / config, error);
     changed.push_back(config);

@@ -43,8 +43,7 @@ Path checkpoint_path(const Path& run, int64_t step);
 // Reads weights and moments back into a model and an optimizer of the same shape.
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer);
 
-// The states of the carried rows of each part of a batch, as tensors for save_checkpoint(); none if no rows are carried. `teacher`
-// may be null.
+// The states of the carried rows of each part of a batch, for save_checkpoint(); may be none. `teacher` may be null.
 NamedTensors carried_tensors(const Decoder& student, const Decoder* teacher, const std::vector<CarriedStates>& carried);
 
 // Reads them back, with `rows` rows per part, if the checkpoint has any. Throws Error if it has another number of parts.

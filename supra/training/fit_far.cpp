@@ -19,8 +19,7 @@ namespace {
 constexpr double kLr = 5e-2, kLastLr = 1e-3;  // cosine, after a warmup of a twentieth of the steps
 constexpr double kShareWeight = 0.1;
 
-// The inputs and outputs of the teacher's attention in a layer, for one batch. On the CPU they are f16, because all of the text
-// is stored.
+// The inputs and outputs of the teacher's attention in a layer for one batch, in f16 on the CPU because all batches are stored.
 struct Heads {
   Tensor q, k, v, o;
   Tensor lse;  // f32
@@ -69,8 +68,7 @@ Outcome outcome_of(const WindowAttention& mixer, const Heads& heads, int64_t win
   return {rows(y), rows(concat_columns({o, share})).value()};
 }
 
-// The mean of the heads' relative errors plus `share_weight` times the relative error of all shares, divided by 1 +
-// share_weight, (1).
+// (mean of the heads' relative errors + share_weight * relative error of all shares) / (1 + share_weight)
 Var error_of(const Outcome& outcome, int64_t H, double share_weight) {
   const int64_t N = outcome.teacher.dim(0), D = outcome.teacher.dim(1) / H;
   const Tensor here = outcome.teacher.to(Device::cpu), factors = empty_like(here);
@@ -131,9 +129,6 @@ class Run {
       : student_(student), teacher_(teacher), batches_(batches), o_(o), hooks_(hooks), learned_(batches_to_learn(batches)),
         judged_(std::clamp<int64_t>(o.kl_tokens / batches[0].tokens.numel(), 1, static_cast<int64_t>(batches.size()) - learned_)),
         T_(batches[0].tokens.dim(1)) {
-    for (const Batch& batch : batches) {
-      CHECK(batch.cuts.empty() && batch.lengths.empty(), "fit: sequences are cut or padded (use --pack stream)");
-    }
     fit_.config = student.config();
     int64_t never_left = 0;
     for (int64_t layer = 0; layer < student.layers(); layer++) {

@@ -224,8 +224,7 @@ class Progressive {
     });
   }
 
-  // Makes the recurrent layers the student's own, the others the teacher's. Weights that both have stay; new ones get their
-  // initial values.
+  // Makes the recurrent layers the student's own, the others the teacher's. New weights get their initial values.
   void set_layers() {
     const Config& teacher = teacher_.config();
     const auto of_teacher = [](const std::vector<int64_t>& all, int64_t layer) { return all.empty() ? 0 : all[layer]; };

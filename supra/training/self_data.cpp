@@ -8,8 +8,7 @@
 
 namespace supra {
 
-// The number of documents that are sampled at once: enough to decode efficiently, fewer if their states are large or if none
-// would end.
+// The number of documents that are sampled at once: as many as decode fast, fewer if their states are large or none would end.
 static int64_t rows_at_once(const Decoder& teacher, int64_t tokens) {
   constexpr int64_t kMostRows = 32, kMostBytes = 512 << 20;
   const int64_t context = teacher.config().context, bytes = static_cast<int64_t>(teacher.state_bytes(context));

@@ -131,8 +131,7 @@ class Run {
       left_ = times_.to_do(0);
       left_.validations--;
       const double nll = validate();
-      // Higher steps of an older run would pass for the newest of this one. They are removed now because the lines above may
-      // fail.
+      // higher steps of an older run would pass for the newest of this one; they are kept until the lines above have succeeded
       remove_checkpoints(directory_);
       begin_stage(0, nll);
     }

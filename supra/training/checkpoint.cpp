@@ -38,28 +38,23 @@ Path checkpoint_path(const Path& run, int64_t step) {
   return run / "checkpoints" / format("step-%06ld", static_cast<long>(step));
 }
 
-static void write_checkpoint(const Path& directory, const Model& model, Optimizer& optimizer, const TrainingState& state,
-                             const NamedTensors& carried) {
-  write_model(model, directory);
+Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int64_t keep,
+                     const NamedTensors& carried) {
+  CHECK(keep >= 1, "%s: %ld checkpoints to keep, at least 1 is needed", run.c_str(), static_cast<long>(keep));
   NamedTensors moments;
   for (const Optimizer::Slot& slot : optimizer.slots()) {
     if (!slot.m.defined()) continue;
     moments.push_back({"m." + slot.trained.name, slot.m});
     moments.push_back({"v." + slot.trained.name, slot.v});
   }
-  write_safetensors(directory / "optimizer.safetensors", moments);
-  if (!carried.empty()) write_safetensors(directory / "memory.safetensors", carried);
-  write_training_state(directory, state);
-}
-
-Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int64_t keep,
-                     const NamedTensors& carried) {
-  CHECK(keep >= 1, "%s: %ld checkpoints to keep, at least 1 is needed", run.c_str(), static_cast<long>(keep));
   const Path path = checkpoint_path(run, state.step);
   remove_unfinished_of(run);
   try {
     NewDirectory directory(path);
-    write_checkpoint(directory.path(), model, optimizer, state, carried);
+    write_model(model, directory.path());
+    write_safetensors(directory.path() / "optimizer.safetensors", moments);
+    if (!carried.empty()) write_safetensors(directory.path() / "memory.safetensors", carried);
+    write_training_state(directory.path(), state);
     directory.commit();
   } catch (const Error& error) {
     const auto last = latest_checkpoint(run);
@@ -83,8 +78,7 @@ std::optional<Path> latest_checkpoint(const Path& run) {
 
 std::optional<Path> best_checkpoint(const Path& run) {
   std::optional<Path> best;
-  TrainingState newest;
-  double least = -1;
+  TrainingState of_best;
   const std::vector<int64_t> steps = steps_of(run);
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     TrainingState state;
@@ -94,11 +88,10 @@ std::optional<Path> best_checkpoint(const Path& run) {
       // one that cannot be read is not the best
     }
     if (state.valid_nll < 0) continue;
-    if (!best) newest = state;
-    const bool comparable = state.held_out == newest.held_out && state.valid_tokens == newest.valid_tokens;
-    if (!comparable || (best && state.valid_nll >= least)) continue;
-    least = state.valid_nll;
+    const bool comparable = state.held_out == of_best.held_out && state.valid_tokens == of_best.valid_tokens;
+    if (best && (!comparable || state.valid_nll >= of_best.valid_nll)) continue;
     best = checkpoint_path(run, *step);
+    of_best = state;
   }
   return best;
 }

@@ -260,15 +260,15 @@ class Progressive {
   Decoder& student_;
   const Decoder& teacher_;
   const RecipeOptions o_;
-  const Config goal_;  // the given student's
+  const Config goal_;                      // the given student's
   std::vector<Tensor> held_out_, taught_;  // sequences, and the teacher's hidden states of each
   double held_out_tokens_ = 0;
-  std::map<std::string, Tensor> initial_;  // by key_of()
-  std::string origin_;                   // a hash of the student's own parameters
-  std::string options_;                  // other facts that a resumed run must share
-  std::vector<Sensitive> order_;         // the layers in which student and teacher differ
-  std::vector<Conversion> conversions_;  // all attempts
-  bool unfinished_ = false;              // whether the last one is still in training
+  std::map<std::string, Tensor> initial_;  // values of parameters, by key_of()
+  std::string origin_;                     // a hash of the student's own parameters
+  std::string options_;                    // other facts that a resumed run must share
+  std::vector<Sensitive> order_;           // the layers in which student and teacher differ
+  std::vector<Conversion> conversions_;    // all attempts
+  bool unfinished_ = false;                // whether the last one is still in training
 };
 
 }  // namespace

@@ -20,6 +20,10 @@ Timetable::Timetable(const Recipe& recipe, const TrainOptions& o)
           "training: %ld steps are too few for %zu stages, %s gets none (give more --tokens, or a smaller --batch-tokens)",
           static_cast<long>(steps), ends_.size(), recipe.stages[i].name.c_str());
   }
+  for (int64_t step = 1; step <= steps; step++) {
+    validations_.push_back(validations_.back() + validates(step * batch_tokens_));
+    saves_.push_back(saves_.back() + saves(step * batch_tokens_));
+  }
 }
 
 bool Timetable::crosses(int64_t tokens, int64_t every) const { return every > 0 && tokens / every != (tokens - batch_tokens_) / every; }
@@ -33,18 +37,12 @@ bool Timetable::validates(int64_t tokens) const {
 
 ToDo Timetable::to_do(int64_t tokens, size_t stage) const {
   ToDo left;
-  const int64_t done = tokens / batch_tokens_;
+  const int64_t done = std::min(tokens / batch_tokens_, steps());
   for (size_t i = 0; i < ends_.size(); i++) {
     left.steps.push_back(i < stage ? 0 : std::max<int64_t>(0, end(i) - (i == stage ? done : std::max(begin(i), done))));
   }
-  // the validation before the first step
-  left.validations = tokens == 0;
-  left.saves = 1;
-  for (int64_t step = done; step < steps(); step++) {
-    tokens += batch_tokens_;
-    left.validations += validates(tokens);
-    left.saves += saves(tokens);
-  }
+  left.validations = validations_.back() - validations_[done] + (tokens == 0);
+  left.saves = saves_.back() - saves_[done] + 1;
   return left;
 }
 

@@ -8,7 +8,7 @@
 
 namespace supra {
 
-// The remaining work of a run after a number of tokens.
+// The remaining work of a run after a number of tokens; estimated if these are no whole batches, as in a resumed run.
 struct ToDo {
   std::vector<int64_t> steps;  // of each stage
   int64_t validations = 0;     // during the run, including the one before the first step
@@ -42,7 +42,7 @@ class Timetable {
  private:
   bool crosses(int64_t tokens, int64_t every) const;
 
-  std::vector<int64_t> ends_;
+  std::vector<int64_t> ends_, validations_ = {0}, saves_ = {0};  // the latter: how many there are up to a step
   std::vector<double> costs_;
   int64_t batch_tokens_, validate_every_, checkpoint_every_;
 };

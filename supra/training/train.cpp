@@ -128,8 +128,6 @@ class Run {
     } else {
       make_optimizer();
       prepare();
-      left_ = times_.to_do(0);
-      left_.validations--;
       const double nll = validate();
       // higher steps of an older run would pass for the newest of this one; they are kept until the lines above have succeeded
       remove_checkpoints(directory_);
@@ -228,7 +226,7 @@ class Run {
 
   // Begins a stage, or the first one after it that has something to do. `nll`: the validation of the current weights; -1: none.
   void begin_stage(size_t index, double nll) {
-    for (; recipe_.stages[index].skip && recipe_.stages[index].skip(); index++) left_ = times_.to_do(state_.tokens, index + 1);
+    while (recipe_.stages[index].skip && recipe_.stages[index].skip()) index++;
     state_.stage = static_cast<int64_t>(index);
     state_.stage_name = stage().name;
     state_.stage_begin = state_.step;
@@ -319,10 +317,11 @@ class Run {
   }
 
   double seconds_left() const {
-    const int64_t scored = scored_tokens() * left_.validations + (state_.valid_tokens > 0 ? hooks_.held_out_tokens : 0);
+    const ToDo left = times_.to_do(state_.tokens, stage_index());
+    const int64_t scored = scored_tokens() * left.validations + (state_.valid_tokens > 0 ? hooks_.held_out_tokens : 0);
     const auto begins = std::count_if(recipe_.stages.begin() + state_.stage + 1, recipe_.stages.end(),
                                       [](const Stage& s) { return s.begin && !s.skip(); });
-    return begin_seconds_ * static_cast<double>(begins) + time_left_.seconds(left_, static_cast<double>(scored));
+    return begin_seconds_ * static_cast<double>(begins) + time_left_.seconds(left, static_cast<double>(scored));
   }
 
   void resume();
@@ -340,7 +339,6 @@ class Run {
   BatchLoader loader_;
   const Timetable times_;
   TimeLeft time_left_;
-  ToDo left_;
   std::optional<Optimizer> optimizer_;
   TrainingState state_;
   TrainResult result_;
@@ -374,7 +372,6 @@ void Run::resume() {
   spent_before_ = saved.seconds;
   tokens_before_ = saved.tokens;
   loader_.seek(saved.position);
-  left_ = times_.to_do(saved.tokens, stage_index());
   result_.checkpoint = *last;
   const int64_t steps_left = times_.steps() - batches();
   note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step),
@@ -459,13 +456,8 @@ void Run::step() {
   const double took = seconds_since(before);
   step_seconds_ += took;
   time_left_.stepped(stage_index(), took);
-  left_.steps[stage_index()]--;
-  left_.saves -= times_.saves(state_.tokens);
 
-  if (times_.validates(state_.tokens)) {
-    left_.validations--;
-    shown.valid_nll = validate();
-  }
+  if (times_.validates(state_.tokens)) shown.valid_nll = validate();
   state_.valid_nll = shown.valid_nll;
   if (batches() > times_.steps() - std::max<int64_t>(1, times_.steps() / 20)) {
     tail_ += shown.loss;

@@ -158,6 +158,7 @@ class Run {
   int64_t batches() const { return state_.tokens / o_.batch_tokens; }
   size_t stage_index() const { return static_cast<size_t>(state_.stage); }
   const Stage& stage() const { return recipe_.stages[stage_index()]; }
+  bool judged_by_loss() const { return hooks_.validate && !stage().begin && !stage().judge; }
   bool at_begin() const { return stage().begin && state_.step == state_.stage_begin; }
   bool stage_is_over() const { return batches() >= times_.end(stage_index()); }
   double seconds() const { return spent_before_ + seconds_since(start_); }
@@ -235,9 +236,9 @@ class Run {
     state_.stage_steps = 0;
     state_.mean_loss = state_.mean_norm = 0;
     make_optimizer();
-    const bool continues = stage().judge && !stage().begin, undoable = stage().begin || (!continues && hooks_.validate);
+    const bool continues = stage().judge && !stage().begin, undoable = stage().begin || judged_by_loss();
     if (!continues) set_undo_point(nll, undoable);
-    if (!continues && !stage().begin && hooks_.validate) note_undo_point("begins");
+    if (judged_by_loss()) note_undo_point("begins");
     if (undoable || (index > 0 && times_.saves(state_.tokens))) save();
     if (stage().begin) enter_stage();
   }
@@ -250,7 +251,7 @@ class Run {
     begin_seconds_ = seconds_since(before);
   }
 
-  // The stage will be compared with this validation, and undone to this step.
+  // The stage is compared with this validation when it ends, and undone to this step.
   void set_undo_point(double nll, bool undoable) {
     state_.stage_nll = std::isfinite(nll) ? nll : -1;
     state_.undo_step = undoable ? state_.step : -1;
@@ -272,7 +273,7 @@ class Run {
       const Verdict verdict = stage().judge();
       note(verdict.note);
       stays = verdict.stays;
-    } else if (!stage().begin && hooks_.validate && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {  // NaN is worse than any number
+    } else if (judged_by_loss() && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {  // NaN is worse than any number
       // these weights must not be lost if the others cannot be read
       save();
       stays = !std::filesystem::exists(begin);
@@ -335,7 +336,7 @@ class Run {
   const TrainHooks& hooks_;
   const Decoder* teacher_;
   Recipe recipe_;
-  std::vector<CarriedStates> carried_;  // one a part of the batch
+  std::vector<CarriedStates> carried_;  // of each part of the batch
   BatchLoader loader_;
   const Timetable times_;
   TimeLeft time_left_;
@@ -388,7 +389,7 @@ void Run::resume() {
   const bool other_held_out = saved.held_out != now.held_out;
   if (other_held_out || o_.valid_tokens > 0) state_.valid_tokens = now.valid_tokens;
   state_.held_out = now.held_out;
-  if (stage().begin || stage().judge) return;
+  if (!judged_by_loss()) return;
   // both validations of a stage must score the same text, and the checkpoint to undo it to must exist
   if (saved.undo_step >= 0 && !other_held_out && state_.valid_tokens == saved.valid_tokens) return;
   set_undo_point(validate(), true);

@@ -129,6 +129,9 @@ class Run {
       : student_(student), teacher_(teacher), batches_(batches), o_(o), hooks_(hooks), learned_(batches_to_learn(batches)),
         judged_(std::clamp<int64_t>(o.kl_tokens / batches[0].tokens.numel(), 1, static_cast<int64_t>(batches.size()) - learned_)),
         T_(batches[0].tokens.dim(1)) {
+    for (const Batch& batch : batches) {
+      CHECK(batch.cuts.empty() && batch.lengths.empty(), "fit: sequences are cut or padded (use --pack stream)");
+    }
     fit_.config = student.config();
     int64_t never_left = 0;
     for (int64_t layer = 0; layer < student.layers(); layer++) {

@@ -19,7 +19,7 @@
 namespace supra {
 namespace {
 
-// Sequences from all over the text, about so many tokens: a third of them, and the others.
+// Sequences from all over the text, about `tokens` in all, in two parts: a third of them, and the others.
 std::pair<Sequences, Sequences> read_two_parts(const Model& model, const Path& text, const std::string& separator, int64_t tokens) {
   TextOptions options;
   options.separator = separator;
@@ -38,12 +38,12 @@ struct ChosenWindows {
   std::vector<WindowTry> tries;  // the best first; empty where the sensitivity alone was asked for
 };
 
-// The windows of the student are the most that its layers may have.
+// The student has the largest windows that its layers may get.
 ChosenWindows choose_windows(const Model& student, const BudgetFlags& budget, const std::string& separator) {
   Decoder& decoder = *student.decoder;
   const auto [measured, apart] = read_two_parts(student, budget.sensitivity.empty() ? budget.text : budget.sensitivity, separator, budget.tokens);
   ChosenWindows chosen;
-  // made when the amount of work is known
+  // a line of progress is created when the amount of work is known
   const auto show = [](const char* what, std::optional<Progress>& progress) {
     return [=, &progress](int64_t done, int64_t total) {
       if (!progress) progress.emplace(what, total);
@@ -65,7 +65,7 @@ struct Fitted {
   Correction correction;
 };
 
-// Rows of the text, each of it once.
+// The text in batches of rows, each row once.
 std::vector<Batch> read_rows(const Model& model, const FitFlags& flags, const std::string& separator, uint64_t seed) {
   constexpr int64_t kBatchTokens = 2048;
   const Corpus corpus = read_corpus({flags.text}, tokenizer_of(model), separator);
@@ -76,8 +76,8 @@ std::vector<Batch> read_rows(const Model& model, const FitFlags& flags, const st
   return batches;
 }
 
-// Fits the student's far parts, leaves out those that do not pay, and corrects its output projections; `file` holds what was
-// fitted until it is removed. Nothing when it was interrupted.
+// Fits the student's far parts, removes those that do not help, and corrects its output projections. Returns nothing if it was
+// interrupted; the fitted layers are then in options.file.
 std::optional<Fitted> fit_student(Linearized& result, const Decoder& teacher, const std::vector<Batch>& batches, const FitOptions& options) {
   constexpr size_t kCorrectionBatches = 16;
   std::shared_ptr<Decoder>& student = result.model.decoder;
@@ -102,7 +102,7 @@ std::optional<Fitted> fit_student(Linearized& result, const Decoder& teacher, co
   return fitted;
 }
 
-// A SUPRA student with this many parameters needs far more training than most can give.
+// Recommends a window student if the model is large: a SUPRA student of its size needs very long training.
 void recommend_windows(Linearized& result, const Path& input, const Decoder& teacher) {
   if (result.copied_parameters + result.fresh_parameters <= 50'000'000) return;
   const double bytes = 195 * static_cast<double>(teacher.state_bytes(1));
@@ -123,7 +123,7 @@ void calibrate_student(const Linearized& result, const Model& teacher, const Lin
   calibrate(*result.model.decoder, *teacher.decoder, batches, f.calibration.kind);
 }
 
-// What was made of a teacher, and how.
+// The report of a student that was made.
 struct Report {
   const LinearizeFlags& flags;
   const Linearized& result;
@@ -137,11 +137,10 @@ struct Report {
 
 void Report::print_json() const {
   const Config& config = result.model.config();
-  Json report = Json::object();
-  report.set("parameters", result.copied_parameters + result.fresh_parameters);
-  report.set("copied", result.copied_parameters);
-  report.set("new", result.fresh_parameters);
-  report.set("state_bytes", static_cast<int64_t>(state));
+  Json report = Json::object({{"parameters", result.copied_parameters + result.fresh_parameters},
+                              {"copied", result.copied_parameters},
+                              {"new", result.fresh_parameters},
+                              {"state_bytes", static_cast<int64_t>(state)}});
   if (flags.window()) report.set("layers", window_rows(config, fitted ? &fitted->fit : nullptr));
   if (flags.budget.measures()) {
     report.set("sensitivity", to_json(chosen.sensitivity, config));
@@ -205,7 +204,7 @@ int run_linearize(Args& args) {
     result.model.decoder = with_mixers(*widest, config);
   }
   std::optional<Fitted> fitted;
-  // of a name that ends with a slash, too
+  // for a name that ends with a slash, too
   const Path fit_file = (f.output / "").parent_path().string() + ".fit";
   if (!f.fit.text.empty()) {
     make_directories(std::filesystem::absolute(fit_file).parent_path());

@@ -7,7 +7,7 @@
 
 namespace supra {
 
-// The text that windows are chosen or judged on.
+// The text on which windows are chosen or judged.
 struct BudgetFlags {
   std::optional<int64_t> state_bytes;
   Path text, sensitivity;  // one of them, or none
@@ -16,13 +16,13 @@ struct BudgetFlags {
   bool measures() const { return !text.empty() || !sensitivity.empty(); }
 };
 
-// The text that far states are fitted on.
+// The text on which far states are fitted.
 struct FitFlags {
   Path text;
   int64_t tokens = 200'000, epochs = 5;
 };
 
-// The text that output projections are fitted on.
+// The text on which output projections are fitted.
 struct CalibrationFlags {
   Path text;
   std::optional<int64_t> tokens;

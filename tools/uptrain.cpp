@@ -10,7 +10,7 @@
 #include "supra/training/checkpoint.h"
 #include "supra/training/self_data.h"
 #include "supra/training/teacher_cache.h"
-#include "supra/training/train.h"
+#include "supra/training/timetable.h"
 #include "tools/command.h"
 #include "tools/device_flags.h"
 #include "tools/human.h"
@@ -85,15 +85,15 @@ void declare(Args& args, TrainFlags& f) {
 
 int report(const TrainFlags& f, const TrainResult& result) {
   if (f.json) {
-    Json report = Json::object();
-    report.set("tokens", result.tokens);
-    report.set("steps", result.steps);
-    report.set("loss", result.loss >= 0 ? Json(result.loss) : Json());
-    report.set("valid_nll", result.valid_nll >= 0 ? Json(result.valid_nll) : Json());
-    report.set("tokens_per_second", result.tokens_per_second);
-    report.set("seconds", result.seconds);
-    report.set("checkpoint", result.checkpoint.string());
-    report.set("interrupted", result.interrupted);
+    const auto measured = [](double loss) { return loss >= 0 ? Json(loss) : Json(); };
+    const Json report = Json::object({{"tokens", result.tokens},
+                                      {"steps", result.steps},
+                                      {"loss", measured(result.loss)},
+                                      {"valid_nll", measured(result.valid_nll)},
+                                      {"tokens_per_second", result.tokens_per_second},
+                                      {"seconds", result.seconds},
+                                      {"checkpoint", result.checkpoint.string()},
+                                      {"interrupted", result.interrupted}});
     printf("%s\n", report.dump().c_str());
   } else if (!result.interrupted) {
     printf("trained on %s tokens in %s", format_count(static_cast<double>(result.tokens)).c_str(),
@@ -108,37 +108,34 @@ int report(const TrainFlags& f, const TrainResult& result) {
   return 1;
 }
 
-// What a run would do: its stages, and the memory of a step.
+// Shows the plan of a run: its stages, and the memory of a step.
 int show_plan(const TrainFlags& f, Model& model, const Decoder* teacher, int64_t corpus_tokens, const MemoryPlan& plan) {
   const TrainOptions& o = f.options;
   const Recipe recipe = make_recipe(*model.decoder, teacher, o.recipe);
-  const std::vector<int64_t> ends = stage_ends(recipe, step_count(o));
+  const Timetable times(recipe, o);
   const struct {
     const char* name;
     int64_t bytes;
   } rows[] = {{"weights", plan.weights}, {"gradients", plan.gradients}, {"moments", plan.moments}, {"activations", plan.activations},
               {"loss", plan.loss},       {"teacher", plan.teacher},     {"peak", plan.peak()}};
   if (f.json) {
-    Json report = Json::object(), bytes = Json::object(), stages = Json::array();
+    Json bytes = Json::object(), stages = Json::array();
     for (const auto& row : rows) bytes.set(row.name, row.bytes);
-    for (size_t i = 0; i < ends.size(); i++) {
-      Json stage = Json::object();
-      stage.set("name", recipe.stages[i].name);
-      stage.set("steps", ends[i] - (i == 0 ? 0 : ends[i - 1]));
-      stage.set("lr", recipe.stages[i].lr);
-      stages.push(std::move(stage));
+    for (size_t i = 0; i < recipe.stages.size(); i++) {
+      const Stage& stage = recipe.stages[i];
+      stages.push(Json::object({{"name", stage.name}, {"steps", times.end(i) - times.begin(i)}, {"lr", stage.lr}}));
     }
-    report.set("plan", std::move(bytes));
-    report.set("stages", std::move(stages));
-    report.set("batch_tokens", o.batch_tokens);
-    report.set("sequence", o.sequence);
-    report.set("epochs", static_cast<double>(o.tokens) / static_cast<double>(corpus_tokens));
+    const Json report = Json::object({{"plan", std::move(bytes)},
+                                      {"stages", std::move(stages)},
+                                      {"batch_tokens", o.batch_tokens},
+                                      {"sequence", o.sequence},
+                                      {"epochs", static_cast<double>(o.tokens) / static_cast<double>(corpus_tokens)}});
     printf("%s\n", report.dump().c_str());
     return 0;
   }
-  for (size_t i = 0; i < ends.size(); i++) {
+  for (size_t i = 0; i < recipe.stages.size(); i++) {
     printf("stage %-9s %6ld steps, peak learning rate %.2g\n", recipe.stages[i].name.c_str(),
-           static_cast<long>(ends[i] - (i == 0 ? 0 : ends[i - 1])), recipe.stages[i].lr);
+           static_cast<long>(times.end(i) - times.begin(i)), recipe.stages[i].lr);
   }
   for (const auto& row : rows) printf("%-12s %s\n", row.name, format_bytes(static_cast<double>(row.bytes)).c_str());
   const size_t memory = physical_memory(f.device.device);
@@ -164,12 +161,12 @@ bool wants_self_data(const TrainFlags& f) {
   return std::any_of(f.data.begin(), f.data.end(), [](const std::string& word) { return read_data_file(word).path == kSelf; });
 }
 
-// How many tokens the teacher samples for --data self.
+// The number of tokens that the teacher samples for --data self.
 int64_t self_tokens(const TrainFlags& f) {
   return f.self_tokens > 0 ? std::min(f.self_tokens, f.options.tokens) : f.options.tokens;
 }
 
-// The shard of what the teacher samples. A run that resumes reads what it was made with.
+// The shard of text that the teacher samples. A resumed run reads the shard that it began with.
 Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* teacher) {
   const Path shard = f.output / "self.bin";
   if (f.options.resume && std::filesystem::exists(shard)) {
@@ -189,7 +186,7 @@ Path self_data(const TrainFlags& f, const Tokenizer& tokenizer, const Decoder* t
   return shard;
 }
 
-// Says how large the file becomes that the distillation learns from, and opens it.
+// Opens the teacher's predictions for distillation, and shows the size of their file.
 std::shared_ptr<TeacherCache> open_cache(const TrainFlags& f, const Decoder& teacher, const Corpus& corpus) {
   const TrainOptions& o = f.options;
   const double rows = static_cast<double>(o.tokens) / static_cast<double>(o.sequence) * (1 - o.recipe.transfer_share);
@@ -220,8 +217,8 @@ ValidationText read_held_out(const TrainFlags& f, const Tokenizer& tokenizer) {
   return held_out;
 }
 
-// For a student that is near its teacher already, where no held-out text was given: some sequences of the training text, evenly
-// spread, so that a run which makes the student worse is undone.
+// Some sequences of the training text, evenly spread. They replace held-out text for a student that is near its teacher already, so
+// that a run which makes it worse is undone.
 ValidationText sample_of(const Corpus& corpus, int64_t length) {
   constexpr int64_t kSequences = 8;
   ValidationText sample;
@@ -237,7 +234,7 @@ ValidationText sample_of(const Corpus& corpus, int64_t length) {
   return sample;
 }
 
-// Whether a run in `output` writes over this model: it stands there, or is one of the run's checkpoints.
+// Whether a run in `output` overwrites this model: the model is there, or is one of the run's checkpoints.
 bool writes_over(const Path& model, const Path& output) {
   std::error_code absent;
   const Path checkpoints = std::filesystem::weakly_canonical(output / "checkpoints", absent);
@@ -246,12 +243,12 @@ bool writes_over(const Path& model, const Path& output) {
          (!inside.empty() && !inside.starts_with(".."));
 }
 
-// A run that resumes keeps the products it began with, unless it is told others.
+// A resumed run keeps the precision of products that it began with, unless another one is given.
 void choose_products(TrainFlags& f) {
   f.options.accept_products = f.device.products_given->given();
   const bool told = f.options.accept_products || products_asked_for();
   const std::optional<Path> last = f.options.resume && !told && f.device.device == Device::cpu ? latest_checkpoint(f.output) : std::nullopt;
-  if (last) set_products(products_named(read_training_state(*last).products.c_str(), last->c_str()));
+  if (last) set_products(products_named(read_training_state(*last).facts.products.c_str(), last->c_str()));
 }
 
 void check_output(const TrainFlags& f, const Decoder* teacher) {
@@ -265,7 +262,7 @@ void check_output(const TrainFlags& f, const Decoder* teacher) {
         "%s: already holds a run or a model (--resume continues a run, --overwrite starts from the beginning)", f.output.c_str());
 }
 
-// The text to train on, and how many tokens it has with those that a dry run does not sample.
+// The text to train on, and its number of tokens, including those that a dry run does not sample.
 std::pair<Corpus, int64_t> read_training_text(TrainFlags& f, const Tokenizer& tokenizer, Decoder* teacher) {
   std::vector<DataFile> files;
   int64_t planned = 0;
@@ -283,7 +280,7 @@ std::pair<Corpus, int64_t> read_training_text(TrainFlags& f, const Tokenizer& to
   return {std::move(corpus), tokens};
 }
 
-// Gives the progressive recipe the text that judges its layers, and shows how far the measurement of all layers is.
+// Sets the text on which the progressive recipe judges its layers, and shows the progress of measuring them.
 void judge_layers_on(const std::vector<std::vector<int32_t>>& held_out, RecipeOptions& recipe) {
   constexpr int64_t kJudgedTokens = 4096;
   recipe.held_out = spread_sample(held_out, kJudgedTokens);
@@ -339,7 +336,7 @@ int run_training(TrainFlags& f, Model model, Decoder* teacher = nullptr) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   check_output(f, teacher);
   f.device.move(*model.decoder);
-  // it only runs; but a cache knows it by its bytes, as they stand in its file
+  // the teacher is only run, so its weights may change their format; but a cache identifies it by the bytes of its file
   if (teacher) f.teacher_cache.empty() ? f.device.place(*teacher) : f.device.move(*teacher);
   f.options = resolve(f.options, *model.decoder);
   const TrainOptions& o = f.options;

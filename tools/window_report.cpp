@@ -156,14 +156,14 @@ void print_fit(const Fit& fit, const Correction& correction) {
   printf("far part  error, none    fitted  KL, fitted  as window\n");
   for (const FittedLayer& layer : fit.layers) {
     printf("layer %2ld        %.4f    %.4f     %.5f    %.5f  %s\n", static_cast<long>(layer.layer), layer.before, layer.after, layer.kl,
-           layer.kl_window, layer.kept ? "kept" : "its bytes are window");
+           layer.kl_window, layer.kept() ? "kept" : "its bytes are window");
   }
   printf("output projections corrected: KL %.4f, before %.4f%s\n", correction.kl_after, correction.kl_before,
-         correction.kept ? "" : "; left as they were");
+         correction.kept() ? "" : "; left as they were");
 }
 
 Json to_json(const Correction& correction) {
-  return Json::object({{"kl_before", correction.kl_before}, {"kl_after", correction.kl_after}, {"kept", correction.kept}});
+  return Json::object({{"kl_before", correction.kl_before}, {"kl_after", correction.kl_after}, {"kept", correction.kept()}});
 }
 
 }  // namespace supra

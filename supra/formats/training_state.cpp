@@ -21,17 +21,17 @@ static void each_field(State& s, F f) {
   f("seconds", s.seconds);
   f("valid_nll", s.valid_nll);
   f("made_by", s.made_by);
-  f("seed", s.seed);
+  f("seed", s.facts.seed);
   f("stage", s.stage);
   f("stage_begin", s.stage_begin);
   f("stage_steps", s.stage_steps);
   f("stage_nll", s.stage_nll);
   f("mean_loss", s.mean_loss);
   f("mean_norm", s.mean_norm);
-  f("batch_tokens", s.batch_tokens);
-  f("sequence", s.sequence);
-  f("corpus_tokens", s.corpus_tokens);
-  f("packing", s.packing);
+  f("batch_tokens", s.facts.batch_tokens);
+  f("sequence", s.facts.sequence);
+  f("corpus_tokens", s.facts.corpus_tokens);
+  f("packing", s.facts.packing);
 }
 
 // Those that checkpoints of older versions lack.
@@ -40,11 +40,11 @@ static void each_newer_field(State& s, F f) {
   f("stage_name", s.stage_name);
   f("stage_tokens", s.stage_tokens);
   f("undo_step", s.undo_step);
-  f("recipe", s.recipe);
-  f("corpus", s.corpus);
+  f("recipe", s.facts.recipe);
+  f("corpus", s.facts.corpus);
   f("valid_tokens", s.valid_tokens);
   f("held_out", s.held_out);
-  f("products", s.products);
+  f("products", s.facts.products);
   f("record", s.record);
 }
 
@@ -69,7 +69,7 @@ TrainingState read_training_state(const Path& checkpoint) {
   each_field(state, [&](const char* name, auto& field) { read(json.at(name), field); });
   // they had a checkpoint where a stage began, if they had a validation there
   if (state.stage_nll >= 0) state.undo_step = state.stage_begin;
-  state.stage_tokens = state.stage_begin * state.batch_tokens;
+  state.stage_tokens = state.stage_begin * state.facts.batch_tokens;
   each_newer_field(state, [&](const char* name, auto& field) {
     if (const Json* found = json.find(name)) read(*found, field);
   });

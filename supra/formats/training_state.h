@@ -6,8 +6,20 @@
 
 namespace supra {
 
-// Where a training run stands: training.json of a checkpoint (training/checkpoint.h).
+// The options and the text of a run that may not change when it resumes (training/resume.h).
+struct RunFacts {
+  uint64_t seed = 0;
+  int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
+  std::string packing;
+  std::string recipe, corpus;    // the recipe's name, the text's hash; empty in checkpoints of older versions
+  std::string products = "f32";  // of the CPU (kernels/products.h)
+
+  bool operator==(const RunFacts&) const = default;
+};
+
+// The progress of a training run: training.json of a checkpoint (training/checkpoint.h).
 struct TrainingState {
+  RunFacts facts;
   int64_t step = 0;          // optimizer steps done
   int64_t tokens = 0;        // tokens trained on
   int64_t position = 0;      // of the data stream
@@ -23,19 +35,13 @@ struct TrainingState {
   int64_t valid_tokens = 0;             // that a validation scores; 0: all that are held out
   std::string held_out;                 // hash of the held-out text; empty: not known
   double valid_nll = -1;                // nats a token on held-out text after this step; -1: not measured
-  uint64_t seed = 0;
-  // What steps and position count in, and what is learned from: a run that resumes must agree (training/resume.h).
-  int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
-  std::string packing;
-  std::string recipe, corpus;  // the recipe's name, the text's hash; empty in checkpoints of older versions
-  std::string products = "f32";  // of the CPU (kernels/products.h)
-  std::string record;          // what the recipe keeps
-  std::string made_by;         // the command line, or what else brings it about again
+  std::string record;                   // the recipe's own text (Recipe::record)
+  std::string made_by;                  // the command line, or another description of the run
 
   bool operator==(const TrainingState&) const = default;
 };
 
-// Into the directory of a checkpoint.
+// Writes it into the directory of a checkpoint.
 void write_training_state(const Path& checkpoint, const TrainingState& state);
 TrainingState read_training_state(const Path& checkpoint);
 

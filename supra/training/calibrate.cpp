@@ -19,8 +19,8 @@ struct Normal {
 
   Normal(int64_t D, int64_t C) : zz(Tensor::zeros({D, D}, Dtype::f64)), zt(Tensor::zeros({D, C}, Dtype::f64)) {}
 
-  // z (N,D), t (N,C) where the model is: summed in double, here, a batch at a time. What rounding took from the factors
-  // would come back much larger from the solution.
+  // Adds a batch, z (N,D) and t (N,C). The sums are in double, on the CPU. The factors are not rounded to bf16, because the
+  // solution enlarges rounding errors.
   void add(const Tensor& z, const Tensor& t) {
     const UseProducts exact(Products::f32);
     const auto accumulate = [&](const Tensor& sum, const Tensor& right) {
@@ -33,8 +33,11 @@ struct Normal {
   }
 };
 
-// Solves A X = B for a positive definite A (n,n), by Cholesky's factors L L^T; A and B (n,m) are overwritten, B by X.
-void solve(double* a, double* b, int64_t n, int64_t m) {
+// Solves (A + lambda I) X = B for a positive definite A (n,n), by Cholesky's factors L L^T. Overwrites A, and B (n,m) by X.
+void solve_ridge(double* a, double* b, int64_t n, int64_t m) {
+  double trace = 0;
+  for (int64_t i = 0; i < n; i++) trace += a[i * n + i];
+  for (int64_t i = 0; i < n; i++) a[i * n + i] += kRidge * trace / static_cast<double>(n);
   for (int64_t j = 0; j < n; j++) {
     for (int64_t k = 0; k < j; k++) a[j * n + j] -= a[j * n + k] * a[j * n + k];
     CHECK(a[j * n + j] > 0, "calibration: the features of a layer are linearly dependent (give more text)");
@@ -60,18 +63,16 @@ void solve(double* a, double* b, int64_t n, int64_t m) {
   }
 }
 
-void solve_ridge(const Tensor& weight, const Normal& sums) {
+void fit_weight(const Tensor& weight, const Normal& sums) {
   const int64_t D = weight.dim(1), C = weight.dim(0);
-  double *zz = sums.zz.data<double>(), *zt = sums.zt.data<double>(), trace = 0;
-  for (int64_t i = 0; i < D; i++) trace += zz[i * D + i];
-  for (int64_t i = 0; i < D; i++) zz[i * D + i] += kRidge * trace / static_cast<double>(D);
-  solve(zz, zt, D, C);
+  const double* zt = sums.zt.data<double>();
+  solve_ridge(sums.zz.data<double>(), sums.zt.data<double>(), D, C);
   for (int64_t c = 0; c < C; c++) {
     for (int64_t i = 0; i < D; i++) weight.data<float>()[c * D + i] = static_cast<float>(zt[i * C + c]);
   }
 }
 
-// With y_h = z_h W_h^T a head's part of the output: the numbers a that make |sum a_h y_h - T| least.
+// With y_h = z_h W_h^T, the part of head h in the output: scales the heads by the numbers a that make |sum a_h y_h - T| least.
 void scale_heads(const Tensor& weight, const Normal& sums, int64_t heads) {
   const int64_t D = weight.dim(1), C = weight.dim(0), V = D / heads;
   const double *zz = sums.zz.data<double>(), *zt = sums.zt.data<double>();
@@ -85,16 +86,13 @@ void scale_heads(const Tensor& weight, const Normal& sums, int64_t heads) {
       yy[i / V * heads + j / V] += ww * zz[i * D + j];
     }
   }
-  double trace = 0;
-  for (int64_t h = 0; h < heads; h++) trace += yy[h * heads + h];
-  for (int64_t h = 0; h < heads; h++) yy[h * heads + h] += kRidge * trace / static_cast<double>(heads);
-  solve(yy.data(), yt.data(), heads, 1);
+  solve_ridge(yy.data(), yt.data(), heads, 1);
   for (int64_t c = 0; c < C; c++) {
     for (int64_t i = 0; i < D; i++) w[c * D + i] *= static_cast<float>(yt[i / V]);
   }
 }
 
-// What out_proj is applied to, and it; of a mixer that has neither, nothing.
+// The input of a mixer's out_proj, and out_proj itself; neither for a mixer that is not calibrated.
 struct Projected {
   Var z;
   const Linear* out_proj = nullptr;
@@ -109,7 +107,7 @@ Projected projected(const Mixer& mixer, const Var& input, const Steps& steps) {
   return {};
 }
 
-// What is left of the teacher's output for the projection to make: without the bias, or without all that it makes now.
+// The part of the teacher's output to fit: all but the bias, or in a correction all but the student's output.
 Tensor target_of(const Var& output, const Projected& now, bool correct) {
   const Tensor target = output.value().clone();
   if (correct) {
@@ -122,7 +120,7 @@ Tensor target_of(const Var& output, const Projected& now, bool correct) {
   return target;
 }
 
-// Gates of a delta layer that are fresh begin as the heads of the teacher's layer look back, whose streams are given.
+// Starts the gates of an untrained delta layer from how far back the teacher's heads look. `streams`: the layer's inputs.
 void start_gates(const Decoder& student, const Decoder& teacher, int64_t layer, const std::vector<Batch>& batches, const std::vector<Var>& streams) {
   const auto* delta = dynamic_cast<const DeltaAttention*>(&student.mixer(layer));
   const auto* softmax = dynamic_cast<const SoftmaxAttention*>(&teacher.mixer(layer));
@@ -150,26 +148,27 @@ void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch
   const NoGrad off;
   const Config& c = student.config();
   const bool correct = kind == Calibration::correction;
-  // the streams of all batches: the teacher's, and of a correction the student's
-  std::vector<Var> taught, own;
+  // the residual streams of all batches: the teacher's, and of a correction the student's
+  std::vector<Var> taught, own(batches.size());
   for (const Batch& batch : batches) taught.push_back(teacher.embed(batch.tokens, steps_of(batch)));
-  for (const Batch& batch : batches) own.push_back(correct ? student.embed(batch.tokens, steps_of(batch)) : Var());
+  for (size_t i = 0; correct && i < batches.size(); i++) own[i] = student.embed(batches[i].tokens, steps_of(batches[i]));
   for (int64_t layer = 0; layer < (only ? *only + 1 : c.layers); layer++) {
+    const bool fits = !only || layer == *only;
     Normal sums(c.heads * c.value_dim, c.width);
-    if (!only || layer == *only) start_gates(student, teacher, layer, batches, taught);
+    if (fits) start_gates(student, teacher, layer, batches, taught);
     const Linear* out_proj = nullptr;
     for (size_t i = 0; i < batches.size(); i++) {
-      const Decoder::OnMixer add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {
+      const auto add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {
         const Projected now = projected(student.mixer(layer), correct ? student.mixer_input(layer, own[i]) : input, steps);
         out_proj = now.out_proj;
         if (out_proj) sums.add(now.z.value().view({-1, now.z.dim(-1)}), target_of(output, now, correct).view({-1, c.width}));
       };
-      taught[i] = teacher.block(layer, taught[i], steps_of(batches[i]), nullptr, !only || layer == *only ? add : Decoder::OnMixer());
+      taught[i] = teacher.block(layer, taught[i], steps_of(batches[i]), nullptr, fits ? add : Decoder::OnMixer());
     }
     if (out_proj) {
       const Tensor weight = out_proj->weight.value(), here = weight.to(Device::cpu).clone();
       if (kind == Calibration::heads) scale_heads(here, sums, c.heads);
-      else solve_ridge(here, sums);
+      else fit_weight(here, sums);
       if (correct) add_into(here, weight.to(Device::cpu));
       weight.copy_from(here);
     }

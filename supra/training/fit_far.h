@@ -9,12 +9,12 @@
 
 namespace supra {
 
-// Trains the far parts of an untrained window student (supra/window_attention.h), without back-propagation through the model. The
-// teacher reads the text once, one layer at a time. For each layer with far features, the teacher's q, k, v and output o of every
-// head are stored. Only the layer's far parameters are trained. The loss is taken at positions beyond a window W' that is drawn
-// for each batch from {W/4, W/2, W}, so that the far part also learns from keys that are not very old:
+// Trains the far parts of an untrained window student (supra/window_attention.h), without back-propagation through the model.
+// The teacher reads the text once, one layer at a time. For each layer with far features, the teacher's q, k, v and output o of
+// every head are stored, and the layer's far parameters are trained. The loss is taken at positions beyond a window W' that is
+// drawn for each batch from {W/4, W/2, W}, so that the far part also learns from keys that are not very old:
 //
-//   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  share_weight |s - s*|^2 / |s*|^2
+//   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  0.1 |s - s*|^2 / |s*|^2
 //   s: the far part's share of all weights, per head
 //   s* = 1 - e^(lse_near - lse_full): the share that the teacher gives these keys
 //
@@ -23,8 +23,6 @@ namespace supra {
 
 struct FitOptions {
   int64_t epochs = 5;
-  double lr = 5e-2, last_lr = 1e-3;  // cosine, after a warmup of a twentieth of the steps
-  double share_weight = 0.1;
   int64_t kl_tokens = 8192;  // held-out tokens on which a far part is judged
   uint64_t seed = 0;
   Path file = {};           // stores the fitted layers, so that an interrupted fit can continue; empty: none
@@ -35,13 +33,13 @@ struct FittedLayer {
   int64_t layer = 0;
   double before = 0, after = 0;    // held-out error of the outputs: without the far part, and with it
   double kl = 0, kl_window = 0;    // with the far part; with a larger window of the same bytes
-  bool kept = false;
 
+  bool kept() const { return kl < kl_window; }
   bool operator==(const FittedLayer&) const = default;
 };
 inline Json report_of(const FittedLayer& layer) {
   return Json::object({{"layer", layer.layer}, {"error_before", layer.before}, {"error_after", layer.after}, {"kl", layer.kl},
-                       {"kl_window", layer.kl_window}, {"kept", layer.kept}});
+                       {"kl_window", layer.kl_window}, {"kept", layer.kept()}});
 }
 
 struct Fit {
@@ -64,7 +62,7 @@ Fit fit_far(Decoder& student, const Decoder& teacher, const std::vector<Batch>& 
 // Runs Calibration::correction on all but the held-out tenth. Undoes it if KL(teacher || student) on that tenth does not fall.
 struct Correction {
   double kl_before = 0, kl_after = 0;
-  bool kept = false;
+  bool kept() const { return kl_after < kl_before; }
 };
 Correction correct_projections(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches);
 

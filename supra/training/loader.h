@@ -1,8 +1,9 @@
 #pragma once
 #include <vector>
 
+#include "kernels/ops.h"
 #include "supra/tokenizers/corpus.h"
-#include "tensor/tensor.h"
+#include "tensor/parallel.h"
 
 // An endless sequence of batches from a corpus.
 
@@ -16,28 +17,29 @@ enum class Packing {
 
 const char* name_of(Packing packing);
 
-// A step is a token with the next token as its target. A document of n ids, including its marks, has n - 1 steps:
-// its last id is only a target. In a stream the last id is also a step whose target is the beginning of the next
-// document, unless the next document begins with the same mark.
+// A step is a token with the next token as its target. A document of n ids, including its marks, has n - 1 steps: its last id
+// is only a target. In a stream the last id is also a step whose target is the beginning of the next document, unless the next
+// document begins with the same mark.
 struct Batch {
-  Tensor tokens, targets;  // (B,T) i32; the targets of padding are kIgnore
-  std::vector<std::vector<int64_t>>
-      cuts;                      // per row: columns above 0 where state and position are reset; empty: stream
+  Tensor tokens, targets;        // (B,T) i32; the targets of padding are kIgnore
+  Cuts cuts;                     // per row: columns above 0 where state and position are reset; empty: stream
   std::vector<int64_t> lengths;  // (B) steps before the padding; empty if all are T
   std::vector<bool> goes_on;     // carried: whether the row continues from its last state; otherwise empty
-  int64_t steps = 0;             // steps that count in the loss: those with a target
   int64_t first_row = 0;         // the loader's position of its first row
+
+  int64_t steps() const;  // those that count in the loss: with a target
+  Batch rows(int64_t begin, int64_t end) const;
 };
 
-// Each epoch has the documents of every source in a new random order. With several sources, rows (or documents,
-// if they are carried) are chosen by the weights of the sources. The stream depends only on the seed and on one
-// number, the position, so that a resumed run continues exactly where it stopped.
+// Each epoch has the documents of every source in a new random order. With several sources, rows (or documents, if they are
+// carried) are chosen by the weights of the sources. The batches depend only on the seed and on one number, the position, so
+// that a resumed run continues exactly where it stopped.
 class BatchLoader {
  public:
-  // The corpus must outlive the loader. `longest`: a carried document is reset after so many steps, for models
-  // with a limited number of positions; 0: never.
-  BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed,
-              Packing packing = Packing::stream, int64_t longest = 0);
+  // The corpus must outlive the loader. `longest`: a carried document is reset after so many steps, for models with a limited
+  // number of positions; 0: never.
+  BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing = Packing::stream,
+              int64_t longest = 0);
 
   Batch next();
   int64_t position() const { return position_; }  // rows returned so far
@@ -45,20 +47,18 @@ class BatchLoader {
   void seek(int64_t position);
 
  private:
-  // Steps in a row of one document.
+  // Consecutive steps of a document.
   struct Piece {
     const Source* source;
     int64_t begin, steps;
-    int64_t target;  // the place of the last step's target
-    bool fresh;      // state and position are reset
+    bool fresh;            // state and position are reset
+    int64_t target;        // the place of the last step's target
     bool crosses = false;  // the target is in another document
   };
   // The reading position in a document.
   struct Cursor {
     const Source* source = nullptr;
     int64_t begin = 0, at = 0, end = 0;  // end: of the steps
-    bool reads_end = false;              // the document's last id is a step, not only a target
-    Piece take(int64_t most);
   };
   // One source: its order of documents, and its progress.
   struct Reader {
@@ -69,21 +69,23 @@ class BatchLoader {
     std::vector<Piece> ahead;  // documents: the candidates for the next rows
   };
 
-  Reader& due();
+  // Whether a document's last id is a step, not only a target.
+  bool reads_end(const Tokenizer::DocumentMarks& marks) const { return packing_ == Packing::stream && marks.end != marks.begin; }
   bool epoch_ends(const Reader& reader) const { return reader.next == reader.order.size(); }
+  Reader& due();
   Cursor next_document(Reader& reader);
+  Piece take(Cursor& cursor, int64_t most) const;
   void look_ahead(Reader& reader);
   std::vector<Piece> next_row();
-  std::vector<Piece> stream_row(Reader& reader);
   std::vector<Piece> packed_row(Reader& reader);
-  std::vector<Piece> carried_row(Cursor& lane);
+  std::vector<Piece> unpadded_row(Cursor& cursor, FunctionRef<Cursor()> next);
   void rewind();
 
   const Corpus& corpus_;
   int64_t rows_, T_;
   uint64_t seed_;
   Packing packing_;
-  int64_t longest_;
+  int64_t longest_;  // steps after which a document is reset
   int64_t position_ = 0;
   std::vector<Reader> readers_;
   std::vector<Cursor> lanes_;  // carried: a row's document

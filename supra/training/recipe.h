@@ -45,8 +45,8 @@ struct RecipeOptions {
   std::function<void(int64_t done, int64_t of)> on_progress;  // called while layers are measured
 };
 
-// The states with which rows of carried batches continue in the next batch. They have no history, so gradients stop at the
-// beginning of a batch (truncated back-propagation through time). A state without rows: no batch was read yet.
+// The states from which the rows of a carried batch continue. They have no history, so gradients stop at the beginning of a
+// batch (truncated back-propagation through time). Before the first batch they have no rows.
 struct CarriedStates {
   State student, teacher;
 };
@@ -60,18 +60,18 @@ struct Stage {
   std::string name;
   double share = 1;  // fraction of the tokens
   double lr = 0;     // peak
+  double cost = 3;   // of a token, in forward passes of the model; an estimate until steps of the stage were measured
   // Whether a parameter is trained, by name; empty: all are.
   std::function<bool(const std::string&)> trains;
-  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns the mean loss (1) on the
-  // model's device. A carried batch continues from these states and replaces them by its own.
+  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns the mean loss (1) on the model's
+  // device. A carried batch continues from these states and replaces them.
   std::function<Tensor(const Batch& batch, double weight, CarriedStates& carried)> learn;
   // Changes the model at the beginning of the stage and returns a note. Called again if a run resumes at that point.
   std::function<std::string(const std::vector<Batch>&)> begin;
-  // Decides whether the result stays. If not, the loop restores the weights from before the last begin(); judge() has already restored
-  // the shape. A stage with judge() but no begin() continues the previous stage. Without both, the held-out loss decides.
+  // Decides whether the result stays. If not, it restores the shape, and the loop then restores the weights from before the
+  // last begin(). A stage with judge() but no begin() continues the previous stage. Without both, the held-out loss decides.
   std::function<Verdict()> judge;
   std::function<bool()> skip;  // whether the stage has nothing to do; later stages then get its tokens
-  double cost = 3;   // of a token, in forward passes of the model; an estimate until steps of the stage were measured
 };
 
 struct Recipe {
@@ -94,9 +94,9 @@ Var hidden_of(const Batch& batch, const Decoder& decoder, State& carried);
 // ---- recipe_supra.cpp
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options);
 
-// The default learning rate of a recipe's last stage: 3e-3 sqrt(260k / parameters), at most 3e-3. `supra` uses
-// at least the paper's 3e-4, and 3e-5 above 3 billion parameters. `transfer` has no minimum: 3e-4 wrecked a calibrated student
-// of 135 million in batches of 2,048 tokens. `distill` uses two thirds of `transfer`'s.
+// The default learning rate of a recipe's last stage: 3e-3 sqrt(260k / parameters), at most 3e-3. `supra` uses at least the
+// paper's 3e-4, and 3e-5 above 3 billion parameters. `transfer` has no minimum: 3e-4 wrecked a calibrated student of 135
+// million in batches of 2,048 tokens. `distill` uses two thirds of `transfer`'s.
 double default_lr(RecipeKind kind, Decoder& student);
 // The default of the attention transfer: 1e-2 at width 64, falling with the square of the width to 1e-4.
 double default_transfer_lr(const Decoder& student);
@@ -109,10 +109,10 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
 // ---- recipe_distill.cpp: kl_weight KL(teacher || student) over the next token + (1 - kl_weight) language-model loss
 Stage distill_stage(const Decoder& student, const Decoder& teacher, const RecipeOptions& options);
 
-// ---- recipe_progressive.cpp: the student begins as its teacher, and its layers become recurrent one at a time. The first layer is
-// the one with the least KL when it alone is replaced. Each layer is calibrated, then learns the teacher's attention on the student's
-// stream, then all learn the teacher's distribution. A layer that costs more than convert_bound allows is undone, and tried once
-// more at the end. Of the given student, only the weights that linearization added are used.
+// ---- recipe_progressive.cpp: the student begins as its teacher, and its layers become recurrent one at a time, the one with
+// the least KL when it alone is replaced first. Each layer is calibrated, then learns the teacher's attention on the student's
+// inputs, then all learn the teacher's distribution. A layer that costs more than convert_bound allows is undone, and tried
+// once more at the end. Of the given student, only the weights that linearization added are used.
 Recipe progressive_recipe(Decoder& student, const Decoder& teacher, const RecipeOptions& options);
 
 }  // namespace supra

@@ -14,7 +14,7 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
     for (int64_t i = 0; i < student.layers(); i++) replaced += has_head_state(student.mixer(i).kind());
     const Tensor total = Tensor::zeros({1}, Dtype::f32, student.device());
     State* past = past_of(batch, student, carried.student);
-    // the teacher's weights ask for no gradients: nothing of its pass is kept
+    // the teacher's weights require no gradients, so its pass stores nothing
     State* taught = past_of(batch, teacher, carried.teacher);
     const auto learn_layer = [&](int64_t layer, const Var& input, const Var& output, const Steps& steps) {
       const Mixer& mixer = student.mixer(layer);
@@ -24,7 +24,7 @@ Stage transfer_stage(const Decoder& student, const Decoder& teacher, const Recip
       const Var share = scale(error, 1 / static_cast<double>(replaced));
       backward(scale(share, weight));
       add_into(total, share.value());
-      // one layer's history at a time
+      // frees the history of this layer
       if (state) {
         for (Var& part : state->parts) part = part.detach();
       }

@@ -1,15 +1,28 @@
 #include "supra/training/resume.h"
 
+#include "kernels/products.h"
 #include "tensor/error.h"
 
 namespace supra {
 
-bool same_text(const TrainingState& saved, const TrainingState& now) {
+RunFacts facts_of(const TrainOptions& o, const Corpus& corpus) {
+  return {.seed = o.seed,
+          .batch_tokens = o.batch_tokens,
+          .sequence = o.sequence,
+          .corpus_tokens = corpus.tokens(),
+          .packing = name_of(o.packing),
+          .recipe = name_of(o.recipe.kind),
+          .corpus = format("%016lx", static_cast<unsigned long>(corpus.hash())),
+          .products = name(products())};
+}
+
+bool same_text(const RunFacts& saved, const RunFacts& now) {
   return saved.corpus_tokens == now.corpus_tokens && (saved.corpus.empty() || saved.corpus == now.corpus);
 }
 
-std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingState& saved, const TrainingState& now,
+std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingState& state, const RunFacts& now,
                                        const TrainOptions& options) {
+  const RunFacts& saved = state.facts;
   const char* const where = checkpoint.c_str();
   const auto agree = [&](const char* flag, const std::string& then, const std::string& here) {
     CHECK(then == here, "%s: was made with %s %s, this run has %s (give the same)", where, flag, then.c_str(), here.c_str());
@@ -26,13 +39,14 @@ std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingSta
         "supra uptrain %s -o NEW_DIR --recipe %s ...)",
         where, saved.recipe.c_str(), now.recipe.c_str(), where, now.recipe.c_str());
 
-  const std::string& products = saved.products;
-  CHECK(products == now.products || options.accept_products,
-        "%s: was made with --products %s, this run has %s (give the same, or --products %s to continue with these)", where, products.c_str(),
-        now.products.c_str(), now.products.c_str());
+  const char *before = saved.products.c_str(), *after = now.products.c_str();
+  const bool other_products = saved.products != now.products;
+  CHECK(!other_products || options.accept_products,
+        "%s: was made with --products %s, this run has %s (give the same, or --products %s to continue with these)",
+        where, before, after, after);
 
   std::vector<std::string> notes;
-  if (products != now.products) notes.push_back(format("products are %s from here on, %s before", now.products.c_str(), products.c_str()));
+  if (other_products) notes.push_back(format("products are %s from here on, %s before", after, before));
   if (old) notes.push_back(format("%s: an older version wrote it, without its recipe and a hash of its text: they are not compared", where));
   CHECK(same_text(saved, now) || options.accept_changes,
         "%s: was trained on other text, or on the same files in another order%s: %ld tokens then, %ld now (give the same --data and "
@@ -41,7 +55,7 @@ std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingSta
         static_cast<long>(saved.corpus_tokens), static_cast<long>(now.corpus_tokens));
   if (!same_text(saved, now)) {
     notes.push_back(format("other text from here on, %ld tokens, %ld before: it is read from row %ld of its own order on%s",
-                           static_cast<long>(now.corpus_tokens), static_cast<long>(saved.corpus_tokens), static_cast<long>(saved.position),
+                           static_cast<long>(now.corpus_tokens), static_cast<long>(saved.corpus_tokens), static_cast<long>(state.position),
                            now.packing == "carried" ? ", and all rows begin with an empty state" : ""));
   }
   return notes;

@@ -8,12 +8,10 @@
 
 namespace supra {
 
-// Documents that are sampled at once: as many as make decoding efficient, fewer where their states are large or where
-// none would come to its end.
+// The number of documents that are sampled at once: as many as decode fast, fewer if their states are large or none would end.
 static int64_t rows_at_once(const Decoder& teacher, int64_t tokens) {
   constexpr int64_t kMostRows = 32, kMostBytes = 512 << 20;
-  const int64_t context = teacher.config().context;
-  const int64_t bytes = static_cast<int64_t>(teacher.state_bytes(context));
+  const int64_t context = teacher.config().context, bytes = static_cast<int64_t>(teacher.state_bytes(context));
   return std::clamp<int64_t>(std::min(kMostBytes / std::max<int64_t>(1, bytes), tokens / context), 1, kMostRows);
 }
 
@@ -21,7 +19,7 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
                      FunctionRef<void(int64_t drawn)> on_drawn) {
   const int64_t O = teacher.config().vocab, context = teacher.config().context, B = rows_at_once(teacher, tokens);
   const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
-  // without a BOS, a document begins where the one before it ended
+  // without a BOS, a document begins after the EOS of the one before
   const int32_t first = marks.begin >= 0 ? marks.begin : marks.end;
   CHECK(first >= 0, "%s: the teacher's tokenizer has neither BOS nor EOS to begin a document (give a text with --data)",
         path.c_str());
@@ -32,9 +30,8 @@ void write_self_data(const Path& path, const Decoder& teacher, const Tokenizer& 
   State state = teacher.init_state(B);
   std::vector<std::vector<int32_t>> documents(B, {first});
   std::vector<Sampler> samplers;
-  for (int64_t b = 0; b < B; b++) {
-    samplers.emplace_back(SamplerOptions{.temperature = 1, .top_p = 1, .seed = seed * static_cast<uint64_t>(B) + static_cast<uint64_t>(b)});
-  }
+  SamplerOptions options = {.temperature = 1, .top_p = 1, .seed = seed * static_cast<uint64_t>(B)};
+  for (; samplers.size() < documents.size(); options.seed++) samplers.emplace_back(options);
   const auto add_document = [&](std::vector<int32_t>& ids, bool ended) {
     if (ids.size() < 2) return;
     const int64_t text_bytes = static_cast<int64_t>(tokenizer.decode({ids.begin() + 1, ids.end()}).size());

@@ -8,7 +8,7 @@
 
 namespace supra {
 
-// Of the weights: 4 KiB from the middle of each, so that most of a large file stays unread; and of how they are multiplied.
+// A hash of 4 KiB from the middle of each weight, so that most of a large file stays unread, and of the products' precision.
 static uint32_t hash_of(const Decoder& teacher) {
   uint32_t hash = products() == Products::f32 ? 0 : crc32(0, name(products()));
   const_cast<Decoder&>(teacher).visit([&](const std::string&, Var& parameter) {
@@ -41,7 +41,7 @@ TeacherCache::TeacherCache(const Path& path, const Decoder& teacher, const Corpu
                            uint64_t seed, Packing packing)
     : O_(teacher.config().vocab), T_(T), file_(path, facts_of(path, teacher, corpus, top, T, seed, packing)) {}
 
-// Of what the teacher reads in a row.
+// A hash of the teacher's input in a row.
 static uint32_t hash_of_row(const Batch& batch, int64_t b) {
   const Tensor tokens = batch.tokens.rows(b, b + 1);
   uint32_t hash = crc32(0, {static_cast<const char*>(tokens.raw()), tokens.bytes()});
@@ -50,16 +50,6 @@ static uint32_t hash_of_row(const Batch& batch, int64_t b) {
   if (batch.cuts.empty()) return hash;
   for (const int64_t cut : batch.cuts[b]) add(cut);
   return hash;
-}
-
-void TeacherCache::ask(const TeacherLogits& teacher, int64_t first, char* record) const {
-  const int64_t block = std::min(T_, std::max<int64_t>(32, kLogitsAtOnce / O_));
-  const Tensor logits = Tensor::empty({block, O_});
-  for (int64_t t = 0; t < T_; t += block) {
-    const Tensor some = logits.rows(0, std::min(block, T_ - t));
-    teacher(first + t, {}, some);
-    file_.compress(some, file_.steps(record, t));
-  }
 }
 
 TeacherLogits TeacherCache::logits(const Batch& batch, FunctionRef<TeacherLogits()> live) {
@@ -75,11 +65,16 @@ TeacherLogits TeacherCache::logits(const Batch& batch, FunctionRef<TeacherLogits
   for (int64_t b = 0; b < B; b++) {
     if (there[b]) continue;
     if (!teacher) teacher = live();
-    ask(teacher, b * T_, record(b));
+    const Tensor block = Tensor::empty({std::min(T_, std::max<int64_t>(32, kLogitsAtOnce / O_)), O_});
+    for (int64_t t = 0; t < T_; t += block.dim(0)) {
+      const Tensor logits = block.rows(0, std::min(block.dim(0), T_ - t));
+      teacher(b * T_ + t, {}, logits);
+      file_.compress(logits, file_.steps(record(b), t));
+    }
     file_.write(batch.first_row + b, hash_of_row(batch, b), record(b));
   }
   return [this, record](int64_t first, const Tensor& all_students, const Tensor& into) {
-    // on a GPU both go to the CPU and back
+    // the file is expanded on the CPU, for a GPU too
     const Tensor student = all_students.to(Device::cpu), logits = into.device() == Device::cpu ? into : Tensor::empty(into.shape());
     for (int64_t done = 0, n = logits.dim(0); done < n;) {
       const int64_t b = (first + done) / T_, t = (first + done) % T_, end = std::min(n, done + T_ - t);

@@ -19,9 +19,9 @@ class TimeLeft {
 
   // `validation_tokens`: the tokens to score in all remaining validations.
   double seconds(const ToDo& left, double validation_tokens) const {
-    double sum = token_.mean() * validation_tokens + save_.mean() * static_cast<double>(left.saves);
+    double sum = token_.seconds * validation_tokens + save_.seconds * static_cast<double>(left.saves);
     for (size_t i = 0; i < steps_.size(); i++) {
-      const double step = steps_[i].any() ? steps_[i].mean() : steps_[last_].mean() * costs_[i] / costs_[last_];
+      const double step = steps_[i].count > 0 ? steps_[i].seconds : steps_[last_].seconds * costs_[i] / costs_[last_];
       sum += step * static_cast<double>(left.steps[i]);
     }
     return sum;
@@ -30,19 +30,15 @@ class TimeLeft {
  private:
   // A mean over about the last five minutes. The first value, measured with cold caches and new memory, is dropped when the
   // second arrives.
-  class Mean {
-   public:
-    void add(double seconds) {
-      const double by_count = count_ < 2 ? 1 : 1 / static_cast<double>(count_);
-      mean_ += std::max(by_count, std::min(1.0, seconds / 300)) * (seconds - mean_);
-      count_++;
-    }
-    double mean() const { return mean_; }
-    bool any() const { return count_ > 0; }
+  struct Mean {
+    double seconds = 0;
+    int count = 0;
 
-   private:
-    double mean_ = 0;
-    int count_ = 0;
+    void add(double value) {
+      const double by_count = count < 2 ? 1 : 1 / static_cast<double>(count);
+      seconds += std::max(by_count, std::min(1.0, value / 300)) * (value - seconds);
+      count++;
+    }
   };
 
   std::vector<double> costs_;

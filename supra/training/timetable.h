@@ -8,7 +8,7 @@
 
 namespace supra {
 
-// The remaining work of a run after a number of tokens.
+// The remaining work of a run after a number of tokens; estimated if these are no whole batches, as in a resumed run.
 struct ToDo {
   std::vector<int64_t> steps;  // of each stage
   int64_t validations = 0;     // during the run, including the one before the first step
@@ -27,8 +27,8 @@ class Timetable {
   // The cost of a token of each stage, in forward passes of the model.
   const std::vector<double>& costs() const { return costs_; }
 
-  // Whether a validation, or a scheduled checkpoint, follows the step that ends at so many tokens. Every such checkpoint is
-  // validated; otherwise the best one would not be known.
+  // Whether a validation, or a scheduled checkpoint, follows the step that ends at this number of tokens. Every such checkpoint
+  // is validated; otherwise the best one would not be known.
   bool validates(int64_t tokens) const;
   bool saves(int64_t tokens) const;
 
@@ -40,10 +40,9 @@ class Timetable {
   int64_t sample(int64_t there_are) const;
 
  private:
-  bool ends_stage(int64_t tokens) const;
   bool crosses(int64_t tokens, int64_t every) const;
 
-  std::vector<int64_t> ends_;
+  std::vector<int64_t> ends_, validations_ = {0}, saves_ = {0};  // the latter: how many there are up to a step
   std::vector<double> costs_;
   int64_t batch_tokens_, validate_every_, checkpoint_every_;
 };

@@ -4,17 +4,15 @@
 #include <chrono>
 #include <cmath>
 
-#include "kernels/products.h"
 #include "supra/training/calibrate.h"
-#include "supra/training/carried_states.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/resume.h"
 #include "supra/training/time_left.h"
 
 namespace supra {
 
-// Distilling a window student: there is nothing to transfer or to fit, attention alone learns, and only text beyond the
-// windows teaches it. Figures in recipe.h.
+// The defaults for distilling a window student. Its layers already compute the teacher's attention within their windows, so
+// calibration and attention transfer are left out. Only attention is trained, on sequences that are longer than the windows.
 static void fit_to_windows(TrainOptions& o, const Config& config) {
   const int64_t longest = *std::max_element(config.windows.begin(), config.windows.end());
   o.recipe.transfer_share = 0;
@@ -68,24 +66,8 @@ bool trains(const TrainOptions& o, const std::string& name) {
   return (o.only.empty() || name_matches(name, o.only)) && !name_matches(name, o.freeze);
 }
 
-std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps) {
-  std::vector<int64_t> ends;
-  double share = 0;
-  for (const Stage& stage : recipe.stages) {
-    share += stage.share;
-    ends.push_back(std::min(steps, static_cast<int64_t>(std::llround(share * static_cast<double>(steps)))));
-  }
-  ends.back() = steps;
-  for (size_t i = 0; i < ends.size(); i++) {
-    CHECK(!recipe.stages[i].skip || ends[i] > (i == 0 ? 0 : ends[i - 1]),
-          "training: %ld steps are too few for %zu stages, %s gets none (give more --tokens, or a smaller --batch-tokens)",
-          static_cast<long>(steps), ends.size(), recipe.stages[i].name.c_str());
-  }
-  return ends;
-}
-
-// Steps of a document after which a teacher's state begins anew, and the student's with it; 0: never. A teacher with
-// softmax layers knows no positions beyond its context, and what it says there is wrong.
+// The number of positions of a teacher with softmax layers; 0: no limit. Its predictions beyond them are wrong, so after as
+// many steps of a document the states of teacher and student are reset.
 static int64_t teachable_steps(const Decoder* teacher, const TrainOptions& o) {
   const int64_t limit = teacher && o.recipe.kind != RecipeKind::supra ? position_limit(teacher->config()) : 0;
   CHECK(limit == 0 || o.sequence <= limit, "training: sequences of %ld tokens, but the teacher has only %ld positions (give --seq-len %ld)",
@@ -93,27 +75,13 @@ static int64_t teachable_steps(const Decoder* teacher, const TrainOptions& o) {
   return limit;
 }
 
-// Rows [begin, end) of a batch.
-static Batch rows_of(const Batch& batch, int64_t begin, int64_t end) {
-  Batch part{batch.tokens.rows(begin, end), batch.targets.rows(begin, end), {}, {}, {}, 0, batch.first_row + begin};
-  if (!batch.cuts.empty()) part.cuts.assign(batch.cuts.begin() + begin, batch.cuts.begin() + end);
-  if (!batch.lengths.empty()) part.lengths.assign(batch.lengths.begin() + begin, batch.lengths.begin() + end);
-  if (!batch.goes_on.empty()) part.goes_on.assign(batch.goes_on.begin() + begin, batch.goes_on.begin() + end);
-  return part;
-}
-
-static double targets_of(const Batch& batch) {
-  const int32_t* target = batch.targets.data<int32_t>();
-  return static_cast<double>(batch.targets.numel() - std::count(target, target + batch.targets.numel(), kIgnore));
-}
-
 Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<CarriedStates>& carried) {
   const int64_t parts = static_cast<int64_t>(carried.size()), rows = batch.tokens.dim(0) / parts;
-  const double targets = targets_of(batch);
+  const double targets = static_cast<double>(batch.steps());
   Tensor loss;
   for (int64_t i = 0; i < parts; i++) {
-    const Batch part = rows_of(batch, i * rows, (i + 1) * rows);
-    const double weight = targets_of(part) / targets;
+    const Batch part = batch.rows(i * rows, (i + 1) * rows);
+    const double weight = static_cast<double>(part.steps()) / targets;
     const Tensor share = scale(Var(stage.learn(part, weight, carried[i])), weight).value();
     if (loss.defined()) add_into(loss, share);
     else loss = share;
@@ -128,7 +96,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// One run of train(): what its steps share.
+// One run of train().
 class Run {
  public:
   Run(Model& model, const Decoder* teacher, const Corpus& corpus, const TrainOptions& o, const Path& directory, const TrainHooks& hooks)
@@ -139,22 +107,15 @@ class Run {
         teacher_(teacher),
         recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
         carried_(o_.accumulate),
-        loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing,
-                teachable_steps(teacher, o_)),
+        loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing, teachable_steps(teacher, o_)),
         times_(recipe_, o_),
         time_left_(times_.costs()),
         start_(Clock::now()),
         lock_((make_directories(directory), directory / ".lock")) {
-    state_.seed = o_.seed;
+    state_.facts = facts_of(o_, corpus);
     state_.made_by = o_.made_by;
-    state_.batch_tokens = o_.batch_tokens;
-    state_.sequence = o_.sequence;
-    state_.packing = name_of(o_.packing);
-    state_.recipe = name_of(o_.recipe.kind);
-    state_.corpus_tokens = corpus.tokens();
-    state_.corpus = format("%016lx", static_cast<unsigned long>(corpus.hash()));
-    state_.products = name(products());
-    state_.valid_tokens = sample();
+    const int64_t all = hooks_.held_out_tokens, sample = o_.valid_tokens > 0 ? o_.valid_tokens : times_.sample(all);
+    state_.valid_tokens = sample < all ? sample : 0;
     state_.held_out = hooks_.held_out_hash;
   }
 
@@ -167,27 +128,21 @@ class Run {
     } else {
       make_optimizer();
       prepare();
-      left_ = times_.to_do(0);
-      left_.validations--;
-      const double nll = hooks_.validate ? validate() : -1;
-      // Higher steps of an older run would pass for the newest of this one. They go last: what is above may fail.
+      const double nll = validate();
+      // higher steps of an older run would pass for the newest of this one; they are kept until the lines above have succeeded
       remove_checkpoints(directory_);
       begin_stage(0, nll);
     }
     if (hooks_.on_start) hooks_.on_start(state_.step);
-    // a run can have been killed, or get other batches, just where a stage ends
-    if (stage_is_over()) finish_stage(hooks_.validate ? validate() : -1);
+    // a run that was killed, or that continues with other batches, can stand at the end of a stage
+    if (stage_is_over()) finish_stage(validate());
     while (batches() < times_.steps() && !result_.interrupted) {
-      if (hooks_.should_stop && hooks_.should_stop()) {
-        result_.interrupted = true;
-        // what has only begun is in a checkpoint, and would be begun twice
-        if (!at_begin()) save();
-        break;
-      }
-      step();
+      result_.interrupted = hooks_.should_stop && hooks_.should_stop();
+      if (!result_.interrupted) step();
     }
+    // a run that stops right after begin() resumes from the checkpoint before it, and calls it again
+    if (!result_.interrupted || !at_begin()) save();
     if (!result_.interrupted) {
-      save();
       publish();
       validate_all();
     }
@@ -199,25 +154,23 @@ class Run {
   }
 
  private:
-  // Of this size, that the tokens so far are: the step, unless a run goes on with larger or smaller batches.
+  // The trained tokens in batches of this run's size. It is the step, unless the run was resumed with another size.
   int64_t batches() const { return state_.tokens / o_.batch_tokens; }
   size_t stage_index() const { return static_cast<size_t>(state_.stage); }
   const Stage& stage() const { return recipe_.stages[stage_index()]; }
-  const Stage& stage_at(size_t index) const { return recipe_.stages[index]; }
+  bool judged_by_loss() const { return hooks_.validate && !stage().begin && !stage().judge; }
   bool at_begin() const { return stage().begin && state_.step == state_.stage_begin; }
   bool stage_is_over() const { return batches() >= times_.end(stage_index()); }
   double seconds() const { return spent_before_ + seconds_since(start_); }
+  // Tokens that a validation during the run scores; 1 if their number is not known.
+  int64_t scored_tokens() const {
+    return state_.valid_tokens > 0 ? state_.valid_tokens : std::max<int64_t>(1, hooks_.held_out_tokens);
+  }
   void note(const std::string& line) const {
     if (hooks_.on_note) hooks_.on_note(line);
   }
 
-  // Tokens that a validation scores; 0: all.
-  int64_t sample() const {
-    const int64_t all = hooks_.held_out_tokens, some = o_.valid_tokens > 0 ? o_.valid_tokens : times_.sample(all);
-    return some < all ? some : 0;
-  }
-
-  // What is calibrated on: parts no larger than those that a step is made in, the memory plan counts on it.
+  // The text to calibrate on, in parts of the same size as those of a step: the memory plan assumes it.
   std::vector<Batch> calibration_text() {
     const int64_t rows = (*o_.recipe.calibrate_tokens + o_.sequence - 1) / o_.sequence, most = o_.batch_tokens / o_.sequence / o_.accumulate;
     std::vector<Batch> parts;
@@ -225,11 +178,11 @@ class Run {
       const Batch batch = loader_.next();
       for (int64_t at = 0; at < batch.tokens.dim(0) && taken < rows; at += most) {
         const int64_t count = std::min(most, rows - taken);
-        parts.push_back(rows_of(batch, at, at + count));
+        parts.push_back(batch.rows(at, at + count));
         taken += count;
       }
     }
-    // of a stream of its own: training reads its data from where it is
+    // training reads the same rows again
     loader_.seek(state_.position);
     return parts;
   }
@@ -244,7 +197,7 @@ class Run {
     if (!more.empty()) note(more);
   }
 
-  // The factors of a LoRA belong to its training alone: they are merged first.
+  // Low-rank factors exist only during training: they are merged first.
   void publish() {
     std::vector<Path> replaced;
     if (model_.decoder->merge_lora()) {
@@ -257,7 +210,7 @@ class Run {
     for (const Path& path : replaced) note("kept as " + path.string() + ": it would have been read instead of what was trained");
   }
 
-  // A new optimizer over the parameters of this stage; the others ask for no gradient.
+  // A new optimizer over the parameters of this stage. The others require no gradient.
   void make_optimizer() {
     model_.decoder->set_recompute(o_.recompute);
     std::vector<Trained> trained;
@@ -272,9 +225,9 @@ class Run {
     optimizer_.emplace(std::move(trained), o_.adamw);
   }
 
-  // `nll`: the validation of the weights as they are; not read where nothing is validated.
+  // Begins a stage, or the first one after it that has something to do. `nll`: the validation of the current weights; -1: none.
   void begin_stage(size_t index, double nll) {
-    for (; stage_at(index).skip && stage_at(index).skip(); index++) left_ = times_.to_do(state_.tokens, index + 1);
+    while (recipe_.stages[index].skip && recipe_.stages[index].skip()) index++;
     state_.stage = static_cast<int64_t>(index);
     state_.stage_name = stage().name;
     state_.stage_begin = state_.step;
@@ -283,109 +236,93 @@ class Run {
     state_.stage_steps = 0;
     state_.mean_loss = state_.mean_norm = 0;
     make_optimizer();
-    if (stage().judge && !stage().begin) {
-      if (times_.saves(state_.tokens)) save();
-      return;
-    }
-    state_.stage_nll = -1;
-    state_.undo_step = -1;
-    if (stage().begin) {
-      state_.stage_nll = state_.valid_nll = std::isfinite(nll) ? nll : -1;
-      state_.undo_step = state_.step;
-      save();
-      return enter_stage();
-    }
-    if (hooks_.validate) judge_from_here(nll, "begins");
-    if (hooks_.validate || (index > 0 && times_.saves(state_.tokens))) save();
+    const bool continues = stage().judge && !stage().begin, undoable = stage().begin || judged_by_loss();
+    if (!continues) set_undo_point(nll, undoable);
+    if (judged_by_loss()) note_undo_point("begins");
+    if (undoable || (index > 0 && times_.saves(state_.tokens))) save();
+    if (stage().begin) enter_stage();
   }
 
-  // The checkpoint where a stage begins is of before this.
+  // Changes the model at the beginning of a stage, after its first checkpoint was saved.
   void enter_stage() {
-    if (!stage().begin) return;
     const auto before = Clock::now();
     note(stage().begin(calibration_text()));
     make_optimizer();
     begin_seconds_ = seconds_since(before);
   }
 
-  // When the stage ends, it is compared with this validation, and undone to this step if it is worse.
-  void judge_from_here(double nll, const char* begins) {
-    const bool finite = std::isfinite(nll);
-    state_.stage_nll = finite ? nll : -1;
-    state_.undo_step = state_.step;
+  // The stage is compared with this validation when it ends, and undone to this step.
+  void set_undo_point(double nll, bool undoable) {
+    state_.stage_nll = std::isfinite(nll) ? nll : -1;
+    state_.undo_step = undoable ? state_.step : -1;
     state_.valid_nll = nll;
-    note(format("stage %s %s at %.4f nats a token, on %s%s", stage().name.c_str(), begins, nll, sample_text().c_str(),
-                finite ? "" : "; it is not undone, whatever it ends with"));
   }
 
-  std::string sample_text() const {
-    if (state_.valid_tokens == 0) return "all held-out text";
-    return format("a fixed sample, about %ld of %ld held-out tokens", static_cast<long>(state_.valid_tokens),
-                  static_cast<long>(hooks_.held_out_tokens));
+  void note_undo_point(const char* begins) const {
+    const long some = static_cast<long>(state_.valid_tokens), all = static_cast<long>(hooks_.held_out_tokens);
+    const std::string text = some == 0 ? "all held-out text" : format("a fixed sample, about %ld of %ld held-out tokens", some, all);
+    note(format("stage %s %s at %.4f nats a token, on %s%s", stage().name.c_str(), begins, state_.valid_nll, text.c_str(),
+                std::isfinite(state_.valid_nll) ? "" : "; it is not undone, whatever it ends with"));
   }
 
-  // Takes back what the stage made worse, and begins the next one. `nll`: the validation at its end.
+  // Undoes the stage if it made the model worse, and begins the next one. `nll`: the validation at its end.
   void finish_stage(double nll) {
     const Path begin = checkpoint_path(directory_, state_.undo_step);
+    bool stays = true;
     if (stage().judge) {
       const Verdict verdict = stage().judge();
       note(verdict.note);
-      if (!verdict.stays) {
-        load_weights(begin, *model_.decoder);
-        nll = result_.valid_nll = state_.valid_nll = state_.stage_nll;
-      }
-    } else if (!stage().begin && hooks_.validate && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {  // NaN is worse than any number
-      // if the other weights cannot be read, these are not lost
+      stays = verdict.stays;
+    } else if (judged_by_loss() && state_.stage_nll >= 0 && !(nll <= state_.stage_nll)) {  // NaN is worse than any number
+      // these weights must not be lost if the others cannot be read
       save();
-      const std::string ended = format("stage %s ended at %.4f nats a token, worse than the %.4f it began with", stage().name.c_str(),
-                                       nll, state_.stage_nll);
-      if (std::filesystem::exists(begin)) {
-        note(ended + ": its weights are dropped (try a smaller learning rate)");
-        load_weights(begin, *model_.decoder);
-        nll = result_.valid_nll = state_.valid_nll = state_.stage_nll;
-      } else {
-        note(ended + ": it cannot be undone, " + begin.string() + " is gone; its weights stay (try a smaller learning rate)");
-      }
+      stays = !std::filesystem::exists(begin);
+      const std::string result = stays ? "it cannot be undone, " + begin.string() + " is gone; its weights stay" : "its weights are dropped";
+      note(format("stage %s ended at %.4f nats a token, worse than the %.4f it began with: %s (try a smaller learning rate)",
+                  stage().name.c_str(), nll, state_.stage_nll, result.c_str()));
+    }
+    if (!stays) {
+      load_weights(begin, *model_.decoder);
+      nll = result_.valid_nll = state_.valid_nll = state_.stage_nll;
     }
     if (stage_index() + 1 < recipe_.stages.size()) begin_stage(stage_index() + 1, nll);
   }
 
-  Path save() {
+  void save() {
     const auto before = Clock::now();
     state_.seconds = seconds();
     if (recipe_.record) state_.record = recipe_.record();
-    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, static_cast<int>(o_.keep),
-                                         carried_tensors(*model_.decoder, teacher_, carried_));
+    const NamedTensors carried = carried_tensors(*model_.decoder, teacher_, carried_);
+    result_.checkpoint = save_checkpoint(directory_, model_, *optimizer_, state_, o_.keep, carried);
     time_left_.saved(seconds_since(before));
     if (recipe_.record) write_file_atomically(directory_ / "recipe.json", state_.record + "\n");
     note("saved " + result_.checkpoint.string());
-    return result_.checkpoint;
   }
 
   double validate() {
+    if (!hooks_.validate) return -1;
     const auto before = Clock::now();
-    const double nll = hooks_.validate(state_.valid_tokens);
-    time_left_.validated(state_.valid_tokens > 0 ? state_.valid_tokens : hooks_.held_out_tokens, seconds_since(before));
-    return result_.valid_nll = nll;
+    result_.valid_nll = hooks_.validate(state_.valid_tokens);
+    time_left_.validated(scored_tokens(), seconds_since(before));
+    return result_.valid_nll;
   }
 
-  // At the end, when the model is written: a large file takes long, and who does not wait for it loses nothing. The checkpoint
-  // keeps the figure of the sample, which is comparable with those before.
+  // Comes after the model is written, because it takes long for a large file. The checkpoint keeps the loss of the sample,
+  // which is comparable with those before.
   void validate_all() {
     if (!hooks_.validate || state_.valid_tokens == 0) return;
-    note(format("the model is written; now all %ld held-out tokens are scored", static_cast<long>(hooks_.held_out_tokens)));
+    const long all = static_cast<long>(hooks_.held_out_tokens);
+    note(format("the model is written; now all %ld held-out tokens are scored", all));
     result_.valid_nll = hooks_.validate(0);
-    note(format("validation on all %ld held-out tokens: %.4f nats a token", static_cast<long>(hooks_.held_out_tokens), result_.valid_nll));
+    note(format("validation on all %ld held-out tokens: %.4f nats a token", all, result_.valid_nll));
   }
 
   double seconds_left() const {
-    const double all = static_cast<double>(std::max<int64_t>(1, hooks_.held_out_tokens));
-    const double each = state_.valid_tokens > 0 ? static_cast<double>(state_.valid_tokens) : all;
-    const bool last_of_all = hooks_.validate && state_.valid_tokens > 0;
+    const ToDo left = times_.to_do(state_.tokens, stage_index());
+    const int64_t scored = scored_tokens() * left.validations + (state_.valid_tokens > 0 ? hooks_.held_out_tokens : 0);
     const auto begins = std::count_if(recipe_.stages.begin() + state_.stage + 1, recipe_.stages.end(),
                                       [](const Stage& s) { return s.begin && !s.skip(); });
-    return begin_seconds_ * static_cast<double>(begins) +
-           time_left_.seconds(left_, each * static_cast<double>(left_.validations) + (last_of_all ? all : 0));
+    return begin_seconds_ * static_cast<double>(begins) + time_left_.seconds(left, static_cast<double>(scored));
   }
 
   void resume();
@@ -399,11 +336,10 @@ class Run {
   const TrainHooks& hooks_;
   const Decoder* teacher_;
   Recipe recipe_;
-  std::vector<CarriedStates> carried_;  // one a part of the batch
+  std::vector<CarriedStates> carried_;  // of each part of the batch
   BatchLoader loader_;
   const Timetable times_;
   TimeLeft time_left_;
-  ToDo left_;
   std::optional<Optimizer> optimizer_;
   TrainingState state_;
   TrainResult result_;
@@ -417,7 +353,7 @@ void Run::resume() {
   const std::optional<Path> last = latest_checkpoint(directory_);
   CHECK(last, "%s: there is no checkpoint to resume from (run it without --resume)", directory_.c_str());
   const TrainingState saved = read_training_state(*last), now = state_;
-  const std::vector<std::string> notes = check_resumes(*last, saved, now, o_);
+  const std::vector<std::string> notes = check_resumes(*last, saved, now.facts, o_);
   CHECK(saved.stage < static_cast<int64_t>(recipe_.stages.size()), "%s: is in stage %ld, this recipe has %zu (give the same --transfer-share)",
         last->c_str(), static_cast<long>(saved.stage), recipe_.stages.size());
   const std::string& name = recipe_.stages[static_cast<size_t>(saved.stage)].name;
@@ -425,16 +361,11 @@ void Run::resume() {
         last->c_str(), saved.stage_name.c_str(), name.c_str());
   CHECK(saved.tokens < o_.tokens + o_.batch_tokens, "%s: has been trained on %ld tokens, --tokens asks for %ld in all (give more --tokens)",
         last->c_str(), static_cast<long>(saved.tokens), static_cast<long>(o_.tokens));
-  const bool other_batches = saved.batch_tokens != o_.batch_tokens, other_text = !same_text(saved, now),
-             other_products = saved.products != now.products;
-  const bool same_held_out = saved.held_out == now.held_out;
   state_ = saved;
-  if (other_batches || other_text || other_products) state_.made_by += format("; from step %ld on: ", static_cast<long>(saved.step)) + o_.made_by;
-  state_.batch_tokens = now.batch_tokens;
-  state_.recipe = now.recipe;
-  state_.products = now.products;
-  state_.corpus_tokens = now.corpus_tokens;
-  state_.corpus = now.corpus;
+  state_.facts = now.facts;
+  const bool other_batches = saved.facts.batch_tokens != o_.batch_tokens, other_text = !same_text(saved.facts, now.facts);
+  if (other_batches || other_text || saved.facts.products != now.facts.products)
+    state_.made_by += format("; from step %ld on: ", static_cast<long>(saved.step)) + o_.made_by;
   if (recipe_.restore) recipe_.restore(saved.record);
   make_optimizer();
   load_checkpoint(*last, model_, *optimizer_);
@@ -442,25 +373,27 @@ void Run::resume() {
   spent_before_ = saved.seconds;
   tokens_before_ = saved.tokens;
   loader_.seek(saved.position);
-  left_ = times_.to_do(saved.tokens, stage_index());
   result_.checkpoint = *last;
+  const int64_t steps_left = times_.steps() - batches();
   note(format("resumed from %s, step %ld of %ld", last->c_str(), static_cast<long>(saved.step),
-              static_cast<long>(saved.step + times_.steps() - batches())));
+              static_cast<long>(saved.step + steps_left)));
   for (const std::string& line : notes) note(line);
   if (other_batches) {
     note(format("batches of %ld tokens from here on, %ld before: %ld steps are left; the learning rate goes on from where it was, "
                 "and is not adapted to the batch (see --lr)",
-                static_cast<long>(o_.batch_tokens), static_cast<long>(saved.batch_tokens), static_cast<long>(times_.steps() - batches())));
+                static_cast<long>(o_.batch_tokens), static_cast<long>(saved.facts.batch_tokens), static_cast<long>(steps_left)));
   }
   if (at_begin()) enter_stage();
   if (!hooks_.validate) return;
-  // what is held out is the same sample as before, unless its size is asked for
-  if (!same_held_out || o_.valid_tokens > 0) state_.valid_tokens = now.valid_tokens;
+  // the size of the sample stays, unless the text or --valid-tokens asks for another
+  const bool other_held_out = saved.held_out != now.held_out;
+  if (other_held_out || o_.valid_tokens > 0) state_.valid_tokens = now.valid_tokens;
   state_.held_out = now.held_out;
-  // a stage is judged by one text alone, and undone to a checkpoint that is there
-  if (stage().begin || stage().judge) return;
-  if (saved.undo_step < 0 || !same_held_out || state_.valid_tokens != saved.valid_tokens)
-    judge_from_here(validate(), "was not validated on this text where it began. It goes on");
+  if (!judged_by_loss()) return;
+  // both validations of a stage must score the same text, and the checkpoint to undo it to must exist
+  if (saved.undo_step >= 0 && !other_held_out && state_.valid_tokens == saved.valid_tokens) return;
+  set_undo_point(validate(), true);
+  note_undo_point("was not validated on this text where it began. It goes on");
 }
 
 void Run::check_finite(double loss, double norm) const {
@@ -472,7 +405,7 @@ void Run::check_finite(double loss, double norm) const {
 }
 
 bool Run::is_outlier(double loss, double norm) {
-  // means over about the last fifty steps, once there are twenty
+  // running means over about fifty steps, which are compared with after twenty
   constexpr double kPart = 0.02;
   constexpr int64_t kFirst = 20;
   const bool outlier = o_.outliers > 0 && state_.stage_steps >= kFirst &&
@@ -481,8 +414,8 @@ bool Run::is_outlier(double loss, double norm) {
     note(format("step %ld is an outlier: loss %.3f (mean %.3f), gradient norm %.2f (mean %.2f)%s", static_cast<long>(state_.step + 1),
                 loss, state_.mean_loss, norm, state_.mean_norm, o_.skip_outliers ? "; skipped" : ""));
   }
-  // An outlier moves the means too, by as much as the largest value that is none, or twice the mean: where the loss rises to
-  // a new level for good, that level is no outlier for long.
+  // An outlier moves the means too, but by no more than the largest value that is no outlier, or than twice the mean. If the
+  // loss rises to a new level for good, this level soon is no outlier.
   const auto move = [&](double& mean, double value) {
     if (outlier) value = std::min(value, std::max(2.0, o_.outliers) * mean);
     mean += std::max(kPart, 1 / static_cast<double>(state_.stage_steps + 1)) * (value - mean);
@@ -494,7 +427,7 @@ bool Run::is_outlier(double loss, double norm) {
 
 void Run::step() {
   const auto before = Clock::now();
-  // a run that got more tokens can be in a stage before the timetable has it begin
+  // a run that was resumed with more tokens can be in a stage before its time
   const int64_t first = std::min(times_.begin(stage_index()), state_.stage_tokens / o_.batch_tokens);
   const int64_t count = times_.end(stage_index()) - first;
   const int64_t warmup = std::max<int64_t>(1, std::llround(o_.warmup * static_cast<double>(count)));
@@ -508,7 +441,7 @@ void Run::step() {
     const std::vector<std::string> missed = optimizer_->without_gradient();
     result_.without_gradient.insert(result_.without_gradient.end(), missed.begin(), missed.end());
   }
-  // a GPU is waited for here, once a step
+  // the CPU waits for the GPU here, once a step
   shown.grad_norm = optimizer_->gradient_norm();
   shown.loss = loss.item();
   check_finite(shown.loss, shown.grad_norm);
@@ -524,13 +457,8 @@ void Run::step() {
   const double took = seconds_since(before);
   step_seconds_ += took;
   time_left_.stepped(stage_index(), took);
-  left_.steps[stage_index()]--;
-  left_.saves -= times_.saves(state_.tokens);
 
-  if (times_.validates(state_.tokens)) {
-    left_.validations--;
-    if (hooks_.validate) shown.valid_nll = validate();
-  }
+  if (times_.validates(state_.tokens)) shown.valid_nll = validate();
   state_.valid_nll = shown.valid_nll;
   if (batches() > times_.steps() - std::max<int64_t>(1, times_.steps() / 20)) {
     tail_ += shown.loss;

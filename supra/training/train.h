@@ -79,9 +79,6 @@ TrainOptions resolve(TrainOptions options, Decoder& decoder);
 // Whether `only` and `freeze` allow a parameter to be trained.
 bool trains(const TrainOptions& options, const std::string& name);
 
-// The stages of a run, each with the step after its last one.
-std::vector<int64_t> stage_ends(const Recipe& recipe, int64_t steps);
-
 // The number of optimizer steps of a run; the options must be resolved.
 int64_t step_count(const TrainOptions& options);
 

@@ -182,7 +182,7 @@ TEST_F(UptrainTest, ALogHoldsEachStepOnce) {
 
 TEST_F(UptrainTest, ARunKeepsItsProducts) {
   gated("student");
-  const auto in_record = [](const char* run) { return read_training_state(*latest_checkpoint(at(run))).products; };
+  const auto in_record = [](const char* run) { return read_training_state(*latest_checkpoint(at(run))).facts.products; };
   EXPECT_EQ(uptrain("student", "fast", {"--tokens", "256"}).code, 0);
   EXPECT_EQ(in_record("fast"), name(fastest_products()));
   EXPECT_EQ(uptrain("student", "run", {"--tokens", "256", "--products", "bf16x3"}).code, 0);

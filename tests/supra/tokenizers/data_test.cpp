@@ -147,7 +147,7 @@ std::set<std::pair<int32_t, int32_t>> steps_of(const Corpus& corpus, Packing pac
       steps.emplace(batch.tokens.data<int32_t>()[j], target);
       count++;
     }
-    EXPECT_EQ(batch.steps, count);
+    EXPECT_EQ(batch.steps(), count);
   }
   return steps;
 }
@@ -309,7 +309,7 @@ TEST(BatchLoader, StreamsAsItAlwaysDid) {
       checksum = crc32(checksum, {static_cast<const char*>(t.raw()), t.bytes()});
     }
     EXPECT_TRUE(batch.cuts.empty() && batch.lengths.empty() && batch.goes_on.empty());
-    EXPECT_EQ(batch.steps, 32);
+    EXPECT_EQ(batch.steps(), 32);
   }
   EXPECT_EQ(checksum, 0x051aaad2u);
 }
@@ -334,7 +334,7 @@ TEST(BatchLoader, PacksEachDocumentOnceAnEpoch) {
     for (; left > 0; rows++) {
       const Batch batch = loader.next();
       for (const std::string& document : documents_of(batch, 0)) seen.push_back(document);
-      left -= batch.steps;
+      left -= batch.steps();
     }
     // by first fit, little is padding
     EXPECT_LT(rows * T, steps * 110 / 100);
@@ -490,8 +490,8 @@ TEST(BatchLoader, PaddingIsNoPartOfTheLoss) {
     const Tensor targets = Tensor::of(std::vector<int32_t>(ids.begin() + 1, ids.end()), {1, n});
     sum += static_cast<double>(n) * decoder->loss(decoder->hidden(tokens), targets, 0).value().item();
   }
-  EXPECT_EQ(batch.steps, 21 + 18 + 19);
-  EXPECT_NEAR(mean, sum / static_cast<double>(batch.steps), 1e-6 * mean);
+  EXPECT_EQ(batch.steps(), 21 + 18 + 19);
+  EXPECT_NEAR(mean, sum / static_cast<double>(batch.steps()), 1e-6 * mean);
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ struct Moment {
       slot.v = random_normal(slot.trained.parameter.shape(), ++seed);
     }
     state.step = step;
-    state.seed = seed;
+    state.facts.seed = seed;
   }
 
   Path save(const Path& run, int keep = 1) { return save_checkpoint(run, model, *optimizer, state, keep); }

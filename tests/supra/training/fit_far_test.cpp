@@ -78,7 +78,7 @@ TEST(FitFar, ErrorsFallOnTextThatIsHeldOut) {
   EXPECT_EQ(epochs, 12);
   for (const FittedLayer& layer : fit.layers) {
     EXPECT_LT(layer.after, 0.5 * layer.before) << layer.layer;
-    EXPECT_TRUE(layer.kept) << layer.kl << " " << layer.kl_window;
+    EXPECT_TRUE(layer.kept()) << layer.kl << " " << layer.kl_window;
   }
   EXPECT_EQ(fit.config.far_features, window_config().far_features);
   // nothing but far parts has changed
@@ -126,7 +126,7 @@ TEST(FitFar, WhatDoesNotPayBecomesWindow) {
   FitOptions options = kQuick;
   options.epochs = 0;
   const Fit fit = fit_far(*student, *teacher, some_batches(2), options);
-  for (const FittedLayer& layer : fit.layers) EXPECT_FALSE(layer.kept) << layer.kl << " " << layer.kl_window;
+  for (const FittedLayer& layer : fit.layers) EXPECT_FALSE(layer.kept()) << layer.kl << " " << layer.kl_window;
   EXPECT_EQ(fit.config.far_features, std::vector<int64_t>({0, 0}));
   // 12 features of 6 values and their sum, in keys and values of 12 numbers
   EXPECT_EQ(fit.config.windows, std::vector<int64_t>({15, 15}));
@@ -163,7 +163,7 @@ TEST(FitFar, SaysWhatCannotBeFitted) {
 TEST(FitFar, CorrectionBringsAStudentCloserOrLeavesItAlone) {
   const auto teacher = tiny_decoder(MixerKind::softmax), student = fresh_student(*teacher);
   const Correction better = correct_projections(*student, *teacher, some_batches(20));
-  EXPECT_TRUE(better.kept);
+  EXPECT_TRUE(better.kept());
   EXPECT_LT(better.kl_after, better.kl_before);
   // of a student that is its teacher, only rounding could be corrected
   Config all = window_config();
@@ -173,7 +173,7 @@ TEST(FitFar, CorrectionBringsAStudentCloserOrLeavesItAlone) {
   const std::vector<Tensor> before = parameters_of(*same);
   const Correction none = correct_projections(*same, *teacher, some_batches(2));
   EXPECT_LT(none.kl_before, 1e-6);
-  if (!none.kept) expect_same(parameters_of(*same), before);
+  if (!none.kept()) expect_same(parameters_of(*same), before);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "supra/formats/weights/safetensors.h"
 #include "supra/supra_attention.h"
 #include "supra/training/calibrate.h"
 #include "supra/training/checkpoint.h"
@@ -117,7 +118,7 @@ TEST_F(RecipeTest, ASoftmaxTeacherIsNotAskedBeyondItsContext) {
   // a checkpoint has the steps of the teacher's KV cache that were written, not all that it has room for
   o.tokens = o.batch_tokens;
   const TrainResult first = train(model, teacher_.decoder.get(), corpus_, o, directory_.path() / "first", hooks);
-  const auto carried = open_carried_states(first.checkpoint);
+  const auto carried = open_safetensors(first.checkpoint / "memory.safetensors");
   const Tensor keys = carried->get("part0.teacher.layers.0.state.0"), positions = carried->get("part0.teacher.positions");
   const int64_t* position = positions.data<int64_t>();
   EXPECT_EQ(keys.dim(1), *std::max_element(position, position + positions.numel()));

@@ -374,7 +374,7 @@ TEST(Train, ResumesOnlyWithItsOwnProducts) {
   hooks.on_note = [&](const std::string& line) { notes += line + "\n"; };
   EXPECT_EQ(train(model, nullptr, corpus, o, run, hooks).steps, 20);
   EXPECT_NE(notes.find("products are f32 from here on, bf16 before"), std::string::npos) << notes;
-  EXPECT_EQ(read_training_state(*latest_checkpoint(run)).products, "f32");
+  EXPECT_EQ(read_training_state(*latest_checkpoint(run)).facts.products, "f32");
 }
 
 TEST(Train, ResumesOnlyByItsOwnRecipe) {

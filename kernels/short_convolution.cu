@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kPieces = 256;  // pieces of the sum over steps, at most; the same on every GPU
 
 struct Documents : ShortConvolutionSizes {
+  // Sources of a row of the batch; 32 bits, so that a division by it is cheap.
+  __device__ unsigned rows() const { return static_cast<unsigned>(T + W - 1); }
   // True if a document that begins at `begin` sees the source s.
   __device__ static bool sees(int64_t begin, int64_t s) { return s >= begin || begin == 0; }
   __device__ bool step_sees(int64_t b, int64_t t, int64_t s) const { return sees(begin ? begin[b * T + t] : 0, s); }
@@ -47,7 +49,8 @@ struct Forward {
   template <int V>
   __device__ void at(unsigned row, int64_t c) const {
     const Documents& n = sources.n;
-    const int64_t rows = n.T + n.W - 1, b = row / rows, t = row % rows;
+    const unsigned rows = n.rows();
+    const int64_t b = row / rows, t = row % rows;
     float sum[V] = {}, a[V], tap[V];
     if (t >= n.T) {
       const int64_t j = t - n.T, s = n.end(b) - (n.W - 1) + j;
@@ -73,7 +76,8 @@ struct Backward {
   const float *dnext, *w;
   template <int V>
   __device__ void at(unsigned row, int64_t c) const {
-    const int64_t rows = n.T + n.W - 1, b = row / rows, s = row % rows - (n.W - 1);
+    const unsigned rows = n.rows();
+    const int64_t b = row / rows, s = row % rows - (n.W - 1);
     float sum[V] = {}, a[V], tap[V];
     for (int64_t i = s < 0 ? -s : 0; i < n.W && s + i < n.T; i++) {
       if (!n.step_sees(b, s + i, s)) continue;

@@ -60,7 +60,7 @@ struct HardTanh {
   __device__ static float slope(float x) { return fabsf(x) > 1 ? 0 : 1; }
 };
 
-// Calls body(Relu()) and so on: a thread asks once, for all its elements.
+// Calls body(Relu()) and so on. A thread branches once for all of its elements.
 template <class Body>
 __device__ void with_activation(Activation f, Body body) {
   switch (f) {

@@ -3,9 +3,12 @@
 #include "kernels/cuda.h"
 #include "tensor/elements.cuh"
 
-// The loss of a row and its gradient, a block a row: it goes along the row once for the largest logit and the
-// sum of exponentials, the two as one, and once more for the gradient, out of the L2 cache. exp(x - lse) is
-// taken as exp(x - largest) / sum: lse as a float would lose what counts in large logits.
+// Cross-entropy on the GPU: loss = lse - x[target] + z_loss lse^2, with a part for a teacher's probabilities, and its gradient
+// (cross_entropy.cpp). x, dx, teacher (N,O)  targets, losses (N)
+//
+// A block takes a row. It reads the row once for the largest logit and the sum of exponentials, both in one pass, and once more
+// for the gradient, out of the L2 cache. Threads read neighbouring vectors. Memory bounds it: x is read and dx written once.
+// exp(x - lse) is computed as exp(x - largest) / sum, because lse as a float is not precise enough for large logits.
 
 namespace supra::cuda {
 
@@ -22,7 +25,7 @@ struct Softmax {
 
 template <int W, class T>
 __device__ static Softmax softmax_of(const T* x, int64_t O) {
-  // finite, so that it may be subtracted from minus infinity
+  // finite: minus infinity less minus infinity would be NaN
   float largest = -FLT_MAX, sum = 0;
   for (int64_t i = int64_t{threadIdx.x} * W; i < O; i += int64_t{blockDim.x} * W) {
     float a[W], top = largest;
@@ -48,7 +51,7 @@ __global__ void __launch_bounds__(kMostThreads)
     if (losses && threadIdx.x == 0) losses[row] = 0;
     return;
   }
-  // before anybody writes a gradient in its place
+  // read before a gradient is written in its place
   const float x_target = to_float(x[target]);
   const Softmax own = softmax_of<W>(x, O);
   Softmax taught = {0, 1};
@@ -83,14 +86,12 @@ __global__ void __launch_bounds__(kMostThreads)
 template <class T, class D>
 void cross_entropy(float* losses, D* dx, const T* x, const float* teacher, const int32_t* targets,
                    const float* dy, const CrossEntropy& n) {
-  const auto go = [&]<int W>(std::integral_constant<int, W>) {
+  by_width<4>(fits_vectors(n.O, x, dx, teacher), [&]<int W>(std::integral_constant<int, W>) {
     unsigned threads = 32;
     while (threads < kMostThreads && threads * W < n.O) threads *= 2;
     launch<cross_entropy_kernel<T, D, W>>({blocks(n.N, 1), threads, kMostThreads / 32 * sizeof(float)},
                                           losses, dx, x, teacher, targets, dy, n);
-  };
-  fits_vectors(n.O, x, dx, teacher) ? go(std::integral_constant<int, 4>())
-                                    : go(std::integral_constant<int, 1>());
+  });
 }
 
 __global__ void __launch_bounds__(kMostThreads)

@@ -15,9 +15,8 @@ namespace supra {
 struct AdamwFactors;
 struct SamplerOptions;
 
-// How rope finds the angles of x (N,H,K): row n takes those of row n % period of the table, which is `width`
-// wide, head h those h * head_step on. A pair (half) has one angle, an element (interleaved) a copy of its
-// own.
+// Where rope finds the angles of x (N,H,K): those of row n and head h are in row n % period of the table, whose rows are
+// `width` wide, from column h * head_step on. The table has one angle for each pair (half) or for each element (interleaved).
 struct RopeTurn {
   int64_t N, H, K, dims;
   bool interleaved;
@@ -37,7 +36,7 @@ template <class T>
 SUPRA_CU void rmsnorm_bwd(T* dx, float* dw, const T* dy, const T* x, const float* w, const float* rstd,
                           int64_t N, int64_t C);
 
-// ---- layernorm.cu.  As rmsnorm; mean, rstd (N)  w, b, dw, db (C), each or null
+// ---- layernorm.cu.  As rmsnorm; mean, rstd (N)  w, b, dw, db (C), each of which may be null
 template <class T>
 SUPRA_CU void layernorm_fwd(T* y, float* mean, float* rstd, const T* x, const float* w, const float* b, int64_t N,
                             int64_t C, double eps);
@@ -82,7 +81,7 @@ SUPRA_CU void row_squares(float* error, float* target, const T* y, const T* t, i
 template <class T>
 SUPRA_CU void relative_error_bwd(T* dy, const T* y, const T* t, const float* factor, int64_t N, int64_t C);
 
-// ---- layout.cu.  to (N,C) = from (N,C), columns of rows that are a stride apart; null: zeros
+// ---- layout.cu.  to (N,C) = from (N,C), whose rows are a stride apart each; from null: zeros
 template <class T>
 SUPRA_CU void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t N, int64_t C);
 // dx (N,K) = the sum of the `times` rows in a row of dy (N,times,K)
@@ -98,9 +97,8 @@ SUPRA_CU void rope(T* y, const T* x, const float* cosine, const float* sine, con
 template <class T>
 SUPRA_CU void embedding_fwd(T* y, const int32_t* ids, const void* table, Dtype dtype, int64_t N, int64_t O,
                             int64_t C);
-// Piece p is the sum of rows order[begin[p]], ..., order[begin[p + 1] - 1] of the source; order null: the rows
-// as they stand. It is added to row target[p] of dw (O,C) or, where that is negative, becomes row
-// -1 - target[p] of partial.
+// Piece p is the sum of rows order[begin[p]], ..., order[begin[p + 1] - 1] of the source (order null: of rows begin[p], ...).
+// It is added to row target[p] of dw (O,C) or, if that is negative, becomes row -1 - target[p] of partial.
 struct RowSums {
   int64_t pieces;
   const int32_t *order, *begin, *target;
@@ -115,28 +113,28 @@ SUPRA_CU void adamw(float* w, float* m, float* v, const float* g, int64_t n, con
 template <class T>
 SUPRA_CU void sum_squares(double* sums, const T* x, int64_t n);
 
-// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N), or +=; row-major, as gemm.h has it. `batch` such products have
-// their matrices *_step elements apart. The first product of a stream takes 32 MB for all that follow, a graph with
-// products has 32 MB of its own.
+// ---- gemm.cu.  C (M,N) = op(A) (M,K) op(B) (K,N), or +=; row-major, as in gemm.h. The matrices of `batch` such products lie
+// *_step elements apart. The first product of a stream allocates 32 MB for all products of the stream; a graph with products
+// has 32 MB of its own.
 struct Product {
   bool ta = false, tb = false;
   int64_t M, N, K, lda, ldb, ldc;
   int64_t batch = 1, a_step = 0, b_step = 0, c_step = 0;
   auto operator<=>(const Product&) const = default;
 };
-// What one product, not a batch, does on its way out: C = max(0, C + bias (N)); sums (M) = those of op(A)'s rows.
+// Work that is part of one product, but not of a batch: C = max(0, C + bias (N)); sums (M) = the sums of op(A)'s rows.
 template <class Out>
 struct Epilogue {
   const Out* bias = nullptr;
   bool relu = false;
-  float* sums = nullptr;  // where Out is float, without the others
+  float* sums = nullptr;  // only if Out is float, and without the others
 };
 // T, Out: both float, both Bf16, or Bf16 and float. Sums are f32, and float is float throughout, without TF32.
 template <class T, class Out>
 SUPRA_CU void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c,
                    const Epilogue<Out>& after = {});
-// From now on products that come for the first time try several algorithms and take the fastest. Off at first,
-// unless SUPRA_GEMM=timed: two runs may choose differently, and differ in their last bits.
+// If on, a product that comes for the first time times several algorithms and uses the fastest. Off at first, unless
+// SUPRA_GEMM=timed: two runs may choose differently, and then they differ in their last bits.
 SUPRA_CU void time_products(bool on);
 
 // ---- rows.cu.  sums (C) += the sum over the rows of x (N,C);   y (N,C) = row (C), N times
@@ -150,9 +148,9 @@ struct CrossEntropy {
   int64_t N, O;
   float z_loss, weight, teacher_weight;
 };
-// losses (N): =   dx (N,O): = weight * dy[0] times the gradient, may be x; either may be null. x, teacher (N,O)
-// targets (N): negative ones are left out, with 0 for loss and gradient. teacher: null where teacher_weight is 0;
-// dy: null is 1.   T, D: both float, both Bf16, or float and Bf16.
+// losses (N): =   dx (N,O): = weight * dy[0] times the gradient; may be x. Either may be null. x, teacher (N,O)
+// targets (N): the loss and gradient of a negative one are 0. teacher: null if teacher_weight is 0. dy: null means 1.
+// T, D: both float, both Bf16, or float and Bf16.
 template <class T, class D>
 SUPRA_CU void cross_entropy(float* losses, D* dx, const T* x, const float* teacher, const int32_t* targets,
                             const float* dy, const CrossEntropy& n);
@@ -163,16 +161,16 @@ template <class T>
 SUPRA_CU void scale_by(T* x, const float* factor, int64_t n);
 
 // ---- linear_attention.cu, linear_attention_mma.cu, linear_attention_bwd.cu
-// Arguments as ops.h describes them: q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log_decay (H) or (B,T,H)
-// state (B,H,K,V). Two tokens of q lie q_step elements apart: q, k and v may be columns of one wider matrix.
+// Arguments as in ops.h: q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log_decay (H) or (B,T,H)  state (B,H,K,V)
+// Two tokens of q lie q_step elements apart, so q, k and v may be columns of one wider matrix.
 struct LinearAttentionSizes {
   int64_t B, T, H, Gk, Gv, K, V;
   int64_t q_step, k_step, v_step;
   bool decay_by_token;
   float scale;
 };
-// Steps [begin, end) of a row are one document. What is written for each step is zero from its end up to
-// `stop`. The first document of a row begins at 0, the last one stops at T, and each row has one at least.
+// Steps [begin, end) of a row are one document. Results of the steps [end, stop) are zero. The first document of a row begins
+// at 0, the last one has stop = T, and each row has at least one.
 struct LinearAttentionDocument {
   int32_t row, begin, end, stop;
 };
@@ -181,11 +179,11 @@ struct LinearAttentionInputs {
   const T *q, *k, *v;
   const float* log_decay;
   const float* state;                        // null: zeros
-  const LinearAttentionDocument* documents;  // null: every row is one
-  int64_t document_count;                    // B where documents is null
+  const LinearAttentionDocument* documents;  // null: every row is one document
+  int64_t document_count;                    // B if documents is null
   LinearAttentionSizes n;
-  // q and k are turned as they are read, their gradients back as they are written; null: not at all. And with
-  // of_relu gradients are 0 where q or k is. Both only where linear_attention_fuses().
+  // If not null, RoPE rotates q and k as they are read, and their gradients back as they are written. With of_relu, gradients
+  // are 0 where q or k is 0. Both only if linear_attention_fuses().
   const float *cosine = nullptr, *sine = nullptr;
   RopeTurn turn = {};
   bool of_relu = false;
@@ -197,64 +195,62 @@ struct LinearAttentionGrads {
   float* dlog_decay;  // (H) or (B,T,H), or null
 };
 
-// Whether the inputs fit tensor cores, whose kernels can turn q and k and mind their relu.
+// True if the kernel on tensor cores can take these inputs: it can apply RoPE to q and k, and relu to their gradients.
 SUPRA_CU bool linear_attention_fuses(const LinearAttentionInputs<Bf16>& in);
-// o (B,T,H,V): =, with rstd (B,T,H) normalised head by head.   last_state (B,H,K,V): =, not in.state.
-// K <= 512. Bf16 with K and V of 64 or 128 takes the tensor cores: q, k, v, S enter
-// the products as bf16, sums and S itself are f32.
+// o (B,T,H,V): =; if rstd (B,T,H) is not null, normalised head by head.   last_state (B,H,K,V): =, different from in.state
+// K <= 512. Bf16 with K and V of 64 or 128 runs on tensor cores: q, k, v, S enter the products as bf16; sums and S are f32.
 template <class T>
 SUPRA_CU void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAttentionInputs<T>& in,
                                    double norm_eps);
-// All of grads: =. d_o (B,T,H,V) is the gradient of what fwd wrote, d_last that of last_state, or null. o and
-// rstd as fwd left them, rstd null where o was not normalised. last_state is needed for dlog_decay alone.
-// K, V <= 512.
+// All of grads: =. d_o (B,T,H,V) is the gradient of o as fwd wrote it, d_last that of last_state, or null. o, rstd, last_state:
+// as fwd wrote them; rstd is null if o was not normalised, and last_state is needed only for dlog_decay. K, V <= 512.
 template <class T>
 SUPRA_CU void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, const float* d_last,
                                    const T* o, const float* rstd, const float* last_state,
                                    const LinearAttentionInputs<T>& in);
-// One step, T = 1: the state (B,H/sharing,K,V) in place; in.state and in.documents are not looked at. Where query heads
-// share a state, it takes the keys and values of the first of them.
+// One step, T = 1: the state (B,H/sharing,K,V) in place; in.state and in.documents are not read. A state that query heads share
+// takes the key and value of the first of them.
 template <class T>
 SUPRA_CU void linear_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, int64_t sharing);
 
 // ---- delta_attention.cu; the step: linear_attention.cu
-// The gated delta rule: `in` as above, with a decay for each token, scale 1, and nothing of what may come before. beta (B,T,H)
-// o, errors (B,T,H,V), last_state: =   errors are kept for the backward.   K <= 512
+// The gated delta rule: `in` as above, with a decay for each token, scale 1, and neither RoPE nor relu. beta (B,T,H)
+// o, errors (B,T,H,V), last_state: =   errors are saved for backward.   K <= 512
 template <class T>
 SUPRA_CU void delta_attention_fwd(T* o, T* errors, float* last_state, const LinearAttentionInputs<T>& in, const float* beta);
-// All of grads and dbeta (B,T,H): =. errors, last_state as fwd left them.   K, V <= 512
+// All of grads and dbeta (B,T,H): =. errors, last_state as fwd wrote them.   K, V <= 512
 template <class T>
 SUPRA_CU void delta_attention_bwd(const LinearAttentionGrads<T>& grads, float* dbeta, const T* d_o, const float* d_last,
                                   const T* errors, const float* last_state, const LinearAttentionInputs<T>& in,
                                   const float* beta);
-// One step, T = 1: the state (B,H,K,V) in place; in.state and in.documents are not looked at.
+// One step, T = 1: the state (B,H,K,V) in place; in.state and in.documents are not read.
 template <class T>
 SUPRA_CU void delta_attention_step(T* o, float* state, const LinearAttentionInputs<T>& in, const float* beta);
 
 // ---- short_convolution.cu.  x, dx, y, dy (B,T,C)  w, dw (W,C)  state, dstate, next, dnext (B,W-1,C).   dw: +=, all else: =
 struct ShortConvolutionSizes {
   int64_t B, T, C, W;
-  const int32_t* begin;  // (B,T): where the document of each step begins, T behind a row's end
-  const int32_t* last;   // (B,2): begin and end of each row's last document.   Both null: rows are one document of T steps
+  const int32_t* begin;  // (B,T): where the document of each step begins; T behind a row's end
+  const int32_t* last;   // (B,2): begin and end of each row's last document.   Both null: each row is one document of T steps
 };
-// state: null where there is none
+// state: null if there is none
 template <class T>
 SUPRA_CU void short_convolution_fwd(T* y, float* next, const T* x, const float* w, const float* state,
                                     const ShortConvolutionSizes& n);
-// dw, dnext: or null
+// dw, dnext: may be null
 template <class T>
 SUPRA_CU void short_convolution_bwd(T* dx, float* dw, float* dstate, const T* dy, const float* dnext, const T* x, const float* w,
                                     const float* state, const ShortConvolutionSizes& n);
 
 // ---- gemv.cu.  y (N,O) = x (N,C) w(O,C)^T + bias (O) or null.   w as stored: f32, f16, bf16 or quantised
-constexpr int64_t kGemvRows = 8;  // N at most
+constexpr int64_t kGemvRows = 8;  // the largest N
 template <class T>
 SUPRA_CU void gemv(T* y, const T* x, const void* w, Dtype dtype, const float* bias, int64_t N, int64_t O,
                    int64_t C);
 
-// ---- sampling.cu.  chosen (N) of logits (N,O), whose rows are `stride` apart; -1 - i where logit i is NaN. scratch (N,O)
-// draws (N): a number below 2^32 each. recent[begins[n]], ..., recent[begins[n + 1] - 1]: ids of row n to be penalised,
-// each once.   O <= 2^23
+// ---- sampling.cu.  chosen (N): an id for each row of logits (N,O), whose rows are `stride` apart; -1 - i if logit i is NaN.
+// scratch (N,O)  draws (N): random numbers below 2^32. recent[begins[n]], ..., recent[begins[n + 1] - 1]: the ids of row n to
+// be penalised, each once.   O <= 2^23
 template <class T>
 SUPRA_CU void sample(int32_t* chosen, float* scratch, const T* logits, const uint32_t* draws, const int32_t* begins,
                      const int32_t* recent, int64_t N, int64_t O, int64_t stride, const SamplerOptions& options);
@@ -264,23 +260,24 @@ SUPRA_CU void sample(int32_t* chosen, float* scratch, const T* logits, const uin
 // softmax_attention.cpp
 struct SoftmaxAttentionSizes {
   int64_t B, T, H, S, G, K, V;
-  int64_t window;  // S where there is none
-  int64_t sinks;   // the first keys of its document that a query sees beside them
+  int64_t window;  // S if there is none
+  int64_t sinks;   // how many of the first keys of its document a query sees besides the window
   float scale;
   float cap;       // 0, or a score is cap tanh(scale q k)
 };
 template <class T>
 struct SoftmaxAttentionInputs {
   const T *q, *k, *v;
-  const T* q_sinks;          // what meets the sinks; q where it is the same
+  const T* q_sinks;          // the queries for the sinks; q if they are the same
   const int32_t* first;      // (B)
   const int32_t* documents;  // (B,T): where the document of each query begins among the keys; null: at 0
   SoftmaxAttentionSizes n;
 };
 
-// Bf16 with K = V of 64 or 128 and no cap takes the tensor cores: probabilities and their gradients enter the products
-// as bf16, sums are f32. Others: what shared memory holds; backward K + V up to about 250 (99 KB), 400 (A100) or 550
-// (H100), forward half as much again.   o, lse, dq, dk, dv, dq_sinks: =   dq_sinks: null where q meets the sinks; dlse: or null
+// Bf16 with K = V of 64 or 128 and no cap runs on tensor cores: probabilities and their gradients enter the products as bf16,
+// sums are f32. Otherwise shared memory limits the width: backward takes K + V up to about 250 (cards with 99 KB), 400 (A100)
+// or 550 (H100), forward half as much again.
+// o, lse, dq, dk, dv, dq_sinks: =   dq_sinks: null if q is also the query for the sinks.   dlse: may be null
 template <class T>
 SUPRA_CU void softmax_attention_fwd(T* o, float* lse, const SoftmaxAttentionInputs<T>& in);
 template <class T>
@@ -309,7 +306,7 @@ SUPRA_CU void softmax_features_fwd(T* y, const T* x, int64_t N, int64_t f);
 template <class T>
 SUPRA_CU void softmax_features_bwd(T* dx, const T* dy, const T* y, int64_t N, int64_t f);
 
-// ---- take_rows.cu.  y (M,D), rows index[m] - base of x (N,D) where that is in [0, N); others are left as they are.
+// ---- take_rows.cu.  y (M,D): row m = row index[m] - base of x (N,D), if that is in [0, N); other rows of y stay unchanged.
 template <class T>
 SUPRA_CU void take_rows(T* y, const T* x, const int32_t* index, int64_t base, int64_t M, int64_t N, int64_t D);
 

@@ -14,7 +14,7 @@ static Tensor as_i32(const std::vector<int64_t>& positions) {
 void RopeTables::move_to(const std::vector<int64_t>& first) {
   if (positions_.defined()) positions_.copy_from(as_i32(first));
   for (const std::unique_ptr<RopeTable>& table : tables_) {
-    // angles by head know no positions
+    // angles by head do not depend on positions
     if (table->rope.layout == Rope::Layout::by_head || table->positions == first) continue;
     const RopeTable moved = rope_table(table->rope, first, Device::cpu);
     table->cosine.copy_from(moved.cosine);

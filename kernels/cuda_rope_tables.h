@@ -6,13 +6,14 @@
 
 namespace supra {
 
-// Tables at fixed addresses whose positions change, for a recorded step. Inside its scope, rope() of (B,1,H,K) on
-// the GPU reads its angles from here, and window_step() its positions, regardless of their arguments.
+// Tables of angles at fixed addresses, for a recorded step: a graph always reads the same addresses, and the tables change with
+// the positions. Inside a scope, rope() of (B,1,H,K) on the GPU reads its angles from here, and window_step() its positions,
+// regardless of their arguments.
 class RopeTables {
  public:
   // (B): the positions of the next steps
   void move_to(const std::vector<int64_t>& first);
-  // The existing table, or a new one for these positions; the positions themselves. On the GPU.
+  // On the GPU: the table of `rope`, which is new if there was none, for these positions; the positions themselves.
   const RopeTable& of(const Rope& rope, const std::vector<int64_t>& positions);
   const Tensor& of(const std::vector<int64_t>& positions);
 

@@ -1,28 +1,32 @@
 #include "kernels/linear_attention_chunk.cuh"
 #include "kernels/rows.cuh"
 
-// The gated delta rule on the GPU. If every u_t = beta_t e_t is known, o is linear attention with u as its values. So only one
-// new kernel is needed. It solves for
+// The gated delta rule on the GPU. If every u_t = beta_t e_t is known, o is linear attention with u as its values. So the rule
+// needs only one kernel of its own, which solves for
 //
 //   e_t = v_t - S^T k_t   with   S = g S + k u^T,  S as it is before step t adds to it
 //
-// and everything else is sweeps (linear_attention.cuh). The gradient of u is such a solve, too, backwards in time, whose values x are
-// what linear attention would give: x_t = sum over s >= t of (decay) q_s do_s k_t, and z = dv = beta du is what it writes:
+// Everything else is sweeps (linear_attention.cuh). q, k (B,T,H,K)  v, e, u (B,T,H,V)  beta (B,T,H)  S (B,H,K,V). The gradient
+// of u is also such a solve, backwards in time. Its values x are the gradient of v in linear attention, x_t = sum over s >= t
+// of (decay) q_s do_s k_t, and it writes z = dv = beta du:
 //
 //   du_t = x_t - R^T k_t   with   R = g R + k z^T
 //   dq = do (k u)^T        dk = u (q do)^T - u (k z)^T - z (k u)^T, the last two without a step's own pair
-//   d beta_t = du_t e_t    d log g: linear_attention_bwd.cu, where -z (k u)^T is a read as dq is
+//   d beta_t = du_t e_t    d log g: as in linear_attention_bwd.cu, where the dots of -z (k u)^T are added like those of dq
 //
-// What x and R hold apart would in one state take itself back. Where nothing decays both grow with the root of the steps, and
-// their rounding with them: to 1e-5 of the gradients after 4,096 steps in f32, and 5e-5 of the decays'.
+// x_t and R^T k_t are computed apart and then subtracted, although in one state they would cancel step by step. Without decay
+// both grow with the square root of the number of steps, and so do their rounding errors: to 1e-5 of the gradients after 4,096
+// steps in f32, and to 5e-5 of the gradients of the decays.
 
 namespace supra::cuda {
 
 namespace {
 
-// The sweep's o becomes v + out_scale S^T k, S that of before the step: S = g S + in_scale k (beta o)^T. One of the scales is -1.
-// In a chunk, with A_ij = D_ij k_i k_j below the diagonal, that is a triangular system. It is solved in the order of the steps,
-// so its errors grow no faster than the recurrence's: warps take four steps each, one after the other, and tell the rest.
+// The solve without tensor cores: the sweep's o becomes v + out_scale S^T k, where S is the state before the step, and S = g S
+// + in_scale k (beta o)^T. One of the scales is -1. In a chunk this is a triangular system with A_ij = D_ij k_i k_j below the
+// diagonal. It is solved in the order of the steps, so its errors grow no faster than those of the recurrence: the warps take
+// four steps each, one warp after the other, and the later ones add what the earlier ones wrote. A block takes 32 columns of V
+// (linear_attention_chunk.cuh). Latency bounds it: the warps of a block wait for one another eight times a chunk.
 template <class T>
 __global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constant__ Sweeps<T> sweeps) {
   const Head<T> head(sweeps, blockIdx.x);
@@ -40,7 +44,7 @@ __global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constan
       block.take_slice(m.k, sweep.k, chunk, slice);
       __syncthreads();
       block.meet(weight, before, m.k, slice, first_row, 1);
-      // nobody needs this slice of k until u is known
+      // all warps have read this slice of k
       __syncthreads();
     }
     for (int e = 0; e < kEach; e++) {
@@ -48,7 +52,7 @@ __global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constan
       m.p[i * 32 + lane] = lane < i ? sweep.in_scale * sweep.out_scale * block.between(i) * weight[e] : 0;
       error[e] = m.v[i * 32 + lane] + sweep.out_scale * block.since_chunk(i) * before[e];
     }
-    // its weights are the warp's alone; its values become u
+    // only the warp reads its own rows of p; its rows of v become u
     __syncwarp();
     for (int w = 0; w < kWarps; w++) {
       for (int e = 0; e < kEach && w == warp; e++) {
@@ -68,7 +72,7 @@ __global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constan
       block.take_slice(m.k, sweep.k, chunk, slice);
       __syncthreads();
       block.add_values(slice);
-      // nobody needs this slice of k any more
+      // no warp reads this slice of k any more
       __syncthreads();
     }
   }
@@ -76,7 +80,7 @@ __global__ void __launch_bounds__(kWarps * 32) solve_kernel(const __grid_constan
   block.give_state();
 }
 
-// u = beta e; and where du is given, z = beta du, dbeta = <du, e>. A team a row of V.
+// u = beta e; if du is given, also z = beta du and dbeta = <du, e>. A team of threads takes a row of V. Memory bounds it.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads)
     written_kernel(T* u, T* z, float* dbeta, const T* e, const T* du, const float* beta, int64_t N, int64_t V) {
@@ -85,7 +89,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   float product = 0;
   for (int64_t i = row < N ? threadIdx.x : V; i < V; i += blockDim.x) {
     const float error = to_float(e[begin + i]);
-    // behind a document's end there are zeros, and beta may be anything
+    // behind a document's end e is zero, and beta may be NaN
     store_1(u + begin + i, error != 0 ? factor * error : 0);
     if (!du) continue;
     const float slope = to_float(du[begin + i]);
@@ -114,7 +118,8 @@ void solve(const LinearAttentionInputs<T>& in, Sweep<T> sweep, const float* beta
   if constexpr (std::is_same_v<T, Bf16>) {
     if (mma_can(all)) return sweep_mma(all);
   }
-  launch<solve_kernel<T>>({{blocks(all.blocks_to_do(), 1), blocks(sweep.V, 32)}, kWarps * 32, ChunkMemory::bytes(sweep.K)}, all);
+  const dim3 grid = {blocks(all.blocks_to_do(), 1), blocks(sweep.V, 32)};
+  launch<solve_kernel<T>>({grid, kWarps * 32, ChunkMemory::bytes(sweep.K)}, all);
 }
 
 template <class T>
@@ -157,7 +162,7 @@ void delta_attention_bwd(const LinearAttentionGrads<T>& grads, float* dbeta, con
   of_x.add({.K = K, .V = V, .o = by_head(x.data<T>(Device::cuda), n.H, V), .q = k, .k = q, .v = dy, .backwards = true,
             .first = d_last, .last = grads.dstate});
   sweep(of_x);
-  float* const last = grads.dstate ? behind.data<float>(Device::cuda) : nullptr;
+  float* const last = data_or_null<float>(behind, Device::cuda);
   solve<T>(in,
            {.K = K, .V = V, .o = by_head(du.data<T>(Device::cuda), n.H, V), .q = {}, .k = k,
             .v = by_head<const T>(x.data<T>(Device::cuda), n.H, V), .backwards = true, .in_scale = -1, .last = last},

@@ -4,6 +4,9 @@
 #include "tensor/stored.cuh"
 #include "tensor/elements.cuh"
 
+// Embedding on the GPU: y[n] = table[ids[n]], and sums of rows for its gradient (cuda_rows_by_id.h prepares these). y (N,C)
+// table (O,C), dw (O,C) += . A thread takes a vector of a row. Memory bounds both: rows are read and written once, coalesced.
+
 namespace supra::cuda {
 
 namespace {
@@ -19,7 +22,7 @@ struct LookUp {
   __device__ void at(unsigned row, int64_t i) const {
     const int32_t id = ids[row];
     float a[W];
-    // nobody has seen ids that a kernel made
+    // ids that a kernel computed were not checked
     if (id < 0 || id >= O)
       for (float& e : a) e = NAN;
     else

@@ -13,14 +13,13 @@
 #include "kernels/cuda.h"
 #include "tensor/cuda.cuh"
 
-// Matrix products on the GPU, by cuBLASLt. It thinks in columns: what is a row-major matrix to us is its
-// transpose to it. So C^T (N,M) = op(B)^T op(A)^T is what it is asked for: the factors change places, and
-// each is transposed when it was to be.
+// Matrix products on the GPU, by cuBLASLt: C (M,N) = op(A) (M,K) op(B) (K,N), or +=. Our matrices are row-major and cuBLASLt's
+// are column-major, so it takes each of ours for its transpose. We ask it for C^T (N,M) = op(B)^T op(A)^T: the factors change
+// places, and each keeps its transposition.
 //
-// What cuBLASLt chose for a product is kept, a plan. Its first answer depends on nothing but the library, the
-// GPU and the product, so that is the plan: other runs give the same bits. Timing its first eight answers may
-// find a faster one, and another one in another run; that is done where SUPRA_GEMM=timed or time_products()
-// asks for it.
+// The algorithm that cuBLASLt chose for a product is kept as a plan. Its first proposal depends only on the library, the GPU
+// and the product, so with it all runs give the same bits. Its first eight proposals may include a faster one. SUPRA_GEMM=timed
+// or time_products() times them, and then another run may choose another one.
 
 namespace supra::cuda {
 namespace {
@@ -42,7 +41,7 @@ std::atomic<bool>& timed() {
 }
 
 cublasLtHandle_t library() {
-  // never destroyed, as the stream that all work goes to
+  // never destroyed, like the stream of all work
   static const cublasLtHandle_t handle = [] {
     cublasLtHandle_t made;
     check(cublasLtCreate(&made), "its start");
@@ -51,9 +50,9 @@ cublasLtHandle_t library() {
   return handle;
 }
 
-std::mutex mutex;  // of what follows and of plans
+std::mutex mutex;  // protects workspaces and plans
 
-// Products in two streams may run at once, so each stream has its own, and so has each graph.
+// Products in two streams may run at the same time, so each stream has a workspace of its own, and so has each graph.
 std::shared_ptr<void> workspace() {
   static auto& of_stream = *new std::map<Stream::Handle, std::shared_ptr<void>>;
   std::shared_ptr<void> of_graph, &memory = recording() ? of_graph : of_stream[current_stream()];
@@ -65,13 +64,13 @@ std::shared_ptr<void> workspace() {
   return memory;
 }
 
-// All that cuBLASLt's choice may depend on.
+// Everything on which cuBLASLt's choice may depend.
 struct Question {
   Product product;
   cudaDataType_t in, out;
   uint32_t epilogue;
   bool accumulate, timed;
-  std::array<uint32_t, 4> alignment;  // bytes, of a, b, c and what the epilogue reads or writes
+  std::array<uint32_t, 4> alignment;  // in bytes, of a, b, c and the vector of the epilogue
   auto operator<=>(const Question&) const = default;
 };
 
@@ -129,7 +128,7 @@ cublasStatus_t run(Plan& plan, bool accumulate, const Operands& at) {
                         at.c, &plan.c, &plan.algorithm, workspace().get(), kWorkspace, current_stream());
 }
 
-// Seconds of a few runs, infinite where it does not run.
+// The seconds of five runs; infinite if the plan does not run.
 double seconds(Plan& plan, bool accumulate, const Operands& at) {
   if (run(plan, accumulate, at) != CUBLAS_STATUS_SUCCESS) return INFINITY;
   synchronize();
@@ -139,8 +138,7 @@ double seconds(Plan& plan, bool accumulate, const Operands& at) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The fastest of these; products go to memory of their own, for c may be a sum. The first where that is not
-// there.
+// The fastest of the candidates; without memory, the first. Their products go to memory of their own, because c may be a sum.
 cublasLtMatmulAlgo_t fastest(std::span<const cublasLtMatmulHeuristicResult_t> candidates, Plan plan,
                              const Question& q, Operands at) {
   const Product& p = q.product;
@@ -158,12 +156,12 @@ cublasLtMatmulAlgo_t fastest(std::span<const cublasLtMatmulHeuristicResult_t> ca
   return candidates[best].algo;
 }
 
-// False where cuBLASLt knows none.
+// False if cuBLASLt knows no algorithm.
 bool choose_algorithm(Plan& plan, const Question& q, const Operands& at) {
   cublasLtMatmulPreferenceOpaque_t preference;
   check(cublasLtMatmulPreferenceInit(&preference), "a preference");
   set(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
-  // where K is cut, its parts are added in f32 and in order, never in bf16
+  // if K is cut into parts, they are added in f32 and in order, never in bf16
   set(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
       uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   set(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, q.alignment[1]);
@@ -180,7 +178,7 @@ bool choose_algorithm(Plan& plan, const Question& q, const Operands& at) {
   return true;
 }
 
-// None where cuBLASLt knows no algorithm.
+// Empty if cuBLASLt knows no algorithm.
 std::optional<Plan> plan_for(const Question& q, const Operands& at) {
   Plan plan = describe(q, at);
   return choose_algorithm(plan, q, at) ? std::optional(plan) : std::nullopt;
@@ -191,13 +189,13 @@ constexpr cudaDataType_t type_of() {
   return dtype_of<T>() == Dtype::f32 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-// Bytes that every matrix of the batch begins at a multiple of; beyond 16 nothing gains.
+// The alignment in bytes of every matrix of the batch, at most 16: more makes no product faster.
 template <class T>
 uint32_t alignment(const T* at, int64_t step) {
   return 1u << std::countr_zero(reinterpret_cast<uintptr_t>(at) | step * sizeof(T) | 16);
 }
 
-// A sum of nothing is zero.
+// C = 0, the product if K is 0.
 template <class Out>
 void clear(const Product& p, Out* c) {
   for (int64_t i = 0; i < p.batch; i++) {
@@ -209,7 +207,7 @@ void clear(const Product& p, Out* c) {
 
 void time_products(bool on) { timed() = on; }
 
-// The same with the epilogue's work done by kernels of our own, around a product without one.
+// gemm() with an epilogue, done by kernels of our own around a product without one.
 template <class T, class Out>
 static void in_parts(const Product& p, const T* a, const T* b, bool accumulate, Out* c, const Epilogue<Out>& after) {
   if (after.bias) copy_columns(c, p.ldc, after.bias, 0, p.M, p.N);
@@ -227,7 +225,7 @@ void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, con
   CHECK(!(bias || relu || sums) || p.batch == 1, "gemm: an epilogue of a batch");
   CHECK(!(bias || relu) || p.K > 0, "gemm: a bias or a relu of a sum of nothing");
   CHECK(!sums || (type_of<Out>() == CUDA_R_32F && !bias && !relu), "gemm: row sums beside a bias or in bf16");
-  // so that in_parts() can do it
+  // the cases that in_parts() can do
   CHECK(!bias || !accumulate, "gemm: a bias for a product that is added to what is there");
   CHECK(!relu || p.ldc == p.N, "gemm: a relu of columns of a wider matrix");
   CHECK(!sums || (p.ta && p.lda == p.M), "gemm: row sums of a matrix that is not a whole one, transposed");
@@ -258,7 +256,7 @@ void gemm(const Product& p, const T* a, const T* b, bool accumulate, Out* c, con
       const cublasStatus_t status = run(*plan, accumulate, at);
       if (status == CUBLAS_STATUS_SUCCESS) return;
       if (epilogue == CUBLASLT_EPILOGUE_DEFAULT) check(status, "a product");
-      // the heuristics allowed what is now refused: it is not asked for again
+      // the heuristics proposed what is now refused; the plan is dropped, so that it is not tried again
       plan.reset();
     }
   }

@@ -4,17 +4,20 @@
 #include "tensor/cuda.cuh"
 #include "tensor/quantized.h"
 
-// Few rows of x against weights as they are stored: what decoding is made of, and bound by the bytes of w.
-// A warp takes two rows of w and reads them 16 bytes a lane and step: a unit. x lies in shared memory as f32,
-// in the order in which the lanes come to it, so that 32 of them meet no bank twice.
+// y (N,O) = x (N,C) w (O,C)^T + bias for up to eight rows of x, with w as it is stored: f32, f16, bf16 or quantised. Decoding
+// consists mostly of such products. Reading w bounds them: each byte is read once.
+//
+// A warp takes two rows of w. A lane reads 16 bytes of a row at a time, a unit, and neighbouring lanes read neighbouring units,
+// so reads are coalesced. x lies in shared memory in f32, in the order in which the lanes read it, so there are no bank
+// conflicts.
 
 namespace supra::cuda {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps, kOutputs = 2;
-// floats of x that lie in shared memory at once; more come in turns
+// floats of x that lie in shared memory at once; a longer x comes in turns
 constexpr int kStaged = 16384;
 
-// How the elements of a row stand in its units.
+// Which elements of a row are in a unit.
 template <Dtype W>
 struct Unit {
   static constexpr bool quantized = W == Dtype::q8_0 || W == Dtype::q4_0 || W == Dtype::q4_1;
@@ -22,19 +25,19 @@ struct Unit {
   static constexpr int elements = W == Dtype::f32 ? 4 : !quantized ? 8 : nibbles ? 32 : 16;
   static constexpr int fours = elements / 4;
 
-  // Of unit u of a row of C elements: the first element of its low halves, and of its high ones. Two units
-  // make a pair of blocks, one a block that is left over (tensor/quantized.h).
+  // The first element in the low halves of the bytes of unit u, and the first in the high halves, in a row of C elements. Two
+  // units are a pair of blocks; a last block without a partner is one unit (tensor/quantized.h).
   __device__ static int64_t low(int64_t u) { return nibbles ? u / 2 * 64 + u % 2 * 16 : u * elements; }
   __device__ static int64_t high(int64_t u, int64_t C) {
     return low(u) + (u * elements + elements == C && u % 2 == 0 ? 16 : 32);
   }
-  // Of its i-th four elements the first.
+  // The first of the i-th four elements of unit u.
   __device__ static int64_t first(int64_t u, int i, int64_t C) {
     return nibbles && i >= 4 ? high(u, C) + 4 * (i - 4) : low(u) + 4 * i;
   }
 };
 
-// 2^23 + q is exact and costs one instruction, a conversion more.
+// q as a float. 2^23 + q is exact, and this takes one instruction; a conversion takes more.
 __device__ static float small_integer(uint32_t q) { return __uint_as_float(0x4b000000u | q) - 8388608.0f; }
 
 // The i-th four elements of a unit, without their scale.
@@ -84,7 +87,7 @@ struct StoredRow {
                                    : 0;
     }
   }
-  // Scales behind the quants, a block each; minima behind the scales.
+  // The scales of the blocks lie behind the quants, the minima behind the scales.
   __device__ float scale(int64_t block) const {
     const uint8_t* const scales = row + (W == Dtype::q8_0 ? C : C / 2);
     return f16_to_float(vector_at<const uint16_t>(scales + 2 * block));
@@ -92,74 +95,95 @@ struct StoredRow {
   __device__ float minimum(int64_t block) const { return scale(C / kBlock + block); }
 };
 
-// y (N,O) = x (N,C) w (O,C)^T + bias, N <= kRows
-template <class T, Dtype W, int kRows>
-__global__ void __launch_bounds__(kThreads, 1)
-    gemv_kernel(T* y, const T* x, const uint8_t* w, const float* bias, int N, int64_t O, int64_t C,
-                int64_t row_bytes, int alignment) {
+// The part of x that lies in shared memory: kUnits units of kRows rows, in f32.
+template <Dtype W, int kRows>
+struct StagedRows {
   using U = Unit<W>;
-  constexpr int kUnits = kStaged / kRows / U::elements;
-  float* const staged = shared_memory<float>();
-  const int lane = threadIdx.x % 32;
-  const int64_t output = (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kOutputs;
-  const int64_t units = (C + U::elements - 1) / U::elements;
-  StoredRow<W> rows[kOutputs];
-  for (int o = 0; o < kOutputs; o++) {
-    // there is no row behind the last one: it is read twice
-    const int64_t row = output + o < O ? output + o : O - 1;
-    rows[o] = {w + row * row_bytes, C, alignment};
+  static constexpr int kUnits = kStaged / kRows / U::elements;
+
+  float* const memory = shared_memory<float>();
+
+  // The i-th four elements of unit u of row r. 32 lanes with 32 units read 32 neighbouring places.
+  __device__ float* four(int u, int i, int r) const {
+    return memory + 4 * (((u / 32 * U::fours + i) * kRows + r) * 32 + u % 32);
   }
-  float sums[kOutputs][kRows] = {};
-  for (int64_t begin = 0; begin < units; begin += kUnits) {
-    const int count = static_cast<int>(units - begin < kUnits ? units - begin : kUnits);
-    // the i-th four of unit u for row r: at ((u / 32 * fours + i) * kRows + r) * 32 + u % 32
-    const auto place = [&](int u, int i, int r) {
-      return staged + 4 * (((u / 32 * U::fours + i) * kRows + r) * 32 + u % 32);
-    };
-    __syncthreads();
+  // Copies `count` units from unit `begin` on; zeros behind column C and for rows that x does not have.
+  template <class T>
+  __device__ void fill(const T* x, int64_t begin, int count, int N, int64_t C) const {
     for (int j = threadIdx.x; j < count * U::fours; j += kThreads) {
       const int u = j / U::fours, i = j % U::fours;
       const int64_t first = U::first(begin + u, i, C);
       for (int r = 0; r < kRows; r++) {
-        float four[4];
-        for (int e = 0; e < 4; e++)
-          four[e] = r < N && first + e < C ? to_float(x[r * C + first + e]) : 0;
-        store_4(place(u, i, r), four);
+        float values[4];
+        for (int e = 0; e < 4; e++) values[e] = r < N && first + e < C ? to_float(x[r * C + first + e]) : 0;
+        store_4(four(u, i, r), values);
       }
     }
+  }
+};
+
+// sums += the products of unit begin + u of the rows of w with the same unit of the rows of x. A unit of 4-bit weights has
+// elements of one block in the low halves of its bytes, and of another in the high halves. The scale of a block multiplies the
+// sum of its products.
+template <Dtype W, int kRows>
+__device__ __forceinline__ void multiply_unit(float (&sums)[kOutputs][kRows], const StoredRow<W> (&rows)[kOutputs],
+                                              const StagedRows<W, kRows>& x, int64_t begin, int u, int64_t C) {
+  using U = Unit<W>;
+  uint32_t unit[kOutputs][4];
+  for (int o = 0; o < kOutputs; o++) rows[o].load(unit[o], begin + u);
+#pragma unroll
+  for (int half = 0; half < (U::nibbles ? 2 : 1); half++) {
+    float part[kOutputs][kRows] = {}, total[kRows] = {};
+    constexpr int kFours = U::nibbles ? 4 : U::fours;
+#pragma unroll
+    for (int i = 0; i < kFours; i++) {
+      float a[kOutputs][4];
+      for (int o = 0; o < kOutputs; o++) decode<W>(a[o], unit[o], half * 4 + i);
+#pragma unroll
+      for (int r = 0; r < kRows; r++) {
+        float b[4];
+        load_4(b, x.four(u, half * 4 + i, r));
+        for (int e = 0; e < 4; e++) {
+          for (int o = 0; o < kOutputs; o++) part[o][r] += a[o][e] * b[e];
+          if (W == Dtype::q4_1) total[r] += b[e];
+        }
+      }
+    }
+    const int64_t block = (half ? U::high(begin + u, C) : U::low(begin + u)) / kBlock;
+    for (int o = 0; o < kOutputs; o++) {
+      const float scale = U::quantized ? rows[o].scale(block) : 1;
+      for (int r = 0; r < kRows; r++) sums[o][r] += scale * part[o][r];
+      if constexpr (W == Dtype::q4_1) {
+        const float minimum = rows[o].minimum(block);
+        for (int r = 0; r < kRows; r++) sums[o][r] += minimum * total[r];
+      }
+    }
+  }
+}
+
+// N <= kRows
+template <class T, Dtype W, int kRows>
+__global__ void __launch_bounds__(kThreads, 1)
+    gemv_kernel(T* y, const T* x, const uint8_t* w, const float* bias, int N, int64_t O, int64_t C,
+                int64_t row_bytes, int alignment) {
+  const StagedRows<W, kRows> staged;
+  const int lane = threadIdx.x % 32;
+  const int64_t output = (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kOutputs;
+  const int64_t units = (C + Unit<W>::elements - 1) / Unit<W>::elements;
+  StoredRow<W> rows[kOutputs];
+  for (int o = 0; o < kOutputs; o++) {
+    // behind the last row the last one is read again
+    const int64_t row = output + o < O ? output + o : O - 1;
+    rows[o] = {w + row * row_bytes, C, alignment};
+  }
+  float sums[kOutputs][kRows] = {};
+  for (int64_t begin = 0; begin < units; begin += staged.kUnits) {
+    const int count = static_cast<int>(units - begin < staged.kUnits ? units - begin : staged.kUnits);
+    // all warps have read the last units
     __syncthreads();
-    for (int u = lane; u < count; u += 32) {
-      uint32_t unit[kOutputs][4];
-      for (int o = 0; o < kOutputs; o++) rows[o].load(unit[o], begin + u);
-#pragma unroll
-      for (int half = 0; half < (U::nibbles ? 2 : 1); half++) {
-        float part[kOutputs][kRows] = {}, total[kRows] = {};
-        constexpr int kFours = U::nibbles ? 4 : U::fours;
-#pragma unroll
-        for (int i = 0; i < kFours; i++) {
-          float a[kOutputs][4];
-          for (int o = 0; o < kOutputs; o++) decode<W>(a[o], unit[o], half * 4 + i);
-#pragma unroll
-          for (int r = 0; r < kRows; r++) {
-            float b[4];
-            load_4(b, place(u, half * 4 + i, r));
-            for (int e = 0; e < 4; e++) {
-              for (int o = 0; o < kOutputs; o++) part[o][r] += a[o][e] * b[e];
-              if (W == Dtype::q4_1) total[r] += b[e];
-            }
-          }
-        }
-        const int64_t block = (half ? U::high(begin + u, C) : U::low(begin + u)) / kBlock;
-        for (int o = 0; o < kOutputs; o++) {
-          const float scale = U::quantized ? rows[o].scale(block) : 1;
-          for (int r = 0; r < kRows; r++) sums[o][r] += scale * part[o][r];
-          if constexpr (W == Dtype::q4_1) {
-            const float minimum = rows[o].minimum(block);
-            for (int r = 0; r < kRows; r++) sums[o][r] += minimum * total[r];
-          }
-        }
-      }
-    }
+    staged.fill(x, begin, count, N, C);
+    __syncthreads();
+    for (int u = lane; u < count; u += 32) multiply_unit(sums, rows, staged, begin, u, C);
   }
 #pragma unroll
   for (int o = 0; o < kOutputs; o++) {

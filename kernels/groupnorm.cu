@@ -1,7 +1,7 @@
 #include "kernels/cuda.h"
 #include "kernels/norm.cuh"
 
-// groupnorm on the GPU: norm.cuh says how.
+// groupnorm on the GPU: formula, kernels and threads are in norm.cuh.
 
 namespace supra::cuda {
 

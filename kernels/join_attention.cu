@@ -1,6 +1,10 @@
 #include "kernels/cuda.h"
 #include "kernels/rows.cuh"
 
+// join_attention on the GPU: y = (e^lse o + e^mass u) / (e^lse + e^mass z) (join_attention.cpp has the gradients)
+//   o, y (N,V)  far (N,V+1) = [u; z]  lse, mass (N).   Forward: a thread takes an element. Backward: a team of threads takes a
+// row, of which it needs two sums. Memory bounds both. Rows of V + 1 elements are not aligned, so there are no vectors.
+
 namespace supra::cuda {
 
 namespace {
@@ -13,7 +17,7 @@ struct JoinInputs {
   int64_t V;
 };
 
-// As join_attention.cpp has them: y = near o + far u
+// y = near o + far u
 struct JoinWeights {
   float near, far, z;
 
@@ -37,7 +41,6 @@ struct Join {
   }
 };
 
-// A team a row.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads)
     join_attention_bwd_kernel(T* d_o, float* dlse, T* dfar, T* dmass, const T* dy, const T* y, JoinInputs<T> in, int64_t N) {
@@ -63,7 +66,6 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 }  // namespace
 
-// Rows of V + 1 elements fill no vectors.
 template <class T>
 void join_attention_fwd(T* y, const T* o, const float* lse, const T* far, const T* mass, int64_t N, int64_t V) {
   each_element<1>(N, V, false, Join<T>{y, {o, lse, far, mass, V}});

@@ -1,7 +1,7 @@
 #include "kernels/cuda.h"
 #include "kernels/norm.cuh"
 
-// layernorm on the GPU: norm.cuh says how.
+// layernorm on the GPU: formula, kernels and threads are in norm.cuh.
 
 namespace supra::cuda {
 

@@ -1,6 +1,9 @@
 #include "kernels/cuda.h"
 #include "tensor/elements.cuh"
 
+// Copies of columns, y = x between matrices of different widths (layout.cpp), and sums of repeated heads. A thread takes a
+// vector of a row. Memory bounds both.
+
 namespace supra::cuda {
 
 namespace {
@@ -40,7 +43,7 @@ struct SumHeads {
 template <class T>
 void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t N, int64_t C) {
   constexpr int W = kVector<T>;
-  // W, a power of two, divides all three where it divides their bits together
+  // W is a power of two, so it divides all three if it divides their bits or'ed together
   const bool vectors = fits_vectors<W>(C | to_stride | from_stride, to, from);
   each_element<W>(N, C, vectors, CopyColumns<T>{to, to_stride, from, from_stride});
 }

@@ -3,8 +3,12 @@
 #include "kernels/linear_attention_chunk.cuh"
 #include "tensor/tensor.h"
 
-// Linear attention on the GPU for any type and size: the sweep without tensor cores, and the step that
-// decodes. Formulas: linear_attention.cpp; the matrices of a chunk: linear_attention.simd.cpp.
+// Linear attention on the GPU for any type and size: the sweep without tensor cores, and the step of decoding.
+//
+// The sweep computes S = g S + in_scale k v^T, o = out_scale q S by chunks of 32 steps (linear_attention.simd.cpp has the
+// formulas of a chunk): q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  o (B,T,H,V)  S (B,H,K,V). linear_attention_chunk.cuh says what
+// a block, a warp and a lane take. Arithmetic bounds it: about 6 K + 64 operations for each element of o, in f32 and out of
+// shared memory.
 
 namespace supra::cuda {
 
@@ -18,22 +22,22 @@ __global__ void __launch_bounds__(kWarps * 32)
   const int lane = block.lane, warp = block.warp, first_column = block.first_column;
   if (block.idle()) return;
   block.take_state();
-  // log of what the segment leaves of the state that came into it
+  // log of the factor by which the segment decays the state that comes in
   double left = 0;
   for (int c = head.first_chunk(); c < head.end_chunk(kChunk); c++) {
     const auto chunk = head.chunk(c, kChunk);
     block.take_chunk(chunk);
-    // the warp takes every eighth step
+    // of the warp's steps, every eighth of the chunk
     float weight[kEach] = {}, before[kEach] = {};
     for (int slice = 0; slice < block.slices; slice++) {
       block.take_slice(m.q, sweep.q, chunk, slice);
       block.take_slice(m.k, sweep.k, chunk, slice);
       __syncthreads();
       block.meet(weight, before, m.q, slice, warp, kWarps);
-      // all have read S
+      // all warps have read S
       __syncthreads();
       block.add_values(slice);
-      // nobody needs this slice of q and k any more
+      // no warp reads this slice of q and k any more
       __syncthreads();
     }
     left += m.log_decay[kChunk - 1];
@@ -52,7 +56,7 @@ __global__ void __launch_bounds__(kWarps * 32)
       if (lane == 0 && i < chunk.rows)
         sweep.dots[(blockIdx.y * sweeps.tokens + token) * sweeps.heads + head.h] = dot;
     }
-    // nobody needs the chunk any more
+    // no warp reads the chunk any more
     __syncthreads();
   }
   head.blank_rest(first_column, std::min(first_column + 32, sweep.V));
@@ -61,8 +65,8 @@ __global__ void __launch_bounds__(kWarps * 32)
   block.give_state();
 }
 
-// states (gridDim.x,segments,size), decays (gridDim.x,segments): what a segment leaves of its own steps
-// becomes all that it leaves.
+// states (gridDim.x,segments,size): the state of a segment's own steps becomes the state at the segment's end,
+// S_i = decay_i S_{i-1} + S_i. decays (gridDim.x,segments). A thread takes one element of a head's state.
 __global__ static void __launch_bounds__(kWarps * 32)
     carry_kernel(float* states, const float* decays, int64_t segments, int64_t size) {
   const int64_t i = int64_t{blockIdx.y} * blockDim.x + threadIdx.x, head = blockIdx.x;
@@ -83,12 +87,12 @@ static void sweep_any(const Sweeps<T>& sweeps) {
     CHECK(!s.q.turned && !s.v.turned && !s.masked,
           "linear_attention: rope and relu within the kernel, for a gradient that is not aligned to 16 bytes");
   }
-  launch<linear_attention_kernel<T>>(
-      {{blocks(sweeps.blocks_to_do(), 1), blocks(sweeps.each[0].V, 32)}, kWarps * 32, ChunkMemory::bytes(sweeps.each[0].K)}, sweeps);
+  const dim3 grid = {blocks(sweeps.blocks_to_do(), 1), blocks(sweeps.each[0].V, 32)};
+  launch<linear_attention_kernel<T>>({grid, kWarps * 32, ChunkMemory::bytes(sweeps.each[0].K)}, sweeps);
 }
 
-// Into how many segments documents are cut: so many that every multiprocessor has a block. A segment has two
-// chunks at least; the state alone of one would cost as much as its output.
+// The number of segments into which documents are cut: enough for a block on every multiprocessor. A segment has at least two
+// chunks, because collecting the state of one chunk would cost as much as its output.
 template <class T>
 static int64_t segments_of(const Sweeps<T>& sweeps, int64_t parts, int64_t chunks) {
   const int64_t heads = std::max<int64_t>(1, sweeps.heads_to_do() * parts);
@@ -150,9 +154,11 @@ void linear_attention_fwd(T* o, float* rstd, float* last_state, const LinearAtte
   sweep(sweeps);
 }
 
-// S = g S + scale k v^T, o = q S; where states overwrite, v is first beta (v - g k S). A block takes one state, the heads that
-// share it one after the other, and as many columns of V as its threads span, W each. blockDim.y threads share a column;
-// thread y takes rows y, y + blockDim.y, ... of S.
+// One step of decoding: S = g S + scale k v^T, o = q S; with the delta rule (kOverwrites) v becomes beta (v - g k S) first.
+//   q (B,H,K)  k (B,Gk,K)  v (B,Gv,V)  S (B,H/sharing,K,V)  ->  o (B,H,V)
+// A block takes one state, with the heads that share it one after the other, and W columns of V for each thread in x.
+// blockDim.y threads share a column: thread y takes rows y, y + blockDim.y, ... of S. Memory bounds it: S is read and written
+// once, and the threads of a warp read neighbouring columns. (The delta rule reads S twice, the second time from the caches.)
 template <class T, int W, bool kOverwrites>
 __global__ void __launch_bounds__(kWarps * 32)
     linear_attention_step_kernel(T* o, float* state, LinearAttentionInputs<T> in, const float* beta, int64_t sharing) {
@@ -162,7 +168,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   float* const sums = shared_memory<float>();
   const int width = blockDim.x * W;
   const bool live = column < n.V;
-  // the sum of a column's threads, in the first of them or in all
+  // the sum over the threads of a column, in the first of them or in all
   const auto add_up = [&](float (&sum)[W], bool in_all) {
     for (int e = 0; e < W; e++) sums[threadIdx.y * width + threadIdx.x * W + e] = sum[e];
     __syncthreads();
@@ -185,7 +191,7 @@ __global__ void __launch_bounds__(kWarps * 32)
         for (int e = 0; e < W; e++) sum[e] += key * s[e];
       }
       add_up(sum, true);
-      // all have read these
+      // all threads have read the sums
       __syncthreads();
       for (int e = 0; e < W; e++) v[e] = beta[head] * (v[e] - g * sum[e]), sum[e] = 0;
     }
@@ -201,7 +207,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     }
     add_up(sum, false);
     if (threadIdx.y == 0 && live) store(o + head * n.V + column, sum);
-    // nobody writes the next head's before these are read
+    // the sums are read before the next head's are written
     if (head + 1 < first + sharing) __syncthreads();
   }
 }
@@ -219,8 +225,9 @@ static void step(T* o, float* state, const LinearAttentionInputs<T>& in, const f
                                                             o, state, in, beta, sharing);
   };
   const bool vectors = fits_vectors(n.V, o, in.v, state) && n.v_step % 4 == 0;
-  if (beta) vectors ? go.template operator()<4, true>() : go.template operator()<1, true>();
-  else vectors ? go.template operator()<4, false>() : go.template operator()<1, false>();
+  by_width<4>(vectors, [&]<int W>(std::integral_constant<int, W>) {
+    beta ? go.template operator()<W, true>() : go.template operator()<W, false>();
+  });
 }
 
 template <class T>

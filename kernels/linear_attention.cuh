@@ -5,9 +5,8 @@
 #include "tensor/cuda.cuh"
 #include "tensor/tensor.h"
 
-// What the kernels of linear attention share. They know one operation, a sweep: a linear attention over every
-// document and head, forwards or backwards in time. The gradients of linear attention are sweeps, too
-// (formulas: linear_attention.cpp):
+// What the kernels of linear attention share. They do one operation, a sweep: linear attention over every document and head,
+// forwards or backwards in time. The gradients of linear attention are sweeps too (formulas: linear_attention.cpp):
 //
 //         o   q   k   v   S         time
 //   fwd   o   q   k   v   S         forwards
@@ -15,25 +14,25 @@
 //   dk    dk  v   do  q   dS^T      backwards
 //   dv    dv  k   q   do  dS        backwards
 //
-// They need nothing of one another, so one launch may do all three: blocks of the same head stand side by
-// side, and what one has read the next finds in the L2 cache.
+// The gradients do not depend on one another, so one launch may compute all three. Blocks of the same head are neighbours: what
+// one of them reads, the next one finds in the L2 cache.
 
 namespace supra::cuda {
 
-// One head's columns of q, k, v or o.
+// q, k, v or o: a matrix with a row for each token, in which a head has columns of its own.
 template <class T>
 struct Operand {
   T* data;
   int64_t step;     // elements from one token to the next
-  int64_t width;    // of a head
+  int64_t width;    // columns of a head
   int64_t sharing;  // query heads that share one of its heads
-  bool turned = false;  // by RoPE: as it is read; back, as it is written
+  bool turned = false;  // RoPE rotates it when it is read, or back when it is written
 
   __device__ T* at(int64_t token, int64_t h) const { return data + token * step + h / sharing * width; }
 };
 
-// S = g S + in_scale k v^T,  o = out_scale q S.   Backwards in time g is the decay between a step and the
-// next one, and 1 at the last.
+// S = g S + in_scale k v^T,  o = out_scale q S.   Backwards in time, g is the decay from a step to the one after it, and 1 at
+// the document's last step.
 template <class T>
 struct Sweep {
   int K, V;  // widths of q and k, of v and o
@@ -41,19 +40,19 @@ struct Sweep {
   Operand<const T> q, k, v;
   bool backwards = false;
   float in_scale = 1, out_scale = 1;
-  // States to begin with and those at the end, or null: zeros, nobody wants them. (B,H,K,V), or (B,H,V,K).
+  // The states at the beginning (null: zeros) and at the end (null: not wanted): (B,H,K,V), or (B,H,V,K) if transposed.
   const float* first = nullptr;
   float* last = nullptr;
   bool transposed = false;
-  // o becomes (o - mean) rstd, a head apart; null: it stays. On tensor cores only.
+  // If not null, each head of o becomes (o - mean) rstd: in the kernel on tensor cores, or by groupnorm after the other kernel.
   float* rstd = nullptr;  // (B,T,H)
   float eps = 0;
-  // The products of o's rows with those of `factor`, before o is rounded: (parts,B,T,H), a part for each
-  // block that makes columns of o; null: none.
+  // If not null: the product of each row of o, before it is rounded, with the same row of `factor`: (parts,B,T,H), a part for
+  // each block that computes columns of o.
   Operand<const T> factor = {};
   float* dots = nullptr;
-  bool masked = false;  // o is 0 where factor is. On tensor cores only, as what is turned.
-  bool strict = false;  // a step reads S as it is before it adds to it
+  bool masked = false;  // o is 0 where factor is not positive. Only on tensor cores, like Operand::turned.
+  bool strict = false;  // a step reads S before it adds to it
 };
 
 template <class T>
@@ -65,13 +64,15 @@ struct Sweeps {
   int64_t document_count;
   const float *cosine, *sine;
   RopeTurn turn;
-  const float* beta = nullptr;  // of a solve (delta_attention.cu), (B,T,H)
+  const float* beta = nullptr;  // (B,T,H): if not null, the sweep is a solve (delta_attention.cu)
   int count = 0;
   Sweep<T> each[4] = {};
-  // Long documents are cut into segments of whole chunks where there are few heads: more blocks can work.
-  // First each segment but a document's last collects the state that its own steps leave (the first one goes
-  // on from the state that came in), then these are carried from segment to segment, then all is done from
-  // there. By block of a segment: states (blocks,segments-1,K,V), and decays by which what came in is left.
+  // If there are few heads, long documents are cut into segments of whole chunks, so that more blocks can work. Three launches
+  // follow one another. In the first (`collects`) each segment but a document's last computes the state that its own steps
+  // leave; the first segment starts from the state that comes in. carry_kernel then carries these states from segment to
+  // segment. The last launch computes o, and each segment starts from the state that was carried to it. carried
+  // (heads_to_do(),segments-1,K,V), carried_decay (heads_to_do(),segments-1): the factor by which a segment decays the state
+  // that comes in.
   int segments = 1, segment_chunks = 0;
   bool collects = false;
   float *carried = nullptr, *carried_decay = nullptr;
@@ -88,15 +89,15 @@ struct Sweeps {
         sine(in.sine),
         turn(in.turn) {}
   void add(const Sweep<T>& sweep) { each[count++] = sweep; }
-  // Heads of documents, of all sweeps.
+  // The number of heads of documents, over all sweeps.
   __host__ __device__ int64_t heads_to_do() const { return document_count * heads * count; }
   int64_t blocks_to_do() const { return heads_to_do() * (collects ? segments - 1 : segments); }
 };
 
 // One head's state.
 struct State {
-  float* data;          // null: zeros, or nobody wants it
-  int64_t row, column;  // elements to the next of each
+  float* data;          // null: zeros if it is read, not wanted if it is written
+  int64_t row, column;  // elements from one row, or column, to the next
 
   __device__ float* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
 };
@@ -129,7 +130,7 @@ struct Head {
     __device__ int64_t step(int i) const { return first + i * by; }
   };
   __device__ int chunks(int size) const { return (document.end - document.begin + size - 1) / size; }
-  // Those of the segment, in the order of the sweep.
+  // The chunks of the segment, in the order of the sweep.
   __device__ int first_chunk() const { return segment * all.segment_chunks; }
   __device__ int end_chunk(int size) const {
     return std::min(first_chunk() + all.segment_chunks, chunks(size));
@@ -143,20 +144,20 @@ struct Head {
   }
 
   __device__ int64_t token(int64_t t) const { return document.row * all.steps + t; }
-  // Where the table has the angles of step t.
+  // The index of step t's angles in RoPE's table.
   __device__ int64_t angles(int64_t t) const {
     const int64_t row = all.turn.period == 1 ? 0 : all.turn.period == all.steps ? t : token(t);
     return row * all.turn.width + h * all.turn.head_step;
   }
-  // The log of what S is multiplied with at step t. e^-200 is zero already, and sums of what is far below
-  // would lose the digits of the rest.
+  // The log of the factor of S at step t, not below -200: e^-200 is zero in f32, and in a sum a much lower number would cost
+  // the digits of the others.
   __device__ float log_decay_at(int64_t t) const {
     if (sweep.backwards && ++t == document.end) return 0;
     const float x = all.log_decay[all.decay_by_token ? token(t) * all.heads + h : h];
     return x < -200 ? -200 : x;
   }
 
-  // The row's state comes in at its first document and goes out at its last; gradients the other way round.
+  // A row's state comes in at its first document and goes out at its last one. Its gradient goes the other way.
   __device__ bool comes_in() const {
     return sweep.backwards ? document.stop == all.steps : document.begin == 0;
   }
@@ -174,7 +175,7 @@ struct Head {
     return {all.carried + (index * (all.segments - 1) + leaves) * size, sweep.V, 1};
   }
   __device__ float* carried_decay() const { return all.carried_decay + index * (all.segments - 1) + segment; }
-  // What the block begins with, and where it puts what it ends with.
+  // The state that the block begins with, and the place of the state that it ends with.
   __device__ State first() const {
     if (segment > 0) return all.collects ? State{} : carried(segment - 1);
     return row_state(comes_in() ? sweep.first : nullptr);
@@ -184,15 +185,15 @@ struct Head {
     const bool ends = first_chunk() + all.segment_chunks >= chunks(size);
     return row_state(ends && goes_out() ? sweep.last : nullptr);
   }
-  // The state's gradient has one decay more to go through: the first step's.
+  // The gradient of the state is multiplied by one decay more, that of the document's first step.
   __device__ float last_factor() const {
     const bool through = sweep.backwards && !all.collects && document.begin < document.end;
     return through ? expf(log_decay_at(document.begin - 1)) : 1;
   }
-  // Segments past the document's end have nothing to do.
+  // Segments behind the document's end have no work.
   __device__ bool idle(int size) const { return segment > 0 && first_chunk() >= chunks(size); }
 
-  // Columns [begin, end) of o are 0 past the document's end.
+  // Writes zeros to columns [begin, end) of o behind the document's end.
   __device__ void blank_rest(int64_t begin, int64_t end) const {
     if (segment > 0 || all.collects) return;
     for (int64_t t = document.end; t < document.stop; t++) {
@@ -203,17 +204,17 @@ struct Head {
   }
 };
 
-// Does one to four sweeps of the same K and V; bf16 with these 64 or 128, and rows aligned to 16 bytes, on
-// tensor cores. Returns the parts in which dots come.
+// Runs one to four sweeps of the same K and V, on tensor cores if mma_can(). Returns the number of parts of `dots`.
 template <class T>
 int64_t sweep(const Sweeps<T>& sweeps);
 
-// On tensor cores, in chunks of so many steps.
+// The kernel on tensor cores: the steps of its chunks; whether it can run these sweeps (K and V of 64 or 128, rows aligned to
+// 16 bytes); its launch, which is the delta rule's solve if there is a beta.
 constexpr int kMmaChunk = 64;
 bool mma_can(const Sweeps<Bf16>& sweeps);
-void sweep_mma(const Sweeps<Bf16>& sweeps);  // where there is a beta, the solve
+void sweep_mma(const Sweeps<Bf16>& sweeps);
 
-// The operands of the forward, and one of a tensor (B,T,H,width).
+// The operands of the forward, and that of a tensor (B,T,H,width).
 template <class T>
 __host__ __device__ Operand<const T> q_of(const LinearAttentionInputs<T>& in) {
   return {in.q, in.n.q_step, in.n.K, 1, in.cosine != nullptr};
@@ -231,12 +232,8 @@ __host__ __device__ Operand<T> by_head(T* data, int64_t H, int64_t width, bool t
   return {data, H * width, width, 1, turned};
 }
 
-// sum (N,D): row i is the sum of rows i * sharing ... of x, in order.
-template <class T>
-void add_shared(T* sum, const T* x, int64_t N, int64_t sharing, int64_t D);
-
-// A gradient of a head of k or v: where it is written, and how it gets to where it belongs. Each query head writes one of its
-// own, or several parts of it.
+// The gradient of k or v, whose heads may be shared. Each query head writes a gradient of its own, or several parts of one;
+// add_up() adds them head by head, so that no sum depends on the order of blocks.
 template <class T>
 class SharedGradient {
  public:
@@ -249,7 +246,7 @@ class SharedGradient {
     return {by_head() + part * width_, heads_ * parts_ * width_, parts_ * width_, 1, turned};
   }
   void add_up() const {
-    if (sharing_ > 1) add_shared<T>(to_, by_head(), N_, sharing_, width_);
+    if (sharing_ > 1) sum_heads<T>(to_, by_head(), N_, sharing_, width_);
   }
 
  private:
@@ -258,7 +255,7 @@ class SharedGradient {
   Tensor each_;
 };
 
-// The gradient of the decays, after a sweep of dq, the first of these, and those of dk, the second and later ones.
+// The gradient of the decays from the `dots` of finished sweeps: first that of dq, then those of dk.
 template <class T>
 void decay_gradient(float* dlog_decay, const float* last_state, int64_t parts, const Sweeps<T>& sweeps);
 

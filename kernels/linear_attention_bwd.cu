@@ -2,46 +2,23 @@
 #include "kernels/rows.cuh"
 #include "tensor/tensor.h"
 
-// The gradients of linear attention: three sweeps (linear_attention.cuh), and what has to be added up after
-// them in an order of its own. Nothing was saved by the forward: the sweep of dq builds S anew.
+// The gradients of linear attention: three sweeps (linear_attention.cuh) for dq, dk and dv, and sums after them, in a fixed
+// order. The forward saved no states: the sweep of dq computes S again.
 //
-// Where heads share a head of k or v, each writes a gradient of its own, and these are added head by head.
-// The decays' gradients follow from the others. With n the last step of a document, and dS_n the gradient of
-// the state that comes out,
+// If query heads share a head of k or v, each writes a gradient of its own, and sum_heads() adds them. The gradient of the
+// decays follows from dq and dk. If n is the last step of a document, and dS_n the gradient of the state that leaves it, then
 //
 //   d log g_t = <S_n, dS_n> + sum over u >= t of (q_u dq_u - k_u dk_u)
+//
+// The sweeps have already written the products q_u dq_u and k_u dk_u (Sweep::dots), so memory bounds the kernel that adds them.
 
 namespace supra::cuda {
 
 constexpr int kThreads = 256;
 
-// sum (N,D): row i is the sum of rows i * sharing ... of x, in order
-template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
-    add_shared_kernel(T* sum, const T* x, int64_t N, int64_t sharing, int64_t D) {
-  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * W;
-  if (at >= N * D) return;
-  x += at / D * sharing * D + at % D;
-  float total[W] = {};
-  for (int64_t i = 0; i < sharing; i++) {
-    float a[W];
-    load(a, x + i * D);
-    for (int e = 0; e < W; e++) total[e] += a[e];
-  }
-  store(sum + at, total);
-}
-
-template <class T>
-void add_shared(T* sum, const T* x, int64_t N, int64_t sharing, int64_t D) {
-  const auto go = [&]<int W>(std::integral_constant<int, W>) {
-    launch<add_shared_kernel<T, W>>({blocks(N * D, kThreads * W), kThreads}, sum, x, N, sharing, D);
-  };
-  fits_vectors(D, sum, x) ? go(std::integral_constant<int, 4>()) : go(std::integral_constant<int, 1>());
-}
-
-// After the sweeps of dq and dk, whose dots are q dq and k dk: what forwards sweeps read counts, what backwards sweeps say of
-// what was written is taken off. A block takes one head of one document and walks from its end, 256 steps a turn. by_step
-// (B,T,H), or the sum of all steps: sums (documents,H).
+// d log g from the dots of the sweeps: those of forward sweeps (q dq) are added, those of backward sweeps (k dk) subtracted. A
+// block takes one head of one document and walks from its end, 256 steps at a time, one step a thread. Result: by_step (B,T,H),
+// or its sum over the steps: sums (documents,H).
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     decay_gradient_kernel(float* by_step, float* sums, const float* last_state, int64_t parts,
@@ -56,9 +33,9 @@ __global__ void __launch_bounds__(kThreads)
   const State S = head.row_state(last_state), dS = head.first();
   const int64_t size = dS.data ? int64_t{of_k.K} * of_k.V : 0;
   for (int64_t i = threadIdx.x; i < size; i += kThreads) product += S.data[i] * dS.data[i];
-  // of all steps that were passed
+  // the sum over all steps behind those of this turn
   double after = team_sum(product, scratch), total = 0;
-  // no state comes into the document
+  // true if no state comes into the document: its first decay then multiplies zeros
   const bool alone = document.begin > 0 || !of_q.first;
   for (int64_t end = document.end; end > document.begin; end -= kThreads) {
     const int64_t t = end - 1 - threadIdx.x;
@@ -73,10 +50,7 @@ __global__ void __launch_bounds__(kThreads)
         }
       }
     }
-    for (int by = 1; by < 32; by *= 2) {
-      const float left = __shfl_up_sync(kWholeWarp, x, by);
-      if (lane >= by) x += left;
-    }
+    x = warp_prefix_sum(x);
     if (lane == 31) scratch[warp] = x;
     __syncthreads();
     double slope = after + x;
@@ -98,26 +72,15 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// total (H): the sum over the rows of sums (documents,H), in order
-__global__ static void add_documents_kernel(float* total, const float* sums, int64_t documents, int64_t H) {
-  const int64_t h = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (h >= H) return;
-  float sum = 0;
-  for (int64_t d = 0; d < documents; d++) sum += sums[d * H + h];
-  total[h] = sum;
-}
-
 template <class T>
 void decay_gradient(float* dlog_decay, const float* last_state, int64_t parts, const Sweeps<T>& sweeps) {
   const bool by_token = sweeps.decay_by_token;
   const int64_t heads = sweeps.document_count * sweeps.heads;
   const Tensor memory = by_token ? Tensor() : Tensor::empty({heads}, Dtype::f32, Device::cuda);
-  float* const sums = by_token ? nullptr : memory.data<float>(Device::cuda);
+  float* const sums = data_or_null<float>(memory, Device::cuda);
   launch<decay_gradient_kernel<T>>({blocks(heads, 1), kThreads, kThreads / 32 * sizeof(float)},
                                    by_token ? dlog_decay : nullptr, sums, last_state, parts, sweeps);
-  if (by_token) return;
-  launch<add_documents_kernel>({blocks(sweeps.heads, kThreads), kThreads}, dlog_decay, sums,
-                               sweeps.document_count, sweeps.heads);
+  if (!by_token) sum_heads<float>(dlog_decay, sums, 1, sweeps.document_count, sweeps.heads);
 }
 
 template <class T>
@@ -132,49 +95,22 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
     groupnorm_bwd(before_norm.data<T>(Device::cuda), d_o, o, rstd, rows, n.V);
     d_o = before_norm.data<T>(Device::cuda);
   }
-  // at most as many parts as the kernel without tensor cores has blocks along K
+  // the kernel without tensor cores has the most parts: one for each block along K
   const int64_t most_parts = blocks(K, 32);
   if (grads.dlog_decay) dots = Tensor::empty({2, most_parts, rows}, Dtype::f32, Device::cuda);
-  float* const q_dq = grads.dlog_decay ? dots.data<float>(Device::cuda) : nullptr;
-  float* const k_dk = grads.dlog_decay ? q_dq + most_parts * rows : nullptr;
+  float* const q_dq = data_or_null<float>(dots, Device::cuda);
+  float* const k_dk = q_dq ? q_dq + most_parts * rows : nullptr;
   const SharedGradient<T> dk(grads.dk, n, n.Gk, K), dv(grads.dv, n, n.Gv, V);
   const Operand<const T> q = q_of(in), k = k_of(in), v = v_of(in), dy = by_head(d_o, n.H, V);
 
-  const Sweep<T> sweep_q = {.K = V,
-                            .V = K,
-                            .o = by_head(grads.dq, n.H, K, q.turned),
-                            .q = dy,
-                            .k = v,
-                            .v = k,
-                            .in_scale = n.scale,
-                            .first = in.state,
-                            .transposed = true,
-                            .factor = q,
-                            .dots = q_dq,
-                            .masked = in.of_relu};
-  const Sweep<T> sweep_k = {.K = V,
-                            .V = K,
-                            .o = dk.operand(0, k.turned),
-                            .q = v,
-                            .k = dy,
-                            .v = q,
-                            .backwards = true,
-                            .out_scale = n.scale,
-                            .first = d_last,
-                            .transposed = true,
-                            .factor = k,
-                            .dots = k_dk,
-                            .masked = in.of_relu};
-  const Sweep<T> sweep_v = {.K = K,
-                            .V = V,
-                            .o = dv.operand(),
-                            .q = k,
-                            .k = q,
-                            .v = dy,
-                            .backwards = true,
-                            .out_scale = n.scale,
-                            .first = d_last,
-                            .last = grads.dstate};
+  const Sweep<T> sweep_q = {.K = V, .V = K, .o = by_head(grads.dq, n.H, K, q.turned), .q = dy, .k = v, .v = k,
+                            .in_scale = n.scale, .first = in.state, .transposed = true,
+                            .factor = q, .dots = q_dq, .masked = in.of_relu};
+  const Sweep<T> sweep_k = {.K = V, .V = K, .o = dk.operand(0, k.turned), .q = v, .k = dy, .v = q,
+                            .backwards = true, .out_scale = n.scale, .first = d_last, .transposed = true,
+                            .factor = k, .dots = k_dk, .masked = in.of_relu};
+  const Sweep<T> sweep_v = {.K = K, .V = V, .o = dv.operand(), .q = k, .k = q, .v = dy,
+                            .backwards = true, .out_scale = n.scale, .first = d_last, .last = grads.dstate};
   Sweeps<T> sweeps(in), of_v(in);
   sweeps.add(sweep_q);
   sweeps.add(sweep_k);
@@ -186,8 +122,6 @@ void linear_attention_bwd(const LinearAttentionGrads<T>& grads, const T* d_o, co
   if (grads.dlog_decay) decay_gradient(grads.dlog_decay, last_state, parts, sweeps);
 }
 
-template void add_shared(float*, const float*, int64_t, int64_t, int64_t);
-template void add_shared(Bf16*, const Bf16*, int64_t, int64_t, int64_t);
 template void decay_gradient(float*, const float*, int64_t, const Sweeps<float>&);
 template void decay_gradient(float*, const float*, int64_t, const Sweeps<Bf16>&);
 template void linear_attention_bwd(const LinearAttentionGrads<float>&, const float*, const float*,

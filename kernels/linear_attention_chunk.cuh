@@ -1,25 +1,26 @@
 #pragma once
 #include "kernels/linear_attention.cuh"
 
-// A chunk without tensor cores, for any type and size: what the sweep and the delta rule's solve have in common. A block takes
-// one head of one document and 32 columns of V: those of S stand for themselves. A lane takes one column; each warp takes four
-// steps of the chunk, and every eighth row of S.
+// A chunk without tensor cores, for any type and size: what the sweep (linear_attention.cu) and the delta rule's solve
+// (delta_attention.cu) have in common. A block takes one head of one document and 32 columns of V, because columns of S do not
+// depend on one another. It holds its columns of S in shared memory, and reads q and k in slices of 32 columns. A lane takes
+// one column of V; a warp takes four steps of the chunk, and every eighth row of S.
 
 namespace supra::cuda {
 
-constexpr int kChunk = 32;  // steps, columns of V that a block takes, columns of K that it looks at at once
+constexpr int kChunk = 32;  // steps; also the columns of V that a block takes, and the columns of K in a slice
 constexpr int kWarps = 8;
 constexpr int kEach = kChunk / kWarps;  // rows of a chunk that a warp takes
 constexpr int64_t kLargestK = 512;
 
-// Shared memory of a chunk: 80 KB where K is 512, which every GPU has. Rows of q and k have an odd pitch:
-// lanes that read down a column meet no bank twice.
+// The layout of shared memory, in f32: 80 KB if K is 512, which every GPU has. The pitch of q and k is odd, so lanes that read
+// down a column have no bank conflicts.
 struct ChunkMemory {
   static constexpr int kPitch = kChunk + 1, kTile = kChunk * kChunk;
 
   double* log_decay;  // (chunk) sums of log g from the chunk's first step to each
-  float *q, *k;       // (chunk, 33): 32 columns
-  float *v, *p;       // (chunk, 32): the block's columns of V, and the weights of its keys
+  float *q, *k;       // (chunk, 33): a slice of 32 columns
+  float *v, *p;       // (chunk, 32): the block's columns of V, and the weights of the keys
   float* state;       // (K, 32), K rounded up to whole slices
 
   __device__ ChunkMemory() {
@@ -77,7 +78,7 @@ struct ChunkBlock {
       m.v[i * 32 + lane] = i < chunk.rows && live ? to_float(sweep.v.at(token, head.h)[column]) : 0;
     }
   }
-  // 32 columns of q or k.
+  // A slice of q or k.
   __device__ void take_slice(float* to, const Operand<const T>& from, const Chunk& chunk, int slice) const {
     const int k = slice * kChunk + lane;
     for (int i = warp; i < kChunk; i += kWarps) {
@@ -87,7 +88,7 @@ struct ChunkBlock {
   }
   __device__ float* state(int slice) const { return m.state + slice * m.kTile; }
 
-  // Of steps first, first + by, ...: the weight of key `lane`, and what S gives column `lane`.
+  // Adds a slice's part of two products of the steps first, first + by, ...: q k^T for key `lane`, and q S for column `lane`.
   __device__ void meet(float (&weight)[kEach], float (&before)[kEach], const float* q, int slice, int first, int by) const {
     for (int j = 0; j < kChunk; j++) {
       const float key = m.k[lane * m.kPitch + j], s = state(slice)[j * 32 + lane];
@@ -98,12 +99,12 @@ struct ChunkBlock {
       }
     }
   }
-  // S becomes what it is after the chunk.
+  // A slice of S becomes what it is after the chunk: S = decay S + K^T diag(kept) V.
   __device__ void add_values(int slice) const {
     float* const S = state(slice);
     const double whole = m.log_decay[kChunk - 1];
     const float decay = expf(static_cast<float>(whole));
-    // lane j keeps what is left at the chunk's end of a step j
+    // lane j has the factor that step j keeps until the chunk's end
     const float kept = sweep.in_scale * expf(static_cast<float>(whole - m.log_decay[lane]));
     float s[kEach];
     for (int e = 0; e < kEach; e++) s[e] = decay * S[(warp + e * kWarps) * 32 + lane];
@@ -113,7 +114,7 @@ struct ChunkBlock {
     }
     for (int e = 0; e < kEach; e++) S[(warp + e * kWarps) * 32 + lane] = s[e];
   }
-  // What step i leaves of key `lane`, one of the chunk's before it.
+  // The decay from key `lane` to a later step i of the chunk, and from the chunk's beginning to step i.
   __device__ float between(int i) const { return expf(static_cast<float>(m.log_decay[i] - m.log_decay[lane])); }
   __device__ float since_chunk(int i) const { return expf(static_cast<float>(m.log_decay[i])); }
 };

@@ -3,14 +3,17 @@
 
 // The three norms in one pair of kernels:  y = w n + b,  n = (x - mean) rstd,  rstd = 1 / sqrt(mean of squares + eps)
 //   dx = rstd (w dy - mean(w dy) - n mean(w dy n)),  dw = sum over rows of dy n,  db = sum over rows of dy
-// rms takes off no mean; group has neither w nor b, a row is a group there, and backward is given n, its
-// output. A thread reads its part of a row again for each pass, out of the L1 cache.
+//   x, y, dx, dy (N,C)  w, b, dw, db (C)  mean, rstd (N)
+// rms subtracts no mean. group has neither w nor b, a row is a group, and its backward gets the output n instead of x.
+//
+// A team of threads takes a row (rows.cuh); a thread takes every so many vectors of it. Memory bounds both kernels: a row is
+// read once from global memory, and again for each further pass from the L1 cache.
 
 namespace supra::cuda {
 
 enum class Norm { rms, layer, group };
 
-// mean: null but for layer; w, b: or null
+// mean: null except for layer. w, b: may be null.
 template <Norm norm, class T, int W>
 __global__ void __launch_bounds__(kBlockThreads)
     norm_fwd_kernel(T* y, float* mean, float* rstd, const T* x, const float* w, const float* b, int64_t N,
@@ -48,7 +51,8 @@ __global__ void __launch_bounds__(kBlockThreads)
   if (mean) mean[row] = m;
 }
 
-// dw, db (gridDim.x, C): what each block adds to the sums over rows; null where one is not wanted
+// dw, db (gridDim.x, C): the sums over the rows of each block; null if not wanted. Each team adds to sums of its own in shared
+// memory, so no two threads add to the same number.
 template <Norm norm, class T, int W>
 __global__ void __launch_bounds__(kBlockThreads)
     norm_bwd_kernel(T* dx, float* dw, float* db, const T* dy, const T* x, const float* w, const float* mean,
@@ -66,7 +70,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     const int64_t row = base + threadIdx.y, at = row * C;
     const int64_t first = row < N ? threadIdx.x * W : C, step = blockDim.x * W;
     const float r = row < N ? rstd[row] : 0, m = norm == Norm::layer && row < N ? mean[row] : 0;
-    // n and w dy of the columns from i on; d is dy
+    // of the columns from i on: n, dy (d), w dy (g)
     const auto read = [&](int64_t i, float(&n)[W], float(&d)[W], float(&g)[W]) {
       load(n, x + at + i), load(d, dy + at + i);
       if (w) load(g, w + i);
@@ -109,12 +113,10 @@ template <Norm norm, class T>
 void norm_fwd(T* y, float* mean, float* rstd, const T* x, const float* w, const float* b, int64_t N, int64_t C,
               double eps) {
   constexpr int W = kVector<T>;
-  const auto go = [&]<int width>(std::integral_constant<int, width>) {
+  by_width<W>(fits_vectors<W>(C, y, x, w, b), [&]<int width>(std::integral_constant<int, width>) {
     const dim3 block = teams((C + width - 1) / width);
-    launch<norm_fwd_kernel<norm, T, width>>({blocks(N, block.y), block, kTeamScratch}, y, mean, rstd, x, w, b, N,
-                                            C, eps);
-  };
-  fits_vectors<W>(C, y, x, w, b) ? go(std::integral_constant<int, W>()) : go(std::integral_constant<int, 1>());
+    launch<norm_fwd_kernel<norm, T, width>>({blocks(N, block.y), block, kTeamScratch}, y, mean, rstd, x, w, b, N, C, eps);
+  });
 }
 
 // dw, db (C): +=, or null
@@ -122,7 +124,7 @@ template <Norm norm, class T>
 void norm_bwd(T* dx, float* dw, float* db, const T* dy, const T* x, const float* w, const float* mean,
               const float* rstd, int64_t N, int64_t C) {
   constexpr int W = kVector<T>;
-  const auto go = [&]<int width>(std::integral_constant<int, width>) {
+  by_width<W>(fits_vectors<W>(C, dx, dy, x, w), [&]<int width>(std::integral_constant<int, width>) {
     const dim3 block = teams((C + width - 1) / width);
     const int64_t grid = std::min(int64_t{blocks(N, block.y)}, kPartials), sums = (dw ? 1 : 0) + (db ? 1 : 0);
     const Tensor memory = sums ? Tensor::empty({sums, grid, C}, Dtype::f32, Device::cuda) : Tensor();
@@ -133,8 +135,7 @@ void norm_bwd(T* dx, float* dw, float* db, const T* dy, const T* x, const float*
         db_partial, dy, x, w, mean, rstd, N, C);
     if (dw) add_rows(dw, partial, grid, C);
     if (db) add_rows(db, db_partial, grid, C);
-  };
-  fits_vectors<W>(C, dx, dy, x, w) ? go(std::integral_constant<int, W>()) : go(std::integral_constant<int, 1>());
+  });
 }
 
 }  // namespace supra::cuda

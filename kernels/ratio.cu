@@ -1,6 +1,11 @@
 #include "kernels/cuda.h"
 #include "kernels/rows.cuh"
 
+// divide_by_last on the GPU: y_i = x_i / (x_V + eps).   x, dx (N,V+1)  y, dy (N,V)
+//   dx_i = dy_i / (x_V + eps),  dx_V = - sum of dx_i x_i / (x_V + eps)
+// Forward: a thread takes an element. Backward: a team of threads takes a row, of which it needs a sum. Memory bounds both.
+// Rows of V + 1 elements are not aligned, so there are no vectors.
+
 namespace supra::cuda {
 
 namespace {
@@ -17,7 +22,6 @@ struct Divide {
   }
 };
 
-// A team a row.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads)
     divide_by_last_bwd_kernel(T* dx, const T* dy, const T* x, int64_t N, int64_t V, float eps) {
@@ -37,7 +41,6 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 }  // namespace
 
-// Rows of V + 1 elements fill no vectors.
 template <class T>
 void divide_by_last_fwd(T* y, const T* x, int64_t N, int64_t V, double eps) {
   each_element<1>(N, V, false, Divide<T>{y, x, V, static_cast<float>(eps)});

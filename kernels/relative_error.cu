@@ -1,11 +1,13 @@
 #include "kernels/cuda.h"
 #include "kernels/rows.cuh"
 
+// relative_error on the GPU: error = sum |y - t|^2 and target = sum |t|^2 of each row;  dy = factor (y - t).   y, t, dy (N,C)
+// the others (N). Forward: a team of threads takes a row. Backward: a thread takes a vector of a row. Memory bounds both.
+
 namespace supra::cuda {
 
 namespace {
 
-// A team a row.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads)
     row_squares_kernel(float* error, float* target, const T* y, const T* t, int64_t N, int64_t C) {
@@ -31,7 +33,7 @@ struct GapBack {
     const float f = factor[row];
     float a[W], b[W];
     load(a, y + row * C + i), load(b, t + row * C + i);
-    // what stands beyond a row's length may be no number
+    // behind a row's length y and t may be NaN
     for (int e = 0; e < W; e++) a[e] = f == 0 ? 0 : f * (a[e] - b[e]);
     store(dy + row * C + i, a);
   }

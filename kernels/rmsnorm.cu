@@ -1,7 +1,7 @@
 #include "kernels/cuda.h"
 #include "kernels/norm.cuh"
 
-// rmsnorm on the GPU: norm.cuh says how.
+// rmsnorm on the GPU: formula, kernels and threads are in norm.cuh.
 
 namespace supra::cuda {
 

@@ -2,11 +2,14 @@
 #include "kernels/rope.cuh"
 #include "tensor/elements.cuh"
 
+// RoPE on the GPU: y_a = x_a cos -+ x_b sin for an element a and its partner b (rope.cpp). x, y (N,H,K), angles from a table of
+// f32 (RopeTurn in cuda.h says where). A thread takes a vector of a head, and reads the partners too. Memory bounds it.
+
 namespace supra::cuda {
 
 namespace {
 
-// y_a = x_a cos -+ x_b sin for the element a and its partner b; rows are heads
+// A row is a head.
 template <class T>
 struct Rotate {
   T* y;

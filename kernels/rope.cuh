@@ -2,12 +2,12 @@
 #include "kernels/cuda.h"
 #include "tensor/cuda.cuh"
 
-// How RoPE turns (formula: rope.cpp), for the op and for kernels that turn what they load and store. All round
-// alike.
+// The rotation of RoPE (formula: rope.cpp), for the op and for kernels that rotate what they load and store. All round in the
+// same way, so they give the same bits.
 
 namespace supra::cuda {
 
-// An element; its partner comes negated for the first of a pair.
+// A rotated element. For the first of a pair, `partner` is the negated second.
 __device__ inline float turned(float x, float partner, float c, float s) { return fmaf(x, c, partner * s); }
 
 __device__ inline void turn_pair(float& a, float& b, float c, float s) {
@@ -16,8 +16,7 @@ __device__ inline void turn_pair(float& a, float& b, float c, float s) {
   b = turned(b, first, c, s);
 }
 
-// What a thread takes of a tile: two pieces of eight columns of one row. All partners of what is turned are among
-// them.
+// The part of a tile that a thread takes: two pieces of eight columns of one row, which contain both elements of each pair.
 template <int kColumns>
 struct Pieces {
   static constexpr int kPairs = kColumns / 16;
@@ -32,11 +31,12 @@ struct Pieces {
   }
 };
 
-// Angles of the eight pairs in two pieces: partners are one in each (half), or neighbours (interleaved).
+// The angles of the eight pairs in two pieces. The elements of a pair are one in each piece (half), or neighbours
+// (interleaved).
 struct Angles {
   float c[8] = {}, s[8] = {};
 
-  // cosine, sine: the row's
+  // cosine, sine: the angles of the row
   template <int kColumns>
   __device__ Angles(const RopeTurn& turn, const Pieces<kColumns>& at, const float* cosine, const float* sine) {
     if (!turn.interleaved) {
@@ -49,7 +49,7 @@ struct Angles {
       if (column < turn.dims) c[e] = cosine[column], s[e] = sine[column];
     }
   }
-  // direction: 1, or -1 to turn back
+  // direction: 1, or -1 to rotate back
   template <int kColumns>
   __device__ void turn(float (&a)[8], float (&b)[8], const RopeTurn& turn, const Pieces<kColumns>& at,
                        float direction) const {
@@ -67,7 +67,7 @@ struct Angles {
   }
 };
 
-// Two neighbours of a row of bf16, turned; cosine, sine: the row's.
+// Two neighbours of a row of bf16, rotated. cosine, sine: the angles of the row.
 __device__ inline uint32_t turned_pair(const Bf16* row, int column, const RopeTurn& turn, const float* cosine,
                                        const float* sine) {
   const uint32_t x = vector_at<const uint32_t>(row + column);

@@ -1,13 +1,17 @@
 #include "kernels/rows.cuh"
 
+// Sums over rows: sums (C) += the sum over the rows of x (N,C), and its reverse, y (N,C) = row (C). Many rows are cut into
+// slices, whose sums a second launch adds; the number of slices depends only on N, so all GPUs give the same bits. Memory
+// bounds them.
+
 namespace supra::cuda {
 
 constexpr int kWarps = 8;
-constexpr int64_t kRows = 256;   // that a block adds up, while there are few
-constexpr int64_t kSlices = 64;  // of the rows, at most; the same for every GPU
+constexpr int64_t kRows = 256;   // rows of a slice, until there are kSlices
+constexpr int64_t kSlices = 64;  // slices at most
 
-// y (gridDim.y, C): = or += the sums over slices of `rows` rows of x (N,C). A block takes the columns of a
-// warp's vectors, each of its warps every eighth row.
+// y (gridDim.y, C): = or += the sums over slices of `rows` rows of x (N,C). A block takes 32 vectors of columns of a slice, a
+// lane one of them, and each of its eight warps every eighth row.
 template <class T, int W>
 __global__ void __launch_bounds__(32 * kWarps)
     sum_slices_kernel(float* y, const T* x, int64_t N, int64_t C, int64_t rows, bool add) {

@@ -3,16 +3,16 @@
 #include "kernels/dispatch.h"
 #include "tensor/elements.cuh"
 
-// What kernels share that sum along rows. A team of threads walks along a row; narrow rows share a block, and
-// a warp: blockDim is teams() of tensor/elements.cuh. Sums over rows go in two stages, so that no order
-// depends on luck: every block adds up its rows, add_rows() of cuda.h the blocks.
+// What kernels share that sum along rows. A team of threads walks along a row; teams of narrow rows share a block, and even a
+// warp (blockDim is teams() of tensor/elements.cuh). Sums over rows have two stages, so that their order is fixed: each block
+// adds its own rows, then add_rows() of cuda.h adds the results of the blocks.
 
 namespace supra::cuda {
 
 constexpr int64_t kPartials = 256;                       // blocks of the first stage, at most; the same for every GPU
 constexpr size_t kTeamScratch = kBlockThreads / 32 * 4;  // bytes that over_team() works in
 
-// x of a team combined, in every thread of it; all threads of the block must come.
+// The x of a team's threads combined, in each of them. All threads of the block must call it.
 template <class Op>
 __device__ float over_team(float x, float* scratch, Op op) {
   for (int offset = (blockDim.x < 32 ? blockDim.x : 32) / 2; offset > 0; offset /= 2)
@@ -24,7 +24,7 @@ __device__ float over_team(float x, float* scratch, Op op) {
   __syncthreads();
   x = team[0];
   for (int i = 1; i < warps; i++) x = op(x, team[i]);
-  // nobody writes the next ones before all have read these
+  // all have read these numbers before the next ones are written
   __syncthreads();
   return x;
 }

@@ -2,9 +2,11 @@
 #include "kernels/sampling.h"
 #include "tensor/cuda.cuh"
 
-// A token of each row, a block a row. Nothing is sorted: "the first tokens whose weights reach a sum" are found digit
-// by digit of their order, from the sums of all tokens with the same digit. These are integers, so atomics may add
-// them.
+// Chooses a token for each row of logits (N,O) (sampling.h has the rules: penalties, top-k, min-p, temperature, top-p). A block
+// takes a row; a thread takes every 1024th token. Nothing is sorted. "The fewest of the largest tokens whose weights reach a
+// sum" are found as in a radix sort, digit by digit of a number by which tokens are ordered: the block adds the weights of all
+// tokens with the same digit, and then looks only at the digit at which the sum is reached. Weights are integers, so atomics
+// may add them in any order. Latency bounds it: one block walks along a row up to 20 times, out of the L2 cache.
 
 namespace supra::cuda {
 
@@ -17,7 +19,7 @@ static_assert(kRounds * kDigit == 32 + kIdBits);
 constexpr int kLaneBins = kBins / 32;
 
 struct Shared {
-  // a lane's bins are followed by a gap, so that 32 lanes meet 32 banks
+  // a gap follows the bins of each lane, so that 32 lanes read 32 different banks
   Sum bins[kBins + 32];
   Sum digit, before, reached;
   Sum of_warp[kThreads / 32];
@@ -30,8 +32,8 @@ struct Prefix {
   Sum last, sum;  // the order of the last token, and the sum up to it
 };
 
-// The fewest of O tokens, in order(i), the largest first, whose weight(i) sum up to `goal`; all of them do.
-// `round`: the first digits of all orders are 0.
+// The fewest of the O tokens, the largest order(i) first, whose weight(i) sum up to `goal`. The sum of all reaches it.
+// round: the first digits that are 0 in all orders are skipped.
 template <class Order, class Weight>
 __device__ Prefix fewest(int64_t O, int round, Sum goal, Shared& shared, Order order, Weight weight) {
   Sum last = 0, before = 0;
@@ -50,12 +52,7 @@ __device__ Prefix fewest(int64_t O, int round, Sum goal, Shared& shared, Order o
       int digit = kBins - 1 - static_cast<int>(threadIdx.x) * kLaneBins;
       Sum mine = 0;
       for (int i = 0; i < kLaneBins; i++) mine += shared.bins[Shared::place(digit - i)];
-      Sum reached = mine;
-      for (int offset = 1; offset < 32; offset *= 2) {
-        const Sum below = __shfl_up_sync(kWholeWarp, reached, offset);
-        if (static_cast<int>(threadIdx.x) >= offset) reached += below;
-      }
-      reached += before;
+      const Sum reached = before + warp_prefix_sum(mine);
       if (reached - mine < goal && goal <= reached) {
         Sum sum = reached - mine;
         for (; sum + shared.bins[Shared::place(digit)] < goal; digit--) sum += shared.bins[Shared::place(digit)];
@@ -105,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
   const float largest = x[id_of(first)];
   const bool cuts = options.cuts();
   const Sum least = to_weight(options.min_p);
-  // tokens behind it are cut off
+  // tokens with a smaller order are cut off
   Sum end = 0;
   const auto order = [=](int64_t i) -> Sum { return cuts ? order_of(x[i], i) : order_of(0, i) % (1 << kIdBits); };
   const auto weight = [&](int64_t i) -> Sum {

@@ -2,20 +2,25 @@
 #include "tensor/elements.cuh"
 #include "tensor/tensor.h"
 
-// A source is a step of x, or one before the first: a row of the state. Row b has W - 1 + T of them. Each thread takes a source
-// or what comes out of one, and a vector of channels.
+// The short convolution on the GPU: y_t = sum over i < W of w_i x_{t-i} (short_convolution.cpp)
+//   x, y (B,T,C)  w (W,C)  state (B,W-1,C)
+//
+// A source is a step of x, or a step before the first, which is a row of the state. Row b has W - 1 + T sources. A thread takes
+// a vector of channels of one step or source. Memory bounds it: the W reads of a source hit the caches.
 
 namespace supra::cuda {
 
 namespace {
 
-constexpr int64_t kPieces = 256;  // into which the rows of a sum are cut, at most; the same for every GPU
+constexpr int64_t kPieces = 256;  // pieces of the sum over steps, at most; the same on every GPU
 
 struct Documents : ShortConvolutionSizes {
-  // Whether a document that begins at `begin` sees the source s.
+  // Sources of a row of the batch; 32 bits, so that a division by it is cheap.
+  __device__ unsigned rows() const { return static_cast<unsigned>(T + W - 1); }
+  // True if a document that begins at `begin` sees the source s.
   __device__ static bool sees(int64_t begin, int64_t s) { return s >= begin || begin == 0; }
   __device__ bool step_sees(int64_t b, int64_t t, int64_t s) const { return sees(begin ? begin[b * T + t] : 0, s); }
-  // The next state has the sources before the end.
+  // The next state has the sources before the end that the last document sees.
   __device__ bool keeps(int64_t b, int64_t s) const { return sees(last ? last[2 * b] : 0, s); }
   __device__ int64_t end(int64_t b) const { return last ? last[2 * b + 1] : T; }
   __device__ int64_t state_row(int64_t b, int64_t s) const { return (b * (W - 1) + W - 1 + s) * C; }
@@ -44,7 +49,8 @@ struct Forward {
   template <int V>
   __device__ void at(unsigned row, int64_t c) const {
     const Documents& n = sources.n;
-    const int64_t rows = n.T + n.W - 1, b = row / rows, t = row % rows;
+    const unsigned rows = n.rows();
+    const int64_t b = row / rows, t = row % rows;
     float sum[V] = {}, a[V], tap[V];
     if (t >= n.T) {
       const int64_t j = t - n.T, s = n.end(b) - (n.W - 1) + j;
@@ -70,7 +76,8 @@ struct Backward {
   const float *dnext, *w;
   template <int V>
   __device__ void at(unsigned row, int64_t c) const {
-    const int64_t rows = n.T + n.W - 1, b = row / rows, s = row % rows - (n.W - 1);
+    const unsigned rows = n.rows();
+    const int64_t b = row / rows, s = row % rows - (n.W - 1);
     float sum[V] = {}, a[V], tap[V];
     for (int64_t i = s < 0 ? -s : 0; i < n.W && s + i < n.T; i++) {
       if (!n.step_sees(b, s + i, s)) continue;
@@ -87,7 +94,7 @@ struct Backward {
   }
 };
 
-// Row p of partial (kPieces,W*C): what the steps of a piece say of every tap.
+// Row p of partial (kPieces,W*C): the gradient of w, summed over the steps of piece p.
 template <class T>
 struct OfTaps {
   Sources<T> sources;

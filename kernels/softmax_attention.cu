@@ -4,22 +4,28 @@
 #include "kernels/softmax_attention.cuh"
 #include "tensor/tensor.h"
 
-// Softmax attention on the GPU for any type and size, without tensor cores: FlashAttention's shape, with the
-// running maximum and sum of softmax_attention.simd.cpp. A block holds 32 rows in shared memory and walks
-// along what they meet, 32 others at a time; a warp takes four of the rows, a lane one of the others.
+// Softmax attention on the GPU for any type and size, without tensor cores.
+//   o_t = sum over the keys s that t sees of p_ts v_s,  p_ts = e^(score_ts - lse_t)
+//   score_ts = scale q_t k_s, or cap tanh(scale q_t k_s)
+//   q, o (B,T,H,K|V)  k, v (B,S,G,K|V)  lse (B,T,H)   Backward: softmax_attention.cpp
 //
-//   forward, dq    rows: queries, others: the keys that they see
-//   dk, dv         rows: keys, others: the queries that see them, head after head of those that share a key
+// The kernels have the form of FlashAttention, with the running maximum and sum of softmax_attention.simd.cpp. A block holds 32
+// rows in shared memory and walks along their partners, 32 at a time. A warp takes four of the rows, a lane one of the
+// partners.
 //
-// The sinks come first, the window after them (softmax_attention.cuh).
-// Each result has one owner, so nothing is added by two.
+//   forward, dq    rows: queries, partners: the keys that they see
+//   dk, dv         rows: keys, partners: the queries that see them, for one query head after another
+//
+// The sinks come first, the window after them (softmax_attention.cuh). Each result is written by one block, so there are no
+// atomics and sums have a fixed order. Arithmetic bounds the kernels: f32 multiply-adds from shared memory. Shared memory
+// limits the width of heads; if a head is too wide, launch() says so.
 
 namespace supra::cuda {
 
 constexpr int kRows = 32, kWarps = 8, kThreads = 32 * kWarps, kMine = kRows / kWarps;
 
-// 32 rows of f32 in shared memory. The pitch is an odd number of fours: 32 lanes that read four columns of a
-// row each meet no bank twice.
+// 32 rows of f32 in shared memory. The pitch is an odd multiple of four, so lanes that each read four columns of a row of their
+// own have no bank conflicts.
 struct Rows {
   float* elements;
   int pitch;
@@ -43,7 +49,7 @@ static size_t bytes(int64_t of_k, int64_t K, int64_t of_v, int64_t V) {
   return kRows * sizeof(float) * static_cast<size_t>(pitch(32) + of_k * pitch(K) + of_v * pitch(V));
 }
 
-// Rows [begin, end), and zeros: behind these up to 32, and behind C columns up to a multiple of four.
+// Copies rows [begin, end), and writes zeros behind them up to 32 rows, and behind C columns up to the pitch.
 template <class T>
 __device__ static void fill(Rows to, const T* from, int64_t step, int begin, int end, int C) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -54,7 +60,7 @@ __device__ static void fill(Rows to, const T* from, int64_t step, int begin, int
   }
 }
 
-// The warp's rows. An element of these is a matter of one thread, from here to store_rows().
+// Sets the warp's rows to zero. Each element belongs to one thread, from here to store_rows().
 __device__ static void clear(Rows rows) {
   const int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * kMine;
   for (int r = 0; r < kMine; r++) {
@@ -62,7 +68,7 @@ __device__ static void clear(Rows rows) {
   }
 }
 
-// The products of the warp's rows with the lane's other one.
+// s = the products of the warp's rows with the lane's partner.
 __device__ static void multiply(float (&s)[kMine], Rows rows, Rows others, int C) {
   const int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * kMine;
   for (int r = 0; r < kMine; r++) s[r] = 0;
@@ -78,11 +84,11 @@ __device__ static void multiply(float (&s)[kMine], Rows rows, Rows others, int C
   }
 }
 
-// sums = keep sums + weights others, of the warp's rows: lane i brings the weights of the i-th of the others.
+// sums = keep sums + weights others, for the warp's rows. w: the weights of the lane's partner.
 __device__ static void add(Rows sums, const float (&keep)[kMine], Rows weights, const float (&w)[kMine],
                            Rows others, int C) {
   const int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * kMine;
-  // the last product's weights are read
+  // all lanes have read the weights of the last product
   __syncwarp();
   for (int r = 0; r < kMine; r++) *weights.at(mine + r, lane) = w[r];
   __syncwarp();
@@ -102,7 +108,7 @@ __device__ static void add(Rows sums, const float (&keep)[kMine], Rows weights, 
   }
 }
 
-// The warp's rows of [begin, end) times `factor`.
+// Writes the warp's rows of [begin, end), times `factor`.
 template <class T>
 __device__ static void store_rows(T* to, int64_t step, Rows rows, const float (&factor)[kMine], int begin,
                                   int end, int C) {
@@ -113,12 +119,12 @@ __device__ static void store_rows(T* to, int64_t step, Rows rows, const float (&
   }
 }
 
-// Of a product q k
+// The score of a product q k
 __device__ static float score_of(const SoftmaxAttentionSizes& n, float product) {
   return n.cap > 0 ? n.cap * tanhf(n.scale * product) : n.scale * product;
 }
 
-// Fills k and v with 32 keys that the queries [begin, end) see, and calls f(the first of them), until all were there.
+// For each 32 of the keys that the queries [begin, end) see: copies them to k and v and calls f(the first of them).
 template <class Head, class F>
 __device__ static void walk(const Head& head, Rows k, Rows v, int begin, int end, int K, int V, F f) {
   const auto& sight = head.sight;
@@ -127,7 +133,7 @@ __device__ static void walk(const Head& head, Rows k, Rows v, int begin, int end
     fill(v, head.v, head.v_step, key, keys, V);
     __syncthreads();
     f(key);
-    // all have read these keys
+    // all warps have read these keys
     __syncthreads();
   }
 }
@@ -171,11 +177,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   store_rows(o + query * n.V, n.H * n.V, out, sum, begin, end, V);
 }
 
-// ds = p (do v - delta), what backward is made of; p, too
+// The weights of backward: p, and ds = p (do v - delta), the gradient of the score before its scale.
 struct Weights {
   float p[kMine], ds[kMine];
 };
-// `query` and `key` tell which a row and the lane are.
+// query(r), key(r): the query and the key to which row r and the lane belong.
 template <class T, class Head, class Query, class Key>
 __device__ static Weights weights_of(const SoftmaxAttentionGradients<T>& grads, const Head& head,
                                      const SoftmaxAttentionSizes& n, const float (&s)[kMine],
@@ -264,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   store_rows(grads.dv + first.v_at, first.v_step, dv, ones, begin, end, V);
 }
 
-// delta (rows) = do o - dlse, a warp a row
+// delta (rows) = do o - dlse. A warp takes a row.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_delta_kernel(float* delta, const T* d_o, const T* o, const float* dlse, int64_t rows, int64_t V) {

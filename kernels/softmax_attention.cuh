@@ -4,12 +4,12 @@
 #include "kernels/cuda.h"
 #include "tensor/cuda.cuh"
 
-// What the kernels of softmax attention share: which keys a query sees, where the tensors of a head begin.
+// What the kernels of softmax attention share: which keys a query sees, and where the tensors of a head begin.
 
 namespace supra::cuda {
 
-// The keys of a query come in two parts: the sinks of its document, which it may meet with a query apart, and the window
-// without them. Kernels go through one after the other; without sinks there is the window alone.
+// The keys that a query sees have two parts: the sinks of its document, for which there may be a query of its own, and the
+// window without them. Kernels take one part after the other. Without sinks there is only the window.
 enum class Keys { sinks, window };
 
 // f(constant part)
@@ -19,7 +19,7 @@ __device__ void each_part(const SoftmaxAttentionSizes& n, F f) {
   f(std::integral_constant<Keys, Keys::window>());
 }
 
-// Of one row of the batch: query t sees the keys [from(t), keys(t)) of the part. Both ends grow with t.
+// Which keys the queries of a row of the batch see: query t sees the keys [from(t), keys(t)) of the part. Both grow with t.
 template <Keys part>
 struct Sight {
   int first, window, sinks, T;
@@ -34,7 +34,7 @@ struct Sight {
   __device__ int from(int t) const {
     return part == Keys::window ? std::max(document(t) + sinks, newest(t) + 1 - window) : document(t);
   }
-  // What the queries from t on see next, from `key` on: the sinks of two documents lie apart.
+  // The first key, not before `key`, that the queries from t on see: between the sinks of two documents there is a gap.
   __device__ int next(int t, int key) const {
     return part == Keys::window || key < keys(t) ? key : std::max(key, newest(t) + 1);
   }
@@ -47,7 +47,7 @@ struct Sight {
   __device__ bool sees_none(int t, int queries, int s, int n) const {
     return t >= T || s >= keys(std::min(t + queries, T) - 1) || s + n <= from(t);
   }
-  // The first query from t on of which f is true, as it is of all behind it; T where there is none
+  // The first query from t on for which f is true; T if there is none. f stays true for all queries behind it.
   template <class F>
   __device__ int first_query(int t, F f) const {
     for (int end = T; t < end;) {
@@ -70,8 +70,8 @@ struct Sight {
   __device__ bool is_seen(int s) const { return begin_of(s) < end_of(s); }
 };
 
-// Head h of a row and what of its queries meets this part of the keys. Queries lie q_step elements apart, and so on; o and
-// lse of query t are at o + t o_step and lse + t H from their tensors' beginnings.
+// Query head h of a row, with the queries for this part of the keys. Two queries lie q_step elements apart, and so on. In their
+// tensors, o of query t is at o + t o_step and lse of query t at lse + t H.
 template <class T, Keys part = Keys::window>
 struct SoftmaxHead {
   Sight<part> sight;
@@ -91,13 +91,13 @@ struct SoftmaxHead {
 
 template <class T>
 struct SoftmaxAttentionGradients {
-  T *dq, *dq_sinks, *dk, *dv;  // dq_sinks: null where q meets the sinks
+  T *dq, *dq_sinks, *dk, *dv;  // dq_sinks: null if q is also the query for the sinks
   const T* d_o;
   const float *lse, *delta;  // delta_t = do_t o_t - dlse_t
 };
 
-// Do the work on tensor cores where they can: K = V of 64 or 128, tensors aligned to 16 bytes; else return
-// false.
+// Do the work on tensor cores if they can (K = V of 64 or 128, no cap, tensors aligned to 16 bytes, enough shared memory);
+// otherwise they return false.
 bool softmax_attention_fwd_mma(Bf16* o, float* lse, const SoftmaxAttentionInputs<Bf16>& in);
 bool softmax_attention_bwd_mma(const SoftmaxAttentionGradients<Bf16>& out,
                                const SoftmaxAttentionInputs<Bf16>& in);

@@ -5,31 +5,34 @@
 #include "kernels/mma.cuh"
 #include "kernels/softmax_attention.cuh"
 
-// Softmax attention on tensor cores, in the shape of FlashAttention-2 (arXiv 2307.08691). A block keeps 128
-// rows of one head in shared memory, a warp 16 of them, and walks along the others, whose next tile is copied
-// while the last one is worked on. Scores and what is made of them never leave a warp's registers: two tiles
-// of a product's C are an A of the next.
+// Softmax attention on tensor cores: bf16, K = V = D of 64 or 128, in the form of FlashAttention-2 (arXiv 2307.08691).
+//   q, o (B,T,H,D)  k, v (B,S,G,D)  lse (B,T,H); formulas: softmax_attention.cu
 //
-//   forward      rows: queries, others: keys.     P = Q K^T,  O += e^P V
-//   dq           rows: queries, others: keys.     P = Q K^T,  dP = dO V^T,  dQ += dS K
-//   dk, dv       rows: keys, others: queries.     P = K Q^T,  dP = V dO^T,  dV += P dO,  dK += dS Q
+// A block keeps 128 rows of one head in shared memory, 16 for each of its 8 warps, and walks along their partners a tile at a
+// time. While a tile is worked on, the next one is copied. Scores and their gradients stay in the registers of a warp: two
+// fragments C of a product are a fragment A of the next one.
 //
-// Sinks are apart from the window (softmax_attention.cuh): the same kernel takes both, or one of its own each.
-// Exponents are of 2: scores come with a factor of log2 e, and so does lse.
+//   forward      rows: queries, partners: keys.     P = Q K^T,  O += e^P V
+//   dq           rows: queries, partners: keys.     P = Q K^T,  dP = dO V^T,  dQ += dS K
+//   dk, dv       rows: keys, partners: queries.     P = K Q^T,  dP = V dO^T,  dV += P dO,  dK += dS Q
+//
+// The forward takes the sinks and the window (softmax_attention.cuh) in one kernel; in backward each has a kernel of its own.
+// Scores and lse carry a factor of log2 e, because exponentials are powers of 2. Tensor cores bound the kernels if T is long:
+// every tile of partners is used by 128 rows. Registers are scarce: sums and scores of 16 rows fill most of the 255 of a
+// thread.
 
 namespace supra::cuda {
 
 constexpr int kRows = 128, kThreads = 2 * kRows, kKeys = 64;
-constexpr float kLog2e = 1.4426950408889634f;
 
-// Rows [begin, end), and zeros behind them
+// Starts the copy of rows [begin, end), and of zeros behind them.
 template <int kTileRows, int D>
 __device__ static void copy_rows(Tile<D> to, const Bf16* from, int64_t step, int begin, int end) {
   copy_rows<kTileRows, kThreads>(to, from + begin * step, step, end - begin);
 }
 
-// Shared memory: kHeld tiles of the block's rows, and two of others, each twice: for what is worked on, and
-// what is copied.
+// The layout of shared memory: kHeld tiles of the block's rows, and two tiles of partners. These exist twice: one is worked on
+// while the other is copied.
 template <int D, int kHeld, int kOthers>
 struct Memory {
   static constexpr int kHeldSize = Tile<D>::size(kRows), kOtherSize = Tile<D>::size(kOthers);
@@ -44,7 +47,7 @@ struct Memory {
   __device__ float* end() const { return reinterpret_cast<float*>(others(0, 4).elements); }
 };
 
-// c = rows X^T, of the warp's rows
+// c += rows X^T, for the warp's rows
 template <int kTiles, int D>
 __device__ static void multiply_rows(float (&c)[kTiles][4], Tile<D> rows, int row, Tile<D> x, int lane) {
 #pragma unroll
@@ -67,14 +70,14 @@ __device__ static void add_product(float (&sums)[D / 8][4], const float (&c)[kTi
   }
 }
 
-// The thread's pairs of row `half`: f(element) for all
+// f(element, its column less the thread's first) for the thread's elements of row `half`
 template <int kTiles, class F>
 __device__ static void each_of_row(float (&c)[kTiles][4], int half, F f) {
 #pragma unroll
   for (int i = 0; i < 2 * kTiles; i++) f(c[i / 2][2 * half + i % 2], i / 2 * 8 + i % 2);
 }
 
-// The thread's part of a row times factor, to `row`: that of the row's first element the thread holds.
+// Writes the thread's part of a row, times `factor`. row: the place of the first element that the thread holds.
 template <int kTiles>
 __device__ static void store_row(Bf16* row, const float (&c)[kTiles][4], int half, float factor) {
 #pragma unroll
@@ -83,12 +86,12 @@ __device__ static void store_row(Bf16* row, const float (&c)[kTiles][4], int hal
   }
 }
 
-// A block's queries, and its walk along the keys that they see.
+// The queries of a block, and its walk along the keys that they see.
 template <int D, int kHeld>
 struct QueryBlock {
   Memory<D, kHeld, kKeys> memory;
   const unsigned batch_row, h;
-  // those with the most keys first
+  // blocks of the last queries, which see the most keys, start first
   const int begin, end;
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, pair = lane % 4 * 2;
   const int queries[2] = {begin + row + lane / 4, begin + row + lane / 4 + 8};
@@ -99,18 +102,19 @@ struct QueryBlock {
         begin((gridDim.y - 1 - blockIdx.y) * kRows),
         end(std::min(begin + kRows, static_cast<int>(n.T))) {}
 
-  // Where query t stands in (B,T,H).
+  // The index of query t in (B,T,H).
   __device__ int64_t at(const SoftmaxAttentionSizes& n, int t) const { return (batch_row * n.T + t) * n.H + h; }
 
-  // Copies the queries of this part to rows(0) and calls f(the sight, the first key, whether all see all, K, V) for each
-  // tile of keys that any of the warp's queries sees. Other rows that were copied before are there.
+  // Copies the queries of this part to rows(0). For each tile of keys that a query of the warp sees, calls f(the sight, the
+  // first key, whether all queries of the warp see all keys, the tile of k, the tile of v). Rows whose copy was started before
+  // have arrived then too.
   template <Keys part, class F>
   __device__ void walk(const SoftmaxAttentionInputs<Bf16>& in, F f) const {
     const SoftmaxHead<Bf16, part> head(in, batch_row, h);
     const Sight<part>& sight = head.sight;
     const int first = sight.from(begin), keys = sight.keys(end - 1);
     if (first >= keys) return;
-    // nobody reads the last part's any more
+    // no warp reads the tiles of the last part any more
     if (part == Keys::window) __syncthreads();
     copy_rows<kRows>(memory.rows(0), head.q, in.n.H * D, begin, end);
     const auto fetch = [&](int turn, int key) {
@@ -121,7 +125,7 @@ struct QueryBlock {
     fetch(0, first);
     for (int key = first, turn = 0, next; key < keys; key = next, turn++) {
       copy_async_wait<0>();
-      // the tile is there, and nobody reads the last one any more
+      // the tile has arrived, and no warp reads the last one any more
       __syncthreads();
       next = sight.next(begin, key + kKeys);
       if (next < keys) fetch(turn + 1, next);
@@ -136,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_fwd_mma_kernel(Bf16* o, float* lse, SoftmaxAttentionInputs<Bf16> in) {
   const QueryBlock<D, 1> block(in.n);
   const float scale = in.n.scale * kLog2e;
-  // finite: a query may see none of the first keys
+  // finite, because a query may see none of the first keys
   float O[D / 8][4] = {}, top[] = {-1e30f, -1e30f}, sum[2] = {};
 
   each_part(in.n, [&]<Keys part>(std::integral_constant<Keys, part>) {
@@ -170,7 +174,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// One part of the keys: both would not fit the registers.
+// dq from one part of the keys: both parts in one kernel would need too many registers.
 template <int D, Keys part>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dq_mma_kernel(SoftmaxAttentionGradients<Bf16> grads, SoftmaxAttentionInputs<Bf16> in) {
@@ -211,13 +215,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// One part of the keys, too. What a sink gets comes from that part alone: the window's kernel writes every key, then the
-// sinks' writes these.
+// dk and dv of one part of the keys. The gradient of a sink comes from the sinks' part alone: the window's kernel writes every
+// key, and the sinks' kernel then overwrites the sinks.
 template <int D, Keys part>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_attention_dkdv_mma_kernel(SoftmaxAttentionGradients<Bf16> grads,
                                       SoftmaxAttentionInputs<Bf16> in) {
-  // what dK and dV leave of the registers
+  // as many queries as the registers hold beside dK and dV
   constexpr int kQueries = 4096 / D;
   const SoftmaxAttentionSizes& n = in.n;
   const int64_t batch_row = blockIdx.x / n.G, h = blockIdx.x % n.G * (n.H / n.G);
@@ -293,14 +297,14 @@ static bool aligned(std::initializer_list<const Bf16*> tensors) {
   return true;
 }
 
-// f(constant D) where the heads are of such a size and scores have no cap; false where not, or where f is
+// f(constant D) if the heads have such a size and scores have no cap. Returns what f returns, otherwise false.
 template <class F>
 static bool by_dim(const SoftmaxAttentionSizes& n, F f) {
   if (n.cap > 0 || n.K != n.V || (n.K != 64 && n.K != 128)) return false;
   return n.K == 64 ? f.template operator()<64>() : f.template operator()<128>();
 }
 
-// Cards with 99 KB have not enough for heads of 128.
+// False for heads of 128 on cards with 99 KB.
 static bool has_shared(size_t bytes) {
   return static_cast<int64_t>(bytes) <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }

@@ -3,11 +3,14 @@
 #include "kernels/cuda.h"
 #include "kernels/rows.cuh"
 
+// softmax_features on the GPU: y = [softmax(x); softmax(-x)] for each head.   x, dx (N,f)  y, dy (N,2f)
+//   dx = p (dp - sum of p dp) - n (dn - sum of n dn),  y = [p; n]
+// A team of threads takes a head. Memory bounds both kernels: further passes read x from the L1 cache.
+
 namespace supra::cuda {
 
 namespace {
 
-// A team a row of x, that is a head.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads) softmax_features_fwd_kernel(T* y, const T* x, int64_t N, int64_t f) {
   const int64_t row = int64_t{blockIdx.x} * blockDim.y + threadIdx.y, first = row < N ? threadIdx.x : f;

@@ -2,6 +2,9 @@
 #include "kernels/cuda.h"
 #include "tensor/elements.cuh"
 
+// swiglu on the GPU: y = silu(gate) up.   y, dy (N,F)  gate_up, dgate_up (N,2F) = [gate; up]. A thread takes a vector of a row.
+// Memory bounds it.
+
 namespace supra::cuda {
 
 namespace {

@@ -1,6 +1,9 @@
 #include "kernels/cuda.h"
 #include "tensor/elements.cuh"
 
+// take_rows on the GPU: y[m] = x[index[m] - base] if x has that row.   y (M,D)  x (N,D). A thread takes a vector of a row.
+// Memory bounds it.
+
 namespace supra::cuda {
 
 namespace {

@@ -12,12 +12,18 @@ void check(cudaError_t error, const char* what) {
 }
 
 void launch_failed(std::string_view signature, const LaunchShape& shape, cudaError_t error) {
-  // an error that a launch was refused with would be reported again by the next call
+  // otherwise the next call would report this error again
   cudaGetLastError();
   std::string_view name = signature.substr(0, signature.rfind(']'));
   name.remove_prefix(name.find("kernel = ") + 9);
   const std::string_view scopes = name.substr(0, name.find('<'));
   name.remove_prefix(std::max(scopes.rfind(':') + 1, scopes.find('&') + 1));
+  int most_shared = INT32_MAX;
+  cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+  CHECK(shape.shared_bytes <= static_cast<size_t>(most_shared),
+        "%.*s needs %zu bytes of shared memory for a block, this GPU has %d: the model's heads or rows are too wide for it "
+        "(use --device cpu, or a GPU with more shared memory: the A100 has 166912 bytes, the H100 232448)",
+        static_cast<int>(name.size()), name.data(), shape.shared_bytes, most_shared);
   fail("%.*s, grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory: %s",
        static_cast<int>(name.size()), name.data(), shape.grid.x, shape.grid.y, shape.grid.z, shape.block.x,
        shape.block.y, shape.block.z, shape.shared_bytes, cudaGetErrorString(error));
@@ -63,7 +69,7 @@ std::string gpu_trouble() {
              : format("%s is sm_%d%d, the kernels need sm_80", gpu.name.c_str(), gpu.major, gpu.minor);
 }
 
-// Memory that was given back stays in the pool, for the next step takes the same sizes.
+// Freed memory stays in the pool, because the next step will allocate the same sizes.
 static void keep_pool_memory() {
   cudaMemPool_t pool;
   uint64_t all = UINT64_MAX;
@@ -72,7 +78,7 @@ static void keep_pool_memory() {
 }
 
 static const Stream& default_stream() {
-  // never destroyed: tensors of static life may give their memory back after it
+  // never destroyed: static tensors may free their memory later
   static const Stream* const stream = [] {
     const std::string reason = why_not();
     CHECK(reason.empty(), "no GPU can be used: %s (supra doctor says what there is)", reason.c_str());
@@ -91,7 +97,7 @@ Stream::Handle current_stream() { return scoped_stream ? scoped_stream : default
 
 namespace {
 
-// A place in a stream. What waits for it keeps it.
+// A point in a stream. CUDA keeps it as long as something waits for it.
 class Event {
  public:
   explicit Event(unsigned flags) { check(cudaEventCreateWithFlags(&handle_, flags), "an event of the GPU"); }
@@ -131,8 +137,8 @@ StreamScope::~StreamScope() { scoped_stream = before_; }
 
 namespace {
 
-// A graph's memory. What is given back while it is recorded serves what is taken after, as in a stream; taking a
-// new block stands in `stream`, which is not recorded.
+// The memory of a graph. Blocks that are freed while it is recorded are used again by later allocations, as in a stream. New
+// blocks are allocated in `stream`, which is not recorded.
 struct GraphMemory {
   Stream::Handle stream;
   std::vector<std::shared_ptr<void>> blocks = {};
@@ -160,7 +166,7 @@ std::shared_ptr<void> allocate(size_t bytes) {
   if (!recorded) return allocate_in(current_stream(), bytes);
   const std::shared_ptr<GraphMemory> graph = recorded;
   auto found = graph->free.lower_bound(bytes);
-  // a small piece does not take a large block from a large one
+  // a small allocation does not use up a large block
   if (found != graph->free.end() && found->first > 2 * bytes + 4096) found = graph->free.end();
   if (found == graph->free.end()) {
     graph->blocks.push_back(allocate_in(graph->stream, bytes));
@@ -190,7 +196,7 @@ void copy(void* to, Device to_device, const void* from, Device from_device, size
 
 Graph::Graph(const std::function<void()>& f) {
   CHECK(!recording(), "a graph is recorded within another one");
-  // of its own: what other threads put into the common one meanwhile is no part of the graph
+  // a stream of its own: work that other threads add to the common stream meanwhile is not part of the graph
   const Stream stream;
   memory_ = recorded = std::make_shared<GraphMemory>(GraphMemory{current_stream()});
   cudaGraph_t graph = nullptr;
@@ -206,7 +212,7 @@ Graph::Graph(const std::function<void()>& f) {
   cudaError_t error = cudaStreamEndCapture(stream.handle(), &graph);
   if (!trouble && error == cudaSuccess) error = cudaGraphInstantiate(&instance_, graph, 0);
   if (graph) cudaGraphDestroy(graph);
-  // what a recording was spoilt by would be reported again by the next call
+  // otherwise the next call would report this error again
   if (error != cudaSuccess) cudaGetLastError();
   if (trouble) std::rethrow_exception(trouble);
   check(error, "a graph");

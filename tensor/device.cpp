@@ -12,7 +12,7 @@
 
 namespace supra {
 
-// What tensors hold on a device.
+// The bytes that tensors hold on a device.
 struct Account {
   std::atomic<size_t> current{0}, peak{0};
 
@@ -48,11 +48,11 @@ static std::shared_ptr<void> allocate_cuda(size_t bytes) {
   return {address, [memory = std::move(memory), size, &held](void*) { held.current -= size; }};
 }
 
-// Room at the beginning of a block of CPU memory: what a std::shared_ptr has to store beside the memory lies there, so a
-// tensor is one allocation.
+// Bytes at the beginning of a block of CPU memory, in which std::shared_ptr stores its counts. So a tensor takes one
+// allocation.
 constexpr size_t kHeader = 64;
 
-// Makes a std::shared_ptr store its counts in the header of a block, and gives the block back when it is done with them.
+// An allocator that puts the counts of a std::shared_ptr into the header of a block, and frees the block with them.
 template <class T>
 struct InHeader {
   using value_type = T;

@@ -1,7 +1,8 @@
 #include "tensor/elements.cuh"
 #include "tensor/stored.cuh"
 
-// What tensors and autograd themselves do on the GPU.
+// The GPU work of tensors and autograd: conversions, constants, sums of gradients. A thread takes a vector of elements. Memory
+// bounds all of it.
 
 namespace supra::cuda {
 
@@ -56,7 +57,7 @@ struct AddInto {
   }
 };
 
-// f(T()) for what the GPU computes with
+// f(T()) for the two types in which the GPU computes
 template <class F>
 void by_type(const char* what, Dtype dtype, F f) {
   if (dtype == Dtype::f32) return f(float());

@@ -2,7 +2,7 @@
 #include "tensor/cuda.cuh"
 #include "tensor/quantized.h"
 
-// Weights as they are stored, element by element, in f32.
+// Reads stored weights (f32, bf16, f16, quantised) element by element, as f32.
 
 namespace supra::cuda {
 

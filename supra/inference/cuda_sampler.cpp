@@ -9,7 +9,7 @@ std::vector<int32_t> Sampler::choose_on_gpu(std::span<Sampler> samplers, const T
   constexpr Device gpu = Device::cuda;
   const int64_t B = logits.dim(0);
   CHECK(ids <= 1 << kIdBits, "sampling: %ld tokens, the GPU can choose among at most %d (--device cpu has no limit)", static_cast<long>(ids), 1 << kIdBits);
-  // of each row what it draws; where its recent ids begin, only one row having some; these
+  // for each row its random number; where its recent ids begin (only the first row has some); the recent ids
   std::vector<int32_t> given;
   for (Sampler& sampler : samplers) given.push_back(static_cast<int32_t>(sampler.draw()));
   for (int64_t b = 0; b <= B; b++) given.push_back(b == 0 ? 0 : static_cast<int32_t>(recent.size()));

@@ -85,11 +85,7 @@ TEST_F(Cuda, delta_attention_on_tensor_cores) {
 TEST_F(Cuda, delta_attention_on_a_card_of_less_shared_memory) {
   const Rule c = {.T = 66, .H = 1, .Gk = 1, .Gv = 1, .K = 128, .V = 128};
   const std::vector<Tensor> in = make_inputs(c, Dtype::bf16);
-  const Results large = on_gpu([&] { return run(c, in, gpu); });
-  emulator::set_most_shared_memory(99 * 1024);
-  const Results small = on_gpu([&] { return run(c, in, gpu); });
-  emulator::set_most_shared_memory(227 * 1024);
-  for (size_t i = 0; i < large.size(); i++) EXPECT_TRUE(same_bits(small[i], large[i])) << kNames[i];
+  expect_same_bits_with_less_shared_memory([&] { return run(c, in, gpu); }, kNames);
 }
 #endif
 

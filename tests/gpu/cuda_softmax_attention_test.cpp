@@ -116,10 +116,24 @@ TEST_F(Cuda, softmax_attention_on_a_card_of_less_shared_memory) {
   const auto run = [&](auto where) {
     return softmax_attention(Var(q.to(where)), Var(k.to(where)), Var(v.to(where)), 0.1, {0}).value();
   };
-  emulator::set_most_shared_memory(99 * 1024);
-  const Results got = on_gpu([&] { return Results{run(Device::cuda)}; });
-  emulator::set_most_shared_memory(227 * 1024);
+  const Results got = on_gpu_with_shared_memory(99 * 1024, [&] { return Results{run(Device::cuda)}; });
   expect_close(got[0], run(Dtype::f64), "o", tolerance<Bf16>());
+}
+
+// Gemma's heads on the A100.
+TEST_F(Cuda, softmax_attention_says_how_much_shared_memory_its_backward_needs) {
+  const Tensor x = gpu(random_normal({1, 4, 1, 256}, 1));
+  const Var q(x, true), k(x, true), v(x, true);
+  emulator::set_most_shared_memory(163 * 1024);
+  const Var o = softmax_attention(q, k, v, 0.1, {0});
+  try {
+    backward({o}, {x});
+    ADD_FAILURE() << "171008 bytes were granted";
+  } catch (const Error& error) {
+    EXPECT_TRUE(std::string(error.what()).starts_with(
+        "softmax_attention_dq_kernel<float> needs 171008 bytes of shared memory for a block, this GPU has 166912: "))
+        << error.what();
+  }
 }
 #endif
 

@@ -30,6 +30,7 @@ class Cuda : public testing::Test {
     set_poison(false);
 #if !defined(SUPRA_CUDA)
     emulator::set_schedule(emulator::Schedule::in_order);
+    emulator::set_most_shared_memory(emulator::kMostShared);
 #endif
   }
 };
@@ -52,6 +53,21 @@ inline Results on_gpu(const std::function<Results()>& f) {
   }
   return first;
 }
+
+#if !defined(SUPRA_CUDA)
+// on_gpu() on a card whose blocks have so much shared memory instead of Hopper's 227 KB.
+inline Results on_gpu_with_shared_memory(size_t bytes, const std::function<Results()>& f) {
+  emulator::set_most_shared_memory(bytes);
+  const Results results = on_gpu(f);
+  emulator::set_most_shared_memory(emulator::kMostShared);
+  return results;
+}
+// f gives the same bits on a card with 99 KB (sm_86, sm_89), where kernels copy less ahead.
+inline void expect_same_bits_with_less_shared_memory(const std::function<Results()>& f, const char* const* names) {
+  const Results large = on_gpu(f), small = on_gpu_with_shared_memory(99 * 1024, f);
+  for (size_t i = 0; i < large.size(); i++) EXPECT_TRUE(same_bits(small[i], large[i])) << names[i];
+}
+#endif
 
 inline Tensor gpu(const Tensor& t) { return t.to(Device::cuda); }
 inline Tensor gpu_empty(const Shape& shape, Dtype dtype = Dtype::f32) {

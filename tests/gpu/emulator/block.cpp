@@ -30,8 +30,8 @@ static std::string here() { return format("block (%u,%u,%u)", blockIdx.x, blockI
 
 // ---- waiting
 
-// "threads 0-31 wait in __syncthreads (a.cu:41), threads 32-63 have returned". Lasts as long as the block: a
-// thread that ends in a fault never comes to free it.
+// "threads 0-31 wait in __syncthreads (a.cu:41), threads 32-63 have returned". The text lives as long as
+// the block, because a thread that ends in a fault cannot free it.
 const char* Block::who_waits_where() {
   const auto same = [](const Thread& a, const Thread& b) {
     return a.state == b.state && (a.state == State::done || (a.waits_in == b.waits_in && a.line == b.line));
@@ -154,7 +154,7 @@ void Block::run_thread() {
   running->end_thread();
 }
 
-// Threads that returned are not waited for.
+// Threads that have returned do not count.
 void Block::end_thread() {
   self_->state = State::done;
   live_--;
@@ -179,7 +179,7 @@ void Block::start() {
   }
 }
 
-// Gives those threads that are ready a turn each. False when there was none.
+// Runs each thread that is ready until it waits. False if there was none.
 bool Block::give_turns(const uint32_t* order, int count) {
   bool any = false;
   for (int i = 0; i < count && failure_.empty(); i++) {
@@ -212,7 +212,7 @@ std::string Block::run(const Launch& launch, uint32_t number) {
   while (live_ > 0 && failure_.empty()) {
     if (!progress) failure_ = here() + ": divergent barrier: " + who_waits_where();
     progress = false;
-    // a warp goes on for as long as it can: nothing but a barrier keeps it behind the others
+    // a warp runs as long as it can: only a barrier keeps it together with the others
     for (int begin = 0; begin < thread_count_; begin += kWarp) {
       const int end = std::min(begin + kWarp, thread_count_);
       while (failure_.empty() && give_turns(&order[begin], end - begin)) progress = true;

@@ -9,23 +9,22 @@
 #include "tests/gpu/emulator/emulator.h"
 #include "tests/gpu/emulator/fiber.h"
 
-// One block of a launch: its threads, who waits for whom, and its shared memory. All of it belongs to one
-// thread of the processor, which runs one block at a time.
+// One block of a launch: its threads, which of them wait and where, and its shared memory. All of it belongs to one thread of
+// the CPU, which runs one block at a time.
 
 namespace supra::emulator {
 
 constexpr int kWarp = 32;
-constexpr size_t kMostShared = 227 * 1024;
 
 struct Launch {
   dim3 grid, block;
   size_t shared_bytes;
-  const std::function<void()>& thread;  // what every thread does
+  const std::function<void()>& thread;  // the body of every thread
   Schedule schedule;
   uint64_t seed;
 };
 
-// The numbers below count in the order in which they take their turns.
+// The numbers below `count`, in the order in which they run.
 std::vector<uint32_t> turns(const Launch& launch, size_t count, uint64_t salt);
 
 enum class State { ready, at_barrier, in_warp, done };
@@ -42,7 +41,7 @@ struct Thread {
   State state;
   const char *waits_in, *file;  // where it waits
   int line;
-  void* operands;  // what it brings to an operation of the warp
+  void* operands;  // its operands for an operation of the warp
   int exchanges;
   std::deque<PendingCopy> copies;
   int copy_groups;
@@ -53,28 +52,28 @@ struct Warp {
   uint32_t values[2][kWarp];
 };
 
-// One operation of all lanes: works on the operands that each brought.
+// One operation of all lanes, on the operands of each.
 using WarpOperation = void (*)(Thread* lanes);
 
 class Block {
  public:
-  // Runs the block of this number to its end. What went wrong, or nothing.
+  // Runs the block of this number to its end. Returns what went wrong, or "".
   std::string run(const Launch& launch, uint32_t number);
 
-  // What the kernel calls, by way of the functions of cuda_runtime.h:
+  // The kernel calls these by way of the functions of cuda_runtime.h:
 
-  // The block that runs in this thread of the processor.
+  // The block that runs in this thread of the CPU.
   static Block& current();
   Thread& self() { return *self_; }
   int lane() const { return number_of_self() % kWarp; }
   Warp& warp() { return warps_[number_of_self() / kWarp]; }
   void meet_block(const char* name, const char* file, int line);
-  // The last lane to come does the work of all; null: there is none.
+  // The last lane that arrives does the operation for all lanes; null: there is no operation.
   void meet_warp(const char* name, unsigned mask, void* operands, WarpOperation operation, const char* file,
                  int line);
   // Ends the launch, does not return.
   void fault(const char* words);
-  // A fault when these bytes are not all in the block's shared memory.
+  // A fault if these bytes are not all in the block's shared memory.
   void check_shared(const char* what, const void* bytes, size_t count);
 
  private:

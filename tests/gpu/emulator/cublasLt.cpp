@@ -32,7 +32,7 @@ void write(void* p, cudaDataType_t type, int64_t i, float value) {
     static_cast<uint16_t*>(p)[i] = supra::f32_to_bf16(value);
 }
 
-// An attribute of another size than it has is refused.
+// An attribute of a wrong size is refused.
 template <class T>
 cublasStatus_t take(T& field, const void* value, size_t bytes) {
   if (bytes != sizeof(T)) return invalid(supra::format("an attribute of %zu bytes in %zu", sizeof(T), bytes));
@@ -40,7 +40,7 @@ cublasStatus_t take(T& field, const void* value, size_t bytes) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// op(X) as cuBLAS counts: element (i, j) of the matrix stands at X[i + j ld].
+// op(X) in the order of cuBLAS: element (i, j) of the matrix is X[i + j ld].
 struct Sizes {
   uint64_t m, n, k;
 };
@@ -51,12 +51,13 @@ Sizes sizes_of(const cublasLtMatmulDescOpaque_t& p, const cublasLtMatrixLayoutOp
 
 supra::emulator::Epilogues epilogues = supra::emulator::Epilogues::run;
 
-// of D's rows and D's type, or with BGRADB, which writes it, of D's columns
+// True if the epilogue has a vector of D's type: one number for each row of D, or with BGRADB, which writes it, for each
+// column.
 bool has_vector(const cublasLtMatmulDescOpaque_t& p) {
   return p.epilogue & (CUBLASLT_EPILOGUE_BIAS | CUBLASLT_EPILOGUE_BGRADB);
 }
 
-// What both the heuristic and the product look at.
+// Checks of both the heuristics and the product.
 cublasStatus_t check(const cublasLtMatmulDescOpaque_t& p, const cublasLtMatrixLayoutOpaque_t& a,
                      const cublasLtMatrixLayoutOpaque_t& b, const cublasLtMatrixLayoutOpaque_t& c,
                      const cublasLtMatrixLayoutOpaque_t& d) {
@@ -97,7 +98,7 @@ std::vector<float> unpack(const void* p, const cublasLtMatrixLayoutOpaque_t& x, 
   return out;
 }
 
-// D = relu(factor op(A) op(B) + keep C + bias), as the epilogue has it; in_halves: as an algorithm that splits k would sum
+// D = factor op(A) op(B) + keep C, with the bias and relu of the epilogue. in_halves: sums like an algorithm that splits k.
 void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const void* A,
               const cublasLtMatrixLayoutOpaque_t& a, const void* B, const cublasLtMatrixLayoutOpaque_t& b,
               float keep, const void* C, const cublasLtMatrixLayoutOpaque_t& c, void* D,
@@ -117,7 +118,7 @@ void multiply(const cublasLtMatmulDescOpaque_t& product, float factor, const voi
                 N);
     for (uint64_t j = 0; j < n; j++) {
       for (uint64_t i = 0; i < m; i++) {
-        // C is not read where beta is 0: NaN times 0 would stay NaN
+        // C is not read if beta is 0: NaN times 0 would be NaN
         float x = factor * sums[j * m + i];
         if (keep != 0) x += keep * read(C, c.type, batch * c.batch_offset + i + j * c.ld);
         if (bias) x += read(product.bias, d.type, i);
@@ -233,8 +234,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
       return invalid(supra::format("%p is no multiple of the %u bytes that were promised", pointers[i],
                                    algo->alignment[i]));
   }
-  // alpha, beta and what describes the product are taken as they are now, matrices when the stream comes to
-  // it
+  // alpha, beta and the description of the product are read now, the matrices when the stream comes to this work
   return supra::emulator::put(
              stream,
              [=, p = *product, a = *a, b = *b, c = *c, d = *d, half = algo->number == 2,

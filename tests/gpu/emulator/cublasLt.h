@@ -4,10 +4,10 @@
 
 #include "tests/gpu/emulator/cuda_runtime.h"
 
-// Stands in for NVIDIA's <cublasLt.h> where no GPU is: the part that kernels/gemm.cu uses, with the names and
-// values of CUDA 13. Products are done on the processor as the manual defines them, column by column, and
-// arguments that cuBLASLt may refuse are refused: sizes that do not fit, rows closer together than they are
-// long, types, epilogues, pointers less aligned than the algorithm was promised, a workspace smaller than it needs.
+// Replaces NVIDIA's <cublasLt.h> on machines without a GPU: the part that kernels/gemm.cu uses, with the names and values of
+// CUDA 13. The CPU computes products column by column, as the manual defines them. Arguments that cuBLASLt may refuse are
+// refused: sizes that do not fit, rows closer together than they are long, types, epilogues, pointers that are less aligned
+// than promised, a workspace that is smaller than the algorithm needs.
 
 enum cublasStatus_t {
   CUBLAS_STATUS_SUCCESS = 0,
@@ -47,7 +47,7 @@ enum cublasLtEpilogue_t {
   CUBLASLT_EPILOGUE_BGRADB = 512,
 };
 
-// Their contents are nobody's business, as in the original.
+// Callers do not use their contents, as in the original.
 struct cublasLtMatrixLayoutOpaque_t {
   cudaDataType_t type;
   uint64_t rows, cols;
@@ -82,7 +82,7 @@ struct cublasLtMatmulHeuristicResult_t {
   float wavesCount;
 };
 
-const char* cublasLtGetStatusString(cublasStatus_t status);  // of the last refusal: what was wrong, in full
+const char* cublasLtGetStatusString(cublasStatus_t status);  // what was wrong with the last call that was refused
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle);
 cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t layout, cudaDataType_t type, uint64_t rows,
                                         uint64_t cols, int64_t ld);
@@ -98,7 +98,7 @@ cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t preferenc
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
                                                     cublasLtMatmulPreferenceAttributes_t what,
                                                     const void* value, size_t bytes);
-// Knows two algorithms, which add in another order, and a third in between that always refuses to run.
+// Proposes three algorithms: the first and the third add in different orders, and the second always refuses to run.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,

@@ -10,9 +10,8 @@
 #include <type_traits>
 #include <utility>
 
-// Stands in for CUDA's <cuda_runtime.h> where no GPU is: with -Itests/gpu/emulator before it, a .cu file
-// compiles as C++ and its kernels run on the processor. Holds what our kernels use, and no more. How blocks
-// are run: emulator.h.
+// Replaces CUDA's <cuda_runtime.h> on machines without a GPU: with -Itests/gpu/emulator a .cu file compiles as C++ and its
+// kernels run on the CPU. It has only what our kernels and tests use. emulator.h says how blocks are run.
 
 #define __global__
 #define __device__
@@ -21,8 +20,8 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
-// the dynamic shared memory of a block is one array of the thread of the processor that runs it; any other
-// kind fails to compile by these words
+// The dynamic shared memory of a block is one array of the CPU's thread that runs the block. With these words any other shared
+// memory does not compile.
 #define __shared__ constinit thread_local __attribute__((weak))
 
 struct uint3 {
@@ -49,16 +48,15 @@ struct alignas(16) uint4 {
 extern constinit thread_local uint3 threadIdx, blockIdx;
 extern constinit thread_local dim3 blockDim, gridDim;
 
-// What a thread waits in says where it was called from.
+// Where a function was called in which a thread waits.
 #define EMULATOR_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 void __syncthreads(EMULATOR_PLACE);
 void __syncwarp(unsigned mask = 0xffffffff, EMULATOR_PLACE);
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 
 namespace supra::emulator {
 
-// What the 32 lanes of the warp bring; valid until the warp's next operation.
+// The values of the 32 lanes of the warp; valid until the warp's next operation.
 const uint32_t* exchange(const char* name, unsigned mask, uint32_t value, const char* file, int line);
 int lane();
 
@@ -74,7 +72,7 @@ T of_lane(const char* name, unsigned mask, T value, int source, const char* file
 
 }  // namespace supra::emulator
 
-// Lanes in groups of `width`, from `first` on; a source outside of the group is the lane itself.
+// Lanes form groups of `width`, from `first` on. If the source is outside the group, a lane gets its own value.
 #define EMULATOR_SHUFFLE(name, source)                                                     \
   template <class T>                                                                       \
   T name(unsigned mask, T value, int by, int width = 32, EMULATOR_PLACE) {                 \
@@ -88,7 +86,7 @@ EMULATOR_SHUFFLE(__shfl_up_sync, lane - by)
 EMULATOR_SHUFFLE(__shfl_down_sync, lane + by)
 #undef EMULATOR_SHUFFLE
 
-// Bit i is set where lane i brings something other than zero.
+// Bit i is set if the value of lane i is not zero.
 inline unsigned __ballot_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
   const uint32_t* const all = supra::emulator::exchange("__ballot_sync", mask, predicate != 0, file, line);
   unsigned votes = 0;
@@ -101,7 +99,7 @@ inline int __any_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
 inline int __all_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
   return __ballot_sync(mask, predicate, file, line) == 0xffffffff;
 }
-// The lanes that bring the same.
+// The lanes that have the same value.
 inline unsigned __match_any_sync(unsigned mask, unsigned value, EMULATOR_PLACE) {
   const uint32_t* const all = supra::emulator::exchange("__match_any_sync", mask, value, file, line);
   unsigned same = 0;
@@ -125,8 +123,7 @@ EMULATOR_REDUCE(__reduce_min_sync, b < a ? b : a)
 EMULATOR_REDUCE(__reduce_max_sync, a < b ? b : a)
 #undef EMULATOR_REDUCE
 
-// Blocks run at the same time, so these are atomic. Sums of floats are refused: their order would be
-// anyone's.
+// Blocks run at the same time, so these are atomic. Sums of floats are refused, because their order would not be fixed.
 template <class T>
 T atomicAdd(T* at, T value) {
   static_assert(std::is_integral_v<T>, "no float atomics: sum in a fixed order");
@@ -153,43 +150,7 @@ EMULATOR_ATOMIC(atomicMax, old < value)
 EMULATOR_ATOMIC(atomicMin, value < old)
 #undef EMULATOR_ATOMIC
 
-namespace supra::cuda {
-void check_aligned(const void* address, size_t bytes);
-}
-// Loads and stores that tell the caches what to expect.
-#define EMULATOR_LOAD(name)                    \
-  template <class T>                           \
-  T name(const T* at) {                        \
-    supra::cuda::check_aligned(at, sizeof(T)); \
-    return *at;                                \
-  }
-#define EMULATOR_STORE(name)                        \
-  template <class T>                                \
-  void name(T* at, std::type_identity_t<T> value) { \
-    supra::cuda::check_aligned(at, sizeof(T));      \
-    *at = value;                                    \
-  }
-EMULATOR_LOAD(__ldg)
-EMULATOR_LOAD(__ldcs)
-EMULATOR_LOAD(__ldcg)
-EMULATOR_STORE(__stcs)
-EMULATOR_STORE(__stcg)
-#undef EMULATOR_LOAD
-#undef EMULATOR_STORE
-
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
-inline float __int_as_float(int32_t bits) { return std::bit_cast<float>(bits); }
-inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
-inline int32_t __float_as_int(float x) { return std::bit_cast<int32_t>(x); }
-inline int __popc(uint32_t x) { return std::popcount(x); }
-inline int __clz(uint32_t x) { return std::countl_zero(x); }
-inline int __ffs(uint32_t x) { return x ? std::countr_zero(x) + 1 : 0; }
-inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
-inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
-// as good as the GPU's or better
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __fdividef(float x, float y) { return x / y; }
 
 enum cudaError_t {
   cudaSuccess = 0,
@@ -200,7 +161,7 @@ enum cudaError_t {
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
 };
-const char* cudaGetErrorString(cudaError_t error);  // of the last error: what the emulator found, in full
+const char* cudaGetErrorString(cudaError_t error);  // the whole message of the last error that the emulator found
 cudaError_t cudaGetLastError();
 
 struct cudaDeviceProp {
@@ -227,21 +188,17 @@ using cudaGraph_t = struct CUgraph_st*;
 using cudaGraphExec_t = struct CUgraphExec_st*;
 enum { cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventDisableTiming = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
-cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags = 0);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
@@ -256,8 +213,6 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
-cudaError_t cudaMallocHost(void** memory, size_t bytes);
-cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);

@@ -11,7 +11,7 @@
 #include "tests/gpu/emulator/block.h"
 #include "tests/gpu/emulator/runtime.h"
 
-// Launches: whether a GPU would take them, and their blocks spread over the threads of the processor.
+// Launches: checks that a GPU would accept them, and runs their blocks on the threads of the CPU.
 
 namespace supra::emulator {
 namespace {
@@ -19,7 +19,7 @@ namespace {
 Schedule schedule = Schedule::in_order;
 uint64_t schedule_seed = 1;
 
-std::mutex one_at_a_time;                      // one launch, and of what follows
+std::mutex one_at_a_time;                      // one launch at a time; also protects allowed_shared
 std::map<const void*, size_t> allowed_shared;  // of kernels that asked for more than 48 KB
 
 size_t allowed(const void* kernel) {
@@ -42,8 +42,8 @@ std::string refused(const Launch& launch, size_t allowed) {
   return "";
 }
 
-// What went wrong in the block whose turn was the first of those that failed: all before it were run, so the
-// words do not depend on how many threads there are.
+// Runs all blocks. Returns the message of the first block that failed: all blocks before it were run, so the message does not
+// depend on the number of threads.
 std::string run_blocks(const Launch& launch) {
   const std::vector<uint32_t> order = turns(launch, size_t{launch.grid.x} * launch.grid.y * launch.grid.z, 0);
   const int64_t count = static_cast<int64_t>(order.size());

@@ -9,7 +9,7 @@
 #include "tests/gpu/emulator/fiber.h"
 #include "tests/support.h"
 
-// The emulator finds what it promises to find: kernels with a mistake each, and the words it has for them.
+// The emulator finds the mistakes that it promises to find: each kernel here has one, and the test checks the message.
 
 namespace supra {
 namespace {
@@ -28,7 +28,7 @@ class CudaEmulator : public testing::Test {
   }
 };
 
-// What launch() throws, or "nothing".
+// The message of the Error that launch() throws, or "nothing".
 template <auto kernel, class... Args>
 std::string fault_of(const cuda::LaunchShape& shape, Args... args) {
   try {
@@ -141,7 +141,7 @@ TEST_F(CudaEmulator, a_copy_is_there_after_the_wait_and_not_before) {
   for (float value : out) EXPECT_TRUE(std::isnan(value));
 }
 
-// Two copies to one place, one after the other; the second is not waited for.
+// Two copies to the same place, one after the other. The kernel does not wait for the second.
 __global__ void reads_too_late(float* out, const float* from) {
   float* const shared = cuda::shared_memory<float>();
   for (int copy = 0; copy < 2; copy++) {
@@ -179,7 +179,7 @@ TEST_F(CudaEmulator, a_write_past_the_shared_memory_is_reported) {
 #endif
 }
 
-// What a block finds in its shared memory, and leaves there
+// Reads a block's shared memory, and then writes to it.
 __global__ void reads_fresh(float* out) {
   float* const shared = cuda::shared_memory<float>();
   out[blockIdx.x] = *shared;
@@ -199,15 +199,15 @@ TEST_F(CudaEmulator, launches_beyond_a_gpu_are_refused) {
   EXPECT_SAYS(fault_of<writes_shared>({1, 1025}, 0), "a block of 1025 threads, 1 to 1024 are possible");
   EXPECT_SAYS(fault_of<writes_shared>({{1, 65536}, 1, 1}, 0), "a grid above (2^31-1, 65535, 65535)");
   EXPECT_SAYS(fault_of<writes_shared>({1, 1, 228 * 1024}, 0),
-              "233472 bytes of shared memory, a GPU has 232448");
+              "needs 233472 bytes of shared memory for a block, this GPU has 232448");
   int sum = 0;
-  // launch() asks for what is above 48 KB, and an empty grid is no work
+  // launch() allows more than 48 KB, and an empty grid is no work
   EXPECT_EQ(fault_of<writes_shared>({1, 1, 227 * 1024}, 0), "nothing");
   EXPECT_EQ(fault_of<writes_shared>({0, 2000}, 0), "nothing");
   EXPECT_EQ(fault_of<some_return_early>({{1, 1, 1}, {8, 8, 16}}, &sum), "nothing");
 }
 
-// out (32): a row a function, in each lane that row's bit of what came
+// out (10,32): a row for each function, with the result in each lane.
 __global__ void lanes_together(unsigned* out) {
   const unsigned lane = threadIdx.x, all = cuda::kWholeWarp;
   const auto put = [&](int row, unsigned value) { out[row * 32 + lane] = value; };
@@ -241,7 +241,7 @@ TEST_F(CudaEmulator, lanes_see_what_the_others_bring) {
   }
 }
 
-// Each block waits until all have come, or for ten seconds: then false.
+// Each block waits until all blocks have come. False if that takes more than ten seconds.
 template <class T>
 __device__ bool all_came(T* arrived) {
   atomicAdd(arrived, T{1});
@@ -263,8 +263,8 @@ TEST_F(CudaEmulator, blocks_run_at_the_same_time) {
   EXPECT_EQ(met, 3);
 }
 
-// Of the numbers below `times` a block: sums in counts[0], by compare and swap in counts[1] and over what was handed
-// on in counts[2]; the least and the largest in counts[3] and counts[4]. counts[5] is what is handed on.
+// Each block adds the numbers below `times`: with atomicAdd to counts[0], with compare and swap to counts[1], and, after an
+// exchange with counts[5], to counts[2]. counts[3] and counts[4]: the least and the largest number.
 __global__ void counts_in_every_way(unsigned* counts, unsigned times) {
   all_came(&counts[6]);
   for (unsigned i = 0; i < times; i++) {
@@ -290,7 +290,7 @@ TEST_F(CudaEmulator, atomics_lose_nothing) {
   EXPECT_EQ(counts[4], kTimes - 1);
 }
 
-// A sum in an order of its own for every thread of every block, through shared memory
+// Sums through shared memory; each thread of each block adds in an order of its own.
 __global__ void sums(float* out, const float* x) {
   float* const shared = cuda::shared_memory<float>();
   const unsigned i = threadIdx.x, n = blockDim.x;
@@ -342,7 +342,7 @@ TEST_F(CudaEmulator, a_graph_does_again_what_was_recorded) {
     const std::shared_ptr<void> memory = cuda::allocate(bytes);
     cuda::copy(memory.get(), Device::cuda, x.data(), Device::cpu, bytes);
     cuda::launch<doubles>({1, 4}, static_cast<float*>(memory.get()));
-    // a copy to the processor would wait, which a recorded stream cannot
+    // a copy to the CPU would have to wait, which a recorded stream cannot
     EXPECT_THROW(cuda::copy(out.data(), Device::cpu, memory.get(), Device::cuda, bytes), Error);
   }
   cuda::check(cudaStreamEndCapture(stream.handle(), &graph), "capture");

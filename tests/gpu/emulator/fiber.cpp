@@ -28,8 +28,8 @@
 
 namespace supra::emulator {
 
-// A switch saves what the calling convention says a call keeps, on the stack it leaves, and takes the same
-// from the stack it enters. ucontext does as much with two system calls a switch, ten times slower.
+// A switch saves the registers that a call preserves on the stack that it leaves, and loads them from the stack that it enters.
+// ucontext does the same with two system calls for each switch, and is ten times slower.
 #if defined(__x86_64__)
 using Registers = void*;  // the stack pointer
 
@@ -82,8 +82,8 @@ static void prepare(Registers& registers, char* stack, char* stack_end, void (*e
 #endif
 
 constexpr size_t kPage = 4096;
-// Touched pages alone take memory. An odd number of them, and stacks that begin in different places of a
-// page: what lies a power of two apart crowds into few lines of the caches.
+// Only pages that were touched take memory. The number of pages is odd, and stacks begin at different places of a page, because
+// addresses a power of two apart share few lines of the caches.
 constexpr size_t kStackBytes = 33 * kPage;
 static char* beginning(char* stack) {
   return stack + kStackBytes - reinterpret_cast<uintptr_t>(stack) / kStackBytes % 8 * (kPage / 8);
@@ -124,7 +124,7 @@ void Fiber::start(void (*entry)()) {
     void* const stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(stack != MAP_FAILED, "emulator: no memory for the stack of a thread");
-    // a stack that runs over stops the program instead of spoiling another
+    // a stack that overflows stops the program instead of overwriting another one
     mprotect(stack, static_cast<size_t>(sysconf(_SC_PAGESIZE)), PROT_NONE);
     context_ = new FiberContext;
     context_->stack = static_cast<char*>(stack);

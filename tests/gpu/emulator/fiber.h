@@ -1,8 +1,8 @@
 #pragma once
 #include <cstddef>
 
-// Fibers: threads of control that run one at a time and hand over by themselves. A
-// thread of the processor has its own fibers and resumes them.
+// Fibers: threads of control that run one at a time and switch by themselves. Each thread of the CPU has fibers of its own and
+// resumes them.
 
 namespace supra::emulator {
 
@@ -15,8 +15,7 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // The next resume() calls entry(), which must not return: it parks for good. What the fiber did before is
-  // dropped where it stands.
+  // The next resume() calls entry(), which must not return but park for good. Whatever the fiber was doing before is dropped.
   void start(void (*entry)());
   // Called by the scheduler: runs the fiber until it parks.
   void resume();
@@ -27,7 +26,7 @@ class Fiber {
   FiberContext* context_ = nullptr;
 };
 
-// Why fibers cannot be used in this build, or null: the thread sanitizer loses its way between stacks.
+// Why fibers cannot be used in this build, or null: the thread sanitizer cannot follow a switch between stacks.
 const char* fibers_trouble();
 
 }  // namespace supra::emulator

@@ -13,7 +13,7 @@ static int gpu_count = 1;
 static thread_local cudaError_t last_error = cudaSuccess;
 static thread_local std::string last_words;
 
-// Never destroyed: tensors of static life may give their memory back late.
+// Never destroyed: static tensors may free their memory late.
 struct Memory {
   std::mutex mutex;
   size_t total = size_t{80} << 30, taken = 0;
@@ -35,7 +35,7 @@ cudaError_t fail_with(cudaError_t error, const std::string& what) {
   return error;
 }
 
-// As long as asked and no longer, so that the address sanitizer sees who goes past the end.
+// Exactly as many bytes as were asked for, so that the address sanitizer sees accesses behind the end.
 void* take_memory(size_t bytes) {
   Memory& gpu = memory_of_gpu;
   const std::lock_guard lock(gpu.mutex);
@@ -105,12 +105,6 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
   if (!leave_to_graph(stream, memory)) give_memory_back(memory);
   return cudaSuccess;
 }
-
-cudaError_t cudaMallocHost(void** memory, size_t bytes) {
-  return posix_memalign(memory, 256, bytes) ? fail_with(cudaErrorMemoryAllocation, "out of memory")
-                                            : cudaSuccess;
-}
-cudaError_t cudaFreeHost(void* memory) { return free(memory), cudaSuccess; }
 
 cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream) {
   return put(stream, [=] { return memset(memory, byte, bytes), cudaSuccess; });

@@ -10,8 +10,8 @@
 
 using Work = std::function<cudaError_t()>;
 
-// Memory that was given back while the stream was captured is taken again by every launch of the graph: it
-// lies where it lay and goes with the last copy of the graph.
+// Memory that was freed while the stream was captured is used again by every launch of the graph: it keeps its address, and is
+// freed with the last copy of the graph.
 struct CUgraph_st {
   std::vector<Work> work;
   std::vector<std::shared_ptr<void>> memory;
@@ -20,7 +20,7 @@ struct CUgraphExec_st : CUgraph_st {};
 
 struct CUstream_st {
   std::unique_ptr<CUgraph_st> captured;
-  std::vector<Work> late;  // copies from the processor's memory that are still to be made
+  std::vector<Work> late;  // copies from the CPU's memory that were put off
 };
 
 struct CUevent_st {
@@ -77,7 +77,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (!captured(stream)) return cudaSuccess;
   return fail_with(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing");
 }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -98,10 +97,6 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSucce
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (captured(stream)) return fail_with(cudaErrorInvalidValue, "the stream is captured already");
   return stream->captured = std::make_unique<CUgraph_st>(), cudaSuccess;
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  return *status = captured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone,
-         cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (!captured(stream)) return fail_with(cudaErrorInvalidValue, "the stream is not captured");

@@ -3,7 +3,7 @@
 #include "kernels/mma.cuh"
 #include "tests/gpu/emulator/block.h"
 
-// What the lanes of a warp do together, and the wrappers of PTX, as the manual of PTX ISA describes them.
+// Operations of a whole warp, and the wrappers of PTX instructions, as the PTX ISA manual describes them.
 
 namespace supra::emulator {
 
@@ -14,8 +14,8 @@ static Operands& of(Thread& lane) {
 
 int lane() { return Block::current().lane(); }
 
-// Two places take turns: a lane that runs ahead writes to the other one, and none comes round to the first
-// before all have read it.
+// Two buffers alternate: a lane that is ahead writes to the other buffer, and no lane comes back to the first one before all
+// lanes have read it.
 const uint32_t* exchange(const char* name, unsigned mask, uint32_t value, const char* file, int line) {
   Block& block = Block::current();
   uint32_t* const values = block.warp().values[block.self().exchanges++ % 2];
@@ -48,7 +48,7 @@ struct Product {
   uint32_t b[2];
 };
 
-// The whole product once, for all lanes.
+// The last lane computes the whole product, for all lanes.
 void multiply_in_warp(Thread* lanes) {
   float A[16][16], B[16][8], C[16][8];
   for (int lane = 0; lane < kWarp; lane++) {
@@ -125,8 +125,8 @@ void check_aligned(const void* address, size_t bytes) {
   }
 }
 
-// Nothing is copied before it is waited for. Until then NaN stands in its place: code that forgets to wait,
-// and code that still reads what was there before, reads that.
+// A copy is made only when the thread waits for it. Until then its target is NaN, so code that does not wait, or that still
+// reads the old content, reads NaN.
 void copy_async_16(void* to, const void* from, bool zeros) {
   check_aligned(to, 16), check_aligned(from, 16);
   Block::current().check_shared("copy_async_16", to, 16);

@@ -5,7 +5,7 @@
 namespace supra {
 
 // open_model()'s ways into transformers as other programs write them. None has a recurrent layer, so the library for
-// hosts has none of this (supra/embed/foreign.cpp).
+// hosts has none of this (supra/embed/format_stubs.cpp).
 
 ModelSource open_gguf(const Path& path);
 // Its tensors alone.

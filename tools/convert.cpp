@@ -104,7 +104,7 @@ void write_packed_model(const Path& output, const Config& config, const NamedTen
     for (auto& [name, bytes] : tokenizer->files()) files.emplace_back(name, bytes);
   }
   if (output.has_parent_path()) make_directories(output.parent_path());
-  const Path built = beside(output);
+  const Path built = temporary_path(output);
   write_packed(built, config, tensors, files, dtype);
   replace_file(built, output);
 }

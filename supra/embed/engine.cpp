@@ -21,8 +21,8 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
     : memory_(memory), progress_(std::move(progress)), pool_(start_threads(threads)) {
   const UsePool pool(*pool_);
   const OurRounding rounding;
-  Desk desk;
-  const UseKept kept(desk.kept);
+  Workspace workspace;
+  const UseKept kept(workspace.kept);
   model_ = read();
   check_recurrent(model_.config(), "model");
   // a wrong SUPRA_CPU is told now
@@ -48,31 +48,31 @@ bool Engine::is_end(int32_t id) const {
   return id >= 0 && tokenizer() && (id == answer_end_ || tokenizer()->is_end(id));
 }
 
-std::unique_ptr<Engine::Desk> Engine::take_desk() const {
+std::unique_ptr<Engine::Workspace> Engine::take_workspace() const {
   {
     const std::lock_guard lock(mutex_);
-    if (free_desks_) {
-      std::unique_ptr<Desk> desk = std::move(free_desks_);
-      free_desks_ = std::move(desk->next);
-      return desk;
+    if (free_workspaces_) {
+      std::unique_ptr<Workspace> workspace = std::move(free_workspaces_);
+      free_workspaces_ = std::move(workspace->next);
+      return workspace;
     }
   }
-  return std::make_unique<Desk>();
+  return std::make_unique<Workspace>();
 }
 
-void Engine::give_back(std::unique_ptr<Desk> desk) const {
+void Engine::give_back(std::unique_ptr<Workspace> workspace) const {
   const std::lock_guard lock(mutex_);
-  desk->next = std::move(free_desks_);
-  free_desks_ = std::move(desk);
+  workspace->next = std::move(free_workspaces_);
+  free_workspaces_ = std::move(workspace);
 }
 
 EngineCall::EngineCall(const Engine& engine)
     : engine_(engine),
       memory_(&engine.memory_),
       pool_(*engine.pool_),
-      desk_(engine.take_desk()),
-      kept_(desk_->kept) {}
+      workspace_(engine.take_workspace()),
+      kept_(workspace_->kept) {}
 
-EngineCall::~EngineCall() { engine_.give_back(std::move(desk_)); }
+EngineCall::~EngineCall() { engine_.give_back(std::move(workspace_)); }
 
 }  // namespace supra

@@ -68,7 +68,7 @@ void write_state_file(const Path& path, const Decoder& decoder, const State& sta
   if (logits.defined()) tensors.push_back({"logits", logits});
   Metadata metadata = {{"format", "supra state"}};
   if (model) metadata.insert(metadata.end(), {{"model", to_text(*model)}, {"dtype", model->dtype}});
-  const Path unfinished = beside(path);
+  const Path unfinished = temporary_path(path);
   write_safetensors(unfinished, tensors, metadata);
   replace_file(unfinished, path);
 }

@@ -43,8 +43,8 @@ static uint32_t vocabulary_hash(const Tokenizer& tokenizer) {
 
 ShardWriter::ShardWriter(const Path& path, const Tokenizer& tokenizer)
     : path_(path),
-      beside_(beside(path)),
-      out_(beside_),
+      temporary_(temporary_path(path)),
+      out_(temporary_),
       vocabulary_(tokenizer.size()),
       vocabulary_hash_(vocabulary_hash(tokenizer)) {
   out_.write(std::string(sizeof(ShardHeader), '\0'));
@@ -90,7 +90,7 @@ void ShardWriter::finish() {
   header.checksum = checksum_of(header, checksum_);
   out_.write_at(0, {reinterpret_cast<const char*>(&header), sizeof header});
   out_.finish();
-  replace_file(beside_, path_);
+  replace_file(temporary_, path_);
 }
 
 bool is_shard(const Path& path) {

@@ -28,7 +28,7 @@ class ShardWriter {
 
  private:
   void write(std::string_view bytes);
-  Path path_, beside_;
+  Path path_, temporary_;
   FileWriter out_;
   int32_t vocabulary_;
   uint32_t vocabulary_hash_, checksum_ = 0;

@@ -38,7 +38,7 @@ static void remove_unfinished_of(const Path& run) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
     std::string name = entry.path().filename();
-    const std::string prefix = beside("").filename();
+    const std::string prefix = temporary_path("").filename();
     if (!name.starts_with(prefix)) continue;
     name = name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size());
     if (step_of(name) >= 0) unfinished.push_back(run / "checkpoints" / name);

@@ -31,7 +31,7 @@ static int64_t bytes_of(const Decoder& decoder) {
   return bytes;
 }
 
-// What one row of T tokens keeps for backward.
+// The memory that a row of T tokens stores for backward.
 static int64_t kept_by_row(const Decoder& decoder, int64_t T) {
   const Tensor tokens = Tensor::zeros({1, T}, Dtype::i32);
   const size_t before = memory_stats(decoder.device()).current;
@@ -56,7 +56,7 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   const int64_t rows = o.batch_tokens / o.sequence / o.accumulate, tokens = rows * o.sequence;
   const int64_t short_row = std::min<int64_t>(o.sequence, 256);
   student.set_recompute(false);
-  // the first pass makes what is made once, tables of angles say
+  // the first pass makes things that are made once, such as tables of angles
   kept_by_row(student, short_row);
   const int64_t kept = kept_by_row(student, short_row) * tokens / short_row;
   // recomputed: the inputs of all layers, and one layer at a time
@@ -67,13 +67,13 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   const int64_t block = std::min(tokens, std::max<int64_t>(32, kLogitsAtOnce / c.vocab / 32 * 32));
   const int64_t sides = distills(o.recipe.kind) ? 2 : 1;
   plan.loss = 4 * (block * c.vocab * sides + c.vocab * c.width) + element * tokens * c.width * sides;
-  // capped logits, and their gradient beside them
+  // capped logits, and their gradient
   if (c.logit_cap > 0) plan.loss += 2 * 4 * block * c.vocab;
   // beside what is in f32: the gradient of the logits or what the teacher says, and output matrices as products read them
   if (element < 4) plan.loss += element * (block + c.width) * c.vocab * sides;
   if (!teacher) return plan;
   plan.teacher = bytes_of(*teacher);
-  // in carried batches it remembers each row
+  // in carried batches it stores a state for each row
   if (o.packing == Packing::carried)
     plan.teacher += rows * o.accumulate * static_cast<int64_t>(teacher->state_bytes(position_limit(teacher->config())));
   return plan;

@@ -7,7 +7,7 @@
 namespace supra {
 
 static std::shared_ptr<Pool> start_threads(int threads) {
-  // threads inherit it
+  // threads inherit the rounding mode
   const OurRounding rounding;
   try {
     return make_pool(threads);
@@ -25,7 +25,7 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
   const UseKept kept(workspace.kept);
   model_ = read();
   check_recurrent(model_.config(), "model");
-  // a wrong SUPRA_CPU is told now
+  // throws now if SUPRA_CPU is wrong
   simd();
   for (const LayerState& layer : decoder().init_state(1).layers) {
     const bool has_ring = decoder().mixer(static_cast<int64_t>(state_parts_.size())).kind() == MixerKind::window;
@@ -40,7 +40,7 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error&) {
-    // of no known form: the host may write its text itself
+    // an unknown form: the host may still write the text of a chat itself
   }
 }
 

@@ -52,7 +52,7 @@ std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, EncodeOp
 std::string PieceTokenizer::piece_text(int32_t id, bool first) const {
   const Piece& piece = spec_.pieces[id];
   if (piece.type == Piece::Type::byte) return {static_cast<char>(byte_of(piece.text))};
-  // SentencePiece's own sign for what cannot be given back
+  // SentencePiece's sign for an unknown text
   if (piece.type == Piece::Type::unknown) return " \u2047 ";
   std::string_view rest = piece.text;
   if (first && spec_.drop_space && rest.starts_with(spec_.space)) rest.remove_prefix(spec_.space.size());

@@ -19,10 +19,10 @@ Piece read_piece(ProtoReader reader, size_t id, const std::string& where) {
     if (reader.field() == 3) type = reader.integer();
   }
   CHECK(!piece.text.empty(), "%s: piece %zu is empty", where.c_str(), id);
-  CHECK(is_utf8(piece.text), "%s: piece %zu is not UTF-8 (the file is damaged, or no SentencePiece model)",
+  CHECK(is_utf8(piece.text), "%s: piece %zu is not UTF-8 (the file is damaged, or not a SentencePiece model)",
         where.c_str(), id);
   CHECK(std::isfinite(piece.score), "%s: piece %zu has the score %g", where.c_str(), id, piece.score);
-  CHECK(type >= 1 && type <= 6, "%s: piece %zu is of type %lld, known are 1 to 6", where.c_str(), id,
+  CHECK(type >= 1 && type <= 6, "%s: piece %zu has the unknown type %lld", where.c_str(), id,
         static_cast<long long>(type));
   piece.type = static_cast<Piece::Type>(type);
   CHECK(piece.type != Piece::Type::unused,
@@ -49,7 +49,7 @@ void read_trainer_spec(ProtoReader reader, const std::string& where, SentencePie
   CHECK(type == 1 || type == 2, "%s: SentencePiece %s is not read (unigram and BPE are)", where.c_str(),
         kind);
   model.unigram = type == 1;
-  CHECK(!suffix, "%s: SentencePiece with the space behind the word (treat_whitespace_as_suffix) is not read",
+  CHECK(!suffix, "%s: SentencePiece with the space after the word (treat_whitespace_as_suffix) is not read",
         where.c_str());
 }
 
@@ -99,7 +99,7 @@ SentencePieceModel read_sentencepiece_model(std::string_view bytes, const std::s
     }
     trained = trained || reader.field() == 2;
   }
-  CHECK(trained, "%s: there is no trainer_spec: not a SentencePiece model, or cut off", where.c_str());
+  CHECK(trained, "%s: has no trainer_spec (it is not a SentencePiece model, or it is cut short)", where.c_str());
   for (size_t id = 0; id < model.pieces.size(); id++) {
     const Piece& piece = model.pieces[id];
     const auto number = static_cast<int32_t>(id);

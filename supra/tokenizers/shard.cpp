@@ -16,12 +16,12 @@ struct ShardHeader {
   uint32_t version, id_bytes;
   uint64_t tokens, documents, text_bytes;
   uint32_t vocabulary, vocabulary_hash;
-  uint32_t zero, checksum;  // CRC-32 of what stands behind the header, then of the header up to here
+  uint32_t zero, checksum;  // CRC-32 of everything after the header, then of the header up to here
 };
 static_assert(sizeof(ShardHeader) == 56);
 
 constexpr char kMagic[8] = {'S', 'U', 'P', 'R', 'A', 'I', 'D', 'S'};
-// In version 1 no document has an end.
+// In version 1 documents had no end mark.
 constexpr uint32_t kVersion = 2;
 
 static uint32_t checksum_of(const ShardHeader& header, uint32_t checksum_behind) {
@@ -30,7 +30,7 @@ static uint32_t checksum_of(const ShardHeader& header, uint32_t checksum_behind)
 
 static int id_bytes_of(int64_t vocabulary) { return vocabulary <= 1 << 16 ? 2 : 4; }
 
-// Of every piece with its length, and of the marks around a document: other ones give other ids.
+// A hash of all pieces with their lengths and of the document marks, which determine the ids.
 static uint32_t vocabulary_hash(const Tokenizer& tokenizer) {
   const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
   uint32_t hash = crc32(0, std::to_string(marks.begin) + "," + std::to_string(marks.end));
@@ -100,13 +100,13 @@ bool is_shard(const Path& path) {
 
 Source read_shard(const Path& path, const Tokenizer& tokenizer) {
   const MappedFile file(path);
-  const char* again = "make it anew with supra tokenize -o";
+  const char* again = "make it again with supra tokenize -o";
   ShardHeader header = {};
   file.text().copy(reinterpret_cast<char*>(&header), sizeof header);
-  CHECK(memcmp(header.magic, kMagic, sizeof kMagic) == 0, "%s: is no shard, it does not begin with %.8s (%s)",
+  CHECK(memcmp(header.magic, kMagic, sizeof kMagic) == 0, "%s: is not a shard, it does not begin with %.8s (%s)",
         path.c_str(), kMagic, again);
   CHECK(header.version == kVersion, "%s: is a shard of version %u%s, %u is known (%s)", path.c_str(),
-        header.version, header.version == 1 ? ", where nothing ends a document" : "", kVersion, again);
+        header.version, header.version == 1 ? ", without end marks of documents" : "", kVersion, again);
   CHECK(header.id_bytes == 2 || header.id_bytes == 4,
         "%s: ids of %u bytes at offset 12, 2 or 4 are known (%s)", path.c_str(), header.id_bytes, again);
   uint64_t starts_at = 0, size = 0;
@@ -116,14 +116,14 @@ Source read_shard(const Path& path, const Tokenizer& tokenizer) {
                         __builtin_mul_overflow(size, 8, &size) ||
                         __builtin_add_overflow(size, starts_at &= ~uint64_t{7}, &size);
   CHECK(!overflow && size == file.size(),
-        "%s: has %zu bytes, its %lu tokens in %lu documents need another number (%s)", path.c_str(),
+        "%s: has %zu bytes, which does not fit its %lu tokens in %lu documents (%s)", path.c_str(),
         file.size(), header.tokens, header.documents, again);
   CHECK(checksum_of(header, crc32(0, file.text().substr(sizeof header))) == header.checksum,
-        "%s: is damaged, its checksum is another (%s)", path.c_str(), again);
+        "%s: is damaged, its checksum does not match (%s)", path.c_str(), again);
   const std::span<const uint64_t> starts(reinterpret_cast<const uint64_t*>(file.data() + starts_at),
                                          header.documents + 1);
   CHECK(starts.front() == 0 && starts.back() == header.tokens && std::is_sorted(starts.begin(), starts.end()),
-        "%s: documents at offset %lu do not follow one another (%s)", path.c_str(), starts_at, again);
+        "%s: the starts of documents at offset %lu are not in order (%s)", path.c_str(), starts_at, again);
   CHECK(static_cast<uint32_t>(tokenizer.size()) == header.vocabulary &&
             vocabulary_hash(tokenizer) == header.vocabulary_hash,
         "%s: was made with another tokenizer: %u pieces with the hash %08x, this %s has %d with %08x (%s and "

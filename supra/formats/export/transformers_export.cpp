@@ -3,7 +3,7 @@
 #include "supra/formats/config/config_json.h"
 #include "supra/formats/export/hf_export.h"
 
-// The assembler puts the file into the program. Paths begin where make runs.
+// The assembler puts the file into the program. The path is relative to the folder in which make runs.
 asm(R"(
   .pushsection .rodata
 supra_modeling_begin:
@@ -28,7 +28,7 @@ Json write_transformers_config(const Config& config, Dtype dtype) {
   json.set("auto_map", code);
   json.set("model_type", "supra");
   json.set("tie_word_embeddings", config.tied);
-  // transformers 5 reads the first, 4 the second
+  // transformers 5 reads dtype, transformers 4 torch_dtype
   json.set("dtype", torch_name(dtype));
   json.set("torch_dtype", torch_name(dtype));
   json.set("use_cache", true);

@@ -22,13 +22,12 @@ class Shards : public WeightReader {
   std::vector<const WeightReader*> source_;
 };
 
-// A shard may stand in the index's folder or below it, nowhere else. (Symbolic links are followed: download
-// caches consist of them.)
+// A shard must be in the index's folder or below it. (Symbolic links are followed, because download caches consist of them.)
 void check_shard_name(const Path& index, const Path& file) {
   const bool climbs = std::any_of(file.begin(), file.end(), [](const Path& part) { return part == ".."; });
   CHECK(!file.string().ends_with(".index.json"), "%s: shard \"%s\" is an index itself", index.c_str(),
         file.c_str());
-  CHECK(!file.empty() && !file.is_absolute() && !climbs, "%s: shard \"%s\" must stand in the same folder",
+  CHECK(!file.empty() && !file.is_absolute() && !climbs, "%s: shard \"%s\" must be in the same folder",
         index.c_str(), file.c_str());
 }
 

@@ -128,8 +128,7 @@ Source::Source(std::shared_ptr<const void> owner, const void* ids, int id_bytes,
       text_bytes_(text_bytes),
       marks_(marks) {}
 
-Source::Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes,
-               Tokenizer::DocumentMarks marks)
+Source::Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes, Tokenizer::DocumentMarks marks)
     : id_bytes_(4), text_bytes_(text_bytes), marks_(marks) {
   const auto own = std::make_shared<const std::pair<std::vector<int32_t>, std::vector<uint64_t>>>(
       std::move(ids), std::move(starts));
@@ -162,8 +161,7 @@ uint64_t Corpus::hash() const {
 }
 
 // Encodes texts into memory.
-static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokenizer,
-                         const std::string& separator) {
+static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokenizer, const std::string& separator) {
   std::vector<int32_t> ids;
   std::vector<uint64_t> starts = {0};
   int64_t bytes = 0;
@@ -177,8 +175,7 @@ static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokeni
   return Source(std::move(ids), std::move(starts), bytes, tokenizer.document_marks());
 }
 
-Corpus read_corpus(const std::vector<DataFile>& files, const Tokenizer& tokenizer,
-                   const std::string& separator) {
+Corpus read_corpus(const std::vector<DataFile>& files, const Tokenizer& tokenizer, const std::string& separator) {
   CHECK(!files.empty(), "training data: there is no file");
   Corpus corpus;
   std::vector<Path> texts;

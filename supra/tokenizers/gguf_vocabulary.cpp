@@ -191,8 +191,7 @@ std::shared_ptr<const Tokenizer> make_gguf_tokenizer(const Path& path) {
   CHECK(kind == "llama", "%s: a vocabulary of the kind %s (tokenizer.ggml.model) is not supported, llama, gpt2 and gemma4 are (%s)",
         path.c_str(), kind.c_str(), kNameTokenizer);
   const Vocabulary v = read_vocabulary(*file, true);
-  return make_sentencepiece_tokenizer(model_file(*file, v), path.string(),
-                                      config_of(*file, v, "LlamaTokenizer"), &v.marks);
+  return make_sentencepiece_tokenizer(model_file(*file, v), path.string(), config_of(*file, v, "LlamaTokenizer"), &v.marks);
 }
 
 }  // namespace supra

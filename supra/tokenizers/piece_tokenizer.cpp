@@ -43,8 +43,7 @@ void PieceTokenizer::encode_part(std::string_view text, bool beginning, std::vec
 std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, EncodeOptions options) const {
   std::vector<int32_t> ids;
   if (text.empty()) encode_part(text, !options.continues, ids);
-  marks_.cut(
-      text, options.parse_special, [&](int32_t id) { ids.push_back(id); },
+  marks_.cut(text, options.parse_special, [&](int32_t id) { ids.push_back(id); },
       [&](std::string_view part, size_t at) { encode_part(part, at > 0 || !options.continues, ids); });
   return ids;
 }

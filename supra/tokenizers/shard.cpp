@@ -120,12 +120,10 @@ Source read_shard(const Path& path, const Tokenizer& tokenizer) {
         file.size(), header.tokens, header.documents, again);
   CHECK(checksum_of(header, crc32(0, file.text().substr(sizeof header))) == header.checksum,
         "%s: is damaged, its checksum does not match (%s)", path.c_str(), again);
-  const std::span<const uint64_t> starts(reinterpret_cast<const uint64_t*>(file.data() + starts_at),
-                                         header.documents + 1);
+  const std::span<const uint64_t> starts(reinterpret_cast<const uint64_t*>(file.data() + starts_at), header.documents + 1);
   CHECK(starts.front() == 0 && starts.back() == header.tokens && std::is_sorted(starts.begin(), starts.end()),
         "%s: the starts of documents at offset %lu are not in order (%s)", path.c_str(), starts_at, again);
-  CHECK(static_cast<uint32_t>(tokenizer.size()) == header.vocabulary &&
-            vocabulary_hash(tokenizer) == header.vocabulary_hash,
+  CHECK(static_cast<uint32_t>(tokenizer.size()) == header.vocabulary && vocabulary_hash(tokenizer) == header.vocabulary_hash,
         "%s: was made with another tokenizer: %u pieces with the hash %08x, this %s has %d with %08x (%s and "
         "this one)",
         path.c_str(), header.vocabulary, header.vocabulary_hash, tokenizer.kind(), tokenizer.size(),

@@ -60,8 +60,7 @@ const Row& row_named(const Row (&table)[n], const Json& json, const char* key, c
     if (name == row.name) return row;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
-  fail("%s: %s \"%s\" is not supported (supported: %s)", json.at(key).where().c_str(), key, name.c_str(),
-       known.c_str());
+  fail("%s: %s \"%s\" is not supported (supported: %s)", json.at(key).where().c_str(), key, name.c_str(), known.c_str());
 }
 
 // The file's spelling of a key.
@@ -81,8 +80,7 @@ MixerKind read_mixer(const Json& json) {
 
 // Reads OpenLM's own keys. Does not check that the heads divide the width.
 Config read_openlm_keys(const Json& json) {
-  CHECK(json.integer("moe_freq", 0) == 0, "%s: mixture of experts (moe_freq) is not supported",
-        json.where().c_str());
+  CHECK(json.integer("moe_freq", 0) == 0, "%s: mixture of experts (moe_freq) is not supported", json.where().c_str());
   Config c;
   c.width = read_count(json, spelled(json, "hidden_dim", "dim"));
   c.layers = read_count(json, "n_layers", {}, kMostLayers);
@@ -155,8 +153,7 @@ Json write_openlm_keys(const Config& c) {
   json.set("qk_norm", c.qk_norm == QkNorm::whole);
   json.set("ffn_type", name_of_row(kMlps, [&](const MlpName& row) { return row.kind == c.mlp; }));
   json.set("intermediate_dim_ffn", c.mlp_width);
-  json.set("positional_embedding_type",
-           name_of_row(kRopes, [&](const RopeName& row) { return row.layout == c.rope.layout; }));
+  json.set("positional_embedding_type", name_of_row(kRopes, [&](const RopeName& row) { return row.layout == c.rope.layout; }));
   json.set("rotary_base_frequency", c.rope.base);
   json.set("rotary_scale", c.rope.scale);
   json.set("attn_name", linear ? "linear_attn" : "auto");

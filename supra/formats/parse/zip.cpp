@@ -92,8 +92,7 @@ Directory find_directory(std::string_view file, const std::string& where) {
 }
 
 // Replaces the numbers that are kElsewhere, in this order, by those of the zip64 field (id 1).
-void read_extra(std::string_view extra, const std::string& where, uint64_t& size, uint64_t& packed,
-                uint64_t& at) {
+void read_extra(std::string_view extra, const std::string& where, uint64_t& size, uint64_t& packed, uint64_t& at) {
   ByteReader in(extra, where);
   while (in.left() >= 4) {
     const uint16_t id = in.number<uint16_t>("an extra field");

@@ -62,8 +62,7 @@ void Gguf::read_values(ByteReader& in, uint64_t count) {
 
 void Gguf::read_tensors(ByteReader& in, uint64_t count) {
   const int64_t alignment = integer("general.alignment", 32);
-  CHECK(alignment > 0 && alignment <= 1 << 30, "%s: general.alignment is %ld", where_.c_str(),
-        static_cast<long>(alignment));
+  CHECK(alignment > 0 && alignment <= 1 << 30, "%s: general.alignment is %ld", where_.c_str(), static_cast<long>(alignment));
   std::vector<uint64_t> offsets, sizes;
   for (uint64_t i = 0; i < count; i++) {
     TensorInfo info;
@@ -97,8 +96,7 @@ void Gguf::read_tensors(ByteReader& in, uint64_t count) {
       info.dtype = *type->dtype;
       if (!type->read_row || is_quantized(info.dtype)) info.stored.clear();
     }
-    CHECK(fits, "%s: tensor %s of shape %s is too large", where_.c_str(), name,
-          to_string(info.shape).c_str());
+    CHECK(fits, "%s: tensor %s of shape %s is too large", where_.c_str(), name, to_string(info.shape).c_str());
     sizes.push_back(static_cast<uint64_t>(bytes));
     stored_.push_back({type && type->dtype ? type : nullptr, nullptr});
     add(std::move(info));

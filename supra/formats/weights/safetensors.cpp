@@ -50,8 +50,7 @@ struct Entry {
 
 uint64_t non_negative(const Json& json, const std::string& what) {
   const int64_t value = json.as_integer(what);
-  CHECK(value >= 0, "%s: %s is %ld, it must not be negative", json.where().c_str(), what.c_str(),
-        static_cast<long>(value));
+  CHECK(value >= 0, "%s: %s is %ld, it must not be negative", json.where().c_str(), what.c_str(), static_cast<long>(value));
   return static_cast<uint64_t>(value);
 }
 
@@ -155,8 +154,7 @@ Safetensors::Safetensors(const MappedFile& file) : WeightReader(file.path()), fi
     if (notes.contains(info.name)) read_quantized(info, *notes[info.name]);
     add(std::move(info));
   }
-  CHECK(at == data_size, "%s: %lu bytes follow the last tensor", path.c_str(),
-        static_cast<unsigned long>(data_size - at));
+  CHECK(at == data_size, "%s: %lu bytes follow the last tensor", path.c_str(), static_cast<unsigned long>(data_size - at));
 }
 
 Tensor Safetensors::read(size_t index) const {
@@ -172,8 +170,7 @@ Tensor Safetensors::read(size_t index) const {
 std::string_view safetensors_header(const MappedFile& file) {
   const char* path = file.path().c_str();
   uint64_t header = 0;
-  CHECK(file.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path,
-        file.size());
+  CHECK(file.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path, file.size());
   memcpy(&header, file.data(), sizeof header);
   const auto announced = static_cast<unsigned long>(header);
   CHECK(header <= file.size() - sizeof header,
@@ -203,8 +200,7 @@ std::unique_ptr<WeightReader> open_safetensors(const MappedFile& file) {
   return std::make_unique<Safetensors>(file);
 }
 
-void write_safetensors(const Path& path, const NamedTensors& tensors, const Metadata& metadata,
-                       std::optional<Dtype> dtype) {
+void write_safetensors(const Path& path, const NamedTensors& tensors, const Metadata& metadata, std::optional<Dtype> dtype) {
   using Named = NamedTensors::value_type;
   auto written_as = [&](const Named* t) { return dtype.value_or(t->second.dtype()); };
   auto element_size = [](Dtype stored) { return is_quantized(stored) ? 1 : size_of(stored); };

@@ -35,8 +35,7 @@ class TorchFile : public WeightReader {
 
  private:
   void collect(const Pickle& pickle, const PickleValue& root, const std::string& prefix);
-  void add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name,
-                  const std::string& prefix);
+  void add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name, const std::string& prefix);
 
   MappedFile file_;
   ZipDirectory records_;
@@ -48,8 +47,7 @@ TorchFile::TorchFile(const Path& path) : WeightReader(path), file_(path) {
   const auto contents = [&](const auto& record) { return record_bytes(file_.text(), record, path.string()); };
   const auto pickled = std::find_if(records_.begin(), records_.end(),
                                     [](const auto& record) { return record.first.ends_with("/data.pkl"); });
-  CHECK(pickled != records_.end(), "%s: is a zip archive without data.pkl, so it has no weights of PyTorch",
-        path.c_str());
+  CHECK(pickled != records_.end(), "%s: is a zip archive without data.pkl, so it has no weights of PyTorch", path.c_str());
   const std::string name(pickled->first),
       prefix = name.substr(0, name.size() - std::string("data.pkl").size());
   const auto order = records_.find(prefix + "byteorder");
@@ -107,8 +105,7 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
                            const std::string& prefix) {
   const char* where = path().c_str();
   // item i of a tuple, which must be of this kind
-  const auto item = [&](const std::vector<uint32_t>& items, size_t i,
-                        PickleValue::Kind kind) -> const PickleValue& {
+  const auto item = [&](const std::vector<uint32_t>& items, size_t i, PickleValue::Kind kind) -> const PickleValue& {
     const bool there = i < items.size() && pickle.at(items[i]).kind == kind;
     CHECK(there, "%s: tensor %s is not described as in PyTorch's files", where, name.c_str());
     return pickle.at(items[i]);
@@ -131,12 +128,10 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
   CHECK(sizes.size <= Shape::kMostDimensions && sizes.size == strides.size, "%s: tensor %s has %u sizes and %u strides", where,
         name.c_str(), sizes.size, strides.size);
   const int64_t type = item(storage, 1, PickleValue::global).number;
-  CHECK(type <= kBool, "%s: tensor %s is in a %s, which is not a storage", where, name.c_str(),
-        kPickleGlobals[type]);
+  CHECK(type <= kBool, "%s: tensor %s is in a %s, which is not a storage", where, name.c_str(), kPickleGlobals[type]);
   const std::string record = prefix + "data/" + std::string(item(storage, 2, PickleValue::text).str());
   const auto found = records_.find(record);
-  CHECK(found != records_.end(), "%s: tensor %s is in record %s, which is missing", where, name.c_str(),
-        record.c_str());
+  CHECK(found != records_.end(), "%s: tensor %s is in record %s, which is missing", where, name.c_str(), record.c_str());
 
   TensorInfo info{name, integers(sizes), type < kBool ? kTorchStorages[type] : Dtype::u8,
                   type < kBool ? "" : "bool"};

@@ -63,8 +63,7 @@ std::string torch_pickle(const std::vector<TensorInfo>& tensors, const TorchExtr
   return out + ".";
 }
 
-void write_torch_file(const Path& path, const NamedTensors& tensors, const TorchExtra& extra,
-                      std::optional<Dtype> dtype) {
+void write_torch_file(const Path& path, const NamedTensors& tensors, const TorchExtra& extra, std::optional<Dtype> dtype) {
   std::vector<TensorInfo> infos;
   std::unordered_set<std::string> names;
   for (const auto& [name, tensor] : tensors) {

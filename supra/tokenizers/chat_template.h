@@ -19,24 +19,8 @@ struct ChatMessage {
 // the first one, because a model with a state reads it once.
 struct ChatTemplate {
   enum class Form {
-    plain,
-    chatml,
-    llama2,
-    llama3,
-    mistral,
-    mistral_v1,
-    mistral_v3,
-    mistral_v3_tekken,
-    mistral_v7,
-    mistral_v7_tekken,
-    phi3,
-    phi4_mini,
-    phi4,
-    gemma,
-    smollm3,
-    granite,
-    command_r,
-    olmo
+    plain, chatml, llama2, llama3, mistral, mistral_v1, mistral_v3, mistral_v3_tekken, mistral_v7,
+    mistral_v7_tekken, phi3, phi4_mini, phi4, gemma, smollm3, granite, command_r, olmo
   };
   Form form = Form::plain;
   // The system message of a conversation that does not begin with one.

@@ -30,7 +30,7 @@ void check_growth(const std::string& where, size_t before, size_t after);
 
 // A component: a list of steps that change a text, whose size() is in bytes.
 template <class Text>
-class Steps {
+class StepList {
  public:
   void apply(Text& text) const {
     const size_t before = text.size();
@@ -41,8 +41,7 @@ class Steps {
   }
 
  protected:
-  Steps() = default;
-  explicit Steps(const Json* json) : where_(json ? json->where() : "tokenizer") {}
+  explicit StepList(const Json* json) : where_(json ? json->where() : "tokenizer") {}
   void add(std::function<void(Text&)> step) { steps_.push_back(std::move(step)); }
 
  private:

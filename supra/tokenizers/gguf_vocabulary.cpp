@@ -82,11 +82,10 @@ TokenizerConfig config_of(const Gguf& file, const Vocabulary& v, const char* tok
   add_stripping(file, v, all, config);
   all.files.push_back({"tokenizer_config.json", config.dump(true) + "\n"});
   if (all.ends.empty()) return all;
-  Json generation = Json::object(), ends = Json::array();
+  Json ends = Json::array();
   if (v.marks.eos >= 0) ends.push(v.marks.eos);
   for (const int32_t id : all.ends) ends.push(id);
-  generation.set("eos_token_id", std::move(ends));
-  all.files.push_back({"generation_config.json", generation.dump(true) + "\n"});
+  all.files.push_back({"generation_config.json", Json::object({{"eos_token_id", std::move(ends)}}).dump(true) + "\n"});
   return all;
 }
 

@@ -246,7 +246,7 @@ std::function<void(TextPart&)> step_of(const Json& json) {
 
 }  // namespace
 
-Normalizer::Normalizer(const Json* json) : Steps(json) {
+Normalizer::Normalizer(const Json* json) : StepList(json) {
   for (const Json* part : components(json, "normalizers")) add(step_of(*part));
 }
 

@@ -15,7 +15,7 @@ struct TextPart {
 };
 
 // The normalizer of a tokenizer.json: changes a text before it is cut into words.
-class Normalizer : public Steps<TextPart> {
+class Normalizer : public StepList<TextPart> {
  public:
   explicit Normalizer(const Json* json);  // null: it does nothing. Throws Error for an unknown step
 };

@@ -104,7 +104,7 @@ void PieceDecoder::add_steps(const Json& json, bool& fused) {
   }
 }
 
-PieceDecoder::PieceDecoder(const Json* json) : Steps(json) {
+PieceDecoder::PieceDecoder(const Json* json) : StepList(json) {
   bool fused = false;
   for (const Json* part : components(json, "decoders")) add_steps(*part, fused);
   if (json) return;

@@ -16,7 +16,7 @@ struct PieceTexts {
 };
 
 // The decoder of a tokenizer.json: turns pieces into a text. Keeps bytes that are not UTF-8.
-class PieceDecoder : public Steps<PieceTexts> {
+class PieceDecoder : public StepList<PieceTexts> {
  public:
   explicit PieceDecoder(const Json* json);  // null: puts a space between pieces. Throws Error for an unknown step
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supra/formats/parse/words.h"
 #include "supra/tokenizers/regex.h"
 #include "supra/tokenizers/unicode.h"
 
@@ -15,16 +16,11 @@ using Word = WordList::Word;
 enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
 Behavior behavior_of(const Json& json) {
+  const std::vector<std::string> names = split_words("Removed Isolated MergedWithPrevious MergedWithNext Contiguous");
   const std::string name = json.text("behavior", "Isolated");
-  constexpr std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::removed},
-                                                         {"Isolated", Behavior::isolated},
-                                                         {"MergedWithPrevious", Behavior::merged_with_previous},
-                                                         {"MergedWithNext", Behavior::merged_with_next},
-                                                         {"Contiguous", Behavior::contiguous}};
-  for (const auto& [known, behavior] : kNames) {
-    if (name == known) return behavior;
-  }
-  refuse_component(json, "the behavior " + name);
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) refuse_component(json, "the behavior " + name);
+  return static_cast<Behavior>(found - names.begin());
 }
 
 struct Cut {
@@ -138,7 +134,7 @@ void PreTokenizer::add_steps(const Json& json) {
   refuse_component(json, "the pre-tokenizer " + type);
 }
 
-PreTokenizer::PreTokenizer(const Json* json) : Steps(json) {
+PreTokenizer::PreTokenizer(const Json* json) : StepList(json) {
   for (const Json* part : components(json, "pretokenizers")) add_steps(*part);
 }
 

@@ -19,7 +19,7 @@ struct WordList {
 
 // The pre-tokenizer of a tokenizer.json: cuts a text into words, within which a model looks for its pieces. Each step cuts all
 // words again, or rewrites them.
-class PreTokenizer : public Steps<WordList> {
+class PreTokenizer : public StepList<WordList> {
  public:
   explicit PreTokenizer(const Json* json);  // null: one word. Throws Error for an unknown step
 

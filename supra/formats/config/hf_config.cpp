@@ -176,14 +176,19 @@ void read_scales(const Json& json, const Family& family, Config& c) {
   }
 }
 
-void read_llama(const Json& json, const Family& family, Config& c) {
+// The keys that Llama, similar families and GPT-NeoX have in common.
+void read_shape(const Json& json, const Family& family, Config& c) {
   c.width = read_count(json, "hidden_size");
   c.layers = read_count(json, "num_hidden_layers", {}, kMostLayers);
   c.heads = read_count(json, "num_attention_heads");
-  c.kv_heads = read_count(json, "num_key_value_heads", family.kv_heads ? family.kv_heads : c.heads);
-  c.head_dim = read_count(json, "head_dim", family.head_dim ? family.head_dim : std::max<int64_t>(1, c.width / c.heads));
   c.mlp_width = read_count(json, "intermediate_size");
   c.context = read_count(json, "max_position_embeddings", family.context);
+}
+
+void read_llama(const Json& json, const Family& family, Config& c) {
+  read_shape(json, family, c);
+  c.kv_heads = read_count(json, "num_key_value_heads", family.kv_heads ? family.kv_heads : c.heads);
+  c.head_dim = read_count(json, "head_dim", family.head_dim ? family.head_dim : std::max<int64_t>(1, c.width / c.heads));
   c.tied = json.flag("tie_word_embeddings", family.tied);
   // OLMo has no key for it
   c.norm.eps = family.is("olmo") ? family.eps : json.number(family.eps_key, family.eps);
@@ -218,11 +223,7 @@ void set_gpt(const Json& json, const Family& family, Config& c) {
 }
 
 void read_gpt_neox(const Json& json, const Family& family, Config& c) {
-  c.width = read_count(json, "hidden_size");
-  c.layers = read_count(json, "num_hidden_layers", {}, kMostLayers);
-  c.heads = read_count(json, "num_attention_heads");
-  c.mlp_width = read_count(json, "intermediate_size");
-  c.context = read_count(json, "max_position_embeddings", family.context);
+  read_shape(json, family, c);
   set_gpt(json, family, c);
   c.qkv_bias = c.out_bias = json.flag("attention_bias", true);
   c.gelu = read_gelu(json, "hidden_act", "gelu");

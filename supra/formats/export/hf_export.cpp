@@ -125,12 +125,8 @@ void write_own(Json& json, const Config& c, const std::string& type) {
   }
   if (type != "gemma3_text") return;
   // a rope for each kind of layer; transformers 4 reads rope_local_base_freq
-  Json local = Json::object(), both = Json::object();
-  local.set("rope_type", "default");
-  local.set("rope_theta", c.local_rope_base);
-  both.set("full_attention", json.at("rope_parameters"));
-  both.set("sliding_attention", local);
-  json.set("rope_parameters", both);
+  const Json local = Json::object({{"rope_type", "default"}, {"rope_theta", c.local_rope_base}});
+  json.set("rope_parameters", Json::object({{"full_attention", json.at("rope_parameters")}, {"sliding_attention", local}}));
   json.set("rope_local_base_freq", c.local_rope_base);
 }
 

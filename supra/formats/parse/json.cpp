@@ -470,25 +470,10 @@ const Json& Json::at(std::string_view key) const {
   return *value;
 }
 
-bool Json::flag(std::string_view key, bool otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_bool(key) : otherwise;
-}
-
-int64_t Json::integer(std::string_view key, int64_t otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_integer(key) : otherwise;
-}
-
-double Json::number(std::string_view key, double otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_number(key) : otherwise;
-}
-
-std::string Json::text(std::string_view key, const std::string& otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_string(key) : otherwise;
-}
+bool Json::flag(std::string_view key, bool otherwise) const { return find(key) ? flag(key) : otherwise; }
+int64_t Json::integer(std::string_view key, int64_t otherwise) const { return find(key) ? integer(key) : otherwise; }
+double Json::number(std::string_view key, double otherwise) const { return find(key) ? number(key) : otherwise; }
+std::string Json::text(std::string_view key, const std::string& otherwise) const { return find(key) ? text(key) : otherwise; }
 
 // Building.
 

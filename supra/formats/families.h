@@ -54,7 +54,7 @@ struct Family {
   QkNorm qk_norm = QkNorm::none;
   Residual residual = Residual::pre_norm;
   int64_t period = 0;   // layers with a window: 0: none in a GGUF, all in config.json; 1: all; n: all but every n-th
-  int64_t largest = 0;  // Gemma's model of so many layers scales scores by width / heads
+  int64_t largest = 0;  // the Gemma model with this many layers scales scores by width / heads
   // transformers' defaults for keys that old files leave out
   int64_t context = 2048;
   int64_t kv_heads = 0;  // 0: as many as heads

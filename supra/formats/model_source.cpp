@@ -17,14 +17,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
-  std::vector<Path> found;
-  for (const std::string& name : Folder(folder).names()) {
-    if (name.ends_with(ending)) found.push_back(folder / name);
-  }
-  return found;
-}
-
 // The N in OpenLM's name epoch_N.pt; -1 for another name.
 int64_t epoch_of(const Path& file) {
   const std::string name = file.stem();
@@ -35,8 +27,7 @@ int64_t epoch_of(const Path& file) {
 
 // The weights in a model's folder: by the usual name, or the only file with such an ending, or the last of several epochs.
 Path find_weights(const Path& folder) {
-  const auto is_other = [](const Path& file) {
-    const std::string name = file.filename();
+  const auto is_other = [](const std::string& name) {
     const auto leads = [&](const char* prefix) { return name.starts_with(prefix); };
     return leads("golden") || leads("optimizer") || leads("stats") || leads("tok") || leads("training_args");
   };
@@ -44,8 +35,10 @@ Path find_weights(const Path& folder) {
     std::error_code error;
     const Path usual = folder / (ending == std::string(".bin") ? "pytorch_model.bin" : std::string("model") + ending);
     if (fs::exists(usual, error)) return usual;
-    std::vector<Path> found = files_ending(folder, ending);
-    std::erase_if(found, is_other);
+    std::vector<Path> found;
+    for (const std::string& name : Folder(folder).names()) {
+      if (name.ends_with(ending) && !is_other(name)) found.push_back(folder / name);
+    }
     if (found.empty()) continue;
     const auto last = std::max_element(found.begin(), found.end(), [](const Path& x, const Path& y) { return epoch_of(x) < epoch_of(y); });
     CHECK(found.size() == 1 || epoch_of(*last) >= 0, "%s: holds several %s files, and none is called %s (give the file)", folder.c_str(), ending,

@@ -119,14 +119,9 @@ void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string
   CHECK(documents > 0, "%s: contains no text", path.c_str());
 }
 
-Source::Source(std::shared_ptr<const void> owner, const void* ids, int id_bytes,
-               std::span<const uint64_t> starts, int64_t text_bytes, Tokenizer::DocumentMarks marks)
-    : owner_(std::move(owner)),
-      ids_(ids),
-      id_bytes_(id_bytes),
-      starts_(starts),
-      text_bytes_(text_bytes),
-      marks_(marks) {}
+Source::Source(std::shared_ptr<const void> owner, const void* ids, int id_bytes, std::span<const uint64_t> starts,
+               int64_t text_bytes, Tokenizer::DocumentMarks marks)
+    : owner_(std::move(owner)), ids_(ids), id_bytes_(id_bytes), starts_(starts), text_bytes_(text_bytes), marks_(marks) {}
 
 Source::Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes, Tokenizer::DocumentMarks marks)
     : id_bytes_(4), text_bytes_(text_bytes), marks_(marks) {

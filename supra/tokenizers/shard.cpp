@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <cstddef>
 
 #include "supra/formats/parse/crc32.h"
 #include "tensor/error.h"
@@ -12,15 +12,15 @@ namespace supra {
 static_assert(std::endian::native == std::endian::little, "shards are little-endian");
 
 struct ShardHeader {
-  char magic[8];
-  uint32_t version, id_bytes;
-  uint64_t tokens, documents, text_bytes;
-  uint32_t vocabulary, vocabulary_hash;
-  uint32_t zero, checksum;  // CRC-32 of everything after the header, then of the header up to here
+  char magic[8] = {};
+  uint32_t version = 0, id_bytes = 0;
+  uint64_t tokens = 0, documents = 0, text_bytes = 0;
+  uint32_t vocabulary = 0, vocabulary_hash = 0;
+  uint32_t zero = 0, checksum = 0;  // CRC-32 of everything after the header, then of the header up to here
 };
 static_assert(sizeof(ShardHeader) == 56);
 
-constexpr char kMagic[8] = {'S', 'U', 'P', 'R', 'A', 'I', 'D', 'S'};
+constexpr std::string_view kMagic = "SUPRAIDS";
 // In version 1 documents had no end mark.
 constexpr uint32_t kVersion = 2;
 
@@ -76,17 +76,14 @@ void ShardWriter::finish() {
   const uint32_t id_bytes = id_bytes_of(vocabulary_);
   write(std::string(-(starts_.back() * id_bytes) % 8, '\0'));
   write(bytes_of(starts_));
-  ShardHeader header = {{},
-                        kVersion,
-                        id_bytes,
-                        starts_.back(),
-                        starts_.size() - 1,
-                        static_cast<uint64_t>(text_bytes_),
-                        static_cast<uint32_t>(vocabulary_),
-                        vocabulary_hash_,
-                        0,
-                        0};
-  memcpy(header.magic, kMagic, sizeof kMagic);
+  ShardHeader header = {.version = kVersion,
+                        .id_bytes = id_bytes,
+                        .tokens = starts_.back(),
+                        .documents = starts_.size() - 1,
+                        .text_bytes = static_cast<uint64_t>(text_bytes_),
+                        .vocabulary = static_cast<uint32_t>(vocabulary_),
+                        .vocabulary_hash = vocabulary_hash_};
+  kMagic.copy(header.magic, sizeof header.magic);
   header.checksum = checksum_of(header, checksum_);
   out_.write_at(0, {reinterpret_cast<const char*>(&header), sizeof header});
   out_.finish();
@@ -94,17 +91,15 @@ void ShardWriter::finish() {
 }
 
 bool is_shard(const Path& path) {
-  return path.extension() == ".bin" ||
-         MappedFile(path).text().starts_with(std::string_view(kMagic, sizeof kMagic));
+  return path.extension() == ".bin" || MappedFile(path).text().starts_with(kMagic);
 }
 
 Source read_shard(const Path& path, const Tokenizer& tokenizer) {
   const MappedFile file(path);
   const char* again = "make it again with supra tokenize -o";
-  ShardHeader header = {};
+  ShardHeader header;
   file.text().copy(reinterpret_cast<char*>(&header), sizeof header);
-  CHECK(memcmp(header.magic, kMagic, sizeof kMagic) == 0, "%s: is not a shard, it does not begin with %.8s (%s)",
-        path.c_str(), kMagic, again);
+  CHECK(file.text().starts_with(kMagic), "%s: is not a shard, it does not begin with %s (%s)", path.c_str(), kMagic.data(), again);
   CHECK(header.version == kVersion, "%s: is a shard of version %u%s, %u is known (%s)", path.c_str(),
         header.version, header.version == 1 ? ", without end marks of documents" : "", kVersion, again);
   CHECK(header.id_bytes == 2 || header.id_bytes == 4,

@@ -29,15 +29,14 @@ size_t value_of(const Json& json, const std::string& key, const char* words) {
   return static_cast<size_t>(found - known.begin());
 }
 
-Json write(int64_t value) { return value; }
 Json write(Dtype value) { return name(value); }
-Json write(double value) { return value; }
-Json write(bool value) { return value; }
-Json write(const std::string& value) { return value; }
 Json write(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
-template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
-Json write(E value) {
-  return split_words(words(value)).at(static_cast<size_t>(value));
+template <class T>
+Json write(const T& value) {
+  if constexpr (std::is_enum_v<T>)
+    return split_words(words(value)).at(static_cast<size_t>(value));
+  else
+    return value;
 }
 template <class T>
 Json write(const std::vector<T>& values) {

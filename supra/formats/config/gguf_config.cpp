@@ -81,18 +81,13 @@ void read_layers(const Keys& keys, const Family& family, Config& c) {
 
 void read_scales(const Keys& keys, const Family& family, Config& c) {
   const bool gemma2 = family.is("gemma2");
-  const struct {
-    const char* key;
-    double* field;
-    double otherwise;
-  } all[] = {{"attention.scale", &c.score_scale, 0},
-             {"attn_logit_softcapping", &c.score_cap, gemma2 ? 50.0 : 0},
-             {"final_logit_softcapping", &c.logit_cap, gemma2 ? 30.0 : 0},
-             {"embedding_scale", &c.embedding_scale, 1},
-             {"residual_scale", &c.residual_scale, 1},
-             {"attention.clamp_kqv", &c.qkv_clip, 0},
-             {"logit_scale", &c.logit_scale, 1}};
-  for (const auto& [key, field, otherwise] : all) *field = keys.number(key, otherwise);
+  c.score_scale = keys.number("attention.scale", 0);
+  c.score_cap = keys.number("attn_logit_softcapping", gemma2 ? 50 : 0);
+  c.logit_cap = keys.number("final_logit_softcapping", gemma2 ? 30 : 0);
+  c.embedding_scale = keys.number("embedding_scale", 1);
+  c.residual_scale = keys.number("residual_scale", 1);
+  c.qkv_clip = keys.number("attention.clamp_kqv", 0);
+  c.logit_scale = keys.number("logit_scale", 1);
   if (family.is("granite")) c.logit_scale = 1 / c.logit_scale;
   if (c.mlp != MlpKind::packed_geglu) return;
   const auto width = static_cast<double>(c.width);
@@ -109,18 +104,12 @@ Config read_gguf_config(const Gguf& file) {
   if (keys.number("expert_count", 0) != 0) keys.refuse("expert_count", "not 0: mixtures of experts are not supported");
   Config c = family.config();
   c.family = architecture;
-  const struct {
-    const char* key;
-    int64_t* field;
-    const int64_t* otherwise;
-  } counts[] = {{"embedding_length", &c.width, nullptr},
-                {"block_count", &c.layers, nullptr},
-                {"attention.head_count", &c.heads, nullptr},
-                {"attention.head_count_kv", &c.kv_heads, &c.heads},
-                {"feed_forward_length", &c.mlp_width, nullptr},
-                {"context_length", &c.context, nullptr}};
-  for (const auto& [key, field, otherwise] : counts)
-    *field = keys.count(key, otherwise ? std::optional(*otherwise) : std::nullopt, field == &c.layers ? kMostLayers : INT32_MAX);
+  c.width = keys.count("embedding_length");
+  c.layers = keys.count("block_count", {}, kMostLayers);
+  c.heads = keys.count("attention.head_count");
+  c.kv_heads = keys.count("attention.head_count_kv", c.heads);
+  c.mlp_width = keys.count("feed_forward_length");
+  c.context = keys.count("context_length");
   c.head_dim = c.key_dim = keys.count("attention.key_length", std::max<int64_t>(1, c.width / c.heads));
   c.value_dim = keys.count("attention.value_length", c.head_dim);
   const TensorInfo* embedding = file.find("token_embd.weight");

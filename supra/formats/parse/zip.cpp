@@ -136,7 +136,7 @@ ZipDirectory read_zip(std::string_view file, const std::string& where) {
 std::string_view record_bytes(std::string_view file, const ZipDirectory::value_type& record, const std::string& where) {
   const std::string name(record.first);
   ByteReader in(file, where, record.second.at);
-  const LocalHeader header = read_record<LocalHeader>(in, where, name.c_str());
+  const LocalHeader header = read_record<LocalHeader>(in, where, ("record " + name).c_str());
   CHECK(in.bytes(header.fields.name_size, name.c_str()) == name, "%s: record %s has another name in its header at byte %lu",
         where.c_str(), name.c_str(), static_cast<unsigned long>(record.second.at));
   in.bytes(header.fields.extra_size, name.c_str());

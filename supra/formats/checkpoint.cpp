@@ -27,7 +27,9 @@ void check_complete(const Path& path, const Config& config, const NamedTensors& 
 
 void save_model(const Path& directory, const Config& config, const NamedTensors& weights, std::optional<Dtype> dtype) {
   check_complete(directory, config, weights);
-  write_file_atomically(directory / "config.json", write_openlm_config(config).dump(true) + "\n");
+  FileWriter out(directory / "config.json");
+  out.write(write_openlm_config(config).dump(true) + "\n");
+  out.finish();
   write_safetensors(directory / "model.safetensors", weights, {{"format", "pt"}}, dtype);
 }
 

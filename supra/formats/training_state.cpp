@@ -53,7 +53,9 @@ void write_training_state(const Path& checkpoint, const TrainingState& state) {
   const auto set = [&](const char* name, const auto& field) { json.set(name, to_json(field)); };
   each_field(state, set);
   each_newer_field(state, set);
-  write_file_atomically(checkpoint / "training.json", json.dump(true) + "\n");
+  FileWriter out(checkpoint / "training.json");
+  out.write(json.dump(true) + "\n");
+  out.finish();
 }
 
 static void read(const Json& json, double& value) { value = json.as_number(); }

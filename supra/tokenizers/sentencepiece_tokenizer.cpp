@@ -36,7 +36,7 @@ class SentencePieceTokenizer : public PieceTokenizer {
         marks_.add(mark_tokens_.back(), piece.text);
       }
       if (piece.type != Piece::Type::normal && piece.type != Piece::Type::user_defined) continue;
-      CHECK(table_.add(piece.text, id, piece.score), "%s: piece %d is a repetition: %s", where.c_str(), id, piece.text.c_str());
+      CHECK(table_.add(piece.text, id, piece.score), "%s: piece %d repeats an earlier one: %s", where.c_str(), id, piece.text.c_str());
       if (piece.type == Piece::Type::user_defined) user_defined_.add(piece.text);
     }
     if (model.unigram) unigram_.emplace(spec_.pieces, table_);

@@ -155,7 +155,11 @@ Loaded find_tokenizer(const Path& model) {
 }
 
 void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory) {
-  for (const auto& [name, bytes] : tokenizer.files()) write_file_atomically(directory / name, bytes);
+  for (const auto& [name, bytes] : tokenizer.files()) {
+    FileWriter file(directory / name);
+    file.write(bytes);
+    file.finish();
+  }
 }
 
 }  // namespace supra

@@ -272,7 +272,9 @@ void write_sharded_safetensors(const Path& folder, const NamedTensors& tensors, 
   }
   const Json metadata = Json::object({{"total_size", static_cast<int64_t>(total)}});
   const Json index = Json::object({{"metadata", metadata}, {"weight_map", std::move(map)}});
-  write_file_atomically(folder / "model.safetensors.index.json", index.dump(true) + "\n");
+  FileWriter out(folder / "model.safetensors.index.json");
+  out.write(index.dump(true) + "\n");
+  out.finish();
 }
 
 }  // namespace supra

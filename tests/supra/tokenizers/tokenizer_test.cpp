@@ -224,7 +224,7 @@ TEST(Tokenizer, RefusalsNameTheFeature) {
     return message_of([&] { make_model(more); });
   };
   EXPECT_NE(with({"b", 0, kUnused}).find("unused"), std::string::npos);
-  EXPECT_NE(with({"a"}).find("twice"), std::string::npos);
+  EXPECT_NE(with({"a"}).find("repeats"), std::string::npos);
   EXPECT_NE(with({""}).find("empty"), std::string::npos);
   EXPECT_NE(with({"b", NAN}).find("score"), std::string::npos);
   EXPECT_NE(with({"b", 0, 7}).find("type 7"), std::string::npos);

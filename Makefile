@@ -117,8 +117,8 @@ SMALL_SIMD     := elementwise swiglu softmax_features
 
 FOLDERS := tensor autograd kernels nn supra tools
 LIBRARY := $(foreach folder,$(filter-out tools,$(FOLDERS)),$(folder)/*.cpp) supra/*/*.cpp supra/*/*/*.cpp
-# linked into the library for hosts; absent.cpp into the static program too
-HOSTS   := $(patsubst %,supra/embed/%.cpp,allocator foreign absent)
+# linked into the library for hosts; feature_stubs.cpp also into the static program
+HOSTS   := $(patsubst %,supra/embed/%.cpp,allocator format_stubs feature_stubs)
 # linked into the library, but not part of its one-file form
 UNWIND  := supra/embed/unwind_tables.cpp
 SOURCES := $(sort $(filter-out %.simd.cpp $(HOSTS) $(UNWIND),$(wildcard $(LIBRARY))))
@@ -133,7 +133,7 @@ SPARED   := $(TRAINING) supra/evaluation/% %/corpus.cpp %/shard.cpp \
   %/rope_scaling.cpp %/gguf.cpp %/gguf_config.cpp %/gguf_vocabulary.cpp %/gguf_words.cpp %/ggml_blocks.cpp %/llama2c.cpp %/torch_file.cpp \
   %/torch_writer.cpp %/pickle.cpp %/zip.cpp
 ifeq ($(CONFIG),static)
-  SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/absent.cpp
+  SOURCES := $(filter-out $(TRAINING),$(SOURCES)) supra/embed/feature_stubs.cpp
   SIMD    := $(filter-out $(TRAINING),$(SIMD))
   TOOLS   := $(patsubst %,tools/%.cpp,main args human progress interrupt window_report inspect tokenize convert quantize generate chat doctor)
 endif

@@ -12,7 +12,7 @@
 //
 // A build without CUDA has no .cu files. The functions declared here are then weak symbols with the value null.
 // Nobody calls them: allocate() refuses to put a tensor on a GPU. (The builds
-// for hosts link supra/embed/absent.cpp instead.) So an op can call its CUDA kernel without
+// for hosts link supra/embed/feature_stubs.cpp instead.) So an op can call its CUDA kernel without
 // an #ifdef.
 #if defined(SUPRA_CUDA) || defined(SUPRA_INFERENCE)
 #define SUPRA_CU

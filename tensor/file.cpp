@@ -154,10 +154,10 @@ void make_directories(const Path& path) {
   for (const Path& made : absent) sync_directory(parent_of(made));
 }
 
-Path beside(const Path& path) { return parent_of(path) / (".tmp-" + path.filename().string()); }
+Path temporary_path(const Path& path) { return parent_of(path) / (".tmp-" + path.filename().string()); }
 
 void remove_directory(const Path& path) {
-  const Path aside = beside(path);
+  const Path aside = temporary_path(path);
   std::error_code error;
   fs::remove_all(aside, error);
   if (rename(path.c_str(), aside.c_str()) != 0) {
@@ -173,8 +173,8 @@ static Path aside_of(const Path& built) { return built.string() + ".old"; }
 
 void remove_unfinished(const Path& path) {
   std::error_code error;
-  fs::remove_all(beside(path), error);
-  fs::remove_all(aside_of(beside(path)), error);
+  fs::remove_all(temporary_path(path), error);
+  fs::remove_all(aside_of(temporary_path(path)), error);
 }
 
 static void write_whole(const Path& path, std::string_view text) {
@@ -191,7 +191,7 @@ void replace_file(const Path& built, const Path& path) {
   }
   // a link stays one: the file behind it is replaced, on whatever file system that is
   if (fs::is_symlink(path, error) && fs::exists(path, error)) {
-    const Path built_there = beside(fs::canonical(path));
+    const Path built_there = temporary_path(fs::canonical(path));
     try {
       write_whole(built_there, MappedFile(built).text());
     } catch (...) {
@@ -211,12 +211,12 @@ void replace_file(const Path& built, const Path& path) {
 }
 
 void write_file_atomically(const Path& path, std::string_view text) {
-  write_whole(beside(path), text);
-  replace_file(beside(path), path);
+  write_whole(temporary_path(path), text);
+  replace_file(temporary_path(path), path);
 }
 
 void copy_file_atomically(const Path& from, const Path& to) {
-  const Path built = beside(to);
+  const Path built = temporary_path(to);
   unlink(built.c_str());
   if (link(from.c_str(), built.c_str()) != 0) write_whole(built, MappedFile(from).text());
   replace_file(built, to);
@@ -228,7 +228,7 @@ NewDirectory::NewDirectory(const Path& final_path) : final_(fs::absolute(final_p
   make_directories(final_.parent_path());
   CHECK(!fs::exists(final_) || fs::is_directory(final_), "%s: is a file, a directory is to be written there (give another name)",
         final_.c_str());
-  building_ = beside(final_);
+  building_ = temporary_path(final_);
   // left over by a run that was killed; one that died after it had moved the old directory aside gets that back first
   std::error_code error;
   if (!fs::exists(final_, error)) rename(aside_of(building_).c_str(), final_.c_str());

@@ -76,10 +76,10 @@ class PatchedFile {
 };
 
 // The temporary name under which `path` is written before it is renamed.
-Path beside(const Path& path);
+Path temporary_path(const Path& path);
 
 // Renames a finished file to its final name in the same folder and flushes the folder.
-void replace_file(const Path& beside, const Path& path);
+void replace_file(const Path& temporary, const Path& path);
 
 // Writes under a temporary name, flushes to disk and renames: readers see the old file or the new one, never a part.
 void write_file_atomically(const Path& path, std::string_view text);

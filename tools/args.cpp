@@ -28,7 +28,7 @@ T whole_number(const std::string& text, const char* expected, Convert convert) {
   return value;
 }
 
-// Edit distance (insert, drop, replace, swap neighbours): how far a typo is from a word.
+// The edit distance of two words (insert, drop, replace, swap neighbours).
 int edit_distance(const std::string& a, const std::string& b) {
   std::vector<std::vector<int>> d(a.size() + 1, std::vector<int>(b.size() + 1));
   for (size_t i = 0; i <= a.size(); ++i) {
@@ -207,7 +207,7 @@ Flag* Args::find(const std::string& name) {
   return nullptr;
 }
 
-// A dash alone is a word (stdin), and so is a negative number.
+// A single dash is a word (stdin), and so is a negative number.
 bool Args::looks_like_flag(const std::string& word) {
   return word.size() > 1 && word[0] == '-' && !isdigit(static_cast<unsigned char>(word[1])) && word[1] != '.';
 }
@@ -235,7 +235,7 @@ void Args::parse() {
       if (row.required_ && !row.given_) usage_error(row.names_[0] + " is missing: " + row.help_);
 }
 
-// Reads the flag at words_[at] with its values; returns where the next word stands.
+// Reads the flag at words_[at] with its values; returns the index of the next word.
 size_t Args::read_flag(size_t at) {
   const std::string& word = words_[at];
   if (word == "--help" || word == "-h") throw HelpWanted{};
@@ -252,8 +252,7 @@ size_t Args::read_flag(size_t at) {
     assign(*row, name, word.substr(equals + 1));
     return at + 1;
   }
-  // A value may start with a dash (a prompt does, at times), but the name of another flag is more likely a
-  // value forgotten.
+  // A value may start with a dash, as a prompt might, but the name of another flag probably means that the value was forgotten.
   if (at + 1 == words_.size() || find(words_[at + 1].substr(0, words_[at + 1].find('='))))
     usage_error(name + " needs a value, " + row->value_name_);
   assign(*row, name, words_[at + 1]);
@@ -302,7 +301,7 @@ std::string Args::usage() const {
 }
 
 std::string Args::help() const {
-  // The left column of a row, then its help; a left part too wide stands on a line of its own.
+  // The left column of a row, then its help. A left part that is too wide gets a separate line.
   constexpr size_t kLeft = 30;
   const auto row_text = [](std::string left, const std::string& help) {
     left = "  " + left;
@@ -313,7 +312,7 @@ std::string Args::help() const {
   std::string text = "supra " + command_ + ": " + summary_ + "\n\n" + usage() + "\n\n";
   for (const Flag& row : positionals_) text += row_text(row.names_[0] + (row.list_ ? "..." : ""), row.help_);
   for (const Flag& row : flags_) {
-    // The short name first, as is usual.
+    // The short name comes first.
     std::vector<std::string> names(row.names_.rbegin(), row.names_.rend());
     if (row.value_name_.empty()) names = row.names_;
     std::string left = joined(names, ", ");
@@ -332,7 +331,7 @@ std::string Args::joined(const std::vector<std::string>& words, const char* sepa
 size_t Args::one_of(const std::string& text, const std::vector<std::string>& words) {
   const auto found = std::find(words.begin(), words.end(), text);
   if (found == words.end())
-    usage_error("'" + text + "' is none of " + joined(words, ", ") + nearest_hint(text, words));
+    usage_error("'" + text + "' is not one of " + joined(words, ", ") + nearest_hint(text, words));
   return size_t(found - words.begin());
 }
 
@@ -341,14 +340,14 @@ void common_flags(Args& args, bool* json) {
             [](const std::string& text) {
               int n = 0;
               read_value(text, n);
-              if (n < 1 || n > 4096) throw UsageError("'" + text + "' is no number of threads, 1 to 4096");
+              if (n < 1 || n > 4096) throw UsageError("'" + text + "' is not a number of threads from 1 to 4096");
               set_threads(n);
             });
   if (json) args.flag(json, "--json", "one JSON object on stdout and nothing else");
 }
 
 std::string nearest_hint(const std::string& word, const std::vector<std::string>& known) {
-  // A third of the letters wrong is still a typo; more is another word.
+  // With more than a third of the letters wrong it is another word, not a typo.
   int best = int(word.size()) / 3 + 1;
   std::string nearest;
   for (const std::string& candidate : known) {

@@ -19,7 +19,7 @@ constexpr const char* kHelp =
     "/raw     text as it is, or back to the model's chat template\n"
     "/state   its size                                               /quit   or Ctrl-D\n";
 
-// The model's template, with today's date where it asks for one; a plain one instead of one that is not known.
+// The model's template, with today's date if it needs one; the plain form if it is unknown.
 ChatTemplate known_template(const std::string& program) {
   using namespace std::chrono;
   const year_month_day today(floor<days>(system_clock::now()));
@@ -69,7 +69,7 @@ class Chat {
     if (ids.empty() && !session_.logits().defined()) return true;
     if (!ids.empty()) session_.feed(ids);
     history_.insert(history_.end(), ids.begin(), ids.end());
-    // from now on Ctrl-C ends this answer, not the program
+    // Ctrl-C now ends this answer, not the program
     catch_interrupts();
     generate(session_, &tokenizer_, sampler_, history_, options_);
     answered_ = answered_ || !raw_;
@@ -79,7 +79,7 @@ class Chat {
   }
 
  private:
-  // The ids that the model has not read yet of the conversation with this line at its end.
+  // The ids of the conversation, with this line at its end, that the model has not read yet.
   std::vector<int32_t> what_is_new(const std::string& line) const {
     if (answered_) return tokenizer_.encode(template_.render_next(line), {.parse_special = true, .continues = true});
     return tokenizer_.encode(template_.render({{{"user", line}}}, true), {.parse_special = true});
@@ -113,7 +113,7 @@ class Chat {
       } else {
         print_note(session_.load(file));
         history_.clear();
-        // a state is saved behind an answer
+        // a state is saved after an answer
         answered_ = session_.position() > 0;
       }
       printf("%s %s, position %ld\n", name == "/save" ? "saved" : "loaded", file.c_str(),
@@ -131,13 +131,13 @@ class Chat {
   std::vector<int32_t> history_;
   bool raw_;
   ChatTemplate template_;
-  // The session stands behind an answer of the conversation.
+  // The session has just read an answer of the conversation.
   bool answered_ = false;
-  // It was said that the session is beyond the model's context.
+  // The user was told that the session is beyond the model's context.
   bool told_ = false;
 };
 
-// Without its newline; false at the end.
+// Reads a line without its newline; false at the end.
 bool read_line(std::string& line) {
   line.clear();
   int c;

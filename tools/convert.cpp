@@ -20,7 +20,7 @@ namespace {
 
 enum class Layout { hf, openlm, packed, transformers };
 
-// Every tensor in its own dtype. Quantised ones, where the layout has none, become f32, which holds their values exactly.
+// Every tensor in its own dtype. If the layout has no quantised dtypes, these become f32, which has their exact values.
 NamedTensors tensors_of(const ModelSource& source, bool keep_quantised) {
   NamedTensors all;
   for (const TensorInfo& info : source.weights->tensors()) {
@@ -31,7 +31,7 @@ NamedTensors tensors_of(const ModelSource& source, bool keep_quantised) {
   return all;
 }
 
-// The tensors of a training's checkpoint with low-rank factors: load_model() merges these into their matrices.
+// The tensors of a training checkpoint with low-rank factors, which load_model() merges into their matrices.
 NamedTensors merged_tensors(const Path& input) {
   NamedTensors all;
   const Model model = load_model(input, "", Weights::stored);
@@ -46,7 +46,7 @@ void set_marks(Json& json, const Tokenizer* tokenizer) {
   json.set("eos_token_id", id(tokenizer ? tokenizer->eos() : -1));
 }
 
-// What other programs train with: the program that only runs models does without.
+// For training in other programs. The static program, which only runs models, leaves it out.
 #if !defined(SUPRA_INFERENCE)
 void write_hf(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype, int64_t shard_bytes,
               const Tokenizer* tokenizer) {
@@ -69,7 +69,7 @@ void write_transformers(const Path& folder, const Config& config, const NamedTen
 }
 #endif
 
-// What OpenLM cannot compute: "decay.source gated, output_gate true".
+// The fields that OpenLM cannot compute: "decay.source gated, output_gate true".
 std::string beyond_openlm_in_words(const Config& config) {
   std::string text;
   const Json fields = beyond_openlm(config);
@@ -79,7 +79,7 @@ std::string beyond_openlm_in_words(const Config& config) {
   return text;
 }
 
-// OpenLM's training loads strictly, and its modules have some weights under two names: a tied output matrix, and an MLP with GELU.
+// OpenLM's training loads strictly, and its modules have two names for some weights: a tied output matrix, and an MLP with GELU.
 NamedTensors with_second_names(const Config& config, const NamedTensors& tensors) {
   NamedTensors all = tensors;
   for (const auto& [name, tensor] : tensors) {
@@ -90,13 +90,13 @@ NamedTensors with_second_names(const Config& config, const NamedTensors& tensors
   return all;
 }
 
-// Both files that OpenLM's loaders take; the .pt as its training writes it.
+// Writes both files that OpenLM's loaders accept; the .pt is like that of its training.
 void write_openlm(const Path& folder, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype) {
   save_model(folder, config, tensors, dtype);
   write_torch_file(folder / "model.pt", with_second_names(config, tensors), {{"epoch", int64_t{0}}, {"name", "supra"}}, dtype);
 }
 
-// One file, which appears when it is complete.
+// Writes a single file, which appears when it is complete.
 void write_packed_model(const Path& output, const Config& config, const NamedTensors& tensors, std::optional<Dtype> dtype,
                         const Tokenizer* tokenizer) {
   NamedBytes files;
@@ -104,7 +104,7 @@ void write_packed_model(const Path& output, const Config& config, const NamedTen
     for (auto& [name, bytes] : tokenizer->files()) files.emplace_back(name, bytes);
   }
   if (output.has_parent_path()) make_directories(output.parent_path());
-  const Path built = beside(output);
+  const Path built = temporary_path(output);
   write_packed(built, config, tensors, files, dtype);
   replace_file(built, output);
 }
@@ -152,7 +152,7 @@ int run_convert(Args& args) {
   const bool has_lora = source.config.lora.rank > 0;
   if (has_lora) source.notes.push_back("low-rank factors (LoRA) are merged into their matrices");
   source.config.lora = {};
-  // before anything is read: a model that the layout has no words for
+  // before any weight is read: refuses a model that the layout cannot express
 #if !defined(SUPRA_INFERENCE)
   if (layout == Layout::hf) hf_model_type(source.config);
 #endif

@@ -18,7 +18,7 @@
 #include "tools/human.h"
 #include "tools/plot/png.h"
 
-// supra doctor: one line a fact about this machine and this build: what there is, what will be used, and why.
+// supra doctor: facts about this machine and this build, one per line: what there is, what will be used, and why.
 
 namespace supra {
 namespace {
@@ -29,11 +29,10 @@ struct Finding {
   const char* key;
   Verdict verdict;
   std::string found;  // what there is
-  std::string use;    // what follows from it
+  std::string use;    // what will be used
 };
 
-// The text after "name" and its separators on the first line of /proc/cpuinfo or /proc/meminfo that starts
-// with it.
+// The text after "name" and separators in the first line of /proc/cpuinfo or /proc/meminfo that begins with the name.
 std::string proc_value(const char* path, const std::string& name) {
   FILE* file = fopen(path, "r");
   if (!file) return "";
@@ -101,7 +100,7 @@ Finding matrices() {
 #if defined(SUPRA_INFERENCE)
 Finding gpu() { return {"cuda", Verdict::absent, "no kernels for GPUs in this program", "the processor computes: " + why_no_gpu()}; }
 #else
-// The compiler of CUDA on the PATH or where its installer puts it.
+// CUDA's compiler, on the PATH or in its usual place.
 std::string cuda_toolkit() {
   std::string folders = getenv("PATH") ? getenv("PATH") : "";
   folders += ":/usr/local/cuda/bin:/opt/cuda/bin";

@@ -8,7 +8,7 @@
 
 namespace supra {
 
-// How many items were answered rightly, by either rule.
+// The number of right answers by either rule.
 struct Tally {
   std::string name;
   int64_t n = 0, right = 0, right_normalised = 0;
@@ -55,7 +55,7 @@ void tell_cut(int64_t cut, int64_t context) {
           static_cast<long>(context));
 }
 
-// A task's tally; `rows` gets what each item was given, `cut` how many prompts were cut.
+// Scores a task. `rows` gets the result of each item, `cut` the number of prompts that were cut.
 static Tally score_task(const Model& model, const Task& task, int64_t context, bool bos, const OnItems& on_items, Json& rows, int64_t& cut) {
   const Tokenizer& tokenizer = tokenizer_of(model);
   Tally tally{task.name};
@@ -71,7 +71,7 @@ static Tally score_task(const Model& model, const Task& task, int64_t context, b
   return tally;
 }
 
-// The same of questions, which are answered by what the model writes.
+// The same for questions, which the model answers by writing.
 static Tally answer_task(const Model& model, const Task& task, int64_t context, bool bos, const OnItems& on_items, Json& rows, int64_t& cut) {
   const QuestionAnswering result = answer_questions(*model.decoder, tokenizer_of(model), task, {.context = context, .bos = bos}, on_items);
   Tally tally{task.name};
@@ -121,7 +121,7 @@ int eval_tasks(const Model& model, const std::vector<Task>& tasks, int64_t conte
     printf("%s\n", report.dump().c_str());
     return 0;
   }
-  // normalising by length changes nothing where the choices are the same text, or one letter each
+  // normalising by length changes nothing if all choices have the same text, or one letter each
   const bool normalised = tasks[0].kind == TaskKind::choices;
   if (tallies.size() > 1) tallies.push_back(all);
   for (const Tally& tally : tallies) tally.print(normalised);

@@ -8,7 +8,7 @@
 namespace supra {
 namespace {
 
-// `value` with three digits and one of the suffixes, each a thousand times the one before.
+// `value` with three digits and a suffix. Each suffix stands for a thousand times the one before.
 std::string scaled(double value, const char* const (&suffixes)[5]) {
   int step = 0;
   while (step < 4 && std::abs(value) >= 999.5) {

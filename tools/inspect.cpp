@@ -17,7 +17,7 @@
 namespace supra {
 namespace {
 
-// As the flags of supra linearize call it.
+// With the words of the flags of supra linearize.
 const char* mixer_name(const Config& config, MixerKind kind) {
   if (kind == MixerKind::softmax) return "softmax";
   if (kind == MixerKind::window) return "window";
@@ -33,7 +33,7 @@ const char* mixer_name(const Config& config, MixerKind kind) {
   fail("inspect: unknown decay %d", static_cast<int>(config.decay.source));
 }
 
-// What a recurrent layer has beyond the paper's: ", 32 features a head, an output gate".
+// The features of a recurrent layer beyond the paper's: ", 32 features a head, an output gate".
 std::string mixer_details(const Config& c, MixerKind kind) {
   if (kind == MixerKind::softmax) return "";
   if (kind == MixerKind::window) return format(", %ld sinks, keys and values in %s", static_cast<long>(c.sinks), name(c.state_dtype));
@@ -55,7 +55,7 @@ std::string stored_type(const TensorInfo& tensor) {
   return tensor.stored.empty() ? name(tensor.dtype) : tensor.stored;
 }
 
-// Every type that the file holds: "bf16, f32".
+// All types in the file: "bf16, f32".
 std::string stored_types(const ModelSource& source) {
   std::set<std::string> types;
   for (const TensorInfo& tensor : source.stored) types.insert(stored_type(tensor));

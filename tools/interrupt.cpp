@@ -15,7 +15,7 @@ void catch_interrupts() {
   g_interrupted = 0;
   struct sigaction action = {};
   action.sa_handler = on_signal;
-  // RESETHAND: the second signal finds the system's own handler, which kills.
+  // RESETHAND: the second signal has the default handler, which kills the program.
   action.sa_flags = SA_RESTART | SA_RESETHAND;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);

@@ -4,8 +4,7 @@
 
 #include "tools/command.h"
 
-// The program: finds the command, hands it its words, and turns what it throws into one line and an exit
-// code.
+// The program: finds the command, runs it with its arguments, and turns an exception into one line and an exit code.
 
 #ifndef SUPRA_VERSION
 #define SUPRA_VERSION "0.1"
@@ -40,14 +39,14 @@ const Command& find_command(const std::string& name) {
   std::vector<std::string> names;
   for (const Command& command : kCommands) {
     if (name == command.name && !command.run)
-      throw UsageError("'" + name + "' is not in this program, which runs models and makes none (make builds one with it)");
+      throw UsageError("'" + name + "' is not in this program, which only runs models (make builds a program with all commands)");
     if (name == command.name) return command;
     if (command.run) names.push_back(command.name);
   }
   throw UsageError("unknown command '" + name + "'" + nearest_hint(name, names));
 }
 
-// Runs one command and says on stderr what went wrong.
+// Runs a command and prints its error to stderr.
 int run(const Command& command, std::vector<std::string> words) {
   Args args(command.name, command.summary, std::move(words));
   try {
@@ -88,10 +87,10 @@ int run(std::vector<std::string> words) {
 }  // namespace supra
 
 int main(int argc, char** argv) {
-  // A reader that went away (| head) ends the program without a word, whatever the parent has set.
+  // If the reader of a pipe ends (| head), the program ends silently, whatever the parent process has set.
   std::signal(SIGPIPE, SIG_DFL);
   const int code = supra::run(std::vector<std::string>(argv + 1, argv + argc));
-  // Results that could not be written, to a full disk say, are no success.
+  // If the results could not be written, for example to a full disk, the program has failed.
   if (fflush(stdout) != 0 || ferror(stdout)) {
     perror("supra: stdout");
     return 1;

@@ -3,7 +3,7 @@
 #include "tools/command.h"
 #include "tools/plot/plot.h"
 
-// supra plot: logs of training runs as one PNG.
+// supra plot: draws the logs of training runs as a PNG.
 
 namespace supra {
 

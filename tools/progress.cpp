@@ -15,13 +15,13 @@ double since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
 }
 
-// Columns of the terminal; a longer line would wrap and could not be rewritten.
+// The columns of the terminal. A longer line would wrap and could not be rewritten.
 size_t columns(FILE* out) {
   winsize size = {};
   return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
 }
 
-// Steps are shown to the last digit, tokens and bytes are not.
+// Steps are shown exactly, tokens and bytes rounded.
 std::string amount(int64_t n) { return n < 100000 ? std::to_string(n) : format_count(double(n)); }
 
 }  // namespace
@@ -61,7 +61,7 @@ void Progress::update(int64_t done, const std::string& details, double seconds_l
 
 void Progress::show(const std::string& line) {
   if (terminal_) {
-    // \033[K clears what a longer line before left behind.
+    // \033[K clears the rest of a longer line before.
     fprintf(out_, "\r%s\033[K", line.substr(0, columns(out_) - 1).c_str());
   } else {
     fprintf(out_, "%s\n", line.c_str());

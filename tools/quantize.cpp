@@ -11,7 +11,7 @@
 namespace supra {
 namespace {
 
-// Bytes of a model's parameters by dtype.
+// The bytes of a model's parameters by dtype.
 std::map<std::string, int64_t> bytes_by_dtype(Decoder& decoder) {
   std::map<std::string, int64_t> bytes;
   decoder.visit(
@@ -45,7 +45,7 @@ int run_quantize(Args& args) {
   TextOptions options;
   options.max_tokens = 20000;
   bool json = false;
-  // what is looked for is less than bf16 rounds away
+  // the differences to measure are smaller than bf16 rounding
   DeviceFlags device{.activations = Dtype::f32};
   args.positional(&input, "MODEL", "a folder or a file");
   args.flag(&output, "--output -o", "DIR", "folder of the new model").required();

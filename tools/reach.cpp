@@ -41,7 +41,7 @@ std::vector<PartsVariant> with_teacher(const Model* teacher, const Config& stude
 int eval_mixer_parts(const Model& model, const Model* teacher, const Path& text, TextOptions options, bool json) {
   const std::vector<PartsVariant> variants = with_teacher(teacher, model.config(), parts_variants(*model.decoder));
   const Tokenizer& tokenizer = tokenizer_of(model);
-  // what lies within the windows says nothing of them
+  // positions within the windows would not show the difference
   if (options.context == 0) options.context = default_context(model.config(), 4096);
   const auto sequences = read_sequences(tokenizer, text, options);
   const int64_t total = predicted_tokens(sequences), window = longest_window(model.config());

@@ -15,7 +15,7 @@ static void set_mean(Json& row, const std::string& key, const Mean& mean) {
   row.set(key == "accuracy" ? "stderr" : key + "_stderr", mean.error());
 }
 
-// The figures of `figures` at each distance; none at distances where nothing was asked.
+// The figures at each distance; none at distances without questions.
 static Json rows_of(const std::vector<RecallAt>& recall, const std::vector<std::pair<const char*, std::function<const Mean&(const RecallAt&)>>>& figures) {
   Json rows = Json::array();
   for (const RecallAt& at : recall) {
@@ -47,13 +47,13 @@ Json to_json(const std::vector<RecallAt>& recall) {
   return report;
 }
 
-// What is asked, the same of every model.
+// The questions, which are the same for every model.
 struct Questions {
   std::vector<int64_t> distances;
   std::vector<DistanceProbe> probes;
 };
 
-// At the distances that were asked for, or those that text and models have room for.
+// At the given distances, or at all that fit into the text and the models' positions.
 static Questions questions_for(const std::vector<PartsVariant>& variants, const Tokenizer& tokenizer, const std::vector<int32_t>& text,
                                std::vector<int64_t> distances, const FactOptions& options) {
   constexpr int64_t kMost = 8192, kAround = 512;  // of facts and lead
@@ -107,7 +107,7 @@ static void print_header(const std::string& title, const std::vector<RecallAt>& 
   printf("\n");
 }
 
-// One figure of a model by distance, times `unit`; "-" where nothing was asked.
+// A figure of a model by distance, times `unit`; "-" at distances without questions.
 template <class Figure>
 static void print_figure(const std::string& name, const std::vector<RecallAt>& recall, double unit, int digits, const Figure& figure) {
   printf("%-24s", name.c_str());

@@ -29,7 +29,7 @@ void print_ids(const std::vector<int32_t>& ids, bool json) {
   printf("\n");
 }
 
-// One object a line: {"text": ..., "parse_special": ..., "add_special": ...} -> {"ids": [...], "decoded": ...}
+// An object per line: {"text": ..., "parse_special": ..., "add_special": ...} -> {"ids": [...], "decoded": ...}
 void encode_lines(const Tokenizer& tokenizer, const Path& path, const EncodeOptions& options) {
   const std::string text = read_file(path);
   for (size_t at = 0, end, number = 1; at < text.size(); at = end + 1, number++) {
@@ -46,7 +46,7 @@ void encode_lines(const Tokenizer& tokenizer, const Path& path, const EncodeOpti
   }
 }
 
-// Ids from the flag, or from stdin separated by blanks or commas.
+// The ids of the flag, or from stdin, separated by blanks or commas.
 std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
   const auto checked = [](int64_t id) {
     CHECK(std::in_range<int32_t>(id), "--decode: %ld is not a token id (ids are whole numbers below 2^31)", static_cast<long>(id));
@@ -70,7 +70,7 @@ std::vector<int32_t> read_ids(const std::vector<int64_t>& given) {
   return ids;
 }
 
-// Ids of a file's documents, as training reads them, into a shard.
+// Encodes a file's documents as for training and writes a shard.
 void write_shard(const Tokenizer& tokenizer, const Path& input, bool lines, const std::string& separator,
                  const Path& output, bool json) {
   std::error_code absent;

@@ -14,7 +14,7 @@ int run_verify(Args& args) {
   Path input, golden;
   VerifyOptions options;
   bool json = false;
-  // the tolerances are those of f32
+  // the tolerances are for f32
   DeviceFlags device{.activations = Dtype::f32};
   args.positional(&input, "MODEL", "a folder or a file");
   args.positional(&golden, "GOLDEN.safetensors", "tokens, targets, and the results of a trusted program");

@@ -3,17 +3,17 @@
 
 #include "tensor/memory.h"
 
-// `new` and `delete` of the embedded library: memory comes from where the thread was told to take it
-// (tensor/memory.h), and goes back there whoever releases it. This file is linked into the library for hosts,
-// never into the program. A host that takes the sources and has its own leaves it out (SUPRA_HOST_NEW).
+// `new` and `delete` of the library for hosts. Memory comes from the allocator that the thread uses (tensor/memory.h), and returns to
+// it whichever thread releases it. The program does not link this file. A host that compiles the sources may keep its own `new`
+// (SUPRA_HOST_NEW).
 
 namespace supra {
 namespace {
 
-// Stands right before each block.
+// Is directly before each block.
 struct Origin {
   const Memory* memory;
-  size_t bytes;  // of the block with what stands before it
+  size_t bytes;  // of the block and everything before it
 };
 static_assert(sizeof(Origin) <= alignof(max_align_t));
 

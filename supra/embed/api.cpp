@@ -11,13 +11,12 @@
 #include "supra/inference/sampler.h"
 #include "supra/supra.h"
 
-// The border: supra.h's functions, each of which checks what it was given, lets nothing through that was
-// thrown, and leaves the work to Engine and Timeline.
+// The functions of supra.h. Each checks its arguments, catches every exception, and calls Engine or Timeline.
 
 using namespace supra;
 
 struct supra_engine {
-  Memory memory;  // before the engine that lies in it, and after it
+  Memory memory;  // of the engine, so it is created first and destroyed last
   std::optional<Engine> made;
 };
 
@@ -30,7 +29,7 @@ struct supra_session {
 
 namespace {
 
-// A failure that knows its code.
+// A failure with its code.
 struct Refusal : Error {
   Refusal(supra_code code, const std::string& message) : Error(message), code(code) {}
   supra_code code;
@@ -53,7 +52,7 @@ int report(supra_error* error, supra_code code, const char* function, const char
   const size_t room = sizeof error->message;
   const int needed = snprintf(text, room, "%s: %s", function, message);
   if (needed < 0 || static_cast<size_t>(needed) < room) return code;
-  // not in the middle of a character
+  // not cut in the middle of a character
   size_t size = room - 1;
   while ((text[size - 1] & 0xc0) == 0x80) size--;
   if (text[size - 1] & 0x80) size--;
@@ -61,7 +60,7 @@ int report(supra_error* error, supra_code code, const char* function, const char
   return code;
 }
 
-// Runs f for a function; `usual` is what an Error means there.
+// Runs f for a function of supra.h. `usual`: the code of an Error in it.
 template <class F>
 int guarded(supra_error* error, const char* function, supra_code usual, F f) noexcept {
   try {
@@ -100,8 +99,8 @@ void require_buffer(const void* buffer, size_t size, const char* what) {
   require(buffer || size == 0, SUPRA_BAD_ARGUMENT, "the %s is null", what);
 }
 
-// A struct that the caller filled, as this library knows it. Its first word says how many bytes the caller's supra.h
-// gives it, and nothing else is read before that is checked. `first_size`: the bytes of its first version.
+// Converts a struct of the caller to this library's version. Its first word is its size in the caller's supra.h, and is checked before
+// anything else is read. `first_size`: the size of its first version.
 template <class T>
 T known_part(const T* given, size_t first_size, const char* name) {
   uint32_t size;
@@ -136,7 +135,7 @@ std::vector<int32_t> encode(const supra_engine& engine, std::string_view text, u
   return ids;
 }
 
-// *written, then whether there is room for as much.
+// Sets *written, then checks that there is room for as much.
 void require_room(size_t needed, size_t room, size_t* written, const char* unit) {
   if (written) *written = needed;
   require(needed <= room, SUPRA_NO_ROOM, "there is room for %zu %s, %zu are needed", room, unit, needed);
@@ -181,12 +180,12 @@ supra_engine* open_engine(const supra_options* given, supra_error* error, const 
                          [&] { return read(options.flags & SUPRA_CHECK_WEIGHTS); });
   });
   if (code == SUPRA_OK) return engine;
-  // only now: what was thrown lay in its memory
+  // not earlier, because the exception was in its memory
   if (engine) close_engine(engine);
   return nullptr;
 }
 
-// Runs f for a session's engine: with its memory and threads.
+// Runs f with the memory and threads of a session's engine.
 template <class F>
 void in(const supra_session& session, F f) {
   const EngineCall call(*session.engine.made);
@@ -410,8 +409,7 @@ int supra_sample(const supra_session* session, const supra_sampling* sampling, u
       *id = Sampler(options).choose({logits, static_cast<size_t>(session->engine.made->vocabulary())},
                                     {how.recent, how.recent_count});
     });
-    // the next seed, by a step of Knuth's generator (MMIX): generators that begin side by side do not follow
-    // one another
+    // the next seed is a step of Knuth's generator (MMIX), so that neighbouring seeds do not give the same sequence shifted
     *random = *random * 6364136223846793005u + 1442695040888963407u;
   });
 }

@@ -7,7 +7,7 @@
 namespace supra {
 
 static std::shared_ptr<Pool> start_threads(int threads) {
-  // threads inherit it
+  // threads inherit the rounding mode
   const OurRounding rounding;
   try {
     return make_pool(threads);
@@ -21,11 +21,11 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
     : memory_(memory), progress_(std::move(progress)), pool_(start_threads(threads)) {
   const UsePool pool(*pool_);
   const OurRounding rounding;
-  Desk desk;
-  const UseKept kept(desk.kept);
+  Workspace workspace;
+  const UseKept kept(workspace.kept);
   model_ = read();
   check_recurrent(model_.config(), "model");
-  // a wrong SUPRA_CPU is told now
+  // throws now if SUPRA_CPU is wrong
   simd();
   for (const LayerState& layer : decoder().init_state(1).layers) {
     const bool has_ring = decoder().mixer(static_cast<int64_t>(state_parts_.size())).kind() == MixerKind::window;
@@ -40,7 +40,7 @@ Engine::Engine(const Memory& memory, int threads, std::function<void(double)> pr
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error&) {
-    // of no known form: the host may write its text itself
+    // an unknown form: the host may still write the text of a chat itself
   }
 }
 
@@ -48,31 +48,31 @@ bool Engine::is_end(int32_t id) const {
   return id >= 0 && tokenizer() && (id == answer_end_ || tokenizer()->is_end(id));
 }
 
-std::unique_ptr<Engine::Desk> Engine::take_desk() const {
+std::unique_ptr<Engine::Workspace> Engine::take_workspace() const {
   {
     const std::lock_guard lock(mutex_);
-    if (free_desks_) {
-      std::unique_ptr<Desk> desk = std::move(free_desks_);
-      free_desks_ = std::move(desk->next);
-      return desk;
+    if (free_workspaces_) {
+      std::unique_ptr<Workspace> workspace = std::move(free_workspaces_);
+      free_workspaces_ = std::move(workspace->next);
+      return workspace;
     }
   }
-  return std::make_unique<Desk>();
+  return std::make_unique<Workspace>();
 }
 
-void Engine::give_back(std::unique_ptr<Desk> desk) const {
+void Engine::give_back(std::unique_ptr<Workspace> workspace) const {
   const std::lock_guard lock(mutex_);
-  desk->next = std::move(free_desks_);
-  free_desks_ = std::move(desk);
+  workspace->next = std::move(free_workspaces_);
+  free_workspaces_ = std::move(workspace);
 }
 
 EngineCall::EngineCall(const Engine& engine)
     : engine_(engine),
       memory_(&engine.memory_),
       pool_(*engine.pool_),
-      desk_(engine.take_desk()),
-      kept_(desk_->kept) {}
+      workspace_(engine.take_workspace()),
+      kept_(workspace_->kept) {}
 
-EngineCall::~EngineCall() { engine_.give_back(std::move(desk_)); }
+EngineCall::~EngineCall() { engine_.give_back(std::move(workspace_)); }
 
 }  // namespace supra

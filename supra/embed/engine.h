@@ -52,12 +52,12 @@ class Engine {
  private:
   friend class EngineCall;
   // A workspace: what kernels keep between calls for the one thread that uses it.
-  struct Desk {
+  struct Workspace {
     Kept kept;
-    std::unique_ptr<Desk> next;
+    std::unique_ptr<Workspace> next;
   };
-  std::unique_ptr<Desk> take_desk() const;
-  void give_back(std::unique_ptr<Desk> desk) const;
+  std::unique_ptr<Workspace> take_workspace() const;
+  void give_back(std::unique_ptr<Workspace> workspace) const;
 
   const Memory& memory_;
   std::function<void(double)> progress_;
@@ -67,7 +67,7 @@ class Engine {
   int32_t answer_end_ = -1;  // the mark that ends an answer in the chat template
   std::vector<std::vector<StatePart>> state_parts_;
   mutable std::mutex mutex_;
-  mutable std::unique_ptr<Desk> free_desks_;
+  mutable std::unique_ptr<Workspace> free_workspaces_;
 };
 
 // While this object lives, the calling thread works for an engine: with its allocator, threads and workspace, and
@@ -84,7 +84,7 @@ class EngineCall {
   UseMemory memory_;
   UsePool pool_;
   OurRounding rounding_;
-  std::unique_ptr<Engine::Desk> desk_;
+  std::unique_ptr<Engine::Workspace> workspace_;
   UseKept kept_;
 };
 

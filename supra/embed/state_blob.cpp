@@ -15,7 +15,7 @@ constexpr uint32_t kHasText = 1, kHasLogits = 2;
 struct BlobHeader {
   char magic[8];
   uint32_t version, flags;
-  uint64_t bytes;  // of the whole, checksum included
+  uint64_t bytes;  // of the whole blob with the checksum
   Fingerprint model;
   int64_t position;
   uint64_t unfinished_bytes;
@@ -85,14 +85,14 @@ Snapshot read_blob(const Fingerprint& model, const void* from, size_t bytes) {
   const Fingerprint& its = header.model;
   const char* again = "load it into the model that saved it";
   CHECK(its.config == model.config && its.floats == model.floats && its.logits == model.logits,
-        "the state is of another model, of another shape (%s)", again);
+        "the state is of a model with another shape (%s)", again);
   CHECK(memcmp(its.dtype, model.dtype, sizeof its.dtype) == 0,
         "the state is of a model in %.8s, this one is in %.8s (%s)", its.dtype, model.dtype, again);
   CHECK(its.weights == model.weights,
-        "the state is of another model, of the same shape with other weights (%s)", again);
+        "the state is of a model with the same shape and other weights (%s)", again);
   CHECK(bytes == blob_bytes(model) && header.position >= 0 && header.position <= kLastPosition &&
             header.unfinished_bytes < 4 && header.flags <= (kHasText | kHasLogits),
-        "the state is damaged: its header cannot be");
+        "the state is damaged: its header has impossible values");
 
   Snapshot s;
   s.position = header.position;

@@ -33,7 +33,7 @@ void Timeline::reset() {
   logits_ = {};
 }
 
-// Calls f with the parts of a state of one row, as (layer, part, where its bytes begin, what it is).
+// Calls f(layer, part, first byte, description) for each part of a state of one row.
 template <class F>
 static void each_part(const Engine& engine, F f) {
   size_t begin = 0;
@@ -46,7 +46,7 @@ static void each_part(const Engine& engine, F f) {
   }
 }
 
-// Room for a copy of the states, kept for the next call: fresh pages would cost more than the copy.
+// Memory for a copy of the states. It is kept for the next call, because new pages would cost more than the copy.
 static char* workspace(size_t bytes) {
   struct Workspace {
     Tensor room;
@@ -65,7 +65,7 @@ State Timeline::gather(std::span<Timeline* const> timelines) {
   for (const Timeline* one : timelines) state.positions.push_back(one->position_);
   const size_t B = timelines.size();
   const auto is_copied = [&](const Engine::StatePart& part) { return B > 1 || !part.is_ring; };
-  // each part begins where a float may
+  // each part is aligned for floats
   const auto room_for = [&](const Engine::StatePart& part) { return (B * part.bytes + 3) / 4 * 4; };
   size_t needed = 0;
   each_part(engine, [&](size_t, size_t, size_t, const Engine::StatePart& part) {
@@ -97,7 +97,7 @@ void Timeline::scatter(const State& state, const Tensor& logits, std::span<Timel
   std::vector<Tensor> rooms;
   for (const Timeline* one : timelines)
     rooms.push_back(one->logits_.defined() ? one->logits_ : Tensor::empty({engine.vocabulary()}));
-  // what each thread does from here on throws nothing
+  // from here on nothing throws
   parallel_for(state.batch(), 1, [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; b++) {
       Timeline& one = *timelines[b];
@@ -126,8 +126,8 @@ void Timeline::each_slot(F f) const {
 
 template <class F>
 void Timeline::advance(std::span<Timeline* const> timelines, F f) {
-  // What a step replaces has left the window, and a far state is told of it in that very step: after a failed
-  // one it must be there for the next. More than one step makes new rings.
+  // A step overwrites the slot of a key that has left the window, after adding that key to the far state. If the step fails, the slot
+  // must be restored for the next one. Longer calls make new rings.
   const Timeline& one = *timelines[0];
   std::string slots;
   if (timelines.size() == 1) one.each_slot([&](const char* slot, size_t bytes) { slots.append(slot, bytes); });
@@ -171,7 +171,7 @@ Timeline::Said Timeline::say(int32_t id) const {
     return said;
   }
   const Tokenizer& tokenizer = engine_.needed_tokenizer();
-  // ids beyond the tokenizer's pad the vocabulary
+  // ids beyond the tokenizer's only pad the vocabulary
   const std::string piece = id < tokenizer.size() ? tokenizer.piece(id, !has_text_) : "";
   said.text = said.stream.push(piece);
   said.has_text = has_text_ || !piece.empty();
@@ -191,7 +191,7 @@ void Timeline::restore(const Snapshot& from) {
   position_ = from.position;
   has_text_ = from.has_text;
   stream_ = {};
-  // up to 3 bytes: a string of that size takes no memory
+  // at most 3 bytes: such a short string allocates nothing
   stream_.push(from.unfinished);
   memcpy(state_.raw(), from.state, state_.bytes());
   logits_ = std::move(logits);

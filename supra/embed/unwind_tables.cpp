@@ -1,14 +1,14 @@
-// Errors inside the library are C++ exceptions, and the unwinder finds its way by tables (.eh_frame). It usually finds
-// these by a header that the linker writes, but a program linked with -static may have no such header, and its first
-// error would abort it. So libsupra.a keeps its tables in a section of its own (see the Makefile), and its own copy of
-// the unwinder is told of them here, before any constructor of the host runs.
+// Errors inside the library are C++ exceptions, and the unwinder needs tables (.eh_frame). It usually finds them by a header that the
+// linker writes, but a program linked with -static may lack that header, and then its first error would abort it. So libsupra.a has its
+// tables in a separate section (see the Makefile), and this file registers them with the library's copy of the unwinder, before any
+// constructor of the host runs.
 //
-// Linked into the library for hosts alone. libsupra.so.1 always has the header and does not define the name below.
-// Nothing needs to be undone: the unwinder is a part of the library, and what was registered goes with it.
+// Only the library for hosts links this file. libsupra.so.1 always has the header and does not define the name below. Nothing needs to
+// be unregistered, because the unwinder is a part of the library.
 
 extern "C" {
 extern const char supra_unwind_tables[] __attribute__((weak, visibility("hidden")));
-// libgcc's. `object` is memory of its own: six words, eight in later versions.
+// Of libgcc. It uses the memory at `object`: six words, eight in later versions.
 void __register_frame_info(const void* tables, void* object);
 }
 

@@ -5,13 +5,13 @@
 namespace supra {
 namespace {
 
-// A token as both predict it.
+// Compares the two predictions of a token.
 struct Pair {
   double kl = 0, above = 0;
   bool same = false;
 };
 
-// KL(p || q) = sum_o p_o (log p_o - log q_o), of one row of logits each
+// KL(p || q) = sum_o p_o (log p_o - log q_o) of two rows of logits
 Pair compare_rows(const float* teacher, double teacher_lse, const float* student, double student_lse, int64_t O, int32_t target) {
   Pair pair;
   for (int64_t o = 0; o < O; o++) {

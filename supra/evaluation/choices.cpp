@@ -12,10 +12,10 @@ namespace supra {
 using Ids = std::vector<int32_t>;
 using Item = std::vector<Request>;
 
-// of items that are read at once
+// of the items of a batch
 constexpr size_t kStateBytes = size_t{1} << 28;
 
-// Bytes of the text without the white space at its end.
+// The size of the text without white space at its end.
 static size_t trimmed_size(std::string_view text) {
   size_t size = 0;
   for (size_t at = 0; at < text.size();) {
@@ -32,7 +32,7 @@ Request encode_request(const Tokenizer& tokenizer, std::string_view context, std
   const std::string whole = std::string(context) + std::string(continuation);
   Ids ids = tokenizer.encode(whole, options);
   CHECK(!ids.empty(), "\"%s\" has no ids, it cannot be scored", whole.c_str());
-  // a continuation may melt into the context's last ids: the last one is scored in any case
+  // a continuation may merge with the context's last ids: at least the last id is scored
   const size_t before = std::min(tokenizer.encode(context.substr(0, trimmed_size(context)), options).size(), ids.size() - 1);
   const int64_t scored = static_cast<int64_t>(ids.size() - before);
   if (bos || before == 0) {
@@ -70,13 +70,12 @@ int64_t cut_requests(std::vector<Item>& items, int64_t context) {
   return cut;
 }
 
-// Ids from the beginning that two requests share.
+// The number of ids at the beginning that two requests share.
 static int64_t shared_ids(const Request& a, const Request& b) {
   return std::mismatch(a.ids.begin(), a.ids.end(), b.ids.begin(), b.ids.end()).first - a.ids.begin();
 }
 
-// Ids in front that all requests of an item share, without the one that the first scored id is predicted
-// from.
+// The number of ids at the beginning that all requests of an item share, except the id before the first scored one.
 static int64_t shared_ids(const Item& item) {
   int64_t shared = std::numeric_limits<int64_t>::max();
   for (const Request& r : item) {
@@ -85,7 +84,7 @@ static int64_t shared_ids(const Item& item) {
   return shared;
 }
 
-// Reads what is left of each request behind its row of `state`, and scores its end.
+// Reads the rest of each request after its row of `state`, and scores its end.
 static std::vector<Score> score_endings(const Decoder& decoder, State state,
                                         const std::vector<const Request*>& requests) {
   constexpr int64_t kLogitRows = 256;
@@ -100,7 +99,7 @@ static std::vector<Score> score_endings(const Decoder& decoder, State state,
   }
   const Tensor hidden = decoder.hidden(tokens, &state, lengths).value().view({R * T, C});
 
-  // the rows that predict, of all requests in a row: only these need logits
+  // the rows of all requests that predict a scored id: only these need logits
   std::vector<Tensor> rows;
   Ids targets;
   std::vector<int64_t> request_of;
@@ -150,7 +149,7 @@ std::vector<Score> score_onwards(const Decoder& decoder, const State& state, con
   return scores;
 }
 
-// Scores some items that begin with the ids `head` has seen.
+// Scores items that begin with the ids that `head` has read.
 static std::vector<std::vector<Score>> score_batch(const Decoder& decoder,
                                                    const std::vector<const Item*>& items, const State& head) {
   const int64_t seen = head.positions[0];
@@ -176,7 +175,7 @@ static std::vector<std::vector<Score>> score_batch(const Decoder& decoder,
 
 std::vector<std::vector<Score>> score_requests(const Decoder& decoder, const std::vector<Item>& items,
                                                const OnItems& on_items) {
-  // enough to fill the kernels, in little memory
+  // enough rows for fast kernels, with little memory
   constexpr int64_t kBatchTokens = 2048;
   NoGrad off;
   std::vector<std::vector<Score>> scores(items.size());

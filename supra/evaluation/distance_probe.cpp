@@ -8,10 +8,10 @@ namespace supra {
 
 using Ids = std::vector<int32_t>;
 
-// Ids of the text that stand in front of a question at a distance.
+// The number of ids of the text before a question at this distance.
 static int64_t text_at(const Ask& ask, int64_t distance) { return ask.told + distance - static_cast<int64_t>(ask.question.size()); }
 
-// Those of them that are read before a branch of the state answers. The last id in front of an ending predicts it and is read with it.
+// The number of them that are read before the state is copied. The last id before an ending predicts it and is read with it.
 static int64_t read_at(const Ask& ask, int64_t distance) { return text_at(ask, distance) - ask.question.empty(); }
 
 Request request_at(const DistanceProbe& probe, const Ask& ask, int64_t distance, size_t ending) {
@@ -42,7 +42,7 @@ std::vector<int64_t> doubling_distances(int64_t most) {
 
 namespace {
 
-// A place of a text where it is asked, behind `read` ids.
+// A place of a text where a question is asked, after `read` ids.
 struct Stop {
   int64_t read;
   size_t ask, distance;

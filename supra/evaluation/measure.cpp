@@ -23,7 +23,7 @@ std::string key_of_model(const Model& model) { return to_text(model.fingerprint)
 
 KeptResults::KeptResults(Path folder) : folder_(std::move(folder)) { make_directories(folder_); }
 
-// Raise it when a measure means something else: what was kept before is measured again.
+// Increase it when a measurement changes its meaning: older results are then measured again.
 constexpr int kVersion = 2;
 
 static std::string whole_key(const std::string& model_key, const Measure& measure) {

@@ -15,7 +15,7 @@ using Sequences = std::vector<std::vector<int32_t>>;
 
 int64_t default_context(const Config& config, int64_t most) { return config.context > 0 ? std::min(config.context, most) : most; }
 
-// Where band i begins, and the band of a position.
+// The beginning of band i, and the band of a position.
 static int64_t band_edge(size_t i) { return i == 0 ? 0 : int64_t{64} << i; }
 static size_t band_of(int64_t position) {
   size_t i = 0;
@@ -23,7 +23,7 @@ static size_t band_of(int64_t position) {
   return i;
 }
 
-// `whole`: what does not fit into the context is cut off, not made a sequence of its own.
+// `whole`: the part beyond the context is dropped and not made another sequence.
 static Sequences sequences_of(const Tokenizer& tokenizer, const std::vector<std::string_view>& documents, bool whole, const TextOptions& options) {
   CHECK(options.context >= 2, "context %ld: at least 2 tokens are needed, one to read and one to predict",
         static_cast<long>(options.context));
@@ -75,7 +75,7 @@ Sequences spread_sample(const Sequences& sequences, int64_t tokens) {
   for (const auto& ids : sequences) {
     const double size = static_cast<double>(ids.size()) - 1;
     owed += share * size;
-    // a sequence comes in where it brings the sample closer to its share of what was passed
+    // takes a sequence if that brings the sample closer to its share of the text so far
     if (size <= 0 || owed < size / 2) continue;
     sample.push_back(ids);
     owed -= size;
@@ -88,7 +88,7 @@ Sequences spread_sample(const Sequences& sequences, int64_t tokens) {
 // Rows of about the same length, right-padded; padding is ignored by the loss and by the state.
 struct ScoringBatch {
   Tensor tokens, targets;        // (B,T) i32
-  std::vector<int64_t> lengths;  // predictions a row
+  std::vector<int64_t> lengths;  // predictions per row
 };
 
 static ScoringBatch make_batch(const Sequences& sequences, const std::vector<size_t>& rows) {
@@ -108,7 +108,7 @@ static ScoringBatch make_batch(const Sequences& sequences, const std::vector<siz
   return batch;
 }
 
-// hidden (B,T,C), or its rows, of all the batch's tokens, in one pass or step by step
+// hidden (B,T,C), or its rows, of the batch, in one pass or step by step
 static Tensor hidden_of(const Decoder& decoder, const ScoringBatch& batch, bool recurrent) {
   if (!recurrent) return decoder.hidden(batch.tokens, nullptr, batch.lengths).value();
   const int64_t B = batch.tokens.dim(0), T = batch.tokens.dim(1), C = decoder.config().width;
@@ -123,7 +123,7 @@ static Tensor hidden_of(const Decoder& decoder, const ScoringBatch& batch, bool 
 }
 
 Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool recurrent, const OnScored& on_scored) {
-  // large enough to fill the kernels, small enough for the logits of a block of rows to stay in the cache
+  // large enough for fast kernels, small enough that the logits of a block of rows stay in the cache
   constexpr int64_t kBatchTokens = 8192, kLogitRows = 512;
   NoGrad off;
   const auto start = std::chrono::steady_clock::now();
@@ -151,13 +151,13 @@ Perplexity evaluate(const Decoder& decoder, const Sequences& sequences, bool rec
       const int64_t last = std::min(targets.dim(0), row + kLogitRows);
       losses.rows(row, last).copy_from(token_nll(decoder.logits(Var(hidden.rows(row, last))).value(), targets.rows(row, last)));
     }
-    // a GPU is waited for here, once a batch
+    // waits for a GPU, once per batch
     const Tensor nll = losses.to(Device::cpu);
     for (int64_t i = 0; i < targets.dim(0); i++) {
       if (targets.data<int32_t>()[i] == kIgnore) continue;
       const double x = nll.data<float>()[i];
       all.add(x);
-      // column t predicts what stands at t + 1
+      // column t predicts the id at t + 1
       const size_t band = band_of(i % batch.targets.dim(1) + 1);
       bands.resize(std::max(bands.size(), band + 1));
       bands[band].add(x);

@@ -9,7 +9,7 @@ namespace supra {
 
 using Ids = std::vector<int32_t>;
 
-// tokens of filler in front
+// tokens of filler before the facts
 constexpr int64_t kLead = 32;
 constexpr const char* kThings[] = {"secret number", "ticket number", "door code", "room number"};
 constexpr const char* kNames[] = {"Anna", "Ben",   "Clara", "David",  "Emma",  "Frank",  "Grace", "Henry",
@@ -19,7 +19,7 @@ static void append(Ids& ids, std::span<const int32_t> more) { ids.insert(ids.end
 
 enum AskPlace : size_t { kOne, kAmong, kSpan };
 
-// Numbers of as many tokens each, all different.
+// Different numbers with the same count of tokens.
 static std::vector<Ids> draw_numbers(const Tokenizer& tokenizer, int64_t count, Philox& random) {
   constexpr int64_t kTries = 10'000;
   std::vector<Ids> numbers;
@@ -33,7 +33,7 @@ static std::vector<Ids> draw_numbers(const Tokenizer& tokenizer, int64_t count, 
   return numbers;
 }
 
-// `count` different ones of a list.
+// `count` different elements of a list.
 template <size_t N>
 static std::vector<std::string> draw_some(const char* const (&list)[N], int64_t count, Philox& random) {
   std::vector<std::string> drawn;
@@ -44,7 +44,7 @@ static std::vector<std::string> draw_some(const char* const (&list)[N], int64_t 
   return drawn;
 }
 
-// A sentence that tells a number.
+// A sentence that states a number.
 struct Fact {
   Ids question, number, stop;
   int64_t size() const { return static_cast<int64_t>(question.size() + number.size() + stop.size()); }
@@ -54,14 +54,14 @@ static void tell(DistanceProbe& probe, const Fact& fact) {
   for (const Ids* part : {&fact.question, &fact.number, &fact.stop}) append(probe.text, *part);
 }
 
-// The same, and it is asked for.
+// A sentence whose number is asked for.
 static void tell(DistanceProbe& probe, const Fact& fact, Ask& ask) {
   ask.told = static_cast<int64_t>(probe.text.size() + fact.question.size());
   ask.question = fact.question;
   tell(probe, fact);
 }
 
-// How many of the other facts follow the one that is asked for: any number, as far as the smallest distance has room for them.
+// The number of other facts after the one that is asked for: random, as far as they fit into the smallest distance.
 static size_t draw_followers(const std::vector<Fact>& facts, int64_t room, Philox& random) {
   const size_t wanted = random.below(facts.size());
   for (size_t i = 1; i <= wanted; i++) {
@@ -75,7 +75,7 @@ static DistanceProbe plant(const Tokenizer& tokenizer, std::span<const int32_t> 
                            const FactOptions& options, Philox random) {
   const auto encode = [&](const std::string& text) { return tokenizer.encode(text, {.continues = true}); };
   const std::vector<std::string> things = draw_some(kThings, 2, random), names = draw_some(kNames, options.facts + 1, random);
-  // those of the facts, the one of the fact alone, and those that are never told
+  // the numbers of the facts, of the fact that is alone, and numbers that are not in the text
   const std::vector<Ids> numbers = draw_numbers(tokenizer, options.facts + options.alternatives, random);
   const Ids stop = encode("."), gap = encode("\n\n");
   const auto fact_of = [&](const std::string& thing, size_t i) {
@@ -95,7 +95,7 @@ static DistanceProbe plant(const Tokenizer& tokenizer, std::span<const int32_t> 
   DistanceProbe probe;
   probe.asks.resize(3);
   if (options.bos && tokenizer.bos() >= 0) probe.text.push_back(tokenizer.bos());
-  // no ask reads farther than the span's
+  // the question about the span reads farthest
   const int64_t needed = kLead + distances.back() + options.span, spare = static_cast<int64_t>(filler.size()) - needed;
   CHECK(spare >= 0, "%s: has %zu tokens, facts at a distance of %ld take %ld of them (give a longer text, or smaller distances)",
         options.filler_name.c_str(), filler.size(), static_cast<long>(distances.back()), static_cast<long>(needed));
@@ -135,7 +135,7 @@ std::vector<DistanceProbe> plant_facts(const Tokenizer& tokenizer, std::span<con
 }
 
 static void add_answer(FactRecall& recall, const std::vector<Score>& scores) {
-  // itself among them; an alternative that is just as likely comes before it
+  // counts itself; an equally likely alternative ranks before it
   int64_t rank = 0;
   double sum = 0;
   for (const Score& other : scores) {
@@ -148,7 +148,7 @@ static void add_answer(FactRecall& recall, const std::vector<Score>& scores) {
   recall.greedy.add(scores[0].greedy);
 }
 
-// The scores of the spans where they stand first.
+// The scores of the spans at their first occurrence.
 static std::vector<Score> score_first(const Decoder& decoder, const std::vector<DistanceProbe>& probes) {
   std::vector<std::vector<Request>> firsts;
   for (const DistanceProbe& probe : probes) {

@@ -37,7 +37,7 @@ PositionBias position_bias(const Decoder& decoder, const Tokenizer& tokenizer, c
   int64_t done = 0;
   for (const Task& subject : subjects) {
     CHECK(subject.kind == TaskKind::mmlu, "%s: holds %s items, position bias is measured on MMLU's csv", subject.name.c_str(), name_of(subject.kind));
-    // the shifts of an item stand one behind the other
+    // the shifts of an item follow one another
     Task moved{subject.name, subject.kind, subject.prompt, subject.shots, {}};
     for (const TaskItem& item : subject.items) {
       for (int64_t shift = 0; shift < kShifts; shift++) moved.items.push_back(shifted(item, shift));

@@ -13,11 +13,11 @@ namespace supra {
 
 using Ids = std::vector<int32_t>;
 
-// Python's string.punctuation and the four other quotes that TriviaQA's script takes away.
+// Python's string.punctuation and the four other quotes that TriviaQA's script removes.
 static bool is_punctuation(uint32_t c) { return (c < 128 && ispunct(static_cast<int>(c))) || c == 0x2018 || c == 0x2019 || c == 0xb4; }
 
 std::string normalize_answer(std::string_view text) {
-  // articles are looked for among runs of letters and digits, whatever stands around them
+  // an article is a whole run of letters and digits
   constexpr uint32_t kLettersAndDigits = kLetters | categories_named("N");
   std::string spaced, run;
   const auto end_run = [&] {
@@ -51,7 +51,7 @@ bool is_right_answer(std::string_view answer, const std::vector<std::string>& ri
   return !given.empty() && std::any_of(right.begin(), right.end(), [&](const std::string& r) { return normalize_answer(r) == given; });
 }
 
-// The prompts of a task, cut from the left so that an answer fits in behind them.
+// The prompts of a task, cut from the left to leave room for an answer.
 static std::vector<Ids> encode_prompts(const Tokenizer& tokenizer, const Task& task, const AnswerOptions& options, int64_t& cut) {
   CHECK(options.context == 0 || options.context > options.tokens,
         "%s: an answer may have %ld tokens, but the model has only %ld positions (allow fewer)", task.name.c_str(),
@@ -71,7 +71,7 @@ static std::vector<Ids> encode_prompts(const Tokenizer& tokenizer, const Task& t
   return prompts;
 }
 
-// Ids in front that all prompts share, without the last id of each.
+// The number of ids at the beginning that all prompts share, not counting the last id of each.
 static size_t shared_ids(const std::vector<Ids>& prompts) {
   const Ids& first = prompts[0];
   size_t shared = first.size();
@@ -82,13 +82,13 @@ static size_t shared_ids(const std::vector<Ids>& prompts) {
   return shared;
 }
 
-// What a row has written so far.
+// The text that a row has written so far.
 struct Writing {
   TextStream stream;
   std::string text;
 };
 
-// Adds a piece; true where the answer ends.
+// Adds a piece; true if the answer ends.
 static bool write_on(Writing& row, int32_t id, const Tokenizer& tokenizer, const std::vector<std::string>& stop) {
   if (tokenizer.is_end(id)) return true;
   if (id < tokenizer.size()) row.text += row.stream.push(tokenizer.piece(id));
@@ -127,7 +127,7 @@ static std::vector<std::string> write_answers(const Decoder& decoder, Session& s
   return answers;
 }
 
-// Without white space at its ends.
+// The text without white space at its ends.
 static std::string trimmed(const std::string& text) {
   const size_t begin = text.find_first_not_of(" \t\r\n"), end = text.find_last_not_of(" \t\r\n");
   return begin == std::string::npos ? "" : text.substr(begin, end - begin + 1);
@@ -135,7 +135,7 @@ static std::string trimmed(const std::string& text) {
 
 QuestionAnswering answer_questions(const Decoder& decoder, const Tokenizer& tokenizer, const Task& task, const AnswerOptions& options,
                                    const OnItems& on_items) {
-  // enough for a step to read the weights for many at once
+  // a step reads the weights once for this many rows
   constexpr size_t kRows = 32, kStateBytes = size_t{1} << 28;
   CHECK(task.kind == TaskKind::questions, "%s: holds %s items, question answering (context, answer, aliases) was expected", task.name.c_str(),
         name_of(task.kind));

@@ -120,7 +120,7 @@ static Accuracy accuracy_of(const std::string& right) {
   return accuracy(std::count(right.begin(), right.end(), '1'), static_cast<int64_t>(right.size()));
 }
 
-// What became of each item.
+// The results of the items.
 struct Answered {
   std::string right, right_normalised;
   int64_t cut = 0;

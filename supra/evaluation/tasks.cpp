@@ -25,7 +25,7 @@ static Candidate make_candidate(const std::string& context, const std::string& c
   return {context, joined ? choice : " " + choice, count_characters(choice)};
 }
 
-// The worked example that an item makes.
+// An item as a worked example.
 static std::string worked(const TaskItem& item) {
   const Candidate& right = item.candidates[item.gold];
   return right.context + right.continuation + "\n\n";
@@ -146,7 +146,7 @@ static Task read_csv(const Path& path) {
   return task;
 }
 
-// The file with the worked examples of a csv: the one that was named, or the one that belongs to the subject.
+// The file with the worked examples of a csv: the given one, or that of the subject.
 static Path find_shots(const Path& path, const std::string& subject, const Path& shots) {
   if (!shots.empty() && !std::filesystem::is_directory(shots)) return shots;
   const Path folder =

@@ -29,9 +29,9 @@ std::string read_whole_text(const Path& file, const std::string& separator) {
   return text;
 }
 
-// The beginning of a text that the tokenizer makes so many ids of; all of it where it has fewer.
+// The beginning of a text with this many ids, or all of it if it has fewer.
 static std::string_view beginning(std::string_view text, const Tokenizer& tokenizer, int64_t tokens) {
-  // a token is rarely longer; where they are, the part becomes a little shorter
+  // a token is rarely longer; otherwise the part becomes a little shorter
   constexpr size_t kMostBytes = 16;
   const std::string_view most = text.substr(0, static_cast<size_t>(tokens) * kMostBytes);
   const std::vector<int32_t> ids = tokenizer.encode(most);
@@ -39,14 +39,14 @@ static std::string_view beginning(std::string_view text, const Tokenizer& tokeni
   size_t bytes = 0;
   for (int64_t i = 0; i < tokens; i++) bytes += tokenizer.piece(ids[i], i == 0).size();
   bytes = std::min(bytes, most.size());
-  // no character is cut in two
+  // does not cut a character
   while (bytes > 1 && bytes < most.size() && (most[bytes] & 0xc0) == 0x80) bytes--;
   return most.substr(0, bytes);
 }
 
 std::vector<std::string_view> text_parts(std::string_view text, const Tokenizer& tokenizer, int64_t tokens, int64_t count) {
   const std::string_view first = beginning(text, tokenizer, tokens);
-  // those behind may have longer tokens
+  // later parts may have longer tokens
   const int64_t fit = static_cast<int64_t>(static_cast<double>(text.size()) / (1.25 * static_cast<double>(first.size())));
   count = std::clamp<int64_t>(fit, 1, count);
   std::vector<std::string_view> parts;

@@ -25,7 +25,7 @@ static Parameters parameters_of(Decoder& decoder) {
   return parameters;
 }
 
-// The parameters as copies in double on the CPU while this lives; then those of before, where they were.
+// While this object lives, the parameters are copies in double on the CPU. Then the old ones are restored.
 class InDouble {
  public:
   explicit InDouble(Decoder& decoder)
@@ -51,7 +51,7 @@ class InDouble {
   const Dtype activations_;
 };
 
-// Everything the golden file can ask for, computed when it is first asked for.
+// Everything that a golden file may contain, computed on first use.
 class Computed {
  public:
   Computed(Decoder& decoder, const WeightReader& golden) : decoder_(decoder), golden_(golden), parameters_(parameters_of(decoder)) {}
@@ -87,8 +87,8 @@ class Computed {
     }
   }
 
-  // Token by token through the recurrent form. linear_open_lm keeps g S, the state already decayed for the
-  // next step: a layer that learns g from that step has no such state.
+  // Token by token in the recurrent form. linear_open_lm stores g S, the state already decayed for the next step. If g depends on that
+  // step's input, there is no such state.
   void run_recurrent() {
     if (std::exchange(recurrent_done_, true)) return;
     const Tensor ids = tokens();
@@ -136,8 +136,8 @@ class Computed {
     return Tensor::of(ids);
   }
 
-  // Ten steps, in double: a network that was not trained amplifies the rounding of float32 a hundred-thousandfold in ten
-  // steps of AdamW, whoever computes it. The fast kernels are proven by the gradients above.
+  // Ten steps in double, because ten steps of AdamW amplify float32 rounding in an untrained network by a factor of 100,000. The
+  // gradients above test the fast kernels.
   void run_adamw() {
     if (std::exchange(adamw_done_, true)) return;
     const InDouble in_double(decoder_);
@@ -165,7 +165,7 @@ class Computed {
   bool backward_done_ = false, recurrent_done_ = false, adamw_done_ = false;
 };
 
-// What is wrong with `given`, other than its numbers; empty where they can be compared.
+// Why `given` cannot be compared; empty if it can.
 static std::string mismatch(const std::string& key, const Tensor& given, const Tensor& golden) {
   if (!given.defined()) {
     return key == "recurrent_states" ? "only SUPRA layers whose decay is the same for all tokens have these states"
@@ -189,7 +189,7 @@ static double largest_magnitude(const Tensor& t) {
   return largest;
 }
 
-// VerifyRow::error. What is divided by is at least `floor`.
+// VerifyRow::error, with a divisor of at least `floor`.
 static double error_of(const std::string& key, const Tensor& given, const Tensor& reference, double floor) {
   const Tensor a = given.to(Device::cpu).to(Dtype::f64), b = reference.to(Dtype::f64);
   double difference = 0;
@@ -204,7 +204,7 @@ static double error_of(const std::string& key, const Tensor& given, const Tensor
   return largest > 0 ? difference / largest : difference;
 }
 
-// What the error of a gradient is divided by at least. Reads all gradients.
+// The least divisor of a gradient's error. Reads all gradients.
 static double gradient_floor_of(const WeightReader& golden, const VerifyOptions& options) {
   double largest = 0;
   for (const TensorInfo& info : golden.tensors()) {
@@ -229,7 +229,7 @@ std::vector<VerifyRow> verify(const Model& model, const Path& path, const Verify
   std::vector<VerifyRow> rows;
   for (const TensorInfo& info : golden->tensors()) {
     const std::string& key = info.name;
-    // the inputs, and what only describes the golden run
+    // inputs, and keys that only describe the golden run
     if (key == "tokens" || key == "targets" || key == "greedy.prompt" || key == "greedy.margin") continue;
     if (options.wanted && !options.wanted(key)) continue;
     VerifyRow row{.key = key, .tolerance = tolerance_of(key, options)};
@@ -245,7 +245,7 @@ std::vector<VerifyRow> verify(const Model& model, const Path& path, const Verify
   return rows;
 }
 
-// Each weight by at most half of its last float32 digit, as rounding to float32 might.
+// Changes each weight by at most half of its last float32 digit, like rounding to float32.
 static void move_weights(Decoder& decoder) {
   Philox random(1);
   decoder.visit([&](const std::string&, Var& parameter) {

@@ -27,7 +27,7 @@ Config with(Config config, const Windows& windows) {
   return config;
 }
 
-// The student's windows, of its window layers at most this.
+// The student's windows, with window layers limited to this.
 Windows at_most(const Config& config, int64_t window) {
   Windows windows = config.windows;
   for (const int64_t i : window_layers(config)) windows[i] = std::min(windows[i], window);
@@ -38,7 +38,7 @@ int64_t bytes_of(const Config& config, const Windows& windows) {
   return static_cast<int64_t>(describe_decoder(with(config, windows))->state_bytes(0));
 }
 
-// How many keys the windows of all layers may have together. A key takes the same bytes in each layer.
+// The number of keys of all windows together. A key has the same size in each layer.
 int64_t keys_for(const Config& config, int64_t state_bytes) {
   check_state_bytes(config, state_bytes);
   const std::vector<int64_t> layers = window_layers(config);
@@ -49,14 +49,14 @@ int64_t keys_for(const Config& config, int64_t state_bytes) {
   return static_cast<int64_t>(layers.size()) + (state_bytes - bytes) / (bytes_of(config, wider) - bytes);
 }
 
-// Shares keys out to the window layers.
+// Divides keys among the window layers.
 struct Purse {
   const Config& config;
-  std::vector<int64_t> layers;  // the greatest gain first
+  std::vector<int64_t> layers;  // in descending order of gain
   int64_t keys;
 
-  // window = least + share * weight, rounded down, at most `most` and the layer's own, with the largest share that the keys
-  // allow; what rounding leaves goes to the first layers. Empty where the keys are too few. Both are by rank.
+  // window = least + share * weight, rounded down, at most `most` and the layer's own, with the largest share that fits; the first layers
+  // get the remainder. Empty if there are too few keys. Weights and windows are in the order of `layers`.
   Windows spend(const std::vector<int64_t>& least, const std::vector<double>& weight, int64_t most = INT32_MAX) const {
     const auto windows_at = [&](double share) {
       Windows windows = config.windows;
@@ -114,7 +114,7 @@ Sensitivity measure_sensitivity(Decoder& student, const Sequences& text, const O
     const Steps steps = {{0}, {}, {}};
     const Tensor tokens = Tensor::of(std::vector<int32_t>(ids.begin(), ids.end() - 1), {1, T}),
                  targets = Tensor::of(std::vector<int32_t>(ids.begin() + 1, ids.end()), {T});
-    // x goes on through the near layers from `layer` on
+    // x continues through the near layers from `layer` on
     const auto loss_from = [&](int64_t layer, Var x) {
       done += L - layer + 1;
       for (; layer < L; layer++) x = near->block(layer, x, steps);
@@ -160,7 +160,7 @@ std::vector<WindowTry> window_allocations(const Config& student, int64_t state_b
       std::fill_n(weight.begin(), n, 0);
       if (n < L) add(format("%ld layer%s of %ld", static_cast<long>(n), n == 1 ? "" : "s", static_cast<long>(size)), purse.spend(least, weight));
     }
-    // where a layer loses gain / window^a, the least loss is at gain^(1 / (1 + a)); but gains do not add up
+    // if a layer loses gain / window^a, the optimum is gain^(1 / (1 + a)); but gains do not simply add up
     for (const auto& [part, power] : {std::pair(0.25, 0.5), {0.4, 0.75}, {0.4, 1}, {0.55, 1}}) {
       const int64_t least = std::max<int64_t>(1, std::llround(part * static_cast<double>(alike)));
       std::vector<double> weight;

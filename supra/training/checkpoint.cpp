@@ -31,7 +31,7 @@ static std::vector<int64_t> steps_of(const Path& run, const std::string& prefix 
 static void remove_unfinished_of(const Path& run) {
   for (const char* name : {"checkpoints", "merged", "config.json", "model.safetensors"}) remove_unfinished(run / name);
   for (const char* name : kTokenizerFiles) remove_unfinished(run / name);
-  for (const int64_t step : steps_of(run, beside("").filename())) remove_unfinished(checkpoint_path(run, step));
+  for (const int64_t step : steps_of(run, temporary_path("").filename())) remove_unfinished(checkpoint_path(run, step));
 }
 
 Path checkpoint_path(const Path& run, int64_t step) {

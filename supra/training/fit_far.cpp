@@ -254,8 +254,8 @@ class Run {
       for (const Trained& trained : far_parameters(student_, done.layer)) tensors.emplace_back(trained.name, trained.parameter.value());
       layers.push(report_of(done));
     }
-    write_safetensors(beside(o_.file), tensors, {{"fingerprint", fingerprint()}, {"layers", layers.dump()}});
-    replace_file(beside(o_.file), o_.file);
+    write_safetensors(temporary_path(o_.file), tensors, {{"fingerprint", fingerprint()}, {"layers", layers.dump()}});
+    replace_file(temporary_path(o_.file), o_.file);
   }
 
   // Reads the layers that an interrupted run of this fit has written.

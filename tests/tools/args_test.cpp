@@ -135,7 +135,7 @@ TEST(Args, MistakesAreNamed) {
   EXPECT_EQ(with({"--lines", "--lr=3"}), "--lines needs a value, N");
   EXPECT_EQ(with({"--json=1"}), "--json takes no value");
   EXPECT_EQ(with({"--ids", "1,x"}), "--ids: 'x' is not a whole number");
-  EXPECT_EQ(with({"--colour", "gren"}), "--colour: 'gren' is none of red, green (did you mean green?)");
+  EXPECT_EQ(with({"--colour", "gren"}), "--colour: 'gren' is not one of red, green (did you mean green?)");
   EXPECT_EQ(usage_error({"m"}), "--output is missing: where to write");
   EXPECT_EQ(usage_error({"-o", "d"}), "MODEL is missing: a model");
 }

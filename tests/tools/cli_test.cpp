@@ -386,7 +386,7 @@ TEST_F(CliTest, AStateThatCannotBeWrittenLeavesTheOldOne) {
   EXPECT_EQ(chat.code, 0) << chat.err;
   EXPECT_SAYS(chat.out, "File too large");
   EXPECT_EQ(read_file(state), before);
-  EXPECT_FALSE(exists(beside(state)));
+  EXPECT_FALSE(exists(temporary_path(state)));
 }
 
 // A state is written into a file: a link to one stays a link, and what is no file stays what it is.
@@ -404,7 +404,7 @@ TEST_F(CliTest, AStateReplacesOnlyFiles) {
   EXPECT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   for (const Path& path : {pipe, file.parent_path()}) {
     expect_error(save(path), {path.filename().string(), "not a regular file"});
-    EXPECT_FALSE(exists(beside(path)));
+    EXPECT_FALSE(exists(temporary_path(path)));
   }
   EXPECT_TRUE(std::filesystem::is_fifo(pipe));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(file.parent_path()), {}), 1);

@@ -13,7 +13,7 @@
 #include "tools/interrupt.h"
 #include "tools/progress.h"
 
-// supra bench: how fast everything is, and how near to what this machine can do at most.
+// supra bench: measures speeds and compares them with the limits of this machine.
 
 namespace supra {
 
@@ -43,7 +43,7 @@ Bench::Bench(BenchOptions options, std::vector<std::string> words)
 
 double Bench::seconds_of(FunctionRef<void()> f) const {
   if (options_.device == Device::cpu) return supra::seconds_of(f);
-  // while the GPU writes, the CPU gets ahead of it: what it takes to launch is not measured
+  // the CPU launches ahead while the GPU writes, so launch times are not measured
   flush_.fill(0);
   return cuda::seconds_of([&] { f(); });
 }
@@ -59,7 +59,7 @@ std::vector<Timing> Bench::repeat(FunctionRef<std::vector<double>()> f) const {
   constexpr double kLong = 20;
   std::vector<std::vector<double>> parts;
   double spent = 0;
-  // once more where the first run was short: it may have met sleeping threads
+  // repeats a short first run, which may have found sleeping threads
   if (supra::seconds_of([&] { parts.resize(f().size()); }) < 1) f();
   const auto enough = [&] {
     const size_t runs = parts[0].size();
@@ -127,7 +127,7 @@ Json to_json(const BenchRow& row, const Roofs& roofs) {
   return json;
 }
 
-// Rows that could not be measured, and why.
+// Rows that could not be measured, with the reason.
 using Failures = std::vector<std::pair<std::string, std::string>>;
 
 void print_json(const Bench& bench, const Roofs& roofs, const Failures& failures) {
@@ -200,7 +200,7 @@ struct Group {
 const Group kGroups[] = {
     {"kernels", kernel_jobs}, {"train", train_jobs}, {"prefill", prefill_jobs}, {"decode", decode_jobs}};
 
-// The jobs of the groups that words name, or of all; such words are taken out, the rest choose rows.
+// The jobs of the groups that `words` name, or of all groups. Removes these words; the others choose rows.
 std::vector<BenchJob> jobs_of(std::vector<std::string>& words, const BenchOptions& options) {
   std::vector<BenchJob> jobs, all;
   const size_t given = words.size();
@@ -270,7 +270,7 @@ int run_bench(Args& args) {
     if (!interrupted()) progress.update(static_cast<int64_t>(jobs.size()));
   }
   if (interrupted()) fprintf(stderr, "interrupted: these rows were measured before\n");
-  // others may have been at work the first time
+  // other programs may have been busy the first time
   if (!interrupted() && !quick) roofs = measure(options, roofs, quick);
   json ? print_json(bench, roofs, failures) : print_text(bench, roofs, failures, markdown);
   return interrupted() || !failures.empty() ? 1 : 0;

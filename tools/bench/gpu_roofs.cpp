@@ -9,7 +9,7 @@
 namespace supra {
 namespace {
 
-// The least seconds of one of `count` runs that f() makes, again and again for so many seconds.
+// f() makes `count` runs. Repeats it for this many seconds and returns the shortest time per run.
 double least_seconds(double seconds, int count, FunctionRef<void()> f) {
   double least = INFINITY, spent = 0;
   for (int run = 0; run < 3 || spent < seconds; run++) {
@@ -19,7 +19,7 @@ double least_seconds(double seconds, int count, FunctionRef<void()> f) {
   return least;
 }
 
-// Random numbers: of zeros a product draws less power, and is faster than any of use.
+// Random numbers, because products of zeros draw less power and are unrealistically fast.
 Tensor random_matrix(int64_t n, Dtype dtype) {
   const Tensor t = Tensor::empty({n, n});
   Philox random(1, 0);

@@ -2,8 +2,8 @@
 
 #include "tools/bench/ops_table.h"
 
-// Sizes for a GPU: those of a model with 1.3 billion parameters (width 2048, 16 heads of 128, MLP 5632) on
-// 16,384 tokens, and where memory is the limit far beyond the caches.
+// Sizes for a GPU: those of a model with 1.3 billion parameters (width 2048, 16 heads of 128, MLP 5632) on 16,384 tokens; if memory is
+// the limit, far larger than the caches.
 
 namespace supra {
 namespace {
@@ -17,7 +17,7 @@ const OpCase& find(const std::string& name) {
   fail("gpu_table: no operation has the name %s", name.c_str());
 }
 
-// An operation of the other tables with inputs of these shapes.
+// An operation of the other tables with these shapes of inputs.
 OpCase resized(const std::string& name, const std::vector<Shape>& shapes, const std::string& suffix = "") {
   OpCase op = find(name);
   CHECK(shapes.size() == op.inputs.size(), "gpu_table: %zu shapes for the %zu inputs of %s", shapes.size(),
@@ -67,7 +67,7 @@ const std::vector<OpCase>& gpu_table() {
       cases.push_back(resized("delta_attention_step", {{B, 32, 128, 128}, token, token, token, {B, 1, 32}, {B, 1, 32}},
                               format("_B%ld", static_cast<long>(B))));
     }
-    // the centre piece: what is published of others is measured at these sizes
+    // published figures of other implementations are for these sizes
     for (int64_t T : {2048, 8192, 32768}) {
       const Shape qkv = {8, T, 32, 128};
       cases.push_back(resized("linear_attention_train_d128", {qkv, qkv, qkv, {32}},

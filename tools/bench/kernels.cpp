@@ -13,7 +13,7 @@ double total_bytes(const std::vector<Tensor>& tensors) {
   return bytes;
 }
 
-// What reads and writes tensors once, and no more.
+// The elements that are read and written at least.
 struct OpBytes {
   double inputs = 0, varied = 0, outputs = 0;  // varied: the inputs that get a gradient
 };
@@ -63,7 +63,7 @@ void bench_op(Bench& bench, const OpCase& op, Size size) {
     Vars outputs;
     std::vector<double> seconds = {bench.seconds_of([&] { outputs = op.fn(vars); })};
     if (!back) return seconds;
-    // a root that hands the gradients over as they are, the way the next operation does in a model
+    // this root passes the gradients on unchanged, like the next operation in a model
     const Var root = record_many("bench", outputs, {Tensor::zeros({1})}, [&](auto, Grads& grads) {
       for (size_t i = 0; i < seeds.size(); i++) grads.give(i, seeds[i]);
     })[0];

@@ -9,8 +9,8 @@
 #include "tools/human.h"
 #include "tools/memory_plan.h"
 
-// supra bench train, prefill, decode: whole models. Their shapes are those that peers are measured with:
-// Llama's layers, a tied vocabulary of 32,000, random weights and tokens.
+// supra bench train, prefill, decode: whole models, with shapes that are usual in benchmarks: Llama's layers, a tied vocabulary of
+// 32,000, random weights and tokens.
 
 namespace supra {
 namespace {
@@ -54,13 +54,13 @@ std::vector<int32_t> random_tokens(int64_t n, int64_t vocab) {
   return ids;
 }
 
-// Parameters in matrices that every token is multiplied with, the output matrix apart.
+// The number of parameters in matrices that multiply every token, without the output matrix.
 double inner_parameters(Decoder& decoder) {
   const Config& c = decoder.config();
   return static_cast<double>(decoder.parameter_count() - c.vocab * c.width * (c.tied ? 1 : 2));
 }
 
-// 1e9 operations a second of a product of squares of 2048, the best of a few: what training is made of.
+// 1e9 operations per second of a product of 2048 x 2048 matrices, the best of a few: the roof of training.
 double sgemm_rate() {
   constexpr int64_t n = 2048;
   const Tensor a = Tensor::full({n, n}, 0.5), b = a.clone(), c = a.clone();
@@ -104,7 +104,7 @@ void bench_train(Bench& bench, const std::string& name, Decoder& decoder, int64_
   row->note = format("%s tok/s, %s (planned %s)", format_count(speed).c_str(), format_bytes(peak).c_str(),
                      format_bytes(planned).c_str());
   row->more = {{"tokens_per_second", speed}, {"peak_bytes", peak}, {"planned_bytes", planned}};
-  // on a GPU the roof is a product already
+  // on a GPU the roof is already that of a product
   if (device == Device::cuda) return;
   const double sgemm = sgemm_rate(), of_sgemm = 100 * flop / time.seconds / 1e9 / sgemm;
   row->note += format(", %.0f%% of sgemm", of_sgemm);
@@ -118,7 +118,7 @@ void add_speed(BenchRow* row, double tokens) {
   row->more = {{"tokens_per_second", speed}};
 }
 
-// What a model remembers after `position` tokens, with numbers of no meaning.
+// A state after `position` tokens, with arbitrary values.
 State state_at(const Decoder& decoder, int64_t position) {
   State state = decoder.init_state(1);
   state.positions[0] = position;
@@ -147,7 +147,7 @@ void bench_prefill(Bench& bench, const std::string& name, Decoder& decoder, int6
       static_cast<double>(tokens));
 }
 
-// On a GPU as generate() takes them: it chooses the token, and what counts is the time until the id is back.
+// A decoding step. A GPU also chooses the token, as in generate(), and the time ends when the id arrives.
 void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64_t position) {
   const State start = state_at(decoder, position);
   Session session(decoder);
@@ -166,14 +166,14 @@ void bench_decode(Bench& bench, const std::string& name, Decoder& decoder, int64
   const Config& c = decoder.config();
   double weights = 0, state = 0, written = 0;
   decoder.visit([&](const std::string& path, Var& parameter) {
-    // of an embedding that stands apart only one row is read
+    // only one row of an untied embedding is read
     const bool looked_up = !c.tied && path == "tok_embeddings.weight";
     if (!looked_up) weights += static_cast<double>(parameter.value().bytes());
   });
   for (int64_t i = 0; i < decoder.layers(); i++) {
     const double bytes = static_cast<double>(decoder.mixer(i).state_bytes(position));
     state += bytes;
-    // a cache and a ring of keys get one step's
+    // a step writes its own keys and values into a cache or ring
     if (decoder.mixer(i).kind() == MixerKind::supra) written += bytes;
   }
   const double flop = 2 * (inner_parameters(decoder) + static_cast<double>(c.vocab * c.width));
@@ -188,7 +188,7 @@ namespace {
 
 using MakeDecoder = std::function<std::shared_ptr<Decoder>()>;
 
-// The model, on the device of the bench.
+// Moves the model to the device of the bench.
 std::shared_ptr<Decoder> place(const MakeDecoder& make, const Bench& bench) {
   std::shared_ptr<Decoder> decoder = make();
   const BenchOptions& options = bench.options();
@@ -200,8 +200,8 @@ std::shared_ptr<Decoder> place(const MakeDecoder& make, const Bench& bench) {
 struct Subject {
   std::string name;
   MakeDecoder make;
-  bool grows;           // with the text: some layer keeps all keys
-  int64_t context = 0;  // of a model that is given: longer texts are measured where it has been trained on them
+  bool grows;           // some layer keeps all keys, so the state grows with the text
+  int64_t context = 0;  // of the user's model: longer texts are measured only up to its trained context
 };
 
 Subject given_model(const Path& path, Weights weights) {
@@ -209,7 +209,7 @@ Subject given_model(const Path& path, Weights weights) {
   return {model_name(path), [=] { return load_model(path, "", weights).decoder; }, position_limit(config) > 0, config.context};
 }
 
-// The dtypes that weights of random models are stored in.
+// The dtypes of weights of random models.
 constexpr Dtype kStored[] = {Dtype::f32, Dtype::f16, Dtype::q8_0, Dtype::q4_0};
 constexpr Dtype kStoredOnGpu[] = {Dtype::bf16, Dtype::q8_0, Dtype::q4_0};
 
@@ -252,7 +252,7 @@ std::vector<BenchJob> train_jobs(const BenchOptions& options) {
       const MakeDecoder make = [shape, kind] { return random_decoder(shape, kind); };
       const std::string name = format("train_%s_%s", shape.name, name_of(kind));
       add(name, make, shape.rows, shape.T);
-      // what a token costs in longer sequences
+      // the time of a token in longer sequences
       if (options.device == Device::cuda || &shape != kShapes) continue;
       add(name + "_T512", make, 2, 512);
       if (options.long_rows) add(name + "_T8192", make, 1, 8192);

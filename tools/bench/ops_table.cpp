@@ -25,7 +25,7 @@ static OpCase rope_case(const char* name, const Rope& r, int64_t first, int64_t 
     const Cuts cuts = packed ? some_cuts(std::vector(starts.size(), in[0].dim(1))) : Cuts();
     return {rope(in[0], r, starts, cuts)};
   };
-  // without a layout it hands x on: there is nothing to time
+  // without a layout it returns x: there is nothing to time
   const Shape bench = r.layout == Rope::Layout::none ? Shape() : Shape{8, 2048, 12, 64};
   return {name, fn, {{"x", small, large, bench}}, moved(3)};
 }
@@ -67,7 +67,7 @@ static void add_norms(std::vector<OpCase>& table) {
     return [count](const Vars& in) -> Vars { return {groupnorm(in[0], count, 1e-5)}; };
   };
   table.push_back({"groupnorm", groups(3), {{"x", {2, 2, 15}, {5, 61, 201}, {16384, 768}}}, each(8)});
-  // groups that divide a vector, those that fill it and those that do neither, with odd numbers of them
+  // odd numbers of groups that divide a vector, fill it, or do neither
   table.push_back({"groupnorm_of_4", groups(5), {{"x", {2, 20}, {611, 20}, {1 << 19, 20}}}, each(8)});
   table.push_back({"groupnorm_of_8", groups(3), {{"x", {2, 24}, {611, 24}, {1 << 19, 24}}}, each(8)});
   table.push_back({"groupnorm_of_16", groups(3), {{"x", {2, 48}, {611, 48}, {1 << 18, 48}}}, each(8)});
@@ -112,7 +112,7 @@ static void add_cross_entropy(std::vector<OpCase>& table) {
                    },
                    {{"h", {6, 3}, {67, 35}, {512, 768}}, parameter({"w", {5, 3}, {517, 35}, {32000, 768}})},
                    three_products});
-  // in bf16 its gradients are rounded behind the softmax, the slope of the cap and its factor
+  // in bf16 gradients are rounded after the softmax, after the slope of the cap and after its factor
   table.push_back({"linear_cross_entropy_capped",
                    [](const Vars& in) -> Vars {
                      const Tensor targets = some_targets(Var(Tensor::empty({in[0].dim(0), in[1].dim(0)})));
@@ -163,7 +163,7 @@ static void add_matmul(std::vector<OpCase>& table) {
                     parameter({"w", {9, 5}, {93, 131}, {2048, 768}}),
                     parameter({"bias", {9}, {93}, {2048}, Fill::away_from_zero})},
                    by_rows_of_w});
-  // few rows take another kernel; many are summed in blocks for dw
+  // few rows use another kernel; many rows are summed in blocks for dw
   for (int64_t rows : {1, 2, 3, 4}) {
     table.push_back({"linear_rows_" + std::to_string(rows),
                      affine,
@@ -190,8 +190,7 @@ static void add_matmul(std::vector<OpCase>& table) {
                    product([](const auto& in) { return in[1].dim(1); })});
 }
 
-// `times` half as many ids as there are rows: 0, 2, 4, ... modulo O, so that some come again and some not at
-// all.
+// `times` half as many ids as rows: 0, 2, 4, ... modulo O, so that some occur twice and some never.
 static void add_embedding(std::vector<OpCase>& table) {
   auto look_up = [](int64_t times) {
     return [times](const Vars& in) -> Vars {
@@ -219,7 +218,7 @@ static void add_elementwise(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {mul(in[0], in[1])}; },
                    {{"a", small, large, bench}, {"b", small, large, bench}},
                    each(1)});
-  // both gradients come from one tensor and go to one variable
+  // both gradients come from the same tensor and go to the same variable
   table.push_back({"add_to_itself",
                    [](const Vars& in) -> Vars { return {add(in[0], in[0])}; },
                    {{"x", small, large, bench}},
@@ -271,7 +270,7 @@ static void add_ratio(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {divide_by_last(in[0], 7)}; },
                    {{"x", {2, 3, 4}, {3, 67, 9}, {16384, 65}}},
                    each(2)});
-  // its backward reads y as forward has rounded it
+  // backward reads y as rounded by forward
   table.push_back({"join_attention",
                    [](const Vars& in) -> Vars { return {join_attention(in[0], in[1], in[2], in[3])}; },
                    {{"o", {1, 3, 2, 2}, {2, 37, 3, 35}, {4, 2048, 12, 64}},
@@ -334,7 +333,7 @@ static void add_layout(std::vector<OpCase>& table) {
                    [](const Vars& in) -> Vars { return {repeat_heads(in[0], 3)}; },
                    {{"x", {2, 2, 2, 3}, {3, 37, 5, 46}, {4, 1024, 4, 256}}},
                    moved()});
-  // every fourth row is zeros; the others come backwards, each once, or from a few that are taken often
+  // every fourth row is zeros; the others come in reverse order, each once, or from a few rows that are taken often
   auto rows = [](bool once) {
     return [once](const Vars& in) -> Vars {
       const int64_t N = in[0].dim(0) + in[1].dim(0);
@@ -364,7 +363,7 @@ static void add_products_of_use(std::vector<OpCase>& table) {
          {{"x", {3, 5}, {}, {N, C}}, parameter({"w", {4, 5}, {}, {O, C}})},
          by_rows_of_w});
   }
-  // one token meets weights as they are stored
+  // products of one token use weights in their stored dtype
   for (Dtype dtype : {Dtype::f16, Dtype::bf16, Dtype::q8_0, Dtype::q4_0, Dtype::q4_1}) {
     table.push_back({format("linear_rows_1_%s", name(dtype)),
                      plain,

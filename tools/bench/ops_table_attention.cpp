@@ -5,8 +5,8 @@
 
 namespace supra {
 
-// 4 C d + 4 d^2 for each query and head, d = K = V: scores and sums inside of a chunk of C steps, and the
-// state's share. Backward does 10 for 4.
+// 4 C d + 4 d^2 for each query and head, d = K = V: scores and sums within a chunk of C steps, and the state's part. Backward takes 10
+// for each 4.
 static OpWork linear_attention_work() {
   OpWork work;
   work.flop = [](const std::vector<Tensor>& in) {
@@ -42,13 +42,13 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
            parameter({"log_decay", decay(4, 4), decay(131, 4), decay(512, 12), Fill::log_decay}),
            parameter({"state", {2, 4, 2, 3}, {2, 4, 17, 35}, {2, 12, 64, 64}})},
           linear_attention_work(),
-          // the gradient of a fixed decay, one number a head, is a difference of sums that are much larger; where a
-          // document begins, o = q.k v alone is normalised, however little is left of q.k
+          // the gradient of a fixed decay, one number per head, is a difference of much larger sums; at the beginning of a document
+          // only o = q.k v is normalised, however small q.k is
           decay_by_token && !(packed && norm_eps > 0) ? 1.0 : 16.0,
           norm_eps > 0 || features ? 2.0 : 1.0};
 }
 
-// The same with A beside P, a substitution and what each takes back: 8 C d + 6 d^2. Backward does 20 C d + 12 d^2.
+// Also A besides P, a substitution, and the subtraction of the old values: 8 C d + 6 d^2. Backward takes 20 C d + 12 d^2.
 static OpWork delta_attention_work() {
   OpWork work;
   work.flop = [](const std::vector<Tensor>& in) {
@@ -72,7 +72,7 @@ static OpCase delta_attention_case(const char* name, int64_t Gk, int64_t Gv, int
   beta.name = "beta", beta.fill = Fill::fraction;
   c.inputs.push_back(beta);
   c.work = delta_attention_work();
-  // the GPU's backward reads what was written as forward has rounded it
+  // the GPU's backward reads values as rounded by forward
   c.roundings = 2;
   return c;
 }
@@ -85,7 +85,7 @@ static OpCase short_convolution_case(const char* name, int64_t shorter, bool pac
     return {y.y, y.state};
   };
   OpCase c = {name, fn, {{"x", {2, 5, 3}, {2, 131, 35}, {2, 512, 960}}, parameter({"w", {4, 3}, {4, 35}, {4, 960}}), parameter({"state", {2, 3, 3}, {2, 3, 35}, {2, 3, 960}})}, {}};
-  // a multiplication and an addition a tap
+  // a multiplication and an addition per tap
   c.work.flop = [](const std::vector<Tensor>& in) { return static_cast<double>(in[0].numel() * 2 * in[1].dim(0)); };
   c.work.backward = 2;
   return c;
@@ -117,7 +117,7 @@ static OpCase softmax_attention_case(const char* name, int64_t queries, int64_t 
           work};
 }
 
-// With sinks, their own queries, and the log-sum-exp.
+// With sinks, separate queries for them, and the log-sum-exp.
 static OpCase softmax_attention_with_sinks_case(const char* name, int64_t window, int64_t sinks, bool packed, const Shape& bench_q,
                                                 double cap = 0) {
   OpCase c = softmax_attention_case(name, 131, 2, bench_q, bench_q.empty() ? bench_q : Shape{2, 512, 6, 64}, window, packed);
@@ -163,7 +163,7 @@ void add_attention(std::vector<OpCase>& table) {
       softmax_attention_case("softmax_attention_decode", 1, 1, {1, 1, 12, 64}, {1, 32768, 6, 64}));
 }
 
-// As a layer of SUPRA is trained: the decay is given, the sequence starts here.
+// As in the training of a SUPRA layer: a fixed decay, and no state before the sequence.
 static OpCase trained_linear_attention(int64_t H, int64_t d) {
   return {format("linear_attention_train_d%ld", static_cast<long>(d)),
           [](const Vars& in) -> Vars { return {linear_attention(in[0], in[1], in[2], in[3], 0.1).o}; },
@@ -174,7 +174,7 @@ static OpCase trained_linear_attention(int64_t H, int64_t d) {
           linear_attention_work()};
 }
 
-// As a layer of the gated delta rule is trained.
+// As in the training of a layer with the gated delta rule.
 static OpCase trained_delta_attention(int64_t H, int64_t d) {
   return {format("delta_attention_train_d%ld", static_cast<long>(d)),
           [](const Vars& in) -> Vars { return {delta_attention(in[0], in[1], in[2], in[3], in[4]).o}; },

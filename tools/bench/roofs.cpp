@@ -12,7 +12,7 @@
 namespace supra {
 namespace {
 
-// The most units a second of calls of `f`, which returns the units it did.
+// The highest rate, in units per second, of calls of `f`, which returns the units of a call.
 double best_rate(double seconds, FunctionRef<double()> f) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
@@ -25,7 +25,7 @@ double best_rate(double seconds, FunctionRef<double()> f) {
   return best / 1e9;
 }
 
-// Every thread's own part of n, in this thread alone where `one_core` is set.
+// Divides n among all threads, or runs it in this thread if `one_core` is set.
 void each_thread(int64_t n, bool one_core, FunctionRef<void(int64_t, int64_t)> f) {
   one_core ? f(0, n) : parallel_for(n, 1, f);
 }
@@ -81,7 +81,7 @@ Roofs measure_roofs(double seconds, const Roofs& before, int64_t bytes) {
   const double share = seconds / 10;
   Roofs best = before;
   best.threads = threads();
-  // written to, since pages that were only promised are all read from one
+  // written first, because all pages that were never written are read from a single one
   const Tensor x = Tensor::full({bytes / 4}, 1), y = Tensor::full({bytes / 4}, 1);
   for (bool one_core : {true, false}) {
     double& fma = one_core ? best.fma_core : best.fma;
@@ -96,7 +96,7 @@ Roofs measure_roofs(double seconds, const Roofs& before, int64_t bytes) {
     if (std::max(plain, streaming) > copy) best.copy_streams = streaming > plain;
     copy = std::max({copy, plain, streaming});
   }
-  // on a busy machine one thread may do better than all
+  // on a busy machine one thread may be faster than all
   best.fma = std::max(best.fma, best.fma_core);
   best.bf16 = std::max(best.bf16, best.bf16_core);
   best.read = std::max(best.read, best.read_core);
@@ -108,7 +108,7 @@ Bound bound_of(const Roofs& roofs, const Work& work) {
   const bool one = work.one_core;
   const double bytes = work.read + work.written, copied = 2 * std::min(work.read, work.written);
   const double copy = one ? roofs.copy_core : roofs.copy;
-  // nothing writes faster than a copy does
+  // no operation writes faster than a copy
   const double rest = work.read > work.written ? (one ? roofs.read_core : roofs.read) : copy;
   const double in_bf16 = (one ? roofs.bf16_core : roofs.bf16) / (products() == Products::bf16x3 ? 3 : 1);
   const bool rounded = roofs.gpu.empty() && products() != Products::f32;

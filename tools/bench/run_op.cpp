@@ -3,7 +3,7 @@
 #include "tensor/random.h"
 #include "tools/bench/ops_table.h"
 
-// What the tests and the bench do with a row of the table: its inputs, and a run of it.
+// Makes the inputs of a row of the table and runs it, for the tests and the bench.
 
 namespace supra {
 
@@ -31,7 +31,7 @@ static Tensor random_tensor(const Shape& shape, Fill fill, uint64_t stream, Dtyp
   Philox random(2024, stream);
   Tensor t = Tensor::empty(shape);
   float* x = t.data<float>();
-  // large ones repeat themselves: to draw them all would take longer than to time the operation
+  // large inputs repeat a pattern, because drawing all numbers would take longer than the operation
   const int64_t n = t.numel(), drawn = std::min<int64_t>(n, 1 << 18);
   for (int64_t i = 0; i < drawn; i++) x[i] = draw(random, fill, shape);
   for (int64_t i = drawn; i < n; i++) x[i] = x[i - drawn];
@@ -43,7 +43,7 @@ std::vector<Tensor> make_inputs(const OpCase& op, Size size, Dtype dtype) {
   for (const OpInput& input : op.inputs) {
     const Shape& shape = size == Size::small ? input.small : size == Size::large ? input.large : input.bench;
     Tensor t = random_tensor(shape, input.fill, inputs.size(), input.stored == Dtype::f32 ? dtype : input.stored);
-    // what products round them to is what they are
+    // values that products do not round any further
     if (input.parameter && input.stored == Dtype::f32 && dtype == Dtype::bf16) t = t.to(Dtype::f32);
     inputs.push_back(t);
   }

@@ -10,8 +10,8 @@
 #include "tools/plot/png.h"
 #include "tools/progress.h"
 
-// supra compare: students beside their teacher, in one table. What is measured is kept, a file each, so that a comparison goes on
-// where it stopped and no model is measured twice on the same files.
+// supra compare: students beside their teacher, in one table. Each result is stored in a file, so an interrupted comparison continues
+// where it stopped, and no model is measured twice on the same files.
 
 namespace supra {
 namespace {
@@ -23,7 +23,7 @@ struct Subject {
   Path path;
   std::string name, key;
   bool same_vocabulary = true;
-  int64_t positions = 0;  // that it knows; 0: any number
+  int64_t positions = 0;  // the most that it can read; 0: any number
 };
 
 struct Run {
@@ -34,7 +34,7 @@ struct Run {
   std::vector<Topic> topics;
 };
 
-// Ctrl-C came while something was measured.
+// Thrown after Ctrl-C during a measurement.
 struct Stopped {};
 
 // What the ids of a tokenizer stand for.
@@ -45,7 +45,7 @@ std::string hash_of_vocabulary(const Tokenizer& tokenizer) {
   return hex(hash.value());
 }
 
-// The model's name; a number behind it where another model has the same.
+// The model's name, with a number after it if another model has the same.
 std::string name_of(const Path& path, const std::vector<Subject>& others) {
   const std::string name = model_name(path);
   std::string unique = name;
@@ -54,7 +54,7 @@ std::string name_of(const Path& path, const std::vector<Subject>& others) {
   return unique;
 }
 
-// Reads each model once, so that one that cannot be compared is found before hours are spent. Returns the teacher's tokenizer.
+// Reads each model once, to find models that cannot be compared before hours are spent. Returns the teacher's tokenizer.
 std::shared_ptr<const Tokenizer> look_at(Run& run, const std::vector<Path>& models) {
   std::shared_ptr<const Tokenizer> first;
   std::string vocabulary;
@@ -69,7 +69,7 @@ std::shared_ptr<const Tokenizer> look_at(Run& run, const std::vector<Path>& mode
   return first;
 }
 
-// Of a model and a topic: whether it is to be measured, and by what key it is kept.
+// Of a model and a topic: whether to measure it, and the key of the result.
 bool applies(const Run& run, size_t subject, const Topic& topic) {
   return !topic.measure.by_teacher || (subject > 0 && run.subjects[subject].same_vocabulary);
 }
@@ -77,14 +77,14 @@ std::string key_of(const Run& run, size_t subject, const Topic& topic) {
   return topic.measure.by_teacher ? run.subjects[subject].key + " of " + run.subjects[0].key : run.subjects[subject].key;
 }
 
-// How much is to do, and how fast it goes: all times are of this run.
+// The work left and the speed, from the times of this run.
 struct Work {
   int64_t jobs = 0, jobs_done = 0;
   double tokens = 0, tokens_done = 0;
   std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
 
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); }
-  // when everything is done, if the rest goes as fast
+  // the remaining time, if the speed stays the same
   std::string left(double done_of_this) const {
     const double done = tokens_done + done_of_this;
     return done > 0.02 * tokens ? ", all in about " + format_time(seconds() / done * (tokens - done)) : "";
@@ -110,7 +110,7 @@ KeptResult measure(const Run& run, const Subject& subject, const Topic& topic, c
   }
 }
 
-// Measures what is not there yet, a model after the other, and returns the columns of the table.
+// Measures what is missing, one model after the other, and returns the columns of the table.
 std::vector<Column> measure_all(const Run& run, const KeptResults& results) {
   Work work;
   std::vector<std::vector<std::optional<KeptResult>>> kept(run.subjects.size());
@@ -160,7 +160,7 @@ Json report_of(const Run& run, const std::vector<Column>& columns, const Table& 
   return Json::object({{"models", std::move(models)}, {"rows", as_json(table)}, {"notes", std::move(said)}});
 }
 
-// The table, the JSON and the pictures in the folder; returns what stands there, in words.
+// Writes the table, the JSON and the pictures into the folder. Returns a sentence about them.
 std::string write_outputs(const Run& run, const std::vector<Column>& columns, const Table& table, const Json& report) {
   write_file_atomically(run.output / "compare.md", as_markdown(table));
   write_file_atomically(run.output / "compare.json", report.dump(true) + "\n");
@@ -170,7 +170,7 @@ std::string write_outputs(const Run& run, const std::vector<Column>& columns, co
   return names;
 }
 
-// The files that are compared on, read and checked, and what is chosen of them.
+// Reads and checks the files for the comparison, and chooses parts of them.
 Comparison prepare(const Run& run, const CompareOptions& options, std::shared_ptr<const Tokenizer> tokenizer) {
   Comparison c = {options, run.device, std::move(tokenizer), 0, "", {}};
   for (const Subject& subject : run.subjects) {
@@ -209,7 +209,7 @@ int run_compare(Args& args) {
   args.flag(&run.tokenizer, "--tokenizer", "FILE", "tokenizer for all models, instead of the one beside each");
   args.flag(&markdown, "--markdown", "print the table as markdown");
   args.flag(&quiet, "--quiet", "do not print the table; it is in DIR");
-  // its figures have larger errors than the products
+  // the measurements have larger errors than the products
   run.device.declare(args, true);
   common_flags(args, &json);
   args.parse();

@@ -4,7 +4,7 @@
 #include "tools/plot/chart.h"
 #include "tools/compare/table.h"
 
-// The pictures of supra compare: a line a model, over positions, distances and lengths that double.
+// The pictures of supra compare: a line per model, over positions, distances and lengths that double.
 
 namespace supra {
 

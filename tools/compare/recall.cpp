@@ -4,7 +4,7 @@
 #include "tools/eval_tasks.h"
 #include "tools/reach.h"
 
-// The topics that loss and accuracy hide: answering by letter, and forgetting.
+// Topics about what loss and accuracy do not show: answering by letter, and forgetting.
 
 namespace supra {
 
@@ -35,7 +35,7 @@ Topic bias_topic(const TaskSet& set) {
 
 namespace {
 
-// The distances that a model can be asked at: all, unless there are no vectors for its later positions.
+// The distances at which a model can be asked: all, unless it has learned positions, which limit it.
 std::vector<int64_t> possible(const Config& config, const std::vector<DistanceProbe>& probes, std::vector<int64_t> distances) {
   if (config.learned_positions) std::erase_if(distances, [&](int64_t d) { return positions_at(probes, d) > config.context; });
   return distances;
@@ -53,7 +53,7 @@ std::vector<int32_t> filler_of(std::string_view text, const Tokenizer& tokenizer
   return tokenizer.encode(text.substr(0, kMost));
 }
 
-// A list of the report as rows of the table and a curve: `figure` by distance.
+// Makes rows of the table and a curve from a list of the report: `figure` by distance.
 struct RecallList {
   std::string name, row, panel, figure, error;
   Unit unit;
@@ -96,7 +96,7 @@ std::optional<Topic> recall_topic(Comparison& c) {
     const std::vector<DistanceProbe> probes = plant_facts(tokenizer, filler_of(text, tokenizer), distances, mine);
     const auto on_tokens = [&](int64_t done, int64_t total) { on_part(static_cast<double>(done) / static_cast<double>(total)); };
     const std::vector<int64_t> asked = possible(model.config(), probes, distances);
-    // a model that knows too few positions for any
+    // the model has too few positions for all distances
     Json report = to_json(asked.empty() ? std::vector<RecallAt>() : recall_facts(*model.decoder, probes, asked, on_tokens));
     report.set("positions_known", position_limit(model.config()));
     return report;

@@ -16,7 +16,7 @@ double paired_error(const std::string& teacher, const std::string& student, doub
   return difference.error();
 }
 
-// The row of that title and name; a new one behind the last of its title.
+// The row with this title and name; a new one comes after the last with this title.
 Table::Row& row_of(Table& table, const std::string& title, const std::string& name) {
   auto at = table.rows.end();
   for (auto row = table.rows.begin(); row != table.rows.end(); ++row) {

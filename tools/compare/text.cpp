@@ -7,7 +7,7 @@
 #include "tools/human.h"
 #include "tools/reach.h"
 
-// The topics of held-out text: how well it is predicted, as the teacher does or not, and by position.
+// The topics about held-out text: the loss, the agreement with the teacher, and the loss by position.
 
 namespace supra {
 namespace {
@@ -17,8 +17,8 @@ using Sequences = std::vector<std::vector<int32_t>>;
 
 std::string count(int64_t n) { return format_count(static_cast<double>(n)); }
 
-// The parts as ids of a model, in windows of `context`. A short window at the end of a part is dropped: there is nothing to
-// predict it from. `first_alone`: only the first window of each part.
+// The parts as ids of a model, in windows of `context`. Drops a short window at the end of a part, because it has too little context.
+// `first_alone`: only the first window of each part.
 Sequences windows_of(const Parts& parts, const Tokenizer& tokenizer, int64_t context, bool first_alone = false) {
   const size_t size = static_cast<size_t>(context);
   Sequences sequences;
@@ -44,13 +44,13 @@ OnScored scored(const OnPart& on_part) {
   return [on_part](int64_t done, int64_t total) { on_part(static_cast<double>(done) / static_cast<double>(total)); };
 }
 
-// Parts of the text for sequences of so many tokens.
+// Parts of the text for sequences of this many tokens.
 Parts parts_of(const Comparison& c, int64_t context) {
   const int64_t parts = std::max<int64_t>(1, c.options.text_tokens / context);
   return text_parts(c.text, *c.tokenizer, context, parts);
 }
 
-// Of the text that is scored in short: no longer than every model knows.
+// The length of the short sequences: at most what every model can read.
 int64_t short_context(const Comparison& c) {
   const int64_t most = std::min<int64_t>(2048, c.options.context);
   return c.shared_context > 0 ? std::min(most, c.shared_context) : most;

@@ -56,7 +56,7 @@ Topic task_topic(const TaskSet& set) {
       return f;
     };
     std::vector<Figure> figures = {figure("", "acc", "stderr", "right")};
-    // by length changes nothing where the choices are the same text, or one letter each
+    // normalising by length changes nothing if all choices have the same text, or one letter each
     if (task.text("kind") == name_of(TaskKind::choices)) figures.push_back(figure(", by length", "acc_norm", "stderr_norm", "right_norm"));
     return figures;
   };
@@ -91,7 +91,7 @@ Json measure_costs(const Model& model, const BenchOptions& options, const OnPart
   result.set("tokens_per_second_spread_at", std::move(spread));
   result.set("layers", config.layers);
   result.set("softmax_layers", static_cast<int64_t>(layers_with(config, MixerKind::softmax).size()));
-  // a truncated series of runs is no result
+  // an interrupted series of runs is not a result
   on_part(1);
   return result;
 }
@@ -132,7 +132,7 @@ std::vector<Curve> cost_curves(const Json& report) {
 }  // namespace
 
 Topic cost_topic(const Comparison& c) {
-  // rows are repeated until they are steady, whatever the model
+  // rows are repeated until they are steady, so all models take about the same time
   constexpr int64_t kAboutTokens = 8000;
   BenchOptions options;
   options.device = c.device.device;

@@ -19,8 +19,8 @@
 #include "tools/progress.h"
 #include "tools/training_log.h"
 
-// supra demo: the main job, on what the repository ships. A transformer becomes an RNN, breaks, heals under uptraining and
-// writes text from a state whose size never grows. The texts come from a grammar of our own whose entropy is known.
+// supra demo: the main job, with the model in the repository. A transformer becomes an RNN, is bad at first, recovers by uptraining and
+// writes text from a state of constant size. The texts come from a grammar of known entropy.
 
 namespace supra {
 namespace {
@@ -30,7 +30,7 @@ double bits_of(const Decoder& decoder, const HeldOut& held_out) {
   return bits_per_byte(score.nll, score.tokens, held_out.bytes);
 }
 
-// One line: how well a model predicts stories it has never seen, and what it remembers of them.
+// One line: how well a model predicts new stories, and how much it remembers of them.
 void show_score(const char* who, const Decoder& decoder, const HeldOut& held_out) {
   printf("   %-26s %.3f bits a byte (floor %.3f), recalls %.0f %% of names, things and places\n", who, bits_of(decoder, held_out),
          held_out.floor, 100 * share_recalled(recalled(decoder, held_out.recall)));
@@ -46,7 +46,7 @@ void show_completion(const char* who, const Model& model, const std::string& pro
   options.tokens = 400;
   const std::string text = generate(session, model.tokenizer.get(), greedy, history, options).text;
   printf("   %s:\n", who);
-  // folded at blanks
+  // wrapped at blanks
   std::string line = "     ";
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find(' ', at + 1), text.size());
@@ -61,7 +61,7 @@ void show_completion(const char* who, const Model& model, const std::string& pro
   printf("%s\n", line.c_str());
 }
 
-// Tokens a second of decoding behind `position` tokens of context, the best of five runs.
+// Tokens per second of decoding after `position` tokens of context, the best of five runs.
 double decode_speed(Session& session, int64_t position) {
   // any token will do
   const int32_t id = 1;
@@ -109,7 +109,7 @@ TrainResult train_with_progress(Model& model, const Path& text, const TrainOptio
   return train(model, nullptr, corpus, options, directory, hooks);
 }
 
-// The teacher of the repository: tools/demo/teacher, made by this and by nothing else.
+// Trains the teacher in the repository, tools/demo/teacher.
 int make_teacher(const Path& teacher, const Path& output) {
   Model model;
   make_output_folder(output, {"teacher.csv", "uptrain.csv"});

@@ -6,7 +6,7 @@
 
 namespace supra {
 
-// The tokens that repeat a word, and where it stood first.
+// The tokens that repeat a word, and the place of its first occurrence.
 static std::vector<RecallText::Span> token_spans(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, const Story& story) {
   std::vector<size_t> ends;  // of each token, in bytes
   for (size_t i = 0; i < ids.size(); i++) ends.push_back((i ? ends.back() : 0) + tokenizer.piece(ids[i], i <= 1).size());

@@ -20,16 +20,16 @@
 #include "tools/demo/students.h"
 #include "tools/training_log.h"
 
-// supra lab: what a change of the layer or of the recipe is worth. Students of one teacher, each trained on the same tokens
-// in the same order, as one table, one CSV and one picture.
+// supra lab: compares changes of the layer or of the recipe. It trains students of one teacher on the same tokens in the same order and
+// writes a table, a CSV and a picture.
 
 namespace supra {
 namespace {
 
-// Distances in tokens that recall is shown for.
+// The distances in tokens at which recall is shown.
 constexpr std::pair<int64_t, int64_t> kDistances[] = {{1, 32}, {33, 64}, {65, 128}, {129, INT64_MAX}};
 
-constexpr const char* kNewWeights = "_totrain_";  // a part of the names of all weights that linearization adds
+constexpr const char* kNewWeights = "_totrain_";  // part of the names of all weights that linearization adds
 
 struct Lab {
   Path teacher_path, tokenizer, train_text, valid_text, test_text, output = "build/lab";
@@ -44,20 +44,20 @@ struct Lab {
   std::string csv = "student,seed,tokens,seconds,valid_nll,test_nll,recall_32,recall_64,recall_128,recall_far\n";
 };
 
-// The whole text, or so much of a large one that measuring stays cheap beside training.
+// The whole text, or a part of a large one, so that measuring stays cheap compared with training.
 std::vector<std::vector<int32_t>> sequences_of(const Lab& lab, const Tokenizer& tokenizer, const Path& text, int64_t context) {
   constexpr int64_t kMost = 1 << 17;
   const auto all = read_sequences(tokenizer, text, {lab.separator, 0, 0, context, tokenizer.document_marks().begin >= 0});
   return spread_sample(all, std::min({predicted_tokens(all), kMost, std::max<int64_t>(1 << 14, lab.tokens / 8)}));
 }
 
-// What a row shows of a student.
+// The figures of a student in a row.
 struct Score {
   double tokens = 0, seconds = 0, valid = 0, test = 0;
-  double recall[std::size(kDistances)] = {};  // not a number where the stories have no such distance
+  double recall[std::size(kDistances)] = {};  // NaN if the stories have no such distance
 };
 
-// Ctrl-C came while a student was measured.
+// Thrown after Ctrl-C while a student is measured.
 struct Stopped {};
 
 Score measure(const Lab& lab, const std::string& name, const Decoder& decoder, int64_t tokens, double seconds) {
@@ -122,7 +122,7 @@ TrainOptions train_options(const Lab& lab, const Student& s, uint64_t seed, Deco
   return resolve(o, student);
 }
 
-// The closed-form fit of a student that is not trained.
+// Fits a student in closed form, without training.
 void calibrate(Model& student, const Model& teacher, const Corpus& corpus, const TrainOptions& o) {
   BatchLoader loader(corpus, o.batch_tokens / o.sequence, o.sequence, o.seed);
   std::vector<Batch> batches;
@@ -150,7 +150,7 @@ TrainResult train_student(const Lab& lab, const std::string& name, Model& studen
   return result;
 }
 
-// Makes and trains one student, which is left in the folder of its name; nothing when it was interrupted.
+// Makes and trains a student and leaves it in the folder of its name. Returns nothing if it was interrupted.
 std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed, const Model& teacher, const Corpus& corpus) {
   const std::string name = run_name(lab, s, static_cast<int64_t>(seed));
   Model student = make_student(s, teacher, seed);
@@ -174,7 +174,7 @@ std::optional<Score> run_student(const Lab& lab, const Student& s, uint64_t seed
   return measure(lab, name, *student.decoder, first.tokens + result.tokens, first.seconds + result.seconds);
 }
 
-// All students of a name are run, and shown with their mean; false when it was interrupted.
+// Runs all students of a name and shows them with their mean. False if it was interrupted.
 bool run_seeds(Lab& lab, const Student& s, const Model& teacher, const Corpus& corpus) {
   std::vector<Score> scores;
   for (int64_t seed = 0; seed < lab.seeds; seed++) {
@@ -187,7 +187,7 @@ bool run_seeds(Lab& lab, const Student& s, const Model& teacher, const Corpus& c
   return true;
 }
 
-// The students to run: those named; by default the recipes, in a study also the switches of the paper's ablations.
+// The students to run: the named ones; by default the recipes, and in a study also the paper's ablations.
 std::vector<Student> chosen(const Args& args, const std::vector<std::string>& names, bool study) {
   std::vector<Student> chosen;
   std::vector<std::string> known;
@@ -203,7 +203,7 @@ std::vector<Student> chosen(const Args& args, const std::vector<std::string>& na
   return chosen;
 }
 
-// The table of supra compare of the teacher and those students that are there, the first seed of each.
+// Writes the table of supra compare for the teacher and the first seed of each student.
 void compare_students(const Lab& lab, const std::vector<std::string>& students, bool show) {
   std::vector<std::string> words = {lab.teacher_path};
   for (const std::string& student : students) words.push_back(lab.output / student);
@@ -217,8 +217,8 @@ void compare_students(const Lab& lab, const std::vector<std::string>& students, 
   CHECK(run_compare(args) == 0, "%s: the comparison was interrupted (the same command continues it)", lab.output.c_str());
 }
 
-// All students, one after the other; a student that would not be done in time is left out, and so are those behind it, which cost
-// as much or more. False when it was interrupted.
+// Runs all students, one after the other. A student that would exceed the time budget is left out, and so are all later ones, which take
+// at least as long. False if it was interrupted.
 bool run_students(Lab& lab, const std::vector<Student>& students, const Model& teacher, const Corpus& corpus) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); };
@@ -242,7 +242,7 @@ bool run_students(Lab& lab, const std::vector<Student>& students, const Model& t
   return true;
 }
 
-// "30m", "90s", "2h" in seconds.
+// Reads "30m", "90s" or "2h" as seconds.
 double read_duration(const std::string& text) {
   size_t end = 0;
   double number = -1;
@@ -256,7 +256,7 @@ double read_duration(const std::string& text) {
   return number * factor;
 }
 
-// Text that was not given is stories of our own grammar.
+// If no text is given, writes stories of the demo's grammar.
 void write_missing_texts(Lab& lab) {
   const auto write = [&](Path& text, const char* name, uint64_t seed, int64_t bytes) {
     if (text.empty()) text = write_story_file(lab.output / name, seed, bytes);
@@ -266,11 +266,11 @@ void write_missing_texts(Lab& lab) {
   write(lab.test_text, "test.txt", kHeldOutStories, 40'000);
 }
 
-// The validation curves of the students that were trained, those of their first seeds.
+// The validation curves of the trained students, with the first seed of each.
 void draw(const Lab& lab, const std::vector<Student>& students, const Decoder& teacher) {
   std::vector<Path> logs;
   for (const Student& s : students)
-    // there is no log of a student that the budget left out
+    // a student that the budget left out has no log
     if (const Path log = lab.output / (run_name(lab, s, 0) + ".csv"); s.recipe && std::filesystem::exists(log)) logs.push_back(log);
   if (logs.empty()) return;
   PlotOptions plot;
@@ -333,7 +333,7 @@ int run_lab(Args& args) {
   const Corpus corpus = read_corpus({lab.train_text}, tokenizer, lab.separator);
   printf("                                          nats a token      recalled at a distance of\n"
          "student              seed   tokens    time    valid     test     ..32  ..64 ..128  more\n");
-  // as uptrain does by default
+  // the default of uptrain
   const UseProducts fast(products_asked_for() ? products() : fastest_products());
   try {
     record(lab, "teacher", 0, measure(lab, "teacher", *teacher.decoder, 0, 0));

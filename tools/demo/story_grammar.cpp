@@ -9,7 +9,7 @@
 namespace supra {
 namespace {
 
-// A rule and its options, separated by bars; *3 at the end of one is its weight.
+// A rule and its options, separated by bars; *3 at the end of an option is its weight.
 struct RuleText {
   const char* name;
   const char* options;
@@ -105,7 +105,7 @@ StoryGrammar::Rules parse_rules() {
   return rules;
 }
 
-// One story in the making.
+// A story while it is written.
 class Writer {
  public:
   explicit Writer(Philox& random) : random_(random) {}
@@ -116,7 +116,7 @@ class Writer {
   }
 
  private:
-  // Draws an option of the rule that this story has not had yet, and writes it.
+  // Draws an option of the rule that this story has not used yet, and writes it.
   void draw(const std::string& rule) {
     const auto& options = StoryGrammar::rules().at(rule);
     std::vector<bool>& used = used_[rule];
@@ -206,7 +206,7 @@ Path write_story_file(const Path& path, uint64_t seed, int64_t bytes) {
 }
 
 std::string story_vocabulary() {
-  // every word of the rules comes up in this many stories
+  // this many stories contain every word of the rules
   constexpr int kStories = 4000;
   std::map<std::string, float> pieces;  // by score
   StoryGrammar grammar(0);
@@ -217,7 +217,7 @@ std::string story_vocabulary() {
       if (!isalpha(text[at]) || isalpha(text[at - 1])) continue;
       size_t end = at;
       while (end < text.size() && isalpha(text[end])) end++;
-      // a word behind a space takes the space along, and goes first
+      // a word after a space includes the space, and has a better score
       const bool spaced = text[at - 1] == ' ';
       const std::string word = text.substr(spaced ? at - 1 : at, spaced ? end - at + 1 : end - at);
       for (size_t size = 2; size <= word.size(); size++) pieces[word.substr(0, size)] = spaced ? 2 : 1;

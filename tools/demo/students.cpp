@@ -23,7 +23,7 @@ Student with_decay(const char* name, DecayConfig::Kind kind, DecayConfig::Source
   return s;
 }
 
-// T2R (arXiv 2103.13076): no decay, and divided by the sum of the weights.
+// T2R (arXiv 2103.13076): no decay; the output is divided by the sum of the weights.
 Student t2r() {
   Student s = with_decay("t2r", DecayConfig::Kind::none);
   s.linear.output_norm = OutputNorm::denominator;
@@ -47,7 +47,7 @@ Student taught(const char* name, RecipeKind recipe, double transfer_share, Decay
   return s;
 }
 
-// The window whose keys and values, with the sinks', take the bytes of a state of so many features.
+// The window whose keys and values, with the sinks', take as many bytes as a state of this many features.
 int64_t window_of_bytes(const Config& config, int64_t key_dim, const LinearizeOptions& linear) {
   const int64_t state = config.heads * key_dim * config.head_dim * static_cast<int64_t>(sizeof(float)),
                 key = config.kv_heads * 2 * config.head_dim * static_cast<int64_t>(size_of(linear.state_dtype));

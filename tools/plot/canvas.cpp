@@ -59,7 +59,7 @@ void Canvas::polyline(std::span<const Point> points, double thickness, Color col
   const int y1 = int(std::clamp(bottom + reach + 1, 0.0, double(height_)));
   if (x0 >= x1 || y0 >= y1) return;
 
-  // How much of each pixel the line covers: the most that one of its segments does.
+  // The part of each pixel that the line covers: the maximum over its segments.
   const int stride = x1 - x0;
   std::vector<float> cover(size_t(stride) * size_t(y1 - y0));
   for (size_t i = 0; i < std::max<size_t>(1, points.size() - 1); ++i) {
@@ -125,7 +125,7 @@ void Canvas::strokes(Point at, std::string_view text, double size, Color color, 
         const double x = along + p.x * unit, y = (p.y - kCapitalHeight) * unit;
         points.push_back(vertical ? Point{at.x + y, at.y - x} : Point{at.x + x, at.y + y});
       }
-      // A full stop must not drown beside the strokes.
+      // A full stop must be visible beside the strokes.
       polyline(points, size * (points.size() == 1 ? 0.2 : 0.13), color);
     }
     along += (letter.width + kLetterGap) * unit;

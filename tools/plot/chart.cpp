@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kTextSize = 10.5, kTitleSize = 13;
 
-// Where x doubles, a line each so many doublings, a whole number of them.
+// If x doubles, there is a grid line every so many doublings.
 std::vector<double> doublings(double low, double high, int count) {
   const double step = std::max(1.0, std::ceil((high - low) / count));
   std::vector<double> ticks;
@@ -49,7 +49,7 @@ void draw_axes(Canvas& canvas, const Frame& f, const std::string& label, XAxis a
   canvas.vertical_text({26, (f.top + f.bottom) / 2}, label, kTextSize * fit, kInk, Align::center);
 }
 
-// Whether no line runs through the rectangle.
+// Whether no line crosses the rectangle.
 bool is_free(const Lines& lines, double left, double top, double right, double bottom) {
   for (const auto& line : lines) {
     for (size_t i = 0; i < line.size(); ++i) {
@@ -64,7 +64,7 @@ bool is_free(const Lines& lines, double left, double top, double right, double b
   return true;
 }
 
-// A dashed line with its name where no other line is, or at its left end.
+// A dashed line, with its name at a place without other lines, or at its left end.
 void draw_level(Canvas& canvas, const Frame& f, const std::string& name, double value, const Lines& lines) {
   const double y = std::round(f.place(f.x.low, value).y);
   for (double x = f.left; x < f.right; x += 10)
@@ -81,7 +81,7 @@ void draw_level(Canvas& canvas, const Frame& f, const std::string& name, double 
   canvas.text(at, text, kTextSize, kInk);
 }
 
-// A row a series, and one for what a ring means.
+// A row for each series, and one for the meaning of a ring.
 struct Legend {
   const std::vector<Series>& series;
   std::vector<std::string> rings;
@@ -121,7 +121,7 @@ struct Legend {
   }
 };
 
-// Everything that is drawn in a panel, as lines.
+// All lines of a panel.
 Lines lines_of(const Frame& f, const Panel& panel) {
   Lines lines;
   for (const Series& series : panel.series)
@@ -129,18 +129,18 @@ Lines lines_of(const Frame& f, const Panel& panel) {
   return lines;
 }
 
-// A panel laid out: where it is, its scales and its legend.
+// The layout of a panel: its place, scales and legend.
 struct Layout {
   const Panel& panel;
   Legend legend;
   Frame frame;
-  std::optional<Point> corner;  // of the legend; none: it is not needed, or stands beside the panel
+  std::optional<Point> corner;  // of the legend; none: it is not needed, or is beside the panel
 
-  // A single line is what the axis says it is.
+  // A single line is named by the axis.
   bool has_legend() const { return panel.series.size() > 1 || panel.series[0].name != panel.label || !legend.rings.empty(); }
 };
 
-// The largest value worth room: the first steps of a run, which fall from far above, may leave the panel.
+// The largest value shown. The first steps of a run, which fall from far above, may leave the panel.
 double highest(const Panel& panel, const Range& x) {
   Range all, later;
   for (const Series& series : panel.series) {
@@ -154,7 +154,7 @@ double highest(const Panel& panel, const Range& x) {
   return panel.falls && !later.empty() && all.high - later.high > 0.3 * (later.high - all.low) ? later.high : all.high;
 }
 
-// A corner of the panel where the legend covers no line; the vertical axis may grow for it, by `most` of its span.
+// A corner of the panel where the legend covers no line. The vertical axis may grow for it, by at most the part `most` of its span.
 void make_room(Layout& layout, double most) {
   Frame& f = layout.frame;
   const Legend& legend = layout.legend;
@@ -204,7 +204,7 @@ Canvas draw(const Chart& chart, int width, int height) {
     for (const Series& series : panel.series)
       for (Point p : values(series)) x.include(p.x);
   CHECK(!x.empty(), "chart: no point to draw");
-  // A run that begins near 0 is seen from there.
+  // If a run begins near 0, the axis begins at 0.
   if (!chart.x_doubles && x.low > 0 && x.low < 0.1 * x.high) x.low = 0;
   x.widen(0.01);
 
@@ -222,7 +222,7 @@ Canvas draw(const Chart& chart, int width, int height) {
     return layouts;
   };
   std::vector<Layout> layouts = lay_out_all(0.35);
-  // Where one legend finds no room in its panel, all stand beside theirs, if that leaves the panels most of the width.
+  // If one legend has no room in its panel, all are beside their panels, provided that the panels keep most of the width.
   const auto is_homeless = [](const Layout& l) { return l.has_legend() && !l.corner; };
   if (std::any_of(layouts.begin(), layouts.end(), is_homeless)) {
     double widest = 0;

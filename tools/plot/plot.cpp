@@ -13,13 +13,13 @@
 namespace supra {
 namespace {
 
-// A log as columns.
+// The columns of a log.
 struct Run {
   Path path;
   std::string name;
   std::vector<std::string> names;
   std::vector<std::vector<double>> columns;
-  std::vector<std::string> stages;  // of each row; empty where the log names none
+  std::vector<std::string> stages;  // of each row; empty if the log has none
 
   const std::vector<double>* find(const std::string& column) const {
     const auto found = std::find(names.begin(), names.end(), column);
@@ -48,7 +48,7 @@ double read_field(const std::string& field, const Path& path, size_t line) {
 
 Run read_run(const Path& path) {
   std::string text = read_file(path);
-  // A run that was killed may leave half a row; it is not an error.
+  // A killed run may leave an unfinished row, which is not an error.
   text.resize(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n'));
   text.erase(std::remove(text.begin(), text.end(), '\r'), text.end());
   const std::vector<std::string> lines = split(text, '\n');
@@ -82,7 +82,7 @@ Run read_run(const Path& path) {
        nearest_hint(column, run.names).c_str(), known.c_str());
 }
 
-// Two logs of one name are told apart by their folders.
+// Two logs of the same name are distinguished by their folders.
 void tell_apart(std::vector<Run>& runs) {
   for (Run& run : runs) {
     const auto same = [&](const Run& other) { return other.path.stem() == run.path.stem(); };
@@ -91,7 +91,7 @@ void tell_apart(std::vector<Run>& runs) {
   }
 }
 
-// What an axis says of a column of supra uptrain --log.
+// The label of a column of supra uptrain --log.
 std::string column_label(const std::string& column, bool with_unit) {
   static const std::map<std::string, std::pair<const char*, const char*>> kLabels = {
       {"tokens", {"tokens trained on", ""}}, {"seconds", {"time", " (s)"}},         {"loss", {"training loss", ""}},
@@ -101,7 +101,7 @@ std::string column_label(const std::string& column, bool with_unit) {
   return found == kLabels.end() ? column : found->second.first + std::string(with_unit ? found->second.second : "");
 }
 
-// The stages of a run but its last one, and where each ended.
+// The stages of a run except the last, and the end of each.
 std::vector<std::pair<std::string, double>> stage_ends(const Run& run, const std::vector<double>& x) {
   std::vector<std::pair<std::string, double>> ends;
   for (size_t i = 1; i < run.stages.size(); ++i)
@@ -116,7 +116,7 @@ Panel make_panel(const std::vector<Run>& runs, const std::string& x_column, cons
   const auto is_loss = [](const std::string& column) { return column == "loss" || column == "valid_nll"; };
   const bool losses = std::all_of(wanted.begin(), wanted.end(), is_loss);
   panel.falls = losses || wanted == std::vector<std::string>{"grad_norm"};
-  // what attention transfer makes small is no nats
+  // the loss of attention transfer is not in nats
   const auto transfers = [](const Run& run) { return std::count(run.stages.begin(), run.stages.end(), "transfer") > 0; };
   const bool mixed = std::any_of(runs.begin(), runs.end(), transfers);
   if (losses && wanted.size() > 1) panel.label = mixed ? "loss (nats a token; transfer: relative error)" : "loss (nats a token)";

@@ -19,8 +19,8 @@ std::string why_no_png() { return ""; }
 
 std::string encode_png(int width, int height, std::span<const uint8_t> rgb) {
   const size_t row = static_cast<size_t>(width) * 3, rows = static_cast<size_t>(height);
-  CHECK(width > 0 && height > 0 && rgb.size() == row * rows, "png: %zu bytes are no picture of %d x %d", rgb.size(), width, height);
-  // stb counts bytes in int, and its buffers double as they grow
+  CHECK(width > 0 && height > 0 && rgb.size() == row * rows, "png: %zu bytes are not a picture of %d x %d", rgb.size(), width, height);
+  // stb counts bytes in int and doubles its buffers
   CHECK(rgb.size() < INT_MAX / 4, "png: a picture of %d x %d is too large, at most %d pixels are expected", width, height, INT_MAX / 12);
   std::string file;
   const auto append = [](void* to, void* bytes, int count) {

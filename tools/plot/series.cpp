@@ -3,14 +3,14 @@
 namespace supra {
 namespace {
 
-// Dark enough on white, and told apart by people who see no red or green.
+// Dark enough on white, and distinguishable without seeing red or green.
 constexpr Color kColors[] = {{0, 98, 178},  {216, 91, 0},   {0, 138, 104}, {178, 60, 140},
                              {196, 152, 0}, {74, 168, 216}, {92, 72, 160}, {120, 84, 60}};
-// Pixels drawn and left out by turns: what tells lines apart in grey.
+// Lengths of dashes and gaps in pixels, which distinguish lines in grey.
 const std::vector<double> kDashes[] = {{}, {12, 5}, {2.5, 4}, {12, 4, 2.5, 4}, {22, 6}, {6, 3}, {2.5, 8}, {18, 4, 2.5, 4, 2.5, 4}};
 constexpr double kLine = 2.2;
 
-// Whether a line goes up and down so much that it hides its course.
+// Whether a line is so noisy that its course is hard to see.
 bool noisy(const std::vector<Point>& points) {
   Range range;
   double way = 0;
@@ -21,8 +21,8 @@ bool noisy(const std::vector<Point>& points) {
   return points.size() > 100 && way > 3 * (range.high - range.low);
 }
 
-// The mean over a window centred on each point. Near the start, where losses fall steeply, the window shrinks. Near the
-// end it stays the last whole one: a mean of few values would follow their noise away from the line.
+// The mean over a window centred on each point. Near the start, where losses fall steeply, the window shrinks. Near the end the last
+// whole window is used, because a mean of few values would follow their noise.
 std::vector<Point> running_mean(const std::vector<Point>& points) {
   std::vector<double> sums(points.size() + 1);
   for (size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].y;
@@ -74,7 +74,7 @@ void draw_sample(Canvas& canvas, const std::vector<Point>& line, const Series& s
 
 void draw_series(Canvas& canvas, const Frame& f, const Series& series) {
   const std::vector<Point> points = values(series);
-  // A noisy line is drawn pale, with its running mean on top.
+  // A noisy line is pale, with its running mean on top.
   const bool pale = !series.marked && noisy(points);
   if (pale)
     for (const auto& part : within(f, points)) canvas.polyline(part, 1, color_of(series), 0.3);

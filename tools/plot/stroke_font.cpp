@@ -6,7 +6,7 @@
 namespace supra {
 namespace {
 
-// Pairs of digits are points, x then y; a comma begins a new stroke, one point alone is a dot.
+// Pairs of digits are points (x, y). A comma begins a new stroke. A single point is a dot.
 struct Drawing {
   char letter;
   const char* strokes;

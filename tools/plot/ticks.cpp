@@ -26,7 +26,7 @@ std::string tick_label(double value, double step) {
   const double size = std::max(std::abs(value), step);
   for (const auto& [scale, suffix] : {std::pair{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}})
     if (size >= scale && value != 0) return format("%.6g%s", value / scale, suffix);
-  // What is a rounding error away from 0 is 0.
+  // Values within a rounding error of 0 become 0.
   return std::abs(value) < step * 1e-6 ? "0" : format("%.6g", value);
 }
 

@@ -3,22 +3,22 @@
 #include "kernels/cuda.h"
 #include "tensor/error.h"
 
-// What stands in for what the builds for hosts do without. This file is never linked into any other.
+// Link-time stubs for features that the builds for hosts leave out. No other build links this file.
 
-// The C++ library's words for what was thrown and not caught, which it would say with 50 kB of a demangler.
+// The C++ library's handler would print the type of an uncaught exception, and links 50 kB of a demangler for it.
 namespace __gnu_cxx {
 void __verbose_terminate_handler() { abort(); }
 }  // namespace __gnu_cxx
 
 #if !defined(SUPRA_EMBED)
-// glibc gives each thread a resolver of host names. With this variable, by which it is found, come 70 kB of one. The static
-// program looks up no names.
+// Each thread of glibc has a resolver of host names, and this variable would link its 70 kB. The static program looks up
+// no host names.
 extern "C" {
 __thread void* __libc_resp;
 }
 #endif
 
-// The GPU's functions: nothing of theirs stays open for a linker, and nobody calls them (tensor/cuda.h).
+// The GPU's functions, so that no symbol stays undefined. Nobody calls them (tensor/cuda.h).
 
 namespace supra::cuda {
 

@@ -11,8 +11,7 @@ struct RopeTable {
   std::vector<int64_t> positions;
   Tensor cosine, sine;
 };
-// One of f32.
-RopeTable rope_table(const Rope& rope, const std::vector<int64_t>& positions, Device device);
+RopeTable rope_table(const Rope& rope, const std::vector<int64_t>& positions, Device device, Dtype dtype = Dtype::f32);
 
 // The angles of rope() for x (B,T,H,K) on the GPU, for an op that rotates itself: cosine and sine in f32. Undefined
 // if the rope has no layout.

@@ -26,12 +26,15 @@
 namespace supra::SUPRA_LEVEL {
 namespace {
 
-// -A, in place of (K K^T) * D
-inline void negate_strictly(Tile a, int64_t n) {
-  const int64_t width = whole_vectors(n);
+// P and -A
+inline void pair_products(Tile p, Tile a, Tile q, Tile k, Tile x_t, const Decay& decay, int64_t n, int64_t K) {
+  transpose(x_t, q, n, K);
+  multiply(p, plain(k), x_t, {n, n, K, Causal::upper, 0, decay.between});
+  transpose(x_t, k, n, K);
+  multiply(a, plain(k), x_t, {n, n, K, Causal::upper, 0, decay.between});
   for (int64_t j = 0; j < n; j++) {
     float* row = a.row(j);
-    for (int64_t i = j / kLanes * kLanes; i < width; i += kLanes) store(row + i, -load(row + i));
+    for (int64_t i = j / kLanes * kLanes; i < whole_vectors(n); i += kLanes) store(row + i, -load(row + i));
     row[j] = 0;
   }
 }
@@ -78,15 +81,13 @@ inline void pairs(Tile dp, Tile da, Tile p, Tile a, Tile between, int64_t n, flo
   }
 }
 
-inline void gather_beta(float* beta, const DeltaAttentionHead& delta, Chunk chunk) {
-  const int64_t step = delta.of.log_decay_step;
-  for (int64_t i = 0; i < chunk.steps; i++) beta[i] = delta.beta[(chunk.begin + i) * step];
+inline void gather_beta(float* beta, const Head& head, Chunk chunk) {
+  for (int64_t i = 0; i < chunk.steps; i++) beta[i] = head.beta[(chunk.begin + i) * head.token_step];
 }
 
 }  // namespace
 
-void delta_attention_fwd(float* o, float* last_state, float* states, const DeltaAttentionHead& delta, float* memory) {
-  const LinearAttentionHead& head = delta.of;
+void delta_attention_fwd(float* o, float* last_state, float* states, const Head& head, float* memory) {
   const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V), N = padded(chunk_at(head, 0).steps);
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
@@ -102,22 +103,18 @@ void delta_attention_fwd(float* o, float* last_state, float* states, const Delta
     const int64_t n = chunk.steps;
     if (states && c > 0) scatter(states + (c - 1) * K * V, V, s, K, V, false);
     chunk_decay(decay, head, chunk);
-    gather_beta(beta, delta, chunk);
+    gather_beta(beta, head, chunk);
     gather_rows(q, k, e, head, chunk);
 
-    transpose(x_t, k, n, K);
-    multiply(a, plain(k), x_t, {n, n, K, Causal::upper, 0, decay.between});
-    negate_strictly(a, n);
+    pair_products(p, a, q, k, x_t, decay, n, K);
     multiply(out, plain(k), s, {n, V, K});
     for (int64_t i = 0; i < n; i++) {
       for (int64_t j = 0; j < V; j += kLanes)
         store(e.row(i) + j, fma(load(out.row(i) + j), broadcast(-decay.lambda[i]), load(e.row(i) + j)));
     }
     substitute(u, e, transposed(a), beta, n, V, false);
-    if (delta.errors) scatter(delta.errors + chunk.begin * head.o_step, head.o_step, e, n, V, false);
+    if (head.errors) scatter(head.errors + chunk.begin * head.o_step, head.o_step, e, n, V, false);
 
-    transpose(x_t, q, n, K);
-    multiply(p, plain(k), x_t, {n, n, K, Causal::upper, 0, decay.between});
     multiply(out, transposed(p), u, {n, V, n, Causal::to_row});
     scale_rows(q, decay.lambda, n, K);
     multiply(out, plain(q), s, {n, V, K, Causal::none, 1});
@@ -129,14 +126,11 @@ void delta_attention_fwd(float* o, float* last_state, float* states, const Delta
   scatter(last_state, V, s, K, V, false);
 }
 
-void delta_attention_bwd(const DeltaAttentionGrads& delta_grads, const float* d_o, const float* states, const DeltaAttentionHead& delta,
-                         float* memory) {
-  const LinearAttentionHead& head = delta.of;
-  const LinearAttentionGrads& grads = delta_grads.of;
+void delta_attention_bwd(const Grads& grads, const float* d_o, const float* states, const Head& head, float* memory) {
   const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V), N = padded(chunk_at(head, 0).steps);
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
-  float *beta = scratch.floats(N), *minus_lambda = scratch.floats(N), *read = scratch.floats(N), *written = scratch.floats(N);
+  float *beta = scratch.floats(N), *read = scratch.floats(N), *written = scratch.floats(N);
   // one behind the other
   const Tile p = scratch.tile(N, N), a = scratch.tile(N, N), dp = scratch.tile(N, N), da = scratch.tile(N, N);
   const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), x_t = scratch.tile(Kp, N), dq = scratch.tile(N, Kp),
@@ -152,30 +146,25 @@ void delta_attention_bwd(const DeltaAttentionGrads& delta_grads, const float* d_
     const Chunk chunk = chunk_at(head, c);
     const int64_t n = chunk.steps;
     chunk_decay(decay, head, chunk);
-    for (int64_t i = 0; i < n; i++) minus_lambda[i] = -decay.lambda[i];
-    gather_beta(beta, delta, chunk);
+    gather_beta(beta, head, chunk);
     gather_state(s, states, head, c);
     gather(q, head.q + chunk.begin * head.q_step, head.q_step, n, K);
     gather(k, head.k + chunk.begin * head.k_step, head.k_step, n, K);
-    gather(e, delta.errors + chunk.begin * head.o_step, head.o_step, n, V);
-    gather(u, delta.errors + chunk.begin * head.o_step, head.o_step, n, V);
+    gather(e, head.errors + chunk.begin * head.o_step, head.o_step, n, V);
+    gather(u, head.errors + chunk.begin * head.o_step, head.o_step, n, V);
     gather(dout, d_o + chunk.begin * head.o_step, head.o_step, n, V);
     scale_rows(u, beta, n, V);
     transpose(s_t, s, K, V);
     transpose(ds_t, ds, K, V);
 
-    transpose(x_t, k, n, K);
-    multiply(a, plain(k), x_t, {n, n, K, Causal::upper, 0, decay.between});
-    negate_strictly(a, n);
-    transpose(x_t, q, n, K);
-    multiply(p, plain(k), x_t, {n, n, K, Causal::upper, 0, decay.between});
+    pair_products(p, a, q, k, x_t, decay, n, K);
     multiply(du, plain(k), ds, {n, V, K});
     scale_rows(du, decay.rho, n, V);
     multiply(du, plain(p), dout, {n, V, n, Causal::from_row, 1});
     substitute(z, du, plain(a), beta, n, V, true);
     scatter(grads.dv + chunk.begin * head.v_step, head.v_step, z, n, V, grads.add_v);
     for (int64_t i = 0; i < n; i++)
-      delta_grads.dbeta[(chunk.begin + i) * head.log_decay_step] = dot_rows(du.row(i), e.row(i), V);
+      grads.dbeta[(chunk.begin + i) * head.token_step] = dot_rows(du.row(i), e.row(i), V);
 
     transpose(y_t, dout, n, V);
     multiply(dp, plain(u), y_t, {n, n, V, Causal::upper});
@@ -186,7 +175,7 @@ void delta_attention_bwd(const DeltaAttentionGrads& delta_grads, const float* d_
     // through the states first: what passes them is a part of the decay's gradient
     double slope = 0, change[kLargestChunk];
     scale_rows(dout, decay.lambda, n, V);
-    scale_rows(z, minus_lambda, n, V);
+    scale_rows(z, decay.lambda, n, V, -1);
     scale_rows(u, decay.rho, n, V);
     multiply(dq, plain(dout), s_t, {n, K, V});
     multiply(dk, plain(z), s_t, {n, K, V});
@@ -208,10 +197,7 @@ void delta_attention_bwd(const DeltaAttentionGrads& delta_grads, const float* d_
     for (int64_t i = 0; i < K; i++) slope += double{decay.lambda[n - 1]} * dot_rows(s.row(i), ds.row(i), V);
     multiply(ds, transposed(q), dout, {K, V, n, Causal::none, decay.lambda[n - 1]});
     multiply(ds, transposed(k), z, {K, V, n, Causal::none, 1});
-    for (int64_t i = 0; grads.dlog_decay && i < n; i++) {
-      grads.dlog_decay[(chunk.begin + i) * grads.dlog_decay_step] = static_cast<float>(slope);
-      slope -= change[i];
-    }
+    if (grads.dlog_decay) scatter_slopes(grads, head, chunk, slope, change);
   }
   scatter(grads.dstate, V, ds, K, V, false);
 }

@@ -22,9 +22,9 @@ namespace supra::SUPRA_LEVEL {
 namespace {
 
 // o becomes y = (o - mean(o)) rstd, row by row.
-void normalise_rows(Tile o, const LinearAttentionHead& head, Chunk chunk) {
-  float* rstd = head.rstd + chunk.begin * head.rstd_step;
-  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.rstd_step) {
+void normalise_rows(Tile o, const Head& head, Chunk chunk) {
+  float* rstd = head.rstd + chunk.begin * head.token_step;
+  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.token_step) {
     const Moments m = moments(o.row(i), head.V, head.norm_eps);
     *rstd = m.rstd;
     normalise(o.row(i), o.row(i), head.V, m, false);
@@ -32,24 +32,21 @@ void normalise_rows(Tile o, const LinearAttentionHead& head, Chunk chunk) {
 }
 
 // dy becomes do = rstd (dy - mean(dy) - y mean(dy y)).
-void normalise_rows_bwd(Tile dy, const LinearAttentionHead& head, Chunk chunk) {
-  const float* rstd = head.rstd + chunk.begin * head.rstd_step;
+void normalise_rows_bwd(Tile dy, const Head& head, Chunk chunk) {
+  const float* rstd = head.rstd + chunk.begin * head.token_step;
   const float* y = head.y + chunk.begin * head.o_step;
-  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.rstd_step, y += head.o_step) {
+  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.token_step, y += head.o_step) {
     normalise_bwd(dy.row(i), dy.row(i), y, *rstd, head.V, false);
   }
 }
 
 }  // namespace
 
-void linear_attention_fwd(float* o, float* last_state, float* states, const LinearAttentionHead& head,
-                          float* memory) {
-  const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V);
-  const int64_t N = padded(chunk_at(head, 0).steps);
+void linear_attention_fwd(float* o, float* last_state, float* states, const Head& head, float* memory) {
+  const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V), N = padded(chunk_at(head, 0).steps);
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
-  const Tile p = scratch.tile(N, N), q = scratch.tile(N, Kp), k = scratch.tile(N, Kp),
-             v = scratch.tile(N, Vp);
+  const Tile p = scratch.tile(N, N), q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp);
   const Tile q_t = scratch.tile(Kp, N), out = scratch.tile(N, Vp), s = scratch.tile(Kp, Vp);
   zero(p, N, N);
   gather_state(s, states, head, 0);
@@ -75,19 +72,15 @@ void linear_attention_fwd(float* o, float* last_state, float* states, const Line
   scatter(last_state, V, s, K, V, false);
 }
 
-void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, const float* states,
-                          const LinearAttentionHead& head, float* memory) {
-  const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V);
-  const int64_t N = padded(chunk_at(head, 0).steps);
+void linear_attention_bwd(const Grads& grads, const float* d_o, const float* states, const Head& head, float* memory) {
+  const int64_t K = head.K, V = head.V, Kp = padded(K), Vp = padded(V), N = padded(chunk_at(head, 0).steps);
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
   const Tile p = scratch.tile(N, N), dp = scratch.tile(N, N);
-  const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp),
-             dout = scratch.tile(N, Vp);
+  const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), v = scratch.tile(N, Vp), dout = scratch.tile(N, Vp);
   const Tile q_t = scratch.tile(Kp, N), dout_t = scratch.tile(Vp, N);
   const Tile dq = scratch.tile(N, Kp), dk = scratch.tile(N, Kp), dv = scratch.tile(N, Vp);
-  const Tile s = scratch.tile(Kp, Vp), s_t = scratch.tile(Vp, Kp), ds = scratch.tile(Kp, Vp),
-             ds_t = scratch.tile(Vp, Kp);
+  const Tile s = scratch.tile(Kp, Vp), s_t = scratch.tile(Vp, Kp), ds = scratch.tile(Kp, Vp), ds_t = scratch.tile(Vp, Kp);
   zero(p, N, N);
   zero(dp, N, N);
   gather(ds, grads.dstate, V, K, V);
@@ -117,12 +110,9 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     multiply(dq, plain(dout), s_t, {n, K, V, Causal::none, 1});
     scale_rows(v, decay.rho, n, V);
     multiply(dk, plain(v), ds_t, {n, K, V, Causal::none, 1});
-    double change[kLargestChunk];
-    if (grads.dlog_decay) {
-      for (int64_t i = 0; i < n; i++) {
-        change[i] = double{dot_rows(q.row(i), dq.row(i), K)} - double{dot_rows(k.row(i), dk.row(i), K)};
-      }
-    }
+    double slope = 0, change[kLargestChunk];
+    for (int64_t i = 0; grads.dlog_decay && i < n; i++)
+      change[i] = double{dot_rows(q.row(i), dq.row(i), K)} - double{dot_rows(k.row(i), dk.row(i), K)};
     scale_rows(k, decay.rho, n, K);
     multiply(dv, plain(k), ds, {n, V, K, Causal::none, 1});
     multiply(ds, transposed(q), dout, {K, V, n, Causal::none, decay.lambda[n - 1]});
@@ -131,51 +121,38 @@ void linear_attention_bwd(const LinearAttentionGrads& grads, const float* d_o, c
     scatter(grads.dk + chunk.begin * head.k_step, head.k_step, dk, n, K, grads.add_k);
     scatter(grads.dv + chunk.begin * head.v_step, head.v_step, dv, n, V, grads.add_v);
     if (!grads.dlog_decay) continue;
-    double slope = 0;
     for (int64_t i = 0; i < K; i++) slope += dot_rows(s.row(i), ds.row(i), V);
-    for (int64_t i = 0; i < n; i++) {
-      grads.dlog_decay[(chunk.begin + i) * grads.dlog_decay_step] = static_cast<float>(slope);
-      slope -= change[i];
-    }
+    scatter_slopes(grads, head, chunk, slope, change);
   }
   scatter(grads.dstate, V, ds, K, V, false);
 }
 
 namespace {
 
-// C vectors of columns of one step: S = g S + k (scale v)^T and o = q S while a row of S is at hand.
-template <int C>
-inline void step_columns(float* o, float* state, const float* q, const float* k, const float* v, float g,
-                         float scale, int64_t K, int64_t V) {
+// C vectors of columns of one step: S = g S + k (scale v)^T and o = q S, reading S once. part: see columns.h
+template <int C, class Part>
+inline void step_columns(Part part, float* o, float* state, const float* q, const float* k, const float* v, float g, float scale,
+                         int64_t K, int64_t V) {
   Vec out[C] = {}, right[C];
-  for (int j = 0; j < C; j++) right[j] = load(v + j * kLanes) * scale;
+  for (int j = 0; j < C; j++) right[j] = part.load(v + j * kLanes) * scale;
   for (int64_t i = 0; i < K; i++, state += V) {
     for (int j = 0; j < C; j++) {
-      const Vec s = fma(broadcast(k[i]), right[j], load(state + j * kLanes) * g);
-      store(state + j * kLanes, s);
+      const Vec s = fma(broadcast(k[i]), right[j], part.load(state + j * kLanes) * g);
+      part.store(state + j * kLanes, s);
       out[j] = fma(broadcast(q[i]), s, out[j]);
     }
   }
-  for (int j = 0; j < C; j++) store(o + j * kLanes, out[j]);
+  for (int j = 0; j < C; j++) part.store(o + j * kLanes, out[j]);
 }
 
 }  // namespace
 
-void linear_attention_step(float* o, float* state, const float* q, const float* k, const float* v, float g,
-                           float scale, int64_t K, int64_t V) {
+void linear_attention_step(float* o, float* state, const float* q, const float* k, const float* v, float g, float scale, int64_t K,
+                           int64_t V) {
   int64_t j = 0;
-  for (; j + 4 * kLanes <= V; j += 4 * kLanes) step_columns<4>(o + j, state + j, q, k, v + j, g, scale, K, V);
-  for (; j + kLanes <= V; j += kLanes) step_columns<1>(o + j, state + j, q, k, v + j, g, scale, K, V);
-  const int64_t rest = V - j;
-  if (rest == 0) return;
-  const Vec right = load_first(v + j, rest) * scale;
-  Vec out = {};
-  for (int64_t i = 0; i < K; i++) {
-    const Vec s = fma(broadcast(k[i]), right, load_first(state + i * V + j, rest) * g);
-    store_first(state + i * V + j, s, rest);
-    out = fma(broadcast(q[i]), s, out);
-  }
-  store_first(o + j, out, rest);
+  for (; j + 4 * kLanes <= V; j += 4 * kLanes) step_columns<4>(Whole(), o + j, state + j, q, k, v + j, g, scale, K, V);
+  for (; j + kLanes <= V; j += kLanes) step_columns<1>(Whole(), o + j, state + j, q, k, v + j, g, scale, K, V);
+  if (j < V) step_columns<1>(Rest{V - j}, o + j, state + j, q, k, v + j, g, scale, K, V);
 }
 
 }  // namespace supra::SUPRA_LEVEL

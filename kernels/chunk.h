@@ -4,8 +4,8 @@
 
 // Chunks of n steps of a head, for attentions with a state; i, j count the steps of a chunk and c is the scale:
 //   lambda_i = g_1 ... g_i    rho_j = c g_{j+1} ... g_n    D_ji = c g_{j+1} ... g_i for j <= i, else 0
-// D is stored transposed, with one row per key: the products that use it then run along the queries for any K and V. Every factor
-// of the decay is a product of g, so none is above 1.
+// D is stored transposed, with one row per key: the products that use it then run along the queries for any K and V. Every
+// factor of the decay is a product of g, so none is above 1.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -70,8 +70,10 @@ inline void token_decay(const Decay& decay, const Head& head, Chunk chunk) {
 // The state that enters chunk c.
 inline void gather_state(Tile s, const float* states, const Head& head, int64_t c) {
   const float* from = c > 0 ? states + (c - 1) * head.K * head.V : head.state;
-  if (from) gather(s, from, head.V, head.K, head.V);
-  else zero(s, whole_vectors(head.K), head.V);
+  if (from)
+    gather(s, from, head.V, head.K, head.V);
+  else
+    zero(s, whole_vectors(head.K), head.V);
 }
 
 // The queries, keys and values of a chunk.

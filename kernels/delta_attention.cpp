@@ -10,7 +10,7 @@ namespace supra {
 LinearAttention delta_attention(const Var& q, const Var& k, const Var& v, const Var& log_decay, const Var& beta,
                                 const Var& state, const std::vector<int64_t>& lengths, const Cuts& cuts) {
   return state_attention(StateCall("delta_attention", q.value(), k.value(), v.value(), log_decay.value(), beta.value(),
-                                        state.defined() ? state.value() : Tensor(), 1, lengths, cuts),
+                                   state.defined() ? state.value() : Tensor(), 1, lengths, cuts),
                          {q, k, v, log_decay, state, beta});
 }
 

@@ -2,15 +2,15 @@
 #include "kernels/simd.h"
 
 // The gated delta rule by chunks of n steps (arXiv 2406.06484, 2412.06464), with lambda, rho and D of chunk.h; S is the state
-// that enters one. Products that say `strict` leave out the diagonal:
+// that enters a chunk. A strict product is 0 on the diagonal:
 //
 //   P = (K Q^T) * D    A = (K K^T) * D strict
-//   E = V - diag(lambda) K S - A^T U    U = diag(beta) E         row by row: row i of A^T U needs the rows of U before it
+//   E = V - diag(lambda) K S - A^T U    U = diag(beta) E         row by row: row i of A^T U needs the rows of U before i
 //   O = diag(lambda) Q S + P^T U        S' = lambda_n S + K^T diag(rho) U
 //
-// and with dS', the gradient of S', on the way back
+// Backward, with dS', the gradient of S':
 //
-//   dU = P dO + diag(rho) K dS' - A Z   Z = diag(beta) dU        row by row, from the last
+//   dU = P dO + diag(rho) K dS' - A Z   Z = diag(beta) dU        row by row, from the last to the first
 //   dV = Z                              d beta_i = dU_i E_i
 //   dP = (U dO^T) * D                   dA = -(U Z^T) * D strict
 //   dQ = diag(lambda) dO S^T + dP^T K
@@ -19,9 +19,9 @@
 //
 // The triangular system is solved by substitution in the order of the steps, so its errors grow no faster than the recurrence's.
 //
-// d log g_t is a sum over pairs: what was written before t, or S, with what is read at t or later, or S'. A step's pair with
-// itself has met no decay and is never in it. It is left out, since its rounding would be all that is seen where every decay is
-// steep.
+// d log g_t is a sum over pairs of a write before t (or S) and a read at t or later (or S'). A step's pair with itself is not
+// decayed, so it is in no sum. It must be left out exactly: where every decay is steep, its rounding would be larger than the
+// sum.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -39,7 +39,8 @@ inline void pair_products(Tile p, Tile a, Tile q, Tile k, Tile x_t, const Decay&
   }
 }
 
-// Row by row, in the order of the steps or `back` from the last: x_i += sum of a_ij y_j over the rows j before it, y_i = beta_i x_i.
+// Row by row, in the order of the steps or, with `back`, from the last: x_i += sum of a_ij y_j over the rows j before, then
+// y_i = beta_i x_i.
 inline void substitute(Tile y, Tile x, Factor a, const float* beta, int64_t n, int64_t V, bool back) {
   // rows [first, first + rows) of x += a y, over `inner` rows of y from `from` on
   const auto add = [&](int64_t first, int64_t rows, int64_t from, int64_t inner) {
@@ -58,10 +59,10 @@ inline void substitute(Tile y, Tile x, Factor a, const float* beta, int64_t n, i
   }
 }
 
-// Finishes dP and dA, which are U dO^T and U Z^T before. read[i] and written[j]: what pairs of different steps add to the loss, by
-// the step that reads and by the one that wrote.
+// Finishes dP and dA, which are U dO^T and U Z^T before. read[i] and written[j]: what pairs of different steps add to the loss,
+// by the step that reads and by the step that writes.
 inline void pairs(Tile dp, Tile da, Tile p, Tile a, Tile between, int64_t n, float* read, float* written) {
-  // products of a triangle take up to 8 rows at once, and want zeros below the diagonal there
+  // products with a triangle compute up to 8 rows at once, and need zeros below the diagonal there
   constexpr int64_t kBlock = kLanes < 8 ? 8 : kLanes;
   const int64_t width = whole_vectors(n);
   for (int64_t i = 0; i < width; i += kLanes) store(read + i, Vec{});
@@ -92,7 +93,7 @@ void delta_attention_fwd(float* o, float* last_state, float* states, const Head&
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
   float* beta = scratch.floats(N);
-  const Tile p = scratch.tile(N, N), a = scratch.tile(N, N);  // one behind the other
+  const Tile p = scratch.tile(N, N), a = scratch.tile(N, N);  // adjacent in memory
   const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), x_t = scratch.tile(Kp, N);
   const Tile e = scratch.tile(N, Vp), u = scratch.tile(N, Vp), out = scratch.tile(N, Vp), s = scratch.tile(Kp, Vp);
   zero(p, 2 * N, N);
@@ -131,7 +132,7 @@ void delta_attention_bwd(const Grads& grads, const float* d_o, const float* stat
   Scratch scratch = {memory};
   const Decay decay = take_decay(scratch, head, N);
   float *beta = scratch.floats(N), *read = scratch.floats(N), *written = scratch.floats(N);
-  // one behind the other
+  // adjacent in memory
   const Tile p = scratch.tile(N, N), a = scratch.tile(N, N), dp = scratch.tile(N, N), da = scratch.tile(N, N);
   const Tile q = scratch.tile(N, Kp), k = scratch.tile(N, Kp), x_t = scratch.tile(Kp, N), dq = scratch.tile(N, Kp),
              dk = scratch.tile(N, Kp);
@@ -172,7 +173,7 @@ void delta_attention_bwd(const Grads& grads, const float* d_o, const float* stat
     multiply(da, plain(u), y_t, {n, n, V, Causal::upper});
     pairs(dp, da, p, a, decay.between, n, read, written);
 
-    // through the states first: what passes them is a part of the decay's gradient
+    // first the part that goes through the states, because it is a part of the decay's gradient
     double slope = 0, change[kLargestChunk];
     scale_rows(dout, decay.lambda, n, V);
     scale_rows(z, decay.lambda, n, V, -1);
@@ -182,7 +183,7 @@ void delta_attention_bwd(const Grads& grads, const float* d_o, const float* stat
     for (int64_t i = 0; i < n; i++) {
       const double of_q = dot_rows(q.row(i), dq.row(i), K), of_k = dot_rows(k.row(i), dk.row(i), K);
       slope += of_q + of_k;
-      // the last of_k is a part of the next product's
+      // the last of_k is also in the dot product below
       change[i] = of_q + of_k + read[i] - written[i] + of_k;
     }
     multiply(dk, plain(u), ds_t, {n, K, V, Causal::none, 1});

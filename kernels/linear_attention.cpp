@@ -11,7 +11,7 @@ LinearAttention linear_attention(const Var& q, const Var& k, const Var& v, const
                                  const std::vector<int64_t>& lengths, double norm_eps, const Cuts& cuts,
                                  const Features& features) {
   StateCall call("linear_attention", q.value(), k.value(), v.value(), log_decay.value(), {},
-                      state.defined() ? state.value() : Tensor(), scale, lengths, cuts);
+                 state.defined() ? state.value() : Tensor(), scale, lengths, cuts);
   const bool has_features = features.rope.layout != Rope::Layout::none || features.of_relu;
   if (has_features && !fuse_features(call, features)) {
     const auto feature = [&](const Var& x) {

@@ -2,11 +2,11 @@
 #include "kernels/columns.h"
 #include "kernels/simd.h"
 
-// Linear attention by chunks of n steps, with lambda, rho and D of chunk.h; S is the state that enters one:
+// Linear attention by chunks of n steps, with lambda, rho and D of chunk.h; S is the state that enters a chunk:
 //
 //   P = (K Q^T) * D           O = P^T V + diag(lambda) Q S           S' = lambda_n S + K^T diag(rho) V
 //
-// and with dS', the gradient of S', on the way back
+// Backward, with dS', the gradient of S':
 //
 //   dP = (V dO^T) * D
 //   dQ = dP^T K + diag(lambda) dO S^T
@@ -15,8 +15,8 @@
 //   dS = lambda_n dS' + Q^T diag(lambda) dO
 //   d log g_t = <S, dS> - sum over u < t of (q_u dq_u - k_u dk_u)
 //
-// Where the outputs are normalised (groupnorm.cpp, a group a head), it happens here, while a chunk's rows are
-// at hand. P stands on its side, as D does.
+// If the outputs are normalised (groupnorm.cpp, one group per head), it happens here, while the rows of a chunk are in the
+// caches. P is stored transposed, as D is.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -105,7 +105,7 @@ void linear_attention_bwd(const Grads& grads, const float* d_o, const float* sta
     multiply(dk, plain(dp), q, {n, K, n, Causal::from_row});
     multiply(dq, transposed(dp), k, {n, K, n, Causal::to_row});
 
-    // through the states; a factor is scaled once nothing needs it as it was
+    // through the states; a factor is scaled after its last use without the scale
     scale_rows(dout, decay.lambda, n, V);
     multiply(dq, plain(dout), s_t, {n, K, V, Causal::none, 1});
     scale_rows(v, decay.rho, n, V);
@@ -131,8 +131,8 @@ namespace {
 
 // C vectors of columns of one step: S = g S + k (scale v)^T and o = q S, reading S once. part: see columns.h
 template <int C, class Part>
-inline void step_columns(Part part, float* o, float* state, const float* q, const float* k, const float* v, float g, float scale,
-                         int64_t K, int64_t V) {
+inline void step_columns(Part part, float* o, float* state, const float* q, const float* k, const float* v, float g,
+                         float scale, int64_t K, int64_t V) {
   Vec out[C] = {}, right[C];
   for (int j = 0; j < C; j++) right[j] = part.load(v + j * kLanes) * scale;
   for (int64_t i = 0; i < K; i++, state += V) {
@@ -147,8 +147,8 @@ inline void step_columns(Part part, float* o, float* state, const float* q, cons
 
 }  // namespace
 
-void linear_attention_step(float* o, float* state, const float* q, const float* k, const float* v, float g, float scale, int64_t K,
-                           int64_t V) {
+void linear_attention_step(float* o, float* state, const float* q, const float* k, const float* v, float g, float scale,
+                           int64_t K, int64_t V) {
   int64_t j = 0;
   for (; j + 4 * kLanes <= V; j += 4 * kLanes) step_columns<4>(Whole(), o + j, state + j, q, k, v + j, g, scale, K, V);
   for (; j + kLanes <= V; j += kLanes) step_columns<1>(Whole(), o + j, state + j, q, k, v + j, g, scale, K, V);

@@ -11,7 +11,7 @@
 #include "tensor/kept.h"
 #include "tensor/parallel.h"
 
-// rope (Su et al., arXiv 2104.09864): pair i of a head at position p is rotated by the angle p / (scale divisor_i base^(2i/dims))
+// rope (Su et al., arXiv 2104.09864): at position p, pair i of a head is rotated by p / (scale divisor_i base^(2i/dims))
 //   y_a = x_a cos - x_b sin,  y_b = x_b cos + x_a sin;   (a,b) = (i, i + dims/2) or (2i, 2i+1)
 // where cos and sin are multiplied by the magnitude
 //   x, y (B,T,H,K)  nothing saved: backward rotates dy by the opposite angle.   dx: =
@@ -121,11 +121,14 @@ static std::pair<const RopeTable&, RopeTurn> angles(const Shape& x, Dtype dtype,
   constexpr int64_t kZero[] = {0};
   const std::span rows(first.data(), together ? std::min<size_t>(first.size(), 1) : first.size());
   std::vector<int64_t>& turns = kept().get<LastCall>().positions;
-  if (by_head) positions(turns, "rope", kZero, H, {});
-  else positions(turns, "rope", rows, steps, cuts);
+  if (by_head)
+    positions(turns, "rope", kZero, H, {});
+  else
+    positions(turns, "rope", rows, steps, cuts);
   const int64_t period = by_head ? 1 : together ? steps : B * steps;
   return {steady ? steady->of(rope, turns) : table_for(rope, turns, dtype, device),
-          {B * steps, H, K, rope.dims, rope.layout == Rope::Layout::interleaved, period, width, by_head ? width : 0, direction}};
+          {B * steps, H, K, rope.dims, rope.layout == Rope::Layout::interleaved, period, width, by_head ? width : 0,
+           direction}};
 }
 
 static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts, int direction) {
@@ -135,7 +138,7 @@ static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_
   return y;
 }
 
-// With the defaults filled in, once it fits x.
+// The rope with its defaults filled in. Throws unless it fits x.
 static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first) {
   CHECK(x.size() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x).c_str());
   CHECK(static_cast<int64_t>(first.size()) == x[0], "rope: %zu first positions for a batch of %ld", first.size(),
@@ -148,7 +151,7 @@ static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first
     CHECK(divisors->empty() || static_cast<int64_t>(divisors->size()) == rope.dims / 2, "rope: %zu divisors for %ld pairs",
           divisors->size(), static_cast<long>(rope.dims / 2));
   }
-  // OpenLM's by_head rotation never saw the configured base and scale
+  // OpenLM's by_head rotation ignores the configured base and scale
   if (rope.layout == Rope::Layout::by_head) rope.base = 10000, rope.scale = 1;
   return rope;
 }

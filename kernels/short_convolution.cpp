@@ -17,8 +17,10 @@ struct Sizes {
 // f(row, whether it is a row of the state) for step s of a document. A document after a cut has no steps before its first.
 template <class F>
 void for_row(const Sizes& n, int64_t b, Segment document, int64_t s, F f) {
-  if (s >= document.begin) f(b * n.T + s, false);
-  else if (document.begin == 0) f(b * (n.W - 1) + n.W - 1 + s, true);
+  if (s >= document.begin)
+    f(b * n.T + s, false);
+  else if (document.begin == 0)
+    f(b * (n.W - 1) + n.W - 1 + s, true);
 }
 
 // f(tap, row of y, row that the tap is multiplied with, whether that is a row of the state)

@@ -60,8 +60,8 @@ void fwd(double* o, double* lse, const SoftmaxHead<double>& head, int64_t begin,
   }
 }
 
-void bwd(const SoftmaxGrads<double>& grads, const double* d_o, const double* o, const double* lse, const SoftmaxHead<double>& head,
-         double*) {
+void bwd(const SoftmaxGrads<double>& grads, const double* d_o, const double* o, const double* lse,
+         const SoftmaxHead<double>& head, double*) {
   for (int64_t t = 0; t < head.steps; t++) {
     const int64_t query = t * head.q_step, at = t * head.lse_step;
     const double* dy = d_o + t * head.o_step;
@@ -99,23 +99,15 @@ struct Place {
 
 template <class T>
 SoftmaxHead<T> head_at(const Place& p, const SoftmaxCall& c, int64_t b, Segment document) {
-  return {.steps = document.end - document.begin,
-          .first = c.first[b] + document.begin - first_key(c.first[b], document),
-          .window = c.window,
-          .sinks = c.sinks,
-          .K = c.K,
-          .V = c.V,
-          .q = c.q.data<T>() + p.query * c.K,
-          .k = c.k.data<T>() + p.key * c.K,
-          .v = c.v.data<T>() + p.key * c.V,
-          .q_sinks = c.q_sinks.data<T>() + p.query * c.K,
-          .q_step = c.H * c.K,
-          .k_step = c.G * c.K,
-          .v_step = c.G * c.V,
-          .o_step = c.H * c.V,
-          .lse_step = c.H,
-          .scale = static_cast<T>(c.scores.inner()),
-          .cap = static_cast<T>(c.scores.cap)};
+  const int64_t key = first_key(c.first[b], document);
+  SoftmaxHead<T> head = {};
+  head.steps = document.end - document.begin, head.first = c.first[b] + document.begin - key;
+  head.window = c.window, head.sinks = c.sinks, head.K = c.K, head.V = c.V;
+  head.q = c.q.data<T>() + p.query * c.K, head.q_sinks = c.q_sinks.data<T>() + p.query * c.K;
+  head.k = c.k.data<T>() + p.key * c.K, head.v = c.v.data<T>() + p.key * c.V;
+  head.q_step = c.H * c.K, head.k_step = c.G * c.K, head.v_step = c.G * c.V, head.o_step = c.H * c.V, head.lse_step = c.H;
+  head.scale = static_cast<T>(c.scores.inner()), head.cap = static_cast<T>(c.scores.cap);
+  return head;
 }
 
 // One query per head.
@@ -185,9 +177,8 @@ constexpr const char* kOp = "softmax_attention";
 
 }  // namespace
 
-SoftmaxCall::SoftmaxCall(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v,
-                                   const Scores& scores, const std::vector<int64_t>& first, int64_t window, int64_t sinks,
-                                   const Cuts& cuts)
+SoftmaxCall::SoftmaxCall(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, const Scores& scores,
+                         const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts)
     : q(q), q_sinks(q_sinks), k(k), v(v), scores(scores), first(first), window(window), sinks(sinks) {
   CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", kOp,
         to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
@@ -219,13 +210,15 @@ SoftmaxPart softmax_attention_with_sinks(const Var& q, const Var& q_sinks, const
                                          const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts) {
   const bool apart = q_sinks.defined() && sinks > 0;
   const SoftmaxCall c(q.value(), (apart ? q_sinks : q).value(), k.value(), v.value(), scores, first, window, sinks, cuts);
-  by_device(kOp, c.q, [&]<class T>(T) { fwd<T>(c); }, [&]<class T>(T) { cuda::softmax_attention_fwd<T>(c); });
+  by_device(
+      kOp, c.q, [&]<class T>(T) { fwd<T>(c); }, [&]<class T>(T) { cuda::softmax_attention_fwd<T>(c); });
   auto backward = [c, apart](std::span<const Tensor> dy, Grads& grads) {
     // the GPU writes each gradient once, the CPU adds
     const auto fresh = c.q.device() == Device::cpu ? zeros_like : empty_like;
     const SoftmaxCallGrads d = {dy[0].defined() ? dy[0] : zeros_like(c.o), dy[1], fresh(c.q), fresh(c.k), fresh(c.v),
-                                     apart ? fresh(c.q) : Tensor()};
-    by_device(kOp, c.q, [&]<class T>(T) { bwd<T>(d, c); }, [&]<class T>(T) { cuda::softmax_attention_bwd<T>(d, c); });
+                                apart ? fresh(c.q) : Tensor()};
+    by_device(
+        kOp, c.q, [&]<class T>(T) { bwd<T>(d, c); }, [&]<class T>(T) { cuda::softmax_attention_bwd<T>(d, c); });
     grads.give(0, d.dq);
     grads.give(1, d.dk);
     grads.give(2, d.dv);

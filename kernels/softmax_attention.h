@@ -19,13 +19,13 @@ struct SoftmaxCall {
 
   // Throws unless the arguments fit.
   SoftmaxCall(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, const Scores& scores,
-                   const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts);
+              const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts);
 };
 
 struct SoftmaxCallGrads {
-  Tensor d_o, dlse;    // dlse: undefined if lse is not used
-  Tensor dq, dk, dv;   // the CPU adds to dk and dv
-  Tensor dq_sinks;     // undefined if q is used for the sinks
+  Tensor d_o, dlse;   // dlse: undefined if lse is not used
+  Tensor dq, dk, dv;  // the CPU adds to dk and dv
+  Tensor dq_sinks;    // undefined if q is used for the sinks
 };
 
 }  // namespace supra

@@ -29,11 +29,13 @@ namespace {
 // S, before the first step
 template <class T>
 void begin_state(T* S, const StateHead<T>& head) {
-  if (head.state) std::copy_n(head.state, head.K * head.V, S);
-  else std::fill_n(S, head.K * head.V, T(0));
+  if (head.state)
+    std::copy_n(head.state, head.K * head.V, S);
+  else
+    std::fill_n(S, head.K * head.V, T(0));
 }
 
-// f(i, j, ij) for every element S_ij of a state
+// f(i, j, ij) for every element ij of a state, i of K and j of V
 template <class F>
 void for_elements(const StateHead<double>& head, F f) {
   for (int64_t i = 0; i < head.K; i++) {
@@ -65,6 +67,7 @@ void fwd(double* o, double* S, double*, const StateHead<double>& head, double* e
   }
 }
 
+// dv: memory of V numbers
 void bwd(const StateGrads<double>& grads, const double* d_o, const double*, const StateHead<double>& head, double* dv) {
   const int64_t KV = head.K * head.V;
   std::vector<double> states((head.steps + 1) * KV), errors(head.steps * head.V);
@@ -140,8 +143,7 @@ T* at(const Tensor& t, int64_t offset) {
   return t.defined() ? t.data<T>() + offset : nullptr;
 }
 
-// Where a head of a document begins: offsets into the tensors of a call. i counts the heads of all rows; the document begins
-// at step t.
+// Offsets of a head in the tensors of a call, for a document that begins at step t. i counts the heads of all rows.
 struct Place {
   int64_t h, q, k, v, o, token, state, states;
 
@@ -157,29 +159,17 @@ struct Place {
 
 template <class T>
 StateHead<T> head_at(const Place& p, const StateCall& c, Segment document, const std::vector<T>& powers = {}) {
-  const bool by_token = c.decay_by_token();
-  return {.steps = document.end - document.begin,
-          .K = c.K,
-          .V = c.V,
-          .chunk = linear_chunk(c.K, c.V),
-          .q = at<T>(c.q, p.q),
-          .k = at<T>(c.k, p.k),
-          .v = at<T>(c.v, p.v),
-          .q_step = c.H * c.K,
-          .k_step = c.Gk * c.K,
-          .v_step = c.Gv * c.V,
-          .o_step = c.H * c.V,
-          .token_step = c.H,
-          .scale = static_cast<T>(c.scale),
-          .powers = powers.empty() ? nullptr : &powers[p.h * (linear_chunk(c.K, c.V) + 1)],
-          .log_decay = at<T>(c.log_decay, by_token ? p.token : p.h),
-          .log_decay_step = by_token ? c.H : 0,
-          .state = document.begin == 0 ? at<T>(c.state, p.state) : nullptr,
-          .beta = at<T>(c.beta, p.token),
-          .errors = at<T>(c.errors, p.o),
-          .rstd = at<T>(c.rstd, p.token),
-          .norm_eps = static_cast<T>(c.norm_eps),
-          .y = at<T>(c.o, p.o)};
+  StateHead<T> head = {};
+  head.steps = document.end - document.begin, head.K = c.K, head.V = c.V, head.chunk = linear_chunk(c.K, c.V);
+  head.q = at<T>(c.q, p.q), head.k = at<T>(c.k, p.k), head.v = at<T>(c.v, p.v), head.y = at<T>(c.o, p.o);
+  head.q_step = c.H * c.K, head.k_step = c.Gk * c.K, head.v_step = c.Gv * c.V, head.o_step = c.H * c.V, head.token_step = c.H;
+  head.scale = static_cast<T>(c.scale), head.norm_eps = static_cast<T>(c.norm_eps);
+  if (!powers.empty()) head.powers = &powers[p.h * (head.chunk + 1)];
+  if (c.decay_by_token()) head.log_decay_step = c.H;
+  head.log_decay = at<T>(c.log_decay, c.decay_by_token() ? p.token : p.h);
+  if (document.begin == 0) head.state = at<T>(c.state, p.state);
+  head.beta = at<T>(c.beta, p.token), head.errors = at<T>(c.errors, p.o), head.rstd = at<T>(c.rstd, p.token);
+  return head;
 }
 
 // The least number of heads per thread: less work than that costs less than waking a thread.
@@ -219,10 +209,9 @@ void bwd(const StateCallGrads& grads, const Tensor& d_o, const StateCall& c) {
       for (size_t d = documents[b].size(); d-- > 0;) {
         const Segment document = documents[b][d];
         const Place p(c, i, document.begin);
-        const StateGrads<T> of_head = {at<T>(grads.dq, p.q),           at<T>(grads.dk, p.k),
-                                       at<T>(grads.dv, p.v),           at<T>(grads.dstate, p.state),
-                                       at<T>(dlog_decay, p.token),     at<T>(grads.dbeta, p.token),
-                                       p.h % (c.H / c.Gk) > 0,         p.h % (c.H / c.Gv) > 0};
+        const StateGrads<T> of_head = {at<T>(grads.dq, p.q), at<T>(grads.dk, p.k), at<T>(grads.dv, p.v),
+                                       at<T>(grads.dstate, p.state), at<T>(dlog_decay, p.token), at<T>(grads.dbeta, p.token),
+                                       p.h % (c.H / c.Gk) > 0, p.h % (c.H / c.Gv) > 0};
         // later documents do not depend on the last state of this one
         if (document.end < c.lengths[b]) std::fill_n(of_head.dstate, c.K * c.V, T(0));
         bwd(of_head, at<T>(d_o, p.o), at<T>(c.states, p.states), head_at(p, c, document, powers), memory.data<T>());
@@ -239,8 +228,8 @@ void bwd(const StateCallGrads& grads, const Tensor& d_o, const StateCall& c) {
 }  // namespace
 
 StateCall::StateCall(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
-                               const Tensor& beta, const Tensor& state, double scale, const std::vector<int64_t>& lengths,
-                               const Cuts& cuts)
+                     const Tensor& beta, const Tensor& state, double scale, const std::vector<int64_t>& lengths,
+                     const Cuts& cuts)
     : op(op), q(q), k(k), v(v), log_decay(log_decay), beta(beta), state(state), scale(scale), lengths(lengths), cuts(cuts) {
   CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op,
         to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
@@ -275,27 +264,23 @@ LinearAttention state_attention(StateCall c, VarList inputs) {
   if (c.beta.defined() && (keep || on_gpu)) c.errors = empty_like(c.o);
   if (c.norm_eps > 0) c.rstd = Tensor::empty({c.B, c.T, c.H}, Dtype::f32, device);
   if (on_gpu) c.documents = documents_on_gpu(c);
-  by_device(c.op, c.q, [&]<class T>(T) { fwd<T>(c); }, [&]<class T>(T) { cuda::state_attention_fwd<T>(c); });
+  by_device(
+      c.op, c.q, [&]<class T>(T) { fwd<T>(c); }, [&]<class T>(T) { cuda::state_attention_fwd<T>(c); });
 
   auto backward = [c, on_gpu, fresh = zeros ? zeros_like : empty_like](std::span<const Tensor> dy, Grads& grads) {
-    const Tensor d_o = dy[0].defined() ? dy[0] : zeros_like(c.o), none;
-    const StateCallGrads d = {
-        .dq = fresh(c.q),
-        .dk = fresh(c.k),
-        .dv = fresh(c.v),
-        .dlog_decay = grads.needs(3) ? fresh(c.log_decay) : none,
-        .dstate = on_gpu            ? (grads.needs(4) ? empty_like(c.last) : none)
-                  : dy[1].defined() ? dy[1].clone()
-                                    : zeros_like(c.last),
-        .dbeta = c.beta.defined() ? fresh(c.beta) : none};
-    by_device(c.op, c.q, [&]<class T>(T) { bwd<T>(d, d_o, c); },
-              [&]<class T>(T) { cuda::state_attention_bwd<T>(d, d_o, dy[1], c); });
-    grads.give(0, d.dq);
-    grads.give(1, d.dk);
-    grads.give(2, d.dv);
-    grads.give(3, d.dlog_decay);
-    grads.give(4, d.dstate);
-    if (c.beta.defined()) grads.give(5, d.dbeta);
+    const Tensor d_o = dy[0].defined() ? dy[0] : zeros_like(c.o);
+    StateCallGrads d = {.dq = fresh(c.q), .dk = fresh(c.k), .dv = fresh(c.v)};
+    if (grads.needs(3)) d.dlog_decay = fresh(c.log_decay);
+    if (c.beta.defined()) d.dbeta = fresh(c.beta);
+    if (!on_gpu)
+      d.dstate = dy[1].defined() ? dy[1].clone() : zeros_like(c.last);
+    else if (grads.needs(4))
+      d.dstate = empty_like(c.last);
+    by_device(
+        c.op, c.q, [&]<class T>(T) { bwd<T>(d, d_o, c); },
+        [&]<class T>(T) { cuda::state_attention_bwd<T>(d, d_o, dy[1], c); });
+    const Tensor all[] = {d.dq, d.dk, d.dv, d.dlog_decay, d.dstate, d.dbeta};
+    for (size_t i = 0; i < (c.beta.defined() ? 6 : 5); i++) grads.give(i, all[i]);
   };
   const std::vector<Var> outputs = record_many(c.op, inputs, {c.o, c.last}, backward);
   return {outputs[0], outputs[1]};

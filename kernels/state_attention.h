@@ -12,9 +12,9 @@ namespace supra {
 struct StateCall {
   const char* op;
   Tensor q, k, v, log_decay;
-  Tensor beta;   // of the delta rule; undefined: linear attention
-  Tensor state;  // before the first step; undefined: zeros
-  double scale;  // of linear attention
+  Tensor beta;                   // of the delta rule; undefined: linear attention
+  Tensor state;                  // before the first step; undefined: zeros
+  double scale;                  // of linear attention
   std::vector<int64_t> lengths;  // (B)
   Cuts cuts;
   int64_t B, T, H, Gk, Gv, K, V;
@@ -31,16 +31,15 @@ struct StateCall {
 
   // Throws unless the shapes fit. Without lengths every row has T steps.
   StateCall(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay, const Tensor& beta,
-                 const Tensor& state, double scale, const std::vector<int64_t>& lengths = {}, const Cuts& cuts = {});
+            const Tensor& state, double scale, const std::vector<int64_t>& lengths = {}, const Cuts& cuts = {});
 
   bool decay_by_token() const { return log_decay.rank() == 3; }
 };
 
 // The gradients of the inputs; undefined if they are not needed.
 struct StateCallGrads {
-  Tensor dq, dk, dv, dlog_decay;
-  Tensor dstate;  // CPU: on entry the gradient of the last state
-  Tensor dbeta;
+  Tensor dq, dk, dv, dlog_decay = {}, dbeta = {};
+  Tensor dstate = {};  // CPU: on entry the gradient of the last state
 };
 
 // Computes the outputs and records their backward. inputs: q, k, v, log_decay, state, and beta if there is one.

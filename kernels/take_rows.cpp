@@ -38,8 +38,10 @@ Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index
       for (int64_t m = begin; m < end; m++) {
         char* const to = static_cast<char*>(y.raw()) + m * bytes;
         const int64_t s = std::upper_bound(first.begin(), first.end(), index[m]) - first.begin() - 1;
-        if (s < 0) std::memset(to, 0, bytes);
-        else std::memcpy(to, static_cast<const char*>(sources[s].value().raw()) + (index[m] - first[s]) * bytes, bytes);
+        if (s < 0)
+          std::memset(to, 0, bytes);
+        else
+          std::memcpy(to, static_cast<const char*>(sources[s].value().raw()) + (index[m] - first[s]) * bytes, bytes);
       }
     });
   }

@@ -5,8 +5,8 @@
 #include "kernels/ops.h"
 #include "tensor/parallel.h"
 
-// window_step: k and v of a position go to its slot of the ring; then
-//   o = softmax over the min(p + 1, sinks + window) slots that are filled, whose order does not matter.   No backward
+// window_step: k and v of position p are written to its slot of the ring; then
+//   o = softmax attention over the min(p + 1, sinks + window) slots in use, whose order does not matter.   No backward
 
 namespace supra {
 namespace {
@@ -43,9 +43,12 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
                        const Scores& scores, const std::vector<int64_t>& positions, bool with_old) {
   const Sizes n = check(ring, q, q_sinks, k, v, scores, positions);
   const Device device = q.device();
-  // the GPU writes all of it
+  // the GPU writes all elements
   const auto fresh = device == Device::cuda ? Tensor::empty : Tensor::zeros;
-  WindowStep step = {Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), device), Tensor::empty({n.B, 1, n.H}, Dtype::f32, device), {}, {}};
+  WindowStep step = {.o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), device),
+                     .lse = Tensor::empty({n.B, 1, n.H}, Dtype::f32, device),
+                     .old_k = {},
+                     .old_v = {}};
   if (with_old) step.old_k = fresh(k.shape(), q.dtype(), device), step.old_v = fresh({n.B, 1, n.G, n.V + 1}, q.dtype(), device);
   if (device == Device::cuda) {
     by_device("window_step", q, [](auto) {}, [&]<class T>(T) {
@@ -78,7 +81,8 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
       }
       convert(at(ring.k, slot, n.K), kept, k.data<float>() + i * n.K, Dtype::f32, n.K);
       convert(at(ring.v, slot, n.V), kept, v.data<float>() + i * n.V, Dtype::f32, n.V);
-      const DecodeKeys keys = {at(ring.k, 0, n.K), at(ring.v, 0, n.V), kept, std::min(p + 1, slots), n.sinks, n.G * n.K, n.G * n.V};
+      const DecodeKeys keys = {at(ring.k, 0, n.K),     at(ring.v, 0, n.V), kept,
+                               std::min(p + 1, slots), n.sinks,            n.G * n.K, n.G * n.V};
       decode_heads(step.o.data<float>() + h * n.V, step.lse.data<float>() + h, q.data<float>() + h * n.K,
                    q_sinks.data<float>() + h * n.K, keys, heads, n.K, n.V, n.scale, n.cap);
     }

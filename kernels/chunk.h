@@ -97,9 +97,8 @@ inline void chunk_decay(const Decay& decay, const Head& head, Chunk chunk) {
 
 // d log g: `slope` at the first step of the chunk, less change[i] after each step i.
 inline void scatter_slopes(const Grads& grads, const Head& head, Chunk chunk, double slope, const double* change) {
-  float* d = grads.dlog_decay + chunk.begin * head.token_step;
-  for (int64_t i = 0; i < chunk.steps; i++, d += head.token_step) {
-    *d = static_cast<float>(slope);
+  for (int64_t i = 0; i < chunk.steps; i++) {
+    grads.dlog_decay[(chunk.begin + i) * head.token_step] = static_cast<float>(slope);
     slope -= change[i];
   }
 }

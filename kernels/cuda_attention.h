@@ -2,12 +2,13 @@
 #include <algorithm>
 
 #include "kernels/cuda.h"
+#include "kernels/cuda_rope_tables.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/softmax_attention.h"
 #include "kernels/state_attention.h"
 
-// How state_attention.cpp and softmax_attention.cpp call the GPU kernels: tensors, and the documents in their rows.
+// How state_attention.cpp, softmax_attention.cpp and window_step.cpp call the GPU kernels: tensors, and documents in rows.
 
 namespace supra {
 
@@ -57,7 +58,8 @@ cuda::LinearAttentionInputs<T> inputs_on_gpu(const StateCall& c) {
 // Whether the kernels can apply the features themselves. If so, the call gets what they need for it.
 inline bool fuse_features(StateCall& c, const Features& features) {
   if (!is_on_gpu(c.q) || c.q.dtype() != Dtype::bf16) return false;
-  c.angles = rope_angles(c.q.shape(), features.rope, features.first, c.cuts);
+  if (features.rope.layout != Rope::Layout::none)
+    c.angles = rope_angles(c.q.shape(), Dtype::f32, Device::cuda, features.rope, features.first, c.cuts, 1);
   c.of_relu = features.of_relu;
   return cuda::linear_attention_fuses(inputs_on_gpu<Bf16>(c));
 }
@@ -97,6 +99,19 @@ void state_attention_step(const Tensor& o, const Tensor& state, const StateCall&
 }
 
 }  // namespace cuda
+
+// window_step.cpp
+inline void window_step_on_gpu(const WindowStep& step, const Ring& ring, const Tensor& q, const Tensor& q_sinks,
+                               const Tensor& k, const Tensor& v, const std::vector<int64_t>& positions,
+                               const cuda::WindowStepSizes& n) {
+  by_device("window_step", q, [](auto) {}, [&]<class T>(T) {
+    constexpr Device gpu = Device::cuda;
+    const Tensor there = positions_on_gpu(positions);
+    cuda::window_step(step.o.data<T>(gpu), step.lse.data<float>(gpu), data_or_null<T>(step.old_k, gpu),
+                      data_or_null<T>(step.old_v, gpu), ring.k.data<T>(gpu), ring.v.data<T>(gpu), q.data<T>(gpu),
+                      q_sinks.data<T>(gpu), k.data<T>(gpu), v.data<T>(gpu), there.data<int32_t>(gpu), n);
+  });
+}
 
 // The first key of each row, and the first key of each step's document if there are cuts.
 struct KeysOnGpu {

@@ -23,20 +23,18 @@ namespace {
 
 // o becomes y = (o - mean(o)) rstd, row by row.
 void normalise_rows(Tile o, const Head& head, Chunk chunk) {
-  float* rstd = head.rstd + chunk.begin * head.token_step;
-  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.token_step) {
+  for (int64_t i = 0; i < chunk.steps; i++) {
     const Moments m = moments(o.row(i), head.V, head.norm_eps);
-    *rstd = m.rstd;
+    head.rstd[(chunk.begin + i) * head.token_step] = m.rstd;
     normalise(o.row(i), o.row(i), head.V, m, false);
   }
 }
 
 // dy becomes do = rstd (dy - mean(dy) - y mean(dy y)).
 void normalise_rows_bwd(Tile dy, const Head& head, Chunk chunk) {
-  const float* rstd = head.rstd + chunk.begin * head.token_step;
-  const float* y = head.y + chunk.begin * head.o_step;
-  for (int64_t i = 0; i < chunk.steps; i++, rstd += head.token_step, y += head.o_step) {
-    normalise_bwd(dy.row(i), dy.row(i), y, *rstd, head.V, false);
+  for (int64_t i = 0; i < chunk.steps; i++) {
+    const int64_t t = chunk.begin + i;
+    normalise_bwd(dy.row(i), dy.row(i), head.y + t * head.o_step, head.rstd[t * head.token_step], head.V, false);
   }
 }
 

@@ -110,34 +110,6 @@ static void rope(float* y, const float* x, const float* cosine, const float* sin
 
 }  // namespace cpu
 
-// The table of x (B,T,H,K), and how it is used.
-static std::pair<const RopeTable&, RopeTurn> angles(const Shape& x, Dtype dtype, Device device, const Rope& rope,
-                                                    const std::vector<int64_t>& first, const Cuts& cuts, int direction) {
-  const int64_t B = x[0], steps = x[1], H = x[2], K = x[3], width = width_of(rope);
-  const bool by_head = rope.layout == Rope::Layout::by_head;
-  RopeTables* const steady = device == Device::cuda ? RopeTables::in_scope() : nullptr;
-  const bool together =
-      !steady && cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
-  constexpr int64_t kZero[] = {0};
-  const std::span rows(first.data(), together ? std::min<size_t>(first.size(), 1) : first.size());
-  std::vector<int64_t>& turns = kept().get<LastCall>().positions;
-  if (by_head)
-    positions(turns, "rope", kZero, H, {});
-  else
-    positions(turns, "rope", rows, steps, cuts);
-  const int64_t period = by_head ? 1 : together ? steps : B * steps;
-  return {steady ? steady->of(rope, turns) : table_for(rope, turns, dtype, device),
-          {B * steps, H, K, rope.dims, rope.layout == Rope::Layout::interleaved, period, width, by_head ? width : 0,
-           direction}};
-}
-
-static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts, int direction) {
-  const Tensor y = empty_like(x);
-  const auto [table, turn] = angles(x.shape(), sum_dtype(x.dtype()), x.device(), rope, first, cuts, direction);
-  by_device("rope", x, OVERLOADS(cpu::rope), OVERLOADS(cuda::rope), y, x, Wide{table.cosine}, Wide{table.sine}, turn);
-  return y;
-}
-
 // The rope with its defaults filled in. Throws unless it fits x.
 static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first) {
   CHECK(x.size() == 4, "rope: x is %s, expected (B,T,H,K)", to_string(x).c_str());
@@ -156,15 +128,37 @@ static Rope checked(Rope rope, const Shape& x, const std::vector<int64_t>& first
   return rope;
 }
 
-RopeAngles rope_angles(const Shape& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts) {
-  if (rope.layout == Rope::Layout::none) return {};
-  const auto [table, turn] = angles(x, Dtype::f32, Device::cuda, checked(rope, x, first), first, cuts, 1);
-  return {table.cosine, table.sine, turn};
+RopeAngles rope_angles(const Shape& x, Dtype dtype, Device device, const Rope& given, const std::vector<int64_t>& first,
+                       const Cuts& cuts, int direction) {
+  const Rope rope = checked(given, x, first);
+  const int64_t B = x[0], steps = x[1], H = x[2], K = x[3], width = width_of(rope);
+  const bool by_head = rope.layout == Rope::Layout::by_head;
+  RopeTables* const steady = device == Device::cuda ? RopeTables::in_scope() : nullptr;
+  const bool together =
+      !steady && cuts.empty() && std::all_of(first.begin(), first.end(), [&](int64_t p) { return p == first[0]; });
+  constexpr int64_t kZero[] = {0};
+  const std::span rows(first.data(), together ? std::min<size_t>(first.size(), 1) : first.size());
+  std::vector<int64_t>& turns = kept().get<LastCall>().positions;
+  if (by_head)
+    positions(turns, "rope", kZero, H, {});
+  else
+    positions(turns, "rope", rows, steps, cuts);
+  const int64_t period = by_head ? 1 : together ? steps : B * steps;
+  const RopeTable& table = steady ? steady->of(rope, turns) : table_for(rope, turns, dtype, device);
+  return {table.cosine, table.sine,
+          {B * steps, H, K, rope.dims, rope.layout == Rope::Layout::interleaved, period, width, by_head ? width : 0,
+           direction}};
 }
 
-Var rope(const Var& x, const Rope& given, const std::vector<int64_t>& first, const Cuts& cuts) {
-  if (given.layout == Rope::Layout::none) return x;
-  const Rope rope = checked(given, x.shape(), first);
+static Tensor turned(const Tensor& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts, int direction) {
+  const RopeAngles angles = rope_angles(x.shape(), sum_dtype(x.dtype()), x.device(), rope, first, cuts, direction);
+  const Tensor y = empty_like(x);
+  by_device("rope", x, OVERLOADS(cpu::rope), OVERLOADS(cuda::rope), y, x, Wide{angles.cosine}, Wide{angles.sine}, angles.turn);
+  return y;
+}
+
+Var rope(const Var& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts) {
+  if (rope.layout == Rope::Layout::none) return x;
   return record("rope", {x}, turned(x.value(), rope, first, cuts, 1),
                 [=](const Tensor& dy, Grads& grads) { grads.give(0, turned(dy, rope, first, cuts, -1)); });
 }

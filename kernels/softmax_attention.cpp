@@ -180,16 +180,13 @@ constexpr const char* kOp = "softmax_attention";
 SoftmaxCall::SoftmaxCall(const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, const Scores& scores,
                          const std::vector<int64_t>& first, int64_t window, int64_t sinks, const Cuts& cuts)
     : q(q), q_sinks(q_sinks), k(k), v(v), scores(scores), first(first), window(window), sinks(sinks) {
-  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", kOp,
-        to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
+  check_heads(kOp, q, k, v);
   B = q.dim(0), T = q.dim(1), H = q.dim(2), S = k.dim(1), G = k.dim(2), K = q.dim(3), V = v.dim(3);
   if (window == 0) this->window = S;
   documents = segments(kOp, cuts, std::vector<int64_t>(B, T));
   check_shape(kOp, "q of the sinks", q_sinks.shape(), q.shape());
   check_shape(kOp, "k", k.shape(), {B, S, G, K});
   check_shape(kOp, "v", v.shape(), {B, S, G, V});
-  CHECK(G > 0 && H % G == 0, "%s: %ld query heads cannot share %ld key heads evenly", kOp, static_cast<long>(H),
-        static_cast<long>(G));
   CHECK(sinks >= 0 && sinks <= kSoftmaxBlock, "%s: %ld sinks, at most %ld are possible", kOp, static_cast<long>(sinks),
         static_cast<long>(kSoftmaxBlock));
   CHECK(std::ssize(first) == B, "%s: %zu positions for %ld rows", kOp, first.size(), static_cast<long>(B));

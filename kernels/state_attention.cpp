@@ -157,18 +157,30 @@ struct Place {
   }
 };
 
+// Head 0 of row 0.
 template <class T>
-StateHead<T> head_at(const Place& p, const StateCall& c, Segment document, const std::vector<T>& powers = {}) {
+StateHead<T> first_head(const StateCall& c, const std::vector<T>& powers = {}) {
   StateHead<T> head = {};
-  head.steps = document.end - document.begin, head.K = c.K, head.V = c.V, head.chunk = linear_chunk(c.K, c.V);
-  head.q = at<T>(c.q, p.q), head.k = at<T>(c.k, p.k), head.v = at<T>(c.v, p.v), head.y = at<T>(c.o, p.o);
+  head.K = c.K, head.V = c.V, head.chunk = linear_chunk(c.K, c.V);
+  head.q = c.q.data<T>(), head.k = c.k.data<T>(), head.v = c.v.data<T>(), head.y = data_or_null<T>(c.o);
   head.q_step = c.H * c.K, head.k_step = c.Gk * c.K, head.v_step = c.Gv * c.V, head.o_step = c.H * c.V, head.token_step = c.H;
-  head.scale = static_cast<T>(c.scale), head.norm_eps = static_cast<T>(c.norm_eps);
-  if (!powers.empty()) head.powers = &powers[p.h * (head.chunk + 1)];
-  if (c.decay_by_token()) head.log_decay_step = c.H;
-  head.log_decay = at<T>(c.log_decay, c.decay_by_token() ? p.token : p.h);
-  if (document.begin == 0) head.state = at<T>(c.state, p.state);
-  head.beta = at<T>(c.beta, p.token), head.errors = at<T>(c.errors, p.o), head.rstd = at<T>(c.rstd, p.token);
+  head.scale = static_cast<T>(c.scale), head.norm_eps = static_cast<T>(c.norm_eps), head.rstd = data_or_null<T>(c.rstd);
+  head.log_decay = c.log_decay.data<T>(), head.log_decay_step = c.decay_by_token() ? c.H : 0;
+  head.powers = powers.empty() ? nullptr : powers.data();
+  head.state = data_or_null<T>(c.state), head.beta = data_or_null<T>(c.beta), head.errors = data_or_null<T>(c.errors);
+  return head;
+}
+
+// From the first head to the one at p.
+template <class T>
+StateHead<T> head_at(const Place& p, const StateHead<T>& first, Segment document) {
+  StateHead<T> head = first;
+  const auto move = [](auto*& at, int64_t n) { at = at ? at + n : at; };
+  move(head.q, p.q), move(head.k, p.k), move(head.v, p.v), move(head.y, p.o), move(head.errors, p.o);
+  move(head.log_decay, head.log_decay_step > 0 ? p.token : p.h), move(head.powers, p.h * (head.chunk + 1));
+  move(head.beta, p.token), move(head.rstd, p.token), move(head.state, p.state);
+  if (document.begin > 0) head.state = nullptr;
+  head.steps = document.end - document.begin;
   return head;
 }
 
@@ -179,13 +191,14 @@ template <class T>
 void fwd(const StateCall& c) {
   const auto documents = segments(c.op, c.cuts, c.lengths);
   const std::vector<T> powers = decay_powers<T>(c);
+  const StateHead<T> first = first_head(c, powers);
   parallel_for(c.B * c.H, head_grain(c), [&](int64_t begin, int64_t end) {
     const Tensor memory = Tensor::empty({state_scratch(c.T, c.K, c.V)}, dtype_of<T>());
     for (int64_t i = begin; i < end; i++) {
       // each document overwrites the last state of the one before
       for (const Segment& document : documents[i / c.H]) {
         const Place p(c, i, document.begin);
-        fwd(at<T>(c.o, p.o), at<T>(c.last, p.state), at<T>(c.states, p.states), head_at(p, c, document, powers),
+        fwd(at<T>(c.o, p.o), at<T>(c.last, p.state), at<T>(c.states, p.states), head_at(p, first, document),
             memory.data<T>());
       }
     }
@@ -198,6 +211,7 @@ template <class T>
 void bwd(const StateCallGrads& grads, const Tensor& d_o, const StateCall& c) {
   const auto documents = segments(c.op, c.cuts, c.lengths);
   const std::vector<T> powers = decay_powers<T>(c);
+  const StateHead<T> first = first_head(c, powers);
   // a fixed decay gets the sum of what each step would get
   const bool sums = grads.dlog_decay.defined() && !c.decay_by_token();
   const Tensor dlog_decay = sums ? Tensor::zeros({c.B, c.T, c.H}, dtype_of<T>()) : grads.dlog_decay;
@@ -214,7 +228,7 @@ void bwd(const StateCallGrads& grads, const Tensor& d_o, const StateCall& c) {
                                        p.h % (c.H / c.Gk) > 0, p.h % (c.H / c.Gv) > 0};
         // later documents do not depend on the last state of this one
         if (document.end < c.lengths[b]) std::fill_n(of_head.dstate, c.K * c.V, T(0));
-        bwd(of_head, at<T>(d_o, p.o), at<T>(c.states, p.states), head_at(p, c, document, powers), memory.data<T>());
+        bwd(of_head, at<T>(d_o, p.o), at<T>(c.states, p.states), head_at(p, first, document), memory.data<T>());
       }
     }
   });
@@ -231,14 +245,10 @@ StateCall::StateCall(const char* op, const Tensor& q, const Tensor& k, const Ten
                      const Tensor& beta, const Tensor& state, double scale, const std::vector<int64_t>& lengths,
                      const Cuts& cuts)
     : op(op), q(q), k(k), v(v), log_decay(log_decay), beta(beta), state(state), scale(scale), lengths(lengths), cuts(cuts) {
-  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op,
-        to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
+  check_heads(op, q, k, v);
   B = q.dim(0), T = q.dim(1), H = q.dim(2), Gk = k.dim(2), Gv = v.dim(2), K = q.dim(3), V = v.dim(3);
   check_shape(op, "k", k.shape(), {B, T, Gk, K});
   check_shape(op, "v", v.shape(), {B, T, Gv, V});
-  CHECK(Gk > 0 && Gv > 0 && H % Gk == 0 && H % Gv == 0,
-        "%s: %ld query heads cannot share %ld key heads and %ld value heads evenly", op, static_cast<long>(H),
-        static_cast<long>(Gk), static_cast<long>(Gv));
   check_shape(op, "log_decay", log_decay.shape(), decay_by_token() || beta.defined() ? Shape{B, T, H} : Shape{H});
   if (beta.defined()) check_shape(op, "beta", beta.shape(), {B, T, H});
   if (state.defined()) check_shape(op, "state", state.shape(), {B, H, K, V});
@@ -292,14 +302,15 @@ Tensor state_attention_step(const StateCall& c, const Tensor& state, int64_t sha
   check_shape(c.op, "state", state.shape(), {c.B, c.H / sharing, c.K, c.V});
   const Tensor o = Tensor::empty({c.B, 1, c.H, c.V}, c.q.dtype(), c.q.device());
   const auto on_cpu = [&](auto) {
+    const StateHead<float> first = first_head<float>(c);
+    float *y = o.data<float>(), *S = state.data<float>();
     parallel_for(c.B * c.H / sharing, 1 + 16384 / (1 + sharing * c.K * c.V), [&](int64_t begin, int64_t end) {
-      const Tensor u = Tensor::empty({c.V});
+      std::vector<float> u(first.beta ? c.V : 0);
       for (int64_t i = begin * sharing; i < end * sharing; i++) {
         const Place p(c, i, 0);
-        const StateHead<float> head = head_at<float>(p, c, {0, 1});
         // the first head of those that share a state adds to it, the others read it
-        step(at<float>(o, p.o), at<float>(state, i / sharing * c.K * c.V), head, 0, p.h % sharing ? 0 : head.scale,
-             u.data<float>());
+        const float scale = p.h % sharing ? 0 : first.scale;
+        step(y + p.o, S + i / sharing * c.K * c.V, head_at(p, first, {0, 1}), 0, scale, u.data());
       }
     });
   };

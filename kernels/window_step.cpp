@@ -1,8 +1,5 @@
-#include "kernels/cuda.h"
-#include "kernels/cuda_rope_tables.h"
+#include "kernels/cuda_attention.h"
 #include "kernels/decode_heads.h"
-#include "kernels/dispatch.h"
-#include "kernels/ops.h"
 #include "tensor/parallel.h"
 
 // window_step: k and v of position p are written to its slot of the ring; then
@@ -16,9 +13,7 @@ using Sizes = cuda::WindowStepSizes;
 Sizes check(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tensor& k, const Tensor& v, const Scores& scores,
             const std::vector<int64_t>& positions) {
   const char* op = "window_step";
-  CHECK(q.rank() == 4 && ring.v.rank() == 4 && ring.k.rank() == 4,
-        "%s: q is %s, the ring's k %s, v %s, expected 4 dimensions each", op, to_string(q.shape()).c_str(),
-        to_string(ring.k.shape()).c_str(), to_string(ring.v.shape()).c_str());
+  check_heads(op, q, ring.k, ring.v);
   const Sizes n = {q.dim(0), q.dim(2), ring.k.dim(2), q.dim(3), ring.v.dim(3), ring.window, ring.sinks,
                    static_cast<float>(scores.inner()), static_cast<float>(scores.cap)};
   const int64_t slots = n.sinks + n.window;
@@ -28,8 +23,6 @@ Sizes check(const Ring& ring, const Tensor& q, const Tensor& q_sinks, const Tens
   check_shape(op, "v", v.shape(), {n.B, 1, n.G, n.V});
   check_shape(op, "the ring's k", ring.k.shape(), {n.B, slots, n.G, n.K});
   check_shape(op, "the ring's v", ring.v.shape(), {n.B, slots, n.G, n.V});
-  CHECK(n.G > 0 && n.H % n.G == 0, "%s: %ld query heads cannot share %ld key heads evenly", op, static_cast<long>(n.H),
-        static_cast<long>(n.G));
   CHECK(ring.window > 0 && ring.sinks >= 0, "%s: a window of %ld keys and %ld sinks", op, static_cast<long>(ring.window),
         static_cast<long>(ring.sinks));
   CHECK(std::ssize(positions) == n.B, "%s: %zu positions for %ld rows", op, positions.size(), static_cast<long>(n.B));
@@ -45,19 +38,11 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
   const Device device = q.device();
   // the GPU writes all elements
   const auto fresh = device == Device::cuda ? Tensor::empty : Tensor::zeros;
-  WindowStep step = {.o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), device),
-                     .lse = Tensor::empty({n.B, 1, n.H}, Dtype::f32, device),
-                     .old_k = {},
-                     .old_v = {}};
+  WindowStep step;
+  step.o = Tensor::empty({n.B, 1, n.H, n.V}, q.dtype(), device), step.lse = Tensor::empty({n.B, 1, n.H}, Dtype::f32, device);
   if (with_old) step.old_k = fresh(k.shape(), q.dtype(), device), step.old_v = fresh({n.B, 1, n.G, n.V + 1}, q.dtype(), device);
   if (device == Device::cuda) {
-    by_device("window_step", q, [](auto) {}, [&]<class T>(T) {
-      constexpr Device gpu = Device::cuda;
-      const Tensor there = positions_on_gpu(positions);
-      cuda::window_step(step.o.data<T>(gpu), step.lse.data<float>(gpu), data_or_null<T>(step.old_k, gpu),
-                        data_or_null<T>(step.old_v, gpu), ring.k.data<T>(gpu), ring.v.data<T>(gpu), q.data<T>(gpu),
-                        q_sinks.data<T>(gpu), k.data<T>(gpu), v.data<T>(gpu), there.data<int32_t>(gpu), n);
-    });
+    window_step_on_gpu(step, ring, q, q_sinks, k, v, positions, n);
     return step;
   }
   const Dtype kept = ring.k.dtype();

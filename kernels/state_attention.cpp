@@ -57,6 +57,7 @@ void step(double* S, double* e, const StateHead<double>& head, int64_t t) {
   for_elements(head, [&](int64_t i, int64_t j, int64_t ij) { S[ij] += w * k[i] * e[j]; });
 }
 
+// The reference: one head of one document. e: memory of V numbers
 void fwd(double* o, double* S, double*, const StateHead<double>& head, double* e) {
   begin_state(S, head);
   for (int64_t t = 0; t < head.steps; t++) {

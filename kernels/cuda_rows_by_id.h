@@ -1,4 +1,5 @@
 #pragma once
+#include "autograd/var.h"
 #include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/rows_by_id.h"
@@ -48,6 +49,38 @@ void add_rows_by_id(const Tensor& dw, const Tensor& dy, const RowsById& rows) {
   pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows(sum, parts, dy.data<T>(gpu), s, C); });
   if (partials == 0) return;
   of_pieces.on_gpu([&](const cuda::RowSums& s) { cuda::sum_rows<float>(sum, nullptr, parts, s, C); });
+}
+
+// take_rows(): the rows of any x (N,D) that count from `base` on; other rows of y stay as they are.
+template <class T>
+void take_on_gpu(const Tensor& y, const Tensor& x, const Tensor& index, int64_t base) {
+  constexpr Device gpu = Device::cuda;
+  cuda::take_rows(y.data<T>(gpu), x.data<T>(gpu), index.data<int32_t>(gpu), base, y.dim(0), x.dim(0), y.dim(1));
+}
+
+// y (M,D), zeros before: row m is row rows[m] of the sources, numbered through all of them.
+inline void take_rows_on_gpu(const Tensor& y, const std::vector<Var>& sources, const std::vector<int32_t>& rows) {
+  by_device("take_rows", y, [](auto) {}, [&]<class T>(T) {
+    const Tensor index = Tensor::of(rows).to(Device::cuda);
+    int64_t base = 0;
+    for (const Var& x : sources) {
+      take_on_gpu<T>(y, x.value(), index, base);
+      base += x.dim(0);
+    }
+  });
+}
+
+// The gradient of the N rows that take_rows() numbers through: sums of rows of dy, whose row m was taken from rows[m].
+template <class T>
+Tensor sum_taken_on_gpu(const Tensor& dy, const std::vector<int32_t>& rows, const RowsById& taken, int64_t N) {
+  std::vector<int32_t> back(N, -1);
+  for (int32_t m : taken.order) back[rows[m]] = m;
+  const auto untaken = std::count(back.begin(), back.end(), -1);
+  const bool once = N - untaken == static_cast<int64_t>(taken.order.size());
+  const Tensor dx = Tensor::zeros({N, dy.dim(1)}, once ? dy.dtype() : Dtype::f32, Device::cuda);
+  if (once) take_on_gpu<T>(dx, dy, Tensor::of(back).to(Device::cuda), 0);
+  else add_rows_by_id<T>(dx, dy, taken);
+  return dx.to(dy.dtype());
 }
 
 }  // namespace supra

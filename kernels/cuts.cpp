@@ -17,8 +17,7 @@ void check_cuts(const char* op, const Cuts& cuts, const std::vector<int64_t>& le
   }
 }
 
-std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts,
-                                           const std::vector<int64_t>& lengths) {
+std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths) {
   check_cuts(op, cuts, lengths);
   std::vector<std::vector<Segment>> rows(lengths.size());
   for (size_t b = 0; b < rows.size(); b++) {
@@ -29,6 +28,15 @@ std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts,
     }
   }
   return rows;
+}
+
+void check_heads(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+  CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "%s: q is %s, k is %s, v is %s, expected (B,T,heads,dim) each", op,
+        to_string(q.shape()).c_str(), to_string(k.shape()).c_str(), to_string(v.shape()).c_str());
+  const int64_t H = q.dim(2), Gk = k.dim(2), Gv = v.dim(2);
+  CHECK(Gk > 0 && Gv > 0 && H % Gk == 0 && H % Gv == 0,
+        "%s: %ld query heads cannot share %ld key heads and %ld value heads evenly", op, static_cast<long>(H),
+        static_cast<long>(Gk), static_cast<long>(Gv));
 }
 
 void positions(std::vector<int64_t>& all, const char* op, std::span<const int64_t> first, int64_t T, const Cuts& cuts) {

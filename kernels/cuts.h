@@ -3,8 +3,8 @@
 
 #include "kernels/ops.h"
 
-// Documents packed into one row of a batch. The attention operations process a row one document at a time, with
-// code that does not depend on the packing.
+// Documents packed into one row of a batch, and a check that attention operations share. They process a row one document at a
+// time, with code that does not depend on the packing.
 
 namespace supra {
 
@@ -21,8 +21,10 @@ inline int64_t first_key(int64_t first_step, Segment document) { return document
 void check_cuts(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths);
 
 // The documents of each row (B) in order; at least one per row, possibly empty. Checks the cuts.
-std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts,
-                                           const std::vector<int64_t>& lengths);
+std::vector<std::vector<Segment>> segments(const char* op, const Cuts& cuts, const std::vector<int64_t>& lengths);
+
+// Throws unless q, k and v are (B,T,heads,dim) each and the heads of q can share those of k and v evenly.
+void check_heads(const char* op, const Tensor& q, const Tensor& k, const Tensor& v);
 
 // all (B*T): the position of each column. Row b counts from first[b], and from 0 at each of its cuts. Checks the
 // cuts. Does not allocate if `all` already had this size.

@@ -14,7 +14,8 @@ struct DecodeKeys {
   int64_t n, sinks, k_step, v_step;
 };
 
-// o (heads, V), lse (heads), q and q_sinks (heads, K); a score is scale q k, or cap tanh(scale q k). The heads share these keys; four heads at a time read them once.
+// o (heads, V), lse (heads), q and q_sinks (heads, K); a score is scale q k, or with a cap that is not 0: cap tanh(scale q k).
+// All heads use these keys; four heads at a time read them once.
 void decode_heads(float* o, float* lse, const float* q, const float* q_sinks, const DecodeKeys& keys, int64_t heads, int64_t K,
                   int64_t V, float scale, float cap);
 

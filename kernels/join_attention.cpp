@@ -17,8 +17,8 @@ struct Shares {
   T near, far;  // a, b
 };
 
-// The larger exponent is subtracted from both. Where z is 0 that is lse: the mass of nothing may be any number, and the
-// weight that nobody uses is only kept finite.
+// The larger exponent is subtracted from both. If z is 0, there are no far keys: then lse is subtracted, because mass may be
+// any number, and the far weight, which has no effect, is only kept finite.
 template <class T>
 Shares<T> shares(T lse, T mass, T z) {
   const T shift = z == 0 ? lse : std::max(lse, mass);

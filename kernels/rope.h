@@ -11,15 +11,15 @@ struct RopeTable {
   std::vector<int64_t> positions;
   Tensor cosine, sine;
 };
-// One of f32.
-RopeTable rope_table(const Rope& rope, const std::vector<int64_t>& positions, Device device);
+RopeTable rope_table(const Rope& rope, const std::vector<int64_t>& positions, Device device, Dtype dtype = Dtype::f32);
 
-// The angles of rope() for x (B,T,H,K) on the GPU, for an op that rotates itself: cosine and sine in f32. Undefined
-// if the rope has no layout.
+// The table of the angles for x (B,T,H,K), and how it is used: for rope(), and for a GPU kernel that rotates x itself.
+// direction: 1 forward, -1 backward. Throws unless the rope fits x.
 struct RopeAngles {
   Tensor cosine, sine;
   RopeTurn turn = {};
 };
-RopeAngles rope_angles(const Shape& x, const Rope& rope, const std::vector<int64_t>& first, const Cuts& cuts);
+RopeAngles rope_angles(const Shape& x, Dtype dtype, Device device, const Rope& rope, const std::vector<int64_t>& first,
+                       const Cuts& cuts, int direction);
 
 }  // namespace supra

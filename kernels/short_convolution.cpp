@@ -1,7 +1,5 @@
-#include "kernels/cuda.h"
-#include "kernels/cuts.h"
+#include "kernels/cuda_short_convolution.h"
 #include "kernels/dispatch.h"
-#include "kernels/ops.h"
 #include "tensor/parallel.h"
 
 // short_convolution: y_t = sum_{i<W} w_i * x_{t-i}, each channel by itself
@@ -16,32 +14,35 @@ struct Sizes {
   std::vector<std::vector<Segment>> documents;
 };
 
-// f(tap, row of y, row that it meets, whether that is a row of the state). A document behind a cut meets nothing before itself.
+// f(row, whether it is a row of the state) for step s of a document. A document after a cut has no steps before its first.
+template <class F>
+void for_row(const Sizes& n, int64_t b, Segment document, int64_t s, F f) {
+  if (s >= document.begin)
+    f(b * n.T + s, false);
+  else if (document.begin == 0)
+    f(b * (n.W - 1) + n.W - 1 + s, true);
+}
+
+// f(tap, row of y, row that the tap is multiplied with, whether that is a row of the state)
 template <class F>
 void for_taps(const Sizes& n, F f) {
   for (int64_t b = 0; b < n.B; b++) {
     for (const Segment& document : n.documents[b]) {
       for (int64_t t = document.begin; t < document.end; t++) {
-        for (int64_t i = 0; i < n.W; i++) {
-          const int64_t s = t - i;
-          if (s >= document.begin) f(i, b * n.T + t, b * n.T + s, false);
-          else if (document.begin == 0) f(i, b * n.T + t, b * (n.W - 1) + n.W - 1 + s, true);
-        }
+        for (int64_t i = 0; i < n.W; i++)
+          for_row(n, b, document, t - i, [&](int64_t from, bool past) { f(i, b * n.T + t, from, past); });
       }
     }
   }
 }
 
-// f(row of the new state, row that it is, whether of the old state), where there is one.
+// f(row of the new state, row that is kept there, whether that is a row of the old state)
 template <class F>
 void for_kept(const Sizes& n, F f) {
   for (int64_t b = 0; b < n.B; b++) {
     const Segment last = n.documents[b].back();
-    for (int64_t j = 0; j < n.W - 1; j++) {
-      const int64_t s = last.end - (n.W - 1) + j;
-      if (s >= last.begin) f(b * (n.W - 1) + j, b * n.T + s, false);
-      else if (last.begin == 0) f(b * (n.W - 1) + j, b * (n.W - 1) + n.W - 1 + s, true);
-    }
+    for (int64_t j = 0; j < n.W - 1; j++)
+      for_row(n, b, last, last.end - (n.W - 1) + j, [&](int64_t from, bool past) { f(b * (n.W - 1) + j, from, past); });
   }
 }
 
@@ -77,37 +78,15 @@ void bwd(T* dx, T* dw, T* dstate, const T* dy, const T* dnext, const T* x, const
   });
 }
 
-// The same for the GPU, with what the sizes point to.
-struct SizesOnGpu {
-  Tensor begin, last;
-  cuda::ShortConvolutionSizes n;
-
-  explicit SizesOnGpu(const Sizes& of) : n{of.B, of.T, of.C, of.W, nullptr, nullptr} {
-    std::vector<int32_t> begins(of.B * of.T, static_cast<int32_t>(of.T)), lasts;
-    bool whole = true;
-    for (int64_t b = 0; b < of.B; b++) {
-      for (const Segment& document : of.documents[b]) {
-        std::fill_n(begins.begin() + b * of.T + document.begin, document.end - document.begin, static_cast<int32_t>(document.begin));
-        whole = whole && document.begin == 0 && document.end == of.T;
-      }
-      const Segment& end = of.documents[b].back();
-      lasts.insert(lasts.end(), {static_cast<int32_t>(end.begin), static_cast<int32_t>(end.end)});
-    }
-    // a recorded step has nothing to copy
-    if (whole) return;
-    begin = Tensor::of(begins).to(Device::cuda), last = Tensor::of(lasts).to(Device::cuda);
-    n.begin = begin.data<int32_t>(Device::cuda), n.last = last.data<int32_t>(Device::cuda);
-  }
-};
-
-constexpr Device gpu = Device::cuda;
+ConvolutionOnGpu on_gpu(const Sizes& n) { return {n.B, n.T, n.C, n.W, n.documents}; }
 
 }  // namespace
 
-ShortConvolution short_convolution(const Var& x, const Var& w, const Var& state, const std::vector<int64_t>& lengths, const Cuts& cuts) {
+ShortConvolution short_convolution(const Var& x, const Var& w, const Var& state, const std::vector<int64_t>& lengths,
+                                   const Cuts& cuts) {
   const char* op = "short_convolution";
-  CHECK(x.value().rank() == 3 && w.value().rank() == 2, "%s: x is %s, w is %s, expected (B,T,C) and (W,C)", op, to_string(x.shape()).c_str(),
-        to_string(w.shape()).c_str());
+  CHECK(x.value().rank() == 3 && w.value().rank() == 2, "%s: x is %s, w is %s, expected (B,T,C) and (W,C)", op,
+        to_string(x.shape()).c_str(), to_string(w.shape()).c_str());
   Sizes n = {x.dim(0), x.dim(1), x.dim(2), w.dim(0), {}};
   check_shape(op, "w", w.shape(), {n.W, n.C});
   if (state.defined()) check_shape(op, "state", state.shape(), {n.B, n.W - 1, n.C});
@@ -115,26 +94,16 @@ ShortConvolution short_convolution(const Var& x, const Var& w, const Var& state,
   const Tensor past = state.defined() ? state.value() : Tensor();
   const Tensor y = zeros_like(x.value()), next = Tensor::zeros({n.B, n.W - 1, n.C}, sum_dtype(x.dtype()), y.device());
   by_device(
-      op, x.value(),
-      [&]<class T>(T) { fwd(y.data<T>(), next.data<T>(), x.value().data<T>(), w.value().data<T>(), data_or_null<T>(past), n); },
-      [&]<class T>(T) {
-        cuda::short_convolution_fwd(y.data<T>(gpu), next.data<float>(gpu), x.value().data<T>(gpu), w.value().data<float>(gpu),
-                                    data_or_null<float>(past, gpu), SizesOnGpu(n).n);
-      });
+      op, y, [&](auto... args) { fwd(args..., n); },
+      [&](auto... args) { cuda::short_convolution_fwd(args..., on_gpu(n).n); },
+      y, Wide{next}, x.value(), Wide{w.value()}, Wide{past});
   auto backward = [=, x = x.value(), w = w.value()](std::span<const Tensor> dy, Grads& grads) {
     const Tensor d_y = dy[0].defined() ? dy[0] : zeros_like(y), dnext = dy[1].defined() ? dy[1] : zeros_like(next);
     const Tensor dx = zeros_like(x), dstate = zeros_like(next), dw = grads.needs(1) ? grads.into(1) : Tensor();
     by_device(
-        op, x,
-        [&]<class T>(T) {
-          bwd(dx.data<T>(), data_or_null<T>(dw), dstate.data<T>(), d_y.data<T>(), dnext.data<T>(), x.data<T>(), w.data<T>(),
-              data_or_null<T>(past), n);
-        },
-        [&]<class T>(T) {
-          cuda::short_convolution_bwd(dx.data<T>(gpu), data_or_null<float>(dw, gpu), dstate.data<float>(gpu), d_y.data<T>(gpu),
-                                      dnext.data<float>(gpu), x.data<T>(gpu), w.data<float>(gpu), data_or_null<float>(past, gpu),
-                                      SizesOnGpu(n).n);
-        });
+        op, x, [&](auto... args) { bwd(args..., n); },
+        [&](auto... args) { cuda::short_convolution_bwd(args..., on_gpu(n).n); },
+        dx, Wide{dw}, Wide{dstate}, d_y, Wide{dnext}, x, Wide{w}, Wide{past});
     grads.give(0, dx);
     grads.give(2, dstate);
   };

@@ -74,26 +74,24 @@
   KERNEL(int8_gemm_dots, (int64_t M, int64_t N, int64_t K, const Int8Rows& a, const void* b, Dtype dtype,             \
                           int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
   KERNEL(to_int8, (const Int8Rows& row, const float* x, int64_t C, Dtype dtype))                                      \
-  /* softmax_attention.simd.cpp: queries [begin, end) of one head of one row; all of them, backwards */               \
-  KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,  \
+  /* softmax_attention.simd.cpp: queries [begin, end) of one head of one document; all of them, backwards */          \
+  KERNEL(softmax_attention_fwd, (float* o, float* lse, const SoftmaxHead<float>& head, int64_t begin, int64_t end,    \
                                  float* memory))                                                                      \
-  TRAINING(softmax_attention_bwd, (const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,              \
-                                   const float* lse, const SoftmaxAttentionHead& head, float* memory))                \
+  TRAINING(softmax_attention_bwd, (const SoftmaxGrads<float>& grads, const float* d_o, const float* o,                \
+                                   const float* lse, const SoftmaxHead<float>& head, float* memory))                  \
   /* p = softmax(scale p), lse = log sum exp(scale p) */                                                              \
   KERNEL(softmax_row, (float* p, float* lse, int64_t n, float scale))                                                 \
   /* linear_attention.simd.cpp: one head of one document; d_o: the gradient of o; states: those that enter its        \
-     chunks but the first; memory: linear_attention_scratch() */                                                      \
-  KERNEL(linear_attention_fwd, (float* o, float* last_state, float* states, const LinearAttentionHead& head,          \
-                                float* memory))                                                                       \
-  TRAINING(linear_attention_bwd, (const LinearAttentionGrads& grads, const float* d_o, const float* states,           \
-                                  const LinearAttentionHead& head, float* memory))                                    \
+     chunks but the first; memory: state_scratch() */                                                                 \
+  KERNEL(linear_attention_fwd, (float* o, float* last_state, float* states, const StateHead<float>& head, float* memory)) \
+  TRAINING(linear_attention_bwd, (const StateGrads<float>& grads, const float* d_o, const float* states,              \
+                                  const StateHead<float>& head, float* memory))                                       \
   KERNEL(linear_attention_step, (float* o, float* state, const float* q, const float* k, const float* v, float g,     \
                                  float scale, int64_t K, int64_t V))                                                  \
-  /* delta_attention.simd.cpp: one head of one document, as linear_attention; memory: delta_attention_scratch() */      \
-  TRAINING(delta_attention_fwd, (float* o, float* last_state, float* states, const DeltaAttentionHead& delta,         \
-                                 float* memory))                                                                      \
-  TRAINING(delta_attention_bwd, (const DeltaAttentionGrads& delta_grads, const float* d_o, const float* states,       \
-                                 const DeltaAttentionHead& delta, float* memory))                                     \
+  /* delta_attention.simd.cpp: the same arguments */                                                                  \
+  TRAINING(delta_attention_fwd, (float* o, float* last_state, float* states, const StateHead<float>& head, float* memory)) \
+  TRAINING(delta_attention_bwd, (const StateGrads<float>& grads, const float* d_o, const float* states,               \
+                                 const StateHead<float>& head, float* memory))                                        \
   /* roofs.simd.cpp: the limits of the processor. sink: two factors, which are overwritten; y 64-byte aligned */      \
   TRAINING(fma_loop, (double* flop, float* sink, int64_t rounds))                                                     \
   TRAINING(read_loop, (float* sum_of_all, const float* x, int64_t n))                                                 \
@@ -101,13 +99,15 @@
 
 namespace supra {
 
-struct DeltaAttentionHead;
-struct DeltaAttentionGrads;
 struct Int8Rows;
-struct LinearAttentionHead;
-struct LinearAttentionGrads;
-struct SoftmaxAttentionHead;
-struct SoftmaxAttentionGrads;
+template <class T>
+struct StateHead;
+template <class T>
+struct StateGrads;
+template <class T>
+struct SoftmaxHead;
+template <class T>
+struct SoftmaxGrads;
 
 // In the library for hosts in one file (tools/build/amalgamate.awk) they are static.
 #if !defined(SUPRA_KERNEL)

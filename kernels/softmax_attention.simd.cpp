@@ -4,8 +4,8 @@
 
 // Softmax attention by blocks of queries i and keys s, with the running maximum and sum of Milakov and
 // Gimelshein (arXiv 1805.02867), as in FlashAttention (arXiv 2205.14135): no more than a block of scores
-// exists at a time. Scores stand on their side, a row a key, a lane a query: maxima and sums over the keys
-// need no sums over lanes. Sinks come first, apart from the window: their queries may be others.
+// exists at a time. Scores are stored transposed, a row per key and a lane per query: maxima and sums over the keys
+// need no sums over lanes. The sinks come first, apart from the window, because their queries may be others.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -16,7 +16,7 @@ struct Keys {
   int64_t begin, end, window_begin, last;
   bool sinks;
 
-  Keys(const SoftmaxAttentionHead& head, int64_t first_query, int64_t end_query)
+  Keys(const SoftmaxHead<float>& head, int64_t first_query, int64_t end_query)
       : begin(0), last(head.first + end_query), sinks(head.sinks > 0) {
     const int64_t oldest = head.first + first_query + 1 - head.window;
     window_begin = oldest > head.sinks ? oldest : head.sinks;
@@ -32,9 +32,9 @@ struct Keys {
   }
 };
 
-// The scores of `keys` and the queries [begin, begin + n); -inf where the key is in the query's future, or has left its
+// The scores of `keys` and the queries [begin, begin + n); -inf where a key is in the future of a query or has left its
 // window.
-void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, const Keys& keys, int64_t begin, int64_t n) {
+void score(Tile p, const SoftmaxHead<float>& head, Tile k, Tile q_t, const Keys& keys, int64_t begin, int64_t n) {
   multiply(p, plain(k), q_t, {keys.count(), n, head.K});
   for (int64_t s = 0; s < keys.count(); s++) {
     if (head.cap > 0) {
@@ -47,9 +47,15 @@ void score(Tile p, const SoftmaxAttentionHead& head, Tile k, Tile q_t, const Key
   }
 }
 
+// The queries of a block times the scale, as rows and transposed.
+inline void gather_queries(Tile q, Tile q_t, const float* from, const SoftmaxHead<float>& head, int64_t begin, int64_t n) {
+  gather(q, from + begin * head.q_step, head.q_step, n, head.K, head.scale);
+  transpose(q_t, q, n, head.K);
+}
+
 }  // namespace
 
-void softmax_attention_fwd(float* o, float* lse, const SoftmaxAttentionHead& head, int64_t begin, int64_t end,
+void softmax_attention_fwd(float* o, float* lse, const SoftmaxHead<float>& head, int64_t begin, int64_t end,
                            float* memory) {
   const int64_t K = head.K, V = head.V, n = end - begin, N = kSoftmaxBlock;
   Scratch scratch = {memory};
@@ -57,14 +63,10 @@ void softmax_attention_fwd(float* o, float* lse, const SoftmaxAttentionHead& hea
   const Tile sinks_t = head.q_sinks == head.q ? q_t : scratch.tile(padded(K), N);
   const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)), p = scratch.tile(N, N);
   float *top = scratch.floats(N), *sum = scratch.floats(N), *shrink = scratch.floats(N);
-  if (head.q_sinks != head.q) {
-    gather(q, head.q_sinks + begin * head.q_step, head.q_step, n, K, head.scale);
-    transpose(sinks_t, q, n, K);
-  }
-  gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
-  transpose(q_t, q, n, K);
+  if (head.q_sinks != head.q) gather_queries(q, sinks_t, head.q_sinks, head, begin, n);
+  gather_queries(q, q_t, head.q, head, begin, n);
   zero(out, n, V);
-  // finite: a query may see none of the first keys of a block
+  // a finite number, because a query may see no key of the first blocks
   for (int64_t i = 0; i < N; i++) top[i] = -1e30f, sum[i] = 0;
 
   for (Keys walk(head, begin, end); !walk.done(); walk.next()) {
@@ -98,28 +100,26 @@ void softmax_attention_fwd(float* o, float* lse, const SoftmaxAttentionHead& hea
   scatter(o + begin * head.o_step, head.o_step, out, n, V, false);
 }
 
-void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o, const float* o,
-                           const float* lse, const SoftmaxAttentionHead& head, float* memory) {
+void softmax_attention_bwd(const SoftmaxGrads<float>& grads, const float* d_o, const float* o, const float* lse,
+                           const SoftmaxHead<float>& head, float* memory) {
   const int64_t K = head.K, V = head.V, N = kSoftmaxBlock;
   Scratch scratch = {memory};
   const Tile q = scratch.tile(N, padded(K)), q_t = scratch.tile(padded(K), N), k = scratch.tile(N, padded(K));
   const Tile dq = scratch.tile(N, padded(K)), dk = scratch.tile(N, padded(K));
-  const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)),
-             dv = scratch.tile(N, padded(V));
+  const Tile v = scratch.tile(N, padded(V)), out = scratch.tile(N, padded(V)), dv = scratch.tile(N, padded(V));
   const Tile dout = scratch.tile(N, padded(V)), dout_t = scratch.tile(padded(V), N);
   const Tile p = scratch.tile(N, N), ds = scratch.tile(N, N);
   float *norm = scratch.floats(N), *delta = scratch.floats(N);
-  // what meets the sinks where that is not q
+  // the queries of the sinks, if they are others
   const bool apart = head.q_sinks != head.q;
   const Tile qs = apart ? scratch.tile(N, padded(K)) : q, qs_t = apart ? scratch.tile(padded(K), N) : q_t;
   const Tile dqs = apart ? scratch.tile(N, padded(K)) : dq;
 
   for (int64_t begin = 0; begin < head.steps; begin += N) {
     const int64_t n = at_most(head.steps - begin, N);
-    gather(q, head.q + begin * head.q_step, head.q_step, n, K, head.scale);
+    gather_queries(q, q_t, head.q, head, begin, n);
     gather(out, o + begin * head.o_step, head.o_step, n, V);
     gather(dout, d_o + begin * head.o_step, head.o_step, n, V);
-    transpose(q_t, q, n, K);
     transpose(dout_t, dout, n, V);
     for (int64_t i = 0; i < N; i++) {
       norm[i] = i < n ? lse[(begin + i) * head.lse_step] : 0;
@@ -128,8 +128,7 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
     }
     zero(dq, n, K);
     if (apart) {
-      gather(qs, head.q_sinks + begin * head.q_step, head.q_step, n, K, head.scale);
-      transpose(qs_t, qs, n, K);
+      gather_queries(qs, qs_t, head.q_sinks, head, begin, n);
       zero(dqs, n, K);
     }
 
@@ -152,7 +151,7 @@ void softmax_attention_bwd(const SoftmaxAttentionGrads& grads, const float* d_o,
       multiply(dk, plain(ds), walk.sinks ? qs : q, {keys, K, n});
       multiply(walk.sinks ? dqs : dq, transposed(ds), k, {n, K, keys, Causal::none, 1});
       scatter(grads.dv + key * head.v_step, head.v_step, dv, keys, V, true);
-      // q carries the scale already
+      // q contains the scale
       scatter(grads.dk + key * head.k_step, head.k_step, dk, keys, K, true);
     }
     scatter(grads.dq + begin * head.q_step, head.q_step, dq, n, K, false, head.scale);

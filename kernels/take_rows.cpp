@@ -9,18 +9,6 @@
 //   dsources: =, the gradients of a row that is taken often are added in the order of m
 
 namespace supra {
-namespace {
-
-constexpr Device kGpu = Device::cuda;
-
-// Rows of any x (N,D) that stand from `base` on; zeros where y has none of them.
-template <class T>
-void take_on_gpu(const Tensor& y, const Tensor& x, const Tensor& index, int64_t base) {
-  cuda::take_rows(y.data<T>(kGpu), x.data<T>(kGpu), index.data<int32_t>(kGpu), base, y.dim(0), x.dim(0), y.dim(1));
-}
-
-}  // namespace
-
 Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index) {
   CHECK(!sources.empty(), "take_rows: no source was given, one at least is needed");
   const int64_t M = static_cast<int64_t>(index.size()), D = sources[0].dim(-1);
@@ -41,12 +29,9 @@ Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index
           static_cast<long>(index[m]), static_cast<long>(m), static_cast<long>(N));
   }
   std::vector<int32_t> rows(index.begin(), index.end());
-  const Tensor y = device == kGpu ? Tensor::zeros({M, D}, dtype, device) : Tensor::empty({M, D}, dtype);
-  if (device == kGpu) {
-    by_device("take_rows", y, [](auto) {}, [&]<class T>(T) {
-      const Tensor on_gpu = Tensor::of(rows).to(kGpu);
-      for (size_t s = 0; s < sources.size(); s++) take_on_gpu<T>(y, sources[s].value(), on_gpu, first[s]);
-    });
+  const Tensor y = (device == Device::cuda ? Tensor::zeros : Tensor::empty)({M, D}, dtype, device);
+  if (device == Device::cuda) {
+    take_rows_on_gpu(y, sources, rows);
   } else {
     const int64_t bytes = D * static_cast<int64_t>(size_of(dtype));
     parallel_for(M, row_grain(D), [&](int64_t begin, int64_t end) {
@@ -78,18 +63,7 @@ Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index
             }
           });
         },
-        [&]<class T>(T) {
-          std::vector<int32_t> back(N, -1);
-          for (int32_t m : taken.order) back[rows[m]] = m;
-          const auto untaken = std::count(back.begin(), back.end(), -1);
-          const bool once = N - untaken == static_cast<int64_t>(taken.order.size());
-          dx = Tensor::zeros({N, D}, once ? dtype : Dtype::f32, kGpu);
-          if (once)
-            take_on_gpu<T>(dx, dy, Tensor::of(back).to(kGpu), 0);
-          else
-            add_rows_by_id<T>(dx, dy, taken);
-          dx = dx.to(dtype);
-        });
+        [&]<class T>(T) { dx = sum_taken_on_gpu<T>(dy, rows, taken, N); });
     for (size_t s = 0; s + 1 < first.size(); s++) grads.give(s, dx.rows(first[s], first[s + 1]));
   });
 }

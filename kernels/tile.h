@@ -43,8 +43,7 @@ inline void zero(Tile t, int64_t rows, int64_t columns) {
 
 // Copies `rows` rows that are `step` floats apart, times `factor`; rows up to the next whole vector are set to
 // zero.
-inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int64_t columns,
-                   float factor = 1) {
+inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int64_t columns, float factor = 1) {
   for (int64_t i = 0; i < rows; i++, source += step) {
     int64_t j = 0;
     for (; j + kLanes <= columns; j += kLanes) store(t.row(i) + j, load(source + j) * factor);
@@ -54,8 +53,7 @@ inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int6
 }
 
 // The reverse: target = factor * tile, or target += factor * tile.
-inline void scatter(float* target, int64_t step, Tile t, int64_t rows, int64_t columns, bool add,
-                    float factor = 1) {
+inline void scatter(float* target, int64_t step, Tile t, int64_t rows, int64_t columns, bool add, float factor = 1) {
   for (int64_t i = 0; i < rows; i++, target += step) {
     int64_t j = 0;
     for (; j + kLanes <= columns; j += kLanes) {
@@ -68,9 +66,9 @@ inline void scatter(float* target, int64_t step, Tile t, int64_t rows, int64_t c
   }
 }
 
-inline void scale_rows(Tile t, const float* factors, int64_t rows, int64_t columns) {
+inline void scale_rows(Tile t, const float* factors, int64_t rows, int64_t columns, float sign = 1) {
   for (int64_t i = 0; i < rows; i++) {
-    for (int64_t j = 0; j < columns; j += kLanes) store(t.row(i) + j, load(t.row(i) + j) * factors[i]);
+    for (int64_t j = 0; j < columns; j += kLanes) store(t.row(i) + j, load(t.row(i) + j) * (factors[i] * sign));
   }
 }
 
@@ -84,8 +82,7 @@ inline float dot_rows(const float* a, const float* b, int64_t columns) {
 inline void transpose(Tile to, Tile from, int64_t rows, int64_t columns) {
   for (int64_t i = 0; i < rows; i += kLanes) {
     for (int64_t j = 0; j < columns; j += kLanes) {
-      for_transposed(from.row(i) + j, from.ld,
-                     [&](int64_t r, Vec column) { store(to.row(j + r) + i, column); });
+      for_transposed(from.row(i) + j, from.ld, [&](int64_t r, Vec column) { store(to.row(j + r) + i, column); });
     }
   }
 }

@@ -6,7 +6,7 @@
 #include "tensor/tensor.h"
 
 // What the kernels of linear attention share. They do one operation, a sweep: linear attention over every document and head,
-// forwards or backwards in time. The gradients of linear attention are sweeps too (formulas: linear_attention.cpp):
+// forwards or backwards in time. The gradients of linear attention are sweeps too (formulas: state_attention.cpp):
 //
 //         o   q   k   v   S         time
 //   fwd   o   q   k   v   S         forwards

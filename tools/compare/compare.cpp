@@ -10,8 +10,8 @@
 #include "tools/plot/png.h"
 #include "tools/progress.h"
 
-// supra compare: students beside their teacher, in one table. Each result is stored in a file, so an interrupted comparison continues
-// where it stopped, and no model is measured twice on the same files.
+// supra compare: students beside their teacher, in one table. Each result is stored in a file, so an interrupted comparison
+// continues where it stopped, and no model is measured twice on the same files.
 
 namespace supra {
 namespace {
@@ -37,7 +37,7 @@ struct Run {
 // Thrown after Ctrl-C during a measurement.
 struct Stopped {};
 
-// What the ids of a tokenizer stand for.
+// Identifies the meaning of a tokenizer's ids.
 std::string hash_of_vocabulary(const Tokenizer& tokenizer) {
   Hash hash;
   for (int32_t id = 0; id < tokenizer.size(); id++)

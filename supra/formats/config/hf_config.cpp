@@ -53,8 +53,9 @@ void read_longrope(const Json& settings, Rope& rope, int64_t trained, double fac
   rope.magnitude = settings.number("attention_factor", usual);
 }
 
-// transformers 5 writes everything into rope_parameters, once for each kind of layer if they differ. Older versions write rope_theta
-// (or rotary_emb_base), partial_rotary_factor (or rotary_pct), and rope_scaling, which is null or has a `type` or `rope_type`.
+// transformers 5 writes everything into rope_parameters, once for each kind of layer if they differ. Older versions write
+// rope_theta (or rotary_emb_base), partial_rotary_factor (or rotary_pct), and rope_scaling, which is null or has a `type` or
+// `rope_type`.
 void read_rope(const Json& json, Config& c, double base, double fraction) {
   Rope& rope = c.rope;
   rope.base = json.number("rope_theta", json.number("rotary_emb_base", base));
@@ -109,19 +110,19 @@ Gelu read_gelu(const Json& json, const char* key, const char* otherwise) {
   refuse(json.at(key), format("%s \"%s\" (gelu and gelu_new are known)", key, name.c_str()));
 }
 
-// Which layers see only a window. layer_types decides if the file has it. Otherwise: Qwen's from max_window_layers on, SmolLM3's
-// without a rope, Gemma's all but every second or sixth, other families' all or none.
+// Which layers see only a window. layer_types decides if the file has it. Otherwise: Qwen's from max_window_layers on,
+// SmolLM3's without a rope, Gemma's all but every second or sixth, other families' all or none.
 std::vector<int64_t> read_windows(const Json& json, const Family& family, const Config& c) {
   if (family.window < 0) return {};
   const bool qwen = std::string_view(family.type).starts_with("qwen");
   int64_t window = count_or_none(json, "sliding_window", family.window);
   if ((qwen || family.is("smollm3")) && !json.flag("use_sliding_window", false)) window = 0;
   const int64_t first = qwen ? json.integer("max_window_layers", 28) : 0;
-  const bool gemma3 = family.is("gemma3_text");
-  const int64_t period = gemma3 ? read_count(json, "sliding_window_pattern", family.period) : family.period;
+  int64_t period = family.period > 1 ? family.period : 0;
+  if (family.is("gemma3_text")) period = read_count(json, "sliding_window_pattern", period);
   std::vector<int64_t> windows(static_cast<size_t>(c.layers), 0);
   for (int64_t i = std::max<int64_t>(0, first); i < c.layers; i++) {
-    const bool whole = (period > 1 && (i + 1) % period == 0) || (family.is("smollm3") && rope_of(c, i).layout != Rope::Layout::none);
+    const bool whole = (period > 0 && (i + 1) % period == 0) || (family.is("smollm3") && rope_of(c, i).layout != Rope::Layout::none);
     windows[i] = whole ? 0 : window;
   }
   if (const Json* types = json.find("layer_types")) {

@@ -16,19 +16,16 @@ void check_complete(const Path& path, const Config& config, const NamedTensors& 
   const std::vector<Parameter> parameters = parameters_of(config);
   for (const Parameter& parameter : parameters) {
     const auto found = given.find(parameter.name);
-    CHECK(found != given.end(), "%s: cannot save the model, tensor %s is missing", where,
-          parameter.name.c_str());
+    CHECK(found != given.end(), "%s: cannot save the model, tensor %s is missing", where, parameter.name.c_str());
     CHECK(*found->second == parameter.shape,
           "%s: cannot save the model, tensor %s is %s, the config asks for %s", where, parameter.name.c_str(),
           to_string(*found->second).c_str(), to_string(parameter.shape).c_str());
     given.erase(found);
   }
-  CHECK(given.empty(), "%s: cannot save the model, its config has no tensor %s", where,
-        given.begin()->first.c_str());
+  CHECK(given.empty(), "%s: cannot save the model, its config has no tensor %s", where, given.begin()->first.c_str());
 }
 
-void save_model(const Path& directory, const Config& config, const NamedTensors& weights,
-                std::optional<Dtype> dtype) {
+void save_model(const Path& directory, const Config& config, const NamedTensors& weights, std::optional<Dtype> dtype) {
   check_complete(directory, config, weights);
   FileWriter out(directory / "config.json");
   out.write(write_openlm_config(config).dump(true) + "\n");

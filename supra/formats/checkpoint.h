@@ -6,14 +6,12 @@
 
 namespace supra {
 
-// Writes a model into a directory that exists: config.json (openlm_config.h) and model.safetensors, under
-// OpenLM's names and in its layout, so that OpenLM goes on with it; open_model() gives the same config and
-// weights again. `weights` are canonical and all of them, in any order; they are stored as `dtype`, or each
-// in its own. Throws Error for one that is missing, unknown or of another shape.
-void save_model(const Path& directory, const Config& config, const NamedTensors& weights,
-                std::optional<Dtype> dtype = Dtype::f32);
+// Writes a model into an existing directory, with OpenLM's names and layout, so that OpenLM can read it: config.json
+// (openlm_config.h) and model.safetensors. `weights`: all canonical tensors in any order, stored as `dtype` or in their own. Throws
+// Error for a tensor that is missing, unknown or of another shape.
+void save_model(const Path& directory, const Config& config, const NamedTensors& weights, std::optional<Dtype> dtype = Dtype::f32);
 
-// Throws Error, beginning with `where`, unless these are all of the tensors that the config asks for, in their shapes.
+// Throws Error, beginning with `where`, unless the weights are exactly the tensors of the config, in their shapes.
 void check_complete(const Path& where, const Config& config, const NamedTensors& weights);
 
 }  // namespace supra

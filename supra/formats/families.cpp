@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "supra/formats/parse/words.h"
 #include "tensor/error.h"
 
 namespace supra {
@@ -11,20 +12,14 @@ namespace {
 
 using enum NameRule::Rows;
 
-// A rule, with the names of what is stacked apart by spaces.
-struct Row {
-  const char *canonical, *stored;
-  NameRule::Rows rows = same;
-};
-
-constexpr Row kMeta[] = {
+constexpr NameRow kMeta[] = {
     {"layers.#.attention.in_proj", "layers.#.attention.wq layers.#.attention.wk layers.#.attention.wv"},
     {"layers.#.attention.out_proj", "layers.#.attention.wo"},
     {"layers.#.feed_forward.w12", "layers.#.feed_forward.w1 layers.#.feed_forward.w3"},
     {"layers.#.feed_forward.w3", "layers.#.feed_forward.w2"},
 };
 
-constexpr Row kLlama[] = {
+constexpr NameRow kLlama[] = {
     {"tok_embeddings", "embed_tokens"},
     {"layers.#.attention_norm", "layers.#.input_layernorm"},
     {"layers.#.attention.in_proj", "layers.#.self_attn.q_proj layers.#.self_attn.k_proj layers.#.self_attn.v_proj"},
@@ -39,22 +34,22 @@ constexpr Row kLlama[] = {
     {"output", "lm_head"},
 };
 
-// What is called otherwise than in the table that a family follows.
-constexpr Row kOlmo2[] = {
+// Names that differ from the table that a family follows.
+constexpr NameRow kOlmo2[] = {
     {"layers.#.attention_norm", "layers.#.post_attention_layernorm"},
     {"layers.#.ffn_norm", "layers.#.post_feedforward_layernorm"},
 };
-constexpr Row kPhi3[] = {
+constexpr NameRow kPhi3[] = {
     {"layers.#.attention.in_proj", "layers.#.self_attn.qkv_proj"},
     {"layers.#.feed_forward.w12", "layers.#.mlp.gate_up_proj"},
 };
-constexpr Row kGemma[] = {
+constexpr NameRow kGemma[] = {
     {"layers.#.attention_post_norm", "layers.#.post_attention_layernorm"},
     {"layers.#.ffn_norm", "layers.#.pre_feedforward_layernorm"},
     {"layers.#.ffn_post_norm", "layers.#.post_feedforward_layernorm"},
 };
 
-constexpr Row kGptNeox[] = {
+constexpr NameRow kGptNeox[] = {
     {"tok_embeddings", "embed_in"},
     {"layers.#.attention_norm", "layers.#.input_layernorm"},
     {"layers.#.attention.in_proj", "layers.#.attention.query_key_value", by_head},
@@ -67,7 +62,7 @@ constexpr Row kGptNeox[] = {
     {"output", "lm_head"},
 };
 
-constexpr Row kGpt2[] = {
+constexpr NameRow kGpt2[] = {
     {"tok_embeddings", "wte"},
     {"pos_embeddings", "wpe"},
     {"layers.#.attention_norm", "h.#.ln_1"},
@@ -80,7 +75,7 @@ constexpr Row kGpt2[] = {
     {"output", "lm_head"},
 };
 
-constexpr Row kGguf[] = {
+constexpr NameRow kGguf[] = {
     {"tok_embeddings", "token_embd"},
     {"pos_embeddings", "position_embd"},
     {"layers.#.attention_norm", "blk.#.attn_norm"},
@@ -98,90 +93,111 @@ constexpr Row kGguf[] = {
     {"layers.#._ff_w2", "blk.#.ffn_down"},
     {"norm", "output_norm"},
 };
-constexpr Row kGgufOlmo2[] = {
+constexpr NameRow kGgufOlmo2[] = {
     {"layers.#.attention_norm", "blk.#.post_attention_norm"},
     {"layers.#.ffn_norm", "blk.#.post_ffw_norm"},
 };
-constexpr Row kGgufPhi3[] = {
+constexpr NameRow kGgufPhi3[] = {
     {"layers.#.feed_forward.w12", "blk.#.ffn_up"},
 };
-constexpr Row kGgufTurned[] = {
+constexpr NameRow kGgufNeighbours[] = {
     {"layers.#.attention.in_proj", "blk.#.attn_q blk.#.attn_k blk.#.attn_v", neighbours},
 };
 
-// The word is one of those, which stand apart by spaces.
-bool is_one(std::string_view word, std::string_view of) {
-  return (" " + std::string(of) + " ").find(" " + std::string(word) + " ") != std::string::npos;
-}
+constexpr NormConfig kLayerNorm = {NormConfig::Kind::layer, true, true}, kGainOnly = {NormConfig::Kind::layer, true, false},
+                     kPlain = {NormConfig::Kind::layer, false, false};
 
-std::vector<std::string> words_of(std::string_view text) {
-  std::vector<std::string> words;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find(' '), text.size());
-    words.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return words;
-}
+constexpr Family kFamilies[] = {
+    {.type = "llama", .architecture = "llama", .model_class = "LlamaForCausalLM", .neighbours = true},
+    {.type = "mistral", .model_class = "MistralForCausalLM", .context = 131072, .kv_heads = 8, .window = 4096},
+    {.type = "qwen2", .architecture = "qwen2", .model_class = "Qwen2ForCausalLM", .context = 32768, .kv_heads = 32, .window = 4096,
+     .qkv_bias = true},
+    {.type = "qwen3", .architecture = "qwen3", .model_class = "Qwen3ForCausalLM", .qk_norm = QkNorm::per_head, .context = 32768,
+     .kv_heads = 32, .head_dim = 128, .window = 4096},
+    {.type = "olmo2", .architecture = "olmo2", .model_class = "Olmo2ForCausalLM", .qk_norm = QkNorm::whole,
+     .residual = Residual::post_norm, .eps = 1e-5, .own = kOlmo2, .own_gguf = kGgufOlmo2},
+    {.type = "phi3", .architecture = "phi3", .model_class = "Phi3ForCausalLM", .period = 1, .context = 4096, .window = 0, .eps = 1e-5,
+     .by_name = true, .own = kPhi3, .own_gguf = kGgufPhi3},
+    {.type = "gemma2", .architecture = "gemma2", .model_class = "Gemma2ForCausalLM", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh,
+     .residual = Residual::both_norms, .period = 2, .largest = 46, .context = 8192, .kv_heads = 4, .head_dim = 256, .window = 4096,
+     .tied = true, .by_name = true, .own = kGemma, .gains_less_one = true},
+    {.type = "gemma3_text", .architecture = "gemma3", .model_class = "Gemma3ForCausalLM", .mlp = MlpKind::packed_geglu,
+     .gelu = Gelu::tanh, .qk_norm = QkNorm::per_head, .residual = Residual::both_norms, .period = 6, .largest = 62, .context = 131072,
+     .kv_heads = 4, .head_dim = 256, .window = 4096, .base = 1e6, .tied = true, .by_name = true, .own = kGemma, .gains_less_one = true},
+    {.type = "smollm3", .architecture = "smollm3", .model_class = "SmolLM3ForCausalLM", .context = 32768, .kv_heads = 4, .window = 0,
+     .base = 2e6, .tied = true, .by_name = true, .neighbours = true},
+    {.type = "granite", .architecture = "granite", .model_class = "GraniteForCausalLM", .by_name = true, .neighbours = true},
+    {.type = "starcoder2", .architecture = "starcoder2", .model_class = "Starcoder2ForCausalLM", .norm = kLayerNorm,
+     .mlp = MlpKind::gelu, .gelu = Gelu::tanh, .period = 1, .context = 4096, .kv_heads = 2, .window = 0, .eps = 1e-5,
+     .eps_key = "norm_epsilon", .tied = true, .by_name = true},
+    {.type = "cohere", .architecture = "command-r", .model_class = "CohereForCausalLM", .norm = kGainOnly,
+     .residual = Residual::one_norm, .context = 8192, .eps = 1e-5, .base = 5e5, .eps_key = "layer_norm_eps", .tied = true,
+     .by_name = true},
+    {.type = "olmo", .architecture = "olmo", .model_class = "OlmoForCausalLM", .norm = kPlain, .eps = 1e-5, .by_name = true,
+     .neighbours = true},
+    {.type = "gpt_neox", .architecture = "gptneox", .model_class = "GPTNeoXForCausalLM", .norm = kLayerNorm, .mlp = MlpKind::gelu,
+     .eps = 1e-5, .eps_key = "layer_norm_eps", .names = kGptNeox, .prefix = "gpt_neox."},
+    {.type = "gpt2", .architecture = "gpt2", .model_class = "GPT2LMHeadModel", .norm = kLayerNorm, .mlp = MlpKind::gelu,
+     .gelu = Gelu::tanh, .context = 1024, .eps = 1e-5, .eps_key = "layer_norm_epsilon", .tied = true, .names = kGpt2,
+     .prefix = "transformer."},
+};
 
-// `own` goes first: its names replace the table's.
-Family family_of(std::span<const Row> table, std::span<const Row> own, const char* prefixes, const char* buffers) {
-  Family family = {{}, words_of(prefixes), words_of(buffers)};
-  const auto replaced = [&](const Row& row) {
-    return std::any_of(own.begin(), own.end(), [&](const Row& other) { return std::string_view(row.canonical) == other.canonical; });
+// The rows of `own` replace those of `table` for the same tensor.
+TensorNames names_of(std::span<const NameRow> table, std::span<const NameRow> own, const char* prefixes, const char* buffers) {
+  TensorNames names = {{}, split_words(prefixes), split_words(buffers)};
+  const auto replaced = [&](const NameRow& row) {
+    return std::any_of(own.begin(), own.end(), [&](const NameRow& other) { return std::string_view(row.canonical) == other.canonical; });
   };
-  const auto add = [&](const Row& row) { family.rules.push_back({row.canonical, words_of(row.stored), row.rows}); };
+  const auto add = [&](const NameRow& row) { names.rules.push_back({row.canonical, split_words(row.stored), row.rows}); };
   std::for_each(own.begin(), own.end(), add);
-  for (const Row& row : table) {
+  for (const NameRow& row : table) {
     if (!replaced(row)) add(row);
   }
-  return family;
-}
-
-constexpr char kHfBuffers[] = ".inv_freq .attn.bias .attn.masked_bias .attention.bias .attention.masked_bias";
-
-[[noreturn]] void unknown(const std::string& name) {
-  fail("the names of the tensors of family %s are not known", name.c_str());
+  return names;
 }
 
 }  // namespace
 
-Family openlm_family() { return family_of({}, {}, "module. _orig_mod. model.", ".inv_freq"); }
-Family meta_family() { return family_of(kMeta, {}, "", ""); }
+Config Family::config() const {
+  Config c;
+  c.norm = norm;
+  c.mlp = mlp;
+  c.gelu = gelu;
+  c.qk_norm = qk_norm;
+  c.residual = residual;
+  return c;
+}
 
-Family hf_family(const std::string& type) {
-  const auto llama_but = [](std::span<const Row> own) { return family_of(kLlama, own, "model.", kHfBuffers); };
-  if (is_one(type, "llama mistral qwen2 qwen3 smollm3 granite starcoder2 cohere olmo")) return llama_but({});
-  if (type == "olmo2") return llama_but(kOlmo2);
-  if (type == "phi3") return llama_but(kPhi3);
-  if (is_one(type, "gemma2 gemma3_text")) {
-    Family family = llama_but(kGemma);
-    family.gains_less_one = true;
-    return family;
+std::span<const Family> families() { return kFamilies; }
+
+const Family& family_by(const char* Family::*key, std::string_view name, const std::string& where) {
+  std::string known;
+  for (const Family& family : kFamilies) {
+    const std::string_view own = family.*key;
+    if (own.empty()) continue;
+    if (own == name) return family;
+    known += (known.empty() ? "" : ", ") + std::string(own);
   }
-  if (type == "gpt_neox") return family_of(kGptNeox, {}, "gpt_neox.", kHfBuffers);
-  if (type == "gpt2") return family_of(kGpt2, {}, "transformer.", kHfBuffers);
-  unknown(type);
+  fail("%s: %s \"%s\" is not supported (supported: %s)", where.c_str(), key == &Family::type ? "model_type" : "architecture",
+       std::string(name).c_str(), known.c_str());
 }
 
-bool gguf_turns_rows(const std::string& architecture) { return is_one(architecture, "llama smollm3 granite olmo"); }
+TensorNames openlm_names() { return names_of({}, {}, "module. _orig_mod. model.", ".inv_freq"); }
+TensorNames meta_names() { return names_of(kMeta, {}, "", ""); }
 
-Family gguf_family(const std::string& architecture) {
-  const auto all_but = [](std::span<const Row> own) {
-    return family_of(kGguf, own, "", "rope_freqs.weight rope_factors_long.weight rope_factors_short.weight");
-  };
-  if (gguf_turns_rows(architecture)) return all_but(kGgufTurned);
-  if (architecture == "olmo2") return all_but(kGgufOlmo2);
-  if (architecture == "phi3") return all_but(kGgufPhi3);
-  if (is_one(architecture, "qwen2 qwen3 gptneox gpt2 gemma2 gemma3 starcoder2 command-r")) return all_but({});
-  unknown(architecture);
+TensorNames hf_names(const Family& family) {
+  TensorNames names = names_of(family.names.empty() ? kLlama : family.names, family.own, family.prefix,
+                               ".inv_freq .attn.bias .attn.masked_bias .attention.bias .attention.masked_bias");
+  names.gains_less_one = family.gains_less_one;
+  return names;
 }
 
-bool is_less_one(const Family& family, const std::string& canonical) {
-  return family.gains_less_one && canonical.ends_with("norm.weight");
+TensorNames gguf_names(const Family& family) {
+  return names_of(kGguf, family.neighbours ? kGgufNeighbours : family.own_gguf, "",
+                  "rope_freqs.weight rope_factors_long.weight rope_factors_short.weight");
 }
 
-std::vector<NameRule> rules_for(const Family& family, const std::string& canonical) {
+std::vector<NameRule> TensorNames::rules_for(const std::string& canonical) const {
   const size_t dot = canonical.rfind('.');
   std::string path = canonical.substr(0, dot), suffix = canonical.substr(dot), layer;
   if (path.starts_with("layers.")) {
@@ -189,19 +205,19 @@ std::vector<NameRule> rules_for(const Family& family, const std::string& canonic
     layer = path.substr(7, end - 7);
     path = format("layers.#%s", path.c_str() + end);
   }
-  std::vector<NameRule> rules;
-  for (const NameRule& rule : family.rules) {
-    if (rule.canonical == path) rules.push_back(rule);
+  std::vector<NameRule> found;
+  for (const NameRule& rule : rules) {
+    if (rule.canonical == path) found.push_back(rule);
   }
-  if (rules.empty()) rules.push_back({path, {path}});
-  for (NameRule& rule : rules) {
+  if (found.empty()) found.push_back({path, {path}});
+  for (NameRule& rule : found) {
     for (std::string& name : rule.stored) {
       const size_t hash = name.find('#');
       if (hash != std::string::npos) name.replace(hash, 1, layer);
       name += suffix;
     }
   }
-  return rules;
+  return found;
 }
 
 int64_t NameRule::stored_row(Rows rows, size_t part, int64_t row, int64_t head_dim) {

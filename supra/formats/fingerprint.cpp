@@ -24,7 +24,7 @@ void Hash::add(const std::string& text) {
   add(text.data(), text.size());
 }
 
-// Sixteen places of a tensor, evenly spread.
+// Adds bytes from sixteen evenly spaced places of a tensor.
 static void add_sample(Hash& hash, const Tensor& tensor) {
   constexpr size_t kPlaces = 16, kBytes = 64;
   const char* data = static_cast<const char*>(tensor.raw());
@@ -35,7 +35,7 @@ static void add_sample(Hash& hash, const Tensor& tensor) {
 Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_bytes) {
   Hash config, weights;
   Config described = decoder.config();
-  // where it was read from changes nothing
+  // the family it was read from does not matter
   described.family.clear();
   config.add(describe(described).dump());
   Fingerprint model;

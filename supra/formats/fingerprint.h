@@ -5,11 +5,11 @@
 
 #include "nn/decoder.h"
 
-// Which model a state belongs to.
+// Identifies the model that a state belongs to.
 
 namespace supra {
 
-// A hash of 64-bit words, each step a bijection of what was before: if one word changes, so does the result.
+// A hash of 64-bit words. Each step is a bijection of the previous value, so a change of one word changes the result.
 class Hash {
  public:
   void add(uint64_t word) {
@@ -24,19 +24,19 @@ class Hash {
   uint64_t value_ = 0x9e3779b97f4a7c15;
 };
 
-// What a state must fit.
+// A state fits a model whose fingerprint is the same.
 struct Fingerprint {
-  uint64_t config = 0;   // of all that describes the model
-  uint64_t weights = 0;  // of the names, shapes, dtypes and some bytes of all weights
-  char dtype[8] = {};    // of the embedding, and so of the matrices
-  uint64_t floats = 0;   // of a recurrent state: what has 16 bits fills half of one
+  uint64_t config = 0;   // hash of the config
+  uint64_t weights = 0;  // hash of the names, shapes, dtypes and some bytes of all weights
+  char dtype[8] = {};    // of the embedding, which the matrices share
+  uint64_t floats = 0;   // the size of a recurrent state in units of 4 bytes
   uint64_t logits = 0;   // the vocabulary
 };
 
-// Reads 1 KiB of each weight, for training changes all of it. The weights are in the processor's memory.
+// Reads only 1 KiB of each weight: training changes all of a weight. The weights must be in the CPU's memory.
 Fingerprint fingerprint_of(Decoder& decoder, uint64_t state_bytes);
 
-// The hashes in hexadecimal digits, with a hyphen between: "config-weights".
+// Both hashes in hexadecimal: "config-weights".
 std::string to_text(const Fingerprint& model);
 
 }  // namespace supra

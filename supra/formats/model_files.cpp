@@ -24,7 +24,7 @@ Folder::Folder(const Path& path) : ModelFiles(path) {
 }
 
 std::vector<std::string> Folder::names() const {
-  // std::filesystem's own way ends the program when memory runs out
+  // std::filesystem's iterator ends the program if memory runs out
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(path().c_str()), closedir);
   CHECK(folder, "%s: cannot list the folder: %s", path().c_str(), strerror(errno));
   std::vector<std::string> names;

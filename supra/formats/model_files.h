@@ -7,7 +7,7 @@
 
 namespace supra {
 
-// The files that belong to a model, by name: those of a folder, or those inside a packed model.
+// The files of a model, by name: in a folder, or inside a packed model.
 class ModelFiles {
  public:
   explicit ModelFiles(Path path) : path_(std::move(path)) {}
@@ -16,7 +16,7 @@ class ModelFiles {
   const Path& path() const { return path_; }  // of the folder or the packed model
   virtual std::vector<std::string> names() const = 0;
   bool has(const std::string& name) const;
-  // Throws Error where there is none of that name.
+  // Throws Error if there is no file of that name.
   virtual MappedFile open(const std::string& name) const = 0;
 
  private:
@@ -25,13 +25,13 @@ class ModelFiles {
 
 class Folder : public ModelFiles {
  public:
-  // Throws Error for what is no folder.
+  // Throws Error if it is not a folder.
   explicit Folder(const Path& path);
   std::vector<std::string> names() const override;
   MappedFile open(const std::string& name) const override;
 };
 
-// Those of a model's folder, of the folder of a model's file, or inside a packed model.
+// The files of a model's folder, of the folder of a model's file, or of a packed model.
 std::unique_ptr<ModelFiles> files_of(const Path& model);
 
 }  // namespace supra

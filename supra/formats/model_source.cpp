@@ -4,10 +4,10 @@
 #include <charconv>
 
 #include "supra/formats/config/config_json.h"
-#include "supra/formats/foreign_models.h"
 #include "supra/formats/config/openlm_config.h"
-#include "supra/formats/weights/packed_model.h"
+#include "supra/formats/foreign_models.h"
 #include "supra/formats/renamed_weights.h"
+#include "supra/formats/weights/packed_model.h"
 #include "supra/formats/weights/safetensors.h"
 #include "supra/formats/weights/weight_files.h"
 
@@ -17,15 +17,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::vector<Path> files_ending(const Path& folder, const std::string& ending) {
-  std::vector<Path> found;
-  for (const std::string& name : Folder(folder).names()) {
-    if (name.ends_with(ending)) found.push_back(folder / name);
-  }
-  return found;
-}
-
-// N of epoch_N.pt, which OpenLM's training writes; -1 for another name.
+// The N in OpenLM's name epoch_N.pt; -1 for another name.
 int64_t epoch_of(const Path& file) {
   const std::string name = file.stem();
   int64_t epoch = -1;
@@ -33,11 +25,9 @@ int64_t epoch_of(const Path& file) {
   return epoch;
 }
 
-// The weights of a model folder: model.safetensors, an index of shards, pytorch_model.bin, the last of several
-// epochs, or the one file that can be meant.
+// The weights in a model's folder: by the usual name, or the only file with such an ending, or the last of several epochs.
 Path find_weights(const Path& folder) {
-  const auto is_other = [](const Path& file) {
-    const std::string name = file.filename();
+  const auto is_other = [](const std::string& name) {
     const auto leads = [&](const char* prefix) { return name.starts_with(prefix); };
     return leads("golden") || leads("optimizer") || leads("stats") || leads("tok") || leads("training_args");
   };
@@ -45,11 +35,13 @@ Path find_weights(const Path& folder) {
     std::error_code error;
     const Path usual = folder / (ending == std::string(".bin") ? "pytorch_model.bin" : std::string("model") + ending);
     if (fs::exists(usual, error)) return usual;
-    std::vector<Path> found = files_ending(folder, ending);
-    std::erase_if(found, is_other);
+    std::vector<Path> found;
+    for (const std::string& name : Folder(folder).names()) {
+      if (name.ends_with(ending) && !is_other(name)) found.push_back(folder / name);
+    }
     if (found.empty()) continue;
     const auto last = std::max_element(found.begin(), found.end(), [](const Path& x, const Path& y) { return epoch_of(x) < epoch_of(y); });
-    CHECK(found.size() == 1 || epoch_of(*last) >= 0, "%s: holds several %s files, and none is called %s", folder.c_str(), ending,
+    CHECK(found.size() == 1 || epoch_of(*last) >= 0, "%s: holds several %s files, and none is called %s (give the file)", folder.c_str(), ending,
           usual.filename().c_str());
     return *last;
   }
@@ -57,7 +49,7 @@ Path find_weights(const Path& folder) {
        folder.c_str());
 }
 
-// config.json of a folder that transformers loads (transformers_export.h), as the program wrote it or save_pretrained().
+// config.json of a folder that `convert --to transformers` or save_pretrained() wrote (transformers_export.h).
 Config read_transformers_config(const Json& json) {
   Config config;
   set_fields(config, json.at("supra"));
@@ -65,70 +57,62 @@ Config read_transformers_config(const Json& json) {
   return config;
 }
 
-// Weights in a file or several, and the config.json that stands in their folder.
+// Weights in one or several files, and the config.json in their folder.
 ModelSource open_with_config(const Path& weights) {
-  const Path config = weights.parent_path() / "config.json";
+  const Path config_path = weights.parent_path() / "config.json";
   std::error_code error;
-  CHECK(fs::exists(config, error), "%s: a config.json has to stand beside these weights", weights.c_str());
-  const Json json = Json::load(config);
+  CHECK(fs::exists(config_path, error), "%s: there is no config.json in the folder of these weights", weights.c_str());
+  const Json json = Json::load(config_path);
   const std::string type = json.text("model_type", "openlm");
   if (type != "openlm" && type != "supra") return open_hugging_face(weights, json);
-  ModelSource source;
-  source.config = type == "supra" ? read_transformers_config(json) : read_openlm_config(json);
-  source.path = weights;
-  source.format = format("%s (%s)", weight_format(weights), type == "supra" ? "transformers" : source.config.family.c_str());
-  take_weights(source, open_weights(weights), openlm_family());
-  return source;
-}
-
-bool begins_with(const Path& path, std::initializer_list<std::string_view> magics) {
-  const MappedFile file(path);
-  return std::any_of(magics.begin(), magics.end(), [&](std::string_view magic) { return file.text().starts_with(magic); });
+  const Config config = type == "supra" ? read_transformers_config(json) : read_openlm_config(json);
+  const char* family = type == "supra" ? "transformers" : config.family.c_str();
+  return source_of(weights, format("%s (%s)", weight_format(weights), family), config, open_weights(weights), openlm_names());
 }
 
 }  // namespace
 
-void take_weights(ModelSource& source, std::unique_ptr<WeightReader> file, const Family& family) {
-  source.stored = file->tensors();
+ModelSource source_of(const Path& path, std::string kind, Config config, std::unique_ptr<WeightReader> file,
+                      const TensorNames& names) {
+  ModelSource source = {std::move(config), nullptr, path, std::move(kind), {}, {}, file->tensors()};
   std::erase_if(source.stored, [](const TensorInfo& info) { return is_packed_file(info.name); });
   std::vector<std::string> unused;
-  source.weights = rename_weights(std::move(file), family, source.config, unused);
+  source.weights = rename_weights(std::move(file), names, source.config, unused);
   size_t buffers = 0;
   for (const std::string& name : unused) {
     const auto ends = [&](const std::string& ending) { return name.ends_with(ending); };
-    if (std::any_of(family.buffers.begin(), family.buffers.end(), ends)) {
+    if (std::any_of(names.buffers.begin(), names.buffers.end(), ends)) {
       buffers++;
     } else if (source.config.tied && (name == "lm_head.weight" || name == "embed_out.weight" || name.ends_with("output.weight"))) {
-      source.notes.push_back(name + " is left aside: the config ties the output to the embedding");
+      source.notes.push_back(name + " is ignored: the config ties the output to the embedding");
     } else if (!is_packed_file(name)) {
       source.unexpected.push_back(name);
     }
   }
-  if (buffers == 0) return;
-  source.notes.push_back(format("%zu buffers (causal masks, rotary frequencies) are left aside: the config says what they hold", buffers));
+  if (buffers > 0)
+    source.notes.push_back(format("%zu buffers (causal masks, rotary frequencies) are ignored: the config has their contents", buffers));
+  return source;
 }
 
 ModelSource open_packed(const MappedFile& file) {
-  CHECK(is_packed(file), "%s: is no packed model (supra convert MODEL -o model.supra --to packed makes one)", file.path().c_str());
-  const MappedFile config = PackedFiles(file).open("config.json");
-  ModelSource source;
-  source.config = read_openlm_config(Json::parse(config.text(), config.path().string()));
-  source.path = file.path();
-  source.format = format("packed (%s)", source.config.family.c_str());
-  take_weights(source, open_safetensors(file), openlm_family());
-  return source;
+  CHECK(is_packed(file), "%s: is not a packed model (supra convert MODEL -o model.supra --to packed makes one)", file.path().c_str());
+  const MappedFile text = PackedFiles(file).open("config.json");
+  const Config config = read_openlm_config(Json::parse(text.text(), text.path().string()));
+  return source_of(file.path(), format("packed (%s)", config.family.c_str()), config, open_safetensors(file), openlm_names());
 }
 
 ModelSource open_model(const Path& given) {
   std::error_code error;
   const Path path = fs::is_directory(given, error) ? find_weights(given) : given;
   const std::string ending = path.extension();
-  if (const MappedFile file(path); is_packed(file)) return open_packed(file);
-  if (begins_with(path, {"GGUF"})) return open_gguf(path);
-  // llama2.c's files have no mark of their own in every version
+  const MappedFile file(path);
+  const std::string_view text = file.text();
+  if (is_packed(file)) return open_packed(file);
+  if (text.starts_with("GGUF")) return open_gguf(path);
+  const bool torch = text.starts_with("PK\x03\x04") || text.starts_with("\x80\x02") || text.starts_with("\x80\x03");
   const bool named = ending == ".safetensors" || ending == ".json" || ending == ".pt" || ending == ".pth";
-  if (named || begins_with(path, {"PK\x03\x04", "\x80\x02", "\x80\x03"})) return open_with_config(path);
-  return open_llama2c(path);
+  // the last, because not every version of llama2.c's files begins with a magic number
+  return torch || named ? open_with_config(path) : open_llama2c(path);
 }
 
 }  // namespace supra

@@ -7,20 +7,18 @@
 
 namespace supra {
 
-// A decoder of this shape with the mixers that its config names. Its parameters have shapes and no memory yet.
+// A decoder with the shape and mixers of the config. Its parameters have shapes but no memory.
 std::shared_ptr<Decoder> describe_decoder(const Config& config);
 
-// This model with other mixers, or other windows, sinks or far features: it shares the parameters that both have, and has zeros
-// in others. A config that is the same but for these.
+// The model with another config, which differs only in mixers, windows, sinks or far features. Parameters that both have are
+// shared, others are zeros.
 std::shared_ptr<Decoder> with_mixers(Decoder& model, const Config& config);
 
-// A tensor that a decoder needs, under its canonical name: OpenLM's, which checkpoints bear and nn's modules
-// give their parameters.
+// A tensor of a decoder under its canonical name. Canonical names are OpenLM's; checkpoints and nn's modules use them.
 struct Parameter {
   std::string name;
   Shape shape;
-  // Rows of the matrices that are stacked in it: q, k and v in in_proj, gate and up in w12. Empty: it is one
-  // matrix.
+  // The rows of each matrix stacked in it: q, k and v in in_proj, gate and up in w12. Empty: it is one matrix.
   std::vector<int64_t> parts;
 };
 

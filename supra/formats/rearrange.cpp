@@ -18,6 +18,12 @@ void copy_rows(const Tensor& to, const Tensor& x, const std::function<int64_t(in
   });
 }
 
+Tensor plus(const Tensor& x, float number) {
+  const Tensor y = x.to(Dtype::f32).clone();
+  for (int64_t i = 0; i < y.numel(); i++) y.data<float>()[i] += number;
+  return y;
+}
+
 Tensor transposed(const Tensor& x) {
   const int64_t rows = x.dim(0), columns = x.dim(1);
   const size_t size = size_of(x.dtype());

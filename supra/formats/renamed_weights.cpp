@@ -11,18 +11,18 @@ namespace supra {
 
 namespace {
 
-std::string without_prefixes(std::string_view name, const Family& family) {
+std::string without_prefixes(std::string_view name, const TensorNames& names) {
   const auto leads = [&](const std::string& prefix) { return name.starts_with(prefix); };
   while (true) {
-    const auto found = std::find_if(family.prefixes.begin(), family.prefixes.end(), leads);
-    if (found == family.prefixes.end()) return std::string(name);
+    const auto found = std::find_if(names.prefixes.begin(), names.prefixes.end(), leads);
+    if (found == names.prefixes.end()) return std::string(name);
     name.remove_prefix(found->size());
   }
 }
 
 class RenamedWeights : public WeightReader {
  public:
-  RenamedWeights(std::unique_ptr<WeightReader> file, const Family& family, const Config& config,
+  RenamedWeights(std::unique_ptr<WeightReader> file, const TensorNames& names, const Config& config,
                  std::vector<std::string>& unused);
 
  protected:
@@ -33,7 +33,7 @@ class RenamedWeights : public WeightReader {
     std::vector<const TensorInfo*> tensors;
     std::vector<int64_t> parts;  // rows of q, k and v, or of gate and up
     NameRule::Rows rows;
-    bool less_one;  // than the parameter
+    bool less_one;  // the file has the parameter less 1
   };
   void add_parameter(const Parameter& parameter, Source source);
 
@@ -42,26 +42,26 @@ class RenamedWeights : public WeightReader {
   std::vector<Source> sources_;
 };
 
-RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family& family, const Config& config,
+RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const TensorNames& names, const Config& config,
                                std::vector<std::string>& unused)
     : WeightReader(file->path()), file_(std::move(file)), head_dim_(config.head_dim) {
-  // before anything as large as the config says is made: the embedding and the queries' rows are always there
+  // checked before anything of the config's size is allocated: each model has an embedding and rows of queries
   double weights = 0;
   for (const TensorInfo& info : file_->tensors()) weights += static_cast<double>(numel(info.shape));
   const auto real = [](int64_t n) { return static_cast<double>(n); };
   const double least = real(config.width) * (real(config.vocab) + real(config.layers) * real(config.heads) * real(config.head_dim));
-  CHECK(least <= weights, "%s: the config asks for %.0f weights at least, the file has %.0f", path().c_str(), least, weights);
+  CHECK(least <= weights, "%s: the config needs at least %.0f weights, the file has %.0f", path().c_str(), least, weights);
   std::unordered_map<std::string, const TensorInfo*> by_name;
   for (const TensorInfo& info : file_->tensors()) {
-    const bool fresh = by_name.emplace(without_prefixes(info.name, family), &info).second;
-    CHECK(fresh, "%s: tensor %s stands twice, with and without a prefix", path().c_str(), info.name.c_str());
+    const bool fresh = by_name.emplace(without_prefixes(info.name, names), &info).second;
+    CHECK(fresh, "%s: there are two tensors %s, with and without a prefix", path().c_str(), info.name.c_str());
   }
   const auto is_there = [&](const std::string& name) { return by_name.contains(name); };
   const std::vector<Parameter> parameters = parameters_of(config);
   std::unordered_set<const TensorInfo*> used;
   std::vector<std::string> missing;
   for (const Parameter& parameter : parameters) {
-    const std::vector<NameRule> rules = rules_for(family, parameter.name);
+    const std::vector<NameRule> rules = names.rules_for(parameter.name);
     const auto found = std::find_if(rules.begin(), rules.end(), [&](const NameRule& rule) {
       return std::all_of(rule.stored.begin(), rule.stored.end(), is_there);
     });
@@ -69,19 +69,15 @@ RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family&
       std::copy_if(rules[0].stored.begin(), rules[0].stored.end(), std::back_inserter(missing), std::not_fn(is_there));
       continue;
     }
-    Source source = {{}, parameter.parts, found->rows, is_less_one(family, parameter.name)};
+    Source source = {{}, parameter.parts, found->rows, names.is_less_one(parameter.name)};
     for (const std::string& name : found->stored) source.tensors.push_back(by_name.at(name));
     used.insert(source.tensors.begin(), source.tensors.end());
     if (missing.empty()) add_parameter(parameter, std::move(source));
   }
   std::string some;
   for (size_t i = 0; i < std::min<size_t>(3, missing.size()); i++) some += (i ? ", " : "") + missing[i];
-  CHECK(missing.empty(), "%s: tensor %s%s missing (%zu that the config asks for are not here)",
-        path().c_str(), some.c_str(),
-        missing.size() > 3   ? ", ... are"
-        : missing.size() > 1 ? " are"
-                             : " is",
-        missing.size());
+  CHECK(missing.empty(), "%s: tensor %s%s missing (%zu that the config asks for are not here)", path().c_str(), some.c_str(),
+        missing.size() > 3 ? ", ... are" : missing.size() > 1 ? " are" : " is", missing.size());
   for (const TensorInfo& info : file_->tensors()) {
     if (!used.contains(&info)) unused.push_back(info.name);
   }
@@ -89,7 +85,7 @@ RenamedWeights::RenamedWeights(std::unique_ptr<WeightReader> file, const Family&
 
 void RenamedWeights::add_parameter(const Parameter& parameter, Source source) {
   TensorInfo info = *source.tensors[0];
-  // a bias has one dimension, and nothing to transpose
+  // a bias has one dimension and is not transposed
   if (source.rows == NameRule::Rows::transposed && parameter.shape.size() < 2) source.rows = NameRule::Rows::same;
   for (size_t i = 0; i < source.tensors.size(); i++) {
     const TensorInfo& tensor = *source.tensors[i];
@@ -98,7 +94,7 @@ void RenamedWeights::add_parameter(const Parameter& parameter, Source source) {
     if (source.rows == NameRule::Rows::transposed) std::reverse(expected.begin(), expected.end());
     CHECK(tensor.shape == expected, "%s: tensor %s is %s, the config asks for %s", path().c_str(), tensor.name.c_str(),
           to_string(tensor.shape).c_str(), to_string(expected).c_str());
-    // parts of several types meet in f32
+    // parts of different dtypes become f32
     if (tensor.dtype != info.dtype) info.dtype = Dtype::f32;
     if (tensor.stored != info.stored) info.stored.clear();
   }
@@ -109,7 +105,7 @@ void RenamedWeights::add_parameter(const Parameter& parameter, Source source) {
   sources_.push_back(std::move(source));
 }
 
-// Whether each begins where the one before ends: gate and up mostly lie so in a file, and are one matrix already.
+// Whether each tensor begins where the one before ends. Gate and up usually do in a file, and are then one matrix already.
 bool are_neighbours(const std::vector<Tensor>& tensors) {
   for (size_t i = 1; i < tensors.size(); i++) {
     if (static_cast<const uint8_t*>(tensors[i - 1].raw()) + tensors[i - 1].bytes() != tensors[i].raw()) return false;
@@ -120,20 +116,17 @@ bool are_neighbours(const std::vector<Tensor>& tensors) {
 Tensor RenamedWeights::read(size_t index) const {
   const Source& source = sources_[index];
   const bool alone = source.tensors.size() == 1;
-  if (source.less_one) {
-    const Tensor gain = file_->get(source.tensors[0]->name).to(Dtype::f32).clone();
-    for (int64_t i = 0; i < gain.numel(); i++) gain.data<float>()[i] += 1;
-    return gain;
-  }
-  if (alone && source.rows == NameRule::Rows::same) return file_->get(source.tensors[0]->name);
-  if (source.rows == NameRule::Rows::transposed) return transposed(file_->get(source.tensors[0]->name));
+  const std::string& first = source.tensors[0]->name;
+  if (source.less_one) return plus(file_->get(first), 1);
+  if (alone && source.rows == NameRule::Rows::same) return file_->get(first);
+  if (source.rows == NameRule::Rows::transposed) return transposed(file_->get(first));
 
   const TensorInfo& info = tensors()[index];
   std::vector<Tensor> stored;
   for (const TensorInfo* tensor : source.tensors) stored.push_back(file_->get(tensor->name).to(info.dtype));
   if (source.rows == NameRule::Rows::same && are_neighbours(stored)) {
-    void* first = stored[0].raw();
-    return Tensor::wrap(first, info.shape, info.dtype, std::make_shared<std::vector<Tensor>>(std::move(stored)));
+    void* begin = stored[0].raw();
+    return Tensor::wrap(begin, info.shape, info.dtype, std::make_shared<std::vector<Tensor>>(std::move(stored)));
   }
   const Tensor stacked = Tensor::empty(info.shape, info.dtype);
   int64_t begin = 0;
@@ -148,9 +141,9 @@ Tensor RenamedWeights::read(size_t index) const {
 
 }  // namespace
 
-std::unique_ptr<WeightReader> rename_weights(std::unique_ptr<WeightReader> file, const Family& family,
+std::unique_ptr<WeightReader> rename_weights(std::unique_ptr<WeightReader> file, const TensorNames& names,
                                              const Config& config, std::vector<std::string>& unused) {
-  return std::make_unique<RenamedWeights>(std::move(file), family, config, unused);
+  return std::make_unique<RenamedWeights>(std::move(file), names, config, unused);
 }
 
 }  // namespace supra

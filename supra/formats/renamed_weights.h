@@ -8,11 +8,11 @@
 
 namespace supra {
 
-// The tensors of `file` under canonical names, stacked where the family keeps apart what the decoder has in one
-// matrix, their rows in the decoder's order. Tensors already stored in the decoder's layout stay mapped, even when one
-// parameter is several tensors stored back to back; the rest is copied in its own dtype. `unused` takes the names of the
-// tensors that no parameter asks for. Throws Error that lists the missing tensors, or names one of another shape.
-std::unique_ptr<WeightReader> rename_weights(std::unique_ptr<WeightReader> file, const Family& family,
-                                             const Config& config, std::vector<std::string>& unused);
+// The tensors of `file` under canonical names and in the decoder's layout: stacked if the decoder has them in one matrix, with rows
+// in its order. Tensors already stored in the decoder's layout stay mapped, even when one parameter is several tensors stored back to
+// back; the others are copied in their own dtype. `unused` gets the names of tensors that no parameter needs. Throws Error that lists
+// missing tensors, or names one of another shape.
+std::unique_ptr<WeightReader> rename_weights(std::unique_ptr<WeightReader> file, const TensorNames& names, const Config& config,
+                                             std::vector<std::string>& unused);
 
 }  // namespace supra

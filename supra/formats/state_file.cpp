@@ -40,14 +40,14 @@ State read_state(const WeightReader& file, const Decoder& decoder, int64_t batch
   const Tensor positions = file.get(prefix + "positions", {batch}, Dtype::i64);
   std::copy_n(positions.data<int64_t>(), batch, state.positions.begin());
   const auto [least, most] = std::minmax_element(state.positions.begin(), state.positions.end());
-  CHECK(*least >= 0 && *most <= kLastPosition, "%s: holds the position %ld (the file is damaged)", file.path().c_str(),
+  CHECK(*least >= 0 && *most <= kLastPosition, "%s: has the position %ld (the file is damaged)", file.path().c_str(),
         static_cast<long>(*least < 0 ? *least : *most));
   for (size_t i = 0; i < state.layers.size(); i++) {
     for (size_t k = 0; k < state.layers[i].parts.size(); k++) {
       const std::string name = prefix + part_name(i, k);
       const Tensor part = file.get(name);
       Shape expected = state.layers[i].parts[k].shape();
-      // a KV cache has at least the rows that were written
+      // a KV cache may have more steps than were written
       if (decoder.mixer(static_cast<int64_t>(i)).kind() == MixerKind::softmax && part.rank() == 4) {
         expected[1] = std::max(part.dim(1), *most);
       }
@@ -73,7 +73,7 @@ void write_state_file(const Path& path, const Decoder& decoder, const State& sta
   replace_file(unfinished, path);
 }
 
-// Throws Error for a state that another model saved; returns a note where that cannot be told.
+// Throws Error for a state that another model saved. Returns a note if that cannot be determined.
 static std::string check_model(const MappedFile& file, const Fingerprint& model) {
   std::string its, dtype;
   for (const auto& [key, text] : read_metadata(file)) {

@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "kernels/ops.h"
+#include "supra/formats/parse/byte_reader.h"
 #include "supra/formats/parse/crc32.h"
-#include "tensor/error.h"
 #include "tensor/parallel.h"
 
 namespace supra {
@@ -22,11 +22,6 @@ struct TeacherFileHeader {
 static_assert(sizeof(TeacherFileHeader) == 48);
 
 constexpr int64_t kRecordHead = 8;
-
-template <class T>
-static std::string_view bytes_of(const T& value) {
-  return {reinterpret_cast<const char*>(&value), sizeof value};
-}
 
 static int64_t id_bytes_of(int64_t vocabulary) { return vocabulary <= 1 << 16 ? 2 : 4; }
 
@@ -49,7 +44,7 @@ TeacherFile::TeacherFile(const Path& path, const TeacherFacts& facts)
 
   TeacherFileHeader its;
   CHECK(file_->read_at(0, &its, sizeof its) == sizeof its && bytes_of(its.magic) == bytes_of(mine.magic),
-        "%s: is no teacher's cache, it does not begin with %.8s (give another --teacher-cache)", path.c_str(), mine.magic);
+        "%s: is not a teacher's cache, it does not begin with %.8s (give another --teacher-cache)", path.c_str(), mine.magic);
   const struct {
     const char* name;
     uint64_t then, now;
@@ -91,7 +86,7 @@ void TeacherFile::write(int64_t row, uint32_t text, char* record) const {
 }
 
 static void put_half(char* to, double value) {
-  // infinity would make a NaN of a probability that is zero
+  // minus infinity would become NaN in products with a probability of zero
   const uint16_t half = f32_to_f16(static_cast<float>(std::max(value, -65504.0)));
   memcpy(to, &half, 2);
 }
@@ -145,7 +140,7 @@ void TeacherFile::expand(const char* steps, const Tensor& student, const Tensor&
     for (const char* at = step + 2; at < step + step_bytes_; at += pair) {
       uint32_t id = 0;
       memcpy(&id, at, static_cast<size_t>(id_bytes_));
-      CHECK(id < O_, "%s: names token %u, there are %ld (remove it)", path_.c_str(), id, static_cast<long>(O_));
+      CHECK(id < O_, "%s: contains token %u, the vocabulary has %ld (the file is damaged: remove it)", path_.c_str(), id, static_cast<long>(O_));
       f(id, at + id_bytes_);
     }
   };

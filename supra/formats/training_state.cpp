@@ -6,13 +6,13 @@
 
 namespace supra {
 
-// JSON knows neither NaN nor infinity: such a loss counts as not measured
+// JSON has no NaN or infinity: such a loss counts as not measured
 static Json to_json(double value) { return std::isfinite(value) ? value : -1.0; }
 static Json to_json(int64_t value) { return value; }
 static Json to_json(uint64_t value) { return static_cast<int64_t>(value); }
 static Json to_json(const std::string& value) { return value; }
 
-// The one list of the fields and their names.
+// The list of all fields and their names.
 template <class State, class F>
 static void each_field(State& s, F f) {
   f("step", s.step);
@@ -34,7 +34,7 @@ static void each_field(State& s, F f) {
   f("packing", s.packing);
 }
 
-// Those that checkpoints of older versions lack.
+// Fields that checkpoints of older versions lack.
 template <class State, class F>
 static void each_newer_field(State& s, F f) {
   f("stage_name", s.stage_name);
@@ -67,7 +67,7 @@ TrainingState read_training_state(const Path& checkpoint) {
   const Json json = Json::load(checkpoint / "training.json");
   TrainingState state;
   each_field(state, [&](const char* name, auto& field) { read(json.at(name), field); });
-  // they had a checkpoint where a stage began, if they had a validation there
+  // older versions kept a checkpoint at the beginning of a stage, if they had validated there
   if (state.stage_nll >= 0) state.undo_step = state.stage_begin;
   state.stage_tokens = state.stage_begin * state.batch_tokens;
   each_newer_field(state, [&](const char* name, auto& field) {

@@ -6,36 +6,36 @@
 
 namespace supra {
 
-// Where a training run stands: training.json of a checkpoint (training/checkpoint.h).
+// The state of a training run: training.json of a checkpoint (training/checkpoint.h).
 struct TrainingState {
   int64_t step = 0;          // optimizer steps done
   int64_t tokens = 0;        // tokens trained on
   int64_t position = 0;      // of the data stream
-  double seconds = 0;        // spent so far
-  int64_t stage = 0;         // of the recipe
+  double seconds = 0;        // so far
+  int64_t stage = 0;         // index in the recipe
   std::string stage_name;    // empty in checkpoints of older versions
   int64_t stage_begin = 0;   // its first step
   int64_t stage_tokens = 0;  // trained on before it
   int64_t stage_steps = 0;   // updates of the weights in it
-  double stage_nll = -1;     // validation at undo_step; -1: none, or it was not finite
-  int64_t undo_step = -1;    // the stage is undone to here: that checkpoint is kept; -1: no validation yet
+  double stage_nll = -1;     // validation loss at undo_step; -1: not measured, or not finite
+  int64_t undo_step = -1;    // undoing the stage returns to this checkpoint, which is kept; -1: no validation yet
   double mean_loss = 0, mean_norm = 0;  // running, see TrainOptions::outliers
-  int64_t valid_tokens = 0;             // that a validation scores; 0: all that are held out
+  int64_t valid_tokens = 0;             // that a validation scores; 0: all of the held-out text
   std::string held_out;                 // hash of the held-out text; empty: not known
-  double valid_nll = -1;                // nats a token on held-out text after this step; -1: not measured
+  double valid_nll = -1;                // nats per token on held-out text after this step; -1: not measured
   uint64_t seed = 0;
-  // What steps and position count in, and what is learned from: a run that resumes must agree (training/resume.h).
+  // The batches and the text. A resumed run must have the same (training/resume.h).
   int64_t batch_tokens = 0, sequence = 0, corpus_tokens = 0;
   std::string packing;
   std::string recipe, corpus;  // the recipe's name, the text's hash; empty in checkpoints of older versions
   std::string products = "f32";  // of the CPU (kernels/products.h)
-  std::string record;          // what the recipe keeps
-  std::string made_by;         // the command line, or what else brings it about again
+  std::string record;          // of the recipe
+  std::string made_by;         // the command line that repeats the run
 
   bool operator==(const TrainingState&) const = default;
 };
 
-// Into the directory of a checkpoint.
+// Writes into the directory of a checkpoint.
 void write_training_state(const Path& checkpoint, const TrainingState& state);
 TrainingState read_training_state(const Path& checkpoint);
 

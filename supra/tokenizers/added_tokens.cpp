@@ -28,7 +28,7 @@ void AddedTokens::cut(std::string_view text, bool with_special, const std::funct
     if (found.strips_left) begin = std::max(begin, done);
     while (found.strips_left && begin > done && is_of(kSpaces, text, place_before(text, begin))) begin = place_before(text, begin);
     while (found.strips_right && is_of(kSpaces, text, end)) end += first_character(text.substr(end)).size;
-    // another token has taken the white space that it consists of
+    // the token is white space that the one before includes
     if (begin >= end) continue;
     if (done < begin) between(text.substr(done, begin - done), done);
     token(found.id);

@@ -1,7 +1,6 @@
 #include "supra/tokenizers/tokenizer.h"
 
-// Raw bytes: an id is a byte. There is no mark beside them, so byte 0, which no text holds, begins and ends a
-// document.
+// Raw bytes: an id is a byte. There are no other ids, so byte 0, which does not occur in texts, begins and ends a document.
 
 namespace supra {
 
@@ -10,8 +9,7 @@ namespace {
 class ByteTokenizer : public Tokenizer {
  public:
   ByteTokenizer() : Tokenizer("raw bytes", 256, {.bos = 0, .eos = 0, .bos_in_front = true}) {
-    files_ = {
-        {"tokenizer.bytes", "This model reads raw bytes: an id is a byte, byte 0 begins a document.\n"}};
+    files_ = {{"tokenizer.bytes", "This model reads raw bytes: an id is a byte, byte 0 begins a document.\n"}};
   }
 
  private:

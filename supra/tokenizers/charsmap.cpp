@@ -20,9 +20,8 @@ CharsMap::CharsMap(std::string_view bytes, const std::string& where) {
   CHECK(is_utf8(texts_), "%s: a charsmap's texts are not UTF-8 (the file is damaged)", where.c_str());
 }
 
-// A unit holds the byte that leads to it (8 bits, with bit 31 clear), whether a value hangs below (bit 8),
-// and the distance to its children (bits 10 to 30, times 256 where bit 9 is set); one that is a value, that
-// in 31 bits.
+// A unit of the trie has the byte that leads to it (8 bits, bit 31 is 0), whether it has a value (bit 8), and the distance to its
+// children (bits 10 to 30, times 256 if bit 9 is set). A unit that is a value has 31 bits of it.
 CharsMap::Rule CharsMap::match(std::string_view text, bool shortest) const {
   if (units_.empty()) return {};
   const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); };
@@ -51,7 +50,7 @@ std::string bytes_of_base64(std::string_view text, const std::string& where) {
   int count = 0;
   for (const char c : text) {
     const size_t digit = kDigits.find(c);
-    CHECK(digit != kDigits.npos, "%s: \"%c\" is no digit of base 64 (the file is damaged)", where.c_str(), c);
+    CHECK(digit != kDigits.npos, "%s: \"%c\" is not a digit of base 64 (the file is damaged)", where.c_str(), c);
     bits = bits << 6 | static_cast<uint32_t>(digit);
     if ((count += 6) < 8) continue;
     count -= 8;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supra/formats/parse/words.h"
 #include "supra/tokenizers/tokenizer.h"
 #include "tensor/error.h"
 
@@ -9,16 +10,16 @@ namespace supra {
 
 namespace {
 
-// What a form writes before and after each kind of message.
+// The texts of a form before and after each kind of message.
 struct Writing {
   const char* name;
-  std::string_view begin = "";  // before all
+  std::string_view begin = "";  // before the first message
   std::string_view system = "", system_end = "";
   std::string_view user = "", user_end = "";
   std::string_view answer = "", answer_end = "";
   std::string_view end_mark = "";   // the special token in answer_end
-  std::string_view space = "";      // before an answer's words; a model writes it itself
-  std::string_view again = "";      // before a user's message that is not the first
+  std::string_view space = "";      // before the content of an answer; a model generates it itself
+  std::string_view again = "";      // before a user's message other than the first
   bool system_inside_user = false;  // the system's message is part of the first user's message
   bool trims = false;               // white space at both ends of a message is dropped
 };
@@ -91,7 +92,7 @@ const char* ChatTemplate::name() const { return writing_of(form).name; }
 
 std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool answer) const {
   const Writing& w = writing_of(form);
-  std::string text(w.begin), system;  // system: what stands inside of the next user's message
+  std::string text(w.begin), system;  // system: the part that goes into the next user's message
   const auto add_system = [&](const std::string& content) {
     if (w.system_inside_user)
       system = std::string(w.system).append(content).append(w.system_end);
@@ -102,7 +103,7 @@ std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool ans
   if (!has_system && !(default_system.empty() && system_preamble.empty())) add_system(default_system);
   for (const auto& [role, content] : messages) {
     CHECK(role == "system" || role == "user" || role == "assistant",
-          "chat: a message of the role %s (system, user and assistant are known)", role.c_str());
+          "chat: a message has the unknown role %s (the roles are system, user and assistant)", role.c_str());
     if (role == "system") {
       add_system(content);
     } else if (role == "assistant") {
@@ -136,14 +137,14 @@ int32_t ChatTemplate::end_id(const Tokenizer& tokenizer) const {
   return ids.size() == 1 ? ids[0] : -1;
 }
 
-// The marks of all forms that are one token: some tokenizers do not call them special.
+// The ids of all forms' marks that are one token; in some tokenizers these are not special.
 static std::vector<int32_t> ids_of_marks(const Tokenizer& tokenizer) {
   std::vector<int32_t> marks;
-  for (const std::string_view mark :
-       {"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
-        "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<s>", "</s>", "<|im_sep|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<start_of_turn>",
-        "<end_of_turn>", "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>",
-        "<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|endoftext|>"}) {
+  for (const std::string& mark : split_words(
+           "<|im_start|> <|im_end|> <|start_header_id|> <|end_header_id|> <|eot_id|> [INST] [/INST] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] <s> "
+           "</s> <|im_sep|> <|system|> <|user|> <|assistant|> <|end|> <start_of_turn> <end_of_turn> <|start_of_role|> <|end_of_role|> "
+           "<|end_of_text|> <|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|SYSTEM_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|> "
+           "<|endoftext|>")) {
     const std::vector<int32_t> ids = ids_of(tokenizer, mark);
     if (ids.size() == 1) marks.push_back(ids[0]);
   }
@@ -160,8 +161,8 @@ std::string without_special(const Tokenizer& tokenizer, std::string_view text) {
   };
   std::string safe;
   while (!text.empty()) {
-    // The shortest beginning that holds a special token ends with it: it is searched by doubling, then by halves, so
-    // that a text full of them costs no more than its size.
+    // The shortest beginning that contains a special token ends with it. It is found by doubling and then by bisection, so that the time
+    // is proportional to the text, however many special tokens it has.
     size_t without = 0, with = std::min<size_t>(text.size(), 32);
     while (!holds_special(text.substr(0, with))) {
       if (with == text.size()) return safe.append(text);
@@ -180,8 +181,7 @@ std::string without_special(const Tokenizer& tokenizer, std::string_view text) {
   return safe;
 }
 
-// The beginning of a Jinja text up to what can end it: a quotation mark, a tag or an expression. Empty where it
-// is followed by anything but `end`.
+// A Jinja text up to the first quotation mark, tag or expression. Empty if that is not `end`.
 static std::string literal_before(std::string_view program, std::string_view end) {
   std::string text;
   for (size_t at = 0; at < program.size(); at++) {
@@ -194,8 +194,8 @@ static std::string literal_before(std::string_view program, std::string_view end
   return "";
 }
 
-// A ChatML program that has a system message of its own spells it out: '<|im_start|>system\n...<|im_end|>\n'.
-// A line end is one, or Jinja's two characters for it.
+// The default system message in a ChatML program: '<|im_start|>system\n...<|im_end|>\n'. A line end may be written as Jinja's two
+// characters.
 static std::string default_system_in(std::string_view program) {
   constexpr std::string_view beginning = "<|im_start|>system";
   for (size_t at = program.find(beginning); at != program.npos; at = program.find(beginning, at)) {
@@ -208,7 +208,7 @@ static std::string default_system_in(std::string_view program) {
   return "";
 }
 
-// A literal of a program that begins so, without line ends behind it.
+// The literal of a program with this beginning, without line ends at its end.
 static std::string literal_from(std::string_view program, std::string_view beginning) {
   const size_t at = program.find(beginning);
   if (at == program.npos) return "";
@@ -228,12 +228,12 @@ ChatTemplate chat_template_of(std::string_view program, Date today) {
                                        "July",    "August",   "September", "October", "November", "December"};
   const std::string month = months[(today.month + 11) % 12];
   if (has("<|im_start|>") && has("## Metadata") && has("Reasoning Mode")) {
-    // SmolLM3, which thinks where nobody asks it not to
+    // SmolLM3, with thinking, which is its default
     return {Form::smollm3, literal_from(program, "You are a helpful AI assistant named SmolLM, trained by Hugging Face. Your role"),
             format("## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: %02d %s %d\nReasoning Mode: /think\n\n## Custom Instructions\n\n",
                    today.day, month.c_str(), today.year)};
   }
-  // Phi-4 has <|im_sep|> where ChatML has a line end
+  // Phi-4 has <|im_sep|> instead of ChatML's line end
   if (has("<|im_start|>")) return has("<|im_sep|>") ? ChatTemplate{Form::phi4, ""} : ChatTemplate{Form::chatml, default_system_in(program)};
   if (has("<start_of_turn>")) return {Form::gemma, ""};
   if (has("<|start_of_role|>")) {
@@ -242,13 +242,13 @@ ChatTemplate chat_template_of(std::string_view program, Date today) {
                                                 month.c_str(), today.day, today.year)};
   }
   if (has("<|START_OF_TURN_TOKEN|>") && !has("<|START_RESPONSE|>")) return {Form::command_r, ""};
-  // Phi-3 spells the roles out, Phi-4-mini puts them together
+  // Phi-3's program spells the marks out, Phi-4-mini's composes them
   if (has("<|end|>") && has("<|user|>")) return {Form::phi3, ""};
   if (has("<|end|>") && has("'<|' + message['role'] + '|>'")) return {Form::phi4_mini, ""};
-  // OLMo 1 and 2 begin with the end of a text
+  // the texts of OLMo 1 and 2 begin with the mark that ends a text
   if (has("<|user|>") && has("<|assistant|>") && (has("{{ eos_token }}{% for") || has("{{ bos_token }}{% for"))) return {Form::olmo, ""};
   if (has("<|start_header_id|>")) {
-    // Llama 3.1 and later; 3.1's program asks no clock
+    // Llama 3.1 and later; 3.1's program has a fixed date
     if (!has("Cutting Knowledge Date: December 2023")) return {Form::llama3, ""};
     if (!has("strftime_now")) today = {};
     const std::string short_month = std::string(months[(today.month + 11) % 12]).substr(0, 3);
@@ -261,10 +261,9 @@ ChatTemplate chat_template_of(std::string_view program, Date today) {
     if (has("[/INST]") && !has(" [/INST]")) return {spaced ? Form::mistral_v3 : Form::mistral_v3_tekken, ""};
     return {has("' [INST]") || has("\" [INST]") ? Form::mistral_v1 : Form::mistral, ""};
   }
-  fail(
-      "chat: the model's chat template is of no known form (chatml, llama2, llama3, mistral, phi3, phi4, gemma, smollm3, granite, command-r, "
-      "olmo); it begins with %.60s",
-      std::string(program).c_str());
+  fail("chat: the model's chat template is of no known form (chatml, llama2, llama3, mistral, phi3, phi4, gemma, smollm3, "
+       "granite, command-r, olmo); it begins with %.60s",
+       std::string(program).c_str());
 }
 
 }  // namespace supra

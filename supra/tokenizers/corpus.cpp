@@ -16,7 +16,7 @@ static std::string_view strip_newlines(std::string_view text) {
   return text.substr(begin, text.find_last_not_of("\r\n") - begin + 1);
 }
 
-// The document at `at`, which moves behind its separator; empty where there is none.
+// The document at `at`, which moves to the end of its separator. May be empty.
 static std::string_view cut_document(std::string_view text, std::string_view separator, size_t& at) {
   const size_t begin = at;
   at = separator.empty() ? text.size() : std::min(text.find(separator, begin), text.size());
@@ -46,7 +46,7 @@ MappedFile open_text(const Path& path) {
   return file;
 }
 
-// A document's ids as they are trained on.
+// A document's ids for training.
 static std::vector<int32_t> encode_with_marks(const Tokenizer& tokenizer, std::string_view document) {
   const Tokenizer::DocumentMarks marks = tokenizer.document_marks();
   std::vector<int32_t> ids = encode_document(tokenizer, document, marks.begin >= 0);
@@ -77,7 +77,7 @@ std::vector<std::string> read_json_lines(const Path& path) {
 
 void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string& separator, bool lines,
                  FunctionRef<void(const EncodedDocument&)> sink) {
-  // enough to keep every thread busy, little beside a vocabulary
+  // enough to keep all threads busy, and little memory compared with a vocabulary
   constexpr size_t kBlockBytes = 8 << 20;
   struct Raw {
     std::string_view text;
@@ -110,26 +110,20 @@ void encode_file(const Path& path, const Tokenizer& tokenizer, const std::string
       }
     });
     for (const EncodedDocument& document : encoded) {
-      // the text of a line may be empty; nothing can be learned from that
+      // the text of a line may be empty: there is nothing to learn from
       if (document.text_bytes == 0) continue;
       sink(document);
       documents++;
     }
   }
-  CHECK(documents > 0, "%s: there is no text in it", path.c_str());
+  CHECK(documents > 0, "%s: contains no text", path.c_str());
 }
 
-Source::Source(std::shared_ptr<const void> owner, const void* ids, int id_bytes,
-               std::span<const uint64_t> starts, int64_t text_bytes, Tokenizer::DocumentMarks marks)
-    : owner_(std::move(owner)),
-      ids_(ids),
-      id_bytes_(id_bytes),
-      starts_(starts),
-      text_bytes_(text_bytes),
-      marks_(marks) {}
+Source::Source(std::shared_ptr<const void> owner, const void* ids, int id_bytes, std::span<const uint64_t> starts,
+               int64_t text_bytes, Tokenizer::DocumentMarks marks)
+    : owner_(std::move(owner)), ids_(ids), id_bytes_(id_bytes), starts_(starts), text_bytes_(text_bytes), marks_(marks) {}
 
-Source::Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes,
-               Tokenizer::DocumentMarks marks)
+Source::Source(std::vector<int32_t> ids, std::vector<uint64_t> starts, int64_t text_bytes, Tokenizer::DocumentMarks marks)
     : id_bytes_(4), text_bytes_(text_bytes), marks_(marks) {
   const auto own = std::make_shared<const std::pair<std::vector<int32_t>, std::vector<uint64_t>>>(
       std::move(ids), std::move(starts));
@@ -150,7 +144,7 @@ int64_t Corpus::documents() const { return sum(sources, &Source::documents); }
 int64_t Corpus::text_bytes() const { return sum(sources, &Source::text_bytes); }
 
 uint64_t Corpus::hash() const {
-  // FNV-1a, a number at a time
+  // FNV-1a of whole numbers
   uint64_t hash = 0xcbf29ce484222325;
   const auto add = [&](uint64_t number) { hash = (hash ^ number) * 0x100000001b3; };
   for (const Source& source : sources) {
@@ -161,9 +155,8 @@ uint64_t Corpus::hash() const {
   return hash;
 }
 
-// The ids of texts, in memory.
-static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokenizer,
-                         const std::string& separator) {
+// Encodes texts into memory.
+static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokenizer, const std::string& separator) {
   std::vector<int32_t> ids;
   std::vector<uint64_t> starts = {0};
   int64_t bytes = 0;
@@ -177,8 +170,7 @@ static Source read_texts(const std::vector<Path>& files, const Tokenizer& tokeni
   return Source(std::move(ids), std::move(starts), bytes, tokenizer.document_marks());
 }
 
-Corpus read_corpus(const std::vector<DataFile>& files, const Tokenizer& tokenizer,
-                   const std::string& separator) {
+Corpus read_corpus(const std::vector<DataFile>& files, const Tokenizer& tokenizer, const std::string& separator) {
   CHECK(!files.empty(), "training data: there is no file");
   Corpus corpus;
   std::vector<Path> texts;

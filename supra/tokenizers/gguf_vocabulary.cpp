@@ -18,7 +18,7 @@ namespace {
 
 using Type = Piece::Type;
 
-// An id that the file may leave out, or give as -1.
+// An id; -1 if the file has none, or one outside the vocabulary.
 int32_t id_at(const Gguf& file, const char* key, size_t size) {
   const int64_t id = file.integer(key, -1);
   return id >= 0 && static_cast<size_t>(id) < size ? static_cast<int32_t>(id) : -1;
@@ -51,7 +51,7 @@ Vocabulary read_vocabulary(const Gguf& file, bool adds_bos) {
 
 bool is(int64_t type, Type wanted) { return type == static_cast<int64_t>(wanted); }
 
-// Phi-3's marks take the white space behind them, and llama.cpp knows it by the model's name.
+// Phi-3's marks include the white space after them. Like llama.cpp, this recognises Phi-3 by the model's name.
 void add_stripping(const Gguf& file, const Vocabulary& v, TokenizerConfig& all, Json& config) {
   std::string name(file.text("general.name", ""));
   std::transform(name.begin(), name.end(), name.begin(), [](char c) { return static_cast<char>(std::tolower(static_cast<uint8_t>(c))); });
@@ -67,8 +67,7 @@ void add_stripping(const Gguf& file, const Vocabulary& v, TokenizerConfig& all, 
   config.set("added_tokens_decoder", Json::object(std::move(tokens)));
 }
 
-// The file's words as Hugging Face's files have them (tokenizer_config.h), so that these and other programs
-// find the marks and the chat template.
+// The file's marks and chat template as Hugging Face's files (tokenizer_config.h), for this and other programs.
 TokenizerConfig config_of(const Gguf& file, const Vocabulary& v, const char* tokenizer_class) {
   TokenizerConfig all;
   all.chat_template = file.text("tokenizer.chat_template", "");
@@ -83,11 +82,10 @@ TokenizerConfig config_of(const Gguf& file, const Vocabulary& v, const char* tok
   add_stripping(file, v, all, config);
   all.files.push_back({"tokenizer_config.json", config.dump(true) + "\n"});
   if (all.ends.empty()) return all;
-  Json generation = Json::object(), ends = Json::array();
+  Json ends = Json::array();
   if (v.marks.eos >= 0) ends.push(v.marks.eos);
   for (const int32_t id : all.ends) ends.push(id);
-  generation.set("eos_token_id", std::move(ends));
-  all.files.push_back({"generation_config.json", generation.dump(true) + "\n"});
+  all.files.push_back({"generation_config.json", Json::object({{"eos_token_id", std::move(ends)}}).dump(true) + "\n"});
   return all;
 }
 
@@ -98,13 +96,13 @@ std::string model_file(const Gguf& file, const Vocabulary& v) {
         file.path().c_str(), v.texts.size(), scores.size());
   ProtoWriter model;
   bool bytes = false;
-  // one piece stands for what is unknown; others of that type, as Phi-3 has, are marks to llama.cpp
+  // one piece stands for unknown characters; llama.cpp treats others of that type, as in Phi-3, as marks
   const auto first = std::find(v.types.begin(), v.types.end(), static_cast<int64_t>(Type::unknown)) - v.types.begin();
   const int64_t given = file.integer("tokenizer.ggml.unknown_token_id", -1);
   const bool names_one = given >= 0 && given < static_cast<int64_t>(v.types.size()) && is(v.types[static_cast<size_t>(given)], Type::unknown);
   const auto unknown = static_cast<size_t>(names_one ? given : first);
   for (size_t id = 0; id < v.texts.size(); id++) {
-    // what fills a vocabulary up is never chosen
+    // unused pieces become control pieces, which no text becomes
     const bool mark = is(v.types[id], Type::unused) || (is(v.types[id], Type::unknown) && id != unknown);
     const int64_t type = mark ? static_cast<int64_t>(Type::control) : v.types[id];
     bytes = bytes || is(type, Type::byte);
@@ -122,14 +120,14 @@ std::string model_file(const Gguf& file, const Vocabulary& v) {
   return model.bytes(2, trainer.text()).bytes(3, normalizer.text()).text();
 }
 
-// What a tokenizer.json says beside its vocabulary: pieces of bytes, and of characters.
+// The parts of a tokenizer.json other than the vocabulary, for pieces of bytes and of characters.
 constexpr char kLevel[] = R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false})";
 constexpr char kCharacters[] = R"({"version": "1.0", "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
   "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
     {"type": "ByteFallback"}, {"type": "Fuse"}]}, "pre_tokenizer": {"type": "Sequence"}, "model": {"type": "BPE", "byte_fallback": true}})";
 constexpr char kBytes[] = R"({"version": "1.0", "pre_tokenizer": {"type": "Sequence"}, "model": {"type": "BPE"}})";
 
-// The vocabulary of the kind gpt2 as a tokenizer.json has it.
+// A vocabulary of the kind gpt2 as a tokenizer.json.
 Json tokenizer_json(const Gguf& file, const Vocabulary& v, const GgufWords& words) {
   std::vector<Json> added, merges, cuts;
   std::vector<Json::Member> vocabulary;
@@ -139,19 +137,13 @@ Json tokenizer_json(const Gguf& file, const Vocabulary& v, const GgufWords& word
     if (seen.insert(v.texts[id]).second) vocabulary.push_back({text, Json(static_cast<int64_t>(id))});
     const bool special = is(v.types[id], Type::control) || is(v.types[id], Type::unknown);
     if ((!special && !is(v.types[id], Type::user_defined)) || text.empty()) continue;
-    Json token = Json::object();
-    token.set("id", static_cast<int64_t>(id));
-    token.set("content", text);
-    for (const char* key : {"single_word", "lstrip", "rstrip", "normalized"}) token.set(key, false);
-    token.set("special", special);
-    added.push_back(std::move(token));
+    added.push_back(Json::object({{"id", static_cast<int64_t>(id)}, {"content", text}, {"single_word", false}, {"lstrip", false},
+                                  {"rstrip", false}, {"normalized", false}, {"special", special}}));
   }
   for (const std::string_view merge : file.texts("tokenizer.ggml.merges")) merges.push_back(Json(std::string(merge)));
   for (const char* expression : words.expressions) {
-    Json cut = Json::parse(R"({"type": "Split", "behavior": "Isolated", "invert": false})", "cut"), pattern = Json::object();
-    pattern.set("Regex", expression);
-    cut.set("pattern", std::move(pattern));
-    cuts.push_back(std::move(cut));
+    cuts.push_back(Json::object({{"type", "Split"}, {"behavior", "Isolated"}, {"invert", false},
+                                 {"pattern", Json::object({{"Regex", expression}})}}));
   }
   const Json level = Json::parse(kLevel, "level");
   if (!words.characters) cuts.push_back(level);
@@ -198,8 +190,7 @@ std::shared_ptr<const Tokenizer> make_gguf_tokenizer(const Path& path) {
   CHECK(kind == "llama", "%s: a vocabulary of the kind %s (tokenizer.ggml.model) is not supported, llama, gpt2 and gemma4 are (%s)",
         path.c_str(), kind.c_str(), kNameTokenizer);
   const Vocabulary v = read_vocabulary(*file, true);
-  return make_sentencepiece_tokenizer(model_file(*file, v), path.string(),
-                                      config_of(*file, v, "LlamaTokenizer"), &v.marks);
+  return make_sentencepiece_tokenizer(model_file(*file, v), path.string(), config_of(*file, v, "LlamaTokenizer"), &v.marks);
 }
 
 }  // namespace supra

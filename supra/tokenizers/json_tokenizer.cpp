@@ -24,11 +24,11 @@ JsonTokenizer::JsonTokenizer(const char* kind, Parts parts, Marks marks, Tokeniz
     if (token.special) special_.insert(token.id);
     TextPart normal = {token.text};
     if (token.normalized) normalizer_.apply(normal);
-    // two tokens may have one id: each keeps its own text
+    // two tokens may have the same id, each with its own text
     const std::string& text = searched_.emplace_back(std::move(normal.text));
     pieces_.at(static_cast<size_t>(token.id)) = text;
     (token.normalized ? normalized_ : raw_).add(token, text);
-    // a model never makes a special token of ordinary text
+    // ordinary text never becomes a special token
     if (token.special) parts.model.hidden.insert(token.text);
   }
   model_.emplace(std::move(parts.model), where);
@@ -52,7 +52,7 @@ std::vector<int32_t> JsonTokenizer::encode_text(std::string_view text, EncodeOpt
 }
 
 std::string JsonTokenizer::decode(std::span<const int32_t> ids, bool show_special) const {
-  PieceDecoder::Pieces pieces;
+  PieceTexts pieces;
   for (const int32_t id : ids) {
     if (is_special(id) && !show_special) continue;
     if (const std::string& piece = pieces_[static_cast<size_t>(id)]; !piece.empty()) pieces.texts.push_back(piece);

@@ -14,8 +14,8 @@
 
 namespace supra {
 
-// The tokenizer that a tokenizer.json describes. Added tokens are cut out of a text, the parts between them are normalised
-// and cut into words, and a model gives the ids of each word. In the other direction a decoder joins pieces to a text.
+// The tokenizer of a tokenizer.json. Added tokens are cut out of a text, the parts between them are normalised and cut into words,
+// and a model gives the ids of each word. A decoder joins pieces to a text.
 class JsonTokenizer : public Tokenizer {
  public:
   struct Parts {
@@ -25,7 +25,7 @@ class JsonTokenizer : public Tokenizer {
     WordModel::Spec model;
     PieceDecoder decoder;
   };
-  using Files = std::function<std::vector<File>()>;  // null: those that stood beside it
+  using Files = std::function<std::vector<File>()>;  // null: the files it was read from
   // Throws Error naming `where` if merges or tokens are not pieces.
   JsonTokenizer(const char* kind, Parts parts, Marks marks, TokenizerConfig beside, std::vector<std::string> notes,
                 const std::string& where, Files files);
@@ -38,16 +38,15 @@ class JsonTokenizer : public Tokenizer {
   std::vector<int32_t> encode_text(std::string_view text, EncodeOptions options) const override;
   std::string piece_text(int32_t id, bool first) const override;
   bool is_mark(int32_t id) const override { return special_.contains(id); }
-  void encode_normal(const TextPart& part, bool with_special, WordModel::Run& run) const;
 
   const std::vector<AddedToken> added_;
   const Normalizer normalizer_;
   const PreTokenizer pre_tokenizer_;
   const PieceDecoder decoder_;
-  std::vector<std::string> pieces_;  // by id: those of the model, and the added ones, normalised where they ask for it
+  std::vector<std::string> pieces_;  // by id: the model's, and added tokens, the `normalized` ones after normalisation
   std::unordered_map<int32_t, std::string> texts_;  // of added tokens
   std::unordered_set<int32_t> special_;
-  std::deque<std::string> searched_;  // the texts that the next two look for
+  std::deque<std::string> searched_;  // the texts that the next two search for
   AddedTokens raw_, normalized_;
   std::optional<WordModel> model_;
   const Files later_files_;

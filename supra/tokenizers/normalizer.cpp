@@ -1,73 +1,15 @@
 #include "supra/tokenizers/normalizer.h"
 
 #include <algorithm>
-#include <array>
 
 #include "supra/formats/parse/utf8.h"
 #include "supra/tokenizers/charsmap.h"
+#include "supra/tokenizers/components.h"
 #include "supra/tokenizers/regex.h"
 #include "supra/tokenizers/unicode.h"
 #include "tensor/error.h"
 
 namespace supra {
-
-void refuse_component(const Json& json, const std::string& what) {
-  fail("%s: %s is not supported, and ignoring it would give wrong ids", json.where().c_str(), what.c_str());
-}
-
-std::vector<const Json*> components(const Json* json, const char* list) {
-  std::vector<const Json*> all, open;  // open: the next one last
-  if (json) open.push_back(json);
-  while (!open.empty()) {
-    const Json& part = *open.back();
-    open.pop_back();
-    if (part.text("type") != "Sequence") {
-      all.push_back(&part);
-      continue;
-    }
-    const Json::Array& inner = part.at(list).as_array(list);
-    for (size_t i = inner.size(); i-- > 0;) open.push_back(&inner[i]);
-  }
-  return all;
-}
-
-void check_growth(size_t before, size_t after) {
-  CHECK(after <= (size_t{1} << 20) + 256 * before, "tokenizer: its steps make %zu bytes of a text of %zu, 256 times is the most (tokenizer.json is damaged)",
-        after, before);
-}
-
-std::shared_ptr<const Regex> read_pattern(const Json& component) {
-  const Json& pattern = component.at("pattern");
-  if (pattern.find("Regex")) return std::make_shared<const Regex>(pattern.text("Regex"), pattern.where());
-  return std::make_shared<const Regex>(Regex::of_literal(pattern.text("String")));
-}
-
-static bool is_printable(int byte) { return (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad); }
-
-std::string_view byte_level_character(uint8_t byte) {
-  static const std::array<std::array<char, 3>, 256> characters = [] {
-    std::array<std::array<char, 3>, 256> all{};
-    uint32_t next = 256;
-    for (int i = 0; i < 256; i++) {
-      std::string text;
-      append_utf8(text, is_printable(i) ? static_cast<uint32_t>(i) : next++);
-      std::copy(text.begin(), text.end(), all[static_cast<size_t>(i)].begin());
-    }
-    return all;
-  }();
-  return characters[byte].data();
-}
-
-int byte_of_character(uint32_t c) {
-  static const std::array<int, 256 + 68> bytes = [] {
-    std::array<int, 256 + 68> all;
-    all.fill(-1);
-    size_t next = 256;
-    for (int byte = 0; byte < 256; byte++) all[is_printable(byte) ? static_cast<size_t>(byte) : next++] = byte;
-    return all;
-  }();
-  return c < bytes.size() ? bytes[c] : -1;
-}
 
 namespace {
 
@@ -79,8 +21,8 @@ std::vector<Character> characters_of(std::string_view text) {
   return all;
 }
 
-// Puts the new characters in place of the old ones, of which `skipped` go in front. Each stems from the one that it
-// replaces, or, where it was put in, from the one before: it is counted as the library counts, odd cases too.
+// Replaces the old characters by the new ones, after dropping the first `skipped`. A new character belongs to the old one that it
+// replaces, or, if it was inserted, to the old one before it. Counts like Hugging Face's library, in odd cases too.
 void rewrite(TextPart& part, const Changes& changes, size_t skipped = 0) {
   std::string out;
   out.reserve(part.text.size());
@@ -132,11 +74,12 @@ void strip(TextPart& part, bool left, bool right) {
   rewrite(part, changes, static_cast<size_t>(begin - all.begin()));
 }
 
-void replace(TextPart& part, const Regex& regex, std::string_view content) {
+void replace(TextPart& part, const Regex& regex, std::string_view content, const std::string& where) {
   std::string out;
   size_t first = 0, at = 0;
   const auto put = [&](std::string_view text, size_t from_first) {
-    CHECK(out.size() + text.size() <= INT32_MAX, "tokenizer: the normalizer Replace makes 2 GiB of text (cut it into documents)");
+    CHECK(out.size() + text.size() <= INT32_MAX, "%s: the normalizer Replace makes more than 2 GiB of text (cut the text into documents)",
+          where.c_str());
     if (first == out.size()) first += from_first;
     out += text;
   };
@@ -156,27 +99,32 @@ Changes lower_cases(std::string_view text) {
   Changes changes;
   for (const Character& c : characters_of(text)) {
     changes.push_back({lower_case(c.code_point), 0});
-    // the one capital that becomes two characters
+    // this capital becomes two characters
     if (c.code_point == 0x130) changes.push_back({0x307, 1});
   }
   return changes;
 }
 
-// Whether a character belongs to the one before it (Unicode Standard Annex 29, as far as clusters of fewer than six bytes
-// go, which is all that the rules of SentencePiece are asked about).
-bool is_extending(uint32_t c) {
-  if (c == 0xe33 || c == 0xeb3 || c == 0x200c || c == 0x200d || (c >= 0x1f3fb && c <= 0x1f3ff) || (c >= 0xff9e && c <= 0xff9f)) return true;
-  const bool alone = c == 0x102b || c == 0x102c || c == 0x1038 || (c >= 0x1062 && c <= 0x1064) ||
-                     (c >= 0x1067 && c <= 0x106d) || c == 0x1083 || (c >= 0x1087 && c <= 0x108c) || c == 0x108f ||
-                     (c >= 0x109a && c <= 0x109c) || c == 0x1a61 || c == 0x1a63 || c == 0x1a64 || c == 0xaa7b ||
-                     c == 0xaa7d || c == 0x11720 || c == 0x11721;
-  return !alone && is_in(kMarks, c);
+using Ranges = std::initializer_list<std::pair<uint32_t, uint32_t>>;
+
+bool is_among(Ranges ranges, uint32_t c) {
+  return std::any_of(ranges.begin(), ranges.end(), [=](const auto& range) { return c >= range.first && c <= range.second; });
 }
 
-// Characters that are read with the one behind them.
+// Whether a character belongs to the one before it (Unicode Standard Annex 29, for clusters of fewer than six bytes: the rules of
+// SentencePiece apply to no longer ones).
+bool is_extending(uint32_t c) {
+  static constexpr Ranges kExtending = {{0xe33, 0xe33}, {0xeb3, 0xeb3}, {0x200c, 0x200d}, {0xff9e, 0xff9f}, {0x1f3fb, 0x1f3ff}};
+  static constexpr Ranges kMarksAlone = {{0x102b, 0x102c}, {0x1038, 0x1038}, {0x1062, 0x1064}, {0x1067, 0x106d}, {0x1083, 0x1083},
+                                         {0x1087, 0x108c}, {0x108f, 0x108f}, {0x109a, 0x109c}, {0x1a61, 0x1a61}, {0x1a63, 0x1a64},
+                                         {0xaa7b, 0xaa7b}, {0xaa7d, 0xaa7d}, {0x11720, 0x11721}};
+  return is_among(kExtending, c) || (is_in(kMarks, c) && !is_among(kMarksAlone, c));
+}
+
+// Characters that belong to the one after them.
 bool prepends(uint32_t c) {
-  return (c >= 0x600 && c <= 0x605) || c == 0x6dd || c == 0x70f || c == 0x890 || c == 0x891 || c == 0x8e2 || c == 0xd4e ||
-         c == 0x110bd || c == 0x110cd;
+  return is_among({{0x600, 0x605}, {0x6dd, 0x6dd}, {0x70f, 0x70f}, {0x890, 0x891}, {0x8e2, 0x8e2}, {0xd4e, 0xd4e}, {0x110bd, 0x110bd},
+                   {0x110cd, 0x110cd}}, c);
 }
 
 bool is_control(uint32_t c) {
@@ -184,7 +132,7 @@ bool is_control(uint32_t c) {
   return is_in(controls, c) && !prepends(c);
 }
 
-// Bytes of the cluster that a text begins with.
+// The bytes of the cluster at the beginning of a text.
 size_t cluster_size(std::string_view text) {
   if (text.starts_with("\r\n")) return 2;
   Character c = first_character(text);
@@ -204,7 +152,7 @@ size_t cluster_size(std::string_view text) {
   return size;
 }
 
-// The library asks SentencePiece's rules for a whole cluster first, and takes the shortest one that it begins with.
+// Like Hugging Face's library: looks for a rule for the whole cluster first, and uses the shortest rule that matches its beginning.
 Changes apply_charsmap(const CharsMap& map, std::string_view text) {
   Changes changes;
   const auto put = [&](std::string_view old, std::string_view now) {
@@ -236,13 +184,11 @@ Changes apply_charsmap(const CharsMap& map, std::string_view text) {
 }
 
 void nmt(TextPart& part) {
-  filter(part, [](uint32_t c) {
-    return !((c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || c == 0x8f || c == 0x9f);
-  });
+  filter(part, [](uint32_t c) { return !is_among({{1, 8}, {0xb, 0xb}, {0xe, 0x1f}, {0x7f, 0x7f}, {0x8f, 0x8f}, {0x9f, 0x9f}}, c); });
   Changes changes;
   for (const auto& [c, size] : characters_of(part.text)) {
-    const bool blank = c == 9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 || (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 ||
-                       c == 0x2581 || c == 0xfeff || c == 0xfffd;
+    const bool blank = is_among({{9, 0xa}, {0xc, 0xd}, {0x1680, 0x1680}, {0x200b, 0x200f}, {0x2028, 0x2029}, {0x2581, 0x2581},
+                                 {0xfeff, 0xfeff}, {0xfffd, 0xfffd}}, c);
     changes.push_back({blank ? ' ' : c, 0});
   }
   rewrite(part, changes);
@@ -251,7 +197,10 @@ void nmt(TextPart& part) {
 Changes byte_level(std::string_view text) {
   Changes changes;
   for (const Character& c : characters_of(text)) {
-    for (size_t i = 0; i < c.size; i++) changes.push_back({first_character(byte_level_character(static_cast<uint8_t>(text[i]))).code_point, i > 0});
+    for (size_t i = 0; i < c.size; i++) {
+      const Character written = first_character(byte_level_character(static_cast<uint8_t>(text[i])));
+      changes.push_back({written.code_point, i > 0});
+    }
     text.remove_prefix(c.size);
   }
   return changes;
@@ -259,17 +208,16 @@ Changes byte_level(std::string_view text) {
 
 std::function<void(TextPart&)> step_of(const Json& json) {
   const std::string& type = json.text("type");
-  for (const auto& [name, form] : {std::pair("NFC", NormalForm{true, false}), {"NFD", {false, false}}, {"NFKC", {true, true}}, {"NFKD", {false, true}}}) {
+  for (const auto& [name, form] :
+       {std::pair("NFC", NormalForm{true, false}), {"NFD", {false, false}}, {"NFKC", {true, true}}, {"NFKD", {false, true}}}) {
     if (type != name) continue;
     return [form = form](TextPart& part) {
-      // ASCII stays as it is
-      if (!std::all_of(part.text.begin(), part.text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; })) rewrite(part, normal_form(part.text, form));
+      const bool ascii = std::all_of(part.text.begin(), part.text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });
+      if (!ascii) rewrite(part, normal_form(part.text, form));
     };
   }
   if (type == "Lowercase") return [](TextPart& part) { rewrite(part, lower_cases(part.text)); };
-  if (type == "StripAccents") {
-    return [](TextPart& part) { filter(part, [](uint32_t c) { return !is_in(kMarks, c); }); };
-  }
+  if (type == "StripAccents") return [](TextPart& part) { filter(part, [](uint32_t c) { return !is_in(kMarks, c); }); };
   if (type == "Strip") {
     return [left = json.flag("strip_left", true), right = json.flag("strip_right", true)](TextPart& part) { strip(part, left, right); };
   }
@@ -281,7 +229,9 @@ std::function<void(TextPart&)> step_of(const Json& json) {
     };
   }
   if (type == "Replace") {
-    return [regex = read_pattern(json), content = json.text("content")](TextPart& part) { replace(part, *regex, content); };
+    return [regex = read_pattern(json), content = json.text("content"), where = json.where()](TextPart& part) {
+      replace(part, *regex, content, where);
+    };
   }
   if (type == "Precompiled") {
     const std::string& charsmap = json.text("precompiled_charsmap");
@@ -296,8 +246,8 @@ std::function<void(TextPart&)> step_of(const Json& json) {
 
 }  // namespace
 
-Normalizer::Normalizer(const Json* json) {
-  for (const Json* part : components(json, "normalizers")) steps_.push_back(step_of(*part));
+Normalizer::Normalizer(const Json* json) : StepList(json) {
+  for (const Json* part : components(json, "normalizers")) add(step_of(*part));
 }
 
 }  // namespace supra

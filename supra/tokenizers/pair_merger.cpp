@@ -13,9 +13,7 @@ bool PieceTable::add(std::string_view text, Entry entry) {
 }
 
 void PieceTable::add_merge(std::string_view text, size_t left, float score) {
-  const auto found = entries_.find(text);
-  CHECK(found != entries_.end(), "a merge makes \"%s\", which is no piece", std::string(text).c_str());
-  Entry& entry = found->second;
+  Entry& entry = entries_.at(text);
   if (entry.left != kNone) {
     more_.push_back(entry);
     entry.next = static_cast<int32_t>(more_.size()) - 1;
@@ -40,8 +38,7 @@ const float* PieceTable::find_merge(std::string_view text, size_t left) const {
 
 void PairMerger::add(std::string_view symbol) {
   if (!run_.empty() && !table_.may_join(run_.back(), symbol.front())) finish();
-  CHECK(run_.size() + symbol.size() <= INT32_MAX,
-        "tokenizer: 2 GiB of text without a break (cut it into documents)");
+  CHECK(run_.size() + symbol.size() <= INT32_MAX, "tokenizer: 2 GiB of text without a break (cut it into documents)");
   const auto i = static_cast<int32_t>(symbols_.size());
   if (i > 0) symbols_.back().next = i;
   symbols_.push_back({static_cast<uint32_t>(run_.size()), static_cast<uint32_t>(symbol.size()), i - 1, -1});
@@ -72,7 +69,7 @@ std::string_view PairMerger::text_of(const Symbol& symbol) const {
   return std::string_view(run_).substr(symbol.begin, symbol.size);
 }
 
-// Puts a symbol and its right neighbour on the heap if they make a piece.
+// Puts a symbol and its right neighbour on the heap if they may be merged.
 void PairMerger::consider(int32_t left) {
   const int32_t right = left < 0 ? -1 : symbols_[left].next;
   if (right < 0) return;

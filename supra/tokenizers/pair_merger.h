@@ -7,29 +7,29 @@
 #include <unordered_map>
 #include <vector>
 
-// Byte-pair encoding, the one algorithm of all kinds: of all adjacent symbols that may be merged, the two whose merge
-// has the best score are, the leftmost of equals, until none are left. SentencePiece and llama2.c merge any two that
-// together are a piece; GPT-2's kind merges the pairs of a list, the earliest first.
+// Byte-pair encoding for all kinds of tokenizers. It merges the adjacent symbols with the best score, the leftmost of equals, until
+// none can be merged. SentencePiece and llama2.c merge any two symbols that make a piece; GPT-2's kind merges the pairs of a list,
+// in the order of the list.
 
 namespace supra {
 
-// The pieces that merging may make. Views the texts: they must outlive it.
+// The pieces that merging may make. The texts must outlive it.
 class PieceTable {
  public:
-  // A piece that any two symbols make. False, and nothing is added, when the text is there already.
+  // Adds a piece that any two symbols may make. False if the text is already there.
   bool add(std::string_view text, int32_t id, float score) { return add(text, {id, score, kAny, -1}); }
-  // A piece that only merges make, if there are any.
+  // Adds a piece that only merges make.
   bool add(std::string_view text, int32_t id) { return add(text, {id, 0, kNone, -1}); }
-  // A merge of the first `left` bytes of a piece with the others. Throws Error where the text is no piece.
+  // Adds a merge of the first `left` bytes of a piece with the rest.
   void add_merge(std::string_view text, size_t left, float score);
 
-  // -1 where the text is no piece.
+  // -1 if the text is not a piece.
   int32_t find(std::string_view text) const;
-  // The score of merging the first `left` bytes with the others; null where they may not be merged.
+  // The score of merging the first `left` bytes with the rest; null if they may not be merged.
   const float* find_merge(std::string_view text, size_t left) const;
 
-  // Whether the two bytes stand side by side in any piece. Where they do not, no merge crosses, and a text
-  // falls into runs that can be merged one by one: mostly its words.
+  // Whether the two bytes are neighbours in any piece. If not, no merge crosses this place, so a text splits into runs, mostly words,
+  // that are merged one by one.
   bool may_join(char left, char right) const { return joins_[index(left, right)]; }
 
  private:
@@ -41,7 +41,7 @@ class PieceTable {
     int32_t id;
     float score;
     uint32_t left;  // bytes of the left part
-    int32_t next;   // another way to make the piece, in more_; -1: there is none
+    int32_t next;   // index in more_ of another way to make the piece; -1: none
   };
   bool add(std::string_view text, Entry entry);
 
@@ -50,18 +50,17 @@ class PieceTable {
   std::bitset<65536> joins_;
 };
 
-// Takes the symbols of a text from left to right and hands out the pieces, in the same order. Time n log n
-// and memory n in the longest run.
+// Takes the symbols of a text from left to right and emits the pieces in the same order. Time n log n and memory n in the longest run.
 class PairMerger {
  public:
-  // `emit` gets a symbol that can be merged no further and its id, -1 where it is no piece.
+  // `emit` gets a symbol that cannot be merged further, and its id; -1 if it is not a piece.
   using Emit = std::function<void(std::string_view symbol, int32_t id)>;
   PairMerger(const PieceTable& table, Emit emit) : table_(table), emit_(std::move(emit)) {}
 
-  // Throws Error where a run passes 2 GiB.
+  // Throws Error if a run is longer than 2 GiB.
   void add(std::string_view symbol);
 
-  // Merges what is there and hands it out: the end of the text, or a place that no merge may cross.
+  // Merges and emits the symbols so far: at the end of the text, or at a place that no merge may cross.
   void finish();
 
  private:
@@ -72,7 +71,7 @@ class PairMerger {
   struct Pair {
     float score;
     int32_t left, right;
-    uint32_t size;  // of both when the pair was found; another size now: the pair is no more
+    uint32_t size;  // of both when the pair was found; if it has changed, the pair is gone
   };
   static bool is_worse(const Pair& a, const Pair& b);
   std::string_view text_of(const Symbol& symbol) const;

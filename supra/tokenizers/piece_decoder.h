@@ -1,28 +1,29 @@
 #pragma once
-#include <functional>
-#include <string>
-#include <vector>
-
-#include "supra/formats/parse/json.h"
+#include "supra/tokenizers/components.h"
 
 namespace supra {
 
-// The decoder of a tokenizer.json: a list of steps that turn pieces into a text. Bytes that are not UTF-8 stay as they are.
-class PieceDecoder {
+struct PieceTexts {
+  std::vector<std::string> texts;
+  bool begins = true;  // no text is before them
+  bool ends = true;    // no text is after them
+
+  size_t size() const {
+    size_t bytes = 0;
+    for (const std::string& text : texts) bytes += text.size();
+    return bytes;
+  }
+};
+
+// The decoder of a tokenizer.json: turns pieces into a text. Keeps bytes that are not UTF-8.
+class PieceDecoder : public StepList<PieceTexts> {
  public:
-  struct Pieces {
-    std::vector<std::string> texts;
-    bool begins = true;  // no text stands before them
-    bool ends = true;    // none follows
-  };
+  explicit PieceDecoder(const Json* json);  // null: puts a space between pieces. Throws Error for an unknown step
 
-  PieceDecoder() = default;
-  explicit PieceDecoder(const Json* json);  // null: pieces stand with a space between. Throws Error for a step that is not known
-
-  std::string text_of(Pieces pieces) const;
+  std::string text_of(PieceTexts pieces) const;
 
  private:
-  std::vector<std::function<void(Pieces&)>> steps_;
+  void add_steps(const Json& json, bool& fused);
 };
 
 }  // namespace supra

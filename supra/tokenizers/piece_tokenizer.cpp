@@ -43,8 +43,7 @@ void PieceTokenizer::encode_part(std::string_view text, bool beginning, std::vec
 std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, EncodeOptions options) const {
   std::vector<int32_t> ids;
   if (text.empty()) encode_part(text, !options.continues, ids);
-  marks_.cut(
-      text, options.parse_special, [&](int32_t id) { ids.push_back(id); },
+  marks_.cut(text, options.parse_special, [&](int32_t id) { ids.push_back(id); },
       [&](std::string_view part, size_t at) { encode_part(part, at > 0 || !options.continues, ids); });
   return ids;
 }
@@ -52,7 +51,7 @@ std::vector<int32_t> PieceTokenizer::encode_text(std::string_view text, EncodeOp
 std::string PieceTokenizer::piece_text(int32_t id, bool first) const {
   const Piece& piece = spec_.pieces[id];
   if (piece.type == Piece::Type::byte) return {static_cast<char>(byte_of(piece.text))};
-  // SentencePiece's own sign for what cannot be given back
+  // SentencePiece's sign for an unknown text
   if (piece.type == Piece::Type::unknown) return " \u2047 ";
   std::string_view rest = piece.text;
   if (first && spec_.drop_space && rest.starts_with(spec_.space)) rest.remove_prefix(spec_.space.size());

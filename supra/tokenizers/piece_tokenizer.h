@@ -9,13 +9,12 @@
 #include "supra/tokenizers/pair_merger.h"
 #include "supra/tokenizers/tokenizer.h"
 
-// What llama2.c's tokenizer and SentencePiece's BPE have in common, the former being an export of the latter:
-// pieces with scores and types, what is no piece, and decoding. They differ in their files and in how a text
-// becomes the first symbols.
+// The common part of the tokenizers of llama2.c and SentencePiece (the former is an export of the latter): pieces with scores and
+// types, unknown characters, decoding. They differ in their files and in the first symbols of a text.
 
 namespace supra {
 
-// A piece of a vocabulary; its id is its place. The types are SentencePiece's.
+// A piece of a vocabulary; its id is its index. The types are SentencePiece's.
 struct Piece {
   enum class Type : uint8_t { normal = 1, unknown, control, user_defined, unused, byte };
   std::string text;
@@ -23,7 +22,7 @@ struct Piece {
   Type type = Type::normal;
 };
 
-// The byte that a text such as <0x0A> stands for, or -1.
+// The byte that a text such as <0x0A> stands for; else -1.
 int byte_of(std::string_view text);
 
 // "<0x0A>"
@@ -33,22 +32,22 @@ class PieceTokenizer : public Tokenizer {
  protected:
   struct Spec {
     std::vector<Piece> pieces;
-    std::string_view space;  // how the pieces write a space: a literal
-    int32_t unknown = 0;     // the id of what is no piece, where there are no bytes either
+    std::string_view space;  // a space as the pieces write it
+    int32_t unknown = 0;     // the id of unknown characters, if bytes are not pieces
     bool bytes = false;      // every byte is a piece
-    bool drop_space = true;  // encoding puts a space in front, decoding takes one away
+    bool drop_space = true;  // encoding puts a space before the text, decoding removes one
     Marks marks;
   };
   PieceTokenizer(const char* kind, Spec spec);
 
   const Spec spec_;
-  PieceTable table_;  // filled by the kind: the pieces that merging makes
-  // Filled by a kind that parses them: the control pieces.
+  PieceTable table_;  // the pieces that merging makes; a derived class fills it
+  // The control pieces, if the derived class parses them.
   std::deque<AddedToken> mark_tokens_;
   AddedTokens marks_;
 
  private:
-  // Hands out the pieces of a text from left to right. `beginning`: it goes on from no other text.
+  // Calls `emit` with the pieces of a text from left to right. `beginning`: it continues no other text.
   virtual void split(std::string_view text, bool beginning, const PairMerger::Emit& emit) const = 0;
 
   void encode_part(std::string_view text, bool beginning, std::vector<int32_t>& ids) const;

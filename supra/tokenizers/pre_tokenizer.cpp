@@ -1,33 +1,26 @@
 #include "supra/tokenizers/pre_tokenizer.h"
 
-#include "supra/tokenizers/unicode.h"
-
 #include <algorithm>
 
-#include "supra/tokenizers/normalizer.h"
+#include "supra/formats/parse/words.h"
 #include "supra/tokenizers/regex.h"
+#include "supra/tokenizers/unicode.h"
 
 namespace supra {
 
 namespace {
 
 using Word = WordList::Word;
-using Step = std::function<void(WordList&)>;
 
-// What becomes of the parts that a pattern matches.
+// What happens to the parts that a pattern matches.
 enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
 Behavior behavior_of(const Json& json) {
+  const std::vector<std::string> names = split_words("Removed Isolated MergedWithPrevious MergedWithNext Contiguous");
   const std::string name = json.text("behavior", "Isolated");
-  constexpr std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::removed},
-                                                         {"Isolated", Behavior::isolated},
-                                                         {"MergedWithPrevious", Behavior::merged_with_previous},
-                                                         {"MergedWithNext", Behavior::merged_with_next},
-                                                         {"Contiguous", Behavior::contiguous}};
-  for (const auto& [known, behavior] : kNames) {
-    if (name == known) return behavior;
-  }
-  refuse_component(json, "the behavior " + name);
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) refuse_component(json, "the behavior " + name);
+  return static_cast<Behavior>(found - names.begin());
 }
 
 struct Cut {
@@ -54,17 +47,10 @@ struct Cut {
         case Behavior::removed:
           if (matches) return;
           break;
-        case Behavior::isolated:
-          break;
-        case Behavior::contiguous:
-          joins = matches == previous;
-          break;
-        case Behavior::merged_with_previous:
-          joins = matches && !previous;
-          break;
-        case Behavior::merged_with_next:
-          joins = !matches && previous;
-          break;
+        case Behavior::isolated: break;
+        case Behavior::contiguous: joins = matches == previous; break;
+        case Behavior::merged_with_previous: joins = matches && !previous; break;
+        case Behavior::merged_with_next: joins = !matches && previous; break;
       }
       previous = matches;
       if (joins && all.size() > before)
@@ -78,7 +64,7 @@ struct Cut {
   }
 };
 
-// Writes each word anew: what stands in front of it, and each of its bytes as `write` has it.
+// Rewrites each word: `front` gives the text before it, `write` appends each of its bytes.
 template <class Front, class Write>
 void rewrite(WordList& words, Front front, Write write) {
   std::string text;
@@ -97,19 +83,21 @@ void rewrite(WordList& words, Front front, Write write) {
   words.text = std::move(text);
 }
 
-void add_byte_level(const Json& json, std::vector<Step>& steps) {
+}  // namespace
+
+void PreTokenizer::add_byte_level(const Json& json) {
   if (json.flag("add_prefix_space", true)) {
     const auto front = [](std::string_view word, bool) { return word.starts_with(' ') ? "" : " "; };
-    steps.push_back([=](WordList& words) { rewrite(words, front, [](std::string& text, char c) { text += c; }); });
+    add([=](WordList& words) { rewrite(words, front, [](std::string& text, char c) { text += c; }); });
   }
-  if (json.flag("use_regex", true)) steps.push_back(Cut{std::make_shared<const Regex>(kGpt2Words, json.where())});
-  steps.push_back([](WordList& words) {
+  if (json.flag("use_regex", true)) add(Cut{std::make_shared<const Regex>(kGpt2Words, json.where())});
+  add([](WordList& words) {
     rewrite(words, [](std::string_view, bool) { return ""; },
             [](std::string& text, char c) { text += byte_level_character(static_cast<uint8_t>(c)); });
   });
 }
 
-void add_metaspace(const Json& json, std::vector<Step>& steps) {
+void PreTokenizer::add_metaspace(const Json& json) {
   const std::string space = json.text("replacement", "\u2581");
   if (space.empty() || first_character(space).size != space.size()) refuse_component(json, "a replacement that is not one character");
   const std::string scheme = json.text("prepend_scheme", json.flag("add_prefix_space", true) ? "always" : "never");
@@ -118,7 +106,7 @@ void add_metaspace(const Json& json, std::vector<Step>& steps) {
     const bool has = word.starts_with(' ') || word.starts_with(space);
     return !has && (scheme == "always" || (scheme == "first" && first)) ? std::string_view(space) : "";
   };
-  steps.push_back([=](WordList& words) {
+  add([=](WordList& words) {
     rewrite(words, front, [&](std::string& text, char c) {
       if (c == ' ')
         text += space;
@@ -126,29 +114,28 @@ void add_metaspace(const Json& json, std::vector<Step>& steps) {
         text += c;
     });
   });
-  if (json.flag("split", true)) steps.push_back(Cut{std::make_shared<const Regex>(Regex::of_literal(space)), Behavior::merged_with_next});
+  if (json.flag("split", true)) add(Cut{std::make_shared<const Regex>(Regex::of_literal(space)), Behavior::merged_with_next});
 }
 
-void add_steps(const Json& json, std::vector<Step>& steps) {
+void PreTokenizer::add_steps(const Json& json) {
   const std::string& type = json.text("type");
   const auto cut = [&](const char* regex, Behavior behavior, bool inverted = false) {
-    steps.push_back(Cut{std::make_shared<const Regex>(regex, json.where()), behavior, inverted});
+    add(Cut{std::make_shared<const Regex>(regex, json.where()), behavior, inverted});
   };
-  if (type == "ByteLevel") return add_byte_level(json, steps);
-  if (type == "Metaspace") return add_metaspace(json, steps);
-  if (type == "Split") return steps.push_back(Cut{read_pattern(json), behavior_of(json), json.flag("invert", false)});
+  if (type == "ByteLevel") return add_byte_level(json);
+  if (type == "Metaspace") return add_metaspace(json);
+  if (type == "Split") return add(Cut{read_pattern(json), behavior_of(json), json.flag("invert", false)});
   if (type == "Digits") return cut(R"(\p{N})", json.flag("individual_digits", false) ? Behavior::isolated : Behavior::contiguous);
   if (type == "Punctuation") return cut(R"([\p{P}$+<=>^`|~])", behavior_of(json));
   if (type == "Whitespace") return cut(R"([\w\x{200c}\x{200d}]+|[^\w\x{200c}\x{200d}\s]+)", Behavior::removed, true);
   if (type == "WhitespaceSplit") return cut(R"(\s)", Behavior::removed);
-  if (type == "CharDelimiterSplit") return steps.push_back(Cut{std::make_shared<const Regex>(Regex::of_literal(json.text("delimiter"))), Behavior::removed});
+  if (type == "CharDelimiterSplit")
+    return add(Cut{std::make_shared<const Regex>(Regex::of_literal(json.text("delimiter"))), Behavior::removed});
   refuse_component(json, "the pre-tokenizer " + type);
 }
 
-}  // namespace
-
-PreTokenizer::PreTokenizer(const Json* json) {
-  for (const Json* part : components(json, "pretokenizers")) add_steps(*part, steps_);
+PreTokenizer::PreTokenizer(const Json* json) : StepList(json) {
+  for (const Json* part : components(json, "pretokenizers")) add_steps(*part);
 }
 
 }  // namespace supra

@@ -5,17 +5,17 @@
 
 namespace supra {
 
-// Finds which of some texts a text begins with. Views the texts: they must outlive it.
+// Finds which of its texts another text begins with. Its texts must outlive it.
 class PrefixMatcher {
  public:
   void add(std::string_view text);  // not empty
 
-  // The size of the longest one that `text` begins with, 0 if there is none.
+  // The size of the longest of its texts that `text` begins with; 0 if there is none.
   size_t match(std::string_view text) const;
 
  private:
   std::unordered_set<std::string_view> texts_;
-  std::vector<size_t> sizes_[256];  // by the first byte: the sizes there are, the largest first
+  std::vector<size_t> sizes_[256];  // by first byte: the sizes of the texts, the largest first
 };
 
 }  // namespace supra

@@ -5,27 +5,20 @@
 namespace supra {
 
 bool ProtoReader::next() {
-  if (at_ == message_.size()) return false;
+  if (in_.left() == 0) return false;
   const uint64_t tag = read_varint();
   field_ = tag >> 3;
   wire_ = tag & 7;
-  CHECK(field_ >= 1 && field_ < (1u << 29), "%s: no protobuf field has the number %llu (before byte %zu)",
-        where_->c_str(), static_cast<unsigned long long>(field_), offset_ + at_);
-  if (wire_ == varint) {
-    number_ = read_varint();
-  } else if (wire_ == fixed64 || wire_ == fixed32) {
-    number_ = read_fixed(wire_ == fixed64 ? 8 : 4);
-  } else {
-    CHECK(wire_ == delimited, "%s: wire type %d before byte %zu is not read: no protobuf, or damaged",
-          where_->c_str(), wire_, offset_ + at_);
-    const uint64_t size = read_varint();
-    CHECK(size <= message_.size() - at_,
-          "%s: %llu bytes at byte %zu, where %zu are left: cut off, or no protobuf", where_->c_str(),
-          static_cast<unsigned long long>(size), offset_ + at_, message_.size() - at_);
-    bytes_ = message_.substr(at_, size);
-    at_ += size;
+  CHECK(field_ >= 1 && field_ < (1u << 29), "%s: has a protobuf field %llu before byte %lu (the file is damaged, or not a protobuf)",
+        where_->c_str(), static_cast<unsigned long long>(field_), static_cast<unsigned long>(in_.at()));
+  switch (wire_) {
+    case varint: number_ = read_varint(); return true;
+    case fixed64: number_ = in_.number<uint64_t>("a number"); return true;
+    case fixed32: number_ = in_.number<uint32_t>("a number"); return true;
+    case delimited: bytes_ = in_.bytes(read_varint(), "a protobuf field"); return true;
   }
-  return true;
+  fail("%s: wire type %d before byte %lu is not read (the file is damaged, or not a protobuf)", where_->c_str(), wire_,
+       static_cast<unsigned long>(in_.at()));
 }
 
 int64_t ProtoReader::integer() const {
@@ -44,32 +37,24 @@ std::string_view ProtoReader::bytes() const {
 }
 
 ProtoReader ProtoReader::message() const {
-  return ProtoReader(bytes(), *where_, offset_ + at_ - bytes_.size());
+  return ProtoReader(file_.substr(0, in_.at()), *where_, in_.at() - bytes().size());
 }
 
-// Seven bits a byte, the lowest first; the eighth bit says that more follow.
+// Seven bits a byte, the lowest first. The eighth bit means that more follow.
 uint64_t ProtoReader::read_varint() {
   uint64_t value = 0;
-  for (int shift = 0; shift < 70 && at_ < message_.size(); shift += 7) {
-    const auto byte = static_cast<uint8_t>(message_[at_++]);
+  for (int shift = 0; shift < 70; shift += 7) {
+    const auto byte = in_.number<uint8_t>("a number");
     value |= uint64_t{byte & 0x7fu} << (shift < 64 ? shift : 63);
     if (byte < 0x80) return value;
   }
-  fail("%s: a number does not end before byte %zu: cut off, or no protobuf", where_->c_str(), offset_ + at_);
-}
-
-uint64_t ProtoReader::read_fixed(size_t size) {
-  CHECK(size <= message_.size() - at_, "%s: the file ends inside a number at byte %zu: cut off",
-        where_->c_str(), offset_ + at_);
-  uint64_t value = 0;
-  for (size_t i = 0; i < size; i++) value |= uint64_t{static_cast<uint8_t>(message_[at_ + i])} << (8 * i);
-  at_ += size;
-  return value;
+  fail("%s: a number does not end before byte %lu (the file is damaged, or not a protobuf)", where_->c_str(),
+       static_cast<unsigned long>(in_.at()));
 }
 
 void ProtoReader::expect(Wire wire) const {
-  CHECK(wire_ == wire, "%s: field %llu before byte %zu has wire type %d, expected %d", where_->c_str(),
-        static_cast<unsigned long long>(field_), offset_ + at_, wire_, wire);
+  CHECK(wire_ == wire, "%s: field %llu before byte %lu has wire type %d, expected %d", where_->c_str(),
+        static_cast<unsigned long long>(field_), static_cast<unsigned long>(in_.at()), wire_, wire);
 }
 
 void ProtoWriter::varint(uint64_t value) {

@@ -10,7 +10,7 @@ namespace supra {
 
 using Op = Regex::Op;
 
-Regex::Regex(std::string_view expression, const std::string& where) {
+Regex::Regex(std::string_view expression, const std::string& where) : where_(where) {
   RegexParser parser(expression, where);
   parser.parse();
   code_ = std::move(parser.code);
@@ -47,107 +47,127 @@ bool Regex::find(std::string_view text, Match& match, Stack& stack) const {
   }
 }
 
-size_t Regex::match_at(std::string_view text, size_t at, Stack& stack) const {
-  // the size of the character at a place that is in the set; 0 where it is not
-  const auto in_set = [&](const Set& set, size_t place) -> size_t {
-    if (place >= text.size()) return 0;
-    const auto byte = static_cast<uint8_t>(text[place]);
+// Runs the program from one place of a text.
+struct Regex::Matcher {
+  const Regex& regex;
+  const std::string_view text;
+  Stack& stack;
+  size_t at;
+  int32_t i = 0;  // the next instruction
+  size_t steps = 0;
+
+  const Set& set_of(const Instruction& step) const { return regex.sets_[static_cast<size_t>(step.argument)]; }
+
+  // The size of the character at `at` if it is in the set, else 0.
+  size_t size_in(const Set& set) const {
+    if (at >= text.size()) return 0;
+    const auto byte = static_cast<uint8_t>(text[at]);
     if (byte < 128) return set.ascii[byte / 64] >> (byte % 64) & 1;
-    const Character c = first_character(text.substr(place));
+    const Character c = first_character(text.substr(at));
     return set.has(c.code_point) ? c.size : 0;
-  };
-  const auto is_word = [&](size_t place) {
+  }
+
+  bool is_word(size_t place) const {
     if (place >= text.size()) return false;
     const uint32_t c = first_character(text.substr(place)).code_point;
     return is_in(kWords, c) || std::find(std::begin(kLatinWords), std::end(kLatinWords), c) != std::end(kLatinWords);
-  };
-  // removes the choices of a group that ends, and its beginning
-  const auto close_group = [&] {
+  }
+
+  // Removes the choices of a group that ends. Returns its beginning.
+  Choice close_group() {
     while (stack.back().instruction >= 0) stack.pop_back();
     const Choice begin = stack.back();
     stack.pop_back();
     return begin;
-  };
-  stack.clear();
-  constexpr size_t kMostChoices = size_t{1} << 24;
-  const size_t most_steps = 1000000 + 16 * text.size();
-  size_t steps = 0;
-  int32_t i = 0;
-  for (;;) {
-    CHECK(++steps < most_steps && stack.size() < kMostChoices, "a regular expression of the tokenizer takes too long on a text of %zu bytes (it backtracks: cut the text into shorter lines, or take another tokenizer)", text.size());
-    const Instruction& step = code_[static_cast<size_t>(i)];
-    bool goes_on = true;
+  }
+
+  bool repeat(const Instruction& step) {
+    const Set& set = set_of(step);
+    uint32_t count = 0;
+    size_t lowest = at;
+    for (size_t size; count < step.most && (size = size_in(set)) > 0; at += size) {
+      if (++count <= step.least) lowest = at + size;
+    }
+    steps += count / 16;  // a character costs less here than an instruction
+    if (count >= step.least && !step.flag && at > lowest) stack.push_back({i, at, lowest});
+    return count >= step.least;
+  }
+
+  // One instruction other than `match`. False: the text does not match here.
+  bool run(const Instruction& step) {
     switch (step.op) {
       case Op::set: {
-        const size_t size = in_set(sets_[static_cast<size_t>(step.argument)], at);
-        goes_on = size > 0;
+        const size_t size = size_in(set_of(step));
         at += size;
-        break;
+        return size > 0;
       }
-      case Op::repeat: {
-        const Set& set = sets_[static_cast<size_t>(step.argument)];
-        uint32_t count = 0;
-        size_t lowest = at;
-        for (size_t size; count < step.most && (size = in_set(set, at)) > 0; at += size) {
-          if (++count <= step.least) lowest = at + size;
-        }
-        goes_on = count >= step.least;
-        steps += count / 16;  // a step is cheaper here
-        if (goes_on && !step.flag && at > lowest) stack.push_back({i, at, lowest});
-        break;
-      }
+      case Op::repeat: return repeat(step);
       case Op::split:
         stack.push_back({step.flag ? i + 1 : i + step.argument, at, at});
         if (step.flag) i += step.argument - 1;
-        break;
+        return true;
       case Op::jump:
         i += step.argument - 1;
-        break;
+        return true;
       case Op::begin:
-        // where the group fails, and that is what is wanted, the text goes on behind it
+        // if the group must not match, the program goes on behind it when it fails
         if (step.argument > 0) stack.push_back({i + step.argument, at, at});
         stack.push_back({-1, at, at});
-        break;
+        return true;
       case Op::end_atomic:
         close_group();
-        break;
+        return true;
       case Op::end_ahead:
         at = close_group().place;
-        break;
+        return true;
       case Op::end_not_ahead:
         close_group();
         stack.pop_back();
-        goes_on = false;
-        break;
-      case Op::edge:
-        goes_on = ((at > 0 && is_word(place_before(text, at))) != is_word(at)) != step.flag;
-        break;
-      case Op::line_begin:
-        goes_on = at == 0 || text[at - 1] == '\n';
-        break;
-      case Op::line_end:
-        goes_on = at == text.size() || text[at] == '\n';
-        break;
-      case Op::text_end:
-        goes_on = at == text.size();
-        break;
-      case Op::match:
-        return at;
+        return false;
+      case Op::edge: return ((at > 0 && is_word(place_before(text, at))) != is_word(at)) != step.flag;
+      case Op::line_begin: return at == 0 || text[at - 1] == '\n';
+      case Op::line_end: return at == text.size() || text[at] == '\n';
+      case Op::text_end: return at == text.size();
+      case Op::match: break;
     }
-    i++;
-    while (!goes_on) {
-      if (stack.empty()) return SIZE_MAX;
+    return true;
+  }
+
+  // Goes back to the last choice. False: there is none left.
+  bool backtrack() {
+    for (bool found = false; !found;) {
+      if (stack.empty()) return false;
       Choice& choice = stack.back();
       i = choice.instruction;
       at = choice.place;
-      goes_on = i >= 0;
-      if (goes_on && code_[static_cast<size_t>(i)].op == Op::repeat && choice.place > choice.lowest) {
+      found = i >= 0;
+      if (found && regex.code_[static_cast<size_t>(i)].op == Op::repeat && choice.place > choice.lowest) {
         at = choice.place = std::max(place_before(text, at), choice.lowest);
         i++;
-        if (at > choice.lowest) break;
+        if (at > choice.lowest) return true;
       }
       stack.pop_back();
     }
+    return true;
+  }
+};
+
+size_t Regex::match_at(std::string_view text, size_t at, Stack& stack) const {
+  constexpr size_t kMostChoices = size_t{1} << 24;
+  const size_t most_steps = 1000000 + 16 * text.size();
+  stack.clear();
+  Matcher matcher = {*this, text, stack, at};
+  while (true) {
+    CHECK(++matcher.steps < most_steps && stack.size() < kMostChoices,
+          "%s: a regular expression takes too long on a text of %zu bytes (it backtracks: cut the text into shorter lines, or take "
+          "another tokenizer)",
+          where_.c_str(), text.size());
+    const Instruction& step = code_[static_cast<size_t>(matcher.i)];
+    if (step.op == Op::match) return matcher.at;
+    if (matcher.run(step))
+      matcher.i++;
+    else if (!matcher.backtrack())
+      return SIZE_MAX;
   }
 }
 

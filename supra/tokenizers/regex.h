@@ -9,7 +9,8 @@ namespace supra {
 
 // Regular expressions as tokenizers write them (Oniguruma's syntax): alternatives, groups, greedy, lazy and possessive
 // repeats, looking ahead, classes with \p{..}, \s \w \d, (?i:..), ^ $ \b. Backtracking over a program, without recursion.
-// Syntax that is not supported (references, lookbehind, nested classes) is refused by name.
+// Syntax that is not supported (references, lookbehind, nested classes) is refused by name. A match may take a million steps plus
+// 16 for each byte of the text, then it is an Error. The limit is for each match attempt, not for a text as a whole.
 class Regex {
  public:
   // Throws Error naming `where` if the expression is invalid or not supported.
@@ -24,7 +25,7 @@ class Regex {
     for (size_t at = 0, last = SIZE_MAX; at <= text.size();) {
       Match match = {at, at};
       if (!find(text, match, stack)) break;
-      // an empty match right behind another one does not count
+      // an empty match directly after another match does not count
       if (match.end == match.begin && match.end == last) {
         at += at < text.size() ? character_size(text, at) : 1;
         continue;
@@ -36,11 +37,11 @@ class Regex {
     if (previous < text.size()) f(text.substr(previous), false);
   }
 
-  // Oniguruma counts these among the characters of words, but for \w in a class: superscripts and fractions.
+  // Superscripts and fractions, which Oniguruma counts as characters of words, except for \w in a class.
   static constexpr uint32_t kLatinWords[] = {0xb2, 0xb3, 0xb9, 0xbc, 0xbd, 0xbe};
 
   struct Set {
-    uint64_t ascii[2] = {};  // of the finished set
+    uint64_t ascii[2] = {};  // a bit for each character below 128, once the set is finished
     uint32_t categories = 0;
     std::vector<std::pair<uint32_t, uint32_t>> ranges;
     bool negated = false;
@@ -49,8 +50,8 @@ class Regex {
   enum class Op : uint8_t { set, repeat, split, jump, begin, end_atomic, end_ahead, end_not_ahead, edge, line_begin, line_end, text_end, match };
   struct Instruction {
     Op op;
-    bool flag = false;      // repeat: gives nothing back; split: the far way first; edge: there is none
-    int32_t argument = 0;   // a set, or how far to go
+    bool flag = false;      // repeat: possessive; split: tries the far branch first; edge: must not be one
+    int32_t argument = 0;   // the index of a set, or the distance of a jump
     uint32_t least = 0, most = 0;
   };
 
@@ -58,19 +59,22 @@ class Regex {
   struct Match {
     size_t begin, end;
   };
-  // Where to go on: at `place`, or, for a repeat, at any place from there down to `lowest`.
+  // Another way to continue: at `place`, or, for a repeat, at any place from there down to `lowest`.
   struct Choice {
-    int32_t instruction;  // -1: what is behind belongs to a group that gives nothing back
+    int32_t instruction;  // -1: the beginning of a group that is not re-entered
     size_t place, lowest;
   };
   using Stack = std::vector<Choice>;
 
   Regex() = default;
   static size_t character_size(std::string_view text, size_t at);
-  // The first match from match.begin on.
+  // The first match at or after match.begin.
   bool find(std::string_view text, Match& match, Stack& stack) const;
-  size_t match_at(std::string_view text, size_t at, Stack& stack) const;  // its end; SIZE_MAX where there is none
+  // The end of the match that begins at `at`; SIZE_MAX if there is none.
+  struct Matcher;
+  size_t match_at(std::string_view text, size_t at, Stack& stack) const;
 
+  std::string where_;  // for errors
   std::vector<Set> sets_;
   std::vector<Instruction> code_;
   std::string literal_;  // instead of a program

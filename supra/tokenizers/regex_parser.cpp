@@ -41,7 +41,7 @@ void RegexParser::parse() {
       continue;
     }
     if (take(")")) {
-      if (groups_.size() == 1) refuse("a bracket closes that was not opened");
+      if (groups_.size() == 1) refuse("a closing bracket without an opening one");
       begin = close_group();
     } else {
       read_anchor_or_escape();
@@ -50,7 +50,7 @@ void RegexParser::parse() {
     }
     if (code.size() > kMostInstructions) refuse("it is too large");
   }
-  if (groups_.size() > 1) refuse("a bracket is not closed");
+  if (groups_.size() > 1) refuse("an opening bracket without a closing one");
   close_group();
   code.push_back({Op::match});
 }
@@ -76,12 +76,12 @@ void RegexParser::open_group() {
     } else if (take(">")) {
       group.end = Op::end_atomic;
     } else if (rest_.starts_with("<=") || rest_.starts_with("<!")) {
-      refuse("looking behind is not supported");
+      refuse("lookbehind is not supported");
     } else if (take("<") || take("P<")) {
       while (take_character() != '>') {
       }
     } else if (!take(":")) {
-      refuse("such a group is not supported");
+      refuse("this kind of group is not supported");
     }
   }
   if (group.end != Op::match) code.push_back({Op::begin});
@@ -89,7 +89,7 @@ void RegexParser::open_group() {
   groups_.push_back(std::move(group));
 }
 
-// Where the group begins.
+// Returns the beginning of the group.
 size_t RegexParser::close_group() {
   const Group group = std::move(groups_.back());
   groups_.pop_back();
@@ -141,8 +141,8 @@ void RegexParser::read_class() {
   Regex::Set set;
   set.negated = take("^");
   for (bool first = true; first || !take("]"); first = false) {
-    if (rest_.starts_with("[")) refuse("a class in a class is not supported");
-    if (rest_.starts_with("&&")) refuse("what two classes share is not supported");
+    if (rest_.starts_with("[")) refuse("nested classes are not supported");
+    if (rest_.starts_with("&&")) refuse("intersections of classes (&&) are not supported");
     const int64_t low = take("\\") ? read_escape(set) : take_character();
     if (low < 0) continue;
     int64_t high = low;
@@ -168,38 +168,31 @@ int64_t RegexParser::read_escape(Regex::Set& set) {
     const size_t most = std::min(brackets ? 8 : digits, rest_.size());
     const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + most, value, 16);
     rest_.remove_prefix(static_cast<size_t>(end - rest_.data()));
-    if (error != std::errc() || (brackets && !take("}")) || value > 0x10ffff) refuse("this is no character's number");
+    if (error != std::errc() || (brackets && !take("}")) || value > 0x10ffff) refuse("this is not the number of a character");
     return value;
   };
   constexpr std::string_view kNames = "nrtfvae", kControls = "\n\r\t\f\v\a\x1b";
   switch (c) {
-    case 's':
-    case 'S':
-      return add(kSpaces, c == 'S');
-    case 'w':
-    case 'W':
-      return add(kWords, c == 'W');
-    case 'd':
-    case 'D':
-      return add(categories_named("Nd"), c == 'D');
-    case 'p':
-    case 'P':
-      read_property(set, c == 'P');
-      return -1;
-    case 'x':
-      return hex(2);
-    case 'u':
-      return hex(4);
+    case 's': return add(kSpaces, false);
+    case 'S': return add(kSpaces, true);
+    case 'w': return add(kWords, false);
+    case 'W': return add(kWords, true);
+    case 'd': return add(categories_named("Nd"), false);
+    case 'D': return add(categories_named("Nd"), true);
+    case 'p': return add(read_property(), false);
+    case 'P': return add(read_property(), true);
+    case 'x': return hex(2);
+    case 'u': return hex(4);
   }
   if (const size_t name = kNames.find(static_cast<char>(c)); c < 128 && name != kNames.npos) return kControls[name];
   if (c < 128 && isalnum(static_cast<int>(c))) refuse(format("the escape \\%c is not supported", static_cast<char>(c)));
   return c;
 }
 
-void RegexParser::read_property(Regex::Set& set, bool negated) {
+uint32_t RegexParser::read_property() {
   const size_t end = rest_.find('}');
-  if (!take("{") || end == rest_.npos) refuse("a property stands in curly brackets");
-  if (take("^")) negated = !negated;
+  if (!take("{") || end == rest_.npos) refuse("a property must be in curly brackets");
+  const bool negated = take("^");
   const std::string name(rest_.substr(0, rest_.find('}')));
   uint32_t categories = categories_named(name);
   for (const auto& [known, same] : {std::pair("Letter", "L"), {"Punctuation", "P"}, {"Number", "N"}, {"Symbol", "S"}, {"Mark", "M"}}) {
@@ -207,7 +200,7 @@ void RegexParser::read_property(Regex::Set& set, bool negated) {
   }
   if (categories == 0) refuse(format("the property %s is not supported (general categories are)", name.c_str()));
   rest_.remove_prefix(name.size() + 1);
-  set.categories |= negated ? ~categories : categories;
+  return negated ? ~categories : categories;
 }
 
 bool RegexParser::read_repeat(size_t begin) {
@@ -238,7 +231,7 @@ bool RegexParser::read_repeat(size_t begin) {
     counted = true;
     rest_.remove_prefix(end + 1);
   }
-  // {3}? is (?:{3})? to Oniguruma
+  // in Oniguruma {3}? means (?:{3})?
   const bool lazy = !fixed && take("?"), possessive = !lazy && !counted && take("+");
   repeat(begin, least, most, lazy, possessive);
   return true;
@@ -273,7 +266,7 @@ void RegexParser::repeat(size_t begin, uint32_t least, uint32_t most, bool lazy,
 
 void RegexParser::add_set(Regex::Set set) {
   if (groups_.back().folds) add_both_cases(set);
-  // the characters below 128 are looked up; until then has() would look there
+  // fills in the bits of the characters below 128, which has() reads
   for (uint32_t c = 0; c < 128; c++) {
     bool inside = is_in(set.categories, c);
     for (const auto& [low, high] : set.ranges) inside = inside || (c >= low && c <= high);
@@ -292,7 +285,7 @@ void RegexParser::add_both_cases(Regex::Set& set) const {
       if (!upper && !lower) continue;
       add(c);
       add(c + 32);
-      // the long s and the sign for Kelvin
+      // the long s and the Kelvin sign
       if (c == 'S') add(0x17f);
       if (c == 'K') add(0x212a);
     }

@@ -16,9 +16,9 @@ class RegexParser {
  private:
   using Op = Regex::Op;
   struct Group {
-    size_t begin, alternative;   // where it and its last alternative begin
+    size_t begin, alternative;   // the beginning of the group and of its last alternative
     std::vector<size_t> exits;   // jumps to its end
-    Op end;                      // match: it is only a pair of brackets
+    Op end;                      // match: a plain pair of brackets
     bool folds;                  // letters stand for both cases
   };
 
@@ -30,9 +30,9 @@ class RegexParser {
   void end_alternative();
   void read_anchor_or_escape();
   void read_class();
-  // What a backslash begins, added to a set; the character where it is one, else -1.
+  // Reads what follows a backslash: returns a character, or adds a class to the set and returns -1.
   int64_t read_escape(Regex::Set& set);
-  void read_property(Regex::Set& set, bool negated);
+  uint32_t read_property();  // as categories
   bool read_repeat(size_t begin);
   void repeat(size_t begin, uint32_t least, uint32_t most, bool lazy, bool possessive);
   void add_set(Regex::Set set);

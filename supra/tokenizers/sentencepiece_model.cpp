@@ -19,11 +19,10 @@ Piece read_piece(ProtoReader reader, size_t id, const std::string& where) {
     if (reader.field() == 3) type = reader.integer();
   }
   CHECK(!piece.text.empty(), "%s: piece %zu is empty", where.c_str(), id);
-  CHECK(is_utf8(piece.text), "%s: piece %zu is not UTF-8 (the file is damaged, or no SentencePiece model)",
+  CHECK(is_utf8(piece.text), "%s: piece %zu is not UTF-8 (the file is damaged, or not a SentencePiece model)",
         where.c_str(), id);
   CHECK(std::isfinite(piece.score), "%s: piece %zu has the score %g", where.c_str(), id, piece.score);
-  CHECK(type >= 1 && type <= 6, "%s: piece %zu is of type %lld, known are 1 to 6", where.c_str(), id,
-        static_cast<long long>(type));
+  CHECK(type >= 1 && type <= 6, "%s: piece %zu has the unknown type %lld", where.c_str(), id, static_cast<long long>(type));
   piece.type = static_cast<Piece::Type>(type);
   CHECK(piece.type != Piece::Type::unused,
         "%s: piece %zu is marked unused; vocabularies cut that way are not read", where.c_str(), id);
@@ -34,8 +33,7 @@ struct MarkTexts {
   std::string bos = "<s>", eos = "</s>";
 };
 
-void read_trainer_spec(ProtoReader reader, const std::string& where, SentencePieceModel& model,
-                       MarkTexts& marks) {
+void read_trainer_spec(ProtoReader reader, const std::string& where, SentencePieceModel& model, MarkTexts& marks) {
   int64_t type = 1;
   bool suffix = false;
   while (reader.next()) {
@@ -46,11 +44,9 @@ void read_trainer_spec(ProtoReader reader, const std::string& where, SentencePie
     if (reader.field() == 47) marks.eos = reader.bytes();
   }
   const char* kind = type == 3 ? "word" : type == 4 ? "char" : "of an unknown kind";
-  CHECK(type == 1 || type == 2, "%s: SentencePiece %s is not read (unigram and BPE are)", where.c_str(),
-        kind);
+  CHECK(type == 1 || type == 2, "%s: SentencePiece %s is not read (unigram and BPE are)", where.c_str(), kind);
   model.unigram = type == 1;
-  CHECK(!suffix, "%s: SentencePiece with the space behind the word (treat_whitespace_as_suffix) is not read",
-        where.c_str());
+  CHECK(!suffix, "%s: SentencePiece with the space after the word (treat_whitespace_as_suffix) is not read", where.c_str());
 }
 
 void read_normalizer_spec(ProtoReader reader, const std::string& where, SentencePieceModel& model) {
@@ -99,15 +95,14 @@ SentencePieceModel read_sentencepiece_model(std::string_view bytes, const std::s
     }
     trained = trained || reader.field() == 2;
   }
-  CHECK(trained, "%s: there is no trainer_spec: not a SentencePiece model, or cut off", where.c_str());
+  CHECK(trained, "%s: has no trainer_spec (it is not a SentencePiece model, or it is cut short)", where.c_str());
   for (size_t id = 0; id < model.pieces.size(); id++) {
     const Piece& piece = model.pieces[id];
     const auto number = static_cast<int32_t>(id);
     if (piece.type == Piece::Type::control && piece.text == marks.bos) model.bos = number;
     if (piece.type == Piece::Type::control && piece.text == marks.eos) model.eos = number;
     if (piece.type != Piece::Type::unknown) continue;
-    CHECK(model.unknown < 0, "%s: pieces %d and %zu are both of type unknown", where.c_str(), model.unknown,
-          id);
+    CHECK(model.unknown < 0, "%s: pieces %d and %zu are both of type unknown", where.c_str(), model.unknown, id);
     model.unknown = number;
   }
   check_pieces(model, where);

@@ -10,9 +10,9 @@
 #include "supra/tokenizers/unigram.h"
 #include "tensor/error.h"
 
-// SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226): the text is normalised, spaces become U+2581
-// and one is put in front. Then BPE cuts user-defined pieces out and merges the rest from characters, unigram
-// finds the likeliest pieces. Ids agree with the library's, on text that is no UTF-8 too.
+// SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226): normalises the text, writes spaces as U+2581 and puts one before the
+// text. Then BPE cuts out user-defined pieces and merges the other characters, or unigram finds the likeliest pieces. The ids are those
+// of the library, also for text that is not UTF-8.
 
 namespace supra {
 
@@ -36,8 +36,7 @@ class SentencePieceTokenizer : public PieceTokenizer {
         marks_.add(mark_tokens_.back(), piece.text);
       }
       if (piece.type != Piece::Type::normal && piece.type != Piece::Type::user_defined) continue;
-      CHECK(table_.add(piece.text, id, piece.score), "%s: piece %d is there twice: %s", where.c_str(), id,
-            piece.text.c_str());
+      CHECK(table_.add(piece.text, id, piece.score), "%s: piece %d repeats an earlier one: %s", where.c_str(), id, piece.text.c_str());
       if (piece.type == Piece::Type::user_defined) user_defined_.add(piece.text);
     }
     if (model.unigram) unigram_.emplace(spec_.pieces, table_);
@@ -69,7 +68,7 @@ class SentencePieceTokenizer : public PieceTokenizer {
     while (!rest.empty()) {
       size_t size = user_defined_.match(rest);
       if (size > 0) {
-        // nothing merges with it
+        // user-defined pieces are not merged
         merger.finish();
         merger.add(rest.substr(0, size));
         merger.finish();
@@ -82,8 +81,8 @@ class SentencePieceTokenizer : public PieceTokenizer {
     merger.finish();
   }
 
-  // What a text begins with and what it becomes: a user-defined piece stays, then the longest rule counts. A
-  // byte that is no UTF-8 becomes U+FFFD.
+  // How the beginning of a text is normalised: a user-defined piece stays the same, then the longest rule counts. A byte that is not
+  // UTF-8 becomes U+FFFD.
   CharsMap::Rule next(std::string_view text) const {
     if (const size_t size = user_defined_.match(text)) return {size, text.substr(0, size)};
     if (const CharsMap::Rule rule = charsmap_.match(text); rule.size > 0) return rule;
@@ -92,8 +91,7 @@ class SentencePieceTokenizer : public PieceTokenizer {
     return {size, text.substr(0, size)};
   }
 
-  // Spaces as the pieces write them. With remove_extra_whitespaces spaces at both ends go and runs of them
-  // are one.
+  // Writes spaces as the pieces do. remove_extra_whitespaces removes spaces at both ends and merges runs of spaces.
   std::string normalise(std::string_view text, bool beginning) const {
     bool stripped = false;
     while (strip_ && !text.empty()) {
@@ -131,17 +129,13 @@ class SentencePieceTokenizer : public PieceTokenizer {
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
-                                                              const std::string& where) {
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where) {
   return make_sentencepiece_tokenizer(bytes, where, TokenizerConfig());
 }
 
-std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
-                                                              const std::string& where,
-                                                              TokenizerConfig beside,
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where, TokenizerConfig beside,
                                                               const Tokenizer::Marks* marks) {
-  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where,
-                                                  std::move(beside), marks);
+  return std::make_shared<SentencePieceTokenizer>(read_sentencepiece_model(bytes, where), bytes, where, std::move(beside), marks);
 }
 
 }  // namespace supra

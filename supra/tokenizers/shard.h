@@ -8,14 +8,14 @@
 
 // A shard: encoded documents in a file that is mapped, never read into memory. Little-endian:
 //   header   ShardHeader (shard.cpp): magic, version, bytes of an id, tokens, documents, bytes of the text,
-//            size and hash of the vocabulary, checksum of all the rest of the file
-//   ids      u16 where the vocabulary fits, else u32; zeros up to a multiple of 8. A document stands between the
-//            tokenizer's document_marks(); one that was cut off before it ended has no end
-//   starts   u64, documents + 1: where each document begins among the ids, and where the last one ends
+//            size and hash of the vocabulary, checksum of the rest of the file
+//   ids      u16 if the vocabulary fits, else u32; zeros up to a multiple of 8. Each document is between the tokenizer's
+//            document_marks(); a document that was cut off has no end mark
+//   starts   u64, documents + 1: the first id of each document, and the end of the last
 
 namespace supra {
 
-// Writes one. The file is complete or absent: it is written beside its name and renamed by finish().
+// Writes a shard under a temporary name; finish() renames it, so the file is complete or absent.
 class ShardWriter {
  public:
   ShardWriter(const Path& path, const Tokenizer& tokenizer);
@@ -36,12 +36,10 @@ class ShardWriter {
   int64_t text_bytes_ = 0;
 };
 
-// By its first bytes; a file named *.bin is taken for one too, so that a damaged one is refused and not read
-// as a text.
+// By the first bytes. A file named *.bin counts as a shard too, so that a damaged one is refused and not read as text.
 bool is_shard(const Path& path);
 
-// Maps one. Throws Error naming the file where it is truncated, damaged, or made with other pieces than the
-// tokenizer's.
+// Maps a shard. Throws Error if it is truncated, damaged, or made with another tokenizer.
 Source read_shard(const Path& path, const Tokenizer& tokenizer);
 
 }  // namespace supra

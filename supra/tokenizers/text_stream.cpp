@@ -6,12 +6,12 @@ namespace supra {
 
 static constexpr std::string_view replacement = "\xef\xbf\xbd";
 
-// Whether more bytes could make these one character.
+// Whether these bytes are the beginning of a character.
 static bool is_beginning(std::string_view bytes) {
   if (bytes.empty() || bytes.size() > 3) return false;
   const auto first = static_cast<uint8_t>(bytes[0]);
   if (bytes.size() == 1) return first >= 0xc2 && first <= 0xf4;
-  // only the second byte is limited by the first; behind it any continuation will do
+  // the first byte limits only the second; after it any continuation byte is valid
   return utf8_length(std::string(bytes) + "\x80\x80") > bytes.size();
 }
 

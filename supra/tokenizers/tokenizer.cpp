@@ -46,9 +46,7 @@ std::string Tokenizer::piece(int32_t id, bool first) const {
 }
 
 bool Tokenizer::is_special(int32_t id) const {
-  CHECK(id >= 0 && id < size_,
-        "tokenizer: id %d is not in the vocabulary of %d (%s; is it the model's own tokenizer?)", id, size_,
-        kind_);
+  CHECK(id >= 0 && id < size_, "tokenizer: id %d is not in the vocabulary of %d (%s; is it the model's own tokenizer?)", id, size_, kind_);
   return is_mark(id);
 }
 
@@ -63,8 +61,8 @@ int32_t Tokenizer::special_id(std::string_view text) const {
 
 Tokenizer::DocumentMarks Tokenizer::document_marks() const {
   const bool separates = marks_.bos_separates || marks_.eos < 0 || marks_.bos == marks_.eos;
-  // A BOS that does not separate documents begins them only where prompts have it too: ChatML's <|im_start|> is
-  // called BOS, and begins a message.
+  // A BOS that does not separate documents begins them only if prompts begin with it too: the BOS of ChatML is <|im_start|>, which
+  // begins a message.
   const int32_t begin = separates || marks_.bos_in_front ? marks_.bos : -1;
   return {begin, separates ? marks_.bos : marks_.eos};
 }
@@ -73,8 +71,8 @@ namespace fs = std::filesystem;
 
 using Loaded = std::shared_ptr<const Tokenizer>;
 
-// A llama2.c checkpoint has the same ending as its tokenizer. Its second number is a width or a version,
-// below 2^23: as the score it would be here, a denormal. A zip is PyTorch's.
+// A llama2.c checkpoint has the same ending as its tokenizer. Its second number is a width or a version below 2^23, which would be a
+// denormal as the score of a tokenizer. A zip is a file of PyTorch.
 static bool is_checkpoint(std::string_view bytes) {
   if (bytes.size() < 8) return false;
   uint32_t second;
@@ -82,11 +80,11 @@ static bool is_checkpoint(std::string_view bytes) {
   return bytes.starts_with("PK") || (second != 0 && second < (1u << 23));
 }
 
-// The tokenizer that a file is; null for a file that holds something else, presumably a model.
+// Reads a tokenizer; null if the file is something else, presumably a model.
 static Loaded read_tokenizer(const ModelFiles& files, const std::string& name) {
   const std::string ending = Path(name).extension().string();
   if (ending == ".bytes") return make_byte_tokenizer();
-  // tokenizer.model.v3
+  // such as tokenizer.model.v3
   const bool versioned = name.find(".model.v") != name.npos;
   if (ending != ".json" && ending != ".model" && ending != ".bin" && !versioned) return nullptr;
   const MappedFile file = files.open(name);
@@ -105,19 +103,16 @@ Loaded load_tokenizer(const std::string& what) {
   if (what == "bytes") return make_byte_tokenizer();
   if (const size_t comma = what.find(','); comma != what.npos)
     return make_gpt2_tokenizer(MappedFile(what.substr(0, comma)), MappedFile(what.substr(comma + 1)));
-  CHECK(fs::exists(what),
-        "%s: there is no such tokenizer (give a file, a folder that holds one, or the word bytes)",
-        what.c_str());
+  CHECK(fs::exists(what), "%s: there is no such tokenizer (give a file, a folder with one, or the word bytes)", what.c_str());
   Loaded tokenizer = fs::is_directory(what) ? nullptr : read_tokenizer(what);
   if (!tokenizer) tokenizer = find_tokenizer(what);
   CHECK(tokenizer,
-        "%s: no tokenizer.json, vocab.json with merges.txt, tok*.bin, tok*.model or vocabulary in a GGUF is "
-        "there (%s)",
-        what.c_str(), kNameTokenizer);
+        "%s: has no tokenizer.json, vocab.json with merges.txt, tok*.bin, tok*.model or vocabulary in a GGUF (%s)", what.c_str(),
+        kNameTokenizer);
   return tokenizer;
 }
 
-// The one file whose name begins and ends so; empty if there is none.
+// The only file with this beginning and ending; empty if there is none.
 static std::string only_file(const ModelFiles& files, std::string_view beginning, std::string_view ending) {
   std::string found;
   for (const std::string& name : files.names()) {
@@ -130,7 +125,7 @@ static std::string only_file(const ModelFiles& files, std::string_view beginning
   return found;
 }
 
-// Everything but tokenizer.json, in the order that tokenizer.h gives.
+// All kinds other than tokenizer.json, in the order of tokenizer.h.
 static Loaded find_other(const ModelFiles& files) {
   const std::string vocabulary = only_file(files, "", "vocab.json"), merges = only_file(files, "", "merges.txt");
   if (!vocabulary.empty() && !merges.empty()) return make_gpt2_tokenizer(files.open(vocabulary), files.open(merges));

@@ -8,12 +8,11 @@
 
 #include "supra/formats/model_files.h"
 
-// Tokenizers: text to ids and back. All kinds stand behind one class; a tokenizer is immutable, so any number
-// of threads may use one.
+// Tokenizers: text to ids and back. All kinds have one interface. A tokenizer is immutable, so any number of threads may use one.
 
 namespace supra {
 
-// What helps where no tokenizer is found, or another one than was meant: a host has no flags.
+// The advice of an error about a missing or wrong tokenizer. A host has no flags.
 #if defined(SUPRA_EMBED)
 inline constexpr char kNameTokenizer[] = "put the right one, alone, beside the model, before it is packed";
 #else
@@ -21,13 +20,13 @@ inline constexpr char kNameTokenizer[] = "name one with --tokenizer FILE, or --t
 #endif
 
 struct EncodeOptions {
-  // Puts around the text what the tokenizer's own library puts there: SentencePiece BOS and EOS. (A prompt
-  // wants bos() alone, where adds_bos().)
+  // Adds what the tokenizer's own library adds around a text; SentencePiece adds BOS and EOS. (A prompt needs only bos(), and only
+  // if adds_bos().)
   bool add_special = false;
-  // The text of a special token becomes its id, SentencePiece's control pieces too, though its library never
-  // does that. llama2.c and raw bytes have no such texts.
+  // The text of a special token becomes its id, also for SentencePiece's control pieces, unlike in its library. llama2.c and raw
+  // bytes have no such texts.
   bool parse_special = false;
-  // The text goes on from one that was encoded before: no space is put in front of it.
+  // The text continues one that was encoded before: no space is put before it.
   bool continues = false;
 };
 
@@ -39,56 +38,51 @@ class Tokenizer {
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
 
-  // The pieces in a row, without the space that encode() put in front of the text. Bytes that are no UTF-8
-  // come out as they are; TextStream makes text of them. Special tokens that have a text are shown where it
-  // is asked for. Throws Error for an id that is not in the vocabulary.
+  // The texts of the pieces, without the space that encode() put before the text. Bytes that are not UTF-8 stay as they are
+  // (TextStream replaces them). `show_special`: with the texts of special tokens. Throws Error for an id that is not in the vocabulary.
   virtual std::string decode(std::span<const int32_t> ids, bool show_special = false) const;
 
-  // The bytes that one id contributes to decode(), empty where is_special(). `first`: no text stands before
-  // it.
+  // The bytes that one id contributes to decode(); empty if is_special(). `first`: no text is before it.
   std::string piece(int32_t id, bool first = false) const;
 
-  // A mark such as BOS, which is no text.
+  // Whether the id is a mark such as BOS, not text.
   bool is_special(int32_t id) const;
 
-  // The text that EncodeOptions::parse_special makes this special token of; "" where there is none.
+  // The text that becomes this special token with EncodeOptions::parse_special; "" if there is none.
   virtual std::string mark_text(int32_t) const { return ""; }
 
-  // The special token that this is the text of; -1 where there is none, or the text holds more.
+  // The special token with exactly this text; -1 if there is none.
   int32_t special_id(std::string_view text) const;
 
   int32_t size() const { return size_; }
-  int32_t bos() const { return marks_.bos; }             // -1 where there is none
-  int32_t eos() const { return marks_.eos; }             // -1 where there is none
-  // All ids that end a text, each once: EOS, and those that the model's files name beside it.
+  int32_t bos() const { return marks_.bos; }  // -1 if there is none
+  int32_t eos() const { return marks_.eos; }  // -1 if there is none
+  // All ids that end a text, each once: EOS, and others that the model's files name.
   const std::vector<int32_t>& ends() const { return marks_.ends; }
-  // Whether a text ends where a model chooses this id: one of ends(), or BOS, which begins another text.
+  // Whether a generated text ends at this id: one of ends(), or BOS, which begins another text.
   bool is_end(int32_t id) const;
   bool adds_bos() const { return marks_.bos_in_front; }  // whether a prompt begins with BOS
-  // The marks around a document in training text, -1 where there is none. A generated document ends with `end`
-  // too.
+  // The marks around a document in training text; -1: none. A generated document also ends with `end`.
   struct DocumentMarks {
     int32_t begin = -1, end = -1;
   };
   DocumentMarks document_marks() const;
   const char* kind() const { return kind_; }
-  const std::string& chat_template() const {
-    return chat_template_;
-  }  // as its files have it; "" where there is none
+  const std::string& chat_template() const { return chat_template_; }  // the Jinja program in its files; "" if there is none
 
   struct Marks {
     int32_t bos = -1, eos = -1;
     bool bos_in_front = false, eos_behind = false;  // with add_special
-    std::vector<int32_t> ends = {};                 // beside eos; those outside of the vocabulary are dropped
-    bool bos_separates = false;  // models of this tokenizer saw BOS between documents, and never EOS
-    std::vector<int32_t> front = {}, behind = {};  // what add_special puts there, where it is more than those
+    std::vector<int32_t> ends = {};  // besides eos; ids outside the vocabulary are dropped
+    bool bos_separates = false;      // in training BOS was between documents, and EOS never
+    std::vector<int32_t> front = {}, behind = {};  // what add_special adds, if it is more than BOS and EOS
   };
   struct File {
     std::string name, bytes;
   };
-  // What was left out of its files though it is known: nothing that changes ids here.
+  // What is ignored in its files: nothing that changes ids.
   const std::vector<std::string>& notes() const { return notes_; }
-  // What copy_tokenizer() writes: under these names find_tokenizer() knows them again.
+  // What copy_tokenizer() writes, under names that find_tokenizer() recognises.
   virtual std::vector<File> files() const { return files_; }
 
  protected:
@@ -109,39 +103,34 @@ class Tokenizer {
   Marks marks_;
 };
 
-// Reads a tokenizer. `what` is its file, or a model's file or folder where it stands beside the weights, or
-// "bytes". Throws Error where there is none, and naming path and offset where it is damaged.
+// Reads a tokenizer. `what`: its file, or a model's file or folder with a tokenizer in it, or "bytes". Throws Error if there is none,
+// and with path and offset if it is damaged.
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& what);
 
-// The tokenizer that stands in a model's folder, or in the folder of a model's file; null if none does. The
-// first of these counts:
-//   the vocabulary inside the model's file, or inside the one *.gguf of the folder: it is the model's own
+// The tokenizer in a model's folder, or in the folder of a model's file; null if there is none. The first of these counts:
+//   the vocabulary inside the model's file, or inside the only *.gguf of the folder, as it is certainly the model's
 //   tokenizer.json
 //   vocab.json with merges.txt, or *vocab.json with *merges.txt
-//   tok*.bytes   raw bytes: the name says all
+//   tok*.bytes   raw bytes; the contents do not matter
 //   tok*.bin     llama2.c
 //   tok*.model   SentencePiece
-// .bin before .model, for the two differ on runs of spaces and a llama2.c model is run with the former.
-// A tokenizer.json that cannot be read gives way to what comes after it, if anything does. Throws Error
-// where two files are equally good, and where only a kind is there that is not supported.
+// .bin comes before .model because the two differ on runs of spaces and llama2.c uses the former. If tokenizer.json cannot be read,
+// the files after it count. Throws Error if two files are equally good, or if only an unsupported kind is there.
 std::shared_ptr<const Tokenizer> find_tokenizer(const Path& model);
-// The same among files; vocabularies inside a GGUF apart.
+// The same among files, without vocabularies inside a GGUF.
 std::shared_ptr<const Tokenizer> find_tokenizer(const ModelFiles& files);
 
-// Writes the tokenizer's files into a directory that exists.
+// Writes the tokenizer's files into an existing directory.
 void copy_tokenizer(const Tokenizer& tokenizer, const Path& directory);
 
 // The kinds. Each is read from the bytes of its file; `where` names them in errors.
 std::shared_ptr<const Tokenizer> make_byte_tokenizer();
 std::shared_ptr<const Tokenizer> make_llama2c_tokenizer(std::string_view bytes, const std::string& where);
-std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
-                                                              const std::string& where);
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where);
 
-// The same with what stands beside it (tokenizer_config.h). `marks`: a GGUF's, instead of the model's own.
+// The same with the files of its folder (tokenizer_config.h). `marks`: a GGUF's, instead of the model's own.
 struct TokenizerConfig;
-std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
-                                                              const std::string& where,
-                                                              TokenizerConfig beside,
+std::shared_ptr<const Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes, const std::string& where, TokenizerConfig beside,
                                                               const Tokenizer::Marks* marks = nullptr);
 
 }  // namespace supra

@@ -6,7 +6,7 @@
 
 namespace supra {
 
-// A template, or a list of named ones.
+// The key has a template, or a list of named templates.
 static std::string chat_template_in(const Json& config) {
   const Json* found = config.find("chat_template");
   if (!found) return "";
@@ -39,6 +39,7 @@ TokenizerConfig read_tokenizer_config(const ModelFiles& beside) {
   };
   const auto where = [&](const char* name) { return (beside.path() / name).string(); };
   config.text = read("tokenizer_config.json");
+  config.path = where("tokenizer_config.json");
   config.chat_template = read("chat_template.jinja");
   if (!config.text.empty()) {
     const Json json = Json::parse(config.text, where("tokenizer_config.json"));

@@ -27,9 +27,9 @@ std::vector<AddedToken> read_added_tokens(const Json& json) {
   return all;
 }
 
-// Gives an id its piece. Ids have few holes: a larger one would cost memory that the file does not account for.
+// Gives an id its piece. `most` limits the gaps between ids, because a large gap takes memory out of proportion to the file.
 void place(std::vector<std::string>& pieces, int64_t id, std::string_view piece, size_t most, const Json& where) {
-  CHECK(id >= 0 && static_cast<size_t>(id) < most, "%s: piece \"%s\" has the id %ld, a file of this many pieces has ids below %zu",
+  CHECK(id >= 0 && static_cast<size_t>(id) < most, "%s: piece \"%s\" has the id %ld, for this number of pieces ids must be below %zu",
         where.where().c_str(), std::string(piece).c_str(), static_cast<long>(id), most);
   if (static_cast<size_t>(id) >= pieces.size()) pieces.resize(static_cast<size_t>(id) + 1);
   pieces[static_cast<size_t>(id)] = piece;
@@ -39,7 +39,8 @@ void add_merge(WordModel::Spec& model, const Json& merge) {
   if (merge.is_array()) {
     const Json::Array& pair = merge.as_array();
     CHECK(pair.size() == 2, "%s: a merge of %zu pieces, two are needed", merge.where().c_str(), pair.size());
-    return void(model.merges.emplace_back(pair[0].as_string("merge"), pair[1].as_string("merge")));
+    model.merges.emplace_back(pair[0].as_string("merge"), pair[1].as_string("merge"));
+    return;
   }
   const std::string& text = merge.as_string("merge");
   const size_t space = text.find(' ');
@@ -58,13 +59,15 @@ void read_bpe(const Json& json, size_t most, WordModel::Spec& model, std::vector
   model.fuse_unknown = json.flag("fuse_unk", false);
   if (const std::string unknown = json.text("unk_token", ""); !unknown.empty()) {
     const auto found = std::find(model.pieces.begin(), model.pieces.end(), unknown);
-    if (found != model.pieces.end()) model.unknown = static_cast<int32_t>(found - model.pieces.begin());
+    CHECK(found != model.pieces.end(), "%s: unk_token \"%s\" is not a piece of the vocabulary (the file is damaged)",
+          json.at("unk_token").where().c_str(), unknown.c_str());
+    model.unknown = static_cast<int32_t>(found - model.pieces.begin());
   }
-  if (json.number("dropout", 0) != 0) notes.push_back(json.where() + ": dropout is for training a tokenizer's model; here every merge counts");
+  if (json.number("dropout", 0) != 0) notes.push_back(json.where() + ": dropout is ignored, it is for training a tokenizer");
 }
 
-// A number as the library reads it: its digits as a whole number, rounded, and then divided by a power of ten. Different
-// ways to cut "!!!" have the same sum but for the last bit, which decides.
+// A number as Hugging Face's library reads it: its digits as an integer, divided by a power of ten. The last bit matters: different
+// ways to cut "!!!" have sums that differ only in that bit.
 double score_of(double exact) {
   char text[40];
   for (int decimals = 14; decimals <= 16; decimals++) {
@@ -115,7 +118,7 @@ int32_t id_of(const std::vector<AddedToken>& added, std::string_view text) {
   return -1;
 }
 
-// What stands before and after the text with add_special.
+// The ids before and after a text with add_special.
 Tokenizer::Marks read_template(const Json* json, const std::vector<AddedToken>& added) {
   Tokenizer::Marks marks;
   for (const Json* part : components(json, "processors")) {
@@ -150,8 +153,9 @@ Tokenizer::Marks read_template(const Json* json, const std::vector<AddedToken>& 
     } else {
       refuse_component(*part, "the post-processor " + type);
     }
-    for (const int32_t id : front) CHECK(id >= 0, "%s: a template with a token that is not there", part->where().c_str());
-    for (const int32_t id : behind) CHECK(id >= 0, "%s: a template with a token that is not there", part->where().c_str());
+    for (const auto* side : {&front, &behind})
+      CHECK(std::count_if(side->begin(), side->end(), [](int32_t id) { return id < 0; }) == 0,
+            "%s: a template with a token that is not there", part->where().c_str());
     marks.front.insert(marks.front.begin(), front.begin(), front.end());
     marks.behind.insert(marks.behind.end(), behind.begin(), behind.end());
   }
@@ -160,16 +164,16 @@ Tokenizer::Marks read_template(const Json* json, const std::vector<AddedToken>& 
   return marks;
 }
 
-// tokenizer_config.json names BOS and EOS; without it their usual names are tried.
-void read_marks(const std::string& text, const Path& path, const std::vector<AddedToken>& added, Tokenizer::Marks& marks) {
-  const Json json = text.empty() ? Json::object() : Json::parse(text, path.string());
+// tokenizer_config.json names BOS and EOS; otherwise their usual names are tried.
+void read_marks(const TokenizerConfig& beside, const std::vector<AddedToken>& added, Tokenizer::Marks& marks) {
+  const Json json = beside.text.empty() ? Json::object() : Json::parse(beside.text, beside.path);
   const auto find = [&](const char* key, int32_t& id, std::initializer_list<const char*> names) {
     if (const Json* token = json.find(key)) id = id_of(added, token->is_object() ? token->text("content") : token->as_string(key));
     for (const char* name : names) {
       if (id < 0) id = id_of(added, name);
     }
   };
-  // the file has the last word on what the template puts there
+  // add_bos_token and add_eos_token override the template
   const auto put = [&](const char* key, int32_t id, std::vector<int32_t>& side) {
     const bool has = !side.empty(), wanted = json.flag(key, has);
     if (wanted != has) side = wanted && id >= 0 ? std::vector<int32_t>{id} : std::vector<int32_t>();
@@ -194,7 +198,7 @@ std::shared_ptr<const Tokenizer> make_json_tokenizer(const Json& json, const cha
     if (token.id < 0 || static_cast<size_t>(token.id) >= parts.model.pieces.size()) place(parts.model.pieces, token.id, "", most, json);
   }
   Tokenizer::Marks marks = given ? *given : read_template(json.find("post_processor"), parts.added);
-  if (!given) read_marks(beside.text, "tokenizer_config.json", parts.added, marks);
+  if (!given) read_marks(beside, parts.added, marks);
   marks.ends = beside.ends;
   for (const auto& side : {marks.front, marks.behind}) {
     for (const int32_t id : side)
@@ -212,12 +216,10 @@ std::shared_ptr<const Tokenizer> make_json_tokenizer(const MappedFile& file, con
 }
 
 std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const MappedFile& vocabulary, const MappedFile& merges) {
-  const std::string json(vocabulary.text()), lines(merges.text());
-  Json level = Json::object(), model = Json::object(), all = Json::object(), added = Json::array();
-  level.set("type", "ByteLevel");
-  level.set("add_prefix_space", false);
-  const Json pieces = Json::parse(json, vocabulary.path().string());
-  std::vector<Json> pairs;
+  const std::string lines(merges.text());
+  const Json level = Json::object({{"type", "ByteLevel"}, {"add_prefix_space", false}});
+  const Json pieces = Json::parse(vocabulary.text(), vocabulary.path().string());
+  std::vector<Json> pairs, added;
   for (size_t at = 0; at < lines.size();) {
     const size_t end = std::min(lines.find('\n', at), lines.size());
     std::string_view line = std::string_view(lines).substr(at, end - at);
@@ -229,20 +231,14 @@ std::shared_ptr<const Tokenizer> make_gpt2_tokenizer(const MappedFile& vocabular
   for (const auto& [piece, id] : pieces.as_object("vocab")) {
     if (piece != "<|endoftext|>") continue;
     marks.bos = marks.eos = clamped(id.as_integer(piece));
-    Json token = Json::object();
-    token.set("id", id);
-    token.set("content", piece);
-    token.set("special", true);
-    added.push(std::move(token));
+    added.push_back(Json::object({{"id", id}, {"content", piece}, {"special", true}}));
   }
-  model.set("vocab", pieces);
-  model.set("merges", Json::array(std::move(pairs)));
-  all.set("added_tokens", std::move(added));
-  all.set("pre_tokenizer", level);
-  all.set("decoder", level);
-  all.set("model", std::move(model));
+  const Json all = Json::object({{"added_tokens", Json::array(std::move(added))},
+                                 {"pre_tokenizer", level},
+                                 {"decoder", level},
+                                 {"model", Json::object({{"vocab", pieces}, {"merges", Json::array(std::move(pairs))}})}});
   TokenizerConfig beside;
-  beside.files = {{"vocab.json", json}, {"merges.txt", lines}};
+  beside.files = {{"vocab.json", std::string(vocabulary.text())}, {"merges.txt", lines}};
   return make_json_tokenizer(all, "byte-level BPE (vocab.json and merges.txt)", std::move(beside), &marks);
 }
 

@@ -11,7 +11,7 @@ namespace supra {
 
 namespace {
 
-// The numbers of a table, in a row.
+// Reads the numbers of a table one after another.
 class Numbers {
  public:
   explicit Numbers(const char* table) : at_(table) {}
@@ -21,7 +21,7 @@ class Numbers {
     for (uint32_t weight = 1;; weight *= 46) {
       const uint32_t digit = static_cast<uint32_t>(*at_++) - 35;
       if (digit < 46) return n + digit * weight;
-      // what follows counts from 1, so that no number is written in two ways
+      // the digits after it count from 1, so that each number has only one form
       n += digit * weight;
     }
   }
@@ -34,7 +34,7 @@ class Numbers {
   const char* at_;
 };
 
-// What is looked up is in static storage, made on first use: it belongs to nobody who may go.
+// The tables are in static storage, filled on first use, so no engine's allocator owns them.
 class Categories {
  public:
   Categories() {
@@ -49,7 +49,7 @@ class Categories {
   }
   uint32_t operator[](uint32_t c) const {
     if (c < places_.size()) return 1u << places_[c];
-    // what lies beyond: variation selectors and tags
+    // beyond the table: variation selectors and tags
     return 1u << (c >= 0xe0100 && c < 0xe01f0 ? kMark : c == 0xe0001 || (c >= 0xe0020 && c < 0xe0080) ? kFormat : kUnassigned);
   }
 
@@ -58,7 +58,7 @@ class Categories {
   std::array<uint8_t, 0x323b0> places_;
 };
 
-// At most n values by key; to be sorted when all are there.
+// At most n values by key. Call sort() after adding them.
 template <class Value, size_t n>
 class Table {
  public:
@@ -66,7 +66,7 @@ class Table {
   void sort() {
     std::sort(rows_.begin(), rows_.begin() + size_, [](const Row& a, const Row& b) { return a.key < b.key; });
   }
-  // null where there is none
+  // null if there is none
   const Value* find(uint64_t key) const {
     const auto end = rows_.begin() + size_;
     const auto row = std::lower_bound(rows_.begin(), end, key, [](const Row& a, uint64_t k) { return a.key < k; });
@@ -82,7 +82,7 @@ class Table {
   std::ptrdiff_t size_ = 0;
 };
 
-// Hangul syllables are composed by arithmetic (The Unicode Standard, section 3.12).
+// Hangul syllables are computed (The Unicode Standard, section 3.12).
 constexpr uint32_t kSyllables = 0xac00, kLeads = 0x1100, kVowels = 0x1161, kTrails = 0x11a7;
 constexpr uint32_t kLeadCount = 19, kVowelCount = 21, kTrailCount = 28;
 
@@ -174,7 +174,7 @@ class Normaliser {
     }
   }
 
-  // A character joins the last starter unless one of its own class or higher stands between.
+  // A character joins the last starter unless a character of its own class or higher is between them.
   void compose(std::vector<Rewritten>& all) const {
     size_t out = 0, starter = all.size();
     int last = 0;
@@ -193,7 +193,7 @@ class Normaliser {
     all.resize(out);
   }
 
-  // 0 where the two are not composed
+  // 0 if the two do not compose
   uint32_t join(uint32_t a, uint32_t b) const {
     if (b < 0x300) return 0;
     if (a >= kLeads && a < kLeads + kLeadCount && b >= kVowels && b < kVowels + kVowelCount)

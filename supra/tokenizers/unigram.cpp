@@ -29,7 +29,7 @@ Unigram::Unigram(const std::vector<std::string>& pieces, std::vector<double> sco
 }
 
 void Unigram::encode(std::string_view text, const PairMerger::Emit& emit) const {
-  // the best way to get to a place: its sum and its last piece
+  // the best way to reach a place: its sum and its last piece
   struct Way {
     double sum = 0;
     int32_t id = -1, begin = -1;
@@ -50,7 +50,7 @@ void Unigram::encode(std::string_view text, const PairMerger::Emit& emit) const 
       if (size > 1 && !table_.may_join(text[at + size - 2], text[at + size - 1])) break;
       const int32_t id = table_.find(text.substr(at, size));
       if (id < 0) continue;
-      // a user-defined piece beats any other way to cover its bytes
+      // a user-defined piece scores higher than any other way to cover its bytes
       const auto place = static_cast<size_t>(id);
       offer(size, user_defined_[place] ? sum(sum(0, static_cast<double>(size) * highest_), -0.1) : scores_[place], id);
       covered = covered || size == character;

@@ -7,17 +7,16 @@
 
 namespace supra {
 
-// The unigram language model of SentencePiece (Kudo 2018, arXiv 1804.10959): of all ways to cut a text into
-// pieces, the one whose scores, log-probabilities, have the largest sum. Viterbi, linear in the text. Sums
-// are taken from the left, in float32 as SentencePiece takes them (EncodeOptimized in unigram_model.cc), in
-// float64 as Hugging Face's tokenizers do, so that ties fall alike.
+// The unigram language model of SentencePiece (Kudo 2018, arXiv 1804.10959): of all ways to cut a text into pieces it finds the one
+// with the largest sum of scores, which are log-probabilities. Viterbi, linear in the text. Sums are taken from the left, in float32
+// like SentencePiece (EncodeOptimized in unigram_model.cc) or in float64 like Hugging Face's tokenizers, to break ties alike.
 class Unigram {
  public:
-  // Views the table of the pieces' texts, which must outlive this object.
+  // `table` has the texts of the pieces and must outlive this object.
   Unigram(const std::vector<Piece>& pieces, const PieceTable& table);
   Unigram(const std::vector<std::string>& pieces, std::vector<double> scores, const PieceTable& table);
 
-  // Hands out the pieces from left to right; a character that no piece covers with id -1.
+  // Calls `emit` with the pieces from left to right. A character that no piece covers has id -1.
   void encode(std::string_view text, const PairMerger::Emit& emit) const;
 
  private:

@@ -13,7 +13,7 @@ static constexpr size_t kLongestKnown = 64, kMostKnownBytes = 32 << 20;
 
 WordModel::WordModel(Spec spec, const std::string& where) : spec_(std::move(spec)) {
   byte_ids_.fill(-1);
-  // of two equal pieces the last counts
+  // the last of equal pieces counts
   for (size_t i = spec_.pieces.size(); i-- > 0;) {
     const std::string& piece = spec_.pieces[i];
     if (piece.empty() || (spec_.hidden.contains(piece) && static_cast<int32_t>(i) != spec_.unknown)) continue;
@@ -21,14 +21,14 @@ WordModel::WordModel(Spec spec, const std::string& where) : spec_(std::move(spec
     if (const int byte = byte_of(piece); byte >= 0) byte_ids_[static_cast<size_t>(byte)] = static_cast<int32_t>(i);
   }
   if (!spec_.scores.empty()) unigram_.emplace(spec_.pieces, spec_.scores, table_);
-  // scores fall; f32 holds each of them exactly
+  // the scores of merges are descending integers, exact in f32
   CHECK(spec_.merges.size() < 1 << 24, "%s: %zu merges, fewer than 2^24 are supported", where.c_str(), spec_.merges.size());
   std::string whole;
   for (size_t i = 0; i < spec_.merges.size(); i++) {
     const auto& [left, right] = spec_.merges[i];
     whole = left + right;
     if (spec_.hidden.contains(whole)) continue;
-    CHECK(table_.find(whole) >= 0, "%s: merge %zu makes \"%s\", which is no piece (the file is damaged)", where.c_str(), i, whole.c_str());
+    CHECK(table_.find(whole) >= 0, "%s: merge %zu makes \"%s\", which is not a piece (the file is damaged)", where.c_str(), i, whole.c_str());
     table_.add_merge(whole, left.size(), -static_cast<float>(i));
   }
 }
@@ -64,8 +64,8 @@ bool WordModel::Run::has_bytes(std::string_view symbol) const {
          std::all_of(symbol.begin(), symbol.end(), [&](char c) { return model_.byte_ids_[static_cast<uint8_t>(c)] >= 0; });
 }
 
-// What is no piece becomes the pieces of its bytes, or the unknown piece, which merge like others; where there is neither,
-// its neighbours may merge. The library holds an unknown piece back until a known one comes: bytes stand before it.
+// A character that is not a piece becomes the pieces of its bytes or the unknown piece, which merge like others; without either its
+// neighbours may merge. As in Hugging Face's library, an unknown piece comes after the bytes of the characters that follow it.
 void WordModel::Run::merge(std::string_view word) {
   const Spec& spec = model_.spec_;
   bool held = false;
@@ -89,7 +89,7 @@ void WordModel::Run::merge(std::string_view word) {
   merger_.finish();
 }
 
-// A run that is no piece becomes the pieces of its bytes, or the unknown piece.
+// A run of characters that are not pieces becomes the pieces of its bytes, or the unknown piece.
 void WordModel::Run::add_pieces(std::string_view word) {
   std::string unknown;
   const auto end_unknown = [&] {

@@ -17,19 +17,19 @@ namespace supra {
 class WordModel {
  public:
   struct Spec {
-    std::vector<std::string> pieces;                          // by id, "" where there is none
+    std::vector<std::string> pieces;                          // by id; "": the id has no piece
     std::vector<std::pair<std::string, std::string>> merges;  // the earliest first
     std::vector<double> scores;                               // not empty: unigram
-    std::unordered_set<std::string> hidden;                   // pieces that no text becomes: special tokens
+    std::unordered_set<std::string> hidden;                   // special tokens: no text becomes these pieces
     bool ignore_merges = false;                               // a word that is a piece is not merged
-    bool byte_fallback = false;                               // what is no piece becomes <0x00> to <0xFF>
-    int32_t unknown = -1;                                     // or this
-    bool fuse_unknown = false;                                // a run of them is one
+    bool byte_fallback = false;                               // unknown characters become <0x00> to <0xFF>
+    int32_t unknown = -1;                                     // or this piece
+    bool fuse_unknown = false;                                // a run of unknown characters is one piece
   };
-  // Throws Error naming `where` for merges that make no pieces.
+  // Throws Error, with `where`, if a merge makes a text that is not a piece.
   WordModel(Spec spec, const std::string& where);
 
-  // The ids of one text, and what became of its words: most come again.
+  // The ids of one text. It remembers the ids of words, because most words are repeated.
   class Run {
    public:
     explicit Run(const WordModel& model);

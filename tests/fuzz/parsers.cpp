@@ -492,7 +492,7 @@ std::string host_state(std::string_view bytes) {
   int32_t id = 0;
   const supra_sampling sampling = {sizeof sampling, 0.9f, 40, 0.9f, 0.01f, 1.1f, &id, 1};
   char text[16];
-  // logits may be no numbers, or not be there
+  // logits may be NaN or absent
   const int sampled = supra_sample(session, &sampling, &random, &id, &error);
   expect(sampled == SUPRA_OK || sampled == SUPRA_BAD_ARGUMENT);
   for (const int32_t next : {id, -1}) expect(supra_text(session, next, text, sizeof text, nullptr, &error) == SUPRA_OK);

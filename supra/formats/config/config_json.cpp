@@ -2,61 +2,41 @@
 
 #include <algorithm>
 
+#include "supra/formats/parse/words.h"
+
 namespace supra {
 
 namespace {
 
-// The word of each value of an enumeration, in the order of its values, apart by commas.
-const char* words(MixerKind) { return "softmax, supra, window, delta"; }
-const char* words(NormConfig::Kind) { return "rms, layer"; }
-const char* words(Residual) { return "pre_norm, parallel, post_norm, one_norm, both_norms"; }
-const char* words(QkNorm) { return "none, whole, per_head"; }
-const char* words(MlpKind) { return "swiglu, gelu, geglu, packed_geglu"; }
-const char* words(Gelu) { return "erf, tanh"; }
-const char* words(DecayConfig::Kind) { return "none, lightning, retnet"; }
-const char* words(DecayConfig::Source) { return "fixed, learned, gated"; }
-const char* words(OutputNorm) { return "group, denominator, none"; }
-const char* words(Turn) { return "none, rope, local"; }
-const char* words(Rope::Layout) { return "none, half, interleaved, by_head"; }
-
-// f(word) until it says yes: how many it said no to.
-template <class F>
-size_t first_word(std::string_view words, F f) {
-  size_t i = 0;
-  for (; !words.empty(); i++) {
-    const size_t end = std::min(words.find(','), words.size());
-    if (f(words.substr(0, end))) break;
-    words.remove_prefix(std::min(end + 2, words.size()));
-  }
-  return i;
-}
-
-Json word_of(const char* words, size_t value) {
-  std::string found;
-  first_word(words, [&](std::string_view word) {
-    found = word;
-    return value-- == 0;
-  });
-  return found;
-}
+// The words for the values of an enumeration, in the order of the values.
+const char* words(MixerKind) { return "softmax supra window delta"; }
+const char* words(NormConfig::Kind) { return "rms layer"; }
+const char* words(Residual) { return "pre_norm parallel post_norm one_norm both_norms"; }
+const char* words(QkNorm) { return "none whole per_head"; }
+const char* words(MlpKind) { return "swiglu gelu geglu packed_geglu"; }
+const char* words(Gelu) { return "erf tanh"; }
+const char* words(DecayConfig::Kind) { return "none lightning retnet"; }
+const char* words(DecayConfig::Source) { return "fixed learned gated"; }
+const char* words(OutputNorm) { return "group denominator none"; }
+const char* words(Turn) { return "none rope local"; }
+const char* words(Rope::Layout) { return "none half interleaved by_head"; }
 
 size_t value_of(const Json& json, const std::string& key, const char* words) {
   const std::string& given = json.as_string(key);
-  size_t count = 0;
-  const size_t found = first_word(words, [&](std::string_view word) { return count++, word == given; });
-  CHECK(found < count, "%s: %s is \"%s\", expected one of: %s", json.where().c_str(), key.c_str(), given.c_str(), words);
-  return found;
+  const std::vector<std::string> known = split_words(words);
+  const auto found = std::find(known.begin(), known.end(), given);
+  CHECK(found != known.end(), "%s: %s is \"%s\", expected one of: %s", json.where().c_str(), key.c_str(), given.c_str(), words);
+  return static_cast<size_t>(found - known.begin());
 }
 
-Json write(int64_t value) { return value; }
 Json write(Dtype value) { return name(value); }
-Json write(double value) { return value; }
-Json write(bool value) { return value; }
-Json write(const std::string& value) { return value; }
 Json write(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
-template <class E, class = std::enable_if_t<std::is_enum_v<E>>>
-Json write(E value) {
-  return word_of(words(value), static_cast<size_t>(value));
+template <class T>
+Json write(const T& value) {
+  if constexpr (std::is_enum_v<T>)
+    return split_words(words(value)).at(static_cast<size_t>(value));
+  else
+    return value;
 }
 template <class T>
 Json write(const std::vector<T>& values) {
@@ -91,7 +71,7 @@ void read(const Json& json, const std::string& key, std::vector<T>& values) {
   for (const Json& element : json.as_array(key)) read(element, key, values.emplace_back());
 }
 
-// The one list of the fields and their names.
+// The list of all fields and their names.
 template <class F>
 void each_field(Config& c, F f) {
   f("family", c.family);
@@ -137,7 +117,7 @@ void each_field(Config& c, F f) {
   f("lora.rank", c.lora.rank);
   f("lora.alpha", c.lora.alpha);
   f("lora.on", c.lora.on);
-  // kLastAlwaysSaid
+  // the fields from here on are described only if they differ from the default (kLastAlwaysSaid)
   f("sinks", c.sinks);
   f("far_features", c.far_features);
   f("state_dtype", c.state_dtype);
@@ -164,8 +144,8 @@ Json fields(Config c) {
   return json;
 }
 
-// Fields behind this one came after the first saved states, which name their model by a hash of its description: it stays as it
-// was where they say nothing.
+// The fields after this one are newer than the first saved states, which identify their model by a hash of its description. They are
+// described only if they differ from the default, so that the hash of older models stays the same.
 constexpr std::string_view kLastAlwaysSaid = "lora.on";
 
 }  // namespace

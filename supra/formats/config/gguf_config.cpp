@@ -2,14 +2,14 @@
 
 #include <cmath>
 
-#include "supra/formats/families.h"
 #include "supra/formats/config/rope_scaling.h"
+#include "supra/formats/families.h"
 
 namespace supra {
 
 namespace {
 
-// The values of an architecture's own keys.
+// Reads the keys that begin with the name of the architecture.
 struct Keys {
   const Gguf& file;
   std::string prefix;
@@ -29,52 +29,7 @@ struct Keys {
   }
 };
 
-// What an architecture has that no key of the file says.
-struct GgufFamily {
-  const char* architecture;
-  NormConfig norm = {};
-  MlpKind mlp = MlpKind::swiglu;
-  Gelu gelu = Gelu::erf;
-  QkNorm qk_norm = QkNorm::none;
-  Residual residual = Residual::pre_norm;
-  int64_t period = 0;    // windows: 0: in no layer, 1: in all, n: in all but every n-th
-  int64_t largest = 0;   // Gemma's with so many layers: scores are scaled by the width of a head's share of the stream
-
-  bool is(std::string_view name) const { return name == architecture; }
-};
-
-constexpr NormConfig kLayerNorm = {NormConfig::Kind::layer, true, true}, kGainOnly = {NormConfig::Kind::layer, true, false},
-                     kPlain = {NormConfig::Kind::layer, false, false};
-
-const GgufFamily kFamilies[] = {
-    {"llama"},
-    {"qwen2"},
-    {.architecture = "qwen3", .qk_norm = QkNorm::per_head},
-    {.architecture = "olmo2", .qk_norm = QkNorm::whole, .residual = Residual::post_norm},
-    {"gptneox", kLayerNorm, MlpKind::gelu},
-    {"gpt2", kLayerNorm, MlpKind::gelu, Gelu::tanh},
-    {.architecture = "phi3", .period = 1},
-    {.architecture = "gemma2", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .residual = Residual::both_norms, .period = 2,
-     .largest = 46},
-    {.architecture = "gemma3", .mlp = MlpKind::packed_geglu, .gelu = Gelu::tanh, .qk_norm = QkNorm::per_head,
-     .residual = Residual::both_norms, .period = 6, .largest = 62},
-    {"smollm3"},
-    {"granite"},
-    {.architecture = "starcoder2", .norm = kLayerNorm, .mlp = MlpKind::gelu, .gelu = Gelu::tanh, .period = 1},
-    {.architecture = "command-r", .norm = kGainOnly, .residual = Residual::one_norm},
-    {.architecture = "olmo", .norm = kPlain},
-};
-
-const GgufFamily& family_of(const Gguf& file, std::string_view architecture) {
-  std::string known;
-  for (const GgufFamily& family : kFamilies) {
-    if (family.is(architecture)) return family;
-    known += (known.empty() ? "" : ", ") + std::string(family.architecture);
-  }
-  fail("%s: architecture \"%s\" is not supported (supported: %s)", file.path().c_str(), std::string(architecture).c_str(), known.c_str());
-}
-
-// Where the frequencies are no power series: one divisor a pair, in a tensor of the file (Llama 3, Phi-3).
+// Frequencies that are not a power series (Llama 3, Phi-3): a tensor of the file has a divisor for each pair.
 std::vector<double> read_divisors(const Gguf& file, const char* name) {
   const Tensor factors = file.get(name).to(Dtype::f64);
   return {factors.data<double>(), factors.data<double>() + factors.numel()};
@@ -109,13 +64,13 @@ Rope read_rope(const Keys& keys, int64_t head_dim, int64_t context) {
   return rope;
 }
 
-// Windows, and what a layer is turned by; as llama.cpp has it where no key says so.
-void read_layers(const Keys& keys, const GgufFamily& family, Config& c) {
+// The window and the rope of each layer. llama.cpp's rule applies if no key says otherwise.
+void read_layers(const Keys& keys, const Family& family, Config& c) {
   const int64_t window = keys.file.integer(keys.name("attention.sliding_window"), 0);
   const int64_t period = family.period > 1 ? keys.count("attention.sliding_window_pattern", family.period) : family.period;
   if (window < 0 || (window > 0 && period == 0))
-    keys.refuse("attention.sliding_window", "no 0: windows of this architecture are not supported");
-  const bool gemma3 = family.is("gemma3"), smollm3 = family.is("smollm3");
+    keys.refuse("attention.sliding_window", "not 0: windows of this architecture are not supported");
+  const bool gemma3 = family.is("gemma3_text"), smollm3 = family.is("smollm3");
   if (gemma3) c.local_rope_base = keys.number("rope.freq_base_swa", 10000);
   for (int64_t i = 0; i < c.layers; i++) {
     const bool windowed = window > 0 && (period == 1 || (i + 1) % period != 0);
@@ -124,20 +79,15 @@ void read_layers(const Keys& keys, const GgufFamily& family, Config& c) {
   }
 }
 
-void read_scales(const Keys& keys, const GgufFamily& family, Config& c) {
+void read_scales(const Keys& keys, const Family& family, Config& c) {
   const bool gemma2 = family.is("gemma2");
-  const struct {
-    const char* key;
-    double* field;
-    double otherwise;
-  } all[] = {{"attention.scale", &c.score_scale, 0},
-             {"attn_logit_softcapping", &c.score_cap, gemma2 ? 50.0 : 0},
-             {"final_logit_softcapping", &c.logit_cap, gemma2 ? 30.0 : 0},
-             {"embedding_scale", &c.embedding_scale, 1},
-             {"residual_scale", &c.residual_scale, 1},
-             {"attention.clamp_kqv", &c.qkv_clip, 0},
-             {"logit_scale", &c.logit_scale, 1}};
-  for (const auto& [key, field, otherwise] : all) *field = keys.number(key, otherwise);
+  c.score_scale = keys.number("attention.scale", 0);
+  c.score_cap = keys.number("attn_logit_softcapping", gemma2 ? 50 : 0);
+  c.logit_cap = keys.number("final_logit_softcapping", gemma2 ? 30 : 0);
+  c.embedding_scale = keys.number("embedding_scale", 1);
+  c.residual_scale = keys.number("residual_scale", 1);
+  c.qkv_clip = keys.number("attention.clamp_kqv", 0);
+  c.logit_scale = keys.number("logit_scale", 1);
   if (family.is("granite")) c.logit_scale = 1 / c.logit_scale;
   if (c.mlp != MlpKind::packed_geglu) return;
   const auto width = static_cast<double>(c.width);
@@ -150,48 +100,38 @@ void read_scales(const Keys& keys, const GgufFamily& family, Config& c) {
 Config read_gguf_config(const Gguf& file) {
   const std::string architecture(file.text("general.architecture"));
   const Keys keys = {file, architecture + "."};
-  const GgufFamily& family = family_of(file, architecture);
-  if (keys.number("expert_count", 0) != 0) keys.refuse("expert_count", "no 0: mixtures of experts are not supported");
-  Config c;
+  const Family& family = family_by(&Family::architecture, architecture, file.path().string());
+  if (keys.number("expert_count", 0) != 0) keys.refuse("expert_count", "not 0: mixtures of experts are not supported");
+  Config c = family.config();
   c.family = architecture;
-  const struct {
-    const char* key;
-    int64_t* field;
-    const int64_t* otherwise;
-  } counts[] = {{"embedding_length", &c.width, nullptr},
-                {"block_count", &c.layers, nullptr},
-                {"attention.head_count", &c.heads, nullptr},
-                {"attention.head_count_kv", &c.kv_heads, &c.heads},
-                {"feed_forward_length", &c.mlp_width, nullptr},
-                {"context_length", &c.context, nullptr}};
-  for (const auto& [key, field, otherwise] : counts)
-    *field = keys.count(key, otherwise ? std::optional(*otherwise) : std::nullopt, field == &c.layers ? kMostLayers : INT32_MAX);
+  c.width = keys.count("embedding_length");
+  c.layers = keys.count("block_count", {}, kMostLayers);
+  c.heads = keys.count("attention.head_count");
+  c.kv_heads = keys.count("attention.head_count_kv", c.heads);
+  c.mlp_width = keys.count("feed_forward_length");
+  c.context = keys.count("context_length");
   c.head_dim = c.key_dim = keys.count("attention.key_length", std::max<int64_t>(1, c.width / c.heads));
   c.value_dim = keys.count("attention.value_length", c.head_dim);
   const TensorInfo* embedding = file.find("token_embd.weight");
-  CHECK(embedding && embedding->shape.size() == 2, "%s: has no matrix token_embd.weight (it may hold a vocabulary and no model)",
+  CHECK(embedding && embedding->shape.size() == 2, "%s: has no matrix token_embd.weight (perhaps the file has only a vocabulary)",
         file.path().c_str());
   c.vocab = embedding->shape[0];
   c.tied = !file.find("output.weight");
-  c.norm = family.norm;
   c.norm.eps = keys.number(c.norm.kind == NormConfig::Kind::layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon");
   c.qkv_bias = file.find("blk.0.attn_q.bias") || file.find("blk.0.attn_qkv.bias");
   c.out_bias = file.find("blk.0.attn_output.bias");
   c.mlp_bias = file.find("blk.0.ffn_up.bias");
-  c.mlp = family.mlp;
-  c.gelu = family.gelu;
-  c.qk_norm = family.qk_norm;
   CHECK(c.qk_norm != QkNorm::none || !file.find("blk.0.attn_q_norm.weight"),
         "%s: a %s with norms of queries (blk.0.attn_q_norm.weight) is not supported", file.path().c_str(), architecture.c_str());
-  c.residual = file.flag(keys.name("use_parallel_residual"), false) ? Residual::parallel : family.residual;
+  if (file.flag(keys.name("use_parallel_residual"), false)) c.residual = Residual::parallel;
   c.learned_positions = family.is("gpt2");
   if (family.is("gpt2")) c.rope.layout = Rope::Layout::none;
   else c.rope = read_rope(keys, c.head_dim, c.context);
-  if (family.is("command-r")) c.rope.layout = Rope::Layout::interleaved;
+  if (family.is("cohere")) c.rope.layout = Rope::Layout::interleaved;
   read_layers(keys, family, c);
   read_scales(keys, family, c);
-  // rows as pairs of neighbours are undone for whole heads
-  if (gguf_turns_rows(architecture) && c.rope.dims != 0)
+  // the row order of neighbours is known only for heads that are rotated as a whole
+  if (family.neighbours && c.rope.dims != 0)
     keys.refuse("rope.dimension_count", format("%ld, a %s turns all %ld dimensions of a head", static_cast<long>(c.rope.dims),
                                                architecture.c_str(), static_cast<long>(c.head_dim)));
   c.mixers.assign(static_cast<size_t>(c.layers), MixerKind::softmax);

@@ -4,6 +4,7 @@
 
 #include "supra/formats/config/config_json.h"
 #include "supra/formats/config/rope_scaling.h"
+#include "supra/formats/families.h"
 
 namespace supra {
 
@@ -13,7 +14,7 @@ namespace {
   fail("%s: %s is not supported, and ignoring it would give wrong results", json.where().c_str(), what.c_str());
 }
 
-// The key, or null where it says null; null, too, where it is absent.
+// The value of a key, JSON's null included; a null pointer if the key is absent.
 const Json* said(const Json& json, std::string_view key) {
   for (const Json::Member& member : json.as_object()) {
     if (member.key == key) return &member.value;
@@ -21,7 +22,7 @@ const Json* said(const Json& json, std::string_view key) {
   return nullptr;
 }
 
-// A key that is absent takes the family's default; null says none.
+// An absent key means the family's default; null means none.
 int64_t count_or_none(const Json& json, std::string_view key, int64_t absent) {
   const Json* value = said(json, key);
   return !value ? absent : value->is_null() ? 0 : read_count(json, key);
@@ -32,7 +33,7 @@ double number_or_none(const Json& json, std::string_view key, double absent) {
   return !value ? absent : value->is_null() ? 0 : value->as_number(key);
 }
 
-// Two YaRN settings may each have a factor of their own (transformers, modeling_rope_utils.py).
+// As in transformers' modeling_rope_utils.py: mscale and mscale_all_dim each give a factor.
 double yarn_magnitude(const Json& settings, double factor) {
   const auto magnitude = [&](double m) { return factor > 1 ? 0.1 * m * std::log(factor) + 1 : 1; };
   const double all = settings.number("mscale_all_dim", 0);
@@ -40,20 +41,20 @@ double yarn_magnitude(const Json& settings, double factor) {
   return settings.number("attention_factor", usual);
 }
 
-// longrope (arXiv 2402.13753) as Phi-3 has it: divisors of their own for texts that reach beyond the trained context.
+// longrope (arXiv 2402.13753), as in Phi-3: other divisors for texts longer than the trained context.
 void read_longrope(const Json& settings, Rope& rope, int64_t trained, double factor) {
   for (const auto& [key, divisors] : {std::pair("short_factor", &rope.divisors), {"long_factor", &rope.long_divisors}}) {
     for (const Json& divisor : settings.at(key).as_array(key)) divisors->push_back(divisor.as_number(key));
   }
   rope.trained = trained;
-  // the same factors for short and long texts are plain divisors
+  // if short and long texts have the same factors, these are plain divisors
   if (rope.divisors == rope.long_divisors) rope.trained = 0, rope.long_divisors.clear();
   const double usual = factor > 1 ? std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(trained))) : 1;
   rope.magnitude = settings.number("attention_factor", usual);
 }
 
-// transformers 5 has all in rope_parameters, of each kind of layers where these differ; before, rope_theta (rotary_emb_base) and
-// partial_rotary_factor (rotary_pct) stood apart and rope_scaling was null or said `type`, later `rope_type`.
+// transformers 5 writes everything into rope_parameters, once for each kind of layer if they differ. Older versions write rope_theta
+// (or rotary_emb_base), partial_rotary_factor (or rotary_pct), and rope_scaling, which is null or has a `type` or `rope_type`.
 void read_rope(const Json& json, Config& c, double base, double fraction) {
   Rope& rope = c.rope;
   rope.base = json.number("rope_theta", json.number("rotary_emb_base", base));
@@ -63,17 +64,17 @@ void read_rope(const Json& json, Config& c, double base, double fraction) {
   if (!settings) settings = json.find("rope_scaling");
   if (const Json* local = settings ? settings->find("sliding_attention") : nullptr; local && !c.turns.empty()) {
     c.local_rope_base = local->number("rope_theta", c.local_rope_base);
-    if (local->text("rope_type", "default") != "default") refuse(*local, "a scaled rope of layers with a window");
+    if (local->text("rope_type", "default") != "default") refuse(*local, "a scaled rope in layers with a window");
     settings = &settings->at("full_attention");
   }
   if (settings) {
     for (const Json::Member& member : settings->as_object("rope_parameters")) {
-      if (member.value.is_object()) refuse(member.value, "a rope of its own for \"" + member.key + "\" layers");
+      if (member.value.is_object()) refuse(member.value, "a separate rope for \"" + member.key + "\" layers");
     }
     rope.base = settings->number("rope_theta", rope.base);
     fraction = settings->number("partial_rotary_factor", fraction);
   }
-  CHECK(fraction > 0 && fraction <= 1, "%s: a rotary fraction of %g", json.where().c_str(), fraction);
+  CHECK(fraction > 0 && fraction <= 1, "%s: the rotary fraction is %g, expected more than 0 and at most 1", json.where().c_str(), fraction);
   const int64_t dims = static_cast<int64_t>(static_cast<double>(c.head_dim) * fraction);
   if (dims != c.head_dim) rope.dims = dims;
   if (!settings) return;
@@ -108,61 +109,19 @@ Gelu read_gelu(const Json& json, const char* key, const char* otherwise) {
   refuse(json.at(key), format("%s \"%s\" (gelu and gelu_new are known)", key, name.c_str()));
 }
 
-// Defaults of transformers' configs for keys that old files leave out, and what they have no key for.
-struct LlamaLike {
-  const char* type;  // model_type
-  int64_t context = 2048;
-  int64_t kv_heads = 0;  // 0: as many as heads
-  int64_t head_dim = 0;  // 0: width / heads
-  double eps = 1e-6;
-  int64_t window = -1;   // 0: none; -1: the family knows none
-  double base = 10000;
-  bool tied = false, qkv_bias = false;
-  QkNorm qk_norm = QkNorm::none;
-  Residual residual = Residual::pre_norm;
-  MlpKind mlp = MlpKind::swiglu;
-  NormConfig norm = {};
-  const char* eps_key = "rms_norm_eps";
-
-  bool is(std::string_view model_type) const { return model_type == type; }
-  bool is_gemma() const { return mlp == MlpKind::packed_geglu; }
-};
-
-constexpr NormConfig kLayerNorm = {NormConfig::Kind::layer, true, true}, kGainOnly = {NormConfig::Kind::layer, true, false},
-                     kPlain = {NormConfig::Kind::layer, false, false};
-
-const LlamaLike kLlamas[] = {
-    {.type = "llama"},
-    {.type = "mistral", .context = 131072, .kv_heads = 8, .window = 4096},
-    {.type = "qwen2", .context = 32768, .kv_heads = 32, .window = 4096, .qkv_bias = true},
-    {.type = "qwen3", .context = 32768, .kv_heads = 32, .head_dim = 128, .window = 4096, .qk_norm = QkNorm::per_head},
-    {.type = "olmo2", .eps = 1e-5, .qk_norm = QkNorm::whole, .residual = Residual::post_norm},
-    {.type = "phi3", .context = 4096, .eps = 1e-5, .window = 0},
-    {.type = "gemma2", .context = 8192, .kv_heads = 4, .head_dim = 256, .window = 4096, .tied = true, .residual = Residual::both_norms,
-     .mlp = MlpKind::packed_geglu},
-    {.type = "gemma3_text", .context = 131072, .kv_heads = 4, .head_dim = 256, .window = 4096, .base = 1e6, .tied = true,
-     .qk_norm = QkNorm::per_head, .residual = Residual::both_norms, .mlp = MlpKind::packed_geglu},
-    {.type = "smollm3", .context = 32768, .kv_heads = 4, .window = 0, .base = 2e6, .tied = true},
-    {.type = "granite"},
-    {.type = "starcoder2", .context = 4096, .kv_heads = 2, .eps = 1e-5, .window = 0, .tied = true, .mlp = MlpKind::gelu, .norm = kLayerNorm,
-     .eps_key = "norm_epsilon"},
-    {.type = "cohere", .context = 8192, .eps = 1e-5, .base = 5e5, .tied = true, .residual = Residual::one_norm, .norm = kGainOnly,
-     .eps_key = "layer_norm_eps"},
-    {.type = "olmo", .eps = 1e-5, .norm = kPlain},
-};
-
-// Which layers see only a window: layer_types says it where it is there; Qwen's are those from max_window_layers on, if at all,
-// SmolLM3's those without a rope, Gemma's all but every second or sixth; those of others are all alike.
-std::vector<int64_t> read_windows(const Json& json, const LlamaLike& family, const Config& c) {
+// Which layers see only a window. layer_types decides if the file has it. Otherwise: Qwen's from max_window_layers on, SmolLM3's
+// without a rope, Gemma's all but every second or sixth, other families' all or none.
+std::vector<int64_t> read_windows(const Json& json, const Family& family, const Config& c) {
   if (family.window < 0) return {};
   const bool qwen = std::string_view(family.type).starts_with("qwen");
   int64_t window = count_or_none(json, "sliding_window", family.window);
   if ((qwen || family.is("smollm3")) && !json.flag("use_sliding_window", false)) window = 0;
   const int64_t first = qwen ? json.integer("max_window_layers", 28) : 0;
-  const int64_t period = family.is("gemma2") ? 2 : family.is("gemma3_text") ? read_count(json, "sliding_window_pattern", 6) : 0;
+  const bool gemma3 = family.is("gemma3_text");
+  const int64_t period = gemma3 ? read_count(json, "sliding_window_pattern", family.period) : family.period;
   std::vector<int64_t> windows(static_cast<size_t>(c.layers), 0);
   for (int64_t i = std::max<int64_t>(0, first); i < c.layers; i++) {
-    const bool whole = (period > 0 && (i + 1) % period == 0) || (family.is("smollm3") && rope_of(c, i).layout != Rope::Layout::none);
+    const bool whole = (period > 1 && (i + 1) % period == 0) || (family.is("smollm3") && rope_of(c, i).layout != Rope::Layout::none);
     windows[i] = whole ? 0 : window;
   }
   if (const Json* types = json.find("layer_types")) {
@@ -179,7 +138,7 @@ std::vector<int64_t> read_windows(const Json& json, const LlamaLike& family, con
   return any ? windows : std::vector<int64_t>();
 }
 
-// SmolLM3: a word a layer, or every n-th layer has no rope.
+// SmolLM3: a list of layers with and without a rope, or every n-th layer has none.
 std::vector<Turn> read_turns(const Json& json, int64_t layers) {
   std::vector<Turn> turns(static_cast<size_t>(layers), Turn::rope);
   if (const Json* list = json.find("no_rope_layers")) {
@@ -194,9 +153,9 @@ std::vector<Turn> read_turns(const Json& json, int64_t layers) {
   return turns;
 }
 
-// The scales and caps of some families, and what they have no layers for here.
-void read_scales(const Json& json, const LlamaLike& family, Config& c) {
-  if (family.is_gemma()) {
+// The scales and caps of some families. Refuses features that the decoder lacks.
+void read_scales(const Json& json, const Family& family, Config& c) {
+  if (family.gains_less_one) {
     c.embedding_scale = std::sqrt(static_cast<double>(c.width));
     c.score_scale = 1 / std::sqrt(json.number("query_pre_attn_scalar", 256));
     c.score_cap = number_or_none(json, "attn_logit_softcapping", family.is("gemma2") ? 50 : 0);
@@ -217,22 +176,22 @@ void read_scales(const Json& json, const LlamaLike& family, Config& c) {
   }
 }
 
-Config read_llama(const Json& json, const LlamaLike& family) {
-  Config c;
+// The keys that Llama, similar families and GPT-NeoX have in common.
+void read_shape(const Json& json, const Family& family, Config& c) {
   c.width = read_count(json, "hidden_size");
   c.layers = read_count(json, "num_hidden_layers", {}, kMostLayers);
   c.heads = read_count(json, "num_attention_heads");
-  c.kv_heads = read_count(json, "num_key_value_heads", family.kv_heads ? family.kv_heads : c.heads);
-  c.head_dim = read_count(json, "head_dim", family.head_dim ? family.head_dim : std::max<int64_t>(1, c.width / c.heads));
   c.mlp_width = read_count(json, "intermediate_size");
   c.context = read_count(json, "max_position_embeddings", family.context);
+}
+
+void read_llama(const Json& json, const Family& family, Config& c) {
+  read_shape(json, family, c);
+  c.kv_heads = read_count(json, "num_key_value_heads", family.kv_heads ? family.kv_heads : c.heads);
+  c.head_dim = read_count(json, "head_dim", family.head_dim ? family.head_dim : std::max<int64_t>(1, c.width / c.heads));
   c.tied = json.flag("tie_word_embeddings", family.tied);
-  c.norm = family.norm;
-  // OLMo's is no setting
+  // OLMo has no key for it
   c.norm.eps = family.is("olmo") ? family.eps : json.number(family.eps_key, family.eps);
-  c.residual = family.residual;
-  c.qk_norm = family.qk_norm;
-  c.mlp = family.mlp;
   c.out_bias = family.is("starcoder2") ? json.flag("use_bias", true) : json.flag("attention_bias", false);
   c.qkv_bias = c.out_bias || family.qkv_bias;
   c.mlp_bias = family.is("starcoder2") ? c.out_bias : json.flag("mlp_bias", false);
@@ -244,52 +203,42 @@ Config read_llama(const Json& json, const LlamaLike& family) {
   read_rope(json, c, family.base, 1);
   read_scales(json, family, c);
   if (c.mlp != MlpKind::swiglu) {
-    c.gelu = read_gelu(json, family.is_gemma() ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
+    c.gelu = read_gelu(json, family.gains_less_one ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
   } else if (const std::string activation = json.text("hidden_act", "silu"); activation != "silu") {
     refuse(json.at("hidden_act"), "hidden_act \"" + activation + "\" (silu is)");
   }
   CHECK(json.find("head_dim") || family.head_dim || c.width % c.heads == 0, "%s: hidden_size %ld is not divisible by %ld heads",
         json.where().c_str(), static_cast<long>(c.width), static_cast<long>(c.heads));
-  return c;
 }
 
-// What GPT-NeoX and GPT-2 have in common: LayerNorm, two matrices in the MLP, biases, every head its own keys.
-void set_gpt(const Json& json, Config& c, const char* eps_key) {
+// GPT-NeoX and GPT-2 both have biases, and keys for each head.
+void set_gpt(const Json& json, const Family& family, Config& c) {
   CHECK(c.width % c.heads == 0, "%s: a width of %ld is not divisible by %ld heads", json.where().c_str(),
         static_cast<long>(c.width), static_cast<long>(c.heads));
   c.kv_heads = c.heads;
   c.head_dim = c.width / c.heads;
-  c.norm = {NormConfig::Kind::layer, true, true, json.number(eps_key, 1e-5)};
-  c.mlp = MlpKind::gelu;
+  c.norm.eps = json.number(family.eps_key, family.eps);
+  c.tied = json.flag("tie_word_embeddings", family.tied);
   c.qkv_bias = c.out_bias = c.mlp_bias = true;
 }
 
-Config read_gpt_neox(const Json& json) {
-  Config c;
-  c.width = read_count(json, "hidden_size");
-  c.layers = read_count(json, "num_hidden_layers", {}, kMostLayers);
-  c.heads = read_count(json, "num_attention_heads");
-  c.mlp_width = read_count(json, "intermediate_size");
-  c.context = read_count(json, "max_position_embeddings", 2048);
-  c.tied = json.flag("tie_word_embeddings", false);
-  set_gpt(json, c, "layer_norm_eps");
+void read_gpt_neox(const Json& json, const Family& family, Config& c) {
+  read_shape(json, family, c);
+  set_gpt(json, family, c);
   c.qkv_bias = c.out_bias = json.flag("attention_bias", true);
   c.gelu = read_gelu(json, "hidden_act", "gelu");
   c.residual = json.flag("use_parallel_residual", true) ? Residual::parallel : Residual::pre_norm;
-  read_rope(json, c, 10000, 0.25);
-  return c;
+  read_rope(json, c, family.base, 0.25);
 }
 
-Config read_gpt2(const Json& json) {
-  Config c;
+void read_gpt2(const Json& json, const Family& family, Config& c) {
   c.width = read_count(json, "n_embd");
   c.layers = read_count(json, "n_layer", {}, kMostLayers);
   c.heads = read_count(json, "n_head");
   const int64_t inner = count_or_none(json, "n_inner", 0);
   c.mlp_width = inner ? inner : 4 * c.width;
-  c.context = read_count(json, "n_positions", read_count(json, "n_ctx", 1024));
-  c.tied = json.flag("tie_word_embeddings", true);
-  set_gpt(json, c, "layer_norm_epsilon");
+  c.context = read_count(json, "n_positions", read_count(json, "n_ctx", family.context));
+  set_gpt(json, family, c);
   c.gelu = read_gelu(json, "activation_function", "gelu_new");
   c.learned_positions = true;
   c.rope.layout = Rope::Layout::none;
@@ -297,19 +246,6 @@ Config read_gpt2(const Json& json) {
   for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"}) {
     if (json.flag(key, false)) refuse(json.at(key), key);
   }
-  return c;
-}
-
-Config read_family(const Json& json, const std::string& type) {
-  if (type == "gpt_neox") return read_gpt_neox(json);
-  if (type == "gpt2") return read_gpt2(json);
-  std::string known;
-  for (const LlamaLike& family : kLlamas) {
-    if (family.is(type)) return read_llama(json, family);
-    known += std::string(family.type) + ", ";
-  }
-  fail("%s: model_type \"%s\" is not supported (supported: %sgpt_neox, gpt2, and OpenLM's)",
-       json.at("model_type").where().c_str(), type.c_str(), known.c_str());
 }
 
 }  // namespace
@@ -317,8 +253,15 @@ Config read_family(const Json& json, const std::string& type) {
 Config read_hf_config(const Json& json) {
   const std::string& type = json.text("model_type");
   if (const Json* quantised = json.find("quantization_config")) refuse(*quantised, "quantization_config (quantised weights)");
-  Config c = read_family(json, type);
+  const Family& family = family_by(&Family::type, type, json.at("model_type").where());
+  Config c = family.config();
   c.family = type;
+  if (family.is("gpt_neox"))
+    read_gpt_neox(json, family, c);
+  else if (family.is("gpt2"))
+    read_gpt2(json, family, c);
+  else
+    read_llama(json, family, c);
   c.vocab = read_count(json, "vocab_size");
   c.key_dim = c.value_dim = c.head_dim;
   c.mixers.assign(static_cast<size_t>(c.layers), MixerKind::softmax);

@@ -14,8 +14,7 @@ struct NormName {
   bool weight, bias;
 };
 
-// "lp" norms differ only in the precision they were computed in. Where two names mean the same, the first is
-// written.
+// "lp" norms were only computed in another precision. Of two names for the same norm the first is written.
 const NormName kNorms[] = {
     {"rms_norm", NormConfig::Kind::rms, true, false},
     {"default_layer_norm", NormConfig::Kind::layer, true, true},
@@ -28,7 +27,7 @@ const NormName kNorms[] = {
 struct RopeName {
   const char* name;
   Rope::Layout layout;
-  bool has_base_and_scale;  // the others drop both and use 10000 and 1
+  bool has_base_and_scale;  // otherwise 10000 and 1, whatever the config says
 };
 
 const RopeName kRopes[] = {
@@ -48,11 +47,11 @@ const MlpName kMlps[] = {
     {"swiglu_torch", MlpKind::swiglu},
     {"gelu", MlpKind::gelu},
     {"gemma_geglu", MlpKind::geglu},
-    // what comes nearest: the config says the rest under a key of ours
+    // the nearest one; the exact kind is under the key "supra"
     {"gemma_geglu", MlpKind::packed_geglu},
 };
 
-// The row of a table that bears the name in json[key].
+// The row of a table with the name in json[key].
 template <class Row, size_t n>
 const Row& row_named(const Row (&table)[n], const Json& json, const char* key, const char* otherwise) {
   const std::string name = json.text(key, otherwise);
@@ -61,11 +60,10 @@ const Row& row_named(const Row (&table)[n], const Json& json, const char* key, c
     if (name == row.name) return row;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
-  fail("%s: %s \"%s\" is not supported (supported: %s)", json.at(key).where().c_str(), key, name.c_str(),
-       known.c_str());
+  fail("%s: %s \"%s\" is not supported (supported: %s)", json.at(key).where().c_str(), key, name.c_str(), known.c_str());
 }
 
-// The spelling of a key that the file uses.
+// The file's spelling of a key.
 const char* spelled(const Json& json, const char* training, const char* published) {
   return json.find(published) && !json.find(training) ? published : training;
 }
@@ -80,10 +78,9 @@ MixerKind read_mixer(const Json& json) {
   return MixerKind::softmax;
 }
 
-// All that OpenLM's own keys say. Widths that do not divide are left for the caller to refuse.
+// Reads OpenLM's own keys. Does not check that the heads divide the width.
 Config read_openlm_keys(const Json& json) {
-  CHECK(json.integer("moe_freq", 0) == 0, "%s: mixture of experts (moe_freq) is not supported",
-        json.where().c_str());
+  CHECK(json.integer("moe_freq", 0) == 0, "%s: mixture of experts (moe_freq) is not supported", json.where().c_str());
   Config c;
   c.width = read_count(json, spelled(json, "hidden_dim", "dim"));
   c.layers = read_count(json, "n_layers", {}, kMostLayers);
@@ -95,8 +92,7 @@ Config read_openlm_keys(const Json& json) {
   c.post_embed_norm = json.flag("post_embed_norm", false);
   if (json.flag(spelled(json, "qk_norm", "apply_qk_norm"), false)) c.qk_norm = QkNorm::whole;
 
-  // Softmax layers take their q and k as wide as qk_head_dim says; linear ones split the width evenly, and
-  // the feature map brings them to qk_head_dim.
+  // in softmax layers q and k have qk_head_dim; linear layers split the width evenly, and the feature map outputs qk_head_dim
   const MixerKind mixer = read_mixer(json);
   c.mixers.assign(static_cast<size_t>(c.layers), mixer);
   const int64_t share = std::max<int64_t>(1, c.width / c.heads);
@@ -157,8 +153,7 @@ Json write_openlm_keys(const Config& c) {
   json.set("qk_norm", c.qk_norm == QkNorm::whole);
   json.set("ffn_type", name_of_row(kMlps, [&](const MlpName& row) { return row.kind == c.mlp; }));
   json.set("intermediate_dim_ffn", c.mlp_width);
-  json.set("positional_embedding_type",
-           name_of_row(kRopes, [&](const RopeName& row) { return row.layout == c.rope.layout; }));
+  json.set("positional_embedding_type", name_of_row(kRopes, [&](const RopeName& row) { return row.layout == c.rope.layout; }));
   json.set("rotary_base_frequency", c.rope.base);
   json.set("rotary_scale", c.rope.scale);
   json.set("attn_name", linear ? "linear_attn" : "auto");
@@ -168,7 +163,7 @@ Json write_openlm_keys(const Config& c) {
   return json;
 }
 
-// What a reader of these keys would get wrong.
+// The fields that a reader of these keys alone would get wrong.
 Json misread(const Config& c, const Json& keys) {
   Json fields = Json::object();
   const Json wanted = describe(c), understood = describe(read_openlm_keys(keys));
@@ -195,18 +190,17 @@ Config read_openlm_config(const Json& json) {
 Json beyond_openlm(const Config& c) {
   Config known = c;
   known.family = "openlm";
-  // windows that see all are none
+  // windows of 0 mean no windows
   if (std::all_of(c.windows.begin(), c.windows.end(), [](int64_t window) { return window == 0; }))
     known.windows.clear();
   Json fields = misread(known, write_openlm_keys(c));
-  // its tables of angles are as wide as an even share of the width
+  // OpenLM's tables of angles have the width of an even share
   if (c.rope.layout != Rope::Layout::none && c.key_dim != c.width / c.heads) fields.set("key_dim", c.key_dim);
   return fields;
 }
 
 Json write_openlm_config(const Config& c) {
   Json json = write_openlm_keys(c);
-  // under a key of its own
   const Json ours = misread(c, json);
   if (!ours.as_object().empty()) json.set("supra", ours);
   return json;

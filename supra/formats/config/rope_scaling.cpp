@@ -23,7 +23,7 @@ void scale_llama3(Rope& rope, int64_t dims, int64_t trained, double factor, doub
 }
 
 void scale_yarn(Rope& rope, int64_t dims, int64_t trained, double factor, double beta_fast, double beta_slow) {
-  // the pair that turns `times` times in the trained context
+  // the index of the pair that turns `times` times in the trained context
   const auto pair_turning = [&](double times) {
     return static_cast<double>(dims) * std::log(static_cast<double>(trained) / (times * 2 * M_PI)) / (2 * std::log(rope.base));
   };

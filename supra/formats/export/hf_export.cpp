@@ -5,14 +5,12 @@
 #include <map>
 
 #include "supra/formats/config/config_json.h"
-#include "supra/formats/families.h"
 #include "supra/formats/config/hf_config.h"
+#include "supra/formats/families.h"
 #include "supra/formats/parameters.h"
 #include "supra/formats/rearrange.h"
 
 namespace supra {
-
-static Json written(const Config& c, const std::string& type, Dtype dtype);
 
 namespace {
 
@@ -20,7 +18,7 @@ namespace {
   fail("convert: no family of transformers has %s (--to openlm keeps what OpenLM has)", what);
 }
 
-// One window for all layers, 0 for none.
+// The window of all layers, 0 for none; -1 if they differ.
 int64_t only_window(const Config& c) {
   if (c.windows.empty()) return 0;
   if (std::count(c.windows.begin(), c.windows.end(), c.windows[0]) != c.layers) return -1;
@@ -57,21 +55,14 @@ Json write_rope(const Config& c) {
   return json;
 }
 
-// Families that this program has by their name, from a file of theirs. The older ones are told by what a config has, so that models of
-// other sources get there, too.
-const std::map<std::string, const char*> kNewer = {
-    {"phi3", "Phi3ForCausalLM"}, {"gemma2", "Gemma2ForCausalLM"}, {"gemma3_text", "Gemma3ForCausalLM"},
-    {"smollm3", "SmolLM3ForCausalLM"}, {"granite", "GraniteForCausalLM"}, {"starcoder2", "Starcoder2ForCausalLM"},
-    {"cohere", "CohereForCausalLM"}, {"olmo", "OlmoForCausalLM"}};
-
-// The keys of a Llama and of those that follow it, and of GPT-NeoX.
+// The keys that Llama, similar families and GPT-NeoX have in common.
 void write_common(Json& json, const Config& c) {
   json.set("hidden_size", c.width);
   json.set("num_hidden_layers", c.layers);
   json.set("num_attention_heads", c.heads);
   json.set("intermediate_size", c.mlp_width);
   json.set("max_position_embeddings", c.context);
-  // transformers 5 reads rope_parameters, 4 the two others
+  // transformers 5 reads rope_parameters, transformers 4 the two others
   Json rope = write_rope(c);
   json.set("rope_theta", c.rope.base);
   if (rope.text("rope_type") != "default") json.set("rope_scaling", rope);
@@ -86,7 +77,7 @@ void write_common(Json& json, const Config& c) {
 
 Json or_null(double value) { return value != 0 ? Json(value) : Json(); }
 
-// n of 1 / sqrt(n), which transformers wants as an integer.
+// n, an integer in transformers, of the scale 1 / sqrt(n).
 int64_t query_scalar(double scale) { return std::llround(1 / (scale * scale)); }
 
 void write_windows(Json& json, const Config& c) {
@@ -97,10 +88,10 @@ void write_windows(Json& json, const Config& c) {
   json.set("layer_types", types);
 }
 
-// What a family has beside a Llama's keys.
+// The keys of a family that Llama does not have.
 void write_own(Json& json, const Config& c, const std::string& type) {
   const double score_scale = c.score_scale ? c.score_scale : 1 / std::sqrt(static_cast<double>(c.head_dim));
-  // its default may be no id of this vocabulary
+  // the default may not be an id of this vocabulary
   json.set("pad_token_id", Json());
   if (type == "phi3" || type == "starcoder2") json.set("sliding_window", only_window(c) ? Json(only_window(c)) : Json());
   if (type == "phi3") {
@@ -133,17 +124,14 @@ void write_own(Json& json, const Config& c, const std::string& type) {
     json.set("clip_qkv", or_null(c.qkv_clip));
   }
   if (type != "gemma3_text") return;
-  // a rope for each kind of layers; transformers 4 reads the other key
-  Json local = Json::object(), both = Json::object();
-  local.set("rope_type", "default");
-  local.set("rope_theta", c.local_rope_base);
-  both.set("full_attention", json.at("rope_parameters"));
-  both.set("sliding_attention", local);
-  json.set("rope_parameters", both);
+  // a rope for each kind of layer; transformers 4 reads rope_local_base_freq
+  const Json local = Json::object({{"rope_type", "default"}, {"rope_theta", c.local_rope_base}});
+  json.set("rope_parameters", Json::object({{"full_attention", json.at("rope_parameters")}, {"sliding_attention", local}}));
   json.set("rope_local_base_freq", c.local_rope_base);
 }
 
-void write_llama(Json& json, const Config& c, const std::string& type) {
+void write_llama(Json& json, const Config& c, const Family& family) {
+  const std::string type = family.type;
   write_common(json, c);
   json.set("num_key_value_heads", c.kv_heads);
   json.set("head_dim", c.head_dim);
@@ -151,7 +139,7 @@ void write_llama(Json& json, const Config& c, const std::string& type) {
   json.set("rms_norm_eps", c.norm.eps);
   json.set("attention_bias", c.out_bias);
   if (type == "llama" || type == "smollm3" || type == "granite") json.set("mlp_bias", c.mlp_bias);
-  if (kNewer.contains(type)) return write_own(json, c, type);
+  if (family.by_name) return write_own(json, c, type);
   const int64_t window = only_window(c);
   if (type == "mistral") json.set("sliding_window", window ? Json(window) : Json());
   if (!type.starts_with("qwen")) return;
@@ -161,13 +149,46 @@ void write_llama(Json& json, const Config& c, const std::string& type) {
     json.set("max_window_layers", std::find_if(c.windows.begin(), c.windows.end(), [](int64_t w) { return w > 0; }) - c.windows.begin());
 }
 
-// A scale that is written as 1 / x or 1 / x^2 comes back rounded, and the numbers of a GGUF are f32.
+// The config.json of a family.
+Json written(const Config& c, const std::string& type, Dtype dtype) {
+  const Family& family = family_by(&Family::type, type, "convert");
+  Json json = Json::object();
+  json.set("architectures", Json::array({family.model_class}));
+  json.set("model_type", type);
+  json.set("vocab_size", c.vocab);
+  json.set("tie_word_embeddings", c.tied);
+  json.set("dtype", torch_name(dtype));
+  json.set("torch_dtype", torch_name(dtype));
+  json.set("use_cache", true);
+  const char* gelu = c.gelu == Gelu::tanh ? "gelu_new" : "gelu";
+  if (type == "gpt2") {
+    json.set("n_embd", c.width);
+    json.set("n_layer", c.layers);
+    json.set("n_head", c.heads);
+    json.set("n_positions", c.context);
+    json.set("n_inner", c.mlp_width == 4 * c.width ? Json() : Json(c.mlp_width));
+    json.set("activation_function", gelu);
+    json.set("layer_norm_epsilon", c.norm.eps);
+  } else if (type == "gpt_neox") {
+    write_common(json, c);
+    json.set("rotary_emb_base", c.rope.base);
+    json.set("hidden_act", gelu);
+    json.set("layer_norm_eps", c.norm.eps);
+    json.set("attention_bias", c.out_bias);
+    json.set("use_parallel_residual", c.residual == Residual::parallel);
+  } else {
+    write_llama(json, c, family);
+  }
+  return json;
+}
+
+// A scale that is written as 1 / x or 1 / x^2 is read back with rounding, and the numbers of a GGUF are f32.
 bool same(const Json& a, const Json& b) {
   const bool numbers = a.is_number() && b.is_number();
   return a == b || (numbers && std::abs(a.as_number("") - b.as_number("")) <= 1e-7 * std::abs(a.as_number("")));
 }
 
-// One of the newer families says all of a config, or is refused by the first field that it would get wrong.
+// Throws Error naming the first field that is lost if the config is written as this family and read back.
 void check_comes_back(const Config& c, const std::string& type) {
   Config known = c;
   known.family = type;
@@ -192,11 +213,10 @@ std::string hf_model_type(const Config& c) {
   if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::window) > 0) refuse("windows with attention sinks");
   if (c.post_embed_norm) refuse("a norm behind the embedding");
   if (c.value_dim != c.head_dim) refuse("values of another width than keys");
-  // llama.cpp's words for two
-  const std::string family = c.family == "command-r" ? "cohere" : c.family == "gemma3" ? "gemma3_text" : c.family;
-  if (kNewer.contains(family)) {
-    check_comes_back(c, family);
-    return family;
+  for (const Family& family : families()) {
+    if (!family.by_name || (c.family != family.type && c.family != family.architecture)) continue;
+    check_comes_back(c, family.type);
+    return family.type;
   }
   Config without = c;
   without.turns.clear();
@@ -242,57 +262,19 @@ const char* torch_name(Dtype dtype) {
 
 Json write_hf_config(const Config& c, Dtype dtype) { return written(c, hf_model_type(c), dtype); }
 
-static Json written(const Config& c, const std::string& type, Dtype dtype) {
-  static const std::map<std::string, const char*> classes = {
-      {"llama", "LlamaForCausalLM"}, {"mistral", "MistralForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"},
-      {"olmo2", "Olmo2ForCausalLM"}, {"gpt_neox", "GPTNeoXForCausalLM"}, {"gpt2", "GPT2LMHeadModel"}};
-  Json json = Json::object();
-  json.set("architectures", Json::array({kNewer.contains(type) ? kNewer.at(type) : classes.at(type)}));
-  json.set("model_type", type);
-  json.set("vocab_size", c.vocab);
-  json.set("tie_word_embeddings", c.tied);
-  json.set("dtype", torch_name(dtype));
-  json.set("torch_dtype", torch_name(dtype));
-  json.set("use_cache", true);
-  const char* gelu = c.gelu == Gelu::tanh ? "gelu_new" : "gelu";
-  if (type == "gpt2") {
-    json.set("n_embd", c.width);
-    json.set("n_layer", c.layers);
-    json.set("n_head", c.heads);
-    json.set("n_positions", c.context);
-    json.set("n_inner", c.mlp_width == 4 * c.width ? Json() : Json(c.mlp_width));
-    json.set("activation_function", gelu);
-    json.set("layer_norm_epsilon", c.norm.eps);
-  } else if (type == "gpt_neox") {
-    write_common(json, c);
-    json.set("rotary_emb_base", c.rope.base);
-    json.set("hidden_act", gelu);
-    json.set("layer_norm_eps", c.norm.eps);
-    json.set("attention_bias", c.out_bias);
-    json.set("use_parallel_residual", c.residual == Residual::parallel);
-  } else {
-    write_llama(json, c, type);
-  }
-  return json;
-}
-
 NamedTensors hf_weights(const Config& c, const NamedTensors& canonical) {
   const std::string type = hf_model_type(c);
-  const Family family = hf_family(type);
-  // transformers' own models bear the prefix, but for the output matrix
-  const std::string prefix = family.prefixes[0];
+  const TensorNames names = hf_names(family_by(&Family::type, type, "convert"));
+  // in transformers' own models all names but the output matrix's begin with the prefix
+  const std::string prefix = names.prefixes[0];
   std::map<std::string, std::vector<int64_t>> parts_of;
   for (const Parameter& p : parameters_of(c)) parts_of[p.name] = p.parts;
 
   NamedTensors stored;
   for (const auto& [name, tensor] : canonical) {
-    const NameRule rule = rules_for(family, name)[0];
+    const NameRule rule = names.rules_for(name)[0];
     const std::vector<int64_t>& parts = parts_of.at(name);
-    Tensor rows = tensor;
-    if (is_less_one(family, name)) {
-      rows = tensor.to(Dtype::f32).clone();
-      for (int64_t i = 0; i < rows.numel(); i++) rows.data<float>()[i] -= 1;
-    }
+    Tensor rows = names.is_less_one(name) ? plus(tensor, -1) : tensor;
     if (c.rope.layout == Rope::Layout::interleaved && type != "cohere" && name.find(".in_proj.") != std::string::npos) {
       rows = Tensor::empty(tensor.shape(), tensor.dtype());
       int64_t begin = 0;
@@ -304,7 +286,7 @@ NamedTensors hf_weights(const Config& c, const NamedTensors& canonical) {
     }
     if (rule.rows == NameRule::Rows::transposed && rows.rank() == 2) rows = transposed(rows);
     if (rule.rows == NameRule::Rows::by_head) {
-      // stored row (head, part, i), all heads as wide
+      // stored row (head, part, i)
       const int64_t K = c.head_dim;
       const Tensor by_head = Tensor::empty(rows.shape(), rows.dtype());
       copy_rows(by_head, rows, [&](int64_t row) { return row / K % 3 * parts[0] + row / K / 3 * K + row % K; });

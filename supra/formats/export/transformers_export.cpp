@@ -3,7 +3,7 @@
 #include "supra/formats/config/config_json.h"
 #include "supra/formats/export/hf_export.h"
 
-// The assembler puts the file into the program. Paths begin where make runs.
+// The assembler puts the file into the program. The path is relative to the folder in which make runs.
 asm(R"(
   .pushsection .rodata
 supra_modeling_begin:
@@ -20,20 +20,16 @@ namespace supra {
 std::string_view modeling_supra() { return {supra_modeling_begin, supra_modeling_end}; }
 
 Json write_transformers_config(const Config& config, Dtype dtype) {
-  Json code = Json::object();
-  code.set("AutoConfig", "modeling_supra.SupraConfig");
-  code.set("AutoModelForCausalLM", "modeling_supra.SupraForCausalLM");
-  Json json = Json::object();
-  json.set("architectures", Json::array({"SupraForCausalLM"}));
-  json.set("auto_map", code);
-  json.set("model_type", "supra");
-  json.set("tie_word_embeddings", config.tied);
-  // transformers 5 reads the first, 4 the second
-  json.set("dtype", torch_name(dtype));
-  json.set("torch_dtype", torch_name(dtype));
-  json.set("use_cache", true);
-  json.set("supra", describe(config));
-  return json;
+  const Json code =
+      Json::object({{"AutoConfig", "modeling_supra.SupraConfig"}, {"AutoModelForCausalLM", "modeling_supra.SupraForCausalLM"}});
+  return Json::object({{"architectures", Json::array({"SupraForCausalLM"})},
+                       {"auto_map", code},
+                       {"model_type", "supra"},
+                       {"tie_word_embeddings", config.tied},
+                       {"dtype", torch_name(dtype)},        // read by transformers 5
+                       {"torch_dtype", torch_name(dtype)},  // read by transformers 4
+                       {"use_cache", true},
+                       {"supra", describe(config)}});
 }
 
 }  // namespace supra

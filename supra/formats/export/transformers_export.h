@@ -6,14 +6,14 @@
 
 namespace supra {
 
-// Any model as transformers loads it with code of ours, modeling_supra.py beside the weights: from_pretrained(OUT,
-// trust_remote_code=True). The weights keep their canonical names, since the modules there bear them.
+// Writes any model for transformers, which runs it with modeling_supra.py from the same folder: from_pretrained(OUT,
+// trust_remote_code=True). The weights keep their canonical names, which the modules of that file have too.
 
 // The text of modeling_supra.py.
 std::string_view modeling_supra();
 
-// config.json: who reads it, and under "supra" all of the config in the words of config_json.h. open_model() reads that back,
-// also from a folder that save_pretrained() wrote.
+// config.json: transformers' own keys, and under "supra" all fields of the config (config_json.h). open_model() reads it back, also
+// after save_pretrained().
 Json write_transformers_config(const Config& config, Dtype dtype);
 
 }  // namespace supra

@@ -5,7 +5,7 @@
 
 namespace supra {
 
-// Eight bytes at a time ("slicing by eight"): table k holds what a byte adds that k more bytes follow.
+// Eight bytes at a time ("slicing by eight"): table k has the contribution of a byte that is followed by k more bytes.
 static constexpr auto kTables = [] {
   std::array<std::array<uint32_t, 256>, 8> tables{};
   for (uint32_t i = 0; i < 256; i++) {

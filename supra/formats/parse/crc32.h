@@ -4,7 +4,7 @@
 
 namespace supra {
 
-// The CRC-32 of zip, PNG and zlib over more bytes; that of none is 0.
+// Continues a CRC-32 (that of zip, PNG and zlib) with more bytes. It begins with 0.
 uint32_t crc32(uint32_t crc, std::string_view bytes);
 
 }  // namespace supra

@@ -21,7 +21,7 @@ static_assert(sizeof(Json) == 24);
 
 struct Json::Source {
   std::string name;
-  std::atomic<uint32_t> values;  // that know it
+  std::atomic<uint32_t> values;  // that refer to it
 };
 
 // Memory of a value.
@@ -59,7 +59,7 @@ T& Json::push_back(T*& block, T value) {
   return append(block) = std::move(value);
 }
 
-// A value may be moved as bytes: nothing points to it.
+// A value may be moved as bytes, because nothing points to it.
 void Json::swap(Json& other) noexcept {
   char bytes[sizeof(Json)];
   memcpy(bytes, static_cast<void*>(this), sizeof bytes);
@@ -81,14 +81,9 @@ Json::Json(const Json& other) : Json(other.type_) {
       reserve(members_, other.size_);
       for (const Member& member : other.as_object()) append(members_) = member;
       break;
-    case Type::real:
-      real_ = other.real_;
-      break;
-    case Type::boolean:
-      boolean_ = other.boolean_;
-      break;
-    default:
-      integer_ = other.integer_;
+    case Type::real: real_ = other.real_; break;
+    case Type::boolean: boolean_ = other.boolean_; break;
+    default: integer_ = other.integer_;
   }
 }
 
@@ -123,8 +118,8 @@ Json::~Json() {
 
 static constexpr size_t kMaxDepth = 200;
 
-// How many elements each container has, in the order they begin, so that each gets that much room and no
-// more. It stops at what the parser will refuse; nothing before that has more elements than are counted here.
+// The number of elements of each container, in the order in which they begin, so that each gets exactly that much room. It stops at
+// an error that the parser will find; up to there no container has more elements than are counted.
 static std::deque<uint32_t> count_elements(std::string_view text) {
   struct Open {
     uint32_t* count;
@@ -132,7 +127,7 @@ static std::deque<uint32_t> count_elements(std::string_view text) {
   };
   std::deque<uint32_t> counts;
   std::vector<Open> open;
-  char before = 0;  // the last character that is no space
+  char before = 0;  // the last character other than a space
   for (size_t at = 0; at < text.size(); at++) {
     const char c = text[at];
     if (c == ' ' || c == '\n' || c == '\r' || c == '\t') continue;
@@ -163,7 +158,7 @@ class JsonParser {
     origin_.came_from(new Json::Source{where, 0}, 0);
   }
 
-  // The containers that are still open stand on a stack of ours, so depth costs no C++ stack.
+  // Open containers are on a separate stack, so nesting takes no C++ stack.
   Json run() {
     Json root;
     std::vector<Open> open;
@@ -186,7 +181,7 @@ class JsonParser {
         *slot = scalar();
         slot->came_from(origin_.source_, line_);
       }
-      // a value has just ended: close what it completes, then go to the next one
+      // a value has ended: close the containers that it completes, then go to the next value
       slot = nullptr;
       while (!slot && !open.empty()) {
         skip_space();
@@ -211,7 +206,7 @@ class JsonParser {
   }
 
  private:
-  // A container, and how many more elements there is room for.
+  // A container, and the room left in it.
   struct Open {
     Json* value;
     size_t room;
@@ -257,7 +252,7 @@ class JsonParser {
     return {&container, count};
   }
 
-  // The next element of an array, or the next member of an object after its key and colon.
+  // Adds the next element of an array, or reads key and colon and adds the next member of an object.
   Json* add_slot(Open& open) {
     Json& container = *open.value;
     const bool room = open.room-- > 0;
@@ -284,7 +279,7 @@ class JsonParser {
     std::sort(keys.begin(), keys.end());
     const auto twice = std::adjacent_find(keys.begin(), keys.end());
     if (twice != keys.end())
-      complain(format("the key \"%s\" stands twice in one object", std::string(*twice).c_str()));
+      complain(format("the key \"%s\" is repeated in an object", std::string(*twice).c_str()));
   }
 
   [[noreturn]] void complain_of_value() const {
@@ -318,7 +313,7 @@ class JsonParser {
     const size_t begin = at_;
     if (peek() == '-') at_++;
     const bool zero = peek() == '0';
-    if (digits() > 1 && zero) complain("a number begins with a needless zero");
+    if (digits() > 1 && zero) complain("a number has a leading zero");
     bool whole = true;
     if (peek() == '.') {
       whole = false;
@@ -339,7 +334,7 @@ class JsonParser {
 #if defined(__cpp_lib_to_chars)
     const bool in_range = std::from_chars(first, last, real).ec == std::errc();
 #else
-    // of libc++ before version 20; strtod reads by the locale of the program, from_chars does not
+    // libc++ before version 20 has no from_chars for double; strtod depends on the program's locale
     real = strtod(std::string(first, last).c_str(), nullptr);
     const bool in_range = std::isfinite(real);
 #endif
@@ -347,7 +342,7 @@ class JsonParser {
     return real;
   }
 
-  // The text of a string, until the next one is read.
+  // Reads a string. The result is valid until the next one is read.
   const std::string& string() {
     std::string& out = string_;
     out.clear();
@@ -362,7 +357,7 @@ class JsonParser {
         continue;
       }
       const size_t length = utf8_length(text_.substr(at_, 4));
-      if (length == 0) complain(format("%s is no valid UTF-8", found().c_str()));
+      if (length == 0) complain(format("%s is not valid UTF-8", found().c_str()));
       out.append(text_, at_, length);
       at_ += length;
     }
@@ -404,7 +399,7 @@ class JsonParser {
 
   std::string_view text_;
   std::deque<uint32_t> counts_;  // of the containers that have not begun
-  Json origin_;                  // knows the source, as all values will
+  Json origin_;                  // refers to the source, like all values
   std::string string_;
   size_t at_ = 0;
   uint32_t line_ = 1;
@@ -475,25 +470,10 @@ const Json& Json::at(std::string_view key) const {
   return *value;
 }
 
-bool Json::flag(std::string_view key, bool otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_bool(key) : otherwise;
-}
-
-int64_t Json::integer(std::string_view key, int64_t otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_integer(key) : otherwise;
-}
-
-double Json::number(std::string_view key, double otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_number(key) : otherwise;
-}
-
-std::string Json::text(std::string_view key, const std::string& otherwise) const {
-  const Json* value = find(key);
-  return value ? value->as_string(key) : otherwise;
-}
+bool Json::flag(std::string_view key, bool otherwise) const { return find(key) ? flag(key) : otherwise; }
+int64_t Json::integer(std::string_view key, int64_t otherwise) const { return find(key) ? integer(key) : otherwise; }
+double Json::number(std::string_view key, double otherwise) const { return find(key) ? number(key) : otherwise; }
+std::string Json::text(std::string_view key, const std::string& otherwise) const { return find(key) ? text(key) : otherwise; }
 
 // Building.
 
@@ -508,20 +488,13 @@ Json::Json(std::string value)
 bool Json::operator==(const Json& other) const {
   if (type_ != other.type_) return false;
   switch (type_) {
-    case Type::null:
-      return true;
-    case Type::boolean:
-      return boolean_ == other.boolean_;
-    case Type::integer:
-      return integer_ == other.integer_;
-    case Type::real:
-      return real_ == other.real_;
-    case Type::string:
-      return as_string() == other.as_string();
-    case Type::array:
-      return std::equal(elements_, elements_ + size_, other.elements_, other.elements_ + other.size_);
-    default:
-      return std::equal(members_, members_ + size_, other.members_, other.members_ + other.size_);
+    case Type::null: return true;
+    case Type::boolean: return boolean_ == other.boolean_;
+    case Type::integer: return integer_ == other.integer_;
+    case Type::real: return real_ == other.real_;
+    case Type::string: return as_string() == other.as_string();
+    case Type::array: return std::equal(elements_, elements_ + size_, other.elements_, other.elements_ + other.size_);
+    default: return std::equal(members_, members_ + size_, other.members_, other.members_ + other.size_);
   }
 }
 

@@ -7,19 +7,18 @@
 
 #include "tensor/file.h"
 
-// JSON (RFC 8259), read strictly and written: config.json, *.index.json, safetensors headers, tokenizer.json,
-// reports. Objects keep the order of their members; a key that stands twice is an error. Integers of 64 bits
-// stay exact, other numbers are doubles. A value that was read knows its file and line, so that every
-// complaint about it can name them.
-//   A value takes 24 bytes, and a container has room for exactly the values that were read: no text makes
-// more than 20 times its size of memory, besides its strings' own bytes.
+// JSON (RFC 8259), read strictly and written: config.json, *.index.json, safetensors headers, tokenizer.json, reports. Objects
+// keep the order of their members; a repeated key is an error. Integers of 64 bits stay exact, other numbers are doubles. A value
+// that was read knows its file and line, for error messages.
+//   A value takes 24 bytes, and a container has room for exactly the values that were read. So a text takes at most 20 times its
+// size of memory, plus the bytes of its strings.
 
 namespace supra {
 
 class Json {
  public:
   struct Member;  // { key, value }
-  // What containers hold: views that end when the value changes or goes.
+  // Views of a container's contents, valid until the value changes.
   using Array = std::span<const Json>;
   using Object = std::span<const Member>;
 
@@ -40,15 +39,15 @@ class Json {
   static Json object();
   static Json object(std::vector<Member> members);
 
-  // Reads one value that is the whole text; `where` names the source in errors. Containers nest 200 deep at
-  // most. Throws Error "where:line:column: ..." .
+  // Reads a text that is one value, with containers at most 200 deep. `where` names the source in errors, which begin
+  // "where:line:column: ".
   static Json parse(std::string_view text, const std::string& where);
   static Json load(const Path& path);
 
-  // Each throws Error naming `what`, the type found and the type needed.
+  // Each throws Error with `what`, the type found and the type needed.
   bool as_bool(std::string_view what = "value") const;
   int64_t as_integer(std::string_view what = "value") const;
-  double as_number(std::string_view what = "value") const;  // an integer will do
+  double as_number(std::string_view what = "value") const;  // also of an integer
   const std::string& as_string(std::string_view what = "value") const;
   Array as_array(std::string_view what = "value") const;
   Object as_object(std::string_view what = "value") const;
@@ -61,8 +60,8 @@ class Json {
   bool is_array() const { return type_ == Type::array; }
   bool is_object() const { return type_ == Type::object; }
 
-  // Members of an object. find() gives nullptr for a key that is absent or null; at() throws Error for it. A
-  // look-up walks the members: walk as_object() yourself where there are thousands.
+  // Members of an object. For a key that is absent or null find() returns null and at() throws Error. Both search linearly: to
+  // look up many keys, iterate over as_object().
   const Json* find(std::string_view key) const;
   const Json& at(std::string_view key) const;
   bool flag(std::string_view key) const { return at(key).as_bool(key); }
@@ -79,24 +78,23 @@ class Json {
   void set(std::string_view key, Json value);
   void push(Json value);
 
-  // The text of the value: in one line, or with an indent of two spaces. Throws Error for a number that is
-  // not finite.
+  // The value as a text: in one line, or indented by two spaces. Throws Error for a number that is not finite.
   std::string dump(bool indented = false) const;
 
-  // "config.json:12", or "value" for one that was not read.
+  // "config.json:12", or "value" if the value was not read from a text.
   std::string where() const;
 
-  // Same type and content, wherever they were read.
+  // Compares type and content, not the source.
   bool operator==(const Json& other) const;
 
  private:
   friend class JsonParser;
   enum class Type : uint8_t { null, boolean, integer, real, string, array, object };
-  struct Source;  // the name of what was read, and how many values know it
+  struct Source;  // the name of a source, and how many values refer to it
   static constexpr uint32_t kMostLines = (1 << 28) - 1;
 
   Json(Type type) : integer_(0), type_(type) {}
-  // An array or object without elements gets room for them; append() takes of it, or grows it.
+  // reserve() gives an empty container room, append() uses it, push_back() grows it if it is full.
   template <class T>
   void reserve(T*& block, size_t count);
   template <class T>
@@ -114,14 +112,14 @@ class Json {
     bool boolean_;
     int64_t integer_;
     double real_;
-    std::string* string_;  // null: the empty one
+    std::string* string_;  // null: empty
     Json* elements_;
     Member* members_;
   };
   Source* source_ = nullptr;
   uint32_t line_ : 28 = 0;
   Type type_ : 3 = Type::null;
-  uint32_t grown_ : 1 = 0;  // a container has room for the next power of two of elements, else for `size_`
+  uint32_t grown_ : 1 = 0;  // the container's room is size_ rounded up to a power of two, else exactly size_
   uint32_t size_ = 0;       // elements of a container
 };
 

@@ -6,7 +6,7 @@
 #include "supra/formats/parse/utf8.h"
 #include "tensor/error.h"
 
-// The writing of JSON.
+// Writes JSON.
 
 namespace supra {
 
@@ -15,7 +15,7 @@ static void write_string(std::string& out, std::string_view text) {
   for (size_t at = 0, size; at < text.size(); at += std::max<size_t>(1, size)) {
     size = utf8_length(text.substr(at, 4));
     const char c = text[at];
-    // JSON is UTF-8: any other byte becomes the replacement character
+    // JSON is UTF-8: other bytes become the replacement character
     if (size != 1)
       out += size == 0 ? "\ufffd" : text.substr(at, size);
     else if (c == '"' || c == '\\')
@@ -34,13 +34,13 @@ static void write_string(std::string& out, std::string_view text) {
 
 static void write_number(std::string& out, double value) {
   CHECK(std::isfinite(value), "json: %f cannot be written, JSON has finite numbers only", value);
-  // the shortest of these that is this number again; std::to_chars would weigh 128 kB in the static program
+  // the shortest text that is read back as this number; std::to_chars would add 128 kB to the static program
   char text[32];
   for (int digits = 15; digits <= 17; digits++) {
     snprintf(text, sizeof text, "%.*g", digits, value);
     if (strtod(text, nullptr) == value) break;
   }
-  // a host's locale may have another decimal point, of several bytes even
+  // a host's locale may have another decimal point, even of several bytes
   std::string digits;
   for (const char* c = text; *c; c++) {
     if (std::string_view("0123456789+-e").find(*c) != std::string_view::npos)
@@ -49,7 +49,7 @@ static void write_number(std::string& out, double value) {
       digits += '.';
   }
   out += digits;
-  // keeps a whole double a double when it is read again
+  // a double with an integer value is read back as a double
   if (digits.find_first_of(".e") == std::string::npos) out += ".0";
 }
 
@@ -57,7 +57,7 @@ void Json::write(std::string& out, int depth, bool indented) const {
   auto new_line = [&](int deep) {
     if (indented) out.append("\n").append(2 * deep, ' ');
   };
-  // one container: its elements apart by commas, each on a line of its own where it is indented
+  // a container: elements separated by commas, each on its own line if indented
   auto container = [&](char open, char close, const auto& elements, auto write_element) {
     out += open;
     for (size_t i = 0; i < elements.size(); i++) {
@@ -69,24 +69,12 @@ void Json::write(std::string& out, int depth, bool indented) const {
     out += close;
   };
   switch (type_) {
-    case Type::null:
-      out += "null";
-      break;
-    case Type::boolean:
-      out += as_bool() ? "true" : "false";
-      break;
-    case Type::integer:
-      out += std::to_string(as_integer());
-      break;
-    case Type::real:
-      write_number(out, as_number());
-      break;
-    case Type::string:
-      write_string(out, as_string());
-      break;
-    case Type::array:
-      container('[', ']', as_array(), [&](const Json& e) { e.write(out, depth + 1, indented); });
-      break;
+    case Type::null: out += "null"; break;
+    case Type::boolean: out += as_bool() ? "true" : "false"; break;
+    case Type::integer: out += std::to_string(as_integer()); break;
+    case Type::real: write_number(out, as_number()); break;
+    case Type::string: write_string(out, as_string()); break;
+    case Type::array: container('[', ']', as_array(), [&](const Json& e) { e.write(out, depth + 1, indented); }); break;
     default:
       container('{', '}', as_object(), [&](const Member& member) {
         write_string(out, member.key);

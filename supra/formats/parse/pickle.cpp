@@ -13,11 +13,12 @@ static_assert(sizeof(PickleValue) == 16);
 Pickle::Pickle(std::string_view bytes, std::string where)
     : bytes_(bytes), where_(std::move(where)), in_(bytes_, where_) {
   CHECK(bytes.size() <= kMostBytes,
-        "%s: has %zu bytes, %zu at most are read (save the weights alone: torch.save(model.state_dict(), ...))",
+        "%s: has %zu bytes, at most %zu are read (save the weights alone: torch.save(model.state_dict(), ...))",
         where_.c_str(), bytes.size(), kMostBytes);
-  do at_ = in_.at();
-  while (step(in_.number<uint8_t>("an opcode")));
-  root_ = pop();
+  for (uint8_t opcode = 0; opcode != '.'; step(opcode)) {
+    at_ = in_.at();
+    opcode = in_.number<uint8_t>("an opcode");
+  }
 }
 
 void Pickle::refuse(const std::string& what) const {
@@ -58,7 +59,7 @@ void Pickle::push_text(std::string_view text) {
   value.size = static_cast<uint32_t>(text.size());
 }
 
-// Nothing below the last mark is taken.
+// Takes nothing from below the last mark.
 uint32_t Pickle::pop() {
   if (stack_.size() <= (marks_.empty() ? 0 : marks_.back())) refuse("the stack is empty");
   const uint32_t value = stack_.back();
@@ -74,8 +75,7 @@ void Pickle::push_tuple(size_t items) {
   push(PickleValue::tuple) = tuple;
 }
 
-// From the stack to the end of a container. The last item comes first, so that the stack shrinks as the chain
-// grows.
+// Moves items from the stack to the end of a container, the last one first, so that the stack shrinks as the chain grows.
 void Pickle::move_items(size_t items, PickleValue& container) {
   if (items == 0) return;
   const auto last = static_cast<uint32_t>(links_.size());
@@ -100,12 +100,11 @@ size_t Pickle::items_since_mark() {
   return items;
 }
 
-// Appends that many items to the list or dict below them.
-void Pickle::target(PickleValue::Kind kind, size_t items) {
+// Appends the top items of the stack to the list or dict below them.
+void Pickle::add_items(PickleValue::Kind kind, size_t items) {
   if (stack_.size() <= (marks_.empty() ? 0 : marks_.back()) + items) refuse("the stack is empty");
   PickleValue& value = values_[stack_[stack_.size() - 1 - items]];
-  if (value.kind != kind || (kind == PickleValue::dict && items % 2 != 0))
-    refuse("items for no list or dict");
+  if (value.kind != kind || (kind == PickleValue::dict && items % 2 != 0)) refuse("items without a list or dict");
   move_items(items, value);
 }
 
@@ -122,7 +121,7 @@ void Pickle::push_global(std::string_view module, std::string_view name) {
   for (size_t i = 0; i < std::size(kPickleGlobals); i++) {
     if (full == kPickleGlobals[i]) return push_integer(static_cast<int64_t>(i), PickleValue::global);
   }
-  refuse("calls for " + std::string(module) + "." + std::string(name) + ", which is no part of weights,");
+  refuse("calls for " + std::string(module) + "." + std::string(name) + ", which weights do not need,");
 }
 
 void Pickle::recall(uint32_t key) {
@@ -130,7 +129,7 @@ void Pickle::recall(uint32_t key) {
   stack_.push_back(memo_[key]);
 }
 
-// Python numbers the memo from 0 on, so no key is as large as the pickle.
+// Python numbers the memo from 0, so a key is smaller than the pickle's size.
 void Pickle::memoize(uint32_t key) {
   if (key >= bytes_.size()) refuse("memo " + std::to_string(key) + " is beyond the pickle's size");
   const uint32_t value = pop();
@@ -152,132 +151,66 @@ void Pickle::reduce() {
     if ((name == "torch._utils _rebuild_parameter" || name == "torch Size") && tuple.size > 0)
       return stack_.push_back(links_[tuple.chain.first].value);
   }
-  refuse("a call of " + name + " with arguments that are not known");
+  refuse("a call of " + name + " with unknown arguments");
 }
 
-// False at the end.
-bool Pickle::step(uint8_t opcode) {
+// An integer of up to 8 bytes; the sign fills the missing ones.
+void Pickle::push_long() {
+  const std::string_view digits = in_.bytes(in_.number<uint8_t>("LONG1"), "LONG1");
+  if (digits.size() > 8) refuse("an integer of more than 8 bytes");
+  uint64_t number = !digits.empty() && static_cast<int8_t>(digits.back()) < 0 ? ~uint64_t{0} : 0;
+  memcpy(&number, digits.data(), digits.size());
+  push_integer(static_cast<int64_t>(number));
+}
+
+void Pickle::step(uint8_t opcode) {
   using V = PickleValue;
   switch (opcode) {
-    case 0x80:
-      in_.bytes(1, "PROTO");
-      break;
-    case 0x95:
-      in_.bytes(8, "FRAME");
-      break;
-    case '.':
-      return false;
-    case '(':
-      marks_.push_back(static_cast<uint32_t>(stack_.size()));
-      break;
-    case 'N':
-      push(V::none);
-      break;
-    case 0x88:
-      push_integer(1, V::boolean);
-      break;
-    case 0x89:
-      push_integer(0, V::boolean);
-      break;
-    case 'K':
-      push_integer(in_.number<uint8_t>("BININT1"));
-      break;
-    case 'M':
-      push_integer(in_.number<uint16_t>("BININT2"));
-      break;
-    case 'J':
-      push_integer(in_.number<int32_t>("BININT"));
-      break;
-    case 0x8a: {
-      const std::string_view digits = in_.bytes(in_.number<uint8_t>("LONG1"), "LONG1");
-      if (digits.size() > 8) refuse("an integer of more than 8 bytes");
-      // the sign fills what is not given
-      uint64_t number = !digits.empty() && static_cast<int8_t>(digits.back()) < 0 ? ~uint64_t{0} : 0;
-      memcpy(&number, digits.data(), digits.size());
-      push_integer(static_cast<int64_t>(number));
-      break;
-    }
-    case 'G':
-      // the only big-endian number
-      push(V::real).fraction = std::bit_cast<double>(__builtin_bswap64(in_.number<uint64_t>("BINFLOAT")));
-      break;
-    case 'X':
-      push_text(in_.bytes(in_.number<uint32_t>("BINUNICODE"), "BINUNICODE"));
-      break;
-    case 0x8c:
-      push_text(in_.bytes(in_.number<uint8_t>("SHORT_BINUNICODE"), "SHORT_BINUNICODE"));
-      break;
-    case '}':
-      push(V::dict);
-      break;
-    case ']':
-      push(V::list);
-      break;
-    case ')':
-      push_tuple(0);
-      break;
-    case 0x85:
-      push_tuple(1);
-      break;
-    case 0x86:
-      push_tuple(2);
-      break;
-    case 0x87:
-      push_tuple(3);
-      break;
-    case 't':
-      push_tuple(items_since_mark());
-      break;
-    case 'a':
-      target(V::list, 1);
-      break;
-    case 'e':
-      target(V::list, items_since_mark());
-      break;
-    case 's':
-      target(V::dict, 2);
-      break;
-    case 'u':
-      target(V::dict, items_since_mark());
-      break;
-    case 'q':
-    case 'r':
-    case 0x94: {
-      memoize(opcode == 'q'   ? in_.number<uint8_t>("BINPUT")
-              : opcode == 'r' ? in_.number<uint32_t>("LONG_BINPUT")
-                              : static_cast<uint32_t>(memo_.size()));
-      break;
-    }
-    case 'h':
-      recall(in_.number<uint8_t>("BINGET"));
-      break;
-    case 'j':
-      recall(in_.number<uint32_t>("LONG_BINGET"));
-      break;
+    case 0x80: return void(in_.bytes(1, "PROTO"));
+    case 0x95: return void(in_.bytes(8, "FRAME"));
+    case '.': return void(root_ = pop());
+    case '(': return marks_.push_back(static_cast<uint32_t>(stack_.size()));
+    case 'N': return void(push(V::none));
+    case 0x88: return push_integer(1, V::boolean);
+    case 0x89: return push_integer(0, V::boolean);
+    case 'K': return push_integer(in_.number<uint8_t>("BININT1"));
+    case 'M': return push_integer(in_.number<uint16_t>("BININT2"));
+    case 'J': return push_integer(in_.number<int32_t>("BININT"));
+    case 0x8a: return push_long();
+    // the only big-endian number
+    case 'G': return void(push(V::real).fraction = std::bit_cast<double>(__builtin_bswap64(in_.number<uint64_t>("BINFLOAT"))));
+    case 'X': return push_text(in_.bytes(in_.number<uint32_t>("BINUNICODE"), "BINUNICODE"));
+    case 0x8c: return push_text(in_.bytes(in_.number<uint8_t>("SHORT_BINUNICODE"), "SHORT_BINUNICODE"));
+    case '}': return void(push(V::dict));
+    case ']': return void(push(V::list));
+    case ')': return push_tuple(0);
+    case 0x85: return push_tuple(1);
+    case 0x86: return push_tuple(2);
+    case 0x87: return push_tuple(3);
+    case 't': return push_tuple(items_since_mark());
+    case 'a': return add_items(V::list, 1);
+    case 'e': return add_items(V::list, items_since_mark());
+    case 's': return add_items(V::dict, 2);
+    case 'u': return add_items(V::dict, items_since_mark());
+    case 'q': return memoize(in_.number<uint8_t>("BINPUT"));
+    case 'r': return memoize(in_.number<uint32_t>("LONG_BINPUT"));
+    case 0x94: return memoize(static_cast<uint32_t>(memo_.size()));
+    case 'h': return recall(in_.number<uint8_t>("BINGET"));
+    case 'j': return recall(in_.number<uint32_t>("LONG_BINGET"));
     case 'c': {
       const std::string_view module = line();
-      push_global(module, line());
-      break;
+      return push_global(module, line());
     }
     case 0x93: {
       const std::string_view name = at(pop()).str();
-      push_global(at(pop()).str(), name);
-      break;
+      return push_global(at(pop()).str(), name);
     }
-    case 'R':
-      reduce();
-      break;
-    case 'Q':
-      push_integer(pop(), V::storage);
-      break;
-    // attributes of an OrderedDict or a parameter: none that weights need
-    case 'b':
-      pop();
-      break;
-    default:
-      refuse(format("unknown opcode 0x%02x", opcode));
+    case 'R': return reduce();
+    case 'Q': return push_integer(pop(), V::storage);
+    // attributes of an OrderedDict or a parameter, which weights do not need
+    case 'b': return void(pop());
+    default: refuse(format("unknown opcode 0x%02x", opcode));
   }
-  return true;
 }
 
 }  // namespace supra

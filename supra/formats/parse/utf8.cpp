@@ -9,7 +9,7 @@ size_t utf8_length(std::string_view text) {
   if (first < 0x80) return 1;
   const size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
   if (length == 0 || text.size() < length) return 0;
-  // the second byte alone tells overlong forms, surrogates and values above U+10FFFF
+  // the second byte shows overlong forms, surrogates and values above U+10FFFF
   const uint8_t low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
   const uint8_t high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
   if (byte(1) < low || byte(1) > high) return 0;

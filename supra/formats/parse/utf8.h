@@ -8,11 +8,11 @@
 
 namespace supra {
 
-// Bytes of the code point that begins at text[0]: 1 to 4, or 0 where there is none: cut short, overlong, a
-// surrogate, above U+10FFFF, or the text is empty.
+// The size in bytes, 1 to 4, of the code point at text[0]. 0 if it is not valid (cut short, overlong, a surrogate, above U+10FFFF)
+// or the text is empty.
 size_t utf8_length(std::string_view text);
 
-// Whether a text is UTF-8 throughout.
+// Whether the whole text is valid UTF-8.
 bool is_utf8(std::string_view text);
 
 // Appends a code point, which must be a Unicode scalar value.

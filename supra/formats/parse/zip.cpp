@@ -8,47 +8,91 @@ namespace supra {
 
 namespace {
 
-constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50, kEnd64 = 0x06064b50,
-                   kLocator64 = 0x07064b50;
-constexpr uint64_t kEndBytes = 22, kLocatorBytes = 20;
-// Stands where a number is too large for 32 bits, and an extra field holds it.
+// Stands for a number that is too large for its field; an extra field has it.
 constexpr uint32_t kElsewhere = 0xffffffff;
+constexpr uint16_t kVersion = 45;  // the first with zip64
+
+// The records of the format as they lie in the file. The defaults are what ZipWriter writes.
+struct [[gnu::packed]] RecordFields {
+  uint16_t flags = 0, method = 0, time = 0, date = 33;  // stored, 1 January 1980
+  uint32_t crc = 0, packed = kElsewhere, size = kElsewhere;
+  uint16_t name_size = 0, extra_size = 0;
+};
+struct [[gnu::packed]] LocalHeader {
+  static constexpr uint32_t kMagic = 0x04034b50;
+  uint32_t magic = kMagic;
+  uint16_t version = kVersion;
+  RecordFields fields;
+};
+struct [[gnu::packed]] CentralHeader {
+  static constexpr uint32_t kMagic = 0x02014b50;
+  uint32_t magic = kMagic;
+  uint16_t made_by = kVersion, version = kVersion;
+  RecordFields fields;
+  uint16_t comment_size = 0, disk = 0, internal_attributes = 0;
+  uint32_t external_attributes = 0, at = kElsewhere;
+};
+struct [[gnu::packed]] End64 {
+  static constexpr uint32_t kMagic = 0x06064b50;
+  uint32_t magic = kMagic;
+  uint64_t size_behind = 44;
+  uint16_t made_by = kVersion, version = kVersion;
+  uint32_t disk = 0, directory_disk = 0;
+  uint64_t records_here, records, directory_size, directory_at;
+};
+struct [[gnu::packed]] Locator64 {
+  static constexpr uint32_t kMagic = 0x07064b50;
+  uint32_t magic = kMagic, disk = 0;
+  uint64_t end64_at;
+  uint32_t disks = 1;
+};
+struct [[gnu::packed]] End {
+  uint32_t magic = 0x06054b50;
+  uint16_t disk = 0, directory_disk = 0, records_here = 0xffff, records = 0xffff;
+  uint32_t directory_size = kElsewhere, directory_at = kElsewhere;
+  uint16_t comment_size = 0;
+};
+// The sizes of a record, and in the directory its place, where the fields say kElsewhere.
+struct [[gnu::packed]] Zip64Field {
+  uint16_t id = 1, size;
+  uint64_t unpacked, packed;
+};
+static_assert(sizeof(LocalHeader) == 30 && sizeof(CentralHeader) == 46 && sizeof(End64) == 56 && sizeof(Locator64) == 20 &&
+              sizeof(End) == 22 && sizeof(Zip64Field) == 20);
+
+// Reads a record that begins with its magic number.
+template <class Record>
+Record read_record(ByteReader& in, const std::string& where, const char* what) {
+  const unsigned long at = in.at();
+  const Record record = in.number<Record>(what);
+  CHECK(record.magic == Record::kMagic, "%s: %s does not begin at byte %lu", where.c_str(), what, at);
+  return record;
+}
 
 struct Directory {
   uint64_t records, at;
 };
 
-// The end record stands at the end, but for a comment of up to 65,535 bytes.
+// The end record is the last one. A comment of up to 65,535 bytes may follow.
 Directory find_directory(std::string_view file, const std::string& where) {
-  const size_t end = file.rfind("PK\x05\x06");
-  CHECK(end != file.npos && file.size() - end <= kEndBytes + 65535,
-        "%s: has no zip directory at its end (the file is cut short, or no PyTorch file)", where.c_str());
-  ByteReader in(file, where, end + 8);
-  Directory directory{};
-  in.number<uint16_t>("the zip directory");
-  directory.records = in.number<uint16_t>("the zip directory");
-  in.number<uint32_t>("the zip directory");
-  directory.at = in.number<uint32_t>("the zip directory");
-  in.bytes(in.number<uint16_t>("the zip directory"), "the comment of the zip directory");
-  CHECK(in.left() == 0, "%s: %lu bytes follow the zip directory", where.c_str(),
-        static_cast<unsigned long>(in.left()));
-  if (end < kLocatorBytes) return directory;
-  ByteReader locator(file, where, end - kLocatorBytes);
-  if (locator.number<uint32_t>("the zip64 locator") != kLocator64) return directory;
-  locator.number<uint32_t>("the zip64 locator");
-  ByteReader wide(file, where, locator.number<uint64_t>("the zip64 locator"));
-  CHECK(wide.number<uint32_t>("the zip64 directory") == kEnd64, "%s: has no zip64 directory at byte %lu",
-        where.c_str(), static_cast<unsigned long>(wide.at()) - 4);
-  wide.bytes(28, "the zip64 directory");
-  directory.records = wide.number<uint64_t>("the zip64 directory");
-  wide.bytes(8, "the zip64 directory");
-  directory.at = wide.number<uint64_t>("the zip64 directory");
-  return directory;
+  const size_t at = file.rfind("PK\x05\x06");
+  CHECK(at != file.npos && file.size() - at <= sizeof(End) + 65535,
+        "%s: has no zip directory at its end (the file is cut short, or is not a PyTorch file)", where.c_str());
+  ByteReader in(file, where, at);
+  const End end = in.number<End>("the zip directory");
+  in.bytes(end.comment_size, "the comment of the zip directory");
+  CHECK(in.left() == 0, "%s: %lu bytes follow the zip directory", where.c_str(), static_cast<unsigned long>(in.left()));
+  const Directory directory = {end.records, end.directory_at};
+  if (at < sizeof(Locator64)) return directory;
+  const Locator64 locator = ByteReader(file, where, at - sizeof(Locator64)).number<Locator64>("the zip64 locator");
+  if (locator.magic != Locator64::kMagic) return directory;
+  ByteReader wide(file, where, locator.end64_at);
+  const End64 end64 = read_record<End64>(wide, where, "the zip64 directory");
+  return {end64.records, end64.directory_at};
 }
 
-// The wide numbers of the zip64 field (id 1) stand in place of those that are kElsewhere, in this order.
-void read_extra(std::string_view extra, const std::string& where, uint64_t& size, uint64_t& packed,
-                uint64_t& at) {
+// Replaces the numbers that are kElsewhere, in this order, by those of the zip64 field (id 1).
+void read_extra(std::string_view extra, const std::string& where, uint64_t& size, uint64_t& packed, uint64_t& at) {
   ByteReader in(extra, where);
   while (in.left() >= 4) {
     const uint16_t id = in.number<uint16_t>("an extra field");
@@ -67,78 +111,39 @@ ZipDirectory read_zip(std::string_view file, const std::string& where) {
   ZipDirectory records;
   const Directory directory = find_directory(file, where);
   ByteReader in(file, where, directory.at);
-  // every record takes bytes of the file, so a number that lies soon runs out of them
+  // each record takes bytes of the file, so a wrong count soon reaches the end
   for (uint64_t i = 0; i < directory.records; i++) {
     const char* what = "a record of the zip directory";
-    CHECK(in.number<uint32_t>(what) == kCentral, "%s: has no zip record at byte %lu", where.c_str(),
-          static_cast<unsigned long>(in.at()) - 4);
-    in.bytes(4, what);
-    const uint16_t flags = in.number<uint16_t>(what), method = in.number<uint16_t>(what);
-    in.bytes(8, what);
-    uint64_t packed = in.number<uint32_t>(what), size = in.number<uint32_t>(what);
-    const uint16_t name_size = in.number<uint16_t>(what), extra_size = in.number<uint16_t>(what),
-                   comment_size = in.number<uint16_t>(what);
-    in.bytes(8, what);
-    uint64_t at = in.number<uint32_t>(what);
-    const std::string_view name = in.bytes(name_size, what);
-    read_extra(in.bytes(extra_size, what), where, size, packed, at);
-    in.bytes(comment_size, what);
+    const CentralHeader header = read_record<CentralHeader>(in, where, what);
+    const RecordFields& fields = header.fields;
+    uint64_t packed = fields.packed, size = fields.size, at = header.at;
+    const std::string_view name = in.bytes(fields.name_size, what);
+    read_extra(in.bytes(fields.extra_size, what), where, size, packed, at);
+    in.bytes(header.comment_size, what);
 
     const std::string text(name);
-    CHECK(method == 0 && (flags & 1) == 0 && packed == size,
-          "%s: record %s is compressed or encrypted (method %u), stored ones are read", where.c_str(),
-          text.c_str(), method);
-    // a header of 30 bytes at least stands before the bytes
-    CHECK(at <= file.size() && size <= file.size() - at && file.size() - at - size >= 30,
-          "%s: record %s of %lu bytes at byte %lu does not fit the file of %zu (is it cut short?)",
-          where.c_str(), text.c_str(), static_cast<unsigned long>(size), static_cast<unsigned long>(at),
-          file.size());
-    CHECK(records.emplace(name, ZipRecord{size, at}).second, "%s: record %s stands twice", where.c_str(),
-          text.c_str());
+    CHECK(fields.method == 0 && (fields.flags & 1) == 0 && packed == size,
+          "%s: record %s is compressed or encrypted (method %u); only stored records are read", where.c_str(), text.c_str(),
+          unsigned{fields.method});
+    CHECK(at <= file.size() && size <= file.size() - at && file.size() - at - size >= sizeof(LocalHeader),
+          "%s: record %s of %lu bytes at byte %lu does not fit the file of %zu (is it cut short?)", where.c_str(), text.c_str(),
+          static_cast<unsigned long>(size), static_cast<unsigned long>(at), file.size());
+    CHECK(records.emplace(name, ZipRecord{size, at}).second, "%s: there are two records %s", where.c_str(), text.c_str());
   }
   return records;
 }
 
-std::string_view record_bytes(std::string_view file, const ZipDirectory::value_type& record,
-                              const std::string& where) {
+std::string_view record_bytes(std::string_view file, const ZipDirectory::value_type& record, const std::string& where) {
   const std::string name(record.first);
-  const unsigned long at = record.second.at;
-  ByteReader in(file, where, at);
-  CHECK(in.number<uint32_t>(name.c_str()) == kLocal, "%s: record %s does not begin at byte %lu",
-        where.c_str(), name.c_str(), at);
-  in.bytes(22, name.c_str());
-  const uint16_t name_size = in.number<uint16_t>(name.c_str()), extra = in.number<uint16_t>(name.c_str());
-  CHECK(in.bytes(name_size, name.c_str()) == name, "%s: record %s bears another name at byte %lu",
-        where.c_str(), name.c_str(), at);
-  in.bytes(extra, name.c_str());
+  ByteReader in(file, where, record.second.at);
+  const LocalHeader header = read_record<LocalHeader>(in, where, ("record " + name).c_str());
+  CHECK(in.bytes(header.fields.name_size, name.c_str()) == name, "%s: record %s has another name in its header at byte %lu",
+        where.c_str(), name.c_str(), static_cast<unsigned long>(record.second.at));
+  in.bytes(header.fields.extra_size, name.c_str());
   return in.bytes(record.second.size, name.c_str());
 }
 
-namespace {
-
-template <class T>
-void put(std::string& out, T number) {
-  out.append(reinterpret_cast<const char*>(&number), sizeof number);
-}
-
-// What a record's two headers share, from the flags on: stored, 1 January 1980, no size that is not
-// elsewhere.
-void put_common(std::string& out, uint32_t crc, size_t name, size_t extra) {
-  put<uint32_t>(out, 0);
-  put<uint16_t>(out, 0);
-  put<uint16_t>(out, 33);
-  put(out, crc);
-  put<uint32_t>(out, kElsewhere);
-  put<uint32_t>(out, kElsewhere);
-  put(out, static_cast<uint16_t>(name));
-  put(out, static_cast<uint16_t>(extra));
-}
-
-constexpr uint16_t kZip64Version = 45;
-
-}  // namespace
-
-void ZipWriter::write(const std::string& bytes) {
+void ZipWriter::write(std::string_view bytes) {
   write_(bytes);
   at_ += bytes.size();
 }
@@ -146,61 +151,39 @@ void ZipWriter::write(const std::string& bytes) {
 void ZipWriter::begin(const std::string& name, uint64_t size, uint32_t crc) {
   CHECK(name.size() < 65536, "the name of a zip record has %zu bytes", name.size());
   records_.push_back({name, size, at_, crc});
-  // 30 bytes of header, the name, 20 bytes of wide sizes, and a field of padding ("FB", as PyTorch writes it)
-  const size_t before = 30 + name.size() + 20 + 4, padding = (64 - (at_ + before) % 64) % 64;
-  std::string header;
-  put(header, kLocal);
-  put(header, kZip64Version);
-  put_common(header, crc, name.size(), 24 + padding);
-  header += name;
-  put<uint16_t>(header, 1);
-  put<uint16_t>(header, 16);
-  put(header, size);
-  put(header, size);
-  header += "FB";
-  put(header, static_cast<uint16_t>(padding));
-  header.append(padding, 'Z');
-  write(header);
+  const Zip64Field wide = {.size = 16, .unpacked = size, .packed = size};
+  // a second extra field, "FB" as in PyTorch's files, pads the header
+  const size_t before = sizeof(LocalHeader) + name.size() + sizeof wide + 4, padding = (64 - (at_ + before) % 64) % 64;
+  LocalHeader header;
+  header.fields.crc = crc;
+  header.fields.name_size = static_cast<uint16_t>(name.size());
+  header.fields.extra_size = static_cast<uint16_t>(sizeof wide + 4 + padding);
+  write(bytes_of(header));
+  write(name);
+  write(bytes_of(wide));
+  write("FB");
+  write(bytes_of(static_cast<uint16_t>(padding)));
+  write(std::string(padding, 'Z'));
   at_ += size;
 }
 
 void ZipWriter::finish() {
-  const uint64_t begin = at_;
+  const uint64_t begin = at_, n = records_.size();
   for (const Record& record : records_) {
-    std::string entry;
-    put(entry, kCentral);
-    put(entry, kZip64Version);
-    put(entry, kZip64Version);
-    put_common(entry, record.crc, record.name.size(), 28);
-    // no comment, disk 0, no attributes
-    entry.append(10, '\0');
-    put<uint32_t>(entry, kElsewhere);
-    entry += record.name;
-    put<uint16_t>(entry, 1);
-    put<uint16_t>(entry, 24);
-    put(entry, record.size);
-    put(entry, record.size);
-    put(entry, record.at);
-    write(entry);
+    const Zip64Field wide = {.size = 24, .unpacked = record.size, .packed = record.size};
+    CentralHeader header;
+    header.fields.crc = record.crc;
+    header.fields.name_size = static_cast<uint16_t>(record.name.size());
+    header.fields.extra_size = sizeof wide + sizeof record.at;
+    write(bytes_of(header));
+    write(record.name);
+    write(bytes_of(wide));
+    write(bytes_of(record.at));
   }
-  const uint64_t end = at_, n = records_.size();
-  std::string tail;
-  put(tail, kEnd64);
-  put<uint64_t>(tail, 44);
-  put(tail, kZip64Version);
-  put(tail, kZip64Version);
-  put<uint64_t>(tail, 0);
-  for (const uint64_t number : {n, n, end - begin, begin}) put(tail, number);
-  put(tail, kLocator64);
-  put<uint32_t>(tail, 0);
-  put(tail, end);
-  put<uint32_t>(tail, 1);
-  put(tail, kEnd);
-  put<uint32_t>(tail, 0);
-  for (int i = 0; i < 2; i++) put<uint16_t>(tail, 0xffff);
-  for (int i = 0; i < 2; i++) put<uint32_t>(tail, kElsewhere);
-  put<uint16_t>(tail, 0);
-  write(tail);
+  const uint64_t end = at_;
+  write(bytes_of(End64{.records_here = n, .records = n, .directory_size = end - begin, .directory_at = begin}));
+  write(bytes_of(Locator64{.end64_at = end}));
+  write(bytes_of(End()));
 }
 
 }  // namespace supra

@@ -9,7 +9,7 @@
 namespace supra {
 
 static constexpr std::string_view kHeader = "crc32", kTensor = "crc32:";
-// What write_safetensors() writes before the header's own digits.
+// The text that write_safetensors() writes before the header's digits.
 static constexpr std::string_view kBeforeDigits = "\"crc32\": \"";
 static constexpr size_t kDigits = 8;
 
@@ -37,7 +37,7 @@ Metadata checksums_of(const NamedTensors& tensors) {
   return all;
 }
 
-// Sets the header's own digits to zeros. Returns where they stand, npos where there are none.
+// Sets the header's digits to zeros. Returns their place; npos if there are none.
 static size_t clear_digits(std::string& header) {
   const size_t found = header.find(kBeforeDigits);
   if (found == header.npos || header.size() - found < kBeforeDigits.size() + kDigits) return header.npos;
@@ -77,13 +77,11 @@ std::vector<CheckedPart> check_parts(const MappedFile& file) {
 void check_weights(const MappedFile& file) {
   const std::vector<CheckedPart> parts = check_parts(file);
   CHECK(!parts.empty(),
-        "%s: carries no checksums to check (supra convert --to packed writes the model anew, with them)",
-        file.path().c_str());
+        "%s: has no checksums (supra convert --to packed writes the model again, with checksums)", file.path().c_str());
   for (const CheckedPart& part : parts) {
     CHECK(part.intact,
-          "%s: %s is damaged, its bytes have another checksum than the file says (copy or convert the model "
-          "again)",
-          file.path().c_str(), part.name.c_str());
+          "%s: %s is damaged, its checksum is not the one in the file (copy or convert the model again)", file.path().c_str(),
+          part.name.c_str());
   }
 }
 

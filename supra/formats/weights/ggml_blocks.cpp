@@ -24,8 +24,7 @@ void read_q8_0(uint8_t* row, const uint8_t* block, int64_t n) {
   }
 }
 
-// Four-bit quants: byte i of a block holds element i in its low half and element i + 16 in its high half,
-// behind a head of d, or of d and m.
+// d, or d and m, then four-bit quants: byte i has element i in its low half and element i + 16 in its high half.
 template <int kHead>
 void read_q4(uint8_t* row, const uint8_t* block, int64_t n) {
   constexpr int64_t kBytes = kHead + 16;
@@ -46,30 +45,21 @@ void read_q4(uint8_t* row, const uint8_t* block, int64_t n) {
   }
 }
 
-// d, the fifth bits of 32 elements, q4[16]: x = d (q - 16)
-void unpack_q5_0(float* x, const uint8_t* block) {
-  const float d = f16_at(block);
+// d, or d and m, the fifth bits of 32 elements, q4[16]: x = d (q - 16), or x = d q + m
+template <bool kHasMin>
+void unpack_q5(float* x, const uint8_t* block) {
+  const uint8_t* fifth = block + (kHasMin ? 4 : 2);
+  const float d = f16_at(block), m = kHasMin ? f16_at(block + 2) : 0;
   uint32_t high;
-  memcpy(&high, block + 2, sizeof high);
+  memcpy(&high, fifth, sizeof high);
   for (int i = 0; i < 32; i++) {
-    const int low = i < 16 ? block[6 + i] & 15 : block[6 + i - 16] >> 4;
-    x[i] = d * static_cast<float>((low | static_cast<int>(high >> i & 1) << 4) - 16);
+    const int low = fifth[4 + i % 16] >> i / 16 * 4 & 15, q = low | static_cast<int>(high >> i & 1) << 4;
+    x[i] = d * static_cast<float>(kHasMin ? q : q - 16) + m;
   }
 }
 
-// d, m, the fifth bits, q4[16]: x = d q + m
-void unpack_q5_1(float* x, const uint8_t* block) {
-  const float d = f16_at(block), m = f16_at(block + 2);
-  uint32_t high;
-  memcpy(&high, block + 4, sizeof high);
-  for (int i = 0; i < 32; i++) {
-    const int low = i < 16 ? block[8 + i] & 15 : block[8 + i - 16] >> 4;
-    x[i] = d * static_cast<float>(low | static_cast<int>(high >> i & 1) << 4) + m;
-  }
-}
-
-// Q4_K and Q5_K: d, dmin, 12 bytes with eight pairs (scale, min) of six bits, one pair for 32 elements; Q5_K
-// has the fifth bits next (bit j of byte i: element i of group j); then q4[128], 32 bytes for two groups.
+// Q4_K and Q5_K: d, dmin, 12 bytes with eight pairs (scale, min) of six bits, one pair for 32 elements; in Q5_K the fifth bits (bit j
+// of byte i: element i of group j); then q4[128], 32 bytes for two groups.
 //   x = d scale q - dmin min
 template <bool kFive>
 void unpack_q45_k(float* x, const uint8_t* block) {
@@ -87,8 +77,8 @@ void unpack_q45_k(float* x, const uint8_t* block) {
   }
 }
 
-// q4[128], the upper two bits [64], int8 scales[16] of 16 elements each, d: x = d scale (q - 32). Either half
-// of the block is 64, 32 and 8 bytes of these; 32 elements share two bits' place.
+// q4[128], the upper two bits [64], int8 scales[16] of 16 elements each, d: x = d scale (q - 32). Each half of the block has 64, 32
+// and 8 bytes of these; 32 elements have their upper bits at the same place of a byte.
 void unpack_q6_k(float* x, const uint8_t* block) {
   const float d = f16_at(block + 208);
   for (int i = 0; i < 256; i++) {
@@ -115,44 +105,32 @@ struct Numbered {
 };
 
 constexpr Numbered kTypes[] = {
-    {0, {"F32", 1, 4, Dtype::f32, nullptr}},
-    {1, {"F16", 1, 2, Dtype::f16, nullptr}},
+    {0, {"F32", 1, 4, Dtype::f32}},
+    {1, {"F16", 1, 2, Dtype::f16}},
     {2, {"Q4_0", 32, 18, Dtype::q4_0, read_q4<2>}},
     {3, {"Q4_1", 32, 20, Dtype::q4_1, read_q4<4>}},
-    {6, {"Q5_0", 32, 22, Dtype::f16, read_as_f16<32, 22, unpack_q5_0>}},
-    {7, {"Q5_1", 32, 24, Dtype::f16, read_as_f16<32, 24, unpack_q5_1>}},
+    {6, {"Q5_0", 32, 22, Dtype::f16, read_as_f16<32, 22, unpack_q5<false>>}},
+    {7, {"Q5_1", 32, 24, Dtype::f16, read_as_f16<32, 24, unpack_q5<true>>}},
     {8, {"Q8_0", 32, 34, Dtype::q8_0, read_q8_0}},
-    {9, {"Q8_1", 0, 0, {}, nullptr}},
-    {10, {"Q2_K", 0, 0, {}, nullptr}},
-    {11, {"Q3_K", 0, 0, {}, nullptr}},
     {12, {"Q4_K", 256, 144, Dtype::f16, read_as_f16<256, 144, unpack_q45_k<false>>}},
     {13, {"Q5_K", 256, 176, Dtype::f16, read_as_f16<256, 176, unpack_q45_k<true>>}},
     {14, {"Q6_K", 256, 210, Dtype::f16, read_as_f16<256, 210, unpack_q6_k>}},
-    {16, {"IQ2_XXS", 0, 0, {}, nullptr}},
-    {17, {"IQ2_XS", 0, 0, {}, nullptr}},
-    {18, {"IQ3_XXS", 0, 0, {}, nullptr}},
-    {19, {"IQ1_S", 0, 0, {}, nullptr}},
-    {20, {"IQ4_NL", 0, 0, {}, nullptr}},
-    {21, {"IQ3_S", 0, 0, {}, nullptr}},
-    {22, {"IQ2_S", 0, 0, {}, nullptr}},
-    {23, {"IQ4_XS", 0, 0, {}, nullptr}},
-    {24, {"I8", 1, 1, Dtype::i8, nullptr}},
-    {25, {"I16", 1, 2, Dtype::i16, nullptr}},
-    {26, {"I32", 1, 4, Dtype::i32, nullptr}},
-    {27, {"I64", 1, 8, Dtype::i64, nullptr}},
-    {28, {"F64", 1, 8, Dtype::f64, nullptr}},
-    {29, {"IQ1_M", 0, 0, {}, nullptr}},
-    {30, {"BF16", 1, 2, Dtype::bf16, nullptr}},
-    {34, {"TQ1_0", 0, 0, {}, nullptr}},
-    {35, {"TQ2_0", 0, 0, {}, nullptr}},
-    {39, {"MXFP4", 0, 0, {}, nullptr}},
+    {24, {"I8", 1, 1, Dtype::i8}},
+    {25, {"I16", 1, 2, Dtype::i16}},
+    {26, {"I32", 1, 4, Dtype::i32}},
+    {27, {"I64", 1, 8, Dtype::i64}},
+    {28, {"F64", 1, 8, Dtype::f64}},
+    {30, {"BF16", 1, 2, Dtype::bf16}},
+    // not read
+    {9, {"Q8_1"}}, {10, {"Q2_K"}}, {11, {"Q3_K"}}, {16, {"IQ2_XXS"}}, {17, {"IQ2_XS"}}, {18, {"IQ3_XXS"}},
+    {19, {"IQ1_S"}}, {20, {"IQ4_NL"}}, {21, {"IQ3_S"}}, {22, {"IQ2_S"}}, {23, {"IQ4_XS"}}, {29, {"IQ1_M"}},
+    {34, {"TQ1_0"}}, {35, {"TQ2_0"}}, {39, {"MXFP4"}},
 };
 
 }  // namespace
 
 const BlockType* block_type(uint32_t id) {
-  const auto found =
-      std::find_if(std::begin(kTypes), std::end(kTypes), [=](const Numbered& t) { return t.id == id; });
+  const auto found = std::find_if(std::begin(kTypes), std::end(kTypes), [=](const Numbered& t) { return t.id == id; });
   return found == std::end(kTypes) ? nullptr : &found->type;
 }
 

@@ -15,18 +15,11 @@ enum Type : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, 
 const char* const kTypeNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                   "bool", "string", "array", "u64", "i64", "f64"};
 
-// Bytes of a value; 0 for the two that vary.
+// The bytes of a value; 0 if they vary.
 const uint64_t kTypeBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 std::string_view read_string(ByteReader& in, const char* what) {
   return in.bytes(in.number<uint64_t>(what), what);
-}
-
-template <class T>
-T value_at(const uint8_t* data, uint64_t index) {
-  T value;
-  memcpy(&value, data + index * sizeof value, sizeof value);
-  return value;
 }
 
 }  // namespace
@@ -43,7 +36,7 @@ Gguf::Gguf(const Path& path) : WeightReader(path), file_(path), where_(path.stri
   read_tensors(in, tensors);
 }
 
-// Every key and every string takes bytes of the file, so a count that lies soon runs out of them.
+// Each key and string takes bytes of the file, so a wrong count soon reaches the end.
 void Gguf::read_values(ByteReader& in, uint64_t count) {
   for (uint64_t i = 0; i < count; i++) {
     const std::string_view key = read_string(in, "a key");
@@ -63,14 +56,13 @@ void Gguf::read_values(ByteReader& in, uint64_t count) {
           where_.c_str(), name.c_str(), static_cast<unsigned long>(value.count));
     in.bytes(bytes, name.c_str());
     for (uint64_t k = 0; value.type == string && k < value.count; k++) read_string(in, name.c_str());
-    CHECK(values_.emplace(key, value).second, "%s: key %s stands twice", where_.c_str(), name.c_str());
+    CHECK(values_.emplace(key, value).second, "%s: there are two keys %s", where_.c_str(), name.c_str());
   }
 }
 
 void Gguf::read_tensors(ByteReader& in, uint64_t count) {
   const int64_t alignment = integer("general.alignment", 32);
-  CHECK(alignment > 0 && alignment <= 1 << 30, "%s: general.alignment is %ld", where_.c_str(),
-        static_cast<long>(alignment));
+  CHECK(alignment > 0 && alignment <= 1 << 30, "%s: general.alignment is %ld", where_.c_str(), static_cast<long>(alignment));
   std::vector<uint64_t> offsets, sizes;
   for (uint64_t i = 0; i < count; i++) {
     TensorInfo info;
@@ -84,8 +76,8 @@ void Gguf::read_tensors(ByteReader& in, uint64_t count) {
     const uint32_t id = in.number<uint32_t>(name);
     offsets.push_back(in.number<uint64_t>(name));
     CHECK(offsets.back() % static_cast<uint64_t>(alignment) == 0,
-          "%s: tensor %s lies at byte %lu of the data, no multiple of the alignment %ld", where_.c_str(),
-          name, static_cast<unsigned long>(offsets.back()), static_cast<long>(alignment));
+          "%s: tensor %s is at byte %lu of the data, which is not a multiple of the alignment %ld", where_.c_str(), name,
+          static_cast<unsigned long>(offsets.back()), static_cast<long>(alignment));
 
     int64_t blocks = 1, bytes = 0;
     bool fits = true;
@@ -99,13 +91,12 @@ void Gguf::read_tensors(ByteReader& in, uint64_t count) {
             "%s: tensor %s of shape %s and type %s is not made of rows of blocks of %ld", where_.c_str(),
             name, to_string(info.shape).c_str(), type->name, static_cast<long>(type->elements));
       fits = fits && !__builtin_mul_overflow(blocks / type->elements, type->bytes, &bytes);
-      // the whole of what get() allocates is at most four times as large
+      // get() allocates at most four times as much
       fits = fits && blocks < int64_t{1} << 56;
       info.dtype = *type->dtype;
       if (!type->read_row || is_quantized(info.dtype)) info.stored.clear();
     }
-    CHECK(fits, "%s: tensor %s of shape %s is too large", where_.c_str(), name,
-          to_string(info.shape).c_str());
+    CHECK(fits, "%s: tensor %s of shape %s is too large", where_.c_str(), name, to_string(info.shape).c_str());
     sizes.push_back(static_cast<uint64_t>(bytes));
     stored_.push_back({type && type->dtype ? type : nullptr, nullptr});
     add(std::move(info));
@@ -114,10 +105,9 @@ void Gguf::read_tensors(ByteReader& in, uint64_t count) {
   const uint64_t available = file_.size() - std::min<uint64_t>(file_.size(), begin);
   for (size_t i = 0; i < stored_.size(); i++) {
     CHECK(offsets[i] <= available && sizes[i] <= available - offsets[i],
-          "%s: tensor %s needs %lu bytes from byte %lu of the data on, the data has %lu (is the file cut "
-          "short?)",
-          where_.c_str(), tensors()[i].name.c_str(), static_cast<unsigned long>(sizes[i]),
-          static_cast<unsigned long>(offsets[i]), static_cast<unsigned long>(available));
+          "%s: tensor %s needs %lu bytes from byte %lu of the data on, the data has %lu (is the file cut short?)", where_.c_str(),
+          tensors()[i].name.c_str(), static_cast<unsigned long>(sizes[i]), static_cast<unsigned long>(offsets[i]),
+          static_cast<unsigned long>(available));
     stored_[i].data = file_.data() + begin + offsets[i];
   }
 }
@@ -126,9 +116,8 @@ Tensor Gguf::read(size_t index) const {
   const TensorInfo& info = tensors()[index];
   const Stored& stored = stored_[index];
   CHECK(stored.type,
-        "%s: tensor %s is of type %s, which this version does not read (F32, F16, BF16, Q8_0, Q4_0, Q4_1, "
-        "Q5_0, Q5_1, "
-        "Q4_K, Q5_K and Q6_K are)",
+        "%s: tensor %s is of type %s, which this version does not read (it reads F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, "
+        "Q5_K and Q6_K)",
         where_.c_str(), info.name.c_str(), info.stored.c_str());
   if (!stored.type->read_row) return map_tensor(file_, stored.data, info.shape, info.dtype);
   Tensor out = Tensor::empty(info.shape, info.dtype);
@@ -161,39 +150,31 @@ Gguf::Value Gguf::value(std::string_view key, bool array, Kind kind) const {
 }
 
 int64_t Gguf::integer_at(const Value& value, uint64_t index, std::string_view key) const {
-  const uint8_t* data = file_.data() + value.at;
-  switch (value.type) {
-    case u8:
-      return value_at<uint8_t>(data, index);
-    case i8:
-      return value_at<int8_t>(data, index);
-    case u16:
-      return value_at<uint16_t>(data, index);
-    case i16:
-      return value_at<int16_t>(data, index);
-    case u32:
-      return value_at<uint32_t>(data, index);
-    case i32:
-      return value_at<int32_t>(data, index);
-    default:
-      break;
-  }
-  const int64_t wide = value_at<int64_t>(data, index);
-  CHECK(value.type == i64 || wide >= 0, "%s: key %s is %lu, too large", where_.c_str(),
-        std::string(key).c_str(), static_cast<unsigned long>(wide));
-  return wide;
+  const uint64_t bytes = kTypeBytes[value.type], unused_bits = 64 - 8 * bytes;
+  uint64_t bits = 0;
+  memcpy(&bits, file_.data() + value.at + index * bytes, bytes);
+  const bool has_sign = kTypeNames[value.type][0] == 'i';
+  if (has_sign) return static_cast<int64_t>(bits << unused_bits) >> unused_bits;
+  CHECK(bits <= INT64_MAX, "%s: key %s is %lu, too large", where_.c_str(), std::string(key).c_str(), static_cast<unsigned long>(bits));
+  return static_cast<int64_t>(bits);
 }
 
 double Gguf::number_at(const Value& value, uint64_t index, std::string_view key) const {
-  const uint8_t* data = file_.data() + value.at;
-  if (value.type == f32) return static_cast<double>(value_at<float>(data, index));
-  if (value.type == f64) return value_at<double>(data, index);
+  const uint8_t* data = file_.data() + value.at + index * kTypeBytes[value.type];
+  if (value.type == f32) {
+    float single;
+    memcpy(&single, data, sizeof single);
+    return static_cast<double>(single);
+  }
+  if (value.type == f64) {
+    double real;
+    memcpy(&real, data, sizeof real);
+    return real;
+  }
   return static_cast<double>(integer_at(value, index, key));
 }
 
-int64_t Gguf::integer(std::string_view key) const {
-  return integer_at(value(key, false, Kind::integer), 0, key);
-}
+int64_t Gguf::integer(std::string_view key) const { return integer_at(value(key, false, Kind::integer), 0, key); }
 
 double Gguf::number(std::string_view key) const { return number_at(value(key, false, Kind::number), 0, key); }
 

@@ -7,38 +7,32 @@
 #include "supra/formats/weights/ggml_blocks.h"
 #include "supra/formats/weights/weights.h"
 
-// GGUF v2 and v3 (github.com/ggml-org/ggml, docs/gguf.md): one file with a model's description, its
-// vocabulary and its weights. Little-endian.
+// GGUF v2 and v3 (github.com/ggml-org/ggml, docs/gguf.md): a model's description, vocabulary and weights in one file. Little-endian.
 //   "GGUF", u32 version, u64 number of tensors, u64 number of keys
-//   keys     string name, u32 type, value; a string is u64 length and bytes, an array u32 type, u64 count and
-//            values
-//   tensors  string name, u32 number of dimensions, u64 each (the innermost first, ours last), u32 type
-//            (ggml_blocks.h), u64 offset
-//   data     from the next multiple of general.alignment (32 where it is absent) on, where offsets count from
+//   keys     string name, u32 type, value; a string is u64 length and bytes, an array u32 type, u64 count and values
+//   tensors  string name, u32 number of dimensions, u64 each (from the innermost), u32 type (ggml_blocks.h), u64 offset
+//   data     from the next multiple of general.alignment (default 32); offsets count from here
 
 namespace supra {
 
 class Gguf : public WeightReader {
  public:
-  // Maps the file and checks all that stands before the data: counts, lengths, types, offsets. Values stay in
-  // the file until somebody asks for them. Throws Error naming the file, the key or the tensor.
+  // Maps the file and checks everything before the data: counts, lengths, types, offsets. Values stay in the file.
   explicit Gguf(const Path& path);
 
   int version() const { return version_; }
 
-  // The values of keys. Throws Error for a key that is absent or of another type, and says which; the forms
-  // with `otherwise` give that for an absent key. Views live as long as the reader.
+  // The values of keys. Throws Error for a key that has another type, or is absent and has no `otherwise`. Views are valid as long
+  // as the reader.
   bool has(std::string_view key) const { return values_.contains(key); }
   std::string_view text(std::string_view key) const;
-  int64_t integer(std::string_view key) const;  // of any integer type, where it fits
+  int64_t integer(std::string_view key) const;  // of any integer type
   double number(std::string_view key) const;    // of any type of number
   bool flag(std::string_view key) const;
   std::string_view text(std::string_view key, std::string_view otherwise) const {
     return has(key) ? text(key) : otherwise;
   }
-  int64_t integer(std::string_view key, int64_t otherwise) const {
-    return has(key) ? integer(key) : otherwise;
-  }
+  int64_t integer(std::string_view key, int64_t otherwise) const { return has(key) ? integer(key) : otherwise; }
   double number(std::string_view key, double otherwise) const { return has(key) ? number(key) : otherwise; }
   bool flag(std::string_view key, bool otherwise) const { return has(key) ? flag(key) : otherwise; }
 
@@ -53,14 +47,14 @@ class Gguf : public WeightReader {
 
  private:
   enum class Kind { text, flag, integer, number };
-  // The type of the value, or of an array's items, and where it begins.
+  // The type of the value, or of an array's items, and the place of the first.
   struct Value {
     uint32_t type = 0;
     bool array = false;
     uint64_t count = 1, at = 0;
   };
   struct Stored {
-    const BlockType* type;  // nullptr: of a type nobody knows
+    const BlockType* type;  // null: a type that is not read
     const uint8_t* data;
   };
 

@@ -12,7 +12,7 @@ static constexpr std::string_view kFile = "file:";
 
 bool is_packed_file(const std::string& tensor) { return tensor.starts_with(kFile); }
 
-// write_safetensors() begins the header with the metadata.
+// write_safetensors() writes the metadata first.
 bool is_packed(const MappedFile& file) {
   const std::string_view text = file.text();
   if (text.size() < 8) return false;

@@ -5,16 +5,16 @@
 #include "supra/formats/model_files.h"
 #include "supra/formats/weights/weights.h"
 
-// A packed model: all of a model in one file, or in one block of memory. It is a safetensors file of the metadata
-// {"format": "supra packed"}: canonical weights, each in its own dtype, and config.json and the tokenizer's files as
-// U8 tensors called "file:config.json", ... Each tensor has a checksum, and so has the header (checksums.h); files of
-// earlier versions have none. Opening a model looks at none of them.
+// A packed model: a whole model in one file, or in one block of memory. It is a safetensors file with the metadata
+// {"format": "supra packed"}. It has the canonical weights, each in its own dtype, and config.json and the tokenizer's files as
+// U8 tensors named "file:config.json", ... The header and each tensor have a checksum (checksums.h), except in files of earlier
+// versions. Opening a model does not check them.
 
 namespace supra {
 
 bool is_packed(const MappedFile& file);
 
-// The files inside. Throws Error for a file that is damaged.
+// The files inside. Throws Error if the packed model is damaged.
 class PackedFiles : public ModelFiles {
  public:
   explicit PackedFiles(const MappedFile& file);
@@ -31,8 +31,8 @@ bool is_packed_file(const std::string& tensor);
 
 using NamedBytes = std::vector<std::pair<std::string, std::string>>;
 
-// Writes such a file; `files`: the tokenizer's. `weights` as save_model() takes them.
-void write_packed(const Path& path, const Config& config, const NamedTensors& weights,
-                  const NamedBytes& files, std::optional<Dtype> dtype);
+// Writes such a file. `files`: the tokenizer's. `weights`: as for save_model().
+void write_packed(const Path& path, const Config& config, const NamedTensors& weights, const NamedBytes& files,
+                  std::optional<Dtype> dtype);
 
 }  // namespace supra

@@ -15,10 +15,10 @@ namespace supra {
 namespace {
 
 constexpr const char* kMetadata = "__metadata__";
-// The format's own reader refuses more.
+// The limit of the format's own reader.
 constexpr uint64_t kLargestHeader = 100'000'000;
 
-// The format's types, and ours where we have it. `bits` 0: of unknown size.
+// The format's types, and the dtype if there is one. `bits` 0: of unknown size.
 struct StoredType {
   const char* name;
   uint64_t bits;
@@ -33,20 +33,16 @@ const StoredType kTypes[] = {
 };
 
 StoredType stored_type(const std::string& name) {
-  for (const StoredType& type : kTypes) {
-    if (name == type.name) return type;
-  }
-  return {nullptr, 0, {}};
+  const auto found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const StoredType& type) { return name == type.name; });
+  return found == std::end(kTypes) ? StoredType{nullptr, 0, {}} : *found;
 }
 
 const char* stored_name(Dtype dtype) {
   if (is_quantized(dtype)) dtype = Dtype::u8;
-  return std::find_if(std::begin(kTypes), std::end(kTypes),
-                      [=](const StoredType& t) { return t.dtype == dtype; })
-      ->name;
+  return std::find_if(std::begin(kTypes), std::end(kTypes), [=](const StoredType& type) { return type.dtype == dtype; })->name;
 }
 
-// One entry of the header, checked against itself and the size of the data.
+// An entry of the header, checked for consistency and against the size of the data.
 struct Entry {
   TensorInfo info;
   uint64_t begin, end;
@@ -54,8 +50,7 @@ struct Entry {
 
 uint64_t non_negative(const Json& json, const std::string& what) {
   const int64_t value = json.as_integer(what);
-  CHECK(value >= 0, "%s: %s is %ld, it must not be negative", json.where().c_str(), what.c_str(),
-        static_cast<long>(value));
+  CHECK(value >= 0, "%s: %s is %ld, it must not be negative", json.where().c_str(), what.c_str(), static_cast<long>(value));
   return static_cast<uint64_t>(value);
 }
 
@@ -97,15 +92,14 @@ Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) 
   return entry;
 }
 
-// Turns the bytes of quantised rows into what they mean.
+// Sets shape and dtype of a tensor that the metadata says is quantised.
 void read_quantized(TensorInfo& info, const Json& dtype_name) {
   for (const Dtype dtype : {Dtype::q8_0, Dtype::q4_0, Dtype::q4_1}) {
     if (dtype_name.as_string(info.name) != name(dtype)) continue;
     const int64_t block = static_cast<int64_t>(row_bytes(dtype, kBlock));
     CHECK(info.dtype == Dtype::u8 && info.shape.size() == 2 && info.shape[1] % block == 0,
-          "%s: tensor %s is to be %s, its %s %s are no rows of blocks of %ld bytes",
-          dtype_name.where().c_str(), info.name.c_str(), name(dtype), to_string(info.shape).c_str(),
-          name(info.dtype), static_cast<long>(block));
+          "%s: tensor %s is said to be %s, but its %s %s are not rows of blocks of %ld bytes", dtype_name.where().c_str(),
+          info.name.c_str(), name(dtype), to_string(info.shape).c_str(), name(info.dtype), static_cast<long>(block));
     info.shape[1] = info.shape[1] / block * kBlock;
     info.dtype = dtype;
   }
@@ -160,8 +154,7 @@ Safetensors::Safetensors(const MappedFile& file) : WeightReader(file.path()), fi
     if (notes.contains(info.name)) read_quantized(info, *notes[info.name]);
     add(std::move(info));
   }
-  CHECK(at == data_size, "%s: %lu bytes follow the last tensor", path.c_str(),
-        static_cast<unsigned long>(data_size - at));
+  CHECK(at == data_size, "%s: %lu bytes follow the last tensor", path.c_str(), static_cast<unsigned long>(data_size - at));
 }
 
 Tensor Safetensors::read(size_t index) const {
@@ -177,15 +170,14 @@ Tensor Safetensors::read(size_t index) const {
 std::string_view safetensors_header(const MappedFile& file) {
   const char* path = file.path().c_str();
   uint64_t header = 0;
-  CHECK(file.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path,
-        file.size());
+  CHECK(file.size() >= sizeof header, "%s: has %zu bytes, a safetensors file has 8 at least", path, file.size());
   memcpy(&header, file.data(), sizeof header);
   const auto announced = static_cast<unsigned long>(header);
   CHECK(header <= file.size() - sizeof header,
-        "%s: a header of %lu bytes is announced, the file has %zu (it is cut short, or no safetensors file)",
-        path, announced, file.size());
+        "%s: announces a header of %lu bytes, the file has %zu (it is cut short, or is not a safetensors file)", path, announced,
+        file.size());
   CHECK(header <= kLargestHeader,
-        "%s: has a header of %lu bytes, the format allows %lu (it is no model, or damaged)", path, announced,
+        "%s: has a header of %lu bytes, the format allows %lu (it is not a model, or it is damaged)", path, announced,
         static_cast<unsigned long>(kLargestHeader));
   return file.text().substr(sizeof header, header);
 }
@@ -208,8 +200,7 @@ std::unique_ptr<WeightReader> open_safetensors(const MappedFile& file) {
   return std::make_unique<Safetensors>(file);
 }
 
-void write_safetensors(const Path& path, const NamedTensors& tensors, const Metadata& metadata,
-                       std::optional<Dtype> dtype) {
+void write_safetensors(const Path& path, const NamedTensors& tensors, const Metadata& metadata, std::optional<Dtype> dtype) {
   using Named = NamedTensors::value_type;
   auto written_as = [&](const Named* t) { return dtype.value_or(t->second.dtype()); };
   auto element_size = [](Dtype stored) { return is_quantized(stored) ? 1 : size_of(stored); };
@@ -236,16 +227,14 @@ void write_safetensors(const Path& path, const NamedTensors& tensors, const Meta
     Json shape = Json::array();
     for (const int64_t size : stored) shape.push(size);
     const int64_t end = at + numel(stored) * static_cast<int64_t>(element_size(written_as(t)));
-    Json entry = Json::object();
-    entry.set("dtype", stored_name(written_as(t)));
-    entry.set("shape", std::move(shape));
-    entry.set("data_offsets", Json::array({at, end}));
-    header.push_back({name, std::move(entry)});
+    header.push_back({name, Json::object({{"dtype", stored_name(written_as(t))},
+                                          {"shape", std::move(shape)},
+                                          {"data_offsets", Json::array({at, end})}})});
     at = end;
   }
 
   std::string text = Json::object(std::move(header)).dump();
-  // spaces up to a multiple of 64, so that the data begins on a cache line
+  // spaces up to a multiple of 64, so that the data begins at a cache line
   const uint64_t length = (sizeof length + text.size() + 63) / 64 * 64 - sizeof length;
   text.resize(length, ' ');
   seal_header(text);
@@ -281,10 +270,8 @@ void write_sharded_safetensors(const Path& folder, const NamedTensors& tensors, 
     write_safetensors(folder / file, shards[i], {{"format", "pt"}}, dtype);
     for (const auto& [name, tensor] : shards[i]) map.set(name, file);
   }
-  Json metadata = Json::object(), index = Json::object();
-  metadata.set("total_size", static_cast<int64_t>(total));
-  index.set("metadata", std::move(metadata));
-  index.set("weight_map", std::move(map));
+  const Json metadata = Json::object({{"total_size", static_cast<int64_t>(total)}});
+  const Json index = Json::object({{"metadata", metadata}, {"weight_map", std::move(map)}});
   FileWriter out(folder / "model.safetensors.index.json");
   out.write(index.dump(true) + "\n");
   out.finish();

@@ -22,13 +22,11 @@ class Shards : public WeightReader {
   std::vector<const WeightReader*> source_;
 };
 
-// A shard may stand in the index's folder or below it, nowhere else. (Symbolic links are followed: download
-// caches consist of them.)
+// A shard must be in the index's folder or below it. (Symbolic links are followed, because download caches consist of them.)
 void check_shard_name(const Path& index, const Path& file) {
   const bool climbs = std::any_of(file.begin(), file.end(), [](const Path& part) { return part == ".."; });
-  CHECK(!file.string().ends_with(".index.json"), "%s: shard \"%s\" is an index itself", index.c_str(),
-        file.c_str());
-  CHECK(!file.empty() && !file.is_absolute() && !climbs, "%s: shard \"%s\" must stand in the same folder",
+  CHECK(!file.string().ends_with(".index.json"), "%s: shard \"%s\" is an index itself", index.c_str(), file.c_str());
+  CHECK(!file.empty() && !file.is_absolute() && !climbs, "%s: shard \"%s\" must be in the same folder",
         index.c_str(), file.c_str());
 }
 
@@ -44,8 +42,7 @@ Shards::Shards(const Path& index) : WeightReader(index) {
     const WeightReader& shard = *shards_.back();
     for (const std::string& name : names) {
       const TensorInfo* info = shard.find(name);
-      CHECK(info, "%s: tensor %s is missing, %s says it is here", shard.path().c_str(), name.c_str(),
-            index.c_str());
+      CHECK(info, "%s: tensor %s is missing, %s says it is here", shard.path().c_str(), name.c_str(), index.c_str());
       add(*info);
       source_.push_back(&shard);
     }

@@ -5,9 +5,9 @@
 
 namespace supra {
 
-// A model cut into several files, safetensors or PyTorch's, which lie in the folder of their index:
+// A model in several files, safetensors or PyTorch's, in the folder of their index:
 //   {"metadata": {"total_size": bytes}, "weight_map": {"tensor name": "file", ...}}
-// Throws Error for a shard outside of the folder, and for one that lacks a tensor it is said to hold.
+// Throws Error for a shard outside the folder, or one that lacks a tensor of the index.
 std::unique_ptr<WeightReader> open_shards(const Path& index);
 
 }  // namespace supra

@@ -12,14 +12,14 @@ namespace supra {
 namespace {
 
 constexpr size_t kDeepest = 16, kLongestName = 512;
-// A name for a tensor that stands elsewhere takes few bytes of a file and some 500 of memory. So the number
-// of names is bounded by this share of the file.
+// A further name for the same tensor takes few bytes of the file and some 500 of memory. So there may be at most one name for so many
+// bytes of the file.
 constexpr size_t kBytesOfATensor = 32;
 
-// The storage behind those that have a dtype.
+// The storage after those with a dtype.
 constexpr int64_t kBool = std::size(kTorchStorages);
 
-// Elements of a storage, which is a record: where they begin there, and strides, which count elements.
+// A tensor's elements: the record that is their storage, an offset in bytes, and strides in elements.
 struct View {
   const ZipDirectory::value_type* storage;
   uint64_t offset;
@@ -35,8 +35,7 @@ class TorchFile : public WeightReader {
 
  private:
   void collect(const Pickle& pickle, const PickleValue& root, const std::string& prefix);
-  void add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name,
-                  const std::string& prefix);
+  void add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name, const std::string& prefix);
 
   MappedFile file_;
   ZipDirectory records_;
@@ -48,8 +47,7 @@ TorchFile::TorchFile(const Path& path) : WeightReader(path), file_(path) {
   const auto contents = [&](const auto& record) { return record_bytes(file_.text(), record, path.string()); };
   const auto pickled = std::find_if(records_.begin(), records_.end(),
                                     [](const auto& record) { return record.first.ends_with("/data.pkl"); });
-  CHECK(pickled != records_.end(), "%s: is a zip archive without data.pkl, no weights of PyTorch",
-        path.c_str());
+  CHECK(pickled != records_.end(), "%s: is a zip archive without data.pkl, so it has no weights of PyTorch", path.c_str());
   const std::string name(pickled->first),
       prefix = name.substr(0, name.size() - std::string("data.pkl").size());
   const auto order = records_.find(prefix + "byteorder");
@@ -69,7 +67,7 @@ TorchFile::TorchFile(const Path& path) : WeightReader(path), file_(path) {
   collect(pickle, *root, prefix);
 }
 
-// A dict that stands in several places would make more names than the file has bytes: it may be met once.
+// A dict may occur only once: otherwise there could be more names than the file has bytes.
 void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const std::string& prefix) {
   struct Place {
     std::vector<uint32_t> items;
@@ -95,10 +93,10 @@ void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const std
     const std::string name = place.name + std::string(key.str());
     if (tensor) add_tensor(pickle, value, name, prefix);
     CHECK(views_.size() <= 1024 + file_.size() / kBytesOfATensor,
-          "%s: names more than %zu tensors, too many for its %zu bytes (it is no model, or damaged)",
+          "%s: names more than %zu tensors, too many for its %zu bytes (it is not a model, or it is damaged)",
           path().c_str(), views_.size() - 1, file_.size());
     if (!dict) continue;
-    CHECK(met.insert(&value).second, "%s: the dict %s stands in two places", path().c_str(), name.c_str());
+    CHECK(met.insert(&value).second, "%s: the dict %s occurs in two places", path().c_str(), name.c_str());
     path_down.push_back({pickle.items(value), 0, name + "."});
   }
 }
@@ -106,14 +104,13 @@ void TorchFile::collect(const Pickle& pickle, const PickleValue& root, const std
 void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, const std::string& name,
                            const std::string& prefix) {
   const char* where = path().c_str();
-  // item i of the tuple that `items` lists, of the kind that is needed there
-  const auto item = [&](const std::vector<uint32_t>& items, size_t i,
-                        PickleValue::Kind kind) -> const PickleValue& {
+  // item i of a tuple, which must be of this kind
+  const auto item = [&](const std::vector<uint32_t>& items, size_t i, PickleValue::Kind kind) -> const PickleValue& {
     const bool there = i < items.size() && pickle.at(items[i]).kind == kind;
-    CHECK(there, "%s: tensor %s is not described as PyTorch does", where, name.c_str());
+    CHECK(there, "%s: tensor %s is not described as in PyTorch's files", where, name.c_str());
     return pickle.at(items[i]);
   };
-  // what matters of the tuple that describes a tensor or a storage; any number of them may share a long one
+  // the first items of the tuple that describes a tensor or a storage; many of them may share a long tuple
   const auto description = [&](const PickleValue& value) {
     return pickle.items(item({static_cast<uint32_t>(value.number)}, 0, PickleValue::tuple), 8);
   };
@@ -131,12 +128,10 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
   CHECK(sizes.size <= Shape::kMostDimensions && sizes.size == strides.size, "%s: tensor %s has %u sizes and %u strides", where,
         name.c_str(), sizes.size, strides.size);
   const int64_t type = item(storage, 1, PickleValue::global).number;
-  CHECK(type <= kBool, "%s: tensor %s lies in a %s, which is no storage", where, name.c_str(),
-        kPickleGlobals[type]);
+  CHECK(type <= kBool, "%s: tensor %s is in a %s, which is not a storage", where, name.c_str(), kPickleGlobals[type]);
   const std::string record = prefix + "data/" + std::string(item(storage, 2, PickleValue::text).str());
   const auto found = records_.find(record);
-  CHECK(found != records_.end(), "%s: tensor %s lies in record %s, which is missing", where, name.c_str(),
-        record.c_str());
+  CHECK(found != records_.end(), "%s: tensor %s is in record %s, which is missing", where, name.c_str(), record.c_str());
 
   TensorInfo info{name, integers(sizes), type < kBool ? kTorchStorages[type] : Dtype::u8,
                   type < kBool ? "" : "bool"};
@@ -152,7 +147,7 @@ void TorchFile::add_tensor(const Pickle& pickle, const PickleValue& tensor, cons
            !__builtin_mul_overflow(std::max<int64_t>(n - 1, 0), stride, &span) &&
            !__builtin_add_overflow(last, span, &last);
   }
-  // more elements than the storage has: some are repeated, and a small file would fill the memory
+  // more elements than the storage has would mean repeated ones, and a small file could fill the memory
   CHECK(fits && (count == 0 || (last < elements && count <= elements)),
         "%s: tensor %s of shape %s with strides %s from element %ld on does not fit its record %s of %ld "
         "elements",
@@ -172,7 +167,7 @@ void gather(const uint8_t* data, const Shape& strides, const Tensor& out) {
     for (int64_t row = begin; row < end; row++) {
       int64_t at = 0, rest = row;
       for (size_t d = shape.size() - 1; d-- > 0; rest /= shape[d]) at += rest % shape[d] * strides[d];
-      // storages of a foreign file may lie anywhere
+      // storages may begin at any byte
       for (int64_t i = 0; i < C; i++)
         memcpy(to + row * C + i, data + (at + i * stride) * static_cast<int64_t>(sizeof(T)), sizeof(T));
     }
@@ -193,17 +188,10 @@ Tensor TorchFile::read(size_t index) const {
   if (contiguous || numel(info.shape) == 0) return map_tensor(file_, data, info.shape, info.dtype);
   const Tensor out = Tensor::empty(info.shape, info.dtype);
   switch (size_of(info.dtype)) {
-    case 1:
-      gather<uint8_t>(data, view.strides, out);
-      break;
-    case 2:
-      gather<uint16_t>(data, view.strides, out);
-      break;
-    case 4:
-      gather<uint32_t>(data, view.strides, out);
-      break;
-    default:
-      gather<uint64_t>(data, view.strides, out);
+    case 1: gather<uint8_t>(data, view.strides, out); break;
+    case 2: gather<uint16_t>(data, view.strides, out); break;
+    case 4: gather<uint32_t>(data, view.strides, out); break;
+    default: gather<uint64_t>(data, view.strides, out);
   }
   return out;
 }

@@ -4,24 +4,19 @@
 
 #include "supra/formats/parse/crc32.h"
 #include "supra/formats/parse/pickle.h"
-#include "supra/formats/weights/torch_file.h"
 #include "supra/formats/parse/zip.h"
+#include "supra/formats/weights/torch_file.h"
 
-// torch_file.h's writing. Opcodes as in pickle.cpp; nothing goes through the memo.
+// The writing part of torch_file.h. The opcodes are those of pickle.cpp; the memo is not used.
 
 namespace supra {
 
 namespace {
 
-template <class T>
-std::string bytes_of(T number) {
-  return {reinterpret_cast<const char*>(&number), sizeof number};
-}
-
 std::string pickled(const std::string& text) {
-  return "X" + bytes_of(static_cast<uint32_t>(text.size())) + text;
+  return std::string("X").append(bytes_of(static_cast<uint32_t>(text.size()))).append(text);
 }
-std::string pickled(int64_t number) { return "\x8a\x08" + bytes_of(number); }
+std::string pickled(int64_t number) { return std::string("\x8a\x08").append(bytes_of(number)); }
 
 std::string pickled(const Shape& numbers) {
   std::string text = "(";
@@ -60,7 +55,7 @@ std::string torch_pickle(const std::vector<TensorInfo>& tensors, const TorchExtr
     out += pickled(info.name) + global("torch._utils", "_rebuild_tensor_v2");
     out += "((" + pickled("storage") + global("torch", storage_of(info)) + pickled(std::to_string(i)) +
            pickled("cpu") + pickled(numel(info.shape)) + "tQ";
-    // offset 0, and at the end: needs no gradient, has no hooks
+    // offset 0; at the end: requires no gradient, no hooks
     out += "K" + std::string(1, '\0') + pickled(info.shape) + pickled(strides) + "\x89" + ordered_dict + "tR";
   }
   out += "u";
@@ -68,8 +63,7 @@ std::string torch_pickle(const std::vector<TensorInfo>& tensors, const TorchExtr
   return out + ".";
 }
 
-void write_torch_file(const Path& path, const NamedTensors& tensors, const TorchExtra& extra,
-                      std::optional<Dtype> dtype) {
+void write_torch_file(const Path& path, const NamedTensors& tensors, const TorchExtra& extra, std::optional<Dtype> dtype) {
   std::vector<TensorInfo> infos;
   std::unordered_set<std::string> names;
   for (const auto& [name, tensor] : tensors) {
@@ -87,7 +81,7 @@ void write_torch_file(const Path& path, const NamedTensors& tensors, const Torch
   add("data.pkl", torch_pickle(infos, extra));
   add("byteorder", "little");
   for (size_t i = 0; i < infos.size(); i++) {
-    // the sum stands in front of the bytes, so they are made twice
+    // the checksum comes before the bytes, so the bytes are computed twice
     const Tensor& tensor = tensors[i].second;
     uint32_t crc = 0;
     uint64_t size = 0;

@@ -17,11 +17,11 @@ const char* weight_format(const Path& file) {
   if (text.starts_with("PK\x03\x04")) return "PyTorch";
   // a pickled magic number of ten bytes
   CHECK(!text.starts_with("\x80\x02\x8a\x0a"),
-        "%s: is of PyTorch's format before zip, which is not read (load it with PyTorch 1.6 or later and save it "
-        "again)",
+        "%s: is in PyTorch's format before version 1.6, which is not read (load it with a later version and save it again)",
         file.c_str());
   const bool json = text.size() > 8 && text[8] == '{';
-  CHECK(json || file.extension() == ".safetensors", "%s: holds no weights that are read (safetensors, PyTorch's zip files and GGUF are)", file.c_str());
+  CHECK(json || file.extension() == ".safetensors", "%s: is not a file of weights that is read (safetensors, PyTorch's zip files and GGUF are)",
+        file.c_str());
   return "safetensors";
 }
 

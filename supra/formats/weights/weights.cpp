@@ -32,13 +32,13 @@ Tensor WeightReader::get(const std::string& name, const Shape& shape, Dtype dtyp
 
 size_t WeightReader::add(TensorInfo info) {
   const bool fresh = index_.emplace(info.name, tensors_.size()).second;
-  CHECK(fresh, "%s: tensor %s stands twice", path_.c_str(), info.name.c_str());
+  CHECK(fresh, "%s: there are two tensors %s", path_.c_str(), info.name.c_str());
   tensors_.push_back(std::move(info));
   return tensors_.size() - 1;
 }
 
 Tensor map_tensor(const MappedFile& file, const uint8_t* data, const Shape& shape, Dtype dtype) {
-  // MappedFile maps read-only; Tensor has no const memory, its users keep to the convention
+  // the mapping is read-only, and Tensor has no const memory: its users do not write to it
   const Tensor mapped = Tensor::wrap(const_cast<uint8_t*>(data), shape, dtype, file.owner());
   const bool aligned = is_quantized(dtype) || reinterpret_cast<uintptr_t>(data) % size_of(dtype) == 0;
   return aligned ? mapped : mapped.clone();
@@ -63,7 +63,7 @@ void each_piece(const Tensor& tensor, Dtype dtype, FunctionRef<void(std::string_
   }
 }
 
-// The first of n numbers whose exponent is all ones: a NaN or an infinity. n where there is none.
+// The index of the first of n numbers that is a NaN or an infinity (all bits of the exponent are ones); n if there is none.
 template <class Bits>
 static int64_t first_special(const void* numbers, int64_t n, Bits exponent) {
   constexpr int64_t kPiece = 4096;
@@ -86,16 +86,11 @@ static int64_t first_special(const void* numbers, int64_t n, Bits exponent) {
 
 static int64_t first_special(const void* numbers, Dtype dtype, int64_t n) {
   switch (dtype) {
-    case Dtype::f64:
-      return first_special<uint64_t>(numbers, n, 0x7ff0000000000000);
-    case Dtype::f32:
-      return first_special<uint32_t>(numbers, n, 0x7f800000);
-    case Dtype::f16:
-      return first_special<uint16_t>(numbers, n, 0x7c00);
-    case Dtype::bf16:
-      return first_special<uint16_t>(numbers, n, 0x7f80);
-    default:
-      return n;
+    case Dtype::f64: return first_special<uint64_t>(numbers, n, 0x7ff0000000000000);
+    case Dtype::f32: return first_special<uint32_t>(numbers, n, 0x7f800000);
+    case Dtype::f16: return first_special<uint16_t>(numbers, n, 0x7c00);
+    case Dtype::bf16: return first_special<uint16_t>(numbers, n, 0x7f80);
+    default: return n;
   }
 }
 
@@ -109,9 +104,8 @@ void check_finite(const Tensor& tensor, const std::string& name, const Path& pat
     if (scale < scales.count) bad = row * C + scale % (C / kBlock) * kBlock;
   }
   CHECK(bad == n,
-        "%s: tensor %s holds a NaN or an infinity at element %ld of %s; weights must be finite (the file is "
-        "damaged, or the "
-        "run that wrote it had diverged)",
+        "%s: tensor %s holds a NaN or an infinity at element %ld of %s; weights must be finite (the file is damaged, or the run that "
+        "wrote it had diverged)",
         path.c_str(), name.c_str(), static_cast<long>(bad), to_string(tensor.shape()).c_str());
 }
 

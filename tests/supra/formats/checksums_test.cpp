@@ -107,7 +107,7 @@ TEST_F(Checksums, AModelWithoutThemOpensAndSaysSo) {
   const Inspected said = inspect(old, {"--check"});
   EXPECT_EQ(said.code, 0);
   EXPECT_NE(said.text.find("checksums   none"), std::string::npos) << said.text;
-  EXPECT_NE(complaint_of([&] { check_weights(MappedFile(old)); }).find("carries no checksums"),
+  EXPECT_NE(complaint_of([&] { check_weights(MappedFile(old)); }).find("has no checksums"),
             std::string::npos);
 }
 

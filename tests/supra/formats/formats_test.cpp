@@ -284,7 +284,7 @@ TEST_F(FormatsTest, OtherFormatsAreRefusedByName) {
   write_bytes(path("model.gguf"), std::string_view("GGUF\3\0\0\0", 8));
   expect_said(complaint("model.gguf"), "cut short");
   write_bytes(path("pytorch_model.bin"), "PK\3\4 and so on");
-  expect_said(complaint("pytorch_model.bin"), "config.json has to stand beside");
+  expect_said(complaint("pytorch_model.bin"), "there is no config.json in the folder of these weights");
   expect_said(complaint("nothing"), "nothing");
 }
 

@@ -176,7 +176,7 @@ TEST_F(GgufTest, FilesThatLieAreRefused) {
        "key k has 9223372036854775808 items");
   said(gguf_head(0, 1).put(std::string("k")).put<uint32_t>(9).put<uint32_t>(8).put(many).text,
        "k needs 8 bytes");
-  said(gguf_head(0, 2).key("k", 7, '\1').key("k", 7, '\1').text, "key k stands twice");
+  said(gguf_head(0, 2).key("k", 7, '\1').key("k", 7, '\1').text, "there are two keys k");
   said(gguf_head(0, 1).key("general.alignment", 4, uint32_t{0}).text, "general.alignment is 0");
   said(gguf_head(1, 0).tensor("w", {1, 1, 1, 1, 1}, 0, 0).text, "tensor w has 5 dimensions");
   said(gguf_head(1, 0).tensor("w", {many}, 0, 0).text, "too large");
@@ -190,7 +190,7 @@ TEST_F(GgufTest, FilesThatLieAreRefused) {
   said(gguf_head(1, 0).tensor("w", {48, 2}, 8, 0).with_data(std::string(102, 'x')),
        "is not made of rows of blocks of 32");
   said(gguf_head(2, 0).tensor("w", {1}, 0, 0).tensor("w", {1}, 0, 0).with_data("1234"),
-       "tensor w stands twice");
+       "there are two tensors w");
 }
 
 TEST_F(GgufTest, GoldenFilesSurviveAbuse) {

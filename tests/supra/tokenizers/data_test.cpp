@@ -258,7 +258,7 @@ TEST(Shard, RefusesOneWithoutEnds) {
   std::string old = read_file(path);
   old[8] = 1;
   write_bytes(path, old);
-  EXPECT_NE(message_of([&] { read_shard(path, bytes()); }).find("nothing ends a document, 2 is known (make it anew"), std::string::npos);
+  EXPECT_NE(message_of([&] { read_shard(path, bytes()); }).find("without end marks of documents, 2 is known (make it again"), std::string::npos);
 }
 
 TEST(Shard, IsCompleteOrAbsent) {

@@ -224,7 +224,7 @@ TEST(Tokenizer, RefusalsNameTheFeature) {
     return message_of([&] { make_model(more); });
   };
   EXPECT_NE(with({"b", 0, kUnused}).find("unused"), std::string::npos);
-  EXPECT_NE(with({"a"}).find("twice"), std::string::npos);
+  EXPECT_NE(with({"a"}).find("repeats"), std::string::npos);
   EXPECT_NE(with({""}).find("empty"), std::string::npos);
   EXPECT_NE(with({"b", NAN}).find("score"), std::string::npos);
   EXPECT_NE(with({"b", 0, 7}).find("type 7"), std::string::npos);
@@ -510,9 +510,9 @@ TEST(Tokenizer, JsonRefusalsNameTheFeature) {
   names("pre_tokenizer", R"({"type": "Split", "pattern": {"String": " "}, "behavior": "Some"})", "behavior Some");
   names("decoder", R"({"type": "WordPiece"})", "decoder WordPiece");
   names("post_processor", R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}]})", "token that is not there");
-  for (const auto& [regex, part] : {std::pair("(?<=x)y", "looking behind"), {"(x", "not closed"}, {"x)", "closes"}, {"[a-", "ends too soon"}, {"\\\\1", "escape \\1"},
-                                    {"[[a]b]", "class in a class"}, {"[a&&b]", "two classes share"}, {"\\\\p{Han}", "property Han"}, {"*", "nothing to repeat"},
-                                    {"(((a{999}b){999}){999}){9}", "too large"}, {"(?x)a", "such a group"}, {"[z-a]", "backwards"}}) {
+  for (const auto& [regex, part] : {std::pair("(?<=x)y", "lookbehind"), {"(x", "without a closing one"}, {"x)", "without an opening one"}, {"[a-", "ends too soon"}, {"\\\\1", "escape \\1"},
+                                    {"[[a]b]", "nested classes"}, {"[a&&b]", "intersections of classes"}, {"\\\\p{Han}", "property Han"}, {"*", "nothing to repeat"},
+                                    {"(((a{999}b){999}){999}){9}", "too large"}, {"(?x)a", "this kind of group"}, {"[z-a]", "backwards"}}) {
     names("pre_tokenizer", format(R"({"type": "Split", "pattern": {"Regex": "%s"}, "behavior": "Isolated"})", regex), part);
   }
   // memory is bounded by the file

@@ -227,7 +227,7 @@ TEST_F(TeacherCacheTest, RefusesAnotherRunByName) {
   }
   expect(complaint(*tiny_decoder(MixerKind::softmax), corpus_, 8, 16, 7, packing), "another vocabulary");
   write_file_atomically(file(), "Once upon a time there was a file that was no cache at all.");
-  expect(complaint(same, corpus_, 8, 16, 7, packing), "is no teacher's cache");
+  expect(complaint(same, corpus_, 8, 16, 7, packing), "is not a teacher's cache");
 }
 
 TEST_F(TeacherCacheTest, RefusesRowsOfOtherText) {

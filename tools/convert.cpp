@@ -79,7 +79,8 @@ std::string beyond_openlm_in_words(const Config& config) {
   return text;
 }
 
-// OpenLM's training loads strictly, and its modules have two names for some weights: a tied output matrix, and an MLP with GELU.
+// OpenLM's training loads strictly, and its modules have two names for some weights: a tied output matrix, and an MLP with
+// GELU.
 NamedTensors with_second_names(const Config& config, const NamedTensors& tensors) {
   NamedTensors all = tensors;
   for (const auto& [name, tensor] : tensors) {

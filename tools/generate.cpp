@@ -12,8 +12,8 @@
 namespace supra {
 namespace {
 
-// The ids to read: --ids, or the text, which begins with BOS if the tokenizer says so. After a saved state the text continues the text
-// before it, without BOS and without a space before it.
+// The ids to read: --ids, or the text, which begins with BOS if the tokenizer says so. After a saved state the text continues
+// the text before it, without BOS and without a space before it.
 std::vector<int32_t> prompt_ids(const Model& model, const std::string& text, const std::vector<int64_t>& ids, bool fresh) {
   if (!ids.empty()) {
     for (int64_t id : ids) {

@@ -3,9 +3,9 @@
 
 #include "tensor/memory.h"
 
-// `new` and `delete` of the library for hosts. Memory comes from the allocator that the thread uses (tensor/memory.h), and returns to
-// it whichever thread releases it. The program does not link this file. A host that compiles the sources may keep its own `new`
-// (SUPRA_HOST_NEW).
+// `new` and `delete` of the library for hosts. Memory comes from the allocator that the thread uses (tensor/memory.h), and
+// returns to it whichever thread releases it. The program does not link this file. A host that compiles the sources may keep
+// its own `new` (SUPRA_HOST_NEW).
 
 namespace supra {
 namespace {

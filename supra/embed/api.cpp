@@ -99,8 +99,8 @@ void require_buffer(const void* buffer, size_t size, const char* what) {
   require(buffer || size == 0, SUPRA_BAD_ARGUMENT, "the %s is null", what);
 }
 
-// Converts a struct of the caller to this library's version. Its first word is its size in the caller's supra.h, and is checked before
-// anything else is read. `first_size`: the size of its first version.
+// Converts a struct of the caller to this library's version. Its first word is its size in the caller's supra.h, and is checked
+// before anything else is read. `first_size`: the size of its first version.
 template <class T>
 T known_part(const T* given, size_t first_size, const char* name) {
   uint32_t size;

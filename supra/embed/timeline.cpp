@@ -126,8 +126,8 @@ void Timeline::each_slot(F f) const {
 
 template <class F>
 void Timeline::advance(std::span<Timeline* const> timelines, F f) {
-  // A step overwrites the slot of a key that has left the window, after adding that key to the far state. If the step fails, the slot
-  // must be restored for the next one. Longer calls make new rings.
+  // A step overwrites the slot of a key that has left the window, after adding that key to the far state. If the step fails,
+  // the slot must be restored for the next one. Longer calls make new rings.
   const Timeline& one = *timelines[0];
   std::string slots;
   if (timelines.size() == 1) one.each_slot([&](const char* slot, size_t bytes) { slots.append(slot, bytes); });

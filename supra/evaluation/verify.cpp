@@ -87,8 +87,8 @@ class Computed {
     }
   }
 
-  // Token by token in the recurrent form. linear_open_lm stores g S, the state already decayed for the next step. If g depends on that
-  // step's input, there is no such state.
+  // Token by token in the recurrent form. linear_open_lm stores g S, the state already decayed for the next step. If g depends
+  // on that step's input, there is no such state.
   void run_recurrent() {
     if (std::exchange(recurrent_done_, true)) return;
     const Tensor ids = tokens();
@@ -136,8 +136,8 @@ class Computed {
     return Tensor::of(ids);
   }
 
-  // Ten steps in double, because ten steps of AdamW amplify float32 rounding in an untrained network by a factor of 100,000. The
-  // gradients above test the fast kernels.
+  // Ten steps in double, because ten steps of AdamW amplify float32 rounding in an untrained network by a factor of 100,000.
+  // The gradients above test the fast kernels.
   void run_adamw() {
     if (std::exchange(adamw_done_, true)) return;
     const InDouble in_double(decoder_);

@@ -55,8 +55,8 @@ struct Purse {
   std::vector<int64_t> layers;  // in descending order of gain
   int64_t keys;
 
-  // window = least + share * weight, rounded down, at most `most` and the layer's own, with the largest share that fits; the first layers
-  // get the remainder. Empty if there are too few keys. Weights and windows are in the order of `layers`.
+  // window = least + share * weight, rounded down, at most `most` and the layer's own, with the largest share that fits; the
+  // first layers get the remainder. Empty if there are too few keys. Weights and windows are in the order of `layers`.
   Windows spend(const std::vector<int64_t>& least, const std::vector<double>& weight, int64_t most = INT32_MAX) const {
     const auto windows_at = [&](double share) {
       Windows windows = config.windows;

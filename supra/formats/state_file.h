@@ -18,8 +18,8 @@ NamedTensors state_tensors(const Decoder& decoder, const State& state, const std
 // Reads them back for B sequences. Throws Error if they are damaged, or of another shape or number of sequences.
 State read_state(const WeightReader& file, const Decoder& decoder, int64_t batch, const std::string& prefix = "");
 
-// Writes a state, with the logits after its last step if they are defined. The old file is replaced when the new one is complete.
-// `model`: the model it belongs to, if that is known.
+// Writes a state, with the logits after its last step if they are defined. The old file is replaced when the new one is
+// complete. `model`: the model it belongs to, if that is known.
 void write_state_file(const Path& path, const Decoder& decoder, const State& state, const Tensor& logits,
                       const std::optional<Fingerprint>& model);
 

@@ -32,8 +32,8 @@ class TeacherFile {
   // The place of step t in a record.
   char* steps(char* record, int64_t t) const;
 
-  // Reads a row into `record`; false if it is absent or incomplete. `text`: a hash of the teacher's input. Throws Error if the row
-  // was written for another input.
+  // Reads a row into `record`; false if it is absent or incomplete. `text`: a hash of the teacher's input. Throws Error if the
+  // row was written for another input.
   bool read(int64_t row, uint32_t text, char* record) const;
   // Fills in the record's checksums.
   void write(int64_t row, uint32_t text, char* record) const;

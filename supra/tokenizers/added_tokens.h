@@ -9,8 +9,8 @@
 
 namespace supra {
 
-// An added token: it is cut out of a text before anything else, or if it is `normalized`, after the text was normalised. Special
-// tokens are cut out only if the caller asks for it.
+// An added token: it is cut out of a text before anything else, or if it is `normalized`, after the text was normalised.
+// Special tokens are cut out only if the caller asks for it.
 struct AddedToken {
   int32_t id = -1;
   std::string text;

@@ -20,8 +20,8 @@ CharsMap::CharsMap(std::string_view bytes, const std::string& where) {
   CHECK(is_utf8(texts_), "%s: a charsmap's texts are not UTF-8 (the file is damaged)", where.c_str());
 }
 
-// A unit of the trie has the byte that leads to it (8 bits, bit 31 is 0), whether it has a value (bit 8), and the distance to its
-// children (bits 10 to 30, times 256 if bit 9 is set). A unit that is a value has 31 bits of it.
+// A unit of the trie has the byte that leads to it (8 bits, bit 31 is 0), whether it has a value (bit 8), and the distance to
+// its children (bits 10 to 30, times 256 if bit 9 is set). A unit that is a value has 31 bits of it.
 CharsMap::Rule CharsMap::match(std::string_view text, bool shortest) const {
   if (units_.empty()) return {};
   const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); };

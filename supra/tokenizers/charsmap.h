@@ -6,8 +6,8 @@
 
 namespace supra {
 
-// SentencePiece's precompiled_charsmap (normalizer.cc, github.com/google/sentencepiece), the rules of nmt_nfkc and similar: u32 size in
-// bytes of a double-array trie (darts-clone), its units, then the texts it points to, each with a zero at its end.
+// SentencePiece's precompiled_charsmap (normalizer.cc, github.com/google/sentencepiece), the rules of nmt_nfkc and similar: u32
+// size in bytes of a double-array trie (darts-clone), its units, then the texts it points to, each with a zero at its end.
 class CharsMap {
  public:
   CharsMap() = default;

@@ -161,8 +161,8 @@ std::string without_special(const Tokenizer& tokenizer, std::string_view text) {
   };
   std::string safe;
   while (!text.empty()) {
-    // The shortest beginning that contains a special token ends with it. It is found by doubling and then by bisection, so that the time
-    // is proportional to the text, however many special tokens it has.
+    // The shortest beginning that contains a special token ends with it. It is found by doubling and then by bisection, so that
+    // the time is proportional to the text, however many special tokens it has.
     size_t without = 0, with = std::min<size_t>(text.size(), 32);
     while (!holds_special(text.substr(0, with))) {
       if (with == text.size()) return safe.append(text);
@@ -194,8 +194,8 @@ static std::string literal_before(std::string_view program, std::string_view end
   return "";
 }
 
-// The default system message in a ChatML program: '<|im_start|>system\n...<|im_end|>\n'. A line end may be written as Jinja's two
-// characters.
+// The default system message in a ChatML program: '<|im_start|>system\n...<|im_end|>\n'. A line end may be written as Jinja's
+// two characters.
 static std::string default_system_in(std::string_view program) {
   constexpr std::string_view beginning = "<|im_start|>system";
   for (size_t at = program.find(beginning); at != program.npos; at = program.find(beginning, at)) {

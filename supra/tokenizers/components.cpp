@@ -30,8 +30,9 @@ std::vector<const Json*> components(const Json* json, const char* list) {
 }
 
 void check_growth(const std::string& where, size_t before, size_t after) {
-  CHECK(after <= (size_t{1} << 20) + 256 * before, "%s: the steps from here on make %zu bytes of a text of %zu, more than 256 times as many (the file is damaged)",
-        where.c_str(), after, before);
+  CHECK(after <= (size_t{1} << 20) + 256 * before,
+        "%s: the steps from here on make %zu bytes of a text of %zu, more than 256 times as many (the file is damaged)", where.c_str(),
+        after, before);
 }
 
 std::shared_ptr<const Regex> read_pattern(const Json& component) {

@@ -13,8 +13,8 @@
 
 namespace supra {
 
-// The documents of a text: cut at `separator`, without newlines at both ends, without empty ones. If the separator is empty, the whole
-// text is one document.
+// The documents of a text: cut at `separator`, without newlines at both ends, without empty ones. If the separator is empty,
+// the whole text is one document.
 std::vector<std::string_view> split_documents(std::string_view text, std::string_view separator);
 
 // A document's ids for scoring: with BOS first if `bos` is set and the tokenizer has one, and no mark at the end.
@@ -29,9 +29,9 @@ struct EncodedDocument {
   int64_t read = 0;  // bytes of the file up to the end of the document
 };
 
-// Encodes the documents of a file in parallel, each between the tokenizer's document_marks(), and calls `sink` in their order. The file
-// is mapped and encoded a few megabytes at a time, so it may be larger than memory; each document must fit. If `lines` is set, each
-// line is a JSON object and its "text" is one document; `separator` is ignored. Throws Error if there is no text.
+// Encodes the documents of a file in parallel, each between the tokenizer's document_marks(), and calls `sink` in their order.
+// The file is mapped and encoded a few megabytes at a time, so it may be larger than memory; each document must fit. If `lines`
+// is set, each line is a JSON object and its "text" is one document; `separator` is ignored. Throws Error if there is no text.
 void encode_file(const Path& file, const Tokenizer& tokenizer, const std::string& separator, bool lines,
                  FunctionRef<void(const EncodedDocument&)> sink);
 
@@ -90,8 +90,8 @@ struct DataFile {
   double weight;
 };
 
-// Each file is a shard (shard.h), JSON lines or a text. All texts without a weight make one source, every other file another one.
-// Throws Error if only some files have a weight.
+// Each file is a shard (shard.h), JSON lines or a text. All texts without a weight make one source, every other file another
+// one. Throws Error if only some files have a weight.
 Corpus read_corpus(const std::vector<DataFile>& files, const Tokenizer& tokenizer, const std::string& separator);
 
 }  // namespace supra

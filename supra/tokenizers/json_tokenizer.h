@@ -14,8 +14,8 @@
 
 namespace supra {
 
-// The tokenizer of a tokenizer.json. Added tokens are cut out of a text, the parts between them are normalised and cut into words,
-// and a model gives the ids of each word. A decoder joins pieces to a text.
+// The tokenizer of a tokenizer.json. Added tokens are cut out of a text, the parts between them are normalised and cut into
+// words, and a model gives the ids of each word. A decoder joins pieces to a text.
 class JsonTokenizer : public Tokenizer {
  public:
   struct Parts {

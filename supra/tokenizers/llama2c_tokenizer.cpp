@@ -4,8 +4,8 @@
 #include "supra/tokenizers/piece_tokenizer.h"
 
 // The tokenizer of github.com/karpathy/llama2.c (run.c, tokenizer.py), an export of a SentencePiece BPE: int32 longest piece in
-// bytes, then for each id float32 score, int32 size, text. Spaces are written as spaces. Ids 0, 1, 2 are <unk>, BOS and EOS. If 3 to
-// 258 are the bytes, their texts are "<0x00>" to "<0xFF>".
+// bytes, then for each id float32 score, int32 size, text. Spaces are written as spaces. Ids 0, 1, 2 are <unk>, BOS and EOS. If
+// 3 to 258 are the bytes, their texts are "<0x00>" to "<0xFF>".
 
 namespace supra {
 

@@ -21,8 +21,8 @@ std::vector<Character> characters_of(std::string_view text) {
   return all;
 }
 
-// Replaces the old characters by the new ones, after dropping the first `skipped`. A new character belongs to the old one that it
-// replaces, or, if it was inserted, to the old one before it. Counts like Hugging Face's library, in odd cases too.
+// Replaces the old characters by the new ones, after dropping the first `skipped`. A new character belongs to the old one that
+// it replaces, or, if it was inserted, to the old one before it. Counts like Hugging Face's library, in odd cases too.
 void rewrite(TextPart& part, const Changes& changes, size_t skipped = 0) {
   std::string out;
   out.reserve(part.text.size());
@@ -111,8 +111,8 @@ bool is_among(Ranges ranges, uint32_t c) {
   return std::any_of(ranges.begin(), ranges.end(), [=](const auto& range) { return c >= range.first && c <= range.second; });
 }
 
-// Whether a character belongs to the one before it (Unicode Standard Annex 29, for clusters of fewer than six bytes: the rules of
-// SentencePiece apply to no longer ones).
+// Whether a character belongs to the one before it (Unicode Standard Annex 29, for clusters of fewer than six bytes: the rules
+// of SentencePiece apply to no longer ones).
 bool is_extending(uint32_t c) {
   static constexpr Ranges kExtending = {{0xe33, 0xe33}, {0xeb3, 0xeb3}, {0x200c, 0x200d}, {0xff9e, 0xff9f}, {0x1f3fb, 0x1f3ff}};
   static constexpr Ranges kMarksAlone = {{0x102b, 0x102c}, {0x1038, 0x1038}, {0x1062, 0x1064}, {0x1067, 0x106d}, {0x1083, 0x1083},
@@ -152,7 +152,8 @@ size_t cluster_size(std::string_view text) {
   return size;
 }
 
-// Like Hugging Face's library: looks for a rule for the whole cluster first, and uses the shortest rule that matches its beginning.
+// Like Hugging Face's library: looks for a rule for the whole cluster first, and uses the shortest rule that matches its
+// beginning.
 Changes apply_charsmap(const CharsMap& map, std::string_view text) {
   Changes changes;
   const auto put = [&](std::string_view old, std::string_view now) {

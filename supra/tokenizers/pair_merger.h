@@ -7,9 +7,9 @@
 #include <unordered_map>
 #include <vector>
 
-// Byte-pair encoding for all kinds of tokenizers. It merges the adjacent symbols with the best score, the leftmost of equals, until
-// none can be merged. SentencePiece and llama2.c merge any two symbols that make a piece; GPT-2's kind merges the pairs of a list,
-// in the order of the list.
+// Byte-pair encoding for all kinds of tokenizers. It merges the adjacent symbols with the best score, the leftmost of equals,
+// until none can be merged. SentencePiece and llama2.c merge any two symbols that make a piece; GPT-2's kind merges the pairs
+// of a list, in the order of the list.
 
 namespace supra {
 
@@ -28,8 +28,8 @@ class PieceTable {
   // The score of merging the first `left` bytes with the rest; null if they may not be merged.
   const float* find_merge(std::string_view text, size_t left) const;
 
-  // Whether the two bytes are neighbours in any piece. If not, no merge crosses this place, so a text splits into runs, mostly words,
-  // that are merged one by one.
+  // Whether the two bytes are neighbours in any piece. If not, no merge crosses this place, so a text splits into runs, mostly
+  // words, that are merged one by one.
   bool may_join(char left, char right) const { return joins_[index(left, right)]; }
 
  private:
@@ -50,7 +50,8 @@ class PieceTable {
   std::bitset<65536> joins_;
 };
 
-// Takes the symbols of a text from left to right and emits the pieces in the same order. Time n log n and memory n in the longest run.
+// Takes the symbols of a text from left to right and emits the pieces in the same order. Time n log n and memory n in the
+// longest run.
 class PairMerger {
  public:
   // `emit` gets a symbol that cannot be merged further, and its id; -1 if it is not a piece.

@@ -9,8 +9,8 @@
 #include "supra/tokenizers/pair_merger.h"
 #include "supra/tokenizers/tokenizer.h"
 
-// The common part of the tokenizers of llama2.c and SentencePiece (the former is an export of the latter): pieces with scores and
-// types, unknown characters, decoding. They differ in their files and in the first symbols of a text.
+// The common part of the tokenizers of llama2.c and SentencePiece (the former is an export of the latter): pieces with scores
+// and types, unknown characters, decoding. They differ in their files and in the first symbols of a text.
 
 namespace supra {
 

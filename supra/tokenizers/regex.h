@@ -7,10 +7,10 @@
 
 namespace supra {
 
-// Regular expressions as tokenizers write them (Oniguruma's syntax): alternatives, groups, greedy, lazy and possessive
-// repeats, looking ahead, classes with \p{..}, \s \w \d, (?i:..), ^ $ \b. Backtracking over a program, without recursion.
-// Syntax that is not supported (references, lookbehind, nested classes) is refused by name. A match may take a million steps plus
-// 16 for each byte of the text, then it is an Error. The limit is for each match attempt, not for a text as a whole.
+// Regular expressions as tokenizers write them (Oniguruma's syntax): alternatives, groups, greedy, lazy and possessive repeats,
+// looking ahead, classes with \p{..}, \s \w \d, (?i:..), ^ $ \b. Backtracking over a program, without recursion. Syntax that is
+// not supported (references, lookbehind, nested classes) is refused by name. A match may take a million steps plus 16 for each
+// byte of the text, then it is an Error. The limit is for each match attempt, not for a text as a whole.
 class Regex {
  public:
   // Throws Error naming `where` if the expression is invalid or not supported.

@@ -10,9 +10,9 @@
 #include "supra/tokenizers/unigram.h"
 #include "tensor/error.h"
 
-// SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226): normalises the text, writes spaces as U+2581 and puts one before the
-// text. Then BPE cuts out user-defined pieces and merges the other characters, or unigram finds the likeliest pieces. The ids are those
-// of the library, also for text that is not UTF-8.
+// SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226): normalises the text, writes spaces as U+2581 and puts one before
+// the text. Then BPE cuts out user-defined pieces and merges the other characters, or unigram finds the likeliest pieces. The
+// ids are those of the library, also for text that is not UTF-8.
 
 namespace supra {
 
@@ -81,8 +81,8 @@ class SentencePieceTokenizer : public PieceTokenizer {
     merger.finish();
   }
 
-  // How the beginning of a text is normalised: a user-defined piece stays the same, then the longest rule counts. A byte that is not
-  // UTF-8 becomes U+FFFD.
+  // How the beginning of a text is normalised: a user-defined piece stays the same, then the longest rule counts. A byte that
+  // is not UTF-8 becomes U+FFFD.
   CharsMap::Rule next(std::string_view text) const {
     if (const size_t size = user_defined_.match(text)) return {size, text.substr(0, size)};
     if (const CharsMap::Rule rule = charsmap_.match(text); rule.size > 0) return rule;

@@ -4,8 +4,8 @@
 
 namespace supra {
 
-// Turns pieces, which may end inside a character, into text of whole characters that can be printed at once. Invalid UTF-8 becomes
-// U+FFFD, one for each longest beginning of a character, as the Unicode standard recommends (section 3.9).
+// Turns pieces, which may end inside a character, into text of whole characters that can be printed at once. Invalid UTF-8
+// becomes U+FFFD, one for each longest beginning of a character, as the Unicode standard recommends (section 3.9).
 class TextStream {
  public:
   // Takes bytes and returns the text that is now complete. Holds back at most 3 bytes.

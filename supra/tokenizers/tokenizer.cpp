@@ -61,8 +61,8 @@ int32_t Tokenizer::special_id(std::string_view text) const {
 
 Tokenizer::DocumentMarks Tokenizer::document_marks() const {
   const bool separates = marks_.bos_separates || marks_.eos < 0 || marks_.bos == marks_.eos;
-  // A BOS that does not separate documents begins them only if prompts begin with it too: the BOS of ChatML is <|im_start|>, which
-  // begins a message.
+  // A BOS that does not separate documents begins them only if prompts begin with it too: the BOS of ChatML is <|im_start|>,
+  // which begins a message.
   const int32_t begin = separates || marks_.bos_in_front ? marks_.bos : -1;
   return {begin, separates ? marks_.bos : marks_.eos};
 }
@@ -71,8 +71,8 @@ namespace fs = std::filesystem;
 
 using Loaded = std::shared_ptr<const Tokenizer>;
 
-// A llama2.c checkpoint has the same ending as its tokenizer. Its second number is a width or a version below 2^23, which would be a
-// denormal as the score of a tokenizer. A zip is a file of PyTorch.
+// A llama2.c checkpoint has the same ending as its tokenizer. Its second number is a width or a version below 2^23, which would
+// be a denormal as the score of a tokenizer. A zip is a file of PyTorch.
 static bool is_checkpoint(std::string_view bytes) {
   if (bytes.size() < 8) return false;
   uint32_t second;

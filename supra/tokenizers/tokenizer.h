@@ -8,7 +8,8 @@
 
 #include "supra/formats/model_files.h"
 
-// Tokenizers: text to ids and back. All kinds have one interface. A tokenizer is immutable, so any number of threads may use one.
+// Tokenizers: text to ids and back. All kinds have one interface. A tokenizer is immutable, so any number of threads may use
+// one.
 
 namespace supra {
 
@@ -20,11 +21,11 @@ inline constexpr char kNameTokenizer[] = "name one with --tokenizer FILE, or --t
 #endif
 
 struct EncodeOptions {
-  // Adds what the tokenizer's own library adds around a text; SentencePiece adds BOS and EOS. (A prompt needs only bos(), and only
-  // if adds_bos().)
+  // Adds what the tokenizer's own library adds around a text; SentencePiece adds BOS and EOS. (A prompt needs only bos(), and
+  // only if adds_bos().)
   bool add_special = false;
-  // The text of a special token becomes its id, also for SentencePiece's control pieces, unlike in its library. llama2.c and raw
-  // bytes have no such texts.
+  // The text of a special token becomes its id, also for SentencePiece's control pieces, unlike in its library. llama2.c and
+  // raw bytes have no such texts.
   bool parse_special = false;
   // The text continues one that was encoded before: no space is put before it.
   bool continues = false;
@@ -39,7 +40,8 @@ class Tokenizer {
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
 
   // The texts of the pieces, without the space that encode() put before the text. Bytes that are not UTF-8 stay as they are
-  // (TextStream replaces them). `show_special`: with the texts of special tokens. Throws Error for an id that is not in the vocabulary.
+  // (TextStream replaces them). `show_special`: with the texts of special tokens. Throws Error for an id that is not in the
+  // vocabulary.
   virtual std::string decode(std::span<const int32_t> ids, bool show_special = false) const;
 
   // The bytes that one id contributes to decode(); empty if is_special(). `first`: no text is before it.
@@ -103,8 +105,8 @@ class Tokenizer {
   Marks marks_;
 };
 
-// Reads a tokenizer. `what`: its file, or a model's file or folder with a tokenizer in it, or "bytes". Throws Error if there is none,
-// and with path and offset if it is damaged.
+// Reads a tokenizer. `what`: its file, or a model's file or folder with a tokenizer in it, or "bytes". Throws Error if there is
+// none, and with path and offset if it is damaged.
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& what);
 
 // The tokenizer in a model's folder, or in the folder of a model's file; null if there is none. The first of these counts:
@@ -114,8 +116,8 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& what);
 //   tok*.bytes   raw bytes; the contents do not matter
 //   tok*.bin     llama2.c
 //   tok*.model   SentencePiece
-// .bin comes before .model because the two differ on runs of spaces and llama2.c uses the former. If tokenizer.json cannot be read,
-// the files after it count. Throws Error if two files are equally good, or if only an unsupported kind is there.
+// .bin comes before .model because the two differ on runs of spaces and llama2.c uses the former. If tokenizer.json cannot be
+// read, the files after it count. Throws Error if two files are equally good, or if only an unsupported kind is there.
 std::shared_ptr<const Tokenizer> find_tokenizer(const Path& model);
 // The same among files, without vocabularies inside a GGUF.
 std::shared_ptr<const Tokenizer> find_tokenizer(const ModelFiles& files);

@@ -66,8 +66,8 @@ void read_bpe(const Json& json, size_t most, WordModel::Spec& model, std::vector
   if (json.number("dropout", 0) != 0) notes.push_back(json.where() + ": dropout is ignored, it is for training a tokenizer");
 }
 
-// A number as Hugging Face's library reads it: its digits as an integer, divided by a power of ten. The last bit matters: different
-// ways to cut "!!!" have sums that differ only in that bit.
+// A number as Hugging Face's library reads it: its digits as an integer, divided by a power of ten. The last bit matters:
+// different ways to cut "!!!" have sums that differ only in that bit.
 double score_of(double exact) {
   char text[40];
   for (int decimals = 14; decimals <= 16; decimals++) {

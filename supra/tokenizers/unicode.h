@@ -8,8 +8,8 @@
 
 namespace supra {
 
-// General categories, two letters each. The last three are subsets with a separate bit: control characters that are blanks, symbols
-// that count as letters of words, and joiners.
+// General categories, two letters each. The last three are subsets with a separate bit: control characters that are blanks,
+// symbols that count as letters of words, and joiners.
 inline constexpr std::string_view kCategoryNames = "LuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCnCcSoCf";
 
 // The categories of a name such as L or Lu as a set of bits; 0 for an unknown name.

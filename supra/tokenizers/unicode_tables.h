@@ -2,8 +2,9 @@
 
 namespace supra {
 
-// The parts of the Unicode character database that tokenizers need (written by tools/build/unicode_tables.awk). A number is written
-// in base 46, the lowest digit first: its last digit with the 46 characters from '#' on, the others with the 46 characters after those.
+// The parts of the Unicode character database that tokenizers need (written by tools/build/unicode_tables.awk). A number is
+// written in base 46, the lowest digit first: its last digit with the 46 characters from '#' on, the others with the 46
+// characters after those.
 extern const char* const kCategories;  // of each run, from code point 0: category (index in kCategoryNames) and length
 extern const char* const kCombining;   // of each run: gap before it, length, canonical combining class
 // Kind (0: composed again, 1: compatibility, 2: never composed) + 3 (parts - 1), the character and its parts as differences to

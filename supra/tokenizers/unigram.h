@@ -7,9 +7,10 @@
 
 namespace supra {
 
-// The unigram language model of SentencePiece (Kudo 2018, arXiv 1804.10959): of all ways to cut a text into pieces it finds the one
-// with the largest sum of scores, which are log-probabilities. Viterbi, linear in the text. Sums are taken from the left, in float32
-// like SentencePiece (EncodeOptimized in unigram_model.cc) or in float64 like Hugging Face's tokenizers, to break ties alike.
+// The unigram language model of SentencePiece (Kudo 2018, arXiv 1804.10959): of all ways to cut a text into pieces it finds the
+// one with the largest sum of scores, which are log-probabilities. Viterbi, linear in the text. Sums are taken from the left,
+// in float32 like SentencePiece (EncodeOptimized in unigram_model.cc) or in float64 like Hugging Face's tokenizers, to break
+// ties alike.
 class Unigram {
  public:
   // `table` has the texts of the pieces and must outlive this object.

@@ -64,8 +64,9 @@ bool WordModel::Run::has_bytes(std::string_view symbol) const {
          std::all_of(symbol.begin(), symbol.end(), [&](char c) { return model_.byte_ids_[static_cast<uint8_t>(c)] >= 0; });
 }
 
-// A character that is not a piece becomes the pieces of its bytes or the unknown piece, which merge like others; without either its
-// neighbours may merge. As in Hugging Face's library, an unknown piece comes after the bytes of the characters that follow it.
+// A character that is not a piece becomes the pieces of its bytes or the unknown piece, which merge like others; without either
+// its neighbours may merge. As in Hugging Face's library, an unknown piece comes after the bytes of the characters that follow
+// it.
 void WordModel::Run::merge(std::string_view word) {
   const Spec& spec = model_.spec_;
   bool held = false;

@@ -2,8 +2,8 @@
 
 #include "tools/bench/ops_table.h"
 
-// Sizes for a GPU: those of a model with 1.3 billion parameters (width 2048, 16 heads of 128, MLP 5632) on 16,384 tokens; if memory is
-// the limit, far larger than the caches.
+// Sizes for a GPU: those of a model with 1.3 billion parameters (width 2048, 16 heads of 128, MLP 5632) on 16,384 tokens; if
+// memory is the limit, far larger than the caches.
 
 namespace supra {
 namespace {

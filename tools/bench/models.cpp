@@ -9,8 +9,8 @@
 #include "tools/human.h"
 #include "tools/memory_plan.h"
 
-// supra bench train, prefill, decode: whole models, with shapes that are usual in benchmarks: Llama's layers, a tied vocabulary of
-// 32,000, random weights and tokens.
+// supra bench train, prefill, decode: whole models, with shapes that are usual in benchmarks: Llama's layers, a tied vocabulary
+// of 32,000, random weights and tokens.
 
 namespace supra {
 namespace {

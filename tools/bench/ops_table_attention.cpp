@@ -5,8 +5,8 @@
 
 namespace supra {
 
-// 4 C d + 4 d^2 for each query and head, d = K = V: scores and sums within a chunk of C steps, and the state's part. Backward takes 10
-// for each 4.
+// 4 C d + 4 d^2 for each query and head, d = K = V: scores and sums within a chunk of C steps, and the state's part. Backward
+// takes 10 for each 4.
 static OpWork linear_attention_work() {
   OpWork work;
   work.flop = [](const std::vector<Tensor>& in) {
@@ -42,8 +42,8 @@ static OpCase linear_attention_case(const char* name, bool decay_by_token, int64
            parameter({"log_decay", decay(4, 4), decay(131, 4), decay(512, 12), Fill::log_decay}),
            parameter({"state", {2, 4, 2, 3}, {2, 4, 17, 35}, {2, 12, 64, 64}})},
           linear_attention_work(),
-          // the gradient of a fixed decay, one number per head, is a difference of much larger sums; at the beginning of a document
-          // only o = q.k v is normalised, however small q.k is
+          // the gradient of a fixed decay, one number per head, is a difference of much larger sums; at the beginning of a
+          // document only o = q.k v is normalised, however small q.k is
           decay_by_token && !(packed && norm_eps > 0) ? 1.0 : 16.0,
           norm_eps > 0 || features ? 2.0 : 1.0};
 }

@@ -10,8 +10,8 @@
 #include "tools/plot/png.h"
 #include "tools/progress.h"
 
-// supra compare: students beside their teacher, in one table. Each result is stored in a file, so an interrupted comparison continues
-// where it stopped, and no model is measured twice on the same files.
+// supra compare: students beside their teacher, in one table. Each result is stored in a file, so an interrupted comparison
+// continues where it stopped, and no model is measured twice on the same files.
 
 namespace supra {
 namespace {

@@ -17,8 +17,8 @@ using Sequences = std::vector<std::vector<int32_t>>;
 
 std::string count(int64_t n) { return format_count(static_cast<double>(n)); }
 
-// The parts as ids of a model, in windows of `context`. Drops a short window at the end of a part, because it has too little context.
-// `first_alone`: only the first window of each part.
+// The parts as ids of a model, in windows of `context`. Drops a short window at the end of a part, because it has too little
+// context. `first_alone`: only the first window of each part.
 Sequences windows_of(const Parts& parts, const Tokenizer& tokenizer, int64_t context, bool first_alone = false) {
   const size_t size = static_cast<size_t>(context);
   Sequences sequences;

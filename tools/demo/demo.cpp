@@ -19,8 +19,8 @@
 #include "tools/progress.h"
 #include "tools/training_log.h"
 
-// supra demo: the main job, with the model in the repository. A transformer becomes an RNN, is bad at first, recovers by uptraining and
-// writes text from a state of constant size. The texts come from a grammar of known entropy.
+// supra demo: the main job, with the model in the repository. A transformer becomes an RNN, is bad at first, recovers by
+// uptraining and writes text from a state of constant size. The texts come from a grammar of known entropy.
 
 namespace supra {
 namespace {

@@ -20,8 +20,8 @@
 #include "tools/demo/students.h"
 #include "tools/training_log.h"
 
-// supra lab: compares changes of the layer or of the recipe. It trains students of one teacher on the same tokens in the same order and
-// writes a table, a CSV and a picture.
+// supra lab: compares changes of the layer or of the recipe. It trains students of one teacher on the same tokens in the same
+// order and writes a table, a CSV and a picture.
 
 namespace supra {
 namespace {
@@ -217,8 +217,8 @@ void compare_students(const Lab& lab, const std::vector<std::string>& students, 
   CHECK(run_compare(args) == 0, "%s: the comparison was interrupted (the same command continues it)", lab.output.c_str());
 }
 
-// Runs all students, one after the other. A student that would exceed the time budget is left out, and so are all later ones, which take
-// at least as long. False if it was interrupted.
+// Runs all students, one after the other. A student that would exceed the time budget is left out, and so are all later ones,
+// which take at least as long. False if it was interrupted.
 bool run_students(Lab& lab, const std::vector<Student>& students, const Model& teacher, const Corpus& corpus) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); };

@@ -154,7 +154,8 @@ double highest(const Panel& panel, const Range& x) {
   return panel.falls && !later.empty() && all.high - later.high > 0.3 * (later.high - all.low) ? later.high : all.high;
 }
 
-// A corner of the panel where the legend covers no line. The vertical axis may grow for it, by at most the part `most` of its span.
+// A corner of the panel where the legend covers no line. The vertical axis may grow for it, by at most the part `most` of its
+// span.
 void make_room(Layout& layout, double most) {
   Frame& f = layout.frame;
   const Legend& legend = layout.legend;

@@ -21,8 +21,8 @@ bool noisy(const std::vector<Point>& points) {
   return points.size() > 100 && way > 3 * (range.high - range.low);
 }
 
-// The mean over a window centred on each point. Near the start, where losses fall steeply, the window shrinks. Near the end the last
-// whole window is used, because a mean of few values would follow their noise.
+// The mean over a window centred on each point. Near the start, where losses fall steeply, the window shrinks. Near the end the
+// last whole window is used, because a mean of few values would follow their noise.
 std::vector<Point> running_mean(const std::vector<Point>& points) {
   std::vector<double> sums(points.size() + 1);
   for (size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].y;

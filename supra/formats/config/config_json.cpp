@@ -144,8 +144,8 @@ Json fields(Config c) {
   return json;
 }
 
-// The fields after this one are newer than the first saved states, which identify their model by a hash of its description. They are
-// described only if they differ from the default, so that the hash of older models stays the same.
+// The fields after this one are newer than the first saved states, which identify their model by a hash of its description.
+// They are described only if they differ from the default, so that the hash of older models stays the same.
 constexpr std::string_view kLastAlwaysSaid = "lora.on";
 
 }  // namespace

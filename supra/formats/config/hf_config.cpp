@@ -53,8 +53,9 @@ void read_longrope(const Json& settings, Rope& rope, int64_t trained, double fac
   rope.magnitude = settings.number("attention_factor", usual);
 }
 
-// transformers 5 writes everything into rope_parameters, once for each kind of layer if they differ. Older versions write rope_theta
-// (or rotary_emb_base), partial_rotary_factor (or rotary_pct), and rope_scaling, which is null or has a `type` or `rope_type`.
+// transformers 5 writes everything into rope_parameters, once for each kind of layer if they differ. Older versions write
+// rope_theta (or rotary_emb_base), partial_rotary_factor (or rotary_pct), and rope_scaling, which is null or has a `type` or
+// `rope_type`.
 void read_rope(const Json& json, Config& c, double base, double fraction) {
   Rope& rope = c.rope;
   rope.base = json.number("rope_theta", json.number("rotary_emb_base", base));
@@ -109,8 +110,8 @@ Gelu read_gelu(const Json& json, const char* key, const char* otherwise) {
   refuse(json.at(key), format("%s \"%s\" (gelu and gelu_new are known)", key, name.c_str()));
 }
 
-// Which layers see only a window. layer_types decides if the file has it. Otherwise: Qwen's from max_window_layers on, SmolLM3's
-// without a rope, Gemma's all but every second or sixth, other families' all or none.
+// Which layers see only a window. layer_types decides if the file has it. Otherwise: Qwen's from max_window_layers on,
+// SmolLM3's without a rope, Gemma's all but every second or sixth, other families' all or none.
 std::vector<int64_t> read_windows(const Json& json, const Family& family, const Config& c) {
   if (family.window < 0) return {};
   const bool qwen = std::string_view(family.type).starts_with("qwen");

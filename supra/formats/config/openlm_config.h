@@ -2,9 +2,9 @@
 #include "nn/config.h"
 #include "supra/formats/parse/json.h"
 
-// config.json of OpenLM and linear_open_lm, in both spellings: that of a training run (hidden_dim, model_norm, qk_norm, ...) and
-// that of the published TRI-ML/mistral-supra (dim, norm_type, apply_qk_norm, ...). Fields that OpenLM has no key for are under the
-// additional key "supra", with the names of config_json.h.
+// config.json of OpenLM and linear_open_lm, in both spellings: that of a training run (hidden_dim, model_norm, qk_norm, ...)
+// and that of the published TRI-ML/mistral-supra (dim, norm_type, apply_qk_norm, ...). Fields that OpenLM has no key for are
+// under the additional key "supra", with the names of config_json.h.
 
 namespace supra {
 

@@ -7,8 +7,8 @@ namespace supra {
 
 // Writes a softmax model in the layout of Hugging Face's transformers: the reverse of hf_config.h and renamed_weights.h.
 
-// The model_type that computes the same: the family it came from, or llama, mistral, qwen2, qwen3, olmo2, gpt_neox or gpt2 by the
-// features of the config. Throws Error naming the feature if there is none, for example for SUPRA layers.
+// The model_type that computes the same: the family it came from, or llama, mistral, qwen2, qwen3, olmo2, gpt_neox or gpt2 by
+// the features of the config. Throws Error naming the feature if there is none, for example for SUPRA layers.
 std::string hf_model_type(const Config& config);
 
 // PyTorch's name of a dtype.

@@ -12,8 +12,8 @@ namespace supra {
 // The text of modeling_supra.py.
 std::string_view modeling_supra();
 
-// config.json: transformers' own keys, and under "supra" all fields of the config (config_json.h). open_model() reads it back, also
-// after save_pretrained().
+// config.json: transformers' own keys, and under "supra" all fields of the config (config_json.h). open_model() reads it back,
+// also after save_pretrained().
 Json write_transformers_config(const Config& config, Dtype dtype);
 
 }  // namespace supra

@@ -118,8 +118,8 @@ Json::~Json() {
 
 static constexpr size_t kMaxDepth = 200;
 
-// The number of elements of each container, in the order in which they begin, so that each gets exactly that much room. It stops at
-// an error that the parser will find; up to there no container has more elements than are counted.
+// The number of elements of each container, in the order in which they begin, so that each gets exactly that much room. It
+// stops at an error that the parser will find; up to there no container has more elements than are counted.
 static std::deque<uint32_t> count_elements(std::string_view text) {
   struct Open {
     uint32_t* count;

@@ -8,8 +8,8 @@
 #include "tensor/file.h"
 
 // JSON (RFC 8259), read strictly and written: config.json, *.index.json, safetensors headers, tokenizer.json, reports. Objects
-// keep the order of their members; a repeated key is an error. Integers of 64 bits stay exact, other numbers are doubles. A value
-// that was read knows its file and line, for error messages.
+// keep the order of their members; a repeated key is an error. Integers of 64 bits stay exact, other numbers are doubles. A
+// value that was read knows its file and line, for error messages.
 //   A value takes 24 bytes, and a container has room for exactly the values that were read. So a text takes at most 20 times its
 // size of memory, plus the bytes of its strings.
 

@@ -41,10 +41,10 @@ constexpr Dtype kTorchStorages[] = {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::
                                     Dtype::i32, Dtype::i16, Dtype::i8,   Dtype::u8};
 
 // Runs the opcodes of a pickle that torch.save() writes for weights (Python's Lib/pickletools.py describes them). Executes
-// nothing: a REDUCE makes an empty dict, a tensor of its arguments, or returns its argument. Takes at most 30 times the pickle's
-// size of memory: an opcode makes a value of 16 bytes and at most 8 bytes of stack or items, and the memo has at most 4 bytes
-// for each byte of the pickle. A pickle has at most 16 MiB; that of a large model has some 100 KB. Throws Error with the
-// offset for anything else, naming unknown opcodes and globals.
+// nothing: a REDUCE makes an empty dict, a tensor of its arguments, or returns its argument. Takes at most 30 times the
+// pickle's size of memory: an opcode makes a value of 16 bytes and at most 8 bytes of stack or items, and the memo has at most
+// 4 bytes for each byte of the pickle. A pickle has at most 16 MiB; that of a large model has some 100 KB. Throws Error with
+// the offset for anything else, naming unknown opcodes and globals.
 class Pickle {
  public:
   Pickle(std::string_view bytes, std::string where);

@@ -8,8 +8,8 @@
 
 namespace supra {
 
-// The size in bytes, 1 to 4, of the code point at text[0]. 0 if it is not valid (cut short, overlong, a surrogate, above U+10FFFF)
-// or the text is empty.
+// The size in bytes, 1 to 4, of the code point at text[0]. 0 if it is not valid (cut short, overlong, a surrogate, above
+// U+10FFFF) or the text is empty.
 size_t utf8_length(std::string_view text);
 
 // Whether the whole text is valid UTF-8.

@@ -58,8 +58,8 @@ void unpack_q5(float* x, const uint8_t* block) {
   }
 }
 
-// Q4_K and Q5_K: d, dmin, 12 bytes with eight pairs (scale, min) of six bits, one pair for 32 elements; in Q5_K the fifth bits (bit j
-// of byte i: element i of group j); then q4[128], 32 bytes for two groups.
+// Q4_K and Q5_K: d, dmin, 12 bytes with eight pairs (scale, min) of six bits, one pair for 32 elements; in Q5_K the fifth bits
+// (bit j of byte i: element i of group j); then q4[128], 32 bytes for two groups.
 //   x = d scale q - dmin min
 template <bool kFive>
 void unpack_q45_k(float* x, const uint8_t* block) {
@@ -77,8 +77,8 @@ void unpack_q45_k(float* x, const uint8_t* block) {
   }
 }
 
-// q4[128], the upper two bits [64], int8 scales[16] of 16 elements each, d: x = d scale (q - 32). Each half of the block has 64, 32
-// and 8 bytes of these; 32 elements have their upper bits at the same place of a byte.
+// q4[128], the upper two bits [64], int8 scales[16] of 16 elements each, d: x = d scale (q - 32). Each half of the block has
+// 64, 32 and 8 bytes of these; 32 elements have their upper bits at the same place of a byte.
 void unpack_q6_k(float* x, const uint8_t* block) {
   const float d = f16_at(block + 208);
   for (int i = 0; i < 256; i++) {

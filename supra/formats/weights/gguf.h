@@ -7,7 +7,8 @@
 #include "supra/formats/weights/ggml_blocks.h"
 #include "supra/formats/weights/weights.h"
 
-// GGUF v2 and v3 (github.com/ggml-org/ggml, docs/gguf.md): a model's description, vocabulary and weights in one file. Little-endian.
+// GGUF v2 and v3 (github.com/ggml-org/ggml, docs/gguf.md): a model's description, vocabulary and weights in one file.
+// Little-endian.
 //   "GGUF", u32 version, u64 number of tensors, u64 number of keys
 //   keys     string name, u32 type, value; a string is u64 length and bytes, an array u32 type, u64 count and values
 //   tensors  string name, u32 number of dimensions, u64 each (from the innermost), u32 type (ggml_blocks.h), u64 offset
@@ -22,8 +23,8 @@ class Gguf : public WeightReader {
 
   int version() const { return version_; }
 
-  // The values of keys. Throws Error for a key that has another type, or is absent and has no `otherwise`. Views are valid as long
-  // as the reader.
+  // The values of keys. Throws Error for a key that has another type, or is absent and has no `otherwise`. Views are valid as
+  // long as the reader.
   bool has(std::string_view key) const { return values_.contains(key); }
   std::string_view text(std::string_view key) const;
   int64_t integer(std::string_view key) const;  // of any integer type

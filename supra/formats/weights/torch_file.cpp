@@ -12,8 +12,8 @@ namespace supra {
 namespace {
 
 constexpr size_t kDeepest = 16, kLongestName = 512;
-// A further name for the same tensor takes few bytes of the file and some 500 of memory. So there may be at most one name for so many
-// bytes of the file.
+// A further name for the same tensor takes few bytes of the file and some 500 of memory. So there may be at most one name for
+// so many bytes of the file.
 constexpr size_t kBytesOfATensor = 32;
 
 // The storage after those with a dtype.

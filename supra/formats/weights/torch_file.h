@@ -12,15 +12,15 @@
 
 namespace supra {
 
-// Maps the file. The tensors are those of the pickle's dict, or of the dict under state_dict, model_state_dict or model in it. Names
-// in nested dicts are joined with dots. Other values are ignored. get() maps contiguous tensors and copies other views.
+// Maps the file. The tensors are those of the pickle's dict, or of the dict under state_dict, model_state_dict or model in it.
+// Names in nested dicts are joined with dots. Other values are ignored. get() maps contiguous tensors and copies other views.
 std::unique_ptr<WeightReader> open_torch_file(const Path& path);
 
 // Values of a checkpoint besides the tensors, for example "epoch" and 0.
 using TorchExtra = std::vector<std::pair<std::string, std::variant<int64_t, std::string>>>;
 
-// Writes a file that torch.load(weights_only=True) reads: a dict of the tensors, or if there is an `extra`, a dict of it and of the
-// tensors under state_dict. Tensors are converted to `dtype` if it is given, and begin on cache lines.
+// Writes a file that torch.load(weights_only=True) reads: a dict of the tensors, or if there is an `extra`, a dict of it and of
+// the tensors under state_dict. Tensors are converted to `dtype` if it is given, and begin on cache lines.
 void write_torch_file(const Path& path, const NamedTensors& tensors, const TorchExtra& extra = {},
                       std::optional<Dtype> dtype = {});
 

@@ -20,8 +20,8 @@ const char* weight_format(const Path& file) {
         "%s: is in PyTorch's format before version 1.6, which is not read (load it with a later version and save it again)",
         file.c_str());
   const bool json = text.size() > 8 && text[8] == '{';
-  CHECK(json || file.extension() == ".safetensors", "%s: is not a file of weights that is read (safetensors, PyTorch's zip files and GGUF are)",
-        file.c_str());
+  CHECK(json || file.extension() == ".safetensors",
+        "%s: is not a file of weights that is read (safetensors, PyTorch's zip files and GGUF are)", file.c_str());
   return "safetensors";
 }
 

@@ -30,8 +30,8 @@ class WeightReader {
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const TensorInfo* find(const std::string& name) const;  // null if there is none
 
-  // In its own dtype, mapped from the file if possible; read-only by convention. Throws Error if the name is missing or its type
-  // cannot be read.
+  // In its own dtype, mapped from the file if possible; read-only by convention. Throws Error if the name is missing or its
+  // type cannot be read.
   Tensor get(const std::string& name) const;
   // The same, converted to `dtype`. Throws Error with both shapes if the file has another.
   Tensor get(const std::string& name, const Shape& shape, Dtype dtype) const;

@@ -45,7 +45,7 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   plan.accumulates = o.accumulate > 1;
   plan.weights = bytes_of(student);
   student.visit([&](const std::string& name, Var& parameter) {
-    // what keeps nothing for backward is no part of what is measured
+    // parameters that are not trained store nothing for backward
     parameter = Var(parameter.value(), trains(o, name));
     if (!parameter.requires_grad()) return;
     const int64_t bytes = static_cast<int64_t>(parameter.value().bytes());
@@ -69,7 +69,7 @@ MemoryPlan plan_memory(Decoder& student, const Decoder* teacher, const TrainOpti
   plan.loss = 4 * (block * c.vocab * sides + c.vocab * c.width) + element * tokens * c.width * sides;
   // capped logits, and their gradient
   if (c.logit_cap > 0) plan.loss += 2 * 4 * block * c.vocab;
-  // beside what is in f32: the gradient of the logits or what the teacher says, and output matrices as products read them
+  // besides the f32 parts: the gradient of the logits or the teacher's logits, and output matrices in the dtype of products
   if (element < 4) plan.loss += element * (block + c.width) * c.vocab * sides;
   if (!teacher) return plan;
   plan.teacher = bytes_of(*teacher);

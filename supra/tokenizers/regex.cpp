@@ -110,7 +110,7 @@ struct Regex::Matcher {
         i += step.argument - 1;
         return true;
       case Op::begin:
-        // if the group must not match, the program goes on behind it when it fails
+        // if the group must not match, the program continues after it when the group fails
         if (step.argument > 0) stack.push_back({i + step.argument, at, at});
         stack.push_back({-1, at, at});
         return true;

@@ -321,7 +321,7 @@ static void add_layout(std::vector<OpCase>& table) {
                    },
                    {{"a", {2, 2, 3}, {3, 67, 65}, {8192, 768}}, {"b", {2, 2, 1}, {3, 67, 131}, {8192, 768}}},
                    moved()});
-  // to a wider dtype, where the device has one
+  // to a wider dtype, if the device has one
   table.push_back({"cast",
                    [](const Vars& in) -> Vars {
                      const bool on_cpu = in[0].value().device() == Device::cpu;

@@ -18,7 +18,7 @@ static OpWork linear_attention_work() {
 }
 
 // q, k, v, log_decay and the state before the first step; row b ends b * `shorter` steps before T. Key and
-// value heads are Gk and Gv where there are 4 query heads. packed: with some cuts.
+// value heads are Gk and Gv beside 4 query heads. packed: with some cuts.
 static OpCase linear_attention_case(const char* name, bool decay_by_token, int64_t Gk, int64_t Gv,
                                     int64_t shorter, double norm_eps = 0, bool packed = false,
                                     bool features = false) {

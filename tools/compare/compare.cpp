@@ -37,7 +37,7 @@ struct Run {
 // Thrown after Ctrl-C during a measurement.
 struct Stopped {};
 
-// What the ids of a tokenizer stand for.
+// Identifies the meaning of a tokenizer's ids.
 std::string hash_of_vocabulary(const Tokenizer& tokenizer) {
   Hash hash;
   for (int32_t id = 0; id < tokenizer.size(); id++)

@@ -52,7 +52,7 @@ struct [[gnu::packed]] End {
   uint32_t directory_size = kElsewhere, directory_at = kElsewhere;
   uint16_t comment_size = 0;
 };
-// The sizes of a record, and in the directory its place, where the fields say kElsewhere.
+// The sizes of a record if its fields are kElsewhere; in the directory its place follows.
 struct [[gnu::packed]] Zip64Field {
   uint16_t id = 1, size;
   uint64_t unpacked, packed;

@@ -118,11 +118,11 @@ std::vector<int64_t> read_windows(const Json& json, const Family& family, const 
   int64_t window = count_or_none(json, "sliding_window", family.window);
   if ((qwen || family.is("smollm3")) && !json.flag("use_sliding_window", false)) window = 0;
   const int64_t first = qwen ? json.integer("max_window_layers", 28) : 0;
-  const bool gemma3 = family.is("gemma3_text");
-  const int64_t period = gemma3 ? read_count(json, "sliding_window_pattern", family.period) : family.period;
+  int64_t period = family.period > 1 ? family.period : 0;
+  if (family.is("gemma3_text")) period = read_count(json, "sliding_window_pattern", period);
   std::vector<int64_t> windows(static_cast<size_t>(c.layers), 0);
   for (int64_t i = std::max<int64_t>(0, first); i < c.layers; i++) {
-    const bool whole = (period > 1 && (i + 1) % period == 0) || (family.is("smollm3") && rope_of(c, i).layout != Rope::Layout::none);
+    const bool whole = (period > 0 && (i + 1) % period == 0) || (family.is("smollm3") && rope_of(c, i).layout != Rope::Layout::none);
     windows[i] = whole ? 0 : window;
   }
   if (const Json* types = json.find("layer_types")) {

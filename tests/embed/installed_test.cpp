@@ -211,7 +211,7 @@ TEST_F(InstalledTest, ForeignFilesAreRefused) {
       EXPECT_NE(said.text.find(part), std::string::npos) << said.text;
   };
   expect_refused("a.gguf", "GGUF", "a GGUF");
-  expect_refused("a.bin", std::string(64, 'a'), "no packed model");
+  expect_refused("a.bin", std::string(64, 'a'), "not a packed model");
   const std::string config = R"({"model_type": "llama"})";
   write_file_atomically(dir_.path() / "config.json", config);
   expect_refused("a.safetensors", std::string(64, 'a'), "Hugging Face's");

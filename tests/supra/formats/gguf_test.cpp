@@ -182,7 +182,7 @@ TEST_F(GgufTest, FilesThatLieAreRefused) {
   said(gguf_head(1, 0).tensor("w", {many}, 0, 0).text, "too large");
   said(gguf_head(1, 0).tensor("w", {many >> 2, 8}, 0, 0).text, "too large");
   said(gguf_head(1, 0).tensor("w", {4}, 0, 8).with_data(std::string(64, 'x')),
-       "no multiple of the alignment 32");
+       "not a multiple of the alignment 32");
   said(gguf_head(1, 0).tensor("w", {4}, 0, 32).with_data(std::string(40, 'x')), "the data has 40");
   said(gguf_head(1, 0).tensor("w", {4}, 0, many).with_data(std::string(40, 'x')), "the data has 40");
   said(gguf_head(1, 0).tensor("w", {32}, 8, 0).with_data(std::string(34, 'x')),

@@ -150,7 +150,7 @@ TEST_F(TorchFileTest, PicklesThatLieAreRefused) {
   said_of(dict(text("w") + tensor(0, {2, 2}, {1})), "has 2 sizes and 1 strides");
   said_of(dict(text("w") + tensor(0, {2}, {1}, "ctorch\nFloatStorage\n", "../0")),
           "record a/data/../0, which is missing");
-  said_of(dict(text("w") + tensor(0, {2}, {1}, "ctorch\nSize\n")), "which is no storage");
+  said_of(dict(text("w") + tensor(0, {2}, {1}, "ctorch\nSize\n")), "which is not a storage");
   said_of(dict(text("w") + tensor(0, {2}, {1}, "N")), "is not described as in PyTorch's files");
   const std::string flags = file_of(dict(text("w") + tensor(0, {2}, {1}, "ctorch\nBoolStorage\n")));
   write_bytes(path_, flags);

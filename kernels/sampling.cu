@@ -1,5 +1,5 @@
 #include "kernels/cuda.h"
-#include "kernels/sampling.h"
+#include "kernels/cuda_sampling.h"
 #include "tensor/cuda.cuh"
 
 // A token of each row, a block a row. Nothing is sorted: "the first tokens whose weights reach a sum" are found digit

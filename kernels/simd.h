@@ -6,11 +6,10 @@
 #include "kernels/products.h"
 #include "tensor/dtype.h"
 
-// The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once for each level into its
-// own namespace (see vec.h), and called through simd(). Kernels run in one thread on raw pointers, outputs first;
-// their op cuts the work with parallel_for. To add one: a line here, a definition there. KERNEL is in every
-// build. TRAINING (and the measuring of the processor) is left out of builds for inference alone. PROGRAM is
-// left out of the library for hosts, which computes no losses.
+// The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once for each level into its own namespace
+// (see vec.h), and called through simd(). Kernels run in one thread on raw pointers, outputs first; their op divides the work
+// among the threads. To add one: a line here, a definition there. KERNEL is in every build. TRAINING (and the measuring of the
+// processor) is left out of builds for inference alone. PROGRAM is left out of the library for hosts, which computes no losses.
 
 #define SUPRA_SIMD_KERNELS(KERNEL, PROGRAM, TRAINING)                                                                 \
   /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \

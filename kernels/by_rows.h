@@ -20,7 +20,7 @@ struct Count {
 struct PerRow : Wide {
   using Wide::Wide;
 };
-struct Sum : Wide {
+struct RowSum : Wide {
   using Wide::Wide;
 };
 
@@ -47,7 +47,7 @@ void by_rows(const char* op, const Tensor& x, int64_t N, int64_t C, Reference re
     const auto part = [&]<class Arg>(const Arg& arg) {
       if constexpr (std::is_same_v<Arg, Tensor>) return rows_from(begin, N, arg);
       else if constexpr (std::is_same_v<Arg, PerRow>) return rows_from(begin, N, arg.tensor);
-      else if constexpr (std::is_same_v<Arg, Sum>) return std::exchange(sum, sum + C);
+      else if constexpr (std::is_same_v<Arg, RowSum>) return std::exchange(sum, sum + C);
       else if constexpr (std::is_same_v<Arg, Count>) return end - begin;
       else return kernel_argument<float>(arg, Device::cpu);
     };
@@ -56,10 +56,10 @@ void by_rows(const char* op, const Tensor& x, int64_t N, int64_t C, Reference re
   const auto on_cpu = [&]<class T>(T) {
     if constexpr (std::is_same_v<T, double>) {
       reference(kernel_argument<double>(args, Device::cpu)...);
-    } else if constexpr ((std::is_same_v<Args, Sum> || ...)) {
+    } else if constexpr ((std::is_same_v<Args, RowSum> || ...)) {
       std::vector<float*> sums;
       const auto collect = [&]<class Arg>(const Arg& arg) {
-        if constexpr (std::is_same_v<Arg, Sum>) sums.push_back(arg.template data<float>(Device::cpu));
+        if constexpr (std::is_same_v<Arg, RowSum>) sums.push_back(arg.template data<float>(Device::cpu));
       };
       (collect(args), ...);
       add_row_sums(sums, N, C, run);

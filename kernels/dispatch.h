@@ -60,7 +60,6 @@ auto kernel_argument(const Arg& arg, Device on) {
 
 // The same for two kernels with the same arguments: by_device("mul", a, OVERLOADS(cpu::mul), OVERLOADS(cuda::mul), y, a, b, n).
 template <class Cpu, class Gpu, class... Args>
-  requires(sizeof...(Args) > 0)
 void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu, const Args&... args) {
   by_device(
       op, x, [&]<class T>(T) { cpu(kernel_argument<T>(args, Device::cpu)...); },

@@ -70,7 +70,7 @@ void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int
           bool accumulate, float* c, int64_t ldc) {
   if (M <= 4 && !ta && tb) {
     return parallel_for(N, kGrain / std::max<int64_t>(1, M * K), [&](int64_t begin, int64_t end) {
-      simd().gemm_dots(M, end - begin, K, a, lda, b + begin * ldb, ldb, accumulate, c + begin, ldc);
+      simd().gemm_dots(M, end - begin, K, a, lda, b + begin * ldb, Dtype::f32, ldb, accumulate, c + begin, ldc);
     });
   }
   const Gemm blas = blas_gemm_for(M, N, K), exact = blas ? blas : simd().gemm_tile;

@@ -41,7 +41,7 @@ void multiply_few(float* y, const float* x, int64_t M, const Tensor& w, bool acc
     if (quantized)
       simd().int8_gemm_dots(M, end - begin, C, in_int8, rows, w.dtype(), bytes, accumulate, y + begin, O);
     else
-      simd().half_gemm_dots(M, end - begin, C, x, C, rows, w.dtype(), C, accumulate, y + begin, O);
+      simd().gemm_dots(M, end - begin, C, x, C, rows, w.dtype(), C, accumulate, y + begin, O);
   });
 }
 

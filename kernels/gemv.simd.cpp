@@ -162,13 +162,9 @@ void dequantize_row(float* x, const uint8_t* row, int64_t n) {
 
 }  // namespace
 
-void gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,
+void gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype, int64_t ldb,
                bool accumulate, float* c, int64_t ldc) {
-  dots<float, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
-}
-
-void half_gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,
-                    int64_t ldb, bool accumulate, float* c, int64_t ldc) {
+  if (dtype == Dtype::f32) dots<float, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
   if (dtype == Dtype::f16) dots<F16, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
   if (dtype == Dtype::bf16) dots<Bf16, false>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
 }

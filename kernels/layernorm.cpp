@@ -55,8 +55,8 @@ Var layernorm(const Var& x, const Var& w, const Var& b, double eps) {
   return record("layernorm", {x, w, b}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x), dw = grads.needs(1) ? grads.into(1) : Tensor(),
                  db = grads.needs(2) ? grads.into(2) : Tensor();
-    by_rows("layernorm", dx, N, C, KERNELS(layernorm_bwd), dx, Sum{dw}, Sum{db}, dy, x, Wide{scale}, PerRow{mean}, PerRow{rstd},
-            Count{N}, C);
+    by_rows("layernorm", dx, N, C, KERNELS(layernorm_bwd), dx, RowSum{dw}, RowSum{db}, dy, x, Wide{scale}, PerRow{mean},
+            PerRow{rstd}, Count{N}, C);
     grads.give(0, dx);
   });
 }

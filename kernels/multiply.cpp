@@ -49,7 +49,7 @@ void repeat_row(const char* op, const Tensor& y, const Tensor& row) {
 
 void add_rows(const char* op, const Tensor& sums, const Tensor& x) {
   const int64_t C = x.dim(-1), N = row_count(x);
-  by_rows(op, x, N, C, PLAIN_KERNELS(add_rows), Sum{sums}, x, Count{N}, C);
+  by_rows(op, x, N, C, PLAIN_KERNELS(add_rows), RowSum{sums}, x, Count{N}, C);
 }
 
 }  // namespace supra

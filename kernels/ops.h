@@ -28,9 +28,8 @@ Var headwise_linear(const Var& x, const Var& w, const Var& bias, int64_t heads);
 Var matmul(const Var& a, const Var& b);
 
 // ---- embedding.cpp
-// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws. y is on w's device. Ids that are on a GPU
-// are not checked, and an id outside gives NaN. y is f64 if the table is f64, otherwise f32, or on the GPU the dtype
-// `activations`.
+// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws; if the ids are on a GPU, it gives NaN. y is
+// on w's device, in f64 if the table is f64, otherwise in f32, or on the GPU in the dtype `activations`.
 Var embedding(const Tensor& ids, const Var& w, Dtype activations = Dtype::f32);
 
 // ---- elementwise.cpp. Shapes are equal, nothing is broadcast.

@@ -41,7 +41,7 @@ Var rmsnorm(const Var& x, const Var& w, double eps) {
   by_rows("rmsnorm", y, N, C, KERNELS(rmsnorm_fwd), y, PerRow{rstd}, x.value(), Wide{w.value()}, Count{N}, C, eps);
   return record("rmsnorm", {x, w}, y, [=, x = x.value(), w = w.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x), dw = grads.needs(1) ? grads.into(1) : Tensor();
-    by_rows("rmsnorm", dx, N, C, KERNELS(rmsnorm_bwd), dx, Sum{dw}, dy, x, Wide{w}, PerRow{rstd}, Count{N}, C);
+    by_rows("rmsnorm", dx, N, C, KERNELS(rmsnorm_bwd), dx, RowSum{dw}, dy, x, Wide{w}, PerRow{rstd}, Count{N}, C);
     grads.give(0, dx);
   });
 }

@@ -47,17 +47,17 @@ static void sum_heads(T* dx, const T* dy, int64_t N, int64_t times, int64_t K) {
 
 }  // namespace cpu
 
-// N rows of C columns
-static void copy_columns(const char* op, const Columns& to, const Columns& from, int64_t N, int64_t C) {
-  by_device(op, to.matrix, OVERLOADS(cpu::copy_columns), OVERLOADS(cuda::copy_columns), to, to.stride(), from, from.stride(), N,
-            C);
+// C columns of all rows
+static void copy_columns(const char* op, const Columns& to, const Columns& from, int64_t C) {
+  by_device(op, to.matrix, OVERLOADS(cpu::copy_columns), OVERLOADS(cuda::copy_columns), to, to.stride(), from, from.stride(),
+            row_count(to.matrix), C);
 }
 
 // wide (N, sum of widths) = the parts side by side; an undefined part gives zeros
 static void join(const char* op, const Tensor& wide, std::span<const Tensor> parts, std::span<const int64_t> widths) {
   int64_t first = 0;
   for (size_t i = 0; i < parts.size(); first += widths[i++]) {
-    copy_columns(op, {wide, first}, {parts[i]}, row_count(wide), widths[i]);
+    copy_columns(op, {wide, first}, {parts[i]}, widths[i]);
   }
 }
 
@@ -68,7 +68,7 @@ static std::vector<Tensor> split(const char* op, const Tensor& wide, std::span<c
     Shape shape = wide.shape();
     shape.back() = width;
     parts.push_back(Tensor::empty(shape, wide.dtype(), wide.device()));
-    copy_columns(op, {parts.back()}, {wide, first}, row_count(wide), width);
+    copy_columns(op, {parts.back()}, {wide, first}, width);
     first += width;
   }
   return parts;
@@ -133,7 +133,7 @@ Var repeat_heads(const Var& x, int64_t times) {
   shape[2] *= times;
   const int64_t K = shape[3], N = row_count(x.value());
   const Tensor y = Tensor::empty(shape, x.dtype(), x.value().device()), rows = y.view({N, times * K});
-  for (int64_t i = 0; i < times; i++) copy_columns("repeat_heads", {rows, i * K}, {x.value()}, N, K);
+  for (int64_t i = 0; i < times; i++) copy_columns("repeat_heads", {rows, i * K}, {x.value()}, K);
   return record("repeat_heads", {x}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x);
     by_rows("repeat_heads", x, N, times * K, PLAIN_KERNELS(sum_heads), dx, dy, Count{N}, times, K);

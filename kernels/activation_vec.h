@@ -70,22 +70,14 @@ struct HardTanh {
 template <class Body>
 void with_activation(Activation f, Body body) {
   switch (f) {
-    case Activation::relu:
-      return body(Relu());
-    case Activation::silu:
-      return body(Silu());
-    case Activation::gelu_erf:
-      return body(GeluErf());
-    case Activation::gelu_tanh:
-      return body(GeluTanh());
-    case Activation::sigmoid:
-      return body(Sigmoid());
-    case Activation::log_sigmoid:
-      return body(LogSigmoid());
-    case Activation::tanh:
-      return body(Tanh());
-    case Activation::hard_tanh:
-      return body(HardTanh());
+    case Activation::relu: return body(Relu());
+    case Activation::silu: return body(Silu());
+    case Activation::gelu_erf: return body(GeluErf());
+    case Activation::gelu_tanh: return body(GeluTanh());
+    case Activation::sigmoid: return body(Sigmoid());
+    case Activation::log_sigmoid: return body(LogSigmoid());
+    case Activation::tanh: return body(Tanh());
+    case Activation::hard_tanh: return body(HardTanh());
   }
 }
 

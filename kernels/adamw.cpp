@@ -1,10 +1,7 @@
 #include <cmath>
 
-#include "kernels/cuda.h"
-#include "kernels/dispatch.h"
+#include "kernels/by_rows.h"
 #include "kernels/ops.h"
-#include "kernels/simd.h"
-#include "tensor/parallel.h"
 
 // adamw (Loshchilov and Hutter, arXiv 1711.05101), step s = 1, 2, ...:
 //   g *= grad_scale,  m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2
@@ -14,8 +11,7 @@
 namespace supra {
 namespace cpu {
 
-template <class T>
-static void adamw(T* w, T* m, T* v, const T* g, int64_t n, const AdamwStep& o) {
+static void adamw(double* w, double* m, double* v, const double* g, int64_t n, const AdamwStep& o) {
   const double correct_m = 1 - std::pow(o.beta1, o.step), correct_v = 1 - std::pow(o.beta2, o.step);
   for (int64_t i = 0; i < n; i++) {
     const double grad = g[i] * o.grad_scale;
@@ -25,57 +21,31 @@ static void adamw(T* w, T* m, T* v, const T* g, int64_t n, const AdamwStep& o) {
   }
 }
 
-static AdamwFactors factors_of(const AdamwStep& o) {
-  return {.grad_scale = static_cast<float>(o.grad_scale),
-          .old_m = static_cast<float>(o.beta1),
-          .new_m = static_cast<float>(1 - o.beta1),
-          .old_v = static_cast<float>(o.beta2),
-          .new_v = static_cast<float>(1 - o.beta2),
-          .keep = static_cast<float>(1 - o.lr * o.weight_decay),
-          .rate = static_cast<float>(o.lr / (1 - std::pow(o.beta1, o.step))),
-          .v_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(o.beta2, o.step))),
-          .eps = static_cast<float>(o.eps)};
+static void sum_squares(double* sum, const double* x, int64_t n) {
+  *sum = 0;
+  for (int64_t i = 0; i < n; i++) *sum += x[i] * x[i];
 }
-
-static void adamw(float* w, float* m, float* v, const float* g, int64_t n, const AdamwStep& o) {
-  const AdamwFactors factors = factors_of(o);
-  parallel_for(n, row_grain(1), [&](int64_t begin, int64_t end) {
-    simd().adamw(w + begin, m + begin, v + begin, g + begin, end - begin, factors);
-  });
-}
-
-template <class T>
-static double sum_squares(const T* x, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
-  return sum;
-}
-
-static double sum_squares(const float* x, int64_t n) {
-  double sum;
-  simd().sum_squares(&sum, x, n);
-  return sum;
-}
+static void sum_squares(double* sum, const float* x, int64_t n) { simd().sum_squares(sum, x, n); }
 
 }  // namespace cpu
 
-void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
-                  const AdamwStep& options) {
+void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& o) {
   check_shape("adamw", "m", m.shape(), w.shape());
   check_shape("adamw", "v", v.shape(), w.shape());
   check_shape("adamw", "the gradient", g.shape(), w.shape());
-  CHECK(options.step >= 1, "adamw: step %ld, the first update is step 1", static_cast<long>(options.step));
-  constexpr Device gpu = Device::cuda;
-  by_device(
-      "adamw", w,
-      [&]<class T>(T) {
-        cpu::adamw(w.data<T>(), m.data<T>(), v.data<T>(), g.data<T>(), w.numel(), options);
-      },
-      [&]<class T>(T) {
-        // the masters, whatever the activations are
-        cuda::adamw(w.data<float>(gpu), m.data<float>(gpu), v.data<float>(gpu), g.data<float>(gpu), w.numel(),
-                    cpu::factors_of(options));
-      });
+  CHECK(o.step >= 1, "adamw: step %ld, the first update is step 1", static_cast<long>(o.step));
+  const AdamwFactors factors = {.grad_scale = float(o.grad_scale),
+                                .old_m = float(o.beta1), .new_m = float(1 - o.beta1),
+                                .old_v = float(o.beta2), .new_v = float(1 - o.beta2),
+                                .keep = float(1 - o.lr * o.weight_decay),
+                                .rate = float(o.lr / (1 - std::pow(o.beta1, o.step))),
+                                .v_scale = float(1 / std::sqrt(1 - std::pow(o.beta2, o.step))),
+                                .eps = float(o.eps)};
+  const auto reference = [&](auto... args) { cpu::adamw(args..., o); };
+  const auto fast = [&](auto... args) { simd().adamw(args..., factors); };
+  const auto gpu = [&](auto... args) { cuda::adamw(args..., factors); };
+  // PerRow: on the GPU weights and moments are f32, whatever the activations are
+  by_rows("adamw", w, w.numel(), 1, reference, fast, gpu, PerRow{w}, PerRow{m}, PerRow{v}, PerRow{g}, Count{w.numel()});
 }
 
 double squared_norm(const std::vector<Tensor>& tensors) {
@@ -88,19 +58,18 @@ double squared_norm(const std::vector<Tensor>& tensors) {
   const Tensor sums = Tensor::empty({blocks}, Dtype::f64, tensors[0].device());
   int64_t first = 0;
   for (const Tensor& t : tensors) {
-    by_device(
-        "squared_norm", t,
-        [&]<class T>(T) {
-          parallel_for(blocks_of(t), 1, [&](int64_t from, int64_t to) {
-            for (int64_t block = from; block < to; block++) {
-              const int64_t begin = block * kBlock, n = std::min(kBlock, t.numel() - begin);
-              sums.data<double>()[first + block] = cpu::sum_squares(t.data<T>() + begin, n);
-            }
-          });
-        },
-        [&]<class T>(T) {
-          cuda::sum_squares(sums.data<double>(Device::cuda) + first, t.data<T>(Device::cuda), t.numel());
-        });
+    const auto on_cpu = [&]<class T>(T) {
+      parallel_for(blocks_of(t), 1, [&](int64_t from, int64_t to) {
+        for (int64_t block = from; block < to; block++) {
+          const int64_t begin = block * kBlock, n = std::min(kBlock, t.numel() - begin);
+          cpu::sum_squares(sums.data<double>() + first + block, t.data<T>() + begin, n);
+        }
+      });
+    };
+    const auto on_gpu = [&]<class T>(T) {
+      cuda::sum_squares(sums.data<double>(Device::cuda) + first, t.data<T>(Device::cuda), t.numel());
+    };
+    by_device("squared_norm", t, on_cpu, on_gpu);
     first += blocks_of(t);
   }
   // one wait for the GPU, however many tensors there are

@@ -3,10 +3,10 @@
 #include "kernels/tiles.h"
 #include "kernels/vec.h"
 
-// Products with factors in bf16 (products.h). Both factors are rounded and packed into tiles of 16 x 16 words, a word
-// a pair of terms, which AMX and VDPBF16PS read alike: of A a row of a tile is a row of A, of B it is one pair of all
-// columns. A block of B, kDepth x kBlockColumns, is packed once and stays in the second-level cache while all rows of A
-// pass by, 32 at a time, which stay in the first. Tiles at an edge are filled up with zeros.
+// Products with factors in bf16 (products.h). Both factors are rounded and packed into tiles of 16 x 16 words, a word a pair of
+// terms, which AMX and VDPBF16PS read in the same way: of A a row of a tile is a row of A, of B it is one pair of all columns. A
+// block of B, kDepth x kBlockColumns, is packed once and stays in the second-level cache while all rows of A pass by, 32 at a time,
+// which stay in the first. Tiles at an edge are filled up with zeros.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -15,20 +15,12 @@ constexpr int64_t kSide = 2 * kTile;  // of C, rows and columns that the micro-k
 constexpr int64_t kDepth = 256, kBlockColumns = 1024, kBlockWords = kDepth * kBlockColumns / 2;
 static_assert(kBlockWords + 2 * kSide * kDepth / 2 <= kGemmWorkspace);
 
-// A panel is 32 rows of A, or columns of B. Its tiles stand in the order [32 terms][part][first or second 16 rows].
+// A panel is 32 rows of A, or columns of B. The order of its tiles is [32 terms][part][first or second 16 rows].
 constexpr int64_t panel_words(int64_t deep, int parts) { return 2 * kTileWords * deep * parts; }
 
-// The products of parts in their order: of A, of B; 0: high, 1: low.
-template <int parts>
-struct Terms;
-template <>
-struct Terms<1> {
-  static constexpr int kCount = 1, kLeft[] = {0}, kRight[] = {0};
-};
-template <>
-struct Terms<2> {
-  static constexpr int kCount = 3, kLeft[] = {1, 0, 0}, kRight[] = {0, 1, 0};
-};
+// The products of parts, of A and of B, in their order; 0: high, 1: low. With one part there is only the last of them.
+constexpr int kTerms = 3, kLeft[kTerms] = {1, 0, 0}, kRight[kTerms] = {0, 1, 0};
+constexpr int first_term(int parts) { return parts == 1 ? kTerms - 1 : 0; }
 
 #if defined(__AVX512BF16__) && !defined(SUPRA_AMX)
 constexpr bool kDots = true;  // the micro-kernel is made of VDPBF16PS
@@ -52,8 +44,7 @@ inline Vec rounded(Vec x) {
 // What is packed, before it is rounded: x, or what rounding it leaves.
 template <bool low>
 inline Vec part(Vec x) {
-  if constexpr (low) return x - rounded(x);
-  return x;
+  return low ? x - rounded(x) : x;
 }
 
 // 16 words: 32 neighbours in memory.
@@ -103,7 +94,7 @@ void transpose(int32_t* out, const int32_t* tile) {
   }
 }
 
-// 16 rows (columns of B) by 32 terms of op(x), which stand in memory as 16 rows, or, where `across` is set, as 32.
+// 16 rows (columns of B) by 32 terms of op(x), which in memory are 16 rows, or 32 if `across` is set.
 template <bool low>
 void pack_tile(int32_t* out, bool transposed, bool across, const float* x, int64_t ld) {
   int32_t scratch[kTileWords];
@@ -182,8 +173,8 @@ struct Micro {
     Sums sums;
     each([&](int r, int v) { sums[r][v] = accumulate ? load(c + r * ldc + v * kLanes) : Vec{}; });
     for (int64_t k = 0; k < deep; k++, a += 2 * parts * kTileWords, b += 2 * parts * kTileWords) {
-      for (int term = 0; term < Terms<parts>::kCount; term++) {
-        const int32_t *left = a + 2 * Terms<parts>::kLeft[term] * kTileWords, *right = b + 2 * Terms<parts>::kRight[term] * kTileWords;
+      for (int term = first_term(parts); term < kTerms; term++) {
+        const int32_t *left = a + 2 * kLeft[term] * kTileWords, *right = b + 2 * kRight[term] * kTileWords;
         Sums even, odd;
         each([&](int r, int v) { even[r][v] = odd[r][v] = Vec{}; });
 #pragma GCC unroll 8
@@ -211,8 +202,8 @@ struct Micro {
     else
       tiles.zero<0>(), tiles.zero<1>(), tiles.zero<2>(), tiles.zero<3>();
     for (int64_t k = 0; k < deep; k++, a += 2 * parts * kTileWords, b += 2 * parts * kTileWords) {
-      for (int term = 0; term < Terms<parts>::kCount; term++) {
-        const int32_t *l = a + 2 * Terms<parts>::kLeft[term] * kTileWords, *r = b + 2 * Terms<parts>::kRight[term] * kTileWords;
+      for (int term = first_term(parts); term < kTerms; term++) {
+        const int32_t *l = a + 2 * kLeft[term] * kTileWords, *r = b + 2 * kRight[term] * kTileWords;
         tiles.load<4>(l, kTileRowBytes), tiles.load<6>(r, kTileRowBytes);
         tiles.multiply<0, 4, 6>();
         tiles.load<7>(r + kTileWords, kTileRowBytes);
@@ -287,7 +278,7 @@ void bf16_loop(double* flop, int64_t rounds) {
   float c[kSide * kSide] = {};
   Micro micro;
   for (int64_t i = 0; i < rounds; i++) micro.template multiply<1>(kDeep, panels, panels + kWords, true, c, kSide);
-  // zero, but who compiles it must not know
+  // c[0] is zero; the compiler does not know it, so it keeps the products
   *flop = 2.0 * kSide * kSide * kDepth * static_cast<double>(rounds) + c[0];
 }
 

@@ -16,7 +16,7 @@
 namespace supra {
 namespace {
 
-// The processor whose kernels OpenBLAS chose, or null where it is not linked.
+// The processor whose kernels OpenBLAS chose, or null if it is not linked.
 const char* core_name() {
 #if defined(SUPRA_OPENBLAS)
   return openblas_get_corename();
@@ -32,23 +32,21 @@ bool asked_for() {
   return true;
 }
 
-// An old OpenBLAS on a new processor falls back to kernels of another age: 0.3.21 takes a current server core
-// for a Prescott of 2004 and is five times slower than it could be.
+// An old OpenBLAS on a new processor falls back to very old kernels: 0.3.21 takes a current server core for a Prescott of 2004
+// and is five times slower than it could be.
 bool made_for_this_processor(const char* core) {
-  static constexpr const char* kCores[] = {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"};
   // all of them use AVX2, those from the third on AVX-512
-  const int first[] = {0, 0, 2, 2, 2};
-  if (best_cpu_level() == CpuLevel::baseline) return true;
-  return std::any_of(kCores + first[static_cast<int>(best_cpu_level())], std::end(kCores),
-                     [core](const char* other) { return strcasecmp(core, other) == 0; });
+  static constexpr const char* kCores[] = {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"};
+  const CpuLevel level = best_cpu_level();
+  return level == CpuLevel::baseline || std::any_of(kCores + (level >= CpuLevel::avx512 ? 2 : 0), std::end(kCores),
+                                                    [=](const char* known) { return strcasecmp(core, known) == 0; });
 }
 
 bool used() {
   static const bool answer = [] {
     if (!asked_for() || !core_name() || !made_for_this_processor(core_name())) return false;
 #if defined(SUPRA_OPENBLAS)
-    // our own pool cuts the work
-    openblas_set_num_threads(1);
+    openblas_set_num_threads(1);  // our own pool divides the work
 #endif
     return true;
   }();
@@ -57,28 +55,25 @@ bool used() {
 
 }  // namespace
 
-bool blas_takes(int64_t M, int64_t N, int64_t K) { return used() && std::min({M, N, K}) >= 64; }
-
+Gemm blas_gemm_for(int64_t M, int64_t N, int64_t K) {
+  if (!used() || std::min({M, N, K}) < 64) return nullptr;
 #if defined(SUPRA_OPENBLAS)
-void blas_gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
-               int64_t ldb, bool accumulate, float* c, int64_t ldc) {
-  cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, M, N, K, 1, a,
-              lda, b, ldb, accumulate ? 1 : 0, c, ldc);
-}
+  return [](bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+            bool accumulate, float* c, int64_t ldc) {
+    const auto side = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
+    cblas_sgemm(CblasRowMajor, side(ta), side(tb), m, n, k, 1, a, lda, b, ldb, accumulate ? 1 : 0, c, ldc);
+  };
 #else
-void blas_gemm(bool, bool, int64_t, int64_t, int64_t, const float*, int64_t, const float*, int64_t, bool,
-               float*, int64_t) {
-  fail("this program was built without OpenBLAS");
-}
+  return nullptr;
 #endif
+}
 
 std::string blas_note() {
   const char* core = core_name();
   const std::string builtin = format("built-in %s kernels", name(cpu_level()));
   if (!core) return builtin + " (OpenBLAS is not linked)";
   if (used()) return format("OpenBLAS, its %s kernels", core);
-  if (!asked_for())
-    return builtin + format(" (SUPRA_BLAS=openblas would ask for OpenBLAS, its %s kernels)", core);
+  if (!asked_for()) return builtin + format(" (SUPRA_BLAS=openblas would ask for OpenBLAS, its %s kernels)", core);
   return builtin + format(" (OpenBLAS was asked for, but its %s kernels are behind this processor)", core);
 }
 

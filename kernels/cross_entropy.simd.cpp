@@ -4,15 +4,9 @@
 namespace supra::SUPRA_LEVEL {
 
 static float largest_of(const float* x, int64_t n) {
-  float best = x[0];
-  int64_t i = 0;
-  if (n >= kLanes) {
-    Vec lanes = load(x);
-    for (i = kLanes; i + kLanes <= n; i += kLanes) lanes = max(lanes, load(x + i));
-    best = max(lanes);
-  }
-  for (; i < n; i++) best = x[i] > best ? x[i] : best;
-  return best;
+  Vec largest = broadcast(x[0]);
+  for_columns(n, [&](int64_t i, auto part) { largest = max(largest, part.mask(part.load(x + i), largest)); });
+  return max(largest);
 }
 
 void max_exp_sum(float* largest, double* total, const float* x, int64_t n) {

@@ -4,76 +4,32 @@
 
 #include "tensor/tensor.h"
 
-// Choosing the code of an op by dtype and device, and cutting its work into ranges.
+// Choosing the code of an op by dtype and device. by_rows.h also divides its rows among the threads.
 
 namespace supra {
 
-// Calls f(float()) for f32, the fast path, and f(double()) for f64, the reference. Other dtypes, and devices
-// that f has no code for, throw an error with the op's name.
-template <class F>
-void by_dtype(const char* op, Dtype dtype, F f) {
-  try {
-    switch (dtype) {
-      case Dtype::f32:
-        return f(float());
-#if !defined(SUPRA_INFERENCE)
-      case Dtype::f64:
-        return f(double());
-#endif
-      default:
-        fail("%s: works on f32, %s was given (convert it with to())", op, name(dtype));
-    }
-  } catch (const WrongDevice& error) {
-    fail("%s: %s", op, error.what());
-  }
-}
-
-// The only place where an op with a CUDA kernel chooses by device: on the CPU by_dtype(op, dtype, cpu), on
-// the GPU gpu(float()) or gpu(Bf16()). gpu gets its pointers with data<T>(Device::cuda).
+// The only place where an op chooses by device and dtype. On the CPU it calls cpu(float()), the fast path, or cpu(double()),
+// the reference; on the GPU gpu(float()) or gpu(Bf16()), which get their pointers with data<T>(Device::cuda). Other dtypes, and
+// tensors on a device that the called code does not support, throw an error with the op's name.
 template <class Cpu, class Gpu>
 void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gpu) {
-#if defined(SUPRA_INFERENCE)
-  // builds for hosts have no GPU code
-  by_dtype(op, x.dtype(), cpu);
-#else
-  if (x.device() == Device::cpu) return by_dtype(op, x.dtype(), cpu);
+  const Dtype dtype = x.dtype();
   try {
-    switch (x.dtype()) {
-      case Dtype::f32:
-        return gpu(float());
-      case Dtype::bf16:
-        return gpu(Bf16());
-      default:
-        fail("%s: works on f32 and bf16 on the GPU, %s was given", op, name(x.dtype()));
-    }
+#if defined(SUPRA_INFERENCE)
+    // builds for hosts have neither references nor GPU code
+    if (dtype == Dtype::f32) return cpu(float());
+#else
+    const bool on_gpu = x.device() == Device::cuda;
+    if (dtype == Dtype::f32) return on_gpu ? gpu(float()) : cpu(float());
+    if (dtype == Dtype::bf16 && on_gpu) return gpu(Bf16());
+    if (dtype == Dtype::f64 && !on_gpu) return cpu(double());
+    CHECK(!on_gpu, "%s: works on f32 and bf16 on the GPU, %s was given", op, name(dtype));
+#endif
+    fail("%s: works on f32, %s was given (convert it with to())", op, name(dtype));
   } catch (const WrongDevice& error) {
     fail("%s: %s", op, error.what());
   }
-#endif
 }
-
-// An overloaded kernel as a value, for by_device().
-#define OVERLOADS(kernel) [](auto... args) { kernel(args...); }
-
-// The same for two kernels with the same arguments. Arguments with a data<T>(device), such as tensors, are passed as that
-// pointer, everything else as it is: by_device("mul", a, OVERLOADS(cpu::mul), OVERLOADS(cuda::mul), y, a, b, n).
-template <class Cpu, class Gpu, class... Args>
-  requires(sizeof...(Args) > 0)
-void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu, const Args&... args) {
-  const auto call = [&]<class T>(auto kernel, Device on) {
-    const auto pointer = [on](const auto& arg) {
-      if constexpr (requires { arg.template data<T>(on); }) return arg.template data<T>(on);
-      else return arg;
-    };
-    kernel(pointer(args)...);
-  };
-  by_device(
-      op, x, [&]<class T>(T) { call.template operator()<T>(cpu, Device::cpu); },
-      [&]<class T>(T) { call.template operator()<T>(gpu, Device::cuda); });
-}
-
-// The dtype of statistics and sums: f64 for the reference, otherwise f32.
-inline Dtype sum_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 
 // For optional arguments: nullptr if the tensor is undefined.
 template <class T>
@@ -84,12 +40,34 @@ T* data_or_null(const Tensor& t, Device on = Device::cpu) {
 // A weight, a statistic or a sum as an argument of by_device(): f64 for the reference, otherwise f32. May be undefined.
 struct Wide {
   const Tensor& tensor;
+  explicit Wide(const Tensor& tensor) : tensor(tensor) {}
 
   template <class T>
   auto data(Device on) const {
     return data_or_null<std::conditional_t<std::is_same_v<T, double>, double, float>>(tensor, on);
   }
 };
+
+// What a kernel for T gets: of an argument with a data<T>(device), such as a tensor, that pointer, everything else as it is.
+template <class T, class Arg>
+auto kernel_argument(const Arg& arg, Device on) {
+  if constexpr (requires { arg.template data<T>(on); }) return arg.template data<T>(on);
+  else return arg;
+}
+
+// An overloaded kernel as a value.
+#define OVERLOADS(kernel) [](auto... args) { kernel(args...); }
+
+// The same for two kernels with the same arguments: by_device("mul", a, OVERLOADS(cpu::mul), OVERLOADS(cuda::mul), y, a, b, n).
+template <class Cpu, class Gpu, class... Args>
+void by_device(const char* op, const Tensor& x, Cpu cpu, Gpu gpu, const Args&... args) {
+  by_device(
+      op, x, [&]<class T>(T) { cpu(kernel_argument<T>(args, Device::cpu)...); },
+      [&]<class T>(T) { gpu(kernel_argument<T>(args, Device::cuda)...); });
+}
+
+// The dtype of statistics and sums: f64 for the reference, otherwise f32.
+inline Dtype sum_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 
 // All dimensions but the last are rows.
 inline int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.numel() / t.dim(-1); }

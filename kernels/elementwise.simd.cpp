@@ -4,7 +4,7 @@
 
 namespace supra::SUPRA_LEVEL {
 
-// One row of n elements; what its last vector lacks is no obstacle.
+// Whether streams() holds for n elements, without those of an incomplete last vector.
 static bool large(const float* y, int64_t n) { return streams(y, 1, n / kLanes * kLanes); }
 
 void add(float* y, const float* a, const float* b, int64_t n) {
@@ -27,7 +27,9 @@ void activation_fwd(float* y, const float* x, int64_t n, Activation f) {
 
 void activation_bwd(float* dx, const float* dy, const float* x, int64_t n, Activation f) {
   with_activation(f, [=](auto f) {
-    for_columns(n, large(dx, n), [=](int64_t i, auto part) { part.put(dx + i, part.load(dy + i) * f.slope(part.load(x + i))); });
+    for_columns(n, large(dx, n), [=](int64_t i, auto part) {
+      part.put(dx + i, part.load(dy + i) * f.slope(part.load(x + i)));
+    });
   });
 }
 

@@ -9,11 +9,8 @@
 //   w of another dtype (f16, bf16, quantised) is looked up as f32, without a backward
 
 namespace supra {
-namespace {
 
-constexpr Device kGpu = Device::cuda;
-
-void check_ids(const Tensor& ids, int64_t O) {
+static void check_ids(const Tensor& ids, int64_t O) {
   const int32_t* id = ids.data<int32_t>();
   for (int64_t i = 0; i < ids.numel(); i++) {
     CHECK(id[i] >= 0 && id[i] < O, "embedding: id %d at position %ld, the vocabulary has %ld entries", id[i],
@@ -21,53 +18,48 @@ void check_ids(const Tensor& ids, int64_t O) {
   }
 }
 
-}  // namespace
-
 Var embedding(const Tensor& ids, const Var& w, Dtype activations) {
+  constexpr Device gpu = Device::cuda;
   CHECK(w.value().rank() == 2, "embedding: the table is %s, (O,C) is needed", to_string(w.shape()).c_str());
   const int64_t O = w.dim(0), C = w.dim(1), N = ids.numel();
   if (ids.device() == Device::cpu) check_ids(ids, O);
   Shape shape = ids.shape();
   shape.push_back(C);
   const Dtype dtype = w.dtype();
-  const Device device = w.value().device();
   const bool stored = dtype == Dtype::f16 || dtype == Dtype::bf16 || is_quantized(dtype);
   if (stored) refuse_gradient(format("embedding with weights in %s", name(dtype)).c_str(), {w});
-  const Tensor y = Tensor::empty(shape, dtype == Dtype::f64 ? dtype : activations, device);
-  by_device(
-      "embedding", y,
-      [&]<class T>(T) {
-        for (int64_t i = 0; stored && i < N; i++) {
-          const Tensor row = w.value().rows(ids.data<int32_t>()[i], ids.data<int32_t>()[i] + 1);
-          simd().to_f32(y.data<float>() + i * C, row.raw(), dtype, C);
-        }
-        if (stored) return;
-        const T* table = w.value().data<T>();
-        const int32_t* id = ids.data<int32_t>();
-        parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; i++) std::copy_n(table + id[i] * C, C, y.data<T>() + i * C);
-        });
-      },
-      [&]<class T>(T) {
-        cuda::embedding_fwd(y.data<T>(kGpu), ids.to(kGpu).data<int32_t>(kGpu), w.value().raw(kGpu), dtype, N, O, C);
-      });
+  const Tensor y = Tensor::empty(shape, dtype == Dtype::f64 ? dtype : activations, w.value().device());
+  const auto on_cpu = [&]<class T>(T) {
+    const int32_t* id = ids.data<int32_t>();
+    for (int64_t i = 0; stored && i < N; i++) {
+      simd().to_f32(y.data<float>() + i * C, w.value().rows(id[i], id[i] + 1).raw(), dtype, C);
+    }
+    if (stored) return;
+    const T* table = w.value().data<T>();
+    parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) std::copy_n(table + id[i] * C, C, y.data<T>() + i * C);
+    });
+  };
+  const auto on_gpu = [&]<class T>(T) {
+    cuda::embedding_fwd(y.data<T>(gpu), ids.to(gpu).data<int32_t>(gpu), w.value().raw(gpu), dtype, N, O, C);
+  };
+  by_device("embedding", y, on_cpu, on_gpu);
   return record("embedding", {w}, y, [=](const Tensor& dy, Grads& grads) {
     const Tensor dw = grads.into(0);
-    by_device(
-        "embedding", dy,
-        [&]<class T>(T) {
-          // each thread owns some columns of all rows, so no two of them meet and the order stays
-          parallel_for(C, row_grain(N), [&](int64_t begin, int64_t end) {
-            for (int64_t i = 0; i < N; i++) {
-              T* sum = dw.data<T>() + ids.data<int32_t>()[i] * C;
-              const T* term = dy.data<T>() + i * C;
-              for (int64_t c = begin; c < end; c++) sum[c] += term[c];
-            }
-          });
-        },
-        [&]<class T>(T) {
-          add_rows_by_id<T>(dw, dy, RowsById(ids.to(Device::cpu).template data<int32_t>(), N, O));
-        });
+    const auto on_cpu = [&]<class T>(T) {
+      // each thread adds some columns of all rows, so no two threads write one element and the order stays
+      parallel_for(C, row_grain(N), [&](int64_t begin, int64_t end) {
+        for (int64_t i = 0; i < N; i++) {
+          T* sum = dw.data<T>() + ids.data<int32_t>()[i] * C;
+          const T* term = dy.data<T>() + i * C;
+          for (int64_t c = begin; c < end; c++) sum[c] += term[c];
+        }
+      });
+    };
+    const auto on_gpu = [&]<class T>(T) {
+      add_rows_by_id<T>(dw, dy, RowsById(ids.to(Device::cpu).template data<int32_t>(), N, O));
+    };
+    by_device("embedding", dy, on_cpu, on_gpu);
   });
 }
 

@@ -29,29 +29,25 @@ Bf16Gemm bf16_gemm_for(int64_t, int64_t, int64_t) { return nullptr; }
 
 namespace {
 
-// Every piece of C begins at a whole micro-tile of any level, and is large enough to pay for packing its
-// factors.
+// Every piece of C begins at a whole micro-tile of any level, and is large enough to pay for packing its factors.
 constexpr int64_t kRowUnit = 32, kColumnUnit = 48, kBf16ColumnUnit = 64;
 
 struct Grid {
   int64_t rows, columns;
 };
 
-// Cuts C into pieces of one shape: as many as may be, the threads sharing them evenly, and among those the
-// cut that copies least. Every piece packs its part of op(B), and of op(A) where that is transposed or rounded; else
-// it reads A in place.
+// Cuts C into pieces of one shape: as many as may be, evenly divided among the threads, and among those the cut that copies
+// least. Every piece packs its part of op(B), and of op(A) if that is transposed or rounded; otherwise it reads A in place.
 Grid cut(int64_t M, int64_t N, int64_t K, bool packs_a, int64_t column_unit) {
-  const int64_t all = threads();
-  const int64_t most = std::clamp<int64_t>(M * N * std::max<int64_t>(1, K) / kGrain, 1, 4 * all);
+  const int64_t all = threads(), most = std::clamp<int64_t>(M * N * std::max<int64_t>(1, K) / kGrain, 1, 4 * all);
   Grid best = {1, 1};
   int64_t least = 0;
   for (int64_t rows = 1; rows <= std::min(most, std::max<int64_t>(1, M / kRowUnit)); rows++) {
-    for (int64_t columns = 1; columns <= std::min(most / rows, std::max<int64_t>(1, N / column_unit));
-         columns++) {
+    for (int64_t columns = 1; columns <= std::min(most / rows, std::max<int64_t>(1, N / column_unit)); columns++) {
       const int64_t pieces = rows * columns;
       if (pieces > all && pieces % all != 0) continue;
       const int64_t copied = 4 * rows * N + (packs_a ? 4 : 1) * columns * M;
-      // all threads busy is what counts; beyond that, more pieces are worth an eighth more copying
+      // busy threads count most; beyond that, more pieces are worth an eighth more copying
       const int64_t cost = copied * 8 / (pieces < all ? pieces : 8 * all + pieces);
       if (least == 0 || cost < least) best = {rows, columns}, least = cost;
     }
@@ -59,41 +55,41 @@ Grid cut(int64_t M, int64_t N, int64_t K, bool packs_a, int64_t column_unit) {
   return best;
 }
 
-// Where part i of n of a size begins.
-int64_t border(int64_t i, int64_t n, int64_t size, int64_t unit) {
-  return i == n ? size : size * i / n / unit * unit;
+// Part i of n of a size, which begins at a whole unit.
+struct Part {
+  int64_t begin, size;
+};
+Part part_of(int64_t i, int64_t n, int64_t size, int64_t unit) {
+  const auto border = [=](int64_t j) { return j == n ? size : size * j / n / unit * unit; };
+  return {border(i), border(i + 1) - border(i)};
 }
 
 }  // namespace
 
-void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
-          int64_t ldb, bool accumulate, float* c, int64_t ldc) {
+void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,
+          bool accumulate, float* c, int64_t ldc) {
   if (M <= 4 && !ta && tb) {
-    const int64_t grain = kGrain / std::max<int64_t>(1, M * K);
-    return parallel_for(N, grain, [&](int64_t begin, int64_t end) {
-      simd().gemm_dots(M, end - begin, K, a, lda, b + begin * ldb, ldb, accumulate, c + begin, ldc);
+    return parallel_for(N, kGrain / std::max<int64_t>(1, M * K), [&](int64_t begin, int64_t end) {
+      simd().gemm_dots(M, end - begin, K, a, lda, b + begin * ldb, Dtype::f32, ldb, accumulate, c + begin, ldc);
     });
   }
-  const auto exact = blas_takes(M, N, K) ? blas_gemm : simd().gemm_tile;
+  const Gemm blas = blas_gemm_for(M, N, K), exact = blas ? blas : simd().gemm_tile;
   const Bf16Gemm in_bf16 = bf16_gemm_for(M, N, K);
-  const auto multiply = [=](auto... args) { in_bf16 ? in_bf16(products(), args...) : exact(args...); };
   const int64_t column_unit = in_bf16 ? kBf16ColumnUnit : kColumnUnit;
   const Grid grid = cut(M, N, K, ta || in_bf16, column_unit);
+  const auto multiply = [=](auto... args) { in_bf16 ? in_bf16(products(), args...) : exact(args...); };
   parallel_for(grid.rows * grid.columns, 1, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; piece++) {
-      const int64_t row = piece / grid.columns, column = piece % grid.columns;
-      const int64_t i = border(row, grid.rows, M, kRowUnit),
-                    rows = border(row + 1, grid.rows, M, kRowUnit) - i;
-      const int64_t j = border(column, grid.columns, N, column_unit),
-                    columns = border(column + 1, grid.columns, N, column_unit) - j;
-      multiply(ta, tb, rows, columns, K, ta ? a + i : a + i * lda, lda, tb ? b + j * ldb : b + j, ldb,
-               accumulate, c + i * ldc + j, ldc);
+      const Part rows = part_of(piece / grid.columns, grid.rows, M, kRowUnit);
+      const Part columns = part_of(piece % grid.columns, grid.columns, N, column_unit);
+      multiply(ta, tb, rows.size, columns.size, K, a + rows.begin * (ta ? 1 : lda), lda, b + columns.begin * (tb ? ldb : 1),
+               ldb, accumulate, c + rows.begin * ldc + columns.begin, ldc);
     }
   });
 }
 
-void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const double* a, int64_t lda, const double* b,
-          int64_t ldb, bool accumulate, double* c, int64_t ldc) {
+void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const double* a, int64_t lda, const double* b, int64_t ldb,
+          bool accumulate, double* c, int64_t ldc) {
   parallel_for(M, kGrain / std::max<int64_t>(1, N * K), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       double* row = c + i * ldc;

@@ -3,10 +3,9 @@
 #include "kernels/simd.h"
 #include "kernels/vec.h"
 
-// C is computed in micro-tiles of kRows x (kVecs vectors) that stay in registers while k runs over a block of
-// kDepth. What the micro-kernel reads is laid out for it only where that pays: B in panels of kVecs vectors a
-// row, so that its loads are contiguous; A in panels of kRows, if it is transposed. A in its own layout is
-// read in place, row by row.
+// C is computed in micro-tiles of kRows x (kVecs vectors) that stay in registers while k runs over a block of kDepth. Factors
+// are packed only if that pays: B in panels of kVecs vectors a row, so that its loads are contiguous; A in panels of kRows, if
+// it is transposed. Otherwise A is read in place, row by row.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -20,25 +19,23 @@ constexpr int kRows = 4, kVecs = 3;
 constexpr int kRows = 4, kVecs = 2;
 #endif
 constexpr int64_t kWidth = kVecs * kLanes;
-// A block of B, kDepth x kBlockColumns, is packed once and stays in the second-level cache while all rows of
-// A pass by; kRows rows of A, kDepth long, stay in the first while the panels of the block pass by.
+// A block of B, kDepth x kBlockColumns, is packed once and stays in the second-level cache while all rows of A pass by; kRows
+// rows of A, kDepth long, stay in the first while the panels of the block pass by.
 constexpr int64_t kDepth = 192, kBlockColumns = 480, kBlockRows = 96;
-// Panels lie a little further apart than they are large: at a multiple of 4096 bytes they would evict each
-// other.
+// Panels are a little further apart than they are large: at a multiple of 4096 bytes they would evict each other.
 constexpr int64_t kPanel = kDepth * kWidth + 32;
 constexpr int64_t kPackedLeft = kBlockColumns / kWidth * kPanel;
 static_assert(kBlockColumns % kWidth == 0 && kPackedLeft + kDepth * kBlockRows <= kGemmWorkspace);
 
 constexpr int64_t kLine = 16;
 
-// Element (i, k) of a block of A stands at data[i / kRows * group + i % kRows * row + k * step].
+// Element (i, k) of a block of A is data[i / kRows * group + i % kRows * row + k * step].
 struct Left {
   const float* data;
   int64_t group, row, step;
 };
 
-// Element (k, j) of a panel of B stands at data[k * step + j]; the panel is `width` wide, the vectors are
-// whole.
+// Element (k, j) of a panel of B is data[k * step + j]; the panel is `width` wide, the vectors are whole.
 struct Right {
   const float* data;
   int64_t step, width;
@@ -46,8 +43,7 @@ struct Right {
 
 // c (R, b.width) (+)= a b. kUnit: a's rows are neighbours, so that their addresses cost nothing.
 template <int R, int V, bool kUnit>
-inline void micro(int64_t K, const float* a, int64_t row, int64_t step, Right b, bool accumulate, float* c,
-                  int64_t ldc) {
+inline void micro(int64_t K, const float* a, int64_t row, int64_t step, Right b, bool accumulate, float* c, int64_t ldc) {
   if constexpr (kUnit) row = 1;
   // the tile is on its way while the sums are made
   for (int i = 0; i < R; i++) {
@@ -91,7 +87,7 @@ void rows_of_group(int64_t M, int64_t K, const float* a, int64_t row, int64_t st
   }
 }
 
-// Memory that is wanted soon: `rows` rows of `lines` cache lines, asked for a few lines at a time.
+// Memory that is needed soon: `rows` rows of `lines` cache lines, prefetched a few lines at a time.
 struct Ahead {
   const float* at;
   int64_t step, rows, lines;
@@ -115,16 +111,15 @@ void row_group(int64_t M, int64_t K, Left a, Right b, bool accumulate, float* c,
   rows_of_group<kRows, V, false>(M, K, a.data, a.row, a.step, b, accumulate, c, ldc);
 }
 
-// Copies a block of K rows and `columns` columns of op(B) into panels, kPanel floats apart; the last vector
-// of a row is filled up with zeros.
+// Copies a block of K rows and `columns` columns of op(B) into panels, kPanel floats apart; zeros complete the last vector of a
+// row.
 void pack_right(float* packed, bool tb, int64_t K, int64_t columns, const float* b, int64_t ldb) {
   if (!tb) {
     for (int64_t j = 0; j < columns; j += kLanes, b += kLanes) {
       const int64_t n = columns - j;
       float* out = packed + j / kWidth * kPanel + j % kWidth;
       const float* in = b;
-      for (int64_t k = 0; k < K; k++, in += ldb, out += kWidth)
-        store(out, n >= kLanes ? load(in) : load_first(in, n));
+      for (int64_t k = 0; k < K; k++, in += ldb, out += kWidth) store(out, n >= kLanes ? load(in) : load_first(in, n));
     }
     return;
   }
@@ -140,8 +135,8 @@ void pack_right(float* packed, bool tb, int64_t K, int64_t columns, const float*
   }
 }
 
-// Copies M rows of op(A) where A is transposed: a row of A holds neighbours. Groups go several at a time,
-// whole cache lines of a row of A.
+// Copies M rows of op(A) if A is transposed: a row of A holds neighbours. Several groups are copied at a time, whole cache
+// lines.
 Left pack_left(float* packed, int64_t M, int64_t K, const float* a, int64_t lda) {
   constexpr int64_t kStretch = 64;
   for (int64_t i = 0; i < M; i += kStretch) {
@@ -149,8 +144,7 @@ Left pack_left(float* packed, int64_t M, int64_t K, const float* a, int64_t lda)
     const float* in = a + i;
     for (int64_t k = 0; k < K; k++, in += lda) {
       float* out = packed + i * K + k * kRows;
-      for (int64_t r = 0; r < whole; r += kRows, out += kRows * K)
-        __builtin_memcpy(out, in + r, sizeof(float) * kRows);
+      for (int64_t r = 0; r < whole; r += kRows, out += kRows * K) __builtin_memcpy(out, in + r, sizeof(float) * kRows);
       for (int64_t r = whole; r < n; r++) out[r - whole] = in[r];
     }
   }
@@ -172,18 +166,14 @@ Ahead next_block(bool tb, int64_t N, int64_t K, int64_t j, int64_t k, const floa
 void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b,
                int64_t ldb, bool accumulate, float* c, int64_t ldc) {
   if (M == 0 || N == 0) return;
-  if (K == 0 && !accumulate) {
-    for (int64_t i = 0; i < M; i++) {
-      for (int64_t j = 0; j < N; j++) c[i * ldc + j] = 0;
-    }
-  }
+  for (int64_t i = 0; K == 0 && !accumulate && i < M; i++) __builtin_memset(c + i * ldc, 0, sizeof(float) * N);
   float* const packed_right = gemm_workspace();
   float* const packed_left = packed_right + kPackedLeft;
   for (int64_t k = 0; k < K; k += kDepth) {
     const int64_t depth = at_most(K - k, kDepth);
     for (int64_t j = 0; j < N; j += kBlockColumns) {
       const int64_t columns = at_most(N - j, kBlockColumns), panels = (columns + kWidth - 1) / kWidth;
-      // B in place only where few rows read it, in whole vectors
+      // B is read in place only by few rows, in whole vectors
       const float* block = tb ? b + j * ldb + k : b + k * ldb + j;
       const bool pack = tb || columns % kLanes != 0 || M > 4 * kRows;
       if (pack) pack_right(packed_right, tb, depth, columns, block, ldb);
@@ -191,7 +181,7 @@ void gemm_tile(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a
         const int64_t first = p * kWidth, width = at_most(columns - first, kWidth);
         return pack ? Right{packed_right + p * kPanel, kWidth, width} : Right{block + first, ldb, width};
       };
-      // few rows read B as fast as it comes: nothing is gained by asking for more
+      // few rows read B as fast as it arrives: prefetching gains nothing
       Ahead next = pack ? next_block(tb, N, K, j, k, b, ldb) : Ahead{};
       const int64_t groups = (M + kRows - 1) / kRows;
       const int64_t share = 1 + next.rows * next.lines / (groups * panels);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/products.h"
 #include "kernels/simd.h"
@@ -16,8 +15,10 @@ constexpr int64_t kFewRows = 4;
 // Weights that one thread reads in the time of waking another.
 constexpr int64_t kGrain = 1 << 16;
 
-Int8Rows to_int8_rows(const Tensor& memory, const float* x, int64_t M, int64_t C, int64_t stride,
-                      Dtype dtype) {
+// x (M,C) for products with quantised weights, in `memory`, which is allocated.
+Int8Rows to_int8_rows(Tensor& memory, const float* x, int64_t M, int64_t C, Dtype dtype) {
+  const int64_t stride = (C / kBlock + 7) / 8 * 8;
+  memory = Tensor::empty({M * stride * (2 + 2 * kBlock / 4)});
   float* scales = memory.data<float>();
   auto* quants = reinterpret_cast<int8_t*>(scales + 2 * M * stride);
   const Int8Rows rows = {quants, quants + M * stride * kBlock, scales, scales + M * stride, stride};
@@ -32,25 +33,20 @@ Int8Rows to_int8_rows(const Tensor& memory, const float* x, int64_t M, int64_t C
 // M <= kFewRows
 void multiply_few(float* y, const float* x, int64_t M, const Tensor& w, bool accumulate) {
   const int64_t O = w.dim(0), C = w.dim(1), bytes = static_cast<int64_t>(row_bytes(w.dtype(), C));
-  const char* rows = static_cast<const char*>(w.raw());
-  const int64_t grain = kGrain / std::max<int64_t>(1, C);
-  if (!is_quantized(w.dtype())) {
-    return parallel_for(O, grain, [&](int64_t begin, int64_t end) {
-      simd().half_gemm_dots(M, end - begin, C, x, C, rows + begin * bytes, w.dtype(), C, accumulate,
-                            y + begin, O);
-    });
-  }
-  const int64_t stride = (C / kBlock + 7) / 8 * 8;
-  const Tensor memory = Tensor::empty({M * stride * (2 + 2 * kBlock / 4)});
-  const Int8Rows quantized = to_int8_rows(memory, x, M, C, stride, w.dtype());
-  parallel_for(O, grain, [&](int64_t begin, int64_t end) {
-    simd().int8_gemm_dots(M, end - begin, C, quantized, rows + begin * bytes, w.dtype(), bytes, accumulate,
-                          y + begin, O);
+  const bool quantized = is_quantized(w.dtype());
+  Tensor memory;
+  const Int8Rows in_int8 = quantized ? to_int8_rows(memory, x, M, C, w.dtype()) : Int8Rows();
+  parallel_for(O, kGrain / std::max<int64_t>(1, C), [&](int64_t begin, int64_t end) {
+    const char* rows = static_cast<const char*>(w.raw()) + begin * bytes;
+    if (quantized)
+      simd().int8_gemm_dots(M, end - begin, C, in_int8, rows, w.dtype(), bytes, accumulate, y + begin, O);
+    else
+      simd().gemm_dots(M, end - begin, C, x, C, rows, w.dtype(), C, accumulate, y + begin, O);
   });
 }
 
-// Each thread turns a block of rows of w into f32, which stays in its cache while all of x meets it. Products in bf16 pack x
-// for every block: theirs are larger.
+// Each thread turns a block of rows of w into f32, which stays in its cache while all rows of x are multiplied with it.
+// Products in bf16 pack x for every block, so their blocks are larger.
 void multiply_many(float* y, const float* x, int64_t M, const Tensor& w, bool accumulate) {
   const int64_t O = w.dim(0), C = w.dim(1), bytes = static_cast<int64_t>(row_bytes(w.dtype(), C));
   const Bf16Gemm in_bf16 = bf16_gemm_for(M, O, C);
@@ -60,10 +56,8 @@ void multiply_many(float* y, const float* x, int64_t M, const Tensor& w, bool ac
     const Tensor block = Tensor::empty({at_once, C});
     for (int64_t row = begin * at_once; row < std::min(O, end * at_once); row += at_once) {
       const int64_t rows = std::min(at_once, O - row);
-      for (int64_t i = 0; i < rows; i++) {
-        simd().to_f32(block.data<float>() + i * C, static_cast<const char*>(w.raw()) + (row + i) * bytes,
-                      w.dtype(), C);
-      }
+      const char* stored = static_cast<const char*>(w.raw()) + row * bytes;
+      for (int64_t i = 0; i < rows; i++) simd().to_f32(block.data<float>() + i * C, stored + i * bytes, w.dtype(), C);
       multiply(false, true, M, rows, C, x, C, block.data<float>(), C, accumulate, y + row, O);
     }
   });
@@ -75,23 +69,10 @@ void multiply_stored(const Tensor& y, const Tensor& x, const Tensor& w, bool acc
   const int64_t M = row_count(x);
   const Dtype dtype = w.dtype();
   CHECK(x.dtype() == Dtype::f32 && (dtype == Dtype::f16 || dtype == Dtype::bf16 || is_quantized(dtype)),
-        "linear: weights in %s and input in %s (both the same, or f16, bf16, q8_0, q4_0 or q4_1 weights with "
-        "f32)",
-        name(dtype), name(x.dtype()));
+        "linear: weights in %s and input in %s (both the same, or f16, bf16, q8_0, q4_0 or q4_1 weights with f32)", name(dtype),
+        name(x.dtype()));
   const auto multiply = M <= kFewRows ? multiply_few : multiply_many;
   multiply(y.data<float>(), x.data<float>(), M, w, accumulate);
-}
-
-bool multiply_few_on_gpu(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) {
-  constexpr Device gpu = Device::cuda;
-  if (x.device() != gpu || row_count(x) > cuda::kGemvRows) return false;
-  by_device(
-      "linear", x, [](auto) {},
-      [&]<class T>(T) {
-        cuda::gemv(y.data<T>(gpu), x.data<T>(gpu), w.raw(gpu), w.dtype(), data_or_null<float>(bias, gpu), row_count(x),
-                   w.dim(0), w.dim(1));
-      });
-  return true;
 }
 
 }  // namespace supra

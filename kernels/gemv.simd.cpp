@@ -4,9 +4,8 @@
 #include "kernels/simd.h"
 #include "kernels/vec.h"
 
-// A few rows of activations times a matrix that is read once, row by row, each in one stream: memory is the
-// bound, and the hardware fetches one stream ahead better than several (34 GB/s a core against 21 with eight,
-// on a Zen 4).
+// A few rows of activations times a matrix that is read once, row by row, each in one stream: memory is the bound, and the
+// hardware fetches one stream ahead better than several (34 GB/s a core against 21 with eight, on a Zen 4).
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -31,7 +30,7 @@ inline Vec load(const F16* p) {
 #elif defined(__F16C__)
   return (Vec)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #else
-  // the exponent is rebiased; below the smallest normal half 2^-24 steps are read off as an integer
+  // the exponent is rebiased; below the smallest normal half the bits are an integer, in steps of 2^-24
   const VecInt half = widen(p), sign = (half & 0x8000) << 16, magnitude = half & 0x7fff;
   const Vec normal = (Vec)((magnitude << 13) + (112 << 23));
   const Vec small = __builtin_convertvector(magnitude, Vec) * 5.9604644775390625e-8f;
@@ -46,12 +45,10 @@ inline Vec load_first(const W* p, int64_t n) {
   return load(whole);
 }
 
-// Every loop over an array of sums is unrolled, or g++ -O2 keeps them in memory: three times as slow.
-//
-// c (M,J) (+)= a (M,K) b(J,K)^T. Every element has sums of its own: its neighbours change no bit of it.
+// c (M,J) (+)= a (M,K) b(J,K)^T. Every element has its own sums, so its neighbours change no bit of it. Every loop over an
+// array of sums is unrolled, or g++ -O2 keeps them in memory: three times as slow.
 template <int M, int J, class W>
-inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb, bool accumulate, float* c,
-                int64_t ldc) {
+inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb, bool accumulate, float* c, int64_t ldc) {
   constexpr int kSums = 2;
   Vec sums[M][J][kSums] = {};
   int64_t k = 0;
@@ -62,8 +59,7 @@ inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb,
       for (int j = 0; j < J; j++) {
         const Vec right = load(b + j * ldb + k + s * kLanes);
 #pragma GCC unroll 8
-        for (int i = 0; i < M; i++)
-          sums[i][j][s] = fma(load(a + i * lda + k + s * kLanes), right, sums[i][j][s]);
+        for (int i = 0; i < M; i++) sums[i][j][s] = fma(load(a + i * lda + k + s * kLanes), right, sums[i][j][s]);
       }
     }
   }
@@ -90,7 +86,7 @@ inline void dot(int64_t K, const float* a, int64_t lda, const W* b, int64_t ldb,
   }
 }
 
-// Rows of b from j on, J at once as long as there are so many; the first that is left.
+// Rows of b from j on, J at once while there are that many; returns the first row that is left.
 template <int J, class W>
 inline int64_t dots_by(int64_t j, int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb, bool accumulate,
                        float* c, int64_t ldc) {
@@ -108,7 +104,7 @@ template <class W, bool holds_keys>
 void dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb,
           bool accumulate, float* c, int64_t ldc) {
   int64_t j = 0;
-  // Short rows, the keys of a head say, are no streams: four at once hide how long a sum takes, where registers hold the sums.
+  // short rows, such as the keys of a head, are no streams: four at once hide the latency of a sum, if registers hold the sums
   constexpr int64_t kShort = 256;
   if constexpr (holds_keys) {
     if (K <= kShort && (M == 1 || kLanes == 16)) j = dots_by<4, W>(j, M, N, K, a, lda, b, ldb, accumulate, c, ldc);
@@ -166,13 +162,9 @@ void dequantize_row(float* x, const uint8_t* row, int64_t n) {
 
 }  // namespace
 
-void gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,
+void gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype, int64_t ldb,
                bool accumulate, float* c, int64_t ldc) {
-  dots<float, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
-}
-
-void half_gemm_dots(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,
-                    int64_t ldb, bool accumulate, float* c, int64_t ldc) {
+  if (dtype == Dtype::f32) dots<float, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
   if (dtype == Dtype::f16) dots<F16, true>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
   if (dtype == Dtype::bf16) dots<Bf16, false>(M, N, K, a, lda, b, ldb, accumulate, c, ldc);
 }

@@ -4,8 +4,7 @@
 namespace supra::SUPRA_LEVEL {
 namespace {
 
-// Groups that divide a vector are normalised side by side: a few exchanges of lanes instead of a sum through
-// memory.
+// Groups that divide a vector are normalised side by side: a few exchanges of lanes instead of a sum through memory.
 inline bool packs(int64_t D) { return D <= kLanes && (D & (D - 1)) == 0; }
 
 // Every lane gets the mean of its group of D neighbours.

@@ -4,10 +4,9 @@
 #include "kernels/vec.h"
 
 // A few rows of activations times quantised weights, by products of int8. w = scale * quant + shift, so of a block
-//   sum w x = (scale of w) (scale of x) (sum of the products of quants) + (shift of w) (scale of x) (sum of
-//   x's quants)
-// and a row of scales is met by vectors, 8 blocks at a time. A quant of x has two bytes: eight bits alone lose as much
-// as four-bit weights do, and change what a model says.
+//   sum w x = (scale of w) (scale of x) (sum of the products of quants) + (shift of w) (scale of x) (sum of x's quants)
+// Scales are multiplied as vectors, 8 blocks at a time. A quant of x has two bytes: eight bits alone lose as much as four-bit
+// weights do, and change the text that a model writes.
 
 namespace supra::SUPRA_LEVEL {
 namespace {
@@ -29,8 +28,7 @@ inline __m256 load_scales(const uint8_t* p, int64_t n) {
 
 inline __m256i load32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
-// Sums of two products each of 32 quants. The first factor of maddubs is unsigned: 8-bit quants hand their
-// signs over.
+// Sums of two products each of 32 quants. The first factor of maddubs is unsigned: 8-bit quants hand their signs over.
 template <Dtype dtype>
 inline __m256i pairs(__m256i w, __m256i x) {
   return dtype == Dtype::q8_0 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)) : _mm256_maddubs_epi16(w, x);
@@ -50,8 +48,7 @@ inline float sum8(__m256 v) {
 }
 
 template <int M, Dtype dtype>
-inline void int8_dot(int64_t blocks, const Int8Rows& x, const uint8_t* row, bool accumulate, float* y,
-                     int64_t ldy) {
+inline void int8_dot(int64_t blocks, const Int8Rows& x, const uint8_t* row, bool accumulate, float* y, int64_t ldy) {
   // one chain of additions would take longer than the loads
   constexpr int kSums = M == 1 ? 4 : 2;
   const uint8_t* scale_at = scales_at<dtype>(row, blocks);
@@ -102,8 +99,7 @@ inline void int8_dot(int64_t blocks, const Int8Rows& x, const uint8_t* row, bool
 }
 #else
 template <int M, Dtype dtype>
-inline void int8_dot(int64_t blocks, const Int8Rows& x, const uint8_t* row, bool accumulate, float* y,
-                     int64_t ldy) {
+inline void int8_dot(int64_t blocks, const Int8Rows& x, const uint8_t* row, bool accumulate, float* y, int64_t ldy) {
   float sums[M] = {};
   for (int64_t b = 0; b < blocks; b++) {
     int8_t w[kBlock];
@@ -127,15 +123,14 @@ void int8_dots(int64_t N, int64_t blocks, const Int8Rows& x, const uint8_t* row,
 }
 
 #if defined(__AVX512F__)
-// With VNNI half the instructions do, which 4-bit weights need to be read as fast as memory gives them.
+// VNNI needs half the instructions; without it 4-bit weights are read more slowly than memory delivers them.
 bool takes_vnni(int64_t blocks) { return blocks % 8 == 0 && __builtin_cpu_supports("avx512vnni"); }
 
-// The same for whole groups of 8 blocks. A vector holds two blocks: neighbours, or those that stand in the
-// same halves of two pairs' bytes. 8-bit quants are made unsigned by adding 128.
+// The same for whole groups of 8 blocks. A vector holds two blocks: neighbours, or those in the same halves of two pairs'
+// bytes. 8-bit quants are made unsigned by adding 128.
 template <int M, Dtype dtype>
 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))) void vnni_dots(
-    int64_t N, int64_t blocks, const Int8Rows& x, const uint8_t* row, int64_t bytes, bool accumulate, float* y,
-    int64_t ldy) {
+    int64_t N, int64_t blocks, const Int8Rows& x, const uint8_t* row, int64_t bytes, bool accumulate, float* y, int64_t ldy) {
   constexpr bool kBytes = dtype == Dtype::q8_0;
   constexpr int kNext = kBytes ? 1 : 2, kAhead = 4096;
   const __m512i low = _mm512_set1_epi8(15), half = _mm512_set1_epi8(-128);
@@ -158,7 +153,7 @@ __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vn
       for (int v = 0; v < 4; v++) {
         const int block = kBytes ? 2 * v : v / 2 * 4 + v % 2;
         const uint8_t* at_w = row + (kBytes ? (b + block) * kBlock : (b + block - v % 2) * kBlock / 2);
-        // a row of 4-bit weights is so short that the next are not on their way by themselves (Zen 4: 1.15 times the speed)
+        // a row of 4-bit weights is so short that the hardware does not prefetch the next ones (Zen 4: 1.15 times the speed)
         if (!kBytes && v % 2 == 0) __builtin_prefetch(at_w + kAhead);
         __m512i w = _mm512_loadu_si512(at_w);
         if constexpr (kBytes) {
@@ -192,22 +187,19 @@ void int8_dots(int64_t M, int64_t N, int64_t K, const Int8Rows& a, const uint8_t
                bool accumulate, float* c, int64_t ldc) {
   const int64_t blocks = K / kBlock;
   const auto run = [&](auto one, auto two, auto three, auto four) {
-    const auto f = M == 1 ? one : M == 2 ? two : M == 3 ? three : four;
-    f(N, blocks, a, row, bytes, accumulate, c, ldc);
+    (M == 1 ? one : M == 2 ? two : M == 3 ? three : four)(N, blocks, a, row, bytes, accumulate, c, ldc);
   };
 #if defined(__AVX512F__)
-  if (takes_vnni(blocks))
-    return run(vnni_dots<1, dtype>, vnni_dots<2, dtype>, vnni_dots<3, dtype>, vnni_dots<4, dtype>);
+  if (takes_vnni(blocks)) return run(vnni_dots<1, dtype>, vnni_dots<2, dtype>, vnni_dots<3, dtype>, vnni_dots<4, dtype>);
 #endif
   run(int8_dots<1, dtype>, int8_dots<2, dtype>, int8_dots<3, dtype>, int8_dots<4, dtype>);
 }
 
-// Where block b of the activations is put: four-bit weights meet it with the next but one.
-int64_t place_of(int64_t b, int64_t blocks, Dtype dtype) {
+// The place of block b of the activations: with four-bit weights it is beside the next but one.
+int64_t place_of(int64_t b, [[maybe_unused]] int64_t blocks, [[maybe_unused]] Dtype dtype) {
 #if defined(__AVX512F__)
   if (dtype != Dtype::q8_0 && takes_vnni(blocks)) return (b & ~3) | (b & 1) << 1 | (b >> 1 & 1);
 #endif
-  (void)blocks, (void)dtype;
   return b;
 }
 
@@ -222,7 +214,7 @@ void int8_gemm_dots(int64_t M, int64_t N, int64_t K, const Int8Rows& a, const vo
 }
 
 void to_int8(const Int8Rows& row, const float* x, int64_t C, Dtype dtype) {
-  // 1.5 * 2^23: adding it rounds to the nearest integer, which then stands in the low bits
+  // 1.5 * 2^23: adding it rounds to the nearest integer, which is then in the low bits
   const Vec shifter = broadcast(12582912.0f);
   for (int64_t b = 0; b < C / kBlock; b++, x += kBlock) {
     const int64_t at = place_of(b, C / kBlock, dtype) * kBlock;
@@ -231,8 +223,7 @@ void to_int8(const Int8Rows& row, const float* x, int64_t C, Dtype dtype) {
       largest = max(abs(load(x + k)), largest);
       poison += load(x + k) * 0.0f;
     }
-    // NaN or infinity anywhere makes the whole block NaN
-    // 127 * 256 and what the low byte adds
+    // 32512 = 127 * 256, and what the low byte adds. NaN or infinity anywhere makes the whole block NaN
     const float scale = max(largest) / 32512 + sum(poison);
     const Vec inverse = broadcast(scale > 0 ? 1 / scale : 0);
     int32_t rounded[kBlock], total = 0;

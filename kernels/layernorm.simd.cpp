@@ -24,13 +24,10 @@ void layernorm_bwd(float* dx, float* dw, float* db, const float* dy, const float
   const bool streamed = streams(dx, N, C);
   for (int64_t row = 0; row < N; row++, dx += C, dy += C, x += C) {
     const float m = mean[row], r = rstd[row];
-    auto weighted = [&](int64_t i, auto part) {
-      return w ? part.load(dy + i) * part.load(w + i) : part.load(dy + i);
-    };
+    auto weighted = [&](int64_t i, auto part) { return w ? part.load(dy + i) * part.load(w + i) : part.load(dy + i); };
     auto normalised = [&](int64_t i, auto part) { return (part.load(x + i) - m) * r; };
     const float shift = column_sum(C, weighted) / C;
-    const float pull =
-        column_sum(C, [&](int64_t i, auto part) { return weighted(i, part) * normalised(i, part); }) / C;
+    const float pull = column_sum(C, [&](int64_t i, auto part) { return weighted(i, part) * normalised(i, part); }) / C;
     for_columns(C, streamed, [&](int64_t i, auto part) {
       const Vec g = part.load(dy + i), n = normalised(i, part);
       part.put(dx + i, (weighted(i, part) - shift - n * pull) * r);

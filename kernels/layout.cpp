@@ -1,7 +1,5 @@
-#include "kernels/cuda.h"
-#include "kernels/dispatch.h"
+#include "kernels/by_rows.h"
 #include "kernels/ops.h"
-#include "tensor/parallel.h"
 
 // Operations that move elements and compute nothing.   all gradients: =
 
@@ -25,7 +23,7 @@ struct Columns {
 namespace cpu {
 
 template <class T>
-void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t N, int64_t C) {
+static void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t N, int64_t C) {
   parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       if (from)
@@ -38,52 +36,43 @@ void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, 
 
 // dx (N,K): of each row of dy (N,times*K) the sum of its parts, in order
 template <class T>
-void sum_heads(T* dx, const T* dy, int64_t N, int64_t times, int64_t K) {
-  parallel_for(N, row_grain(times * K), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) {
-      T* sum = dx + row * K;
-      const T* term = dy + row * times * K;
-      std::copy_n(term, K, sum);
-      for (int64_t i = 1; i < times; i++) {
-        for (int64_t k = 0; k < K; k++) sum[k] += term[i * K + k];
-      }
+static void sum_heads(T* dx, const T* dy, int64_t N, int64_t times, int64_t K) {
+  for (int64_t row = 0; row < N; row++, dx += K, dy += times * K) {
+    std::copy_n(dy, K, dx);
+    for (int64_t i = 1; i < times; i++) {
+      for (int64_t k = 0; k < K; k++) dx[k] += dy[i * K + k];
     }
-  });
+  }
 }
 
 }  // namespace cpu
 
-namespace {
-
-// N rows of C columns
-void copy_columns(const char* op, const Columns& to, const Columns& from, int64_t N, int64_t C) {
-  by_device(op, to.matrix, OVERLOADS(cpu::copy_columns), OVERLOADS(cuda::copy_columns), to, to.stride(), from, from.stride(), N, C);
+// C columns of all rows
+static void copy_columns(const char* op, const Columns& to, const Columns& from, int64_t C) {
+  by_device(op, to.matrix, OVERLOADS(cpu::copy_columns), OVERLOADS(cuda::copy_columns), to, to.stride(), from, from.stride(),
+            row_count(to.matrix), C);
 }
 
 // wide (N, sum of widths) = the parts side by side; an undefined part gives zeros
-void join(const char* op, const Tensor& wide, std::span<const Tensor> parts,
-          std::span<const int64_t> widths) {
+static void join(const char* op, const Tensor& wide, std::span<const Tensor> parts, std::span<const int64_t> widths) {
   int64_t first = 0;
   for (size_t i = 0; i < parts.size(); first += widths[i++]) {
-    copy_columns(op, {wide, first}, {parts[i]}, row_count(wide), widths[i]);
+    copy_columns(op, {wide, first}, {parts[i]}, widths[i]);
   }
 }
 
-std::vector<Tensor> split(const char* op, const Tensor& wide, std::span<const int64_t> widths) {
+static std::vector<Tensor> split(const char* op, const Tensor& wide, std::span<const int64_t> widths) {
   std::vector<Tensor> parts;
-  parts.reserve(widths.size());
   int64_t first = 0;
   for (int64_t width : widths) {
     Shape shape = wide.shape();
     shape.back() = width;
     parts.push_back(Tensor::empty(shape, wide.dtype(), wide.device()));
-    copy_columns(op, {parts.back()}, {wide, first}, row_count(wide), width);
+    copy_columns(op, {parts.back()}, {wide, first}, width);
     first += width;
   }
   return parts;
 }
-
-}  // namespace
 
 // The memory is shared.
 Var reshape(const Var& x, Shape shape) {
@@ -137,18 +126,17 @@ Var concat_columns(const std::vector<Var>& parts) {
 
 // Backward sums the `times` gradients of a head in order.
 Var repeat_heads(const Var& x, int64_t times) {
-  CHECK(x.value().rank() == 4 && times >= 1,
-        "repeat_heads: input is %s, (B,T,G,K) and times >= 1 are needed, not %ld",
+  CHECK(x.value().rank() == 4 && times >= 1, "repeat_heads: input is %s, (B,T,G,K) and times >= 1 are needed, not %ld",
         to_string(x.shape()).c_str(), static_cast<long>(times));
   if (times == 1) return x;
   Shape shape = x.shape();
   shape[2] *= times;
   const int64_t K = shape[3], N = row_count(x.value());
   const Tensor y = Tensor::empty(shape, x.dtype(), x.value().device()), rows = y.view({N, times * K});
-  for (int64_t i = 0; i < times; i++) copy_columns("repeat_heads", {rows, i * K}, {x.value()}, N, K);
+  for (int64_t i = 0; i < times; i++) copy_columns("repeat_heads", {rows, i * K}, {x.value()}, K);
   return record("repeat_heads", {x}, y, [=, x = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(x);
-    by_device("repeat_heads", x, OVERLOADS(cpu::sum_heads), OVERLOADS(cuda::sum_heads), dx, dy, N, times, K);
+    by_rows("repeat_heads", x, N, times * K, PLAIN_KERNELS(sum_heads), dx, dy, Count{N}, times, K);
     grads.give(0, dx);
   });
 }

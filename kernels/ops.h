@@ -5,13 +5,13 @@
 
 #include "autograd/var.h"
 
-// All operations: read this first. An operation has one stem: foo.cpp contains the formula, the reference (a template over float
-// and double, used by gradient checks) and the Var op with its backward; foo.simd.cpp contains the fast CPU code.
+// All operations: read this first. All files of an operation have the same name: foo.cpp contains the formula, the reference
+// (in double, used by gradient checks) and the Var operation with its backward; foo.simd.cpp contains the fast CPU code.
 //
-// Shape letters, the same in the whole project: B batch, T time, C channels (model width), H query heads, G key/value
-// heads, K key dim of a head, V value dim of a head, N = B*T rows, O vocabulary, F MLP width, L layers.
-// Sequence-first: q (B,T,H,K). If an op works on rows, all dimensions but the last are rows. f32 runs the fast path,
-// f64 the reference; other dtypes throw.
+// Shape letters, the same in the whole project: B batch, T time, C channels (model width), H query heads, G key/value heads, K
+// key dim of a head, V value dim of a head, N = B*T rows, O vocabulary, F MLP width, L layers.
+// Sequence-first: q (B,T,H,K). If an op works on rows, all dimensions but the last are rows. f32 runs the fast path, f64 the
+// reference; other dtypes throw.
 
 namespace supra {
 
@@ -28,9 +28,8 @@ Var headwise_linear(const Var& x, const Var& w, const Var& bias, int64_t heads);
 Var matmul(const Var& a, const Var& b);
 
 // ---- embedding.cpp
-// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws. y is on w's device. If the ids are on a
-// GPU too, they are not checked, and an id outside gives NaN. y is f64 if the table is f64, otherwise f32, or on the GPU the
-// dtype `activations`.
+// y (..., C) = w[ids]; ids i32 of any shape, w (O,C). An id outside [0, O) throws; if the ids are on a GPU, it gives NaN. y is
+// on w's device, in f64 if the table is f64, otherwise in f32, or on the GPU in the dtype `activations`.
 Var embedding(const Tensor& ids, const Var& w, Dtype activations = Dtype::f32);
 
 // ---- elementwise.cpp. Shapes are equal, nothing is broadcast.
@@ -39,7 +38,7 @@ Var mul(const Var& a, const Var& b);
 Var scale(const Var& x, double factor);
 Var relu(const Var& x);
 Var relu_slope(const Var& y);  // returns y; backward sets dy to 0 where y is 0: the backward of relu, if y is its output
-Var silu(const Var& x);      // x * sigmoid(x)
+Var silu(const Var& x);        // x * sigmoid(x)
 Var sigmoid(const Var& x);
 Var log_sigmoid(const Var& x);
 Var tanh(const Var& x);
@@ -52,8 +51,8 @@ Var gelu(const Var& x, Gelu kind = Gelu::erf);
 Var swiglu(const Var& gate_up);
 
 // ---- rmsnorm.cpp, layernorm.cpp, groupnorm.cpp. Over the last dimension, each row separately.
-Var rmsnorm(const Var& x, const Var& w, double eps);                          // w x / sqrt(mean(x^2) + eps)
-Var layernorm(const Var& x, const Var& w, const Var& b, double eps);          // w and b may be left out
+Var rmsnorm(const Var& x, const Var& w, double eps);                  // w x / sqrt(mean(x^2) + eps)
+Var layernorm(const Var& x, const Var& w, const Var& b, double eps);  // w and b may be left out
 // Each of the `groups` equal parts of a row is normalised to mean 0 and variance 1; there are no weights.
 Var groupnorm(const Var& x, int64_t groups, double eps);
 
@@ -205,16 +204,16 @@ Var cross_entropy(const Var& logits, const Tensor& targets, double z_loss = 0);
 // The number of logits that linear_cross_entropy holds at once (but at least 32 rows). 32 MB was the fastest of 8 to 64 MB.
 constexpr int64_t kLogitsAtOnce = 1 << 23;
 // Distillation (Hinton et al., arXiv 1503.02531): the loss of a row becomes
-//   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits,
-// which `teacher` writes for one block of rows at a time: logits (n,O) of rows [first, first + n), in h's dtype, on the GPU in
-// f32. It is given the student's logits x of these rows, in the same dtype.
+//   (1 - weight) (lse - x_target) + weight KL(p || softmax(x)) + z_loss lse^2,   p = softmax(t), t the teacher's logits.
+// `teacher` writes the logits t (n,O) of rows [first, first + n), a block at a time, in h's dtype, on the GPU in f32. It is
+// given the student's logits x of these rows, in the same dtype.
 struct Distillation {
   std::function<void(int64_t first, const Tensor& student, const Tensor& logits)> teacher;
   double weight = 1;
 };
-// cross_entropy(linear(h, w), targets, z_loss) without storing all logits: h (N,C)  w (O,C)  ->  (1). The gradients of
-// h and w are computed here, in the forward. Backward only scales them, so it can run once only. With a cap the logits are
-// cap tanh(linear(h, w)).
+// cross_entropy(linear(h, w), targets, z_loss) without storing all logits: h (N,C)  w (O,C)  ->  (1). The gradients of h and w
+// are computed here, in the forward. Backward only scales them, so it can run once only. With a cap the logits are cap
+// tanh(linear(h, w)).
 Var linear_cross_entropy(const Var& h, const Var& w, const Tensor& targets, double z_loss = 0,
                          const Distillation& distillation = {{}, 0}, double cap = 0);
 // log sum exp of each row of logits (N,O), f64 (N). No gradient.

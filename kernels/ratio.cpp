@@ -1,7 +1,5 @@
-#include "kernels/cuda.h"
-#include "kernels/dispatch.h"
+#include "kernels/by_rows.h"
 #include "kernels/ops.h"
-#include "tensor/parallel.h"
 
 // divide_by_last: y_i = x_i / d,  d = x_V + eps
 //   x (N,V+1) saved for backward  y (N,V).   dx: =
@@ -12,29 +10,23 @@ namespace cpu {
 
 template <class T>
 static void divide_by_last_fwd(T* y, const T* x, int64_t N, int64_t V, double eps) {
-  parallel_for(N, row_grain(V), [=](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      const T divisor = x[n * (V + 1) + V] + static_cast<T>(eps);
-      for (int64_t i = 0; i < V; i++) y[n * V + i] = x[n * (V + 1) + i] / divisor;
-    }
-  });
+  for (int64_t n = 0; n < N; n++, y += V, x += V + 1) {
+    const T divisor = x[V] + static_cast<T>(eps);
+    for (int64_t i = 0; i < V; i++) y[i] = x[i] / divisor;
+  }
 }
 
 template <class T>
-static void divide_by_last_bwd(T* all_dx, const T* all_dy, const T* all_x, int64_t N, int64_t V, double eps) {
-  parallel_for(N, row_grain(V), [=](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      T* const dx = all_dx + n * (V + 1);
-      const T *dy = all_dy + n * V, *x = all_x + n * (V + 1);
-      const T inverse = 1 / (x[V] + static_cast<T>(eps));
-      T pull = 0;
-      for (int64_t i = 0; i < V; i++) {
-        dx[i] = dy[i] * inverse;
-        pull += dx[i] * x[i];
-      }
-      dx[V] = -pull * inverse;
+static void divide_by_last_bwd(T* dx, const T* dy, const T* x, int64_t N, int64_t V, double eps) {
+  for (int64_t n = 0; n < N; n++, dx += V + 1, dy += V, x += V + 1) {
+    const T inverse = 1 / (x[V] + static_cast<T>(eps));
+    T pull = 0;
+    for (int64_t i = 0; i < V; i++) {
+      dx[i] = dy[i] * inverse;
+      pull += dx[i] * x[i];
     }
-  });
+    dx[V] = -pull * inverse;
+  }
 }
 
 }  // namespace cpu
@@ -46,10 +38,10 @@ Var divide_by_last(const Var& x, double eps) {
   const int64_t V = --shape.back(), N = row_count(x.value());
   const Tensor& in = x.value();
   const Tensor y = Tensor::empty(shape, in.dtype(), in.device());
-  by_device("divide_by_last", in, OVERLOADS(cpu::divide_by_last_fwd), OVERLOADS(cuda::divide_by_last_fwd), y, in, N, V, eps);
+  by_rows("divide_by_last", in, N, V, PLAIN_KERNELS(divide_by_last_fwd), y, in, Count{N}, V, eps);
   return record("divide_by_last", {x}, y, [=, in = x.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(in);
-    by_device("divide_by_last", in, OVERLOADS(cpu::divide_by_last_bwd), OVERLOADS(cuda::divide_by_last_bwd), dx, dy, in, N, V, eps);
+    by_rows("divide_by_last", in, N, V, PLAIN_KERNELS(divide_by_last_bwd), dx, dy, in, Count{N}, V, eps);
     grads.give(0, dx);
   });
 }

@@ -1,5 +1,5 @@
 #include "kernels/cuda.h"
-#include "kernels/sampling.h"
+#include "kernels/cuda_sampling.h"
 #include "tensor/cuda.cuh"
 
 // Chooses a token for each row of logits (N,O) (sampling.h has the rules: penalties, top-k, min-p, temperature, top-p). A block

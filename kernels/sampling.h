@@ -31,17 +31,6 @@ struct SamplerOptions {
 
 // The weight of a probability relative to the most likely token. Sums of 2^23 weights fit.
 constexpr uint64_t to_weight(double p) { return static_cast<uint64_t>(p * 0x1p40 + 0.5); }
-constexpr int kIdBits = 23;
-
-// The sort key of a token: larger for a larger logit, and of equal logits for the smaller id. 55 bits; with a logit of 0 for all
-// it is the order of ids.
-constexpr uint64_t order_of(float logit, int64_t id) {
-  // -0 becomes 0 (and std::bit_cast is missing in libc++ 13, which Debian's emscripten has)
-  const uint32_t bits = __builtin_bit_cast(uint32_t, logit + 0.0f);
-  const uint32_t ascending = bits >> 31 ? ~bits : bits | 1u << 31;
-  return uint64_t{ascending} << kIdBits | ((1 << kIdBits) - 1 - id);
-}
-constexpr int64_t id_of(uint64_t order) { return (1 << kIdBits) - 1 - static_cast<int64_t>(order & ((1 << kIdBits) - 1)); }
 
 // The least sum that reaches the part p of a total, and the least that is above u / 2^32 of it.
 constexpr uint64_t share_of(uint64_t total, double p) {

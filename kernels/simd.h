@@ -6,11 +6,10 @@
 #include "kernels/products.h"
 #include "tensor/dtype.h"
 
-// The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once for each level into its
-// own namespace (see vec.h), and called through simd(). Kernels run in one thread on raw pointers, outputs first;
-// their op cuts the work with parallel_for. To add one: a line here, a definition there. KERNEL is in every
-// build. TRAINING (and the measuring of the processor) is left out of builds for inference alone. PROGRAM is
-// left out of the library for hosts, which computes no losses.
+// The table of fast CPU kernels. Each is written once, in foo.simd.cpp, compiled once for each level into its own namespace
+// (see vec.h), and called through simd(). Kernels run in one thread on raw pointers, outputs first; their op divides the work
+// among the threads. To add one: a line here, a definition there. KERNEL is in every build. TRAINING (and the measuring of the
+// processor) is left out of builds for inference alone. PROGRAM is left out of the library for hosts, which computes no losses.
 
 #define SUPRA_SIMD_KERNELS(KERNEL, PROGRAM, TRAINING)                                                                 \
   /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \
@@ -59,18 +58,15 @@
                             int64_t lda, const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc))        \
   /* the most it can do: the same block of both factors again and again */                                             \
   TRAINING(bf16_loop, (double* flop, int64_t rounds))                                                                 \
-  /* gemv.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4, reading every row of b once, in place: f32 b ... */     \
-  KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const float* b, int64_t ldb,       \
-                     bool accumulate, float* c, int64_t ldc))                                                         \
-  /* ... f16 or bf16 b */                                                                                             \
-  KERNEL(half_gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,   \
-                          int64_t ldb, bool accumulate, float* c, int64_t ldc))                                       \
+  /* gemv.simd.cpp: c (M,N) (+)= a (M,K) b(N,K)^T for M <= 4, reading every row of b once, in place: f32, f16, bf16 b */\
+  KERNEL(gemm_dots, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, Dtype dtype,        \
+                     int64_t ldb, bool accumulate, float* c, int64_t ldc))                                            \
   /* c (M,N) = a (M,K) b(K,N) for M <= 4 and f16 b, reading it once: values of a decoded token */                      \
   KERNEL(f16_sum_of_rows, (int64_t M, int64_t N, int64_t K, const float* a, int64_t lda, const void* b, int64_t ldb,  \
                            float* c, int64_t ldc))                                                                    \
   /* a row of stored weights in f32 */                                                                                \
   KERNEL(to_f32, (float* x, const void* row, Dtype dtype, int64_t n))                                                 \
-  /* int8_dots.simd.cpp: ... quantised b; a row of activations for weights of that dtype */                           \
+  /* int8_dots.simd.cpp: the same for quantised b; a row of activations for weights of that dtype */                           \
   KERNEL(int8_gemm_dots, (int64_t M, int64_t N, int64_t K, const Int8Rows& a, const void* b, Dtype dtype,             \
                           int64_t row_bytes, bool accumulate, float* c, int64_t ldc))                                 \
   KERNEL(to_int8, (const Int8Rows& row, const float* x, int64_t C, Dtype dtype))                                      \

@@ -1,9 +1,6 @@
 #include "kernels/activation.h"
-#include "kernels/cuda.h"
-#include "kernels/dispatch.h"
+#include "kernels/by_rows.h"
 #include "kernels/ops.h"
-#include "kernels/simd.h"
-#include "tensor/parallel.h"
 
 // swiglu (Shazeer, arXiv 2002.05202): y = silu(gate) up
 //   gate_up (N,2F) = [gate; up], saved for backward   y (N,F).   dgate_up: =
@@ -27,18 +24,6 @@ static void swiglu_bwd(double* dgate_up, const double* dy, const double* gate_up
   }
 }
 
-static void swiglu_fwd(float* y, const float* gate_up, int64_t N, int64_t F) {
-  parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
-    simd().swiglu_fwd(y + begin * F, gate_up + begin * 2 * F, end - begin, F);
-  });
-}
-
-static void swiglu_bwd(float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F) {
-  parallel_for(N, row_grain(F), [&](int64_t begin, int64_t end) {
-    simd().swiglu_bwd(dgate_up + begin * 2 * F, dy + begin * F, gate_up + begin * 2 * F, end - begin, F);
-  });
-}
-
 }  // namespace cpu
 
 Var swiglu(const Var& gate_up) {
@@ -48,10 +33,10 @@ Var swiglu(const Var& gate_up) {
   const int64_t F = shape.back() /= 2, N = row_count(gate_up.value());
   const Tensor& in = gate_up.value();
   const Tensor y = Tensor::empty(shape, in.dtype(), in.device());
-  by_device("swiglu", in, OVERLOADS(cpu::swiglu_fwd), OVERLOADS(cuda::swiglu_fwd), y, in, N, F);
+  by_rows("swiglu", in, N, F, KERNELS(swiglu_fwd), y, in, Count{N}, F);
   return record("swiglu", {gate_up}, y, [=, in = gate_up.value()](const Tensor& dy, Grads& grads) {
     const Tensor dx = empty_like(in);
-    by_device("swiglu", in, OVERLOADS(cpu::swiglu_bwd), OVERLOADS(cuda::swiglu_bwd), dx, dy, in, N, F);
+    by_rows("swiglu", in, N, F, KERNELS(swiglu_bwd), dx, dy, in, Count{N}, F);
     grads.give(0, dx);
   });
 }

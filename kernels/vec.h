@@ -1,8 +1,8 @@
 #pragma once
 
-// A vector of floats as wide as the level, for .simd.cpp files. These are compiled once for each level, into the
-// namespace SUPRA_LEVEL. They include no header with inline code of the standard library: the linker keeps only one
-// copy of such code for all levels, and it might be one that this processor cannot run.
+// A vector of floats as wide as the level, for .simd.cpp files. These are compiled once for each level, into the namespace
+// SUPRA_LEVEL. They include no header with inline code of the standard library: the linker keeps only one copy of such code for
+// all levels, and this processor might be unable to run it.
 //
 // Vec is a GCC/Clang vector type: + - * / and comparisons work on it element by element.
 
@@ -113,8 +113,8 @@ inline Vec sqrt(Vec a) {
 
 // (Unmasked, some AVX-512 intrinsics of g++ 12 warn of uninitialised values: GCC bug 105593.)
 //
-// The columns of a square of kLanes rows, ld floats apart: calls f(i, column i) in order. Pieces of four floats
-// are combined as they are loaded, so only two rounds of exchanges within the pieces remain.
+// The columns of a square of kLanes rows, ld floats apart: calls f(i, column i) in order. Pieces of four floats are combined as
+// they are loaded, so only two rounds of exchanges within the pieces remain.
 template <class F>
 inline void for_transposed(const float* p, int64_t ld, F f) {
   for (int64_t i = 0; i < kLanes; i += 4, p += 4) {
@@ -150,10 +150,8 @@ inline void for_transposed(const float* p, int64_t ld, F f) {
             (Vec)_mm256_unpackhi_ps((__m256)row[2], (__m256)row[3]));
 #else
     for (int r = 0; r < 4; r++) row[r] = load(p + r * ld);
-    const Vec a = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5),
-              b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-    const Vec c = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7),
-              d = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+    const Vec a = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5), b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+    const Vec c = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7), d = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
     f(i, __builtin_shufflevector(a, b, 0, 1, 4, 5));
     f(i + 1, __builtin_shufflevector(a, b, 2, 3, 6, 7));
     f(i + 2, __builtin_shufflevector(c, d, 0, 1, 4, 5));
@@ -262,8 +260,8 @@ inline Vec tanh(Vec x) {
   return with_sign_of(x, magnitude);
 }
 
-// erf within 2 ulp: x p(x^2) below 1, 1 - e^-q(x) above, where q approximates -log(erfc(x)) up to 4 and
-// beyond that erf is 1. Both polynomials interpolate at Chebyshev nodes.
+// erf within 2 ulp: x p(x^2) below 1, 1 - e^-q(x) above, where q approximates -log(erfc(x)) up to 4; beyond 4 erf is 1. Both
+// polynomials interpolate at Chebyshev nodes.
 inline Vec erf(Vec x) {
   const Vec a = abs(x), b = min(a, broadcast(4.0f));
   const Vec small = a * polynomial(x * x, {1.12837913f, -0.376123438f, 0.112803167f, -0.0267150542f,

@@ -1,4 +1,5 @@
 #include "kernels/cuda.h"
+#include "kernels/cuda_sampling.h"
 #include "kernels/dispatch.h"
 #include "supra/inference/sampler.h"
 

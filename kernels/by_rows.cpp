@@ -1,15 +1,12 @@
-#include "kernels/row_sums.h"
-
-#include <algorithm>
-
-#include "kernels/dispatch.h"
+#include "kernels/by_rows.h"
 
 namespace supra {
 
-constexpr int64_t kRows = 64;
+float* rows_from(int64_t begin, int64_t N, const Tensor& rows) { return rows.data<float>() + begin * (rows.numel() / N); }
 
-void add_row_sums(std::initializer_list<float*> sums, int64_t N, int64_t C,
+void add_row_sums(const std::vector<float*>& sums, int64_t N, int64_t C,
                   FunctionRef<void(int64_t begin, int64_t end, float* partial)> f) {
+  constexpr int64_t kRows = 64;
   const int64_t blocks = (N + kRows - 1) / kRows, width = static_cast<int64_t>(sums.size()) * C;
   const Tensor partials = Tensor::empty({blocks, width});
   parallel_for(blocks, row_grain(kRows * C), [&](int64_t first, int64_t last) {

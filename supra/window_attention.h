@@ -28,12 +28,8 @@ class WindowAttention : public SoftmaxAttention {
   void to(Device device, Dtype activations) override;
   LayerState init_state(int64_t batch) const override;
   size_t state_bytes(int64_t position) const override;
-  bool state_only_grows() const override { return false; }
-  Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
+  Var features(const Var& x, const Steps& steps, LayerState* state) const override;
 
-  // The input of out_proj, (B,T,H*V).
-  Var features(const Var& x, const Steps& steps, LayerState* state) const;
-  const Linear& out_proj() const { return out_proj_; }
   int64_t window() const { return window_; }
   int64_t sinks() const { return sinks_; }
   int64_t far_features() const { return far_features_; }

@@ -72,14 +72,18 @@ void place_for_inference(Decoder& decoder, Device device, Dtype activations) {
   decoder.to(device, activations);
 }
 
-// A model whose tokenizer cannot be read is still a model: it can be inspected, verified and fed with ids.
+// Finds a model's tokenizer unless one was named. A model whose tokenizer cannot be read is still a model: it can be inspected,
+// verified and fed with ids.
 template <class F>
-static void find_tokenizer_of(Model& model, F find) {
+static void add_tokenizer(Model& model, const Path& path, F find) {
   try {
-    model.tokenizer = find();
+    if (!model.tokenizer) model.tokenizer = find();
   } catch (const Error& error) {
     model.tokenizer_problem = error.what();
   }
+  CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
+        "%s: the tokenizer has %d pieces, the model's vocabulary %ld tokens (%s)", path.c_str(), model.tokenizer->size(),
+        static_cast<long>(model.config().vocab), kNameTokenizer);
 }
 
 static Model build_model(const ModelSource& source, Weights weights) {
@@ -100,24 +104,16 @@ static Model build_model(const ModelSource& source, Weights weights) {
   return model;
 }
 
-static void check_tokenizer(const Model& model, const Path& path) {
-  CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
-        "%s: the tokenizer has %d pieces, the model's vocabulary %ld tokens (%s)", path.c_str(),
-        model.tokenizer->size(), static_cast<long>(model.config().vocab), kNameTokenizer);
-}
-
 Model load_model(const Path& path, const std::string& tokenizer, Weights weights) {
   Model model = build_model(open_model(path), weights);
-  if (tokenizer.empty()) find_tokenizer_of(model, [&] { return find_tokenizer(path); });
-  else model.tokenizer = load_tokenizer(tokenizer);
-  check_tokenizer(model, path);
+  if (!tokenizer.empty()) model.tokenizer = load_tokenizer(tokenizer);
+  add_tokenizer(model, path, [&] { return find_tokenizer(path); });
   return model;
 }
 
 Model load_model(const MappedFile& packed, Weights weights) {
   Model model = build_model(open_packed(packed), weights);
-  find_tokenizer_of(model, [&] { return find_tokenizer(PackedFiles(packed)); });
-  check_tokenizer(model, packed.path());
+  add_tokenizer(model, packed.path(), [&] { return find_tokenizer(PackedFiles(packed)); });
   return model;
 }
 

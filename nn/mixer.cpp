@@ -62,6 +62,21 @@ Attention::Attention(const Config& c, int64_t layer, int64_t key_dim, int64_t k_
   k_norm_ = Norm(per_head ? key_dim : k_heads * key_dim, c.norm);
 }
 
+LayerState Attention::init_state(int64_t batch) const {
+  LayerState state;
+  for (auto [shape, dtype] : state_parts(0)) {
+    shape.insert(shape.begin(), batch);
+    state.parts.push_back(Var(Tensor::zeros(shape, dtype, in_proj_.weight.value().device())));
+  }
+  return state;
+}
+
+size_t Attention::state_bytes(int64_t position) const {
+  size_t bytes = 0;
+  for (const StatePart& part : state_parts(position)) bytes += static_cast<size_t>(numel(part.shape)) * size_of(part.dtype);
+  return bytes;
+}
+
 Var Attention::projected(const Var& x) const {
   const Var qkv = in_proj_(x);
   return qkv_clip_ > 0 ? hard_cap(qkv, qkv_clip_) : qkv;

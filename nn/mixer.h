@@ -73,12 +73,22 @@ class Mixer {
 // What attention layers have in common: H query heads and G key/value heads between a projection into them and one out of them.
 class Attention : public Mixer {
  public:
-  Var forward(const Var& x, const Steps& steps, LayerState* state) const override { return out_proj_(features(x, steps, state)); }
+  Var forward(const Var& x, const Steps& steps, LayerState* state) const override {
+    return out_proj_(features(x, steps, state));
+  }
   // The input of out_proj, (B,T,H*V).
   virtual Var features(const Var& x, const Steps& steps, LayerState* state) const = 0;
   const Linear& out_proj() const { return out_proj_; }
+  LayerState init_state(int64_t batch) const override;
+  size_t state_bytes(int64_t position) const override;
 
  protected:
+  // A part of the state of one sequence.
+  struct StatePart {
+    Shape shape;
+    Dtype dtype;
+  };
+  virtual std::vector<StatePart> state_parts(int64_t position) const = 0;  // after `position` steps
   // Norms of q and k, if the config asks for them, get H and `k_heads` heads of `key_dim`.
   Attention(const Config& config, int64_t layer, int64_t key_dim, int64_t k_heads);
   // q, k and v, (B,T,H*head_dim + G*(head_dim+V)).

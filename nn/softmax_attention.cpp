@@ -20,15 +20,8 @@ void SoftmaxAttention::visit(const std::string& path, const VisitParameters& f) 
   k_norm_.visit(path + ".k_norm", f);
 }
 
-LayerState SoftmaxAttention::init_state(int64_t batch) const {
-  const auto none = [&](int64_t dim) {
-    return Var(Tensor::zeros({batch, 0, kv_heads_, dim}, cache_dtype_, in_proj_.weight.value().device()));
-  };
-  return {{none(head_dim_), none(value_dim_)}};
-}
-
-size_t SoftmaxAttention::state_bytes(int64_t position) const {
-  return static_cast<size_t>(position * kv_heads_ * (head_dim_ + value_dim_)) * size_of(cache_dtype_);
+std::vector<Attention::StatePart> SoftmaxAttention::state_parts(int64_t position) const {
+  return {{{position, kv_heads_, head_dim_}, cache_dtype_}, {{position, kv_heads_, value_dim_}, cache_dtype_}};
 }
 
 // Steps [begin, end) of row b of a cache (B,S,...), which share its memory.
@@ -36,7 +29,7 @@ static Tensor steps_of(const Tensor& cache, int64_t b, int64_t begin, int64_t en
   return cache.rows(b, b + 1).view({cache.dim(1), cache.dim(2), cache.dim(3)}).rows(begin, end);
 }
 
-// Copies rows of `fresh` (B,T,...) behind the first[b] rows of `cache` (B,S,...). If the cache is full, a larger one replaces it.
+// Copies rows of `fresh` (B,T,...) behind the first[b] rows of `cache` (B,S,...). A larger one replaces a cache that is full.
 static void append(Var& cache, const Tensor& fresh, const std::vector<int64_t>& first) {
   const int64_t B = fresh.dim(0), T = fresh.dim(1);
   const int64_t needed = *std::max_element(first.begin(), first.end()) + T, capacity = cache.dim(1);

@@ -17,8 +17,6 @@ class SoftmaxAttention : public Attention {
   MixerKind kind() const override { return MixerKind::softmax; }
   void visit(const std::string& path, const VisitParameters& f) override;
   void to(Device, Dtype activations) override { cache_dtype_ = activations; }
-  LayerState init_state(int64_t batch) const override;
-  size_t state_bytes(int64_t position) const override;
   Var features(const Var& x, const Steps& steps, LayerState* state) const override;
 
   // For sequences x (B,T,C) that start here: adds each head's reach, times the number of queries, to `sums` (H). Returns
@@ -30,6 +28,7 @@ class SoftmaxAttention : public Attention {
     Var q, k, v;  // (B,T,H,K)  (B,T,G,K)  (B,T,G,V), normalised, not rotated
   };
   Heads project(const Var& x) const;
+  std::vector<StatePart> state_parts(int64_t position) const override;
 
   int64_t window_;
   Scores scores_;

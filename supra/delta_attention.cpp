@@ -49,16 +49,11 @@ bool DeltaAttention::is_fresh() const {
   return std::all_of(weight.data<float>(), weight.data<float>() + weight.numel(), zero);
 }
 
-LayerState DeltaAttention::init_state(int64_t batch) const {
-  LayerState state = SupraAttention::init_state(batch);
-  const Tensor& taps = convolution_.weight.defined() ? convolution_.weight.value() : Tensor();
-  if (taps.defined()) state.parts.push_back(Var(Tensor::zeros({batch, kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype()), taps.device())));
-  return state;
-}
-
-size_t DeltaAttention::state_bytes(int64_t position) const {
-  const int64_t inputs = convolution_.weight.defined() ? (kTaps - 1) * convolution_.weight.dim(1) : 0;
-  return SupraAttention::state_bytes(position) + static_cast<size_t>(inputs) * sizeof(float);
+std::vector<Attention::StatePart> DeltaAttention::state_parts(int64_t position) const {
+  std::vector<StatePart> parts = SupraAttention::state_parts(position);
+  const Var& taps = convolution_.weight;
+  if (taps.defined()) parts.push_back({{kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype())});
+  return parts;
 }
 
 Var DeltaAttention::project(const Var& x, const Steps& steps, LayerState* state) const {

@@ -112,14 +112,8 @@ void SupraAttention::to(Device device, Dtype) {
   gpu_log_decay_ = device == Device::cpu ? Tensor() : log_decay_.to(Dtype::f32).to(device);
 }
 
-LayerState SupraAttention::init_state(int64_t batch) const {
-  const Shape shape = {batch, heads_, key_dim_, state_columns()};
-  const Tensor& weight = in_proj_.weight.value();
-  return {{Var(Tensor::zeros(shape, sum_dtype(weight.dtype()), weight.device()))}};
-}
-
-size_t SupraAttention::state_bytes(int64_t) const {
-  return static_cast<size_t>(heads_ * key_dim_ * state_columns()) * sizeof(float);
+std::vector<Attention::StatePart> SupraAttention::state_parts(int64_t) const {
+  return {{{heads_, key_dim_, state_columns()}, sum_dtype(in_proj_.weight.dtype())}};
 }
 
 Tensor SupraAttention::log_decay() const {

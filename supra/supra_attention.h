@@ -30,8 +30,6 @@ class SupraAttention : public Attention {
   // fewer elements than its factors, and E is small enough to be multiplied at every start.
   bool fold() override;
   void to(Device device, Dtype activations) override;
-  LayerState init_state(int64_t batch) const override;
-  size_t state_bytes(int64_t position) const override;
   Var features(const Var& x, const Steps& steps, LayerState* state) const override;
 
   // Decays start at the values of the fixed ones, an output gate at sigmoid(3).
@@ -40,6 +38,7 @@ class SupraAttention : public Attention {
   Tensor log_decay() const;
 
  protected:
+  std::vector<StatePart> state_parts(int64_t position) const override;
   // q, k and v before the feature maps, (B,T,H*head_dim + G*(head_dim+V)).
   virtual Var project(const Var& x, const Steps&, LayerState*) const { return projected(x); }
   // The normalised output (B,T,H,V) of the heads for q (B,T,H,K), k (B,T,G,K) and v (B,T,G,V), to which `before` is applied first.

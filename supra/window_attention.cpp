@@ -50,22 +50,12 @@ void WindowAttention::to(Device device, Dtype activations) {
   cache_dtype_ = device == Device::cpu ? state_dtype_ : activations;
 }
 
-LayerState WindowAttention::init_state(int64_t batch) const {
-  const Tensor& weight = in_proj_.weight.value();
-  const bool reference = weight.dtype() == Dtype::f64;
-  const auto zeros = [&](const Shape& shape, Dtype dtype) {
-    return Var(Tensor::zeros(shape, reference ? Dtype::f64 : dtype, weight.device()));
-  };
+std::vector<Attention::StatePart> WindowAttention::state_parts(int64_t) const {
+  const Dtype summed = sum_dtype(in_proj_.weight.dtype()), kept = summed == Dtype::f64 ? summed : cache_dtype_;
   const int64_t slots = sinks_ + window_;
-  LayerState state = {{zeros({batch, slots, kv_heads_, head_dim_}, cache_dtype_), zeros({batch, slots, kv_heads_, value_dim_}, cache_dtype_)}};
-  if (far_features_ > 0) state.parts.push_back(zeros({batch, kv_heads_, far_features_, value_dim_ + 1}, Dtype::f32));
-  return state;
-}
-
-size_t WindowAttention::state_bytes(int64_t) const {
-  const int64_t near = (sinks_ + window_) * kv_heads_ * (head_dim_ + value_dim_);
-  const int64_t far = far_features_ > 0 ? kv_heads_ * far_features_ * (value_dim_ + 1) : 0;
-  return static_cast<size_t>(near) * size_of(cache_dtype_) + static_cast<size_t>(far) * sizeof(float);
+  std::vector<StatePart> parts = {{{slots, kv_heads_, head_dim_}, kept}, {{slots, kv_heads_, value_dim_}, kept}};
+  if (far_features_ > 0) parts.push_back({{kv_heads_, far_features_, value_dim_ + 1}, summed});
+  return parts;
 }
 
 // The keys of a call: for row b the keys of its ring, in order, and then T new ones.

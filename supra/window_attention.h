@@ -26,8 +26,6 @@ class WindowAttention : public SoftmaxAttention {
   void visit(const std::string& path, const VisitParameters& f) override;
   void init_neutral() override;  // the far part has almost no weight at first
   void to(Device device, Dtype activations) override;
-  LayerState init_state(int64_t batch) const override;
-  size_t state_bytes(int64_t position) const override;
   Var features(const Var& x, const Steps& steps, LayerState* state) const override;
 
   int64_t window() const { return window_; }
@@ -42,6 +40,7 @@ class WindowAttention : public SoftmaxAttention {
   Var far_mass(const Var& q) const;                                              // (B,T,H)
 
  private:
+  std::vector<StatePart> state_parts(int64_t position) const override;
   struct Layout;  // the sources and destinations of the keys of a call
   Var far_features_of(const Linear& map, const Var& x, int64_t heads) const;
   LinearAttention far_sums(const Var& q, const Var& k, const Var& v, const Layout& layout, const Var& state) const;

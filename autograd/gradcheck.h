@@ -9,14 +9,9 @@
 
 namespace supra {
 
-struct GradcheckOptions {
-  double step = 1e-6;
-  double absolute = 1e-6, relative = 1e-5;  // |analytic - numeric| <= absolute + relative * |numeric|
-};
-
-// `fn` maps f64 inputs to one or more outputs of any shape; the check runs on the dot product of all outputs with fixed
-// random weights, for every element of every input. Returns "" when all agree, else a report of the worst element.
-std::string gradcheck(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Tensor>& inputs,
-                      const GradcheckOptions& options = {});
+// `fn` maps f64 inputs to one or more outputs of any shape; the check runs on the dot product of all outputs with fixed random
+// weights, for every element of every input: |analytic - numeric| <= 1e-6 + 1e-5 * |numeric|. Returns "" when all agree, else a
+// report of the worst element.
+std::string gradcheck(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Tensor>& inputs);
 
 }  // namespace supra

@@ -8,7 +8,7 @@ namespace supra {
 
 static thread_local bool recording_now = true;
 
-// The gradient of a leaf; of any other variable the node that made it, and which of the node's outputs it is.
+// For a leaf its gradient; for any other variable the node that made it, and its number among the node's outputs.
 struct Var::History {
   Tensor grad;
   std::shared_ptr<Node> maker;
@@ -25,7 +25,7 @@ struct Node {
   BackwardMany backward;
 };
 
-// A chain of a million nodes must not be released by a million nested destructors: the outermost one empties a list.
+// The outermost destructor empties a list, so that a chain of a million nodes does not nest a million destructors.
 Var::History::~History() {
   static thread_local std::vector<std::shared_ptr<Node>>* doomed = nullptr;
   if (!maker) return;
@@ -37,10 +37,9 @@ Var::History::~History() {
   doomed = &list;
   list.push_back(std::move(maker));
   while (!list.empty()) {
-    std::shared_ptr<Node> node = std::move(list.back());
+    // the node is released here, and the histories of its inputs add their makers to the list
+    const std::shared_ptr<Node> node = std::move(list.back());
     list.pop_back();
-    // the node dies here, and the histories of its inputs add their makers to the list
-    node.reset();
   }
   doomed = nullptr;
 }
@@ -65,12 +64,6 @@ void Var::clear_grad() const {
   if (history_) history_->grad = {};
 }
 
-Tensor Var::grad_buffer() const {
-  CHECK(requires_grad(), "a variable that requires no gradient has no buffer for one");
-  if (!history_->grad.defined()) history_->grad = zeros_like(value_);
-  return history_->grad;
-}
-
 Var Var::detach() const { return Var(value()); }
 
 bool recording() { return recording_now; }
@@ -86,7 +79,7 @@ struct BackwardPass {
     return v;
   }
 
-  // Where the gradient of v is gathered: at the leaf itself, or at the output of the node that made it.
+  // The sum of the gradients of v: in the leaf itself, or at the output of the node that made it.
   static Tensor& slot(const Var& v) {
     Var::History& history = *v.history_;
     return history.maker ? history.maker->grads[history.output] : history.grad;
@@ -99,7 +92,7 @@ struct BackwardPass {
       sum = std::move(gradient);
       return;
     }
-    // an op may hand one tensor to two inputs
+    // an op may give one tensor to two inputs
     if (!sum.unique()) sum = sum.clone();
     add_into(sum, gradient);
   }
@@ -117,14 +110,14 @@ struct BackwardPass {
     }
     while (!ready.empty()) {
       const Shared node = ready.top();
-      // a node is pushed once a consumer
+      // each consumer pushed the node
       while (!ready.empty() && ready.top() == node) ready.pop();
-      // its consumers had no gradient to give
+      // no consumer gave a gradient
       if (std::none_of(node->grads.begin(), node->grads.end(), [](const Tensor& g) { return g.defined(); })) continue;
       CHECK(node->backward, "backward: the graph behind %s was already used (compute it again)", node->name);
       Grads grads(*node);
       node->backward(node->grads, grads);
-      // what was saved for this node goes now, not when the loss goes
+      // frees what was saved for this node now, not together with the loss
       node->backward = nullptr;
       for (Tensor& grad : node->grads) grad = {};
       for (const Var& input : std::exchange(node->inputs, {})) {
@@ -147,10 +140,9 @@ Grads::Sum Grads::add_or_write(size_t input) {
 }
 
 Tensor Grads::into(size_t input) {
-  const Var& v = node_.inputs[input];
-  if (!v.requires_grad()) return zeros_like(v.value());
-  Tensor& sum = BackwardPass::slot(v);
-  return sum.defined() ? add_or_write(input).sum : sum = zeros_like(v.value());
+  const Sum sum = add_or_write(input);
+  if (!sum.add) sum.sum.fill(0);
+  return sum.sum;
 }
 
 void Grads::give(size_t input, Tensor gradient) {
@@ -181,37 +173,27 @@ void backward(const Var& root, Tensor seed) {
 
 void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds) { BackwardPass::run(roots, seeds); }
 
-Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
-  return checkpoint_many([fn](const std::vector<Var>& in) { return std::vector<Var>{fn(in)}; }, inputs)[0];
-}
-
-// fn(inputs), recorded even where the caller wants no gradients.
-static std::vector<Var> recorded(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
-  const Scoped on(recording_now, true);
-  return fn(inputs);
-}
-
-std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
+std::vector<Var> checkpoint(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs) {
   std::vector<Tensor> outputs;
   {
     NoGrad off;
     for (const Var& output : fn(inputs)) outputs.push_back(output.value());
   }
-  // Parameters used inside fn get their gradients from the inner backward, so the node is kept even if no input asks.
+  // Parameters used inside fn get their gradients from the inner backward, so the node is kept even if no input requires one.
   std::vector<Var> all = inputs;
   all.emplace_back(Tensor::zeros({1}), true);
   return record_many("checkpoint", all, std::move(outputs), [fn, inputs](std::span<const Tensor> dy, Grads& grads) {
     std::vector<Var> again;
     for (const Var& input : inputs) again.emplace_back(input.value(), input.requires_grad());
-    const std::vector<Var> recomputed = recorded(fn, again);
-    std::vector<Var> roots;
-    std::vector<Tensor> seeds;
-    for (size_t i = 0; i < recomputed.size(); i++) {
-      if (!recomputed[i].requires_grad() || !dy[i].defined()) continue;
-      roots.push_back(recomputed[i]);
-      seeds.push_back(dy[i]);
+    std::vector<Var> recomputed;
+    {
+      // recorded even if the caller wants no gradients
+      const Scoped on(recording_now, true);
+      recomputed = fn(again);
     }
-    backward(roots, seeds);
+    std::vector<Tensor> seeds;
+    for (size_t i = 0; i < dy.size(); i++) seeds.push_back(recomputed[i].requires_grad() ? dy[i] : Tensor());
+    backward(recomputed, seeds);
     for (size_t i = 0; i < inputs.size(); i++) {
       if (again[i].grad().defined()) grads.give(i, again[i].grad());
     }

@@ -31,9 +31,6 @@ class Var {
   Tensor value() &&;
   Tensor grad() const;              // undefined until backward() has reached this variable
   void clear_grad() const;
-  // The gradient's buffer, created with zeros if there is none: backward() of the next batch adds to it. Throws Error
-  // unless requires_grad().
-  Tensor grad_buffer() const;
   bool requires_grad() const { return history_ != nullptr; }  // a leaf created with requires_grad, or anything computed from one
   Var detach() const;               // the same memory, without history
 
@@ -146,8 +143,6 @@ void backward(const std::vector<Var>& roots, const std::vector<Tensor>& seeds);
 
 // Activation checkpointing: runs fn without storing what its backward needs, and runs it again in backward. This saves memory and
 // costs time. fn must depend only on `inputs` and on parameters, and must seed the random generators that it uses.
-Var checkpoint(const std::function<Var(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
-// With several outputs.
-std::vector<Var> checkpoint_many(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
+std::vector<Var> checkpoint(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn, const std::vector<Var>& inputs);
 
 }  // namespace supra

@@ -5,11 +5,10 @@
 
 namespace supra {
 
-// Of a real number that means a size or a rate.
+// For a real number that is a size or a rate.
 static bool positive(double x) { return x > 0 && std::isfinite(x); }
 
-void check_config(const Config& c, const std::string& where) {
-  const char* at = where.c_str();
+static void check_numbers(const Config& c, const char* at) {
   const struct {
     const char* name;
     int64_t value, most;
@@ -22,73 +21,81 @@ void check_config(const Config& c, const std::string& where) {
     CHECK(count.value >= 1 && count.value <= count.most, "%s: %s is %ld, expected 1 to %ld", at, count.name,
           static_cast<long>(count.value), static_cast<long>(count.most));
   }
-  CHECK(c.heads % c.kv_heads == 0, "%s: %ld heads do not share %ld kv heads evenly", at,
-        static_cast<long>(c.heads), static_cast<long>(c.kv_heads));
-  CHECK(static_cast<int64_t>(c.mixers.size()) == c.layers, "%s: %zu mixers for %ld layers", at,
-        c.mixers.size(), static_cast<long>(c.layers));
-  CHECK(c.windows.empty() || static_cast<int64_t>(c.windows.size()) == c.layers, "%s: %zu windows for %ld layers", at,
-        c.windows.size(), static_cast<long>(c.layers));
-  for (const int64_t window : c.windows) CHECK(window >= 0, "%s: a window of %ld tokens", at, static_cast<long>(window));
-  CHECK(c.far_features.empty() || static_cast<int64_t>(c.far_features.size()) == c.layers, "%s: far features for %zu of %ld layers", at,
-        c.far_features.size(), static_cast<long>(c.layers));
-  for (const int64_t features : c.far_features) {
-    CHECK(features >= 0 && features % 2 == 0 && features <= 1 << 16, "%s: %ld far features, expected an even number from 0 to 65536", at, static_cast<long>(features));
-  }
-  CHECK(c.sinks >= 0 && c.sinks <= 64, "%s: %ld attention sinks, expected 0 to 64", at, static_cast<long>(c.sinks));
-  for (size_t i = 0; i < c.mixers.size(); i++) {
-    if (c.mixers[i] != MixerKind::window) continue;
-    const int64_t window = c.windows.empty() ? 0 : c.windows[i];
-    CHECK(window > 0 && window <= INT32_MAX, "%s: layer %zu has a sliding window of %ld keys, expected 1 to %d", at, i, static_cast<long>(window), INT32_MAX);
-    CHECK(c.key_dim == c.head_dim, "%s: keys have %ld dimensions and their projections %ld: in layer %zu, a window layer, the two must be equal", at,
-          static_cast<long>(c.key_dim), static_cast<long>(c.head_dim), i);
-  }
-  CHECK(c.feature_map || c.key_dim == c.head_dim, "%s: keys have %ld dimensions and their projections %ld: without a feature map the two must be equal", at,
-        static_cast<long>(c.key_dim), static_cast<long>(c.head_dim));
-  if (std::count(c.mixers.begin(), c.mixers.end(), MixerKind::delta) > 0) {
-    CHECK(c.decay.source == DecayConfig::Source::gated, "%s: a delta layer's decays follow each token (decay.source gated)", at);
-    CHECK(c.output_norm != OutputNorm::denominator, "%s: a delta layer has no denominator (use output_norm group or none)", at);
-  }
-  CHECK(c.lora.rank >= 0 && c.lora.rank <= 1 << 20 && positive(c.lora.alpha), "%s: LoRA of rank %ld and alpha %g, expected positive numbers", at,
-        static_cast<long>(c.lora.rank), c.lora.alpha);
-  CHECK(positive(c.norm.eps), "%s: the norm's epsilon is %g, it must be positive", at,
-        c.norm.eps);
   const struct {
     const char* name;
     double value;
     bool may_be_none;
   } scales[] = {{"scale of embeddings", c.embedding_scale, false}, {"scale of branches", c.residual_scale, false},
                 {"scale of logits", c.logit_scale, false},         {"local rotary base", c.local_rope_base, false},
+                {"norm's epsilon", c.norm.eps, false},             {"first decay slope", c.decay.start.value_or(1), false},
                 {"scale of scores", c.score_scale, true},          {"cap of scores", c.score_cap, true},
                 {"cap of logits", c.logit_cap, true},              {"bound of q, k and v", c.qkv_clip, true}};
   for (const auto& scale : scales) {
-    CHECK(positive(scale.value) || (scale.may_be_none && scale.value == 0), "%s: the %s is %g, it must be positive%s", at, scale.name,
-          scale.value, scale.may_be_none ? ", or 0 for none" : "");
+    CHECK(positive(scale.value) || (scale.may_be_none && scale.value == 0), "%s: the %s is %g, it must be positive%s", at,
+          scale.name, scale.value, scale.may_be_none ? ", or 0 for none" : "");
   }
-  CHECK(c.turns.empty() || static_cast<int64_t>(c.turns.size()) == c.layers, "%s: rotations for %zu of %ld layers", at, c.turns.size(),
-        static_cast<long>(c.layers));
-  const double start = c.decay.start.value_or(1);
-  CHECK(positive(start), "%s: the first decay slope is %g, it must be positive", at, start);
-  if (c.rope.layout == Rope::Layout::none) return;
+  CHECK(c.heads % c.kv_heads == 0, "%s: %ld heads do not share %ld kv heads evenly", at, static_cast<long>(c.heads),
+        static_cast<long>(c.kv_heads));
+  CHECK(c.sinks >= 0 && c.sinks <= 64, "%s: %ld attention sinks, expected 0 to 64", at, static_cast<long>(c.sinks));
+  CHECK(c.lora.rank >= 0 && c.lora.rank <= 1 << 20 && positive(c.lora.alpha),
+        "%s: LoRA of rank %ld and alpha %g, expected positive numbers", at, static_cast<long>(c.lora.rank), c.lora.alpha);
+}
 
-  const bool valid =
-      positive(c.rope.base) && positive(c.rope.scale) && positive(c.rope.magnitude) &&
-      std::all_of(c.rope.divisors.begin(), c.rope.divisors.end(), positive) &&
-      std::all_of(c.rope.long_divisors.begin(), c.rope.long_divisors.end(), positive) && c.rope.trained >= 0 && c.rope.dynamic >= 0;
-  CHECK(valid, "%s: rotary base %g, scale %g, magnitude %g and all divisors must be positive", at, c.rope.base,
-        c.rope.scale, c.rope.magnitude);
-  const int64_t supra_dim = c.rope_before_map ? c.head_dim : c.key_dim;
+static void check_layers(const Config& c, const char* at) {
+  const bool same_dims = c.key_dim == c.head_dim;
+  const long layers = static_cast<long>(c.layers), key_dim = static_cast<long>(c.key_dim), head_dim = static_cast<long>(c.head_dim);
+  CHECK(static_cast<int64_t>(c.mixers.size()) == c.layers, "%s: %zu mixers for %ld layers", at, c.mixers.size(), layers);
+  const std::pair<const char*, size_t> lists[] = {
+      {"windows", c.windows.size()}, {"numbers of far features", c.far_features.size()}, {"rotations", c.turns.size()}};
+  for (const auto& [name, size] : lists) {
+    CHECK(size == 0 || static_cast<int64_t>(size) == c.layers, "%s: %zu %s for %ld layers", at, size, name, layers);
+  }
+  for (int64_t i = 0; i < c.layers; i++) {
+    const bool is_window = c.mixers[i] == MixerKind::window;
+    const int64_t window = c.windows.empty() ? 0 : c.windows[i], far = c.far_features.empty() ? 0 : c.far_features[i];
+    CHECK(is_window ? window > 0 && window <= INT32_MAX : window >= 0,
+          "%s: layer %ld has a sliding window of %ld keys, expected %s", at, static_cast<long>(i), static_cast<long>(window),
+          is_window ? "1 to 2147483647" : "0 (none) or more");
+    CHECK(far >= 0 && far % 2 == 0 && far <= 1 << 16, "%s: %ld far features, expected an even number from 0 to 65536", at,
+          static_cast<long>(far));
+    CHECK(same_dims || !is_window,
+          "%s: keys have %ld dimensions and their projections %ld: in layer %ld, a window layer, the two must be equal", at, key_dim,
+          head_dim, static_cast<long>(i));
+  }
+  CHECK(same_dims || c.feature_map,
+        "%s: keys have %ld dimensions and their projections %ld: without a feature map the two must be equal", at, key_dim, head_dim);
+  if (!has_mixer(c, MixerKind::delta)) return;
+  CHECK(c.decay.source == DecayConfig::Source::gated, "%s: a delta layer's decays follow each token (decay.source gated)", at);
+  CHECK(c.output_norm != OutputNorm::denominator, "%s: a delta layer has no denominator (use output_norm group or none)", at);
+}
+
+static void check_rope(const Config& c, const char* at) {
+  const Rope& rope = c.rope;
+  if (rope.layout == Rope::Layout::none) return;
+  bool valid = positive(rope.base) && positive(rope.scale) && positive(rope.magnitude);
+  valid = valid && rope.trained >= 0 && rope.dynamic >= 0;
+  for (const auto* divisors : {&rope.divisors, &rope.long_divisors}) {
+    valid = valid && std::all_of(divisors->begin(), divisors->end(), positive);
+  }
+  CHECK(valid, "%s: rotary base %g, scale %g, magnitude %g and all divisors must be positive", at, rope.base, rope.scale,
+        rope.magnitude);
   for (const MixerKind kind : c.mixers) {
     if (has_head_state(kind) && !c.rotates) continue;
-    const int64_t dim = has_head_state(kind) ? supra_dim : c.head_dim;
-    const int64_t rotated = c.rope.dims == 0 ? dim : c.rope.dims;
-    CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0,
-          "%s: %ld of %ld dimensions of a head are to be rotated in pairs", at, static_cast<long>(rotated),
-          static_cast<long>(dim));
-    for (const auto& divisors : {c.rope.divisors, c.rope.long_divisors}) {
-      CHECK(divisors.empty() || static_cast<int64_t>(divisors.size()) == rotated / 2, "%s: %zu divisors of rotary frequencies for %ld pairs",
-            at, divisors.size(), static_cast<long>(rotated / 2));
+    const int64_t dim = has_head_state(kind) && !c.rope_before_map ? c.key_dim : c.head_dim;
+    const int64_t rotated = rope.dims == 0 ? dim : rope.dims;
+    CHECK(rotated > 0 && rotated <= dim && rotated % 2 == 0, "%s: %ld of %ld dimensions of a head are to be rotated in pairs", at,
+          static_cast<long>(rotated), static_cast<long>(dim));
+    for (const auto* divisors : {&rope.divisors, &rope.long_divisors}) {
+      CHECK(divisors->empty() || static_cast<int64_t>(divisors->size()) == rotated / 2,
+            "%s: %zu divisors of rotary frequencies for %ld pairs", at, divisors->size(), static_cast<long>(rotated / 2));
     }
   }
+}
+
+void check_config(const Config& c, const std::string& where) {
+  check_numbers(c, where.c_str());
+  check_layers(c, where.c_str());
+  check_rope(c, where.c_str());
 }
 
 Rope rope_of(const Config& c, int64_t layer) {
@@ -99,11 +106,11 @@ Rope rope_of(const Config& c, int64_t layer) {
   return rope;
 }
 
-bool has_head_states(const Config& config) { return std::any_of(config.mixers.begin(), config.mixers.end(), has_head_state); }
+bool has_mixer(const Config& c, MixerKind kind) { return std::count(c.mixers.begin(), c.mixers.end(), kind) > 0; }
 
-bool is_window_student(const Config& config) {
-  return std::count(config.mixers.begin(), config.mixers.end(), MixerKind::window) > 0 && !has_head_states(config);
-}
+bool has_head_states(const Config& c) { return std::any_of(c.mixers.begin(), c.mixers.end(), has_head_state); }
+
+bool is_window_student(const Config& config) { return has_mixer(config, MixerKind::window) && !has_head_states(config); }
 
 void check_recurrent(const Config& config, const std::string& where) {
   for (size_t i = 0; i < config.mixers.size(); i++) {

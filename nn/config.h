@@ -145,6 +145,7 @@ Rope rope_of(const Config& config, int64_t layer);
 // Throws Error if the numbers contradict each other or are impossible; `where` is the file they came from.
 void check_config(const Config& config, const std::string& where);
 
+bool has_mixer(const Config& config, MixerKind kind);  // in at least one layer
 // True for SUPRA and delta layers: their memory is one state per head.
 inline bool has_head_state(MixerKind kind) { return kind == MixerKind::supra || kind == MixerKind::delta; }
 bool has_head_states(const Config& config);  // in at least one layer

@@ -60,7 +60,7 @@ bool Decoder::fold() {
   return any;
 }
 
-// Within three standard deviations, as OpenLM's trunc_normal_ does.
+// Within three standard deviations, as in OpenLM's trunc_normal_.
 static void fill_truncated_normal(const Tensor& t, double deviation, Philox& random) {
   float* x = t.data<float>();
   for (int64_t i = 0; i < t.numel(); i++) {
@@ -73,8 +73,7 @@ static void fill_truncated_normal(const Tensor& t, double deviation, Philox& ran
 
 // Mixer::init_neutral() fills these.
 static bool is_neutral(const std::string& name) {
-  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
-  return has("_totrain_decay") || has("_totrain_z") || has("_totrain_far") || has("_totrain_beta") || has("_totrain_conv");
+  return name_matches(name, {"_totrain_decay", "_totrain_z", "_totrain_far", "_totrain_beta", "_totrain_conv"});
 }
 
 void Decoder::init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which) {
@@ -83,21 +82,21 @@ void Decoder::init_weights(uint64_t seed, const std::function<bool(const std::st
   visit([&](const std::string& name, Var& parameter) {
     if ((which && !which(name)) || is_neutral(name)) return;
     const Tensor& t = parameter.value();
-    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    const auto has = [&](const std::vector<std::string>& parts) { return name_matches(name, parts); };
     const bool is_bias = name.ends_with(".bias");
-    if (has("norm")) {
+    if (has({"norm"})) {
       t.fill(is_bias ? 0 : 1);
-    } else if (has("_totrain_embed")) {
+    } else if (has({"_totrain_embed"})) {
       // a bias follows its weight and takes its bound
       if (!is_bias) map_width = t.dim(1);
       fill_uniform(t, 1 / std::sqrt(static_cast<double>(map_width)), random);
     } else if (is_bias) {
       t.fill(0);
     } else {
-      const bool residual = has("out_proj") || has(".w3.") || has("_ff_w2") || has("down_proj");
+      const bool residual = has({"out_proj", ".w3.", "_ff_w2", "down_proj"});
       const int64_t layer = residual ? std::stoll(name.substr(7)) : 0;
       const double shrink = residual ? std::sqrt(2.0 * static_cast<double>(layer + 1)) : 1;
-      const int64_t fan_in = has("tok_embeddings") ? config_.width : t.dim(1);
+      const int64_t fan_in = has({"tok_embeddings"}) ? config_.width : t.dim(1);
       fill_truncated_normal(t, 1 / (std::sqrt(static_cast<double>(fan_in)) * shrink), random);
     }
   });
@@ -110,15 +109,13 @@ State Decoder::init_state(int64_t batch) const {
   return state;
 }
 
-State Decoder::branch(const State& state, int64_t begin, int64_t end) const {
-  CHECK(begin >= 0 && begin < end && end <= state.batch(), "state: rows %ld to %ld of %ld", static_cast<long>(begin), static_cast<long>(end),
-        static_cast<long>(state.batch()));
-  State made{{state.positions.begin() + begin, state.positions.begin() + end}, {}};
+State Decoder::branch(const State& state, int64_t row) const {
+  State made{{state.positions[row]}, {}};
   for (size_t i = 0; i < layers_.size(); i++) {
     LayerState& into = made.layers.emplace_back();
     for (const Var& part : state.layers[i].parts) {
-      const Tensor rows = part.value().rows(begin, end);
-      into.parts.push_back(Var(layers_[i].mixer->state_only_grows() ? rows : rows.clone()));
+      const Tensor rows = part.value().rows(row, row + 1);
+      into.parts.push_back(Var(layers_[i].mixer->kind() == MixerKind::softmax ? rows : rows.clone()));
     }
   }
   return made;
@@ -201,7 +198,7 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
       x = block(i, x, steps, past, on_mixer);
       continue;
     }
-    // what goes in and comes out: x, then the parts of the state
+    // inputs and outputs: x, then the parts of the state
     std::vector<Var> inputs = {x};
     if (past) inputs.insert(inputs.end(), past->parts.begin(), past->parts.end());
     const auto run = [this, i, steps, with_state = past != nullptr](const std::vector<Var>& in) {
@@ -210,7 +207,7 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
       out.insert(out.end(), local.parts.begin(), local.parts.end());
       return out;
     };
-    const std::vector<Var> outputs = checkpoint_many(run, inputs);
+    const std::vector<Var> outputs = checkpoint(run, inputs);
     x = outputs[0];
     if (past) past->parts.assign(outputs.begin() + 1, outputs.end());
   }
@@ -221,7 +218,7 @@ Var Decoder::hidden(const Tensor& tokens, State* state, const std::vector<int64_
   return norm_(x);
 }
 
-// A cap is that of tanh, whose input is divided by it.
+// With a cap, logits are cap tanh(x / cap): the division is done here.
 Var Decoder::for_logits(const Var& hidden) const {
   return scaled(hidden, config_.logit_cap > 0 ? config_.logit_scale / config_.logit_cap : config_.logit_scale);
 }

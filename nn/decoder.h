@@ -48,9 +48,9 @@ class Decoder {
   // The state of B sequences before their first token.
   State init_state(int64_t batch) const;
   size_t state_bytes(int64_t position) const;  // of one sequence
-  // Rows [begin, end) of a state, to continue from while the original stays as it is. Caches that only grow are shared, not copied,
+  // A row of a state, to continue from while the original stays as it is. KV caches, which only grow, are shared and not copied,
   // so two branches of the same row must not be used at the same time.
-  State branch(const State& state, int64_t begin, int64_t end) const;
+  State branch(const State& state, int64_t row) const;
 
   // tokens (B,T) i32 -> (B,T,C) after the last norm. A state holds the past; it is advanced by lengths[b] steps in row
   // b (by T if lengths is empty). cuts (B): the columns of each row, ascending in 1 ... lengths[b] - 1, where a new
@@ -89,6 +89,5 @@ class Decoder {
   std::vector<Layer> layers_;
   Linear output_;  // has no weight if it is tied to the embedding
 };
-
 
 }  // namespace supra

@@ -2,9 +2,9 @@
 
 #include "nn/decoder.h"
 
-// Low-rank adaptation (LoRA, arXiv 2106.09685): beside W stand A (r, in) and B (out, r), and the layer computes
+// Low-rank adaptation (LoRA, arXiv 2106.09685): W gets the factors A (r, in) and B (out, r), and the layer computes
 //   y = x W^T + b + alpha / r (x A^T) B^T
-// A begins uniform in +-1/sqrt(in), B at zero: nothing is changed yet.
+// At first A is uniform in +-1/sqrt(in) and B is zero, so nothing changes.
 
 namespace supra {
 
@@ -18,7 +18,7 @@ void Decoder::declare_lora() {
   const LoraConfig& lora = config_.lora;
   int64_t found = 0;
   visit([&](const std::string& path, Linear& linear) {
-    // what linearization added is trained as a whole, and an output matrix may be the embedding
+    // parameters that linearization added are trained as a whole, and an output matrix may be the embedding
     const bool given = path.starts_with("layers.") && path.find("_totrain_") == path.npos;
     if (!given || !name_matches(path + ".weight", lora.on)) return;
     linear.lora_a = make_parameter({lora.rank, linear.weight.dim(1)});

@@ -62,14 +62,47 @@ class Mixer {
   virtual LayerState init_state(int64_t batch) const = 0;
   // The bytes of one sequence's state after `position` steps.
   virtual size_t state_bytes(int64_t position) const = 0;
-  // Whether new steps are only appended to those of the past (a KV cache). A copy that shares memory can then continue by itself.
-  virtual bool state_only_grows() const { return false; }
 
   // x (B,T,C) -> y (B,T,C) for any T and any split: f(x1); f(x2) equals f(x1 x2). A given state is the past, and is
   // replaced by the state after the last step. Without one the sequence starts here and its state is dropped.
   // A single step without gradients (decoding) uses the recurrent form. It may overwrite the state's
   // memory: clone() a state that is still needed.
   virtual Var forward(const Var& x, const Steps& steps, LayerState* state) const = 0;
+};
+
+// What attention layers have in common: H query heads and G key/value heads between a projection into them and one out of them.
+class Attention : public Mixer {
+ public:
+  Var forward(const Var& x, const Steps& steps, LayerState* state) const override {
+    return out_proj_(features(x, steps, state));
+  }
+  // The input of out_proj, (B,T,H*V).
+  virtual Var features(const Var& x, const Steps& steps, LayerState* state) const = 0;
+  const Linear& out_proj() const { return out_proj_; }
+  LayerState init_state(int64_t batch) const override;
+  size_t state_bytes(int64_t position) const override;
+
+ protected:
+  // A part of the state of one sequence.
+  struct StatePart {
+    Shape shape;
+    Dtype dtype;
+  };
+  virtual std::vector<StatePart> state_parts(int64_t position) const = 0;  // after `position` steps
+  // Norms of q and k, if the config asks for them, get H and `k_heads` heads of `key_dim`.
+  Attention(const Config& config, int64_t layer, int64_t key_dim, int64_t k_heads);
+  // q, k and v, (B,T,H*head_dim + G*(head_dim+V)).
+  Var projected(const Var& x) const;
+  // The norm of x (B,T,heads,key_dim), over all heads together or per head.
+  Var normed(const Norm& norm, const Var& x) const;
+
+  int64_t heads_, kv_heads_, head_dim_, value_dim_;
+  Rope rope_;
+  double qkv_clip_;
+  QkNorm qk_norm_;
+  Linear in_proj_;        // rows: H*head_dim of q, G*head_dim of k, G*V of v
+  Linear out_proj_;       // (C, H*V)
+  Norm q_norm_, k_norm_;  // without weights if there is no qk_norm
 };
 
 using MakeMixer = std::function<std::unique_ptr<Mixer>(const Config& config, int64_t layer)>;

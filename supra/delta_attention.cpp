@@ -7,7 +7,7 @@
 
 namespace supra {
 
-// Where nothing is known of the teacher's heads.
+// Used if nothing is known about the teacher's heads.
 constexpr HeadReach kUsualReach = {16, 0.5};
 constexpr double kShortest = 3, kLongest = 32;
 
@@ -35,7 +35,7 @@ void DeltaAttention::init_neutral() {
 
 void DeltaAttention::start_as(const std::vector<HeadReach>& teacher) const {
   for (int64_t h = 0; h < heads_; h++) {
-    // weights that halve every n tokens stand n / ln 2 behind in the mean
+    // weights that halve every n tokens have a mean distance of n / ln 2
     const double half_life = std::clamp(teacher[h].distance * std::log(2), kShortest, kLongest), g = std::exp2(-1 / half_life);
     const double beta = 0.3 + 0.4 * (1 - teacher[h].entropy);
     decay_gate_.bias.value().data<float>()[h] = static_cast<float>(std::log(g / (1 - g)));
@@ -49,16 +49,11 @@ bool DeltaAttention::is_fresh() const {
   return std::all_of(weight.data<float>(), weight.data<float>() + weight.numel(), zero);
 }
 
-LayerState DeltaAttention::init_state(int64_t batch) const {
-  LayerState state = SupraAttention::init_state(batch);
-  const Tensor& taps = convolution_.weight.defined() ? convolution_.weight.value() : Tensor();
-  if (taps.defined()) state.parts.push_back(Var(Tensor::zeros({batch, kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype()), taps.device())));
-  return state;
-}
-
-size_t DeltaAttention::state_bytes(int64_t position) const {
-  const int64_t inputs = convolution_.weight.defined() ? (kTaps - 1) * convolution_.weight.dim(1) : 0;
-  return SupraAttention::state_bytes(position) + static_cast<size_t>(inputs) * sizeof(float);
+std::vector<Attention::StatePart> DeltaAttention::state_parts(int64_t position) const {
+  std::vector<StatePart> parts = SupraAttention::state_parts(position);
+  const Var& taps = convolution_.weight;
+  if (taps.defined()) parts.push_back({{kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype())});
+  return parts;
 }
 
 Var DeltaAttention::project(const Var& x, const Steps& steps, LayerState* state) const {
@@ -70,7 +65,7 @@ Var DeltaAttention::project(const Var& x, const Steps& steps, LayerState* state)
   return result.y;
 }
 
-// x / |x|, head by head
+// x / |x| of each head
 static Var unit(const Var& x) {
   constexpr double kEps = 1e-6;
   const Var gain(Tensor::full({x.dim(-1)}, 1 / std::sqrt(static_cast<double>(x.dim(-1))), sum_dtype(x.dtype()), x.value().device()));
@@ -82,11 +77,11 @@ Var DeltaAttention::attend(const Var& x, const Var& q, const Var& k, const Var& 
   const Var to = unit(rope(q, before.rope, steps.first, steps.cuts)), key = unit(rope(k, before.rope, steps.first, steps.cuts));
   const Var log_decay = log_decays(x), beta = sigmoid(cast(beta_(x), beta_.bias.dtype()));
   if (state && is_decode(q, steps)) {
-    return normed(Var(delta_attention_step(state->parts[0].value(), to.value(), key.value(), v.value(), log_decay.value(), beta.value())));
+    return group_normed(Var(delta_attention_step(state->parts[0].value(), to.value(), key.value(), v.value(), log_decay.value(), beta.value())));
   }
   const LinearAttention result = delta_attention(to, key, v, log_decay, beta, state ? state->parts[0] : Var(), steps.lengths, steps.cuts);
   if (state) state->parts[0] = result.state;
-  return normed(result.o);
+  return group_normed(result.o);
 }
 
 }  // namespace supra

@@ -25,10 +25,8 @@ class DeltaAttention : public SupraAttention {
   void start_as(const std::vector<HeadReach>& teacher) const;
   bool is_fresh() const;  // training has not changed the gates
 
-  LayerState init_state(int64_t batch) const override;
-  size_t state_bytes(int64_t position) const override;
-
  protected:
+  std::vector<StatePart> state_parts(int64_t position) const override;
   Var project(const Var& x, const Steps& steps, LayerState* state) const override;
   Var attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps, LayerState* state) const override;
 

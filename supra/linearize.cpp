@@ -46,7 +46,7 @@ static Config window_config(const Config& teacher, const LinearizeOptions& optio
   if (any_far) config.far_features.resize(config.layers);
   for (const int64_t i : replaced_layers(teacher, options)) {
     config.mixers[i] = MixerKind::window;
-    // a teacher's own window is never made larger, and gives keys beyond it no weight that a far part could learn
+    // a teacher's own window never grows, and keys beyond it have no weight that a far part could learn
     const int64_t own = config.windows[i];
     config.windows[i] = own > 0 ? std::min(own, windows[i]) : windows[i];
     if (any_far) config.far_features[i] = own > 0 ? 0 : far[i];
@@ -56,7 +56,7 @@ static Config window_config(const Config& teacher, const LinearizeOptions& optio
 
 static Config supra_config(const Config& teacher, const LinearizeOptions& options) {
   Config config = teacher;
-  // layers that are recurrent already keep what they were trained with, and the others follow them
+  // layers that are already recurrent keep their settings, and the others get the same
   if (!has_head_states(teacher)) {
     using Map = LinearizeOptions::FeatureMap;
     const bool delta = options.mixer == MixerKind::delta, wide = options.key_dim > 0 && options.key_dim != teacher.head_dim;
@@ -73,8 +73,7 @@ static Config supra_config(const Config& teacher, const LinearizeOptions& option
     if (options.key_dim > 0) config.key_dim = options.key_dim;
     if (options.qk_norm && config.qk_norm == QkNorm::none) {
       CHECK(options.keep_softmax.empty(),
-            "linearize: the layers that keep their softmax have no norms of q and k (give --qk-norm or "
-            "--keep-softmax)");
+            "linearize: the layers that keep their softmax have no norms of q and k (give --qk-norm or --keep-softmax)");
       config.qk_norm = QkNorm::whole;
     }
     CHECK(config.decay.source == DecayConfig::Source::fixed || config.decay.kind != DecayConfig::Kind::none,
@@ -86,8 +85,8 @@ static Config supra_config(const Config& teacher, const LinearizeOptions& option
   }
   const int64_t scaled = 2 * static_cast<int64_t>(config.rope.divisors.size());
   CHECK(scaled == 0 || config.rope.dims != 0 || config.rope_before_map || config.key_dim == config.head_dim,
-        "linearize: the teacher's rotary frequencies are scaled individually, for the %ld dimensions of its "
-        "heads, not for %ld features (give --rope before-map, or no --key-dim)",
+        "linearize: the teacher's rotary frequencies are scaled individually, for the %ld dimensions of its heads, not for %ld "
+        "features (give --rope before-map, or no --key-dim)",
         static_cast<long>(scaled), static_cast<long>(config.key_dim));
   return config;
 }
@@ -102,23 +101,19 @@ static std::vector<std::string> notes_on(const Config& teacher, const Config& st
                            static_cast<long>(teacher.rope.trained)));
   }
   if (mixer == MixerKind::window) return notes;
-  if (student.windows != teacher.windows) {
-    notes.push_back("the window of the attention is gone: the decay forgets instead");
-  }
+  if (student.windows != teacher.windows) notes.push_back("the window of the attention is gone: the decay forgets instead");
   if (teacher.score_cap > 0) notes.push_back("the cap of the attention's scores is gone with its softmax");
   if (teacher.rope.magnitude != 1) {
     notes.push_back("the rotary scaling's factor on queries and keys is kept, and the norm of the outputs takes it away again");
   }
-  if (student.output_norm == OutputNorm::denominator && !student.rope_before_map &&
-      student.rope.layout != Rope::Layout::none) {
-    notes.push_back(
-        "the sum of weights may cross zero where features are rotated (--rope before-map keeps it positive)");
+  if (student.output_norm == OutputNorm::denominator && !student.rope_before_map && student.rope.layout != Rope::Layout::none) {
+    notes.push_back("the sum of weights may cross zero where features are rotated (--rope before-map keeps it positive)");
   }
   if (teacher.qk_norm != QkNorm::none) notes.push_back("the norms of queries and keys are kept, behind the feature maps");
   return notes;
 }
 
-// q/k norms are called _totrain_q_norm in a SUPRA layer: OpenLM's names.
+// The norms of q and k are called _totrain_q_norm and _totrain_k_norm in a SUPRA layer: OpenLM's names.
 static std::string teacher_name(std::string name) {
   for (const char* part : {"_totrain_q_norm", "_totrain_k_norm"}) {
     const size_t at = name.find(part);
@@ -127,27 +122,21 @@ static std::string teacher_name(std::string name) {
   return name;
 }
 
-// A SUPRA layer normalises k after its heads were repeated: the gain of a key head serves each of its query
-// heads. Where a head has more features than it had dimensions, those of one dimension share its gain, as
-// make_identity() lays them out.
-static void copy_gain(const Tensor& to, const Tensor& from, const Config& c) {
-  const int64_t K = c.key_dim, D = c.head_dim, repeat = to.numel() / K / (from.numel() / D);
-  for (int64_t i = 0; i < to.numel(); i++)
-    to.data<float>()[i] = from.data<float>()[i / K / repeat * D + i % K % D];
-}
-
+// Copies a weight of the teacher. A SUPRA layer normalises k after its heads were repeated: the gain of a key head is used for
+// each of its query heads. If a head has more features than it had dimensions, the features that make_identity() makes of one
+// dimension share its gain.
 static void copy_weight(const std::string& name, const Tensor& to, const Tensor& from, const Config& c) {
-  const bool same = to.shape() == from.shape();
-  if (!same && name != teacher_name(name)) return copy_gain(to, from, c);
-  CHECK(same, "linearize: %s is %s, the teacher has %s", name.c_str(), to_string(to.shape()).c_str(),
+  if (to.shape() == from.shape()) return to.copy_from(from);
+  CHECK(name != teacher_name(name), "linearize: %s is %s, the teacher has %s", name.c_str(), to_string(to.shape()).c_str(),
         to_string(from.shape()).c_str());
-  to.copy_from(from);
+  const int64_t K = c.key_dim, D = c.head_dim, repeat = to.numel() / K / (from.numel() / D);
+  for (int64_t i = 0; i < to.numel(); i++) to.data<float>()[i] = from.data<float>()[i / K / repeat * D + i % K % D];
 }
 
 // Parameters that softmax attention does not have.
 static bool is_new(const std::string& name) { return name.find("_totrain_") != std::string::npos; }
 
-// A feature map, weight or bias, that hands on relu(u) and, where a head has features left, relu(-u). Those beyond stay.
+// Makes the features of a map, of which this is the weight or the bias, relu(u) and then relu(-u). Further features stay.
 static void make_identity(const Tensor& map, const Config& c) {
   const int64_t width = map.rank() == 2 ? map.dim(1) : 1, K = c.key_dim, D = c.head_dim;
   float* row = map.data<float>();

@@ -18,8 +18,7 @@ std::shared_ptr<Decoder> make_decoder(const Config& config) {
 }
 
 int64_t position_limit(const Config& config) {
-  const bool softmax = std::find(config.mixers.begin(), config.mixers.end(), MixerKind::softmax) != config.mixers.end();
-  return softmax ? config.context : 0;
+  return has_mixer(config, MixerKind::softmax) ? config.context : 0;
 }
 
 static void read_weights(const ModelSource& source, Decoder& decoder) {
@@ -38,11 +37,10 @@ void load_weights(const Path& path, Decoder& decoder) {
   read_weights(source, decoder);
 }
 
-// What is multiplied and looked up as it is stored; the rest of a model is small, and f32.
+// Matrices that are multiplied or looked up as they are stored. The rest of a model is small, and f32.
 static bool is_plain_matrix(const std::string& name, const Var& parameter) {
-  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
-  const bool small = has("_totrain_embed") || has("_totrain_decay") || has("_totrain_far") || has("_totrain_beta") || has("_totrain_conv");
-  return parameter.shape().size() == 2 && !small;
+  const bool is_small = name_matches(name, {"_totrain_embed", "_totrain_decay", "_totrain_far", "_totrain_beta", "_totrain_conv"});
+  return parameter.shape().size() == 2 && !is_small;
 }
 
 static void map_weights(const ModelSource& source, Decoder& decoder) {
@@ -74,14 +72,18 @@ void place_for_inference(Decoder& decoder, Device device, Dtype activations) {
   decoder.to(device, activations);
 }
 
-// A model whose tokenizer cannot be read is still a model: it can be inspected, verified and fed with ids.
+// Finds a model's tokenizer unless one was named. A model whose tokenizer cannot be read is still a model: it can be inspected,
+// verified and fed with ids.
 template <class F>
-static void find_tokenizer_of(Model& model, F find) {
+static void add_tokenizer(Model& model, const Path& path, F find) {
   try {
-    model.tokenizer = find();
+    if (!model.tokenizer) model.tokenizer = find();
   } catch (const Error& error) {
     model.tokenizer_problem = error.what();
   }
+  CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
+        "%s: the tokenizer has %d pieces, the model's vocabulary %ld tokens (%s)", path.c_str(), model.tokenizer->size(),
+        static_cast<long>(model.config().vocab), kNameTokenizer);
 }
 
 static Model build_model(const ModelSource& source, Weights weights) {
@@ -95,31 +97,23 @@ static Model build_model(const ModelSource& source, Weights weights) {
     model.decoder = describe_decoder(source.config);
     map_weights(source, *model.decoder);
   }
-  // before anything is computed: a sum may be rounded otherwise on another machine
+  // before anything is computed: another machine may round a sum differently
   model.fingerprint = fingerprint_of(*model.decoder, model.decoder->state_bytes(0));
   if (model.decoder->merge_lora()) model.notes.push_back("low-rank factors (LoRA) are merged into their matrices");
   model.folded = weights == Weights::folded && model.decoder->fold();
   return model;
 }
 
-static void check_tokenizer(const Model& model, const Path& path) {
-  CHECK(!model.tokenizer || model.tokenizer->size() <= model.config().vocab,
-        "%s: the tokenizer has %d pieces, the model's vocabulary %ld tokens (%s)", path.c_str(),
-        model.tokenizer->size(), static_cast<long>(model.config().vocab), kNameTokenizer);
-}
-
 Model load_model(const Path& path, const std::string& tokenizer, Weights weights) {
   Model model = build_model(open_model(path), weights);
-  if (tokenizer.empty()) find_tokenizer_of(model, [&] { return find_tokenizer(path); });
-  else model.tokenizer = load_tokenizer(tokenizer);
-  check_tokenizer(model, path);
+  if (!tokenizer.empty()) model.tokenizer = load_tokenizer(tokenizer);
+  add_tokenizer(model, path, [&] { return find_tokenizer(path); });
   return model;
 }
 
 Model load_model(const MappedFile& packed, Weights weights) {
   Model model = build_model(open_packed(packed), weights);
-  find_tokenizer_of(model, [&] { return find_tokenizer(PackedFiles(packed)); });
-  check_tokenizer(model, packed.path());
+  add_tokenizer(model, packed.path(), [&] { return find_tokenizer(PackedFiles(packed)); });
   return model;
 }
 
@@ -139,7 +133,7 @@ void write_model(const Model& model, const Path& directory, std::optional<Dtype>
   if (model.tokenizer) copy_tokenizer(*model.tokenizer, directory);
 }
 
-// The new directory takes the old one's place: refuse where that would lose more than a model's files.
+// The new directory replaces the old one. Throws Error if that would remove more than a model's files.
 static void check_replaces(const Path& old, const Path& built) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(old, error)) {

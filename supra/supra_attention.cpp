@@ -6,17 +6,15 @@
 
 namespace supra {
 
-// Of the norm of the outputs, whatever the model's norm says.
-constexpr double kNormEps = 1e-5;
+constexpr double kNormEps = 1e-5;  // of the output norm, whatever the model's norm has
 constexpr double kDenominatorEps = 1e-6;
 
-std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config) {
-  std::vector<double> slopes(heads, 0.0);
-  if (config.kind == DecayConfig::Kind::none) return slopes;
-  if (config.kind == DecayConfig::Kind::retnet) {
-    for (int64_t h = 0; h < heads; h++) slopes[h] = -std::log1p(-std::exp2(-5.0 - static_cast<double>(h)));
-    return slopes;
-  }
+// (H) log g_h of the fixed decay, in f64.
+//   lightning: g = exp(-s), s = 2^(-8 (h+1) / H), or start * ratio^h with the same ratio. If H is not a power of two: the
+//     slopes of the next lower power c, then every second slope of 2c (the published ALiBi rule; the original code raises an
+//     exception). With `start` the latter repeat the first slopes: give a start only if H is a power of two.
+//   retnet: g = 1 - 2^(-5-h).   none: g = 1.
+static Tensor fixed_log_decay(int64_t heads, const DecayConfig& config) {
   int64_t power = 1;
   while (2 * power <= heads) power *= 2;
   // slope h of a power of two of heads
@@ -24,52 +22,38 @@ std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config) {
     const double ratio = std::exp2(-8.0 / static_cast<double>(of));
     return config.start.value_or(ratio) * std::pow(ratio, static_cast<double>(h));
   };
-  for (int64_t h = 0; h < heads; h++) slopes[h] = h < power ? slope(power, h) : slope(2 * power, 2 * (h - power));
-  return slopes;
+  const Tensor log_g = Tensor::zeros({heads}, Dtype::f64);
+  for (int64_t h = 0; h < heads; h++) {
+    double& x = log_g.data<double>()[h];
+    if (config.kind == DecayConfig::Kind::retnet) x = std::log1p(-std::exp2(-5.0 - static_cast<double>(h)));
+    if (config.kind == DecayConfig::Kind::lightning) x = -(h < power ? slope(power, h) : slope(2 * power, 2 * (h - power)));
+  }
+  return log_g;
 }
 
 SupraAttention::SupraAttention(const Config& c, int64_t layer)
-    : heads_(c.heads),
-      kv_heads_(c.kv_heads),
-      head_dim_(c.head_dim),
+    : Attention(c, layer, c.key_dim, c.heads),
       key_dim_(c.key_dim),
-      value_dim_(c.value_dim),
-      rope_(rope_of(c, layer)),
-      qkv_clip_(c.qkv_clip),
-      qk_norm_(c.qk_norm),
       per_head_map_(c.per_head_feature_map),
       rope_first_(c.rope_before_map),
-      output_gate_(c.output_gate),
       decay_source_(c.decay.source),
       output_norm_(c.output_norm) {
-  in_proj_ = Linear(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width, c.qkv_bias);
   const auto map = [&](int64_t heads) { return Linear(heads * key_dim_, per_head_map_ ? head_dim_ : heads * head_dim_, true); };
   if (c.feature_map) q_map_ = map(heads_);
   if (c.feature_map && kv_heads_ != heads_) k_map_ = map(kv_heads_);
   if (!c.rotates) rope_.layout = Rope::Layout::none;
-  if (qk_norm_ != QkNorm::none) {
-    const int64_t width = key_dim_ * (qk_norm_ == QkNorm::per_head ? 1 : heads_);
-    q_norm_ = Norm(width, c.norm);
-    k_norm_ = Norm(width, c.norm);
-  }
   if (decay_source_ == DecayConfig::Source::gated) decay_gate_ = Linear(heads_, c.width, true);
   if (decay_source_ == DecayConfig::Source::learned) decay_gate_.bias = make_parameter({heads_});
-  if (output_gate_) z_proj_ = Linear(heads_ * value_dim_, c.width, true);
-  out_proj_ = Linear(c.width, heads_ * value_dim_, c.out_bias);
-
-  std::vector<double> log_decay = decay_slopes(heads_, c.decay);
-  for (double& slope : log_decay) slope = -slope;
-  log_decay_ = Tensor::of(log_decay);
+  if (c.output_gate) z_proj_ = Linear(heads_ * value_dim_, c.width, true);
+  log_decay_ = fixed_log_decay(heads_, c.decay);
 }
 
 void SupraAttention::visit(const std::string& path, const VisitParameters& f) {
   in_proj_.visit(path + ".in_proj", f);
   q_map_.visit(path + "._totrain_embed", f);
   k_map_.visit(path + "._totrain_embed_kv", f);
-  if (qk_norm_ != QkNorm::none) {
-    q_norm_.visit(path + "._totrain_q_norm", f);
-    k_norm_.visit(path + "._totrain_k_norm", f);
-  }
+  q_norm_.visit(path + "._totrain_q_norm", f);
+  k_norm_.visit(path + "._totrain_k_norm", f);
   decay_gate_.visit(path + "._totrain_decay", f);
   z_proj_.visit(path + "._totrain_z", f);
   out_proj_.visit(path + ".out_proj", f);
@@ -90,7 +74,7 @@ void SupraAttention::init_neutral() {
 }
 
 bool SupraAttention::fold() {
-  // two cubes of it a layer: 50 ms
+  // a layer takes two cubes of it: 50 ms
   constexpr int64_t kMostMapWidth = 1024;
   const int64_t H = heads_, G = kv_heads_, C = in_proj_.weight.dim(1);
   const int64_t map_width = per_head_map_ ? head_dim_ : H * head_dim_;
@@ -128,14 +112,8 @@ void SupraAttention::to(Device device, Dtype) {
   gpu_log_decay_ = device == Device::cpu ? Tensor() : log_decay_.to(Dtype::f32).to(device);
 }
 
-LayerState SupraAttention::init_state(int64_t batch) const {
-  const Shape shape = {batch, heads_, key_dim_, state_columns()};
-  const Tensor& weight = in_proj_.weight.value();
-  return {{Var(Tensor::zeros(shape, sum_dtype(weight.dtype()), weight.device()))}};
-}
-
-size_t SupraAttention::state_bytes(int64_t) const {
-  return static_cast<size_t>(heads_ * key_dim_ * state_columns()) * sizeof(float);
+std::vector<Attention::StatePart> SupraAttention::state_parts(int64_t) const {
+  return {{{heads_, key_dim_, state_columns()}, sum_dtype(in_proj_.weight.dtype())}};
 }
 
 Tensor SupraAttention::log_decay() const {
@@ -158,7 +136,7 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
   const int64_t width = folded_ ? key_dim_ : head_dim_;
   const Var projected = project(x, steps, state);
   std::vector<Var> qkv = split_columns(projected, {heads_ * width, kv_heads_ * width, kv_heads_ * value_dim_});
-  // where nothing but rope comes before attention, that minds relu's slope
+  // if only rope stands between relu and attention, attention applies relu's slope in its backward
   const bool of_relu = kind() == MixerKind::supra && qk_norm_ == QkNorm::none && q_map_.weight.defined() && !per_head_map_;
   const auto feature_map = [&](const Linear& map, Var u, int64_t heads) {
     if (rope_first_) u = reshape(rope(reshape(u, {B, T, heads, width}), rope_, steps.first, steps.cuts), {B, T, heads * width});
@@ -170,7 +148,7 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
   };
   Var q, k;
   if (B * T == 1 && kv_heads_ == heads_ && q_map_.weight.defined() && !per_head_map_ && !rope_first_ && !grad_enabled()) {
-    // one token's q and k are neighbours: as two rows they meet a map that is read once
+    // q and k of one token are neighbours in memory: as two rows of one product they read the map once
     const int64_t both = 2 * heads_ * head_dim_;
     const Tensor mapped = relu(q_map_(Var(projected.value().view({-1}).rows(0, both).view({2, both / 2})))).value();
     q = Var(mapped.rows(0, 1).view({1, 1, heads_, key_dim_}));
@@ -180,27 +158,21 @@ Var SupraAttention::features(const Var& x, const Steps& steps, LayerState* state
     k = feature_map(k_map_.weight.defined() ? k_map_ : q_map_, qkv[1], kv_heads_);
   }
   Var v = reshape(qkv[2], {B, T, kv_heads_, value_dim_});
-  // the sum of the weights is one more value, of ones
+  // an extra column of ones makes the sum of the weights
   const bool divides = output_norm_ == OutputNorm::denominator;
   if (divides) v = concat_columns({v, Var(Tensor::full({B, T, kv_heads_, 1}, 1, x.dtype(), x.value().device()))});
 
-  // Both need every head's own k: the norm runs over all H*K columns, and an angle by head differs inside a group.
+  // Both need k for each query head: the norm covers all H*K columns, and an angle by head differs within a group.
   if (repeat > 1 && (qk_norm_ == QkNorm::whole || rope_.layout == Rope::Layout::by_head)) k = repeat_heads(k, repeat);
-  if (qk_norm_ == QkNorm::per_head) {
-    q = q_norm_(q);
-    k = k_norm_(k);
-  } else if (qk_norm_ == QkNorm::whole) {
-    const Shape flat = {B, T, heads_ * key_dim_}, split = q.shape();
-    q = reshape(q_norm_(reshape(q, flat)), split);
-    k = reshape(k_norm_(reshape(k, flat)), split);
-  }
+  q = normed(q_norm_, q);
+  k = normed(k_norm_, k);
   Features before;
   before.first = steps.first, before.of_relu = of_relu;
   if (!rope_first_) before.rope = rope_;
   Var o = attend(x, q, k, v, before, steps, state);
   if (divides) o = divide_by_last(o, kDenominatorEps);
   o = reshape(o, {B, T, heads_ * value_dim_});
-  return output_gate_ ? mul(o, sigmoid(z_proj_(x))) : o;
+  return z_proj_.weight.defined() ? mul(o, sigmoid(z_proj_(x))) : o;
 }
 
 Var SupraAttention::attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps,
@@ -209,20 +181,16 @@ Var SupraAttention::attend(const Var& x, const Var& q, const Var& k, const Var& 
   const Var log_decay = log_decays(x);
   if (state && is_decode(q, steps)) {
     const auto turned = [&](const Var& x) { return rope(x, before.rope, steps.first, steps.cuts).value(); };
-    return normed(Var(linear_attention_step(state->parts[0].value(), turned(q), turned(k), v.value(), log_decay.value(), scale)));
+    return group_normed(Var(linear_attention_step(state->parts[0].value(), turned(q), turned(k), v.value(), log_decay.value(), scale)));
   }
   const LinearAttention result = linear_attention(q, k, v, log_decay, scale, state ? state->parts[0] : Var(), steps.lengths, norm_eps, steps.cuts, before);
   if (state) state->parts[0] = result.state;
   return result.o;
 }
 
-Var SupraAttention::normed(const Var& o) const {
+Var SupraAttention::group_normed(const Var& o) const {
   if (output_norm_ != OutputNorm::group) return o;
   return groupnorm(reshape(o, {o.dim(0), o.dim(1), heads_ * value_dim_}), heads_, kNormEps);
-}
-
-Var SupraAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
-  return out_proj_(features(x, steps, state));
 }
 
 }  // namespace supra

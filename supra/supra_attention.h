@@ -21,7 +21,7 @@ namespace supra {
 //
 // The layer is also an RNN: S <- g S + k v^T / sqrt(K), o = q S. parts = { S (B,H,K,V) }, the state after the last step.
 // linear_open_lm stores g S instead; evaluation/verify.cpp converts it before comparing.
-class SupraAttention : public Mixer {
+class SupraAttention : public Attention {
  public:
   SupraAttention(const Config& config, int64_t layer);
   MixerKind kind() const override { return MixerKind::supra; }
@@ -30,51 +30,32 @@ class SupraAttention : public Mixer {
   // fewer elements than its factors, and E is small enough to be multiplied at every start.
   bool fold() override;
   void to(Device device, Dtype activations) override;
-  LayerState init_state(int64_t batch) const override;
-  size_t state_bytes(int64_t position) const override;
-  Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
+  Var features(const Var& x, const Steps& steps, LayerState* state) const override;
 
-  // The input of out_proj, (B,T,H*V).
-  Var features(const Var& x, const Steps& steps, LayerState* state) const;
-  const Linear& out_proj() const { return out_proj_; }
   // Decays start at the values of the fixed ones, an output gate at sigmoid(3).
   void init_neutral() override;
   // (H) log g in f64, fixed or learned; undefined for a gated layer, where it depends on the token.
   Tensor log_decay() const;
 
  protected:
-  // q, k and v as in_proj computes them, (B,T,H*head_dim + G*(head_dim+V)).
-  virtual Var project(const Var& x, const Steps&, LayerState*) const {
-    return qkv_clip_ > 0 ? hard_cap(in_proj_(x), qkv_clip_) : in_proj_(x);
-  }
+  std::vector<StatePart> state_parts(int64_t position) const override;
+  // q, k and v before the feature maps, (B,T,H*head_dim + G*(head_dim+V)).
+  virtual Var project(const Var& x, const Steps&, LayerState*) const { return projected(x); }
   // The normalised output (B,T,H,V) of the heads for q (B,T,H,K), k (B,T,G,K) and v (B,T,G,V), to which `before` is applied first.
   virtual Var attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps, LayerState* state) const;
-  Var normed(const Var& o) const;      // applies the group norm if the layer has one
+  Var group_normed(const Var& o) const;  // applies the group norm if the layer has one
   Var log_decays(const Var& x) const;  // (H) or (B,T,H)
   int64_t state_columns() const { return value_dim_ + (output_norm_ == OutputNorm::denominator ? 1 : 0); }
 
-  int64_t heads_, kv_heads_, head_dim_, key_dim_, value_dim_;
-  Rope rope_;
-  double qkv_clip_;
-  QkNorm qk_norm_;
-  bool per_head_map_, rope_first_, output_gate_, folded_ = false;
+  int64_t key_dim_;
+  bool per_head_map_, rope_first_, folded_ = false;
   DecayConfig::Source decay_source_;
   OutputNorm output_norm_;
-  Linear in_proj_;            // rows: H*head_dim of q, G*head_dim of k, G*V of v
   Linear q_map_, k_map_;      // the feature maps; k_map_ only if G != H
-  Norm q_norm_, k_norm_;
   Linear decay_gate_;         // (H,C); no weight if the decay is learned but the same for all tokens
   Linear z_proj_;             // (H*V,C), only with an output gate
-  Linear out_proj_;           // (C, H*V)
   Tensor log_decay_;          // (H) f64, fixed
   Tensor gpu_log_decay_;      // the same in f32 on the GPU, if the layer is there
 };
-
-// s_h >= 0 of g_h = exp(-s_h), h = 0..H-1.
-//   lightning: 2^(-8 (h+1) / H), or start * ratio^h with the same ratio. If H is not a power of two: the slopes of the next
-//   lower power c, then every second slope of 2c (the published ALiBi rule; the original code raises an exception there).
-//     With `start` the latter repeat the first slopes: give a start only if the number of heads is a power of two.
-//   retnet: -log(1 - 2^(-5-h)).   none: 0.
-std::vector<double> decay_slopes(int64_t heads, const DecayConfig& config);
 
 }  // namespace supra

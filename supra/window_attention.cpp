@@ -7,7 +7,7 @@
 
 namespace supra {
 
-// e^m_n of a new far part, beside scores of about e^0: next to nothing
+// m_n of a new far part: e^m_n is very small beside scores of about e^0
 constexpr float kSmallMass = -8;
 
 WindowAttention::WindowAttention(const Config& c, int64_t layer)
@@ -22,9 +22,9 @@ WindowAttention::WindowAttention(const Config& c, int64_t layer)
   held_rope_.held_from = std::max(context_, held_rope_.held_at);
   cache_dtype_ = state_dtype_;
   if (far_features_ == 0) return;
-  far_q_ = Linear(heads_ * far_features_ / 2, key_dim_);
-  far_k_ = Linear(kv_heads_ * far_features_ / 2, key_dim_);
-  far_mass_ = Linear(heads_, key_dim_, true);
+  far_q_ = Linear(heads_ * far_features_ / 2, head_dim_);
+  far_k_ = Linear(kv_heads_ * far_features_ / 2, head_dim_);
+  far_mass_ = Linear(heads_, head_dim_, true);
 }
 
 void WindowAttention::visit(const std::string& path, const VisitParameters& f) {
@@ -39,8 +39,8 @@ void WindowAttention::init_neutral() {
   const int64_t rows = far_features_ / 2;
   for (const Var* map : {&far_q_.weight, &far_k_.weight}) {
     map->value().fill(0);
-    // each head's features see one dimension each
-    for (int64_t i = 0; i < map->dim(0); i++) map->value().data<float>()[i * key_dim_ + i % rows % key_dim_] = 1;
+    // each feature of a head reads one dimension
+    for (int64_t i = 0; i < map->dim(0); i++) map->value().data<float>()[i * head_dim_ + i % rows % head_dim_] = 1;
   }
   far_mass_.weight.value().fill(0);
   far_mass_.bias.value().fill(kSmallMass);
@@ -50,25 +50,15 @@ void WindowAttention::to(Device device, Dtype activations) {
   cache_dtype_ = device == Device::cpu ? state_dtype_ : activations;
 }
 
-LayerState WindowAttention::init_state(int64_t batch) const {
-  const Tensor& weight = in_proj_.weight.value();
-  const bool reference = weight.dtype() == Dtype::f64;
-  const auto zeros = [&](const Shape& shape, Dtype dtype) {
-    return Var(Tensor::zeros(shape, reference ? Dtype::f64 : dtype, weight.device()));
-  };
+std::vector<Attention::StatePart> WindowAttention::state_parts(int64_t) const {
+  const Dtype summed = sum_dtype(in_proj_.weight.dtype()), kept = summed == Dtype::f64 ? summed : cache_dtype_;
   const int64_t slots = sinks_ + window_;
-  LayerState state = {{zeros({batch, slots, kv_heads_, key_dim_}, cache_dtype_), zeros({batch, slots, kv_heads_, value_dim_}, cache_dtype_)}};
-  if (far_features_ > 0) state.parts.push_back(zeros({batch, kv_heads_, far_features_, value_dim_ + 1}, Dtype::f32));
-  return state;
+  std::vector<StatePart> parts = {{{slots, kv_heads_, head_dim_}, kept}, {{slots, kv_heads_, value_dim_}, kept}};
+  if (far_features_ > 0) parts.push_back({{kv_heads_, far_features_, value_dim_ + 1}, summed});
+  return parts;
 }
 
-size_t WindowAttention::state_bytes(int64_t) const {
-  const int64_t near = (sinks_ + window_) * kv_heads_ * (key_dim_ + value_dim_);
-  const int64_t far = far_features_ > 0 ? kv_heads_ * far_features_ * (value_dim_ + 1) : 0;
-  return static_cast<size_t>(near) * size_of(cache_dtype_) + static_cast<size_t>(far) * sizeof(float);
-}
-
-// Where the keys of a call stand: row b has those its ring holds, in order, and then T new ones.
+// The keys of a call: for row b the keys of its ring, in order, and then T new ones.
 struct WindowAttention::Layout {
   int64_t B, T, heads, window, sinks, slots;  // heads: G
   std::vector<int64_t> positions, lengths;    // (B) of the first new step, and the steps that count
@@ -88,37 +78,37 @@ struct WindowAttention::Layout {
   int64_t cut(int64_t b) const { return cuts.empty() || cuts[b].empty() ? 0 : cuts[b].back(); }
   int64_t end(int64_t b) const { return cut(b) > 0 ? lengths[b] - cut(b) : positions[b] + lengths[b]; }
 
-  // Rows of heads of the ring (B,slots,G), then of the new keys (B,T,G), that make the keys of the call (B,keys,G).
+  // For key i of row b: its row in the old ring (B,slots) or, behind that, in the new keys (B,T).
+  int64_t source(int64_t b, int64_t i) const {
+    if (i >= held[b]) return B * slots + b * T + i - held[b];
+    return b * slots + (i < sinks ? i : slot(positions[b] - held[b] + i));
+  }
+
+  // The sources of the call's keys (B,keys,G).
   std::vector<int64_t> gather() const {
     std::vector<int64_t> index(B * keys * heads, -1);
     for (int64_t b = 0; b < B; b++) {
-      for (int64_t i = 0; i < held[b] + T; i++) {
-        const int64_t from = i >= held[b]   ? B * slots + b * T + i - held[b]
-                             : i < sinks ? b * slots + i
-                                         : b * slots + slot(positions[b] - held[b] + i);
-        put(index, b * keys + i, from);
-      }
+      for (int64_t i = 0; i < held[b] + T; i++) put(index, b * keys + i, source(b, i));
     }
     return index;
   }
 
-  // Rows of those keys that the ring holds after the call, slot by slot.
+  // The sources of the keys that the ring (B,slots,G) holds after the call.
   std::vector<int64_t> ring() const {
     std::vector<int64_t> index(B * slots * heads, -1);
     for (int64_t b = 0; b < B; b++) {
-      // where position p of the last document stands
-      const auto key = [&](int64_t p) {
-        if (cut(b) > 0) return held[b] + cut(b) + p;
-        return p < sinks ? p : p - positions[b] + held[b];
+      // position p of the last document
+      const auto keep = [&](int64_t p) {
+        const int64_t key = cut(b) > 0 ? held[b] + cut(b) + p : p < sinks ? p : p - positions[b] + held[b];
+        put(index, b * slots + slot(p), source(b, key));
       };
-      for (int64_t p = 0; p < std::min(sinks, end(b)); p++) put(index, b * slots + p, b * keys + key(p));
-      for (int64_t p = std::max(sinks, end(b) - window); p < end(b); p++) put(index, b * slots + slot(p), b * keys + key(p));
+      for (int64_t p = 0; p < std::min(sinks, end(b)); p++) keep(p);
+      for (int64_t p = std::max(sinks, end(b) - window); p < end(b); p++) keep(p);
     }
     return index;
   }
 
-  // The key that leaves the window at step t, in row t * repeat of (B,T*repeat,G). All other rows are -1, and so is this one
-  // where no key leaves.
+  // The key that leaves the window at step t, in row t * repeat of (B,T*repeat,G). Other rows, and steps without one, are -1.
   std::vector<int64_t> leaving(int64_t repeat) const {
     std::vector<int64_t> index(B * T * repeat * heads, -1);
     for (int64_t b = 0; b < B; b++) {
@@ -143,16 +133,16 @@ static Var rows_of(const Var& x) { return reshape(x, {-1, x.dim(-1)}); }
 
 Var WindowAttention::far_features_of(const Linear& map, const Var& x, int64_t heads) const {
   const int64_t B = x.dim(0), T = x.dim(1);
-  const Var flat = reshape(x, {B, T, heads * key_dim_});
+  const Var flat = reshape(x, {B, T, heads * head_dim_});
   const Var no_bias(Tensor::zeros({map.weight.dim(0)}, map.weight.dtype(), x.value().device()));
   return reshape(softmax_features(headwise_linear(flat, map.weight, no_bias, heads), heads), {B, T, heads, far_features_});
 }
 
 Var WindowAttention::far_mass(const Var& q) const {
-  return headwise_linear(reshape(q, {q.dim(0), q.dim(1), heads_ * key_dim_}), far_mass_.weight, far_mass_.bias, heads_);
+  return headwise_linear(reshape(q, {q.dim(0), q.dim(1), heads_ * head_dim_}), far_mass_.weight, far_mass_.bias, heads_);
 }
 
-// v (...,G,V) with a last column of ones: its sum is that of the features
+// v (...,G,V) with a last column of ones, whose weighted sum is the sum of the features
 static Var with_ones(const Var& v) {
   Shape shape = v.shape();
   shape.back() = 1;
@@ -160,7 +150,7 @@ static Var with_ones(const Var& v) {
 }
 
 // The far part of each step: linear attention without decay to the keys that have left the window. Query heads that share a
-// state stand one behind the other, as steps of it: (B,T*H/G,G,features).
+// state become steps of it, one after the other: (B,T*H/G,G,features).
 LinearAttention WindowAttention::far_sums(const Var& q, const Var& keys, const Var& values, const Layout& layout, const Var& state) const {
   const int64_t B = q.dim(0), T = q.dim(1), H = heads_, G = kv_heads_, repeat = H / G;
   // row [b, t, g, j] of the queries as row [b, t, j, g], and back
@@ -211,7 +201,7 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
   const int64_t B = x.dim(0), T = x.dim(1);
   const Heads heads = project(x);
   const Var q = rope(heads.q, rope_, steps.first, steps.cuts), k = rope(heads.k, rope_, steps.first, steps.cuts), &v = heads.v;
-  // a recorded step of the GPU does the same at every position
+  // on a GPU the recorded step must be the same at every position
   const bool beyond = x.value().device() == Device::cuda || *std::max_element(steps.first.begin(), steps.first.end()) + T > context_;
   const Var q_sinks = beyond ? rope(heads.q, held_rope_, steps.first, steps.cuts) : q;
   const bool far_on = far_features_ > 0;
@@ -231,9 +221,7 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
   const Layout layout(steps, T, kv_heads_, window_, sinks_, state != nullptr);
   Var keys = k, values = v;
   if (state) {
-    const std::vector<int64_t> index = layout.gather();
-    std::vector<int64_t> ring = layout.ring();
-    for (int64_t& row : ring) row = row < 0 ? -1 : index[row];
+    const std::vector<int64_t> index = layout.gather(), ring = layout.ring();
     const auto gather = [&](Var& part, const Var& fresh) {
       // keys and values kept in 16 bits are rounded before their first use, so that splitting the steps changes nothing; with
       // gradients they are not rounded
@@ -252,10 +240,6 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
     if (state) state->parts[2] = sums.state;
   }
   return reshape(join(near, far, q), {B, T, heads_ * value_dim_});
-}
-
-Var WindowAttention::forward(const Var& x, const Steps& steps, LayerState* state) const {
-  return out_proj_(features(x, steps, state));
 }
 
 Config without_far(Config config, int64_t layer) {

@@ -26,14 +26,8 @@ class WindowAttention : public SoftmaxAttention {
   void visit(const std::string& path, const VisitParameters& f) override;
   void init_neutral() override;  // the far part has almost no weight at first
   void to(Device device, Dtype activations) override;
-  LayerState init_state(int64_t batch) const override;
-  size_t state_bytes(int64_t position) const override;
-  bool state_only_grows() const override { return false; }
-  Var forward(const Var& x, const Steps& steps, LayerState* state) const override;
+  Var features(const Var& x, const Steps& steps, LayerState* state) const override;
 
-  // The input of out_proj, (B,T,H*V).
-  Var features(const Var& x, const Steps& steps, LayerState* state) const;
-  const Linear& out_proj() const { return out_proj_; }
   int64_t window() const { return window_; }
   int64_t sinks() const { return sinks_; }
   int64_t far_features() const { return far_features_; }
@@ -46,6 +40,7 @@ class WindowAttention : public SoftmaxAttention {
   Var far_mass(const Var& q) const;                                              // (B,T,H)
 
  private:
+  std::vector<StatePart> state_parts(int64_t position) const override;
   struct Layout;  // the sources and destinations of the keys of a call
   Var far_features_of(const Linear& map, const Var& x, int64_t heads) const;
   LinearAttention far_sums(const Var& q, const Var& k, const Var& v, const Layout& layout, const Var& state) const;

@@ -12,7 +12,7 @@
 
 namespace supra {
 
-// A file of the kernel's; empty where it cannot be read.
+// A file of the kernel; empty if it cannot be read.
 static std::string kernel_file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return "";
@@ -30,13 +30,13 @@ static int cores_of(const std::string& quota_and_period) {
   return quota > 0 && period > 0 ? static_cast<int>(std::min(std::ceil(quota / period), 1e6)) : 0;
 }
 
-// Of one group: by cgroup v2, else by v1.
+// The quota of one group, in cgroup v2 or v1.
 static int cores_in(const std::string& folder) {
   const int cores = cores_of(kernel_file(folder + "/cpu.max"));
   return cores > 0 ? cores : cores_of(kernel_file(folder + "/cpu.cfs_quota_us") + kernel_file(folder + "/cpu.cfs_period_us"));
 }
 
-// The part of /proc/self/cgroup's line "id:controllers:/path" that names the group; empty where no line is of that controller.
+// The part of /proc/self/cgroup's line "id:controllers:/path" that names the group; empty if no line names the controller.
 // Kernels differ in the order of the controllers, "cpu,cpuacct" or "cpuacct,cpu"; version 2 has an empty list.
 static std::string group_of(std::string_view lines, const std::string& controller) {
   for (size_t at = 0; at < lines.size();) {
@@ -53,11 +53,11 @@ static std::string group_of(std::string_view lines, const std::string& controlle
 int cgroup_cores(const std::string& root) {
   const std::string groups = kernel_file(root + "/proc/self/cgroup");
   int least = 0;
-  // v2, and where v1 may be mounted
+  // v2, then the places where v1 may be mounted
   for (const std::string folder : {"", "cpu", "cpu,cpuacct", "cpuacct,cpu"}) {
     const std::string mount = root + "/sys/fs/cgroup/" + folder;
     std::string group = group_of(groups, folder.empty() ? "" : "cpu");
-    // The quotas of all groups above count too. In a container the path may be the host's: then only the mount is there.
+    // The quotas of all groups above count too. In a container the path may be the host's; then only the mount exists.
     while (true) {
       while (group.ends_with('/')) group.pop_back();
       const int cores = cores_in(mount + group);

@@ -23,15 +23,13 @@ const char* name(CpuLevel level) {
 }
 
 #if defined(__x86_64__) && !defined(SUPRA_INFERENCE)
-
-static bool has_avx512bf16() { return __builtin_cpu_supports("avx512bf16"); }
-
-// In the order in which each question may be asked; called where the system saves AVX-512's registers. No std::string: it
-// would be made in a host's memory, and outlive that.
+// The checks are in the order in which they are safe, on a system that saves AVX-512's registers. The result is no std::string,
+// because that would lie in the memory of a host program and outlive it.
 static const char* ask_for_amx() {
   unsigned a, b, c, d;
   constexpr unsigned kTiles = 1u << 24, kBf16 = 1u << 22;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTiles) == 0 || (d & kBf16) == 0) return "the processor has no matrix registers";
+  const bool known = __builtin_cpu_supports("avx512bf16") && __get_cpuid_count(7, 0, &a, &b, &c, &d);
+  if (!known || (d & kTiles) == 0 || (d & kBf16) == 0) return "the processor has no matrix registers";
   unsigned saved, high;
   asm volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
   if ((saved >> 17 & 3) != 3) return "the operating system does not save the matrix registers";
@@ -49,30 +47,27 @@ static const char* ask_for_amx() {
 }
 
 const char* why_no_amx() {
-  static const char* const reason = has_avx512bf16() ? ask_for_amx() : "the processor has no matrix registers";
+  static const char* const reason = ask_for_amx();
   return reason;
 }
 
-static CpuLevel best_avx512() {
-  if (!has_avx512bf16()) return CpuLevel::avx512;
-  return *why_no_amx() ? CpuLevel::avx512bf16 : CpuLevel::amx;
-}
-
 #else
-
 const char* why_no_amx() { return "this program has no kernels for it"; }
-static CpuLevel best_avx512() { return CpuLevel::avx512; }
-
 #endif
 
 CpuLevel best_cpu_level() {
 #if defined(__x86_64__)
   // these check xgetbv too
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  return avx2 && avx512 ? best_avx512() : avx2 ? CpuLevel::avx2 : CpuLevel::baseline;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CpuLevel::baseline;
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
+      !__builtin_cpu_supports("avx512dq")) {
+    return CpuLevel::avx2;
+  }
+#if !defined(SUPRA_INFERENCE)
+  if (__builtin_cpu_supports("avx512bf16")) return *why_no_amx() ? CpuLevel::avx512bf16 : CpuLevel::amx;
+#endif
+  return CpuLevel::avx512;
 #else
   return CpuLevel::baseline;
 #endif

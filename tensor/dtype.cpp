@@ -64,24 +64,35 @@ uint16_t f32_to_f16(float value) {
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
 
-// Calls f with a reader of element i as T; halves are read as float.
+// A half as an element of a tensor. It is read and written as float.
+template <float read(uint16_t), uint16_t write(float)>
+struct Half {
+  uint16_t bits;
+
+  Half() = default;
+  template <class Number>
+  explicit Half(Number x) : bits(write(static_cast<float>(x))) {}
+  operator float() const { return read(bits); }
+};
+
+// Calls f with an element of the dtype's C++ type.
 template <class F>
-static void with_reader(const void* p, Dtype dtype, F f) {
+static void with_type(Dtype dtype, F f) {
   switch (dtype) {
-    case Dtype::f64: return f([=](int64_t i) { return static_cast<const double*>(p)[i]; });
-    case Dtype::f32: return f([=](int64_t i) { return static_cast<const float*>(p)[i]; });
-    case Dtype::f16: return f([=](int64_t i) { return f16_to_f32(static_cast<const uint16_t*>(p)[i]); });
-    case Dtype::bf16: return f([=](int64_t i) { return bf16_to_f32(static_cast<const uint16_t*>(p)[i]); });
-    case Dtype::i64: return f([=](int64_t i) { return static_cast<const int64_t*>(p)[i]; });
-    case Dtype::i32: return f([=](int64_t i) { return static_cast<const int32_t*>(p)[i]; });
-    case Dtype::i16: return f([=](int64_t i) { return static_cast<const int16_t*>(p)[i]; });
-    case Dtype::i8: return f([=](int64_t i) { return static_cast<const int8_t*>(p)[i]; });
-    case Dtype::u8: return f([=](int64_t i) { return static_cast<const uint8_t*>(p)[i]; });
+    case Dtype::f64: return f(double());
+    case Dtype::f32: return f(float());
+    case Dtype::f16: return f(Half<f16_to_f32, f32_to_f16>());
+    case Dtype::bf16: return f(Half<bf16_to_f32, f32_to_bf16>());
+    case Dtype::i64: return f(int64_t());
+    case Dtype::i32: return f(int32_t());
+    case Dtype::i16: return f(int16_t());
+    case Dtype::i8: return f(int8_t());
+    case Dtype::u8: return f(uint8_t());
     default: fail("%s: a quantised row is converted as a whole", name(dtype));
   }
 }
 
-// By way of f32: what quantised rows are made of, and become.
+// Converts to or from a quantised row by way of f32.
 static void convert_quantized(void* dst, Dtype to, const void* src, Dtype from, int64_t n) {
   std::vector<float> row(n);
   if (is_quantized(from)) dequantize_row(row.data(), src, from, n);
@@ -96,22 +107,10 @@ void convert(void* dst, Dtype to, const void* src, Dtype from, int64_t n) {
     return;
   }
   if (is_quantized(to) || is_quantized(from)) return convert_quantized(dst, to, src, from, n);
-  with_reader(src, from, [&](auto read) {
-    auto store = [&](auto* out, auto encode) {
-      for (int64_t i = 0; i < n; i++) out[i] = encode(read(i));
-    };
-    switch (to) {
-      case Dtype::f64: return store(static_cast<double*>(dst), [](auto x) { return static_cast<double>(x); });
-      case Dtype::f32: return store(static_cast<float*>(dst), [](auto x) { return static_cast<float>(x); });
-      case Dtype::f16: return store(static_cast<uint16_t*>(dst), [](auto x) { return f32_to_f16(static_cast<float>(x)); });
-      case Dtype::bf16: return store(static_cast<uint16_t*>(dst), [](auto x) { return f32_to_bf16(static_cast<float>(x)); });
-      case Dtype::i64: return store(static_cast<int64_t*>(dst), [](auto x) { return static_cast<int64_t>(x); });
-      case Dtype::i32: return store(static_cast<int32_t*>(dst), [](auto x) { return static_cast<int32_t>(x); });
-      case Dtype::i16: return store(static_cast<int16_t*>(dst), [](auto x) { return static_cast<int16_t>(x); });
-      case Dtype::i8: return store(static_cast<int8_t*>(dst), [](auto x) { return static_cast<int8_t>(x); });
-      case Dtype::u8: return store(static_cast<uint8_t*>(dst), [](auto x) { return static_cast<uint8_t>(x); });
-      default: fail("%s: a quantised row is converted as a whole", name(to));
-    }
+  with_type(from, [&]<class From>(From) {
+    with_type(to, [&]<class To>(To) {
+      for (int64_t i = 0; i < n; i++) static_cast<To*>(dst)[i] = static_cast<To>(static_cast<const From*>(src)[i]);
+    });
   });
 }
 

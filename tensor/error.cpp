@@ -1,5 +1,6 @@
 #include "tensor/error.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 
@@ -8,9 +9,8 @@ namespace supra {
 static std::string vformat(const char* fmt, va_list args) {
   va_list again;
   va_copy(again, args);
-  const int size = vsnprintf(nullptr, 0, fmt, args);
-  std::string text(size > 0 ? size : 0, '\0');
-  if (size > 0) vsnprintf(text.data(), text.size() + 1, fmt, again);
+  std::string text(static_cast<size_t>(std::max(0, vsnprintf(nullptr, 0, fmt, args))), '\0');
+  vsnprintf(text.data(), text.size() + 1, fmt, again);
   va_end(again);
   return text;
 }

@@ -1,8 +1,11 @@
 #pragma once
+#include <fcntl.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -37,13 +40,31 @@ class MappedFile {
 
 std::string read_file(const Path& path);
 
+// An open file, read and written at any offset. Bytes before its end that nobody wrote are zeros, and take no space if the file
+// system supports holes.
+class OpenFile {
+ public:
+  explicit OpenFile(const Path& path, int flags = O_RDWR, const char* action = "open");
+  ~OpenFile();
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  const Path& path() const { return path_; }
+  int descriptor() const { return fd_; }
+  size_t read_at(size_t offset, void* to, size_t bytes) const;  // the number of bytes read, smaller at the end of the file
+  void write_at(size_t offset, std::string_view bytes) const;
+  void flush_to_disk() const;
+
+ private:
+  Path path_;
+  int fd_;
+};
+
 // Sequential writing. finish() flushes to disk. If it is not called, the file is removed.
 class FileWriter {
  public:
-  explicit FileWriter(const Path& path);
+  explicit FileWriter(const Path& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC, "write") {}
   ~FileWriter();
-  FileWriter(const FileWriter&) = delete;
-  FileWriter& operator=(const FileWriter&) = delete;
 
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
@@ -52,27 +73,10 @@ class FileWriter {
 
  private:
   void flush();
-  Path path_;
-  int fd_ = -1;
+  OpenFile file_;
   std::string buffer_;
-};
-
-// An existing file, read and written at any offset. Bytes before its end that nobody wrote are zeros, and take no space if the
-// file system supports holes. Writing does not flush.
-class PatchedFile {
- public:
-  explicit PatchedFile(const Path& path);
-  ~PatchedFile();
-  PatchedFile(const PatchedFile&) = delete;
-  PatchedFile& operator=(const PatchedFile&) = delete;
-
-  // Returns the number of bytes read, which is smaller at the end of the file.
-  size_t read_at(size_t offset, void* to, size_t bytes) const;
-  void write_at(size_t offset, std::string_view bytes) const;
-
- private:
-  Path path_;
-  int fd_;
+  size_t written_ = 0;
+  bool finished_ = false;
 };
 
 // The temporary name under which `path` is written before it is renamed.
@@ -120,15 +124,11 @@ class NewDirectory {
 // A lock file: one process at a time can hold it. It is removed at the end. The lock of a process that died is free.
 class FileLock {
  public:
-  // Throws Error naming the process that holds it.
-  explicit FileLock(const Path& path);
+  explicit FileLock(const Path& path);  // throws Error naming the process that holds it
   ~FileLock();
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
 
  private:
-  Path path_;
-  int fd_ = -1;
+  std::optional<OpenFile> file_;
 };
 
 }  // namespace supra

@@ -6,7 +6,7 @@ static thread_local Kept* kept_elsewhere = nullptr;
 
 Kept& kept() {
   if (kept_elsewhere) return *kept_elsewhere;
-  // not made where it is not used: a host's thread would keep it, and the library, until it ends
+  // made only when it is used: a thread of a host program would keep it, and the library, until the thread ends
   static thread_local Kept own;
   return own;
 }

@@ -6,8 +6,7 @@ namespace supra {
 
 static thread_local const Memory* of_thread = nullptr;
 
-// What a host's function takes itself is the host's.
-
+// The host's functions run with the C library's allocator, so what they allocate themselves is the host's.
 void* Memory::take(size_t bytes, size_t alignment) const noexcept {
   if (allocate) {
     const UseMemory hosts(nullptr);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cfenv>
 #include <chrono>
 #include <exception>
 #include <mutex>
@@ -22,50 +21,29 @@ namespace supra {
 
 using Task = FunctionRef<void(int64_t, int64_t)>;
 
-static uint64_t floating_point_control() {
+void flush_denormals() {
 #if defined(__x86_64__)
-  return _mm_getcsr();
+  // bit 15: results are flushed, bit 6: operands are read as zero
+  _mm_setcsr(_mm_getcsr() | 0x8040);
 #elif defined(__aarch64__)
   uint64_t control;
   asm volatile("mrs %0, fpcr" : "=r"(control));
-  return control;
-#else
-  return 0;
+  asm volatile("msr fpcr, %0" ::"r"(control | uint64_t{1} << 24));
 #endif
 }
 
-static void set_floating_point_control([[maybe_unused]] uint64_t control) {
-#if defined(__x86_64__)
-  _mm_setcsr(static_cast<uint32_t>(control));
-#elif defined(__aarch64__)
-  asm volatile("msr fpcr, %0" ::"r"(control));
-#endif
+OurRounding::OurRounding() {
+  fegetenv(&before_);
+  fesetenv(FE_DFL_ENV);
+  flush_denormals();
 }
-
-#if defined(__x86_64__)
-// bit 15: results are flushed, bit 6: operands are read as zero
-static constexpr uint64_t kUsual = 0x1f80, kFlush = 0x8040;
-#else
-static constexpr uint64_t kUsual = 0, kFlush = uint64_t{1} << 24;
-#endif
-
-void flush_denormals() { set_floating_point_control(floating_point_control() | kFlush); }
-
-// fesetround() is for the C library, which on x86 rounds what it prints and reads as the x87 unit would.
-OurRounding::OurRounding() : before_(floating_point_control()), rounding_before_(fegetround()) {
-  fesetround(FE_TONEAREST);
-  set_floating_point_control(kUsual | kFlush);
-}
-OurRounding::~OurRounding() {
-  fesetround(rounding_before_);
-  set_floating_point_control(before_);
-}
+OurRounding::~OurRounding() { fesetenv(&before_); }
 
 int hardware_threads() { return usable_cores().count; }
 
-// A round is one parallel_for. It is cut into parts, and whoever is free takes the next one, the caller included: a
-// thread that the machine holds up delays the round by one part, not by its share. A thread with nothing to do spins for
-// the gap between two kernels, then sleeps, so that a busy machine can give its core to the one everybody waits for.
+// A round is one parallel_for, cut into parts. Each free thread takes the next part, the caller included, so a thread that the
+// machine holds up delays the round by one part, not by its share. An idle thread spins for the gap between two kernels and
+// then sleeps, so that a busy machine can give its core to another thread.
 class Pool {
  public:
   explicit Pool(int size) {
@@ -83,7 +61,7 @@ class Pool {
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   void run(int64_t n, int parts, Task task) {
-    // another thread of the program has the workers: this one does its work alone
+    // another thread of the program uses the workers: this thread works alone
     const std::unique_lock alone(caller_, std::try_to_lock);
     if (!alone) return task(0, n);
     job_ = &task;
@@ -124,8 +102,7 @@ class Pool {
     value.wait(seen, std::memory_order_acquire);
   }
 
-  // A ticket is good if the round is still the one it was read in; then the round cannot end before this part does, and
-  // its job may be read.
+  // A ticket is valid while its round lasts. The round cannot end before the part of that ticket, so the job may be read.
   void take_parts() {
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
     while (static_cast<uint32_t>(ticket) > 0) {
@@ -152,7 +129,7 @@ class Pool {
     stop_ = true;
     round_.fetch_add(1);
     round_.notify_all();
-    for (auto& worker : workers_) worker.join();
+    for (std::thread& worker : workers_) worker.join();
   }
 
   void work(const Memory* memory) {
@@ -166,7 +143,7 @@ class Pool {
 
   std::vector<std::thread> workers_;
   std::atomic<uint32_t> round_{0};
-  // the round in the high half, in the low half how many parts nobody has taken yet
+  // high half: the round; low half: the number of parts not yet taken
   std::atomic<uint64_t> ticket_{0};
   std::atomic<int> finished_{0};
   std::atomic<bool> stop_{false};
@@ -179,15 +156,15 @@ class Pool {
 
 thread_local bool Pool::inside = false;
 
-// Starts on first use; its threads end with the program.
-static std::unique_ptr<Pool>& everybodys() {
+// The shared pool starts at first use; its threads end with the program.
+static std::unique_ptr<Pool>& shared_pool() {
   static std::unique_ptr<Pool> instance = std::make_unique<Pool>(hardware_threads());
   return instance;
 }
 
 static thread_local Pool* own_pool = nullptr;
 
-static Pool& pool() { return own_pool ? *own_pool : *everybodys(); }
+static Pool& pool() { return own_pool ? *own_pool : *shared_pool(); }
 
 std::shared_ptr<Pool> make_pool(int n) { return std::make_shared<Pool>(n); }
 UsePool::UsePool(Pool& pool) : Scoped(own_pool, &pool) {}
@@ -196,17 +173,14 @@ int threads() { return pool().size(); }
 
 void set_threads(int n) {
   CHECK(n >= 1 && n <= 1024, "threads: %d given, 1 to 1024 are possible", n);
-  if (n != threads()) everybodys() = std::make_unique<Pool>(n);
+  if (n != threads()) shared_pool() = std::make_unique<Pool>(n);
 }
 
 void parallel_for(int64_t n, int64_t grain, Task f) {
   if (n <= 0) return;
   const int64_t wanted = std::max<int64_t>(1, n / std::max<int64_t>(1, grain)), all = threads();
-  if (wanted == 1 || all == 1 || Pool::inside) {
-    f(0, n);
-    return;
-  }
-  // few parts: one a thread; else several, in equal numbers
+  if (wanted == 1 || all == 1 || Pool::inside) return f(0, n);
+  // few parts: one per thread; otherwise several, the same number for each
   constexpr int64_t kPartsPerThread = 4;
   const int64_t each = std::min(kPartsPerThread, wanted / all);
   pool().run(n, static_cast<int>(each > 1 ? each * all : std::min(all, wanted)), f);

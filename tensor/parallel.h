@@ -1,4 +1,5 @@
 #pragma once
+#include <cfenv>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -17,8 +18,8 @@ void set_threads(int n);    // n >= 1; call it outside of parallel_for
 // Flushes denormals to zero in the calling thread. set_threads() and the threads of the pool do this by themselves.
 void flush_denormals();
 
-// While this lives, the calling thread rounds to nearest and flushes denormals to zero. Its destructor restores the
-// caller's floating-point mode. For threads that we did not start.
+// While this lives, the calling thread rounds to nearest and flushes denormals to zero. Its destructor restores the caller's
+// floating-point mode. For threads that we did not start.
 class OurRounding {
  public:
   OurRounding();
@@ -27,8 +28,7 @@ class OurRounding {
   OurRounding& operator=(const OurRounding&) = delete;
 
  private:
-  uint64_t before_;
-  int rounding_before_;
+  fenv_t before_;
 };
 
 // A private pool beside the shared one: n - 1 threads and the calling thread. Its threads use the allocator of the thread that

@@ -57,7 +57,7 @@ class Recycler {
 
   Block take_large(size_t bytes) {
     Block block = {nullptr, bytes};
-    // a training step asks for the same sizes again and again: what is much larger would be missed elsewhere
+    // a training step asks for the same sizes again and again, and a much larger block is needed for its own size
     const auto found = kept_.lower_bound(bytes);
     if (found != kept_.end() && found->first <= bytes + bytes / 64) {
       block = {found->second, found->first};
@@ -81,7 +81,7 @@ class Recycler {
 
   void* allocate(size_t bytes) {
     if (void* const memory = aligned_alloc(64, bytes)) return memory;
-    // what is kept may be what is missing
+    // the kept blocks may hold the missing memory
     release_above(0, 0);
     release_small();
     return aligned_alloc(64, bytes);
@@ -107,7 +107,7 @@ class Recycler {
   size_t small_bytes_ = 0;
 };
 
-// Never destroyed: tensors in static storage are freed after it would have been.
+// Never destroyed, because tensors in static storage are freed later.
 Recycler& recycler() {
   static Recycler* const instance = new Recycler;
   return *instance;

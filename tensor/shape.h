@@ -32,7 +32,6 @@ class Shape {
   int64_t* end() { return sizes_ + rank_; }
   int64_t operator[](size_t i) const { return sizes_[i]; }
   int64_t& operator[](size_t i) { return sizes_[i]; }
-  int64_t front() const { return sizes_[0]; }
   int64_t back() const { return sizes_[rank_ - 1]; }
   int64_t& back() { return sizes_[rank_ - 1]; }
 

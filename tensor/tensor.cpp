@@ -9,23 +9,17 @@
 namespace supra {
 
 static size_t bytes_of(const Shape& shape, Dtype dtype) {
-  const int64_t n = numel(shape);
-  if (!is_quantized(dtype) || n == 0) return static_cast<size_t>(n) * (n == 0 ? 1 : size_of(dtype));
-  return static_cast<size_t>(n / shape.back()) * row_bytes(dtype, shape.back());
+  const int64_t n = numel(shape), row = shape.empty() ? 1 : shape.back();
+  return n == 0 ? 0 : static_cast<size_t>(n / row) * row_bytes(dtype, row);
 }
 
 size_t Tensor::bytes() const { return bytes_of(shape_, dtype_); }
 
 Tensor Tensor::empty(const Shape& shape, Dtype dtype, Device device) {
-  const int64_t n = supra::numel(shape);
-  CHECK(n < (int64_t{1} << 56), "tensor of shape %s is too large", to_string(shape).c_str());
-  Tensor t;
-  t.owner_ = allocate(bytes_of(shape, dtype), device);
-  t.memory_ = t.owner_.get();
-  t.shape_ = shape;
-  t.dtype_ = dtype;
-  t.device_ = device;
-  return t;
+  CHECK(supra::numel(shape) < (int64_t{1} << 56), "tensor of shape %s is too large", to_string(shape).c_str());
+  std::shared_ptr<void> memory = allocate(bytes_of(shape, dtype), device);
+  void* const first = memory.get();
+  return Tensor(std::move(memory), first, shape, dtype, device);
 }
 
 Tensor Tensor::zeros(const Shape& shape, Dtype dtype, Device device) {
@@ -41,12 +35,7 @@ Tensor Tensor::full(const Shape& shape, double value, Dtype dtype, Device device
 }
 
 Tensor Tensor::wrap(void* memory, const Shape& shape, Dtype dtype, std::shared_ptr<void> owner) {
-  Tensor t;
-  t.owner_ = std::move(owner);
-  t.memory_ = memory;
-  t.shape_ = shape;
-  t.dtype_ = dtype;
-  return t;
+  return Tensor(std::move(owner), memory, shape, dtype, Device::cpu);
 }
 
 int64_t Tensor::dim(int64_t i) const {
@@ -96,25 +85,15 @@ Tensor Tensor::rows(int64_t begin, int64_t end) const {
   return t;
 }
 
-Tensor Tensor::clone() const {
-  Tensor t = empty(shape_, dtype_, device_);
-  copy_bytes(t.memory_, device_, memory_, device_, bytes());
-  return t;
-}
-
-Tensor Tensor::to(Dtype dtype) const {
-  if (dtype == dtype_) return *this;
-  Tensor t = empty(shape_, dtype, device_);
+Tensor Tensor::copy_as(Dtype dtype, Device device) const {
+  Tensor t = empty(shape_, dtype, device);
   t.copy_from(*this);
   return t;
 }
 
-Tensor Tensor::to(Device device) const {
-  if (device == device_) return *this;
-  Tensor t = empty(shape_, dtype_, device);
-  t.copy_from(*this);
-  return t;
-}
+Tensor Tensor::clone() const { return copy_as(dtype_, device_); }
+Tensor Tensor::to(Dtype dtype) const { return dtype == dtype_ ? *this : copy_as(dtype, device_); }
+Tensor Tensor::to(Device device) const { return device == device_ ? *this : copy_as(dtype_, device); }
 
 void Tensor::fill(double value) const {
   if (value == 0 && !is_quantized(dtype_)) return fill_bytes(memory_, device_, 0, bytes());
@@ -132,7 +111,7 @@ void Tensor::copy_from(const Tensor& source) const {
   if (numel() == 0) return;
   if (device_ != source.device_ || device_ == Device::cuda) {
     if (dtype_ == source.dtype_) return copy_bytes(memory_, device_, source.memory_, source.device_, bytes());
-    // where one side is the CPU, it converts: it knows all dtypes
+    // the CPU converts if it is one of the two: it knows all dtypes
     if (device_ == Device::cpu) return copy_from(source.to(Device::cpu));
     if (source.device_ == Device::cpu) return copy_from(source.to(dtype_));
     const int64_t C = source.shape_.empty() ? 1 : source.dim(-1);

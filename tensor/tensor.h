@@ -50,6 +50,10 @@ class Tensor {
   void copy_from(const Tensor& source) const;          // same number of elements; converts dtypes
 
  private:
+  Tensor(std::shared_ptr<void> owner, void* memory, const Shape& shape, Dtype dtype, Device device)
+      : owner_(std::move(owner)), memory_(memory), shape_(shape), dtype_(dtype), device_(device) {}
+  Tensor copy_as(Dtype dtype, Device device) const;
+
   std::shared_ptr<void> owner_;
   void* memory_ = nullptr;
   Shape shape_;

@@ -142,7 +142,7 @@ std::vector<Score> score_onwards(const Decoder& decoder, const State& state, con
   for (size_t at = 0; at < requests.size(); at += at_once) {
     const size_t end = std::min(requests.size(), at + at_once);
     const std::vector<int64_t> rows(row_of.begin() + at, row_of.begin() + end);
-    State past = at_once > 1 ? state.select(rows) : decoder.branch(state, rows[0], rows[0] + 1);
+    State past = at_once > 1 ? state.select(rows) : decoder.branch(state, rows[0]);
     const std::vector<Score> some = score_endings(decoder, std::move(past), {requests.begin() + at, requests.begin() + end});
     scores.insert(scores.end(), some.begin(), some.end());
   }

@@ -61,7 +61,7 @@ std::vector<Stop> stops_of(const DistanceProbe& probe, const std::vector<int64_t
 }
 
 std::vector<Score> answers(const Decoder& decoder, const Session& reading, const DistanceProbe& probe, const Ask& ask, int64_t distance) {
-  Session asking(decoder, decoder.branch(reading.state(), 0, 1));
+  Session asking(decoder, decoder.branch(reading.state(), 0));
   // the last id is read with each ending
   asking.feed(std::span(ask.question).first(ask.question.size() - !ask.question.empty()));
   std::vector<Request> requests;

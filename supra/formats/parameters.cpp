@@ -13,7 +13,7 @@ std::shared_ptr<Decoder> describe_decoder(const Config& config) {
   check_config(config, "model");
   return std::make_shared<Decoder>(config, [](const Config& c, int64_t layer) -> std::unique_ptr<Mixer> {
     switch (c.mixers[layer]) {
-      case MixerKind::softmax: return make_softmax_attention(c, layer);
+      case MixerKind::softmax: return std::make_unique<SoftmaxAttention>(c, layer);
       case MixerKind::supra: return std::make_unique<SupraAttention>(c, layer);
       case MixerKind::delta: return std::make_unique<DeltaAttention>(c, layer);
       case MixerKind::window: return std::make_unique<WindowAttention>(c, layer);

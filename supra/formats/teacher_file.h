@@ -49,7 +49,7 @@ class TeacherFile {
 
   const Path path_;
   const int64_t O_, K_, id_bytes_, step_bytes_, row_bytes_;
-  std::optional<PatchedFile> file_;
+  std::optional<OpenFile> file_;
 };
 
 }  // namespace supra

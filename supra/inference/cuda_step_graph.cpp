@@ -1,6 +1,15 @@
 #include "supra/inference/cuda_step_graph.h"
 
+#include <cstdlib>
+#include <string_view>
+
 namespace supra {
+
+bool StepGraph::wanted() {
+  const char* wish = getenv("SUPRA_GRAPH");
+  CHECK(!wish || std::string_view(wish) == "off", "SUPRA_GRAPH=%s: only \"off\" is known", wish);
+  return !wish;
+}
 
 std::string StepGraph::why_not(const Decoder& decoder) {
   if (decoder.device() != Device::cuda) return "the model is not on a GPU";

@@ -12,6 +12,8 @@ class StepGraph {
  public:
   StepGraph(const Decoder& decoder, int64_t batch) : decoder_(decoder), batch_(batch) {}
 
+  // False if SUPRA_GRAPH=off is in the environment.
+  static bool wanted();
   // Why this decoder's step cannot be recorded; empty if it can.
   static std::string why_not(const Decoder& decoder);
 

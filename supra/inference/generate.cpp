@@ -7,7 +7,7 @@
 
 namespace supra {
 
-// Where a stop text begins, or npos.
+// The position of the first stop text, or npos.
 static size_t find_stop(const std::string& text, const std::vector<std::string>& stop) {
   size_t first = std::string::npos;
   for (const std::string& s : stop) {
@@ -16,7 +16,7 @@ static size_t find_stop(const std::string& text, const std::vector<std::string>&
   return first;
 }
 
-// How much of the text's end may be the beginning of a stop text, and must not be shown yet.
+// The length of the text's end that may be the beginning of a stop text, and must not be shown yet.
 static size_t held_back(const std::string& text, const std::vector<std::string>& stop) {
   size_t held = 0;
   for (const std::string& s : stop) {
@@ -60,7 +60,7 @@ Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sample
     result.ids.push_back(id);
     history.push_back(id);
     if (!tokenizer || id >= tokenizer->size()) continue;
-    // the prompt's last character stands before the first new one, so no space is dropped
+    // the new text continues the prompt, so its first space is not dropped
     result.text += stream.push(tokenizer->piece(id));
     const size_t stop = find_stop(result.text, options.stop);
     if (stop != std::string::npos) {

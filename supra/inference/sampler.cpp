@@ -15,7 +15,7 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o), random_(o.seed, 2) {
   CHECK(o.repeat_penalty > 0 && std::isfinite(static_cast<float>(o.repeat_penalty)), "sampling: repeat-penalty %g, expected a positive number", o.repeat_penalty);
 }
 
-// Of the logit that is the NaN; a token otherwise.
+// Returns a chosen token; throws Error if it is -1 - id, the sign of a logit that is NaN.
 static int32_t checked(int32_t chosen) {
   CHECK(chosen >= 0, "sampling: the logit of token %d is NaN", -1 - chosen);
   return chosen;
@@ -40,43 +40,32 @@ int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> 
   const auto likelier = [](const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); };
   if (options_.temperature == 0) return std::min_element(candidates_.begin(), candidates_.end(), likelier)->id;
 
-  // the order matters only to what cuts the unlikely ones off
+  // the order matters only to the rules that remove unlikely tokens
   if (options_.cuts()) std::sort(candidates_.begin(), candidates_.end(), likelier);
   size_t count = candidates_.size();
   if (options_.top_k > 0) count = std::min(count, static_cast<size_t>(options_.top_k));
   const double best = std::min_element(candidates_.begin(), candidates_.end(), likelier)->logit;
   const uint64_t least = to_weight(options_.min_p);
-  std::vector<uint64_t> weights(count);
+  std::vector<uint64_t> weights;
+  weights.reserve(count);
   uint64_t total = 0;
   for (size_t i = 0; i < count; i++) {
     const float logit = candidates_[i].logit;
     // the best may be infinite
-    weights[i] = to_weight(logit == best ? 1 : std::exp((logit - best) / options_.temperature));
-    if (weights[i] < least) {
-      count = i;
-      break;
-    }
-    total += weights[i];
+    const uint64_t weight = to_weight(logit == best ? 1 : std::exp((logit - best) / options_.temperature));
+    if (weight < least) break;
+    weights.push_back(weight);
+    total += weight;
   }
-  if (options_.top_p < 1) {
-    const uint64_t goal = share_of(total, options_.top_p);
-    uint64_t reached = 0;
-    for (size_t i = 0; i < count; i++) {
-      reached += weights[i];
-      if (reached >= goal) {
-        count = i + 1;
-        total = reached;
-        break;
-      }
-    }
-  }
-  const uint64_t goal = drawn_sum(total, draw());
-  uint64_t sum = 0;
-  for (size_t i = 0; i < count; i++) {
-    sum += weights[i];
-    if (sum >= goal) return candidates_[i].id;
-  }
-  fail("sampling: no token was chosen");
+  // the first candidate at which the sum of weights reaches `goal`, and that sum
+  const auto reaches = [&](uint64_t goal) {
+    size_t i = 0;
+    uint64_t sum = weights[0];
+    while (sum < goal && i + 1 < weights.size()) sum += weights[++i];
+    return std::pair(i, sum);
+  };
+  if (options_.top_p < 1) total = reaches(share_of(total, options_.top_p)).second;
+  return candidates_[reaches(drawn_sum(total, draw())).first].id;
 }
 
 int32_t Sampler::choose(const Tensor& logits, std::span<const int32_t> recent) {

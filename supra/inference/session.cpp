@@ -1,32 +1,22 @@
 #include "supra/inference/session.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "supra/formats/state_file.h"
 
 namespace supra {
 
-// Tokens of a prompt that go through the model at once: bounds the memory of a long one.
+// The tokens of a prompt that the model reads at once; a bound for the memory of long prompts.
 static constexpr int64_t kPrefillTokens = 512;
 
-static bool wants_graphs() {
-  const char* wish = getenv("SUPRA_GRAPH");
-  CHECK(!wish || std::string_view(wish) == "off", "SUPRA_GRAPH=%s: only \"off\" is known", wish);
-  return !wish;
-}
-
 Session::Session(const Decoder& decoder, int64_t batch)
-    : decoder_(decoder), state_(decoder.init_state(batch)), graphs_(wants_graphs()) {}
+    : decoder_(decoder), state_(decoder.init_state(batch)), graphs_(StepGraph::wanted()) {}
 
 Session::Session(const Model& model, int64_t batch) : Session(*model.decoder, batch) { model_ = model.fingerprint; }
 
 Session::Session(const Decoder& decoder, State state) : decoder_(decoder), state_(std::move(state)) {}
 
-void Session::reset() {
-  state_ = decoder_.init_state(state_.batch());
-  logits_ = {};
-}
+void Session::reset() { set_state(decoder_.init_state(state_.batch())); }
 
 void Session::set_state(State state) {
   state_ = std::move(state);
@@ -41,27 +31,31 @@ size_t Session::state_bytes() const {
 
 Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids, const Progress& progress) {
   NoGrad off;
-  const int64_t B = state_.batch(), C = decoder_.config().width, O = decoder_.config().vocab;
+  const int64_t B = state_.batch();
   CHECK(static_cast<int64_t>(ids.size()) == B, "session: %zu rows of ids for %ld sequences", ids.size(), static_cast<long>(B));
   int64_t longest = 0;
   for (const auto& row : ids) longest = std::max(longest, static_cast<int64_t>(row.size()));
-  if (!logits_.defined()) logits_ = Tensor::zeros({B, O}, Dtype::f32, decoder_.device());
+  if (!logits_.defined()) logits_ = Tensor::zeros({B, decoder_.config().vocab}, Dtype::f32, decoder_.device());
 
-  // rotary frequencies that depend on the length of a text are those of the whole text only if it is computed at once
+  // rotary frequencies may depend on the length of the text: then the whole text must be computed at once
   const int64_t trained = decoder_.config().rope.trained;
   const bool fresh = std::all_of(state_.positions.begin(), state_.positions.end(), [](int64_t p) { return p == 0; });
   const int64_t piece = trained > 0 && fresh && longest > trained ? longest : kPrefillTokens;
   for (int64_t at = 0; at < longest; at += piece) {
     const int64_t T = std::min(piece, longest - at);
     Tensor tokens = Tensor::zeros({B, T}, Dtype::i32);
-    std::vector<int64_t> lengths(B), ending;
+    // `ends`: the hidden rows that need logits, the last of each prompt. `from`: for each sequence the row of its logits among the
+    // B old ones, followed by the new ones.
+    std::vector<int64_t> lengths(B), ends, from(B);
     for (int64_t b = 0; b < B; b++) {
       const int64_t size = static_cast<int64_t>(ids[b].size());
       lengths[b] = std::clamp<int64_t>(size - at, 0, T);
       std::copy_n(ids[b].begin() + std::min(at, size), lengths[b], tokens.data<int32_t>() + b * T);
-      if (lengths[b] > 0 && at + lengths[b] == size) ending.push_back(b);
+      const bool is_last = lengths[b] > 0 && at + lengths[b] == size;
+      from[b] = is_last ? B + static_cast<int64_t>(ends.size()) : b;
+      if (is_last) ends.push_back(b * T + lengths[b] - 1);
     }
-    const bool ragged = std::any_of(lengths.begin(), lengths.end(), [&](int64_t length) { return length != T; });
+    const bool ragged = std::count(lengths.begin(), lengths.end(), T) < B;
     Decoder::OnMixer on_mixer;
     if (progress) {
       on_mixer = [&](int64_t layer, const Var&, const Var&, const Steps&) {
@@ -69,17 +63,10 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids, const Progres
         progress((static_cast<double>(at) + static_cast<double>(T * (layer + 1)) / layers) / static_cast<double>(longest));
       };
     }
-    const Tensor hidden = decoder_.hidden(tokens, &state_, ragged ? lengths : std::vector<int64_t>(), {}, on_mixer).value();
-    if (ending.empty()) continue;
-    // only the last hidden row of a prompt needs logits
-    const Tensor rows = hidden.view({-1, C}), last = Tensor::empty({static_cast<int64_t>(ending.size()), C}, hidden.dtype(), hidden.device());
-    for (size_t i = 0; i < ending.size(); i++) {
-      const int64_t end = ending[i] * T + lengths[ending[i]], to = static_cast<int64_t>(i);
-      last.rows(to, to + 1).copy_from(rows.rows(end - 1, end));
-    }
-    const Tensor logits = decoder_.logits(Var(last)).value(), fresh = logits_.clone();
-    for (size_t i = 0; i < ending.size(); i++) fresh.rows(ending[i], ending[i] + 1).copy_from(logits.rows(static_cast<int64_t>(i), static_cast<int64_t>(i) + 1));
-    logits_ = fresh;
+    const Var hidden = decoder_.hidden(tokens, &state_, ragged ? lengths : std::vector<int64_t>(), {}, on_mixer);
+    if (ends.empty()) continue;
+    const Var fresh = decoder_.logits(take_rows({reshape(hidden, {B * T, -1})}, ends));
+    logits_ = take_rows({Var(logits_), cast(fresh, logits_.dtype())}, from).value();
   }
   return logits();
 }

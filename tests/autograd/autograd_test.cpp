@@ -223,24 +223,28 @@ TEST(Autograd, what_gets_no_gradient_is_not_run) {
   expect_values(w.grad(), {1});
 }
 
+static Var checkpointed(const std::function<Var(const Vars&)>& fn, const Vars& inputs) {
+  return checkpoint([fn](const Vars& in) { return Vars{fn(in)}; }, inputs)[0];
+}
+
 TEST(ActivationCheckpoint, gives_the_gradients_of_the_plain_graph) {
   const Var w(values({0.5, -2}), true);
   auto block = [&](const Vars& in) { return plus(weighted(times(in[0], in[1]), w), in[0]); };
   std::vector<Tensor> grads[2];
-  for (bool checkpointed : {false, true}) {
+  for (bool with : {false, true}) {
     const Var a(values({3, 4}), true), b(values({5, -6}), true);
     w.clear_grad();
     Var y = a;
-    for (int layer = 0; layer < 3; layer++) y = checkpointed ? checkpoint(block, {y, b}) : block({y, b});
+    for (int layer = 0; layer < 3; layer++) y = with ? checkpointed(block, {y, b}) : block({y, b});
     backward(times(y, y), values({1, 1}));
-    grads[checkpointed] = {a.grad(), b.grad(), w.grad(), y.value()};
+    grads[with] = {a.grad(), b.grad(), w.grad(), y.value()};
   }
   for (size_t i = 0; i < grads[0].size(); i++) EXPECT_TRUE(same_bits(grads[0][i], grads[1][i])) << i;
 }
 
 TEST(ActivationCheckpoint, reaches_parameters_when_no_input_asks) {
   const Var w(values({2}), true);
-  const Var y = checkpoint([&](const Vars& in) { return weighted(in[0], w); }, {Var(values({7}))});
+  const Var y = checkpointed([&](const Vars& in) { return weighted(in[0], w); }, {Var(values({7}))});
   backward(y);
   expect_values(w.grad(), {7});
 }
@@ -248,8 +252,8 @@ TEST(ActivationCheckpoint, reaches_parameters_when_no_input_asks) {
 TEST(ActivationCheckpoint, nests_and_skips_unused_inputs) {
   const Var a(values({3}), true), b(values({4}), true);
   auto square = [](const Vars& in) { return times(in[0], in[0]); };
-  auto fourth = [&](const Vars& in) { return checkpoint(square, {checkpoint(square, {in[0]})}); };
-  backward(checkpoint(fourth, {plus(a, a), plus(b, b)}));
+  auto fourth = [&](const Vars& in) { return checkpointed(square, {checkpointed(square, {in[0]})}); };
+  backward(checkpointed(fourth, {plus(a, a), plus(b, b)}));
   expect_values(a.grad(), {8 * 216});
   EXPECT_FALSE(b.grad().defined());
 }
@@ -264,14 +268,14 @@ TEST(ActivationCheckpoint, keeps_less) {
   const size_t before = memory_stats().current;
   const Var plain = block({x});
   const size_t kept_plain = memory_stats().current - before;
-  const Var y = checkpoint(block, {x});
+  const Var y = checkpointed(block, {x});
   EXPECT_LT(memory_stats().current - before - kept_plain, kept_plain / 8);
 }
 
 TEST(ActivationCheckpoint, that_throws_in_backward_leaves_recording_as_it_was) {
   int calls = 0;
   const Var x(values({2}), true);
-  const Var y = checkpoint(
+  const Var y = checkpointed(
       [&](const Vars& in) {
         if (++calls == 2) fail("the second time");
         return times(in[0], in[0]);

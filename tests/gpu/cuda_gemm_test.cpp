@@ -27,7 +27,7 @@ void check_linear(int64_t N, int64_t C, int64_t O, bool with_bias) {
   const Results got = on_gpu([&] {
     const Var X(gpu(x), true), W(gpu(w), true), B = with_bias ? Var(gpu(b), true) : Var();
     // += : what is there stays
-    W.grad_buffer().copy_from(dw);
+    backward(W, gpu(dw));
     const Var Y = linear(X, W, B);
     backward(Y, gpu(dy));
     return Results{Y.value(), X.grad(), W.grad(), with_bias ? B.grad() : X.grad()};
@@ -64,7 +64,7 @@ static void check_linear_relu(int64_t N, int64_t C, int64_t O) {
   const auto run = [&](Dtype dtype, auto move) {
     const Var X(move(x.to(dtype)), true), W(move(w), true), B(move(b), true), Y = linear_relu(X, W, B);
     // += : what is there stays
-    W.grad_buffer().copy_from(move(w)), B.grad_buffer().copy_from(move(b));
+    backward(W, move(w)), backward(B, move(b));
     backward(Y, move(dy.to(dtype)));
     return Results{Y.value(), X.grad(), W.grad(), B.grad()};
   };

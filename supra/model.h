@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "nn/decoder.h"
+#include "supra/formats/file.h"
 #include "supra/formats/fingerprint.h"
 #include "supra/tokenizers/tokenizer.h"
-#include "tensor/file.h"
 
 namespace supra {
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "supra/formats/file.h"
 #include "tensor/error.h"
-#include "tensor/file.h"
 
 // The arguments after `supra <command>`. A command declares each of its flags once, as a variable with a name
 // and a line of help. This table parses the arguments, shows the defaults and prints --help. The value of the

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "supra/formats/file.h"
 #include "tensor/error.h"
-#include "tensor/file.h"
 
 namespace supra {
 

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "nn/decoder.h"
+#include "supra/formats/file.h"
 #include "supra/tokenizers/tokenizer.h"
-#include "tensor/file.h"
 
 namespace supra {
 

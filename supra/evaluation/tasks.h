@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 namespace supra {
 

@@ -3,8 +3,8 @@
 #include <string_view>
 #include <vector>
 
+#include "supra/formats/file.h"
 #include "supra/tokenizers/tokenizer.h"
-#include "tensor/file.h"
 
 namespace supra {
 

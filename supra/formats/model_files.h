@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 namespace supra {
 

@@ -1,7 +1,7 @@
 #pragma once
 #include <optional>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 #include "tensor/tensor.h"
 
 // A teacher's predictions after each token of a run, in a file. Little-endian:

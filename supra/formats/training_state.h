@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <string>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 namespace supra {
 

@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "supra/formats/file.h"
 #include "supra/tokenizers/tokenizer.h"
-#include "tensor/file.h"
 #include "tensor/parallel.h"
 
 // The data of training and evaluation: documents as token ids, from text, JSON lines and shards.

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "supra/formats/file.h"
 #include "supra/tokenizers/corpus.h"
-#include "tensor/file.h"
 
 // A shard: encoded documents in a file that is mapped, never read into memory. Little-endian:
 //   header   ShardHeader (shard.cpp): magic, version, bytes of an id, tokens, documents, bytes of the text,

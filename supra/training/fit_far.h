@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "nn/decoder.h"
+#include "supra/formats/file.h"
 #include "supra/formats/parse/json.h"
 #include "supra/training/loader.h"
-#include "tensor/file.h"
 
 namespace supra {
 

@@ -5,7 +5,7 @@
 #include <set>
 #include <sstream>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 #include "tests/support.h"
 #include "tools/bench/bench.h"
 #include "tools/command.h"

@@ -9,8 +9,8 @@
 #include <functional>
 #include <thread>
 
+#include "supra/formats/file.h"
 #include "tensor/cores.h"
-#include "tensor/file.h"
 #include "tensor/recycle.h"
 #include "tests/support.h"
 

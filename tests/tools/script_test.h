@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 #include "tests/support.h"
 
 namespace supra {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "nn/decoder.h"
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 #include "tensor/parallel.h"
 #include "tools/bench/ops_table.h"
 #include "tools/bench/roofs.h"

@@ -1,5 +1,5 @@
 #pragma once
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 namespace supra {
 

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 #include "tensor/random.h"
 
 // A small grammar that writes short stories for the demo. Its entropy is known: on average no model can predict a

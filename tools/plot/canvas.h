@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 // A picture to draw on: rectangles, anti-aliased lines and letters. Letters are strokes on a small grid
 // (stroke_font.h), so they scale to any size and need no font file. Pixel (0, 0) is the top left corner.

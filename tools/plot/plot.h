@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 // Pictures of training logs. A log is CSV: a line of column names, then a row per step; an empty field has no
 // value.

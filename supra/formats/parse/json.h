@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 // JSON (RFC 8259), read strictly and written: config.json, *.index.json, safetensors headers, tokenizer.json, reports. Objects
 // keep the order of their members; a repeated key is an error. Integers of 64 bits stay exact, other numbers are doubles. A

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 

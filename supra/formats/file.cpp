@@ -1,4 +1,4 @@
-#include "tensor/file.h"
+#include "supra/formats/file.h"
 
 #include <sys/file.h>
 #include <sys/mman.h>

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "autograd/gradcheck.h"
 #include "autograd/var.h"
+#include "tests/gradcheck.h"
 #include "tests/support.h"
 
 // The engine, with operations of its own making: it knows no kernel.

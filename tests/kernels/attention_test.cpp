@@ -2,8 +2,8 @@
 
 #include <functional>
 
-#include "autograd/gradcheck.h"
 #include "kernels/ops.h"
+#include "tests/gradcheck.h"
 #include "tests/support.h"
 
 // Both attentions. The truth is the f64 reference: the plain recurrence for linear attention, two loops for

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "autograd/gradcheck.h"
+#include "tests/gradcheck.h"
 #include "tests/support.h"
 #include "tools/bench/ops_table.h"
 

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "autograd/gradcheck.h"
+#include "tests/gradcheck.h"
 #include "tests/tiny_model.h"
 
 // What families set in a decoder beside its layers: every scale, cap and order of norms, forward and backward in double.

@@ -1,15 +1,18 @@
-#include "autograd/gradcheck.h"
-
+#pragma once
 #include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
 
+#include "autograd/var.h"
 #include "tensor/random.h"
+
+// Tests a backward: compares its gradients with central differences, in double.
 
 namespace supra {
 
-using Function = std::function<std::vector<Var>(const std::vector<Var>&)>;
-
 // Fixed weights for each output: every element counts, and none cancels another by symmetry.
-static std::vector<Tensor> weights_for(const std::vector<Var>& outputs) {
+inline std::vector<Tensor> weights_for(const std::vector<Var>& outputs) {
   Philox random(7, 1);
   std::vector<Tensor> weights;
   for (const Var& y : outputs) {
@@ -20,7 +23,7 @@ static std::vector<Tensor> weights_for(const std::vector<Var>& outputs) {
   return weights;
 }
 
-static double weighted_sum(const std::vector<Var>& outputs, const std::vector<Tensor>& weights) {
+inline double weighted_sum(const std::vector<Var>& outputs, const std::vector<Tensor>& weights) {
   double sum = 0;
   for (size_t k = 0; k < outputs.size(); k++) {
     const double *y = outputs[k].value().data<double>(), *w = weights[k].data<double>();
@@ -29,7 +32,11 @@ static double weighted_sum(const std::vector<Var>& outputs, const std::vector<Te
   return sum;
 }
 
-std::string gradcheck(const Function& fn, const std::vector<Tensor>& inputs) {
+// `fn` maps f64 inputs to one or more outputs of any shape; the check runs on the dot product of all outputs with fixed random
+// weights, for every element of every input: |analytic - numeric| <= 1e-6 + 1e-5 * |numeric|. Returns "" when all agree, else a
+// report of the worst element.
+inline std::string gradcheck(const std::function<std::vector<Var>(const std::vector<Var>&)>& fn,
+                             const std::vector<Tensor>& inputs) {
   constexpr double kStep = 1e-6, kAbsolute = 1e-6, kRelative = 1e-5;
   std::vector<Var> vars;
   for (const Tensor& input : inputs) vars.emplace_back(input.clone(), true);

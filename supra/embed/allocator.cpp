@@ -1,4 +1,3 @@
-#include <cstdlib>
 #include <new>
 
 #include "tensor/memory.h"

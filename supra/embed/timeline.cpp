@@ -1,6 +1,5 @@
 #include "supra/embed/timeline.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "kernels/decode_heads.h"

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
 
 #include "supra/evaluation/mean.h"
 #include "supra/tokenizers/corpus.h"

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "supra/evaluation/perplexity.h"
 #include "supra/formats/parameters.h"

@@ -178,8 +178,9 @@ const Family& family_by(const char* Family::*key, std::string_view name, const s
     if (own == name) return family;
     known += (known.empty() ? "" : ", ") + std::string(own);
   }
-  fail("%s: %s \"%s\" is not supported (supported: %s)", where.c_str(), key == &Family::type ? "model_type" : "architecture",
-       std::string(name).c_str(), known.c_str());
+  const bool is_type = key == &Family::type;
+  fail("%s: %s \"%s\" is not supported (supported: %s%s)", where.c_str(), is_type ? "model_type" : "architecture",
+       std::string(name).c_str(), known.c_str(), is_type ? ", and OpenLM's config without model_type" : "");
 }
 
 TensorNames openlm_names() { return names_of({}, {}, "module. _orig_mod. model.", ".inv_freq"); }

@@ -1,5 +1,6 @@
 #include "supra/formats/file.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "tensor/error.h"
@@ -33,7 +35,7 @@ static int renameat2(int, const char*, int, const char*, unsigned) { return -1; 
 
 MappedFile::MappedFile(const Path& path) : path_(path) {
   // O_NONBLOCK: a pipe that nobody writes to is refused below instead of waited for
-  const OpenFile file(path, O_RDONLY | O_NONBLOCK);
+  const OpenFile file(path, O_RDONLY | O_NONBLOCK, "open");
   struct stat info;
   if (fstat(file.descriptor(), &info) != 0) fail_errno("read", path);
   CHECK(S_ISREG(info.st_mode), "%s: is not a regular file", path.c_str());
@@ -53,7 +55,15 @@ OpenFile::OpenFile(const Path& path, int flags, const char* action) : path_(path
   if (fd_ < 0) fail_errno(action, path);
 }
 
-OpenFile::~OpenFile() { close(fd_); }
+OpenFile::OpenFile(const Path& path) : OpenFile(path, O_RDWR, "open") {}
+
+OpenFile::~OpenFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void OpenFile::close() {
+  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) fail_errno("close", path_);
+}
 
 size_t OpenFile::read_at(size_t offset, void* to, size_t bytes) const {
   size_t done = 0;
@@ -81,6 +91,8 @@ void OpenFile::flush_to_disk() const {
   if (fsync(fd_) != 0 && errno != EINVAL && errno != EROFS) fail_errno("flush", path_);
 }
 
+FileWriter::FileWriter(const Path& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC, "write") {}
+
 FileWriter::~FileWriter() {
   if (!finished_) unlink(file_.path().c_str());
 }
@@ -104,10 +116,11 @@ void FileWriter::flush() {
 void FileWriter::finish() {
   flush();
   file_.flush_to_disk();
+  file_.close();
   finished_ = true;
 }
 
-void sync_directory(const Path& path) { OpenFile(path, O_RDONLY | O_DIRECTORY).flush_to_disk(); }
+void sync_directory(const Path& path) { OpenFile(path, O_RDONLY | O_DIRECTORY, "open").flush_to_disk(); }
 
 static Path parent_of(const Path& path) { return path.has_parent_path() ? path.parent_path() : Path("."); }
 

@@ -1,6 +1,4 @@
 #pragma once
-#include <fcntl.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -44,7 +42,8 @@ std::string read_file(const Path& path);
 // system supports holes.
 class OpenFile {
  public:
-  explicit OpenFile(const Path& path, int flags = O_RDWR, const char* action = "open");
+  explicit OpenFile(const Path& path);                         // an existing file, to read and write
+  OpenFile(const Path& path, int flags, const char* action);  // as open(2); `action` is named if it fails
   ~OpenFile();
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
@@ -54,16 +53,17 @@ class OpenFile {
   size_t read_at(size_t offset, void* to, size_t bytes) const;  // the number of bytes read, smaller at the end of the file
   void write_at(size_t offset, std::string_view bytes) const;
   void flush_to_disk() const;
+  void close();  // reports an error that a file system held back until now; the destructor cannot
 
  private:
   Path path_;
-  int fd_;
+  int fd_;  // -1: closed
 };
 
 // Sequential writing. finish() flushes to disk. If it is not called, the file is removed.
 class FileWriter {
  public:
-  explicit FileWriter(const Path& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC, "write") {}
+  explicit FileWriter(const Path& path);
   ~FileWriter();
 
   void write(const void* data, size_t bytes);

@@ -1,7 +1,6 @@
 #include "supra/formats/renamed_weights.h"
 
 #include <algorithm>
-#include <functional>
 #include <unordered_map>
 #include <unordered_set>
 

@@ -20,7 +20,7 @@ class PieceTable {
   bool add(std::string_view text, int32_t id, float score) { return add(text, {id, score, kAny, -1}); }
   // Adds a piece that only merges make.
   bool add(std::string_view text, int32_t id) { return add(text, {id, 0, kNone, -1}); }
-  // Adds a merge of the first `left` bytes of a piece with the rest.
+  // Adds a merge of the first `left` bytes of `text` with the rest. `text` must be a piece already.
   void add_merge(std::string_view text, size_t left, float score);
 
   // -1 if the text is not a piece.

@@ -58,10 +58,9 @@ void read_bpe(const Json& json, size_t most, WordModel::Spec& model, std::vector
   model.ignore_merges = json.flag("ignore_merges", false);
   model.fuse_unknown = json.flag("fuse_unk", false);
   if (const std::string unknown = json.text("unk_token", ""); !unknown.empty()) {
+    // an unk_token outside the vocabulary is legal, and is not used
     const auto found = std::find(model.pieces.begin(), model.pieces.end(), unknown);
-    CHECK(found != model.pieces.end(), "%s: unk_token \"%s\" is not a piece of the vocabulary (the file is damaged)",
-          json.at("unk_token").where().c_str(), unknown.c_str());
-    model.unknown = static_cast<int32_t>(found - model.pieces.begin());
+    if (found != model.pieces.end()) model.unknown = static_cast<int32_t>(found - model.pieces.begin());
   }
   if (json.number("dropout", 0) != 0) notes.push_back(json.where() + ": dropout is ignored, it is for training a tokenizer");
 }

@@ -1,6 +1,5 @@
 #pragma once
 #include <memory>
-#include <string_view>
 
 #include "supra/formats/model_files.h"
 #include "supra/formats/parse/json.h"

@@ -1,7 +1,6 @@
 #include "tools/plot/stroke_font.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace supra {
 namespace {

@@ -9,7 +9,6 @@
 #include <cstring>
 #include <deque>
 #include <limits>
-#include <memory>
 #include <new>
 
 #include "supra/formats/parse/utf8.h"

@@ -1,7 +1,5 @@
 #include "supra/formats/parse/zip.h"
 
-#include <algorithm>
-
 #include "supra/formats/parse/byte_reader.h"
 
 namespace supra {

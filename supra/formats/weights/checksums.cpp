@@ -1,6 +1,5 @@
 #include "supra/formats/weights/checksums.h"
 
-#include <cstring>
 #include <unordered_map>
 
 #include "supra/formats/parse/crc32.h"

@@ -54,7 +54,9 @@ void unpack_q5(float* x, const uint8_t* block) {
   memcpy(&high, fifth, sizeof high);
   for (int i = 0; i < 32; i++) {
     const int low = fifth[4 + i % 16] >> i / 16 * 4 & 15, q = low | static_cast<int>(high >> i & 1) << 4;
-    x[i] = d * static_cast<float>(kHasMin ? q : q - 16) + m;
+    const float step = d * static_cast<float>(kHasMin ? q : q - 16);
+    // without m: adding 0 would turn -0 into 0
+    x[i] = kHasMin ? step + m : step;
   }
 }
 

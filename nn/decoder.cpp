@@ -21,8 +21,8 @@ Decoder::Decoder(const Config& c, const MakeMixer& make_mixer) : config_(c) {
 
 void Decoder::visit(const VisitParameters& f) {
   f("tok_embeddings.weight", embedding_);
-  if (config_.learned_positions) f("pos_embeddings.weight", positions_);
-  if (config_.post_embed_norm) post_embed_norm_.visit("post_embed_norm", f);
+  f("pos_embeddings.weight", positions_);
+  post_embed_norm_.visit("post_embed_norm", f);
   for (size_t i = 0; i < layers_.size(); i++) {
     const std::string path = "layers." + std::to_string(i);
     layers_[i].attention_norm.visit(path + ".attention_norm", f);

@@ -22,8 +22,7 @@ class Decoder {
   void visit(const VisitParameters& f);
   int64_t parameter_count();
   void allocate();  // allocates every parameter, filled with zeros
-  // Moves every parameter to a device. Call init_weights and fold before it, not after. On the GPU
-  // activations may be bf16; the parameters of a model in training stay f32.
+  // Moves every parameter to a device, after init_weights and fold. On the GPU activations may be bf16.
   void to(Device device, Dtype activations = Dtype::f32);
   Device device() const { return embedding_.value().device(); }
   Dtype activations() const { return activations_; }
@@ -36,25 +35,22 @@ class Decoder {
   // Adds the factors' products to their matrices and removes the factors; false if there were none.
   bool merge_lora();
 
-  // Random weights as OpenLM starts a training: truncated normals of variance 1/fan_in, residual branches smaller with
-  // depth, feature maps as torch.nn.Linear does (uniform in +-1/sqrt(fan_in)), gains 1, gates Mixer::init_neutral().
-  // `which`: only the parameters for which it returns true.
+  // Random weights as OpenLM's: truncated normals of variance 1/fan_in, residual branches smaller with depth, feature maps as
+  // torch.nn.Linear's, gains 1, gates Mixer::init_neutral(). `which`: only the parameters for which it returns true.
   void init_weights(uint64_t seed, const std::function<bool(const std::string& name)>& which = {});
 
-  // Activation checkpointing: backward recomputes each layer instead of storing its activations (a third more work, the
-  // same bits).
+  // Activation checkpointing: backward recomputes each layer (a third more work, the same bits).
   void set_recompute(bool on) { recompute_ = on; }
 
   // The state of B sequences before their first token.
   State init_state(int64_t batch) const;
   size_t state_bytes(int64_t position) const;  // of one sequence
-  // A row of a state, to continue from while the original stays as it is. KV caches, which only grow, are shared and not copied,
-  // so two branches of the same row must not be used at the same time.
+  // A row of a state, to continue from while the original stays as it is. KV caches are shared, so two branches of the same row
+  // must not be used at the same time.
   State branch(const State& state, int64_t row) const;
 
-  // tokens (B,T) i32 -> (B,T,C) after the last norm. A state holds the past; it is advanced by lengths[b] steps in row
-  // b (by T if lengths is empty). cuts (B): the columns of each row, ascending in 1 ... lengths[b] - 1, where a new
-  // document begins at position 0 and sees nothing of the previous one. The state at the end is the last document's.
+  // tokens (B,T) i32 -> (B,T,C) after the last norm. A state holds the past and is advanced. lengths and cuts as in Steps; cuts
+  // are in 1 ... lengths[b] - 1. The state at the end is the last document's.
   Var hidden(const Tensor& tokens, State* state = nullptr, const std::vector<int64_t>& lengths = {},
              const Cuts& cuts = {}, const OnMixer& on_mixer = {}) const;
   // The same, one layer at a time: embed() -> x (B,T,C), one block() per layer, last_norm().
@@ -64,8 +60,7 @@ class Decoder {
   Var last_norm(const Var& x) const { return norm_(x); }
   // hidden (..., C) -> logits (..., O)
   Var logits(const Var& hidden) const;
-  // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never stored as a whole. With a
-  // Distillation the teacher's logits are targets too.
+  // hidden (..., C), targets (N) -> the mean cross entropy (1) of the logits, which are never stored as a whole
   Var loss(const Var& hidden, const Tensor& targets, double z_loss, const Distillation& distillation = {{}, 0}) const;
 
  private:

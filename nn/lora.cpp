@@ -8,12 +8,6 @@
 
 namespace supra {
 
-static void for_each_adapted(Decoder& decoder, const std::function<void(Linear&)>& f) {
-  decoder.visit([&](const std::string&, Linear& linear) {
-    if (linear.lora_a.defined()) f(linear);
-  });
-}
-
 void Decoder::declare_lora() {
   const LoraConfig& lora = config_.lora;
   int64_t found = 0;
@@ -37,7 +31,8 @@ void Decoder::add_lora(const LoraConfig& lora, uint64_t seed) {
   check_config(config_, "lora");
   declare_lora();
   Philox random(seed, 3);
-  for_each_adapted(*this, [&](Linear& linear) {
+  visit([&](const std::string&, Linear& linear) {
+    if (!linear.lora_a.defined()) return;
     const Device device = linear.weight.value().device();
     const Tensor a = Tensor::empty(linear.lora_a.shape());
     fill_uniform(a, 1 / std::sqrt(static_cast<double>(a.dim(1))), random);
@@ -49,7 +44,8 @@ void Decoder::add_lora(const LoraConfig& lora, uint64_t seed) {
 bool Decoder::merge_lora() {
   if (config_.lora.rank == 0) return false;
   const NoGrad off;
-  for_each_adapted(*this, [](Linear& linear) {
+  visit([](const std::string&, Linear& linear) {
+    if (!linear.lora_a.defined()) return;
     const Var product = scale(matmul(linear.lora_b, linear.lora_a), linear.lora_scale);
     linear.weight = Var(add(Var(linear.weight.value().to(Dtype::f32)), product).value(), true);
     linear.lora_a = linear.lora_b = {};

@@ -46,14 +46,9 @@ void State::reset_row(int64_t b) {
   }
 }
 
-Attention::Attention(const Config& c, int64_t layer, int64_t key_dim, int64_t k_heads)
-    : heads_(c.heads),
-      kv_heads_(c.kv_heads),
-      head_dim_(c.head_dim),
-      value_dim_(c.value_dim),
-      rope_(rope_of(c, layer)),
-      qkv_clip_(c.qkv_clip),
-      qk_norm_(c.qk_norm),
+Mixer::Mixer(const Config& c, int64_t layer, int64_t key_dim, int64_t k_heads)
+    : heads_(c.heads), kv_heads_(c.kv_heads), head_dim_(c.head_dim), value_dim_(c.value_dim),
+      rope_(rope_of(c, layer)), qkv_clip_(c.qkv_clip), qk_norm_(c.qk_norm),
       in_proj_(heads_ * head_dim_ + kv_heads_ * (head_dim_ + value_dim_), c.width, c.qkv_bias),
       out_proj_(c.width, heads_ * value_dim_, c.out_bias) {
   if (qk_norm_ == QkNorm::none) return;
@@ -62,7 +57,7 @@ Attention::Attention(const Config& c, int64_t layer, int64_t key_dim, int64_t k_
   k_norm_ = Norm(per_head ? key_dim : k_heads * key_dim, c.norm);
 }
 
-LayerState Attention::init_state(int64_t batch) const {
+LayerState Mixer::init_state(int64_t batch) const {
   LayerState state;
   for (auto [shape, dtype] : state_parts(0)) {
     shape.insert(shape.begin(), batch);
@@ -71,18 +66,18 @@ LayerState Attention::init_state(int64_t batch) const {
   return state;
 }
 
-size_t Attention::state_bytes(int64_t position) const {
+size_t Mixer::state_bytes(int64_t position) const {
   size_t bytes = 0;
   for (const StatePart& part : state_parts(position)) bytes += static_cast<size_t>(numel(part.shape)) * size_of(part.dtype);
   return bytes;
 }
 
-Var Attention::projected(const Var& x) const {
+Var Mixer::projected(const Var& x) const {
   const Var qkv = in_proj_(x);
   return qkv_clip_ > 0 ? hard_cap(qkv, qkv_clip_) : qkv;
 }
 
-Var Attention::normed(const Norm& norm, const Var& x) const {
+Var Mixer::normed(const Norm& norm, const Var& x) const {
   if (qk_norm_ == QkNorm::none) return x;
   return qk_norm_ == QkNorm::per_head ? norm(x) : reshape(norm(reshape(x, {x.dim(0), x.dim(1), -1})), x.shape());
 }

@@ -9,8 +9,7 @@
 
 namespace supra {
 
-// The memory of one layer for B sequences: tensors whose first dimension is B. Softmax attention stores keys and values,
-// which grow. SUPRA stores (B,H,K,V), always f32, which does not grow.
+// The memory of one layer for B sequences: tensors whose first dimension is B. Keys and values grow, SUPRA's state does not.
 struct LayerState {
   std::vector<Var> parts;
 };
@@ -42,6 +41,7 @@ inline bool is_decode(const Var& x, const Steps& steps) {
   return x.dim(1) == 1 && !grad_enabled() && steps.lengths.empty() && x.dtype() != Dtype::f64;
 }
 
+// All mixers have H query heads and G key/value heads between a projection into them and one out of them.
 class Mixer {
  public:
   virtual ~Mixer() = default;
@@ -50,51 +50,32 @@ class Mixer {
   // For inference: merges matrices that only training needs separately, if that saves work and is exact up to f32 rounding.
   // Returns true if it did; the mixer then has other parameters.
   virtual bool fold() { return false; }
-
   // Sets gates and learned decays so that the mixer first computes what it would compute without them.
   virtual void init_neutral() {}
-
-  // Moves the constants of forward(), which visit() does not list, to the device of the parameters.
-  // A KV cache has the dtype of the activations.
+  // Moves the constants, which visit() does not list, to the device of the parameters. A KV cache gets the activations' dtype.
   virtual void to(Device, Dtype) {}
 
-  // The state of B sequences before their first token.
-  virtual LayerState init_state(int64_t batch) const = 0;
-  // The bytes of one sequence's state after `position` steps.
-  virtual size_t state_bytes(int64_t position) const = 0;
+  LayerState init_state(int64_t batch) const;  // of B sequences before their first token
+  size_t state_bytes(int64_t position) const;  // of one sequence after `position` steps
 
-  // x (B,T,C) -> y (B,T,C) for any T and any split: f(x1); f(x2) equals f(x1 x2). A given state is the past, and is
-  // replaced by the state after the last step. Without one the sequence starts here and its state is dropped.
-  // A single step without gradients (decoding) uses the recurrent form. It may overwrite the state's
-  // memory: clone() a state that is still needed.
-  virtual Var forward(const Var& x, const Steps& steps, LayerState* state) const = 0;
-};
-
-// What attention layers have in common: H query heads and G key/value heads between a projection into them and one out of them.
-class Attention : public Mixer {
- public:
-  Var forward(const Var& x, const Steps& steps, LayerState* state) const override {
-    return out_proj_(features(x, steps, state));
-  }
+  // x (B,T,C) -> y (B,T,C) for any T and any split: f(x1); f(x2) equals f(x1 x2). A given state is the past, and is replaced by
+  // the state after the last step; without one the sequence starts here. A single step without gradients (decoding) uses the
+  // recurrent form, which may overwrite the state's memory: clone() a state that is still needed.
+  Var forward(const Var& x, const Steps& steps, LayerState* state) const { return out_proj_(features(x, steps, state)); }
   // The input of out_proj, (B,T,H*V).
   virtual Var features(const Var& x, const Steps& steps, LayerState* state) const = 0;
   const Linear& out_proj() const { return out_proj_; }
-  LayerState init_state(int64_t batch) const override;
-  size_t state_bytes(int64_t position) const override;
 
  protected:
-  // A part of the state of one sequence.
   struct StatePart {
     Shape shape;
     Dtype dtype;
   };
-  virtual std::vector<StatePart> state_parts(int64_t position) const = 0;  // after `position` steps
+  virtual std::vector<StatePart> state_parts(int64_t position) const = 0;  // of one sequence after `position` steps
   // Norms of q and k, if the config asks for them, get H and `k_heads` heads of `key_dim`.
-  Attention(const Config& config, int64_t layer, int64_t key_dim, int64_t k_heads);
-  // q, k and v, (B,T,H*head_dim + G*(head_dim+V)).
-  Var projected(const Var& x) const;
-  // The norm of x (B,T,heads,key_dim), over all heads together or per head.
-  Var normed(const Norm& norm, const Var& x) const;
+  Mixer(const Config& config, int64_t layer, int64_t key_dim, int64_t k_heads);
+  Var projected(const Var& x) const;                 // q, k and v, (B,T,H*head_dim + G*(head_dim+V))
+  Var normed(const Norm& norm, const Var& x) const;  // of x (B,T,heads,key_dim), over all heads together or per head
 
   int64_t heads_, kv_heads_, head_dim_, value_dim_;
   Rope rope_;

@@ -18,10 +18,6 @@ void fill_uniform(const Tensor& t, double bound, Philox& random) {
   for (int64_t i = 0; i < t.numel(); i++) x[i] = static_cast<float>(bound * (2 * random.uniform() - 1));
 }
 
-static void visit_if_defined(const std::string& name, Var& parameter, const VisitParameters& f) {
-  if (parameter.defined()) f(name, parameter);
-}
-
 Linear::Linear(int64_t out, int64_t in, bool has_bias) : weight(make_parameter({out, in})) {
   if (has_bias) bias = make_parameter({out});
 }
@@ -37,10 +33,10 @@ Var Linear::relu(const Var& x, Slope slope) const {
 
 void Linear::visit(const std::string& path, const VisitParameters& f) {
   f(path, *this);
-  visit_if_defined(path + ".weight", weight, f);
-  visit_if_defined(path + ".bias", bias, f);
-  visit_if_defined(path + ".lora_a", lora_a, f);
-  visit_if_defined(path + ".lora_b", lora_b, f);
+  f(path + ".weight", weight);
+  f(path + ".bias", bias);
+  f(path + ".lora_a", lora_a);
+  f(path + ".lora_b", lora_b);
 }
 
 Norm::Norm(int64_t width, const NormConfig& c) : config(c) {
@@ -53,8 +49,8 @@ Var Norm::operator()(const Var& x) const {
 }
 
 void Norm::visit(const std::string& path, const VisitParameters& f) {
-  visit_if_defined(path + ".weight", weight, f);
-  visit_if_defined(path + ".bias", bias, f);
+  f(path + ".weight", weight);
+  f(path + ".bias", bias);
 }
 
 Mlp::Mlp(const Config& c) : kind_(c.mlp), gelu_(c.gelu) {
@@ -80,16 +76,10 @@ Var Mlp::operator()(const Var& x) const {
 }
 
 void Mlp::visit(const std::string& layer, const VisitParameters& f) {
-  static constexpr struct {
-    const char *in, *out;
-  } kNames[] = {{".feed_forward.w12", ".feed_forward.w3"},
-               {"._ff_w1", "._ff_w2"},
-               {".feed_forward.up_proj", ".feed_forward.down_proj"},
-               {".feed_forward.w12", ".feed_forward.w3"}};
-  const auto& names = kNames[static_cast<int>(kind_)];
-  if (kind_ == MlpKind::geglu) gate_.visit(layer + ".feed_forward.gate_proj", f);
-  in_.visit(layer + names.in, f);
-  out_.visit(layer + names.out, f);
+  const bool gelu = kind_ == MlpKind::gelu, geglu = kind_ == MlpKind::geglu;
+  if (geglu) gate_.visit(layer + ".feed_forward.gate_proj", f);
+  in_.visit(layer + (gelu ? "._ff_w1" : geglu ? ".feed_forward.up_proj" : ".feed_forward.w12"), f);
+  out_.visit(layer + (gelu ? "._ff_w2" : geglu ? ".feed_forward.down_proj" : ".feed_forward.w3"), f);
 }
 
 }  // namespace supra

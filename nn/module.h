@@ -15,7 +15,7 @@ namespace supra {
 
 struct Linear;
 
-// The callbacks of visit(): f(name, Var&) for every parameter, or f(path, Linear&) for every Linear, always in the same order.
+// The callbacks of visit(): f(name, Var&) for each defined parameter, or f(path, Linear&) for each Linear, in a fixed order.
 class VisitParameters {
  public:
   template <class F>
@@ -24,7 +24,7 @@ class VisitParameters {
     else linear_ = std::move(f);
   }
   void operator()(const std::string& name, Var& parameter) const {
-    if (parameter_) parameter_(name, parameter);
+    if (parameter_ && parameter.defined()) parameter_(name, parameter);
   }
   void operator()(const std::string& path, Linear& linear) const {
     if (linear_) linear_(path, linear);

@@ -10,23 +10,19 @@ struct AdamwOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;
 };
 
-// A parameter with its own options for the optimizer.
+// A parameter with its own options for the optimizer, and what the optimizer remembers of it.
 struct Trained {
   std::string name;
   Var parameter;
   double lr_scale = 1;    // factor on its learning rate
   bool decays = true;     // weight decay applies to it
+  Tensor m = {}, v = {};  // moving means of the gradient and of its square, allocated at the first step with a gradient
 };
 
-// AdamW over named parameters, f32. The moments of a parameter are allocated at the first step in which it has a gradient.
+// AdamW over named parameters, f32.
 class Optimizer {
  public:
-  struct Slot {
-    Trained trained;
-    Tensor m, v;  // moving means of the gradient and of its square, the parameter's shape
-  };
-
-  Optimizer(std::vector<Trained> parameters, const AdamwOptions& options);
+  Optimizer(std::vector<Trained> parameters, const AdamwOptions& o) : parameters_(std::move(parameters)), options_(o) {}
 
   // The global norm of all gradients.
   double gradient_norm() const;
@@ -34,15 +30,15 @@ class Optimizer {
   void step(double lr, double clip, double norm);
   void clear_gradients();
 
-  std::vector<Slot>& slots() { return slots_; }
+  std::vector<Trained>& parameters() { return parameters_; }
   void set_steps(int64_t steps) { steps_ = steps; }
   std::vector<std::string> without_gradient() const;  // names of the parameters that have no gradient now
   // The first parameter whose gradient contains NaN or infinity, or "".
   std::string not_finite() const;
 
  private:
+  std::vector<Trained> parameters_;
   AdamwOptions options_;
-  std::vector<Slot> slots_;
   int64_t steps_ = 0;
 };
 

@@ -9,7 +9,7 @@
 namespace supra {
 
 SoftmaxAttention::SoftmaxAttention(const Config& c, int64_t layer)
-    : Attention(c, layer, c.head_dim, c.kv_heads),
+    : Mixer(c, layer, c.head_dim, c.kv_heads),
       window_(c.windows.empty() ? 0 : c.windows[layer]),
       scores_(c.score_scale > 0 ? c.score_scale : 1 / std::sqrt(static_cast<double>(head_dim_)), c.score_cap) {}
 
@@ -20,7 +20,7 @@ void SoftmaxAttention::visit(const std::string& path, const VisitParameters& f) 
   k_norm_.visit(path + ".k_norm", f);
 }
 
-std::vector<Attention::StatePart> SoftmaxAttention::state_parts(int64_t position) const {
+std::vector<Mixer::StatePart> SoftmaxAttention::state_parts(int64_t position) const {
   return {{{position, kv_heads_, head_dim_}, cache_dtype_}, {{position, kv_heads_, value_dim_}, cache_dtype_}};
 }
 
@@ -62,12 +62,14 @@ SoftmaxAttention::Heads SoftmaxAttention::project(const Var& x) const {
           normed(k_norm_, reshape(qkv[1], {B, T, kv_heads_, head_dim_})), reshape(qkv[2], {B, T, kv_heads_, value_dim_})};
 }
 
+SoftmaxAttention::Heads SoftmaxAttention::rotated(const Var& x, const Steps& steps) const {
+  const Heads heads = project(x);
+  return {rope(heads.q, rope_, steps.first, steps.cuts), rope(heads.k, rope_, steps.first, steps.cuts), heads.v};
+}
+
 Var SoftmaxAttention::features(const Var& x, const Steps& steps, LayerState* state) const {
   const int64_t B = x.dim(0), T = x.dim(1);
-  const Heads heads = project(x);
-  const Var q = rope(heads.q, rope_, steps.first, steps.cuts);
-  Var k = rope(heads.k, rope_, steps.first, steps.cuts), v = heads.v;
-
+  auto [q, k, v] = rotated(x, steps);
   std::vector<int64_t> first(B, 0);
   if (state) {
     refuse_gradient("softmax attention with a KV cache", {k, v});
@@ -84,8 +86,7 @@ Var SoftmaxAttention::features(const Var& x, const Steps& steps, LayerState* sta
 
 int64_t SoftmaxAttention::add_reach(std::vector<HeadReach>& sums, const Var& x, const Steps& steps) const {
   const int64_t B = x.dim(0), T = x.dim(1), K = head_dim_;
-  const Heads heads = project(x);
-  const Var q = rope(heads.q, rope_, steps.first, steps.cuts), k = rope(heads.k, rope_, steps.first, steps.cuts);
+  const auto [q, k, v] = rotated(x, steps);
   std::vector<int64_t> position;
   positions(position, "softmax attention", steps.first, T, steps.cuts);
   const Tensor stands = Tensor::empty({B, T, kv_heads_, 1});

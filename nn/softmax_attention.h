@@ -11,7 +11,7 @@ struct HeadReach {
 
 // Causal softmax attention with grouped queries: the teacher, and the baseline. Its state is the KV cache:
 // parts = { k (B,S,G,K), v (B,S,G,V) }, S the capacity, which doubles when it is full.
-class SoftmaxAttention : public Attention {
+class SoftmaxAttention : public Mixer {
  public:
   SoftmaxAttention(const Config& config, int64_t layer);
   MixerKind kind() const override { return MixerKind::softmax; }
@@ -19,15 +19,17 @@ class SoftmaxAttention : public Attention {
   void to(Device, Dtype activations) override { cache_dtype_ = activations; }
   Var features(const Var& x, const Steps& steps, LayerState* state) const override;
 
+  struct Heads {
+    Var q, k, v;  // (B,T,H,K)  (B,T,G,K)  (B,T,G,V), normalised
+  };
+  Heads rotated(const Var& x, const Steps& steps) const;
+
   // For sequences x (B,T,C) that start here: adds each head's reach, times the number of queries, to `sums` (H). Returns
   // that number of queries.
   int64_t add_reach(std::vector<HeadReach>& sums, const Var& x, const Steps& steps) const;
 
  protected:
-  struct Heads {
-    Var q, k, v;  // (B,T,H,K)  (B,T,G,K)  (B,T,G,V), normalised, not rotated
-  };
-  Heads project(const Var& x) const;
+  Heads project(const Var& x) const;  // not rotated
   std::vector<StatePart> state_parts(int64_t position) const override;
 
   int64_t window_;

@@ -43,13 +43,9 @@ void DeltaAttention::start_as(const std::vector<HeadReach>& teacher) const {
   }
 }
 
-bool DeltaAttention::is_fresh() const {
-  const auto zero = [](float w) { return w == 0; };
-  const Tensor& weight = beta_.weight.value();
-  return std::all_of(weight.data<float>(), weight.data<float>() + weight.numel(), zero);
-}
+bool DeltaAttention::is_fresh() const { return squared_norm(beta_.weight.value()) == 0; }
 
-std::vector<Attention::StatePart> DeltaAttention::state_parts(int64_t position) const {
+std::vector<Mixer::StatePart> DeltaAttention::state_parts(int64_t position) const {
   std::vector<StatePart> parts = SupraAttention::state_parts(position);
   const Var& taps = convolution_.weight;
   if (taps.defined()) parts.push_back({{kTaps - 1, taps.dim(1)}, sum_dtype(taps.dtype())});

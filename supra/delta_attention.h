@@ -4,8 +4,8 @@
 
 namespace supra {
 
-// The gated delta rule (Gated Delta Networks, arXiv 2412.06464): a SUPRA layer whose state overwrites what a key held before. The
-// gated decay, the output norm, the output gate and their options are SUPRA's. q and k are normalised to length 1:
+// The gated delta rule (Gated Delta Networks, arXiv 2412.06464): a SUPRA layer whose state overwrites what a key held before.
+// q and k are normalised to length 1; decay, output norm and output gate are SUPRA's:
 //
 //   q, k = l2norm(rope(map(q))), l2norm(rope(map(k)))
 //   S <- g S;   u = beta (v - S^T k);   S <- S + k u^T;   o = S^T q      beta = sigmoid(W x + b), one per head and token
@@ -20,8 +20,8 @@ class DeltaAttention : public SupraAttention {
   bool fold() override { return !convolution_.weight.defined() && SupraAttention::fold(); }
   // Like start_as() without a teacher: half-lives of 11 tokens, beta 0.5.
   void init_neutral() override;
-  // Sets the gates' biases from the teacher's heads; their weights are zero at first. Half-lives follow the mean distance of a
-  // head's keys, within 3 to 32 tokens, and beta = 0.3 + 0.4 (1 - entropy) (Taylor-Calibrate, arXiv 2606.16429).
+  // Sets the gates' biases from the teacher's heads. Half-lives follow the mean distance of a head's keys, within 3 to 32,
+  // and beta = 0.3 + 0.4 (1 - entropy) (Taylor-Calibrate, arXiv 2606.16429).
   void start_as(const std::vector<HeadReach>& teacher) const;
   bool is_fresh() const;  // training has not changed the gates
 

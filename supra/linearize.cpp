@@ -123,8 +123,7 @@ static std::string teacher_name(std::string name) {
 }
 
 // Copies a weight of the teacher. A SUPRA layer normalises k after its heads were repeated: the gain of a key head is used for
-// each of its query heads. If a head has more features than it had dimensions, the features that make_identity() makes of one
-// dimension share its gain.
+// each of its query heads. The features that make_identity() makes of one dimension share its gain.
 static void copy_weight(const std::string& name, const Tensor& to, const Tensor& from, const Config& c) {
   if (to.shape() == from.shape()) return to.copy_from(from);
   CHECK(name != teacher_name(name), "linearize: %s is %s, the teacher has %s", name.c_str(), to_string(to.shape()).c_str(),

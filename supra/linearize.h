@@ -5,8 +5,7 @@
 
 namespace supra {
 
-// Converts a softmax transformer into a recurrent model, without training. Every weight is kept; only the softmax of the chosen
-// layers is replaced. A SUPRA layer gets new feature maps; a window layer gets new weights only if it has far features.
+// Converts a softmax transformer into a recurrent model, without training: only the softmax of the chosen layers is replaced.
 
 // A number for some layers, or for all if none is named.
 struct LayerSetting {
@@ -24,21 +23,19 @@ struct LinearizeOptions {
   int64_t sinks = 4;
   Dtype state_dtype = Dtype::f16;
 
-  // ---- for SUPRA and delta layers. Delta layers have no output norm by default, and a feature map only if it is asked for or
-  // makes wider keys.
-  // standard: uniform in +-1/sqrt(fan_in), as torch.nn.Linear and the paper; identity: the features are relu(q) at first, then
-  // relu(-q) if there are more, then standard rows.
+  // ---- for SUPRA and delta layers
+  // standard: uniform in +-1/sqrt(fan_in), as the paper; identity: relu(q), then relu(-q) if there are more, then standard rows
   enum class Init { standard, identity };
   Init init = Init::standard;
   DecayConfig decay;                  // source: fixed is SUPRA, gated the gated mixer
   enum class FeatureMap { full, per_head, none };  // one map for all heads, or one per head
-  std::optional<FeatureMap> feature_map;
+  std::optional<FeatureMap> feature_map;  // none: full; of delta layers only if it makes wider keys
   bool short_convolution = false;     // of delta layers
   bool rotates = true;                // q and k are rotated by their positions
   int64_t key_dim = 0;                // features of a head; 0: the size of q. More features make a larger state
   bool rope_before_map = false, output_gate = false;
   bool qk_norm = false;               // of q and k, over all heads together
-  std::optional<OutputNorm> output_norm;  // none: the paper's for SUPRA layers
+  std::optional<OutputNorm> output_norm;  // none: the paper's for SUPRA layers, no norm for delta layers
 };
 
 struct Linearized {

@@ -27,8 +27,7 @@ struct Model {
 // An empty decoder of this shape, with the mixers its config names.
 std::shared_ptr<Decoder> make_decoder(const Config& config);
 
-// The number of positions for which a model of this shape was trained: its context, if a layer has softmax attention.
-// 0: no limit, because all layers are recurrent or the context is not known.
+// The context, beyond which a model with softmax layers was not trained. 0: no limit, or the context is not known.
 int64_t position_limit(const Config& config);
 
 enum class Weights {
@@ -37,8 +36,8 @@ enum class Weights {
   folded,     // stored, then Decoder::fold()
 };
 
-// Reads a model from any supported file or folder (formats/model_source.h). Throws Error if a tensor is missing, has another
-// shape or contains NaN. `tokenizer`: a file, a folder, "bytes", or "" for the one beside the model, if there is one.
+// Reads a model from any supported file or folder (formats/model_source.h), or throws Error.
+// `tokenizer`: a file, a folder, "bytes", or "" for the one beside the model, if there is one.
 Model load_model(const Path& path, const std::string& tokenizer = "", Weights weights = Weights::trainable);
 
 // The same from a packed model in memory (formats/packed_model.h), which must stay there as long as the decoder. With `stored`
@@ -49,8 +48,7 @@ Model load_model(const MappedFile& packed, Weights weights);
 // gradients. Returns the names of matrices that became bf16 instead, because their rows are not a multiple of 32.
 std::vector<std::string> quantize(Decoder& decoder, Dtype dtype);
 
-// Moves a decoder to a device for inference. If activations are bf16, its f32 matrices become bf16 too, because products
-// would round them each time. Do not save such a model: its weights are no longer those that were read.
+// Moves a decoder to a device for inference. With bf16 activations its f32 matrices become bf16 too: do not save such a model.
 void place_for_inference(Decoder& decoder, Device device, Dtype activations);
 
 // Reads the weights of another model of the same shape into a decoder.
@@ -59,8 +57,7 @@ void load_weights(const Path& path, Decoder& decoder);
 // The model's tokenizer; throws Error saying how to name one if there is none.
 const Tokenizer& tokenizer_of(const Model& model);
 
-// Writes config.json, model.safetensors and the tokenizer's files into an existing directory. Without a dtype each tensor keeps
-// its own.
+// Writes config.json, model.safetensors and the tokenizer's files into a directory. Without a dtype each tensor keeps its own.
 void write_model(const Model& model, const Path& directory, std::optional<Dtype> dtype = Dtype::f32);
 
 // The same into a new directory, which appears only when it is complete.

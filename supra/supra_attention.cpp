@@ -11,8 +11,7 @@ constexpr double kDenominatorEps = 1e-6;
 
 // (H) log g_h of the fixed decay, in f64.
 //   lightning: g = exp(-s), s = 2^(-8 (h+1) / H), or start * ratio^h with the same ratio. If H is not a power of two: the
-//     slopes of the next lower power c, then every second slope of 2c (the published ALiBi rule; the original code raises an
-//     exception). With `start` the latter repeat the first slopes: give a start only if H is a power of two.
+//     slopes of the next lower power c, then every second slope of 2c (the published ALiBi rule).
 //   retnet: g = 1 - 2^(-5-h).   none: g = 1.
 static Tensor fixed_log_decay(int64_t heads, const DecayConfig& config) {
   int64_t power = 1;
@@ -32,12 +31,9 @@ static Tensor fixed_log_decay(int64_t heads, const DecayConfig& config) {
 }
 
 SupraAttention::SupraAttention(const Config& c, int64_t layer)
-    : Attention(c, layer, c.key_dim, c.heads),
-      key_dim_(c.key_dim),
-      per_head_map_(c.per_head_feature_map),
-      rope_first_(c.rope_before_map),
-      decay_source_(c.decay.source),
-      output_norm_(c.output_norm) {
+    : Mixer(c, layer, c.key_dim, c.heads),
+      key_dim_(c.key_dim), per_head_map_(c.per_head_feature_map), rope_first_(c.rope_before_map),
+      decay_source_(c.decay.source), output_norm_(c.output_norm), log_decay_(fixed_log_decay(heads_, c.decay)) {
   const auto map = [&](int64_t heads) { return Linear(heads * key_dim_, per_head_map_ ? head_dim_ : heads * head_dim_, true); };
   if (c.feature_map) q_map_ = map(heads_);
   if (c.feature_map && kv_heads_ != heads_) k_map_ = map(kv_heads_);
@@ -45,7 +41,6 @@ SupraAttention::SupraAttention(const Config& c, int64_t layer)
   if (decay_source_ == DecayConfig::Source::gated) decay_gate_ = Linear(heads_, c.width, true);
   if (decay_source_ == DecayConfig::Source::learned) decay_gate_.bias = make_parameter({heads_});
   if (c.output_gate) z_proj_ = Linear(heads_ * value_dim_, c.width, true);
-  log_decay_ = fixed_log_decay(heads_, c.decay);
 }
 
 void SupraAttention::visit(const std::string& path, const VisitParameters& f) {
@@ -112,7 +107,7 @@ void SupraAttention::to(Device device, Dtype) {
   gpu_log_decay_ = device == Device::cpu ? Tensor() : log_decay_.to(Dtype::f32).to(device);
 }
 
-std::vector<Attention::StatePart> SupraAttention::state_parts(int64_t) const {
+std::vector<Mixer::StatePart> SupraAttention::state_parts(int64_t) const {
   return {{{heads_, key_dim_, state_columns()}, sum_dtype(in_proj_.weight.dtype())}};
 }
 

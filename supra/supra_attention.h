@@ -21,13 +21,12 @@ namespace supra {
 //
 // The layer is also an RNN: S <- g S + k v^T / sqrt(K), o = q S. parts = { S (B,H,K,V) }, the state after the last step.
 // linear_open_lm stores g S instead; evaluation/verify.cpp converts it before comparing.
-class SupraAttention : public Attention {
+class SupraAttention : public Mixer {
  public:
   SupraAttention(const Config& config, int64_t layer);
   MixerKind kind() const override { return MixerKind::supra; }
   void visit(const std::string& path, const VisitParameters& f) override;
-  // relu(E (W x + a) + b) = relu((E W) x + E a + b): merges the feature maps into in_proj. Only if in_proj is f32, the product has
-  // fewer elements than its factors, and E is small enough to be multiplied at every start.
+  // relu(E (W x + a) + b) = relu((E W) x + E a + b): merges the feature maps into in_proj, if that makes fewer elements.
   bool fold() override;
   void to(Device device, Dtype activations) override;
   Var features(const Var& x, const Steps& steps, LayerState* state) const override;
@@ -41,7 +40,7 @@ class SupraAttention : public Attention {
   std::vector<StatePart> state_parts(int64_t position) const override;
   // q, k and v before the feature maps, (B,T,H*head_dim + G*(head_dim+V)).
   virtual Var project(const Var& x, const Steps&, LayerState*) const { return projected(x); }
-  // The normalised output (B,T,H,V) of the heads for q (B,T,H,K), k (B,T,G,K) and v (B,T,G,V), to which `before` is applied first.
+  // The normalised output (B,T,H,V) of the heads for q (B,T,H,K), k (B,T,G,K), v (B,T,G,V) after `before`.
   virtual Var attend(const Var& x, const Var& q, const Var& k, const Var& v, const Features& before, const Steps& steps, LayerState* state) const;
   Var group_normed(const Var& o) const;  // applies the group norm if the layer has one
   Var log_decays(const Var& x) const;  // (H) or (B,T,H)

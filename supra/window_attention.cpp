@@ -12,12 +12,8 @@ constexpr float kSmallMass = -8;
 
 WindowAttention::WindowAttention(const Config& c, int64_t layer)
     : SoftmaxAttention(c, layer),
-      sinks_(c.sinks),
-      far_features_(c.far_features.empty() ? 0 : c.far_features[layer]),
-      context_(c.context),
-      parts_(c.parts),
-      state_dtype_(c.state_dtype),
-      held_rope_(rope_of(c, layer)) {
+      sinks_(c.sinks), far_features_(c.far_features.empty() ? 0 : c.far_features[layer]), context_(c.context),
+      parts_(c.parts), state_dtype_(c.state_dtype), held_rope_(rope_) {
   held_rope_.held_at = sinks_ + window_ - 1;
   held_rope_.held_from = std::max(context_, held_rope_.held_at);
   cache_dtype_ = state_dtype_;
@@ -50,7 +46,7 @@ void WindowAttention::to(Device device, Dtype activations) {
   cache_dtype_ = device == Device::cpu ? state_dtype_ : activations;
 }
 
-std::vector<Attention::StatePart> WindowAttention::state_parts(int64_t) const {
+std::vector<Mixer::StatePart> WindowAttention::state_parts(int64_t) const {
   const Dtype summed = sum_dtype(in_proj_.weight.dtype()), kept = summed == Dtype::f64 ? summed : cache_dtype_;
   const int64_t slots = sinks_ + window_;
   std::vector<StatePart> parts = {{{slots, kv_heads_, head_dim_}, kept}, {{slots, kv_heads_, value_dim_}, kept}};
@@ -60,14 +56,14 @@ std::vector<Attention::StatePart> WindowAttention::state_parts(int64_t) const {
 
 // The keys of a call: for row b the keys of its ring, in order, and then T new ones.
 struct WindowAttention::Layout {
-  int64_t B, T, heads, window, sinks, slots;  // heads: G
+  int64_t B, T, window, sinks, slots;
   std::vector<int64_t> positions, lengths;    // (B) of the first new step, and the steps that count
   std::vector<int64_t> held;                  // (B) keys from the ring
   int64_t keys = 0;                           // of a row, the longest
   Cuts cuts;
 
-  Layout(const Steps& steps, int64_t T, int64_t heads, int64_t window, int64_t sinks, bool with_state)
-      : B(static_cast<int64_t>(steps.first.size())), T(T), heads(heads), window(window), sinks(sinks), slots(sinks + window),
+  Layout(const Steps& steps, int64_t T, int64_t window, int64_t sinks, bool with_state)
+      : B(static_cast<int64_t>(steps.first.size())), T(T), window(window), sinks(sinks), slots(sinks + window),
         positions(steps.first), lengths(steps.lengths.empty() ? std::vector<int64_t>(B, T) : steps.lengths), cuts(steps.cuts) {
     for (const int64_t p : positions) held.push_back(with_state ? std::min(p, slots) : 0);
     keys = *std::max_element(held.begin(), held.end()) + T;
@@ -84,23 +80,23 @@ struct WindowAttention::Layout {
     return b * slots + (i < sinks ? i : slot(positions[b] - held[b] + i));
   }
 
-  // The sources of the call's keys (B,keys,G).
+  // The sources of the call's keys (B,keys).
   std::vector<int64_t> gather() const {
-    std::vector<int64_t> index(B * keys * heads, -1);
+    std::vector<int64_t> index(B * keys, -1);
     for (int64_t b = 0; b < B; b++) {
-      for (int64_t i = 0; i < held[b] + T; i++) put(index, b * keys + i, source(b, i));
+      for (int64_t i = 0; i < held[b] + T; i++) index[b * keys + i] = source(b, i);
     }
     return index;
   }
 
-  // The sources of the keys that the ring (B,slots,G) holds after the call.
+  // The sources of the keys that the ring (B,slots) holds after the call.
   std::vector<int64_t> ring() const {
-    std::vector<int64_t> index(B * slots * heads, -1);
+    std::vector<int64_t> index(B * slots, -1);
     for (int64_t b = 0; b < B; b++) {
       // position p of the last document
       const auto keep = [&](int64_t p) {
         const int64_t key = cut(b) > 0 ? held[b] + cut(b) + p : p < sinks ? p : p - positions[b] + held[b];
-        put(index, b * slots + slot(p), source(b, key));
+        index[b * slots + slot(p)] = source(b, key);
       };
       for (int64_t p = 0; p < std::min(sinks, end(b)); p++) keep(p);
       for (int64_t p = std::max(sinks, end(b) - window); p < end(b); p++) keep(p);
@@ -108,28 +104,24 @@ struct WindowAttention::Layout {
     return index;
   }
 
-  // The key that leaves the window at step t, in row t * repeat of (B,T*repeat,G). Other rows, and steps without one, are -1.
+  // The key that leaves the window at step t, in row t * repeat of (B,T*repeat). Other rows, and steps without one, are -1.
   std::vector<int64_t> leaving(int64_t repeat) const {
-    std::vector<int64_t> index(B * T * repeat * heads, -1);
+    std::vector<int64_t> index(B * T * repeat, -1);
     for (int64_t b = 0; b < B; b++) {
       size_t next = 0;
       int64_t document = 0;  // the first key of the step's document
       for (int64_t t = 0; t < lengths[b]; t++) {
         if (!cuts.empty() && next < cuts[b].size() && t == cuts[b][next]) document = held[b] + cuts[b][next++];
         const int64_t key = held[b] + t - window;
-        if (key >= document + sinks) put(index, (b * T + t) * repeat, b * keys + key);
+        if (key >= document + sinks) index[(b * T + t) * repeat] = b * keys + key;
       }
     }
     return index;
   }
-
- private:
-  void put(std::vector<int64_t>& index, int64_t to, int64_t from) const {
-    for (int64_t g = 0; g < heads; g++) index[to * heads + g] = from * heads + g;
-  }
 };
 
-static Var rows_of(const Var& x) { return reshape(x, {-1, x.dim(-1)}); }
+// x (B,T,G,D) with the heads of a step in one row.
+static Var rows_of(const Var& x) { return reshape(x, {-1, x.dim(-2) * x.dim(-1)}); }
 
 Var WindowAttention::far_features_of(const Linear& map, const Var& x, int64_t heads) const {
   const int64_t B = x.dim(0), T = x.dim(1);
@@ -152,7 +144,7 @@ static Var with_ones(const Var& v) {
 // The far part of each step: linear attention without decay to the keys that have left the window. Query heads that share a
 // state become steps of it, one after the other: (B,T*H/G,G,features).
 LinearAttention WindowAttention::far_sums(const Var& q, const Var& keys, const Var& values, const Layout& layout, const Var& state) const {
-  const int64_t B = q.dim(0), T = q.dim(1), H = heads_, G = kv_heads_, repeat = H / G;
+  const int64_t B = q.dim(0), T = q.dim(1), H = heads_, G = kv_heads_, repeat = H / G, V = values.dim(-1) + 1;
   // row [b, t, g, j] of the queries as row [b, t, j, g], and back
   std::vector<int64_t> by_state(B * T * H), by_head(B * T * H);
   for (int64_t i = 0; i < B * T * H; i++) {
@@ -160,8 +152,8 @@ LinearAttention WindowAttention::far_sums(const Var& q, const Var& keys, const V
     by_state[to] = i, by_head[i] = to;
   }
   const std::vector<int64_t> leaving = layout.leaving(repeat);
-  const auto steps_of = [&](const Var& x, const std::vector<int64_t>& index) {
-    return reshape(take_rows({rows_of(x)}, index), {B, T * repeat, G, x.dim(-1)});
+  const auto steps_of = [&](const Var& rows, const std::vector<int64_t>& index, int64_t width) {
+    return reshape(take_rows({rows}, index), {B, T * repeat, G, width});
   };
   std::vector<int64_t> lengths;
   Cuts cuts = layout.cuts;
@@ -171,15 +163,10 @@ LinearAttention WindowAttention::far_sums(const Var& q, const Var& keys, const V
   }
   const Var no_decay(Tensor::zeros({G}, sum_dtype(q.dtype()), q.value().device()));
   const LinearAttention sums =
-      linear_attention(steps_of(far_features_of(far_q_, q, H), by_state), steps_of(far_features_of(far_k_, keys, G), leaving),
-                       steps_of(with_ones(values), leaving), no_decay, 1, state, lengths, 0, cuts);
-  return {reshape(take_rows({rows_of(sums.o)}, by_head), {B, T, H, values.dim(-1) + 1}), sums.state};
-}
-
-WindowAttention::Heads WindowAttention::rotated(const Var& x) const {
-  const std::vector<int64_t> first(x.dim(0), 0);
-  const Heads heads = project(x);
-  return {rope(heads.q, rope_, first), rope(heads.k, rope_, first), heads.v};
+      linear_attention(steps_of(reshape(far_features_of(far_q_, q, H), {-1, far_features_}), by_state, far_features_),
+                       steps_of(rows_of(far_features_of(far_k_, keys, G)), leaving, far_features_),
+                       steps_of(rows_of(with_ones(values)), leaving, V), no_decay, 1, state, lengths, 0, cuts);
+  return {reshape(take_rows({reshape(sums.o, {-1, V})}, by_head), {B, T, H, V}), sums.state};
 }
 
 SoftmaxPart WindowAttention::near_part(const Var& q, const Var& k, const Var& v, int64_t window) const {
@@ -188,7 +175,7 @@ SoftmaxPart WindowAttention::near_part(const Var& q, const Var& k, const Var& v,
 
 Var WindowAttention::far_part(const Var& q, const Var& k, const Var& v, int64_t window) const {
   const Steps from_here = {std::vector<int64_t>(q.dim(0), 0), {}, {}};
-  return far_sums(q, k, v, Layout(from_here, q.dim(1), kv_heads_, window, sinks_, false), {}).o;
+  return far_sums(q, k, v, Layout(from_here, q.dim(1), window, sinks_, false), {}).o;
 }
 
 Var WindowAttention::join(const SoftmaxPart& near, const Var& far, const Var& q) const {
@@ -218,7 +205,7 @@ Var WindowAttention::features(const Var& x, const Steps& steps, LayerState* stat
     }
     return reshape(join(near, far, q), {B, T, heads_ * value_dim_});
   }
-  const Layout layout(steps, T, kv_heads_, window_, sinks_, state != nullptr);
+  const Layout layout(steps, T, window_, sinks_, state != nullptr);
   Var keys = k, values = v;
   if (state) {
     const std::vector<int64_t> index = layout.gather(), ring = layout.ring();

@@ -12,10 +12,9 @@ namespace supra {
 //   f, g  non-negative features of q and of k: [softmax(A x); softmax(-A x)], A (far_features/2, K) per head
 //   m_n   = u q_n + b, a log factor per query head
 //
-// Without far features it is softmax attention with sinks and a sliding window, and on texts of at most W tokens it equals the
-// teacher. q and k are rotated as in the teacher. The teacher was not trained on distances beyond its context. There a query
-// uses position S + W - 1 for the sinks, as if it were at the end of a full window (StreamingLLM's positions in the
-// cache; distances within the window do not change).
+// Without far features it is softmax attention with sinks and a sliding window; on texts of at most W tokens it is the teacher.
+// The teacher was not trained on distances beyond its context. There a query uses position S + W - 1 for the sinks, as if it
+// were at the end of a full window (StreamingLLM).
 //
 // The state is constant: parts = { k (B,S+W,G,K), v (B,S+W,G,V), and with far features far (B,G,far_features,V+1), f32 }.
 // Keys and values are in a ring (kernels/ops.h, window_step). The last column of `far` is the sum of the features.
@@ -32,9 +31,7 @@ class WindowAttention : public SoftmaxAttention {
   int64_t sinks() const { return sinks_; }
   int64_t far_features() const { return far_features_; }
 
-  // ---- for fitting a far part (training/fit_far.h): the two parts of features() for sequences that start here, from
-  // rotated q (B,T,H,K), k (B,T,G,K) and any values (B,T,G,V), with any window
-  Heads rotated(const Var& x) const;
+  // ---- for training/fit_far.h: the two parts of features(), from rotated() and any window, for sequences that start here
   SoftmaxPart near_part(const Var& q, const Var& k, const Var& v, int64_t window) const;
   Var far_part(const Var& q, const Var& k, const Var& v, int64_t window) const;  // (B,T,H,V+1)
   Var far_mass(const Var& q) const;                                              // (B,T,H)

@@ -15,8 +15,6 @@
 
 namespace supra {
 
-static constexpr CpuLevel kLevels[] = {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512, CpuLevel::avx512bf16, CpuLevel::amx};
-
 const char* name(CpuLevel level) {
   static const char* names[] = {"baseline", "avx2", "avx512", "avx512bf16", "amx"};
   return names[static_cast<int>(level)];
@@ -77,7 +75,7 @@ static CpuLevel wanted_cpu_level() {
   const CpuLevel best = best_cpu_level();
   const char* wanted = getenv("SUPRA_CPU");
   if (!wanted || !*wanted) return best;
-  for (CpuLevel level : kLevels) {
+  for (CpuLevel level : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512, CpuLevel::avx512bf16, CpuLevel::amx}) {
     if (strcmp(wanted, name(level)) != 0) continue;
     CHECK(level <= best, "SUPRA_CPU=%s: this processor has %s at most%s%s", wanted, name(best), level == CpuLevel::amx ? ": " : "",
           level == CpuLevel::amx ? why_no_amx() : "");

@@ -39,8 +39,6 @@ OurRounding::OurRounding() {
 }
 OurRounding::~OurRounding() { fesetenv(&before_); }
 
-int hardware_threads() { return usable_cores().count; }
-
 // A round is one parallel_for, cut into parts. Each free thread takes the next part, the caller included, so a thread that the
 // machine holds up delays the round by one part, not by its share. An idle thread spins for the gap between two kernels and
 // then sleeps, so that a busy machine can give its core to another thread.
@@ -107,22 +105,17 @@ class Pool {
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
     while (static_cast<uint32_t>(ticket) > 0) {
       if (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel)) continue;
-      const int parts = parts_;
-      part(parts - static_cast<int>(static_cast<uint32_t>(ticket)));
+      const int parts = parts_, i = parts - static_cast<int>(static_cast<uint32_t>(ticket));
+      try {
+        const Scoped in_part(inside, true);
+        (*job_)(n_ * i / parts, n_ * (i + 1) / parts);
+      } catch (...) {
+        std::lock_guard lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
       if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == parts) finished_.notify_all();
       ticket = ticket_.load(std::memory_order_acquire);
     }
-  }
-
-  void part(int i) {
-    inside = true;
-    try {
-      (*job_)(n_ * i / parts_, n_ * (i + 1) / parts_);
-    } catch (...) {
-      std::lock_guard lock(mutex_);
-      if (!error_) error_ = std::current_exception();
-    }
-    inside = false;
   }
 
   void stop() {
@@ -158,7 +151,7 @@ thread_local bool Pool::inside = false;
 
 // The shared pool starts at first use; its threads end with the program.
 static std::unique_ptr<Pool>& shared_pool() {
-  static std::unique_ptr<Pool> instance = std::make_unique<Pool>(hardware_threads());
+  static std::unique_ptr<Pool> instance = std::make_unique<Pool>(usable_cores().count);
   return instance;
 }
 

@@ -11,7 +11,6 @@
 
 namespace supra {
 
-int hardware_threads();     // cores this process may use
 int threads();              // threads parallel_for uses, the caller included
 void set_threads(int n);    // n >= 1; call it outside of parallel_for
 

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "tensor/cores.h"
 #include "tensor/parallel.h"
 
 namespace supra {
@@ -336,7 +337,7 @@ size_t Args::one_of(const std::string& text, const std::vector<std::string>& wor
 }
 
 void common_flags(Args& args, bool* json) {
-  args.call("--threads", "N", "threads to use", std::to_string(hardware_threads()),
+  args.call("--threads", "N", "threads to use", std::to_string(usable_cores().count),
             [](const std::string& text) {
               int n = 0;
               read_value(text, n);

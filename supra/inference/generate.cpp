@@ -27,10 +27,6 @@ static size_t held_back(const std::string& text, const std::vector<std::string>&
   return held;
 }
 
-static bool is_end(int32_t id, const Tokenizer& tokenizer, const std::vector<int32_t>& more) {
-  return tokenizer.is_end(id) || std::find(more.begin(), more.end(), id) != more.end();
-}
-
 std::string beyond_context(const Config& config, int64_t position) {
   const int64_t limit = position_limit(config);
   if (limit == 0 || position <= limit) return "";
@@ -55,7 +51,8 @@ Generated generate(Session& session, const Tokenizer* tokenizer, Sampler& sample
   while (static_cast<int64_t>(result.ids.size()) < options.tokens) {
     if (options.should_stop && options.should_stop()) break;
     const int32_t id = sampler.choose(session.logits_there(), history);
-    if (tokenizer && options.stop_at_mark && is_end(id, *tokenizer, options.ends)) break;
+    const bool ends = tokenizer && (tokenizer->is_end(id) || std::count(options.ends.begin(), options.ends.end(), id) > 0);
+    if (ends && options.stop_at_mark) break;
     session.advance(std::span(&id, 1));
     result.ids.push_back(id);
     history.push_back(id);

@@ -56,13 +56,10 @@ Tensor Session::feed(const std::vector<std::vector<int32_t>>& ids, const Progres
       if (is_last) ends.push_back(b * T + lengths[b] - 1);
     }
     const bool ragged = std::count(lengths.begin(), lengths.end(), T) < B;
-    Decoder::OnMixer on_mixer;
-    if (progress) {
-      on_mixer = [&](int64_t layer, const Var&, const Var&, const Steps&) {
-        const double layers = static_cast<double>(decoder_.layers());
-        progress((static_cast<double>(at) + static_cast<double>(T * (layer + 1)) / layers) / static_cast<double>(longest));
-      };
-    }
+    const auto on_mixer = [&](int64_t layer, const Var&, const Var&, const Steps&) {
+      const double layers = static_cast<double>(decoder_.layers()), part = static_cast<double>(T * (layer + 1)) / layers;
+      if (progress) progress((static_cast<double>(at) + part) / static_cast<double>(longest));
+    };
     const Var hidden = decoder_.hidden(tokens, &state_, ragged ? lengths : std::vector<int64_t>(), {}, on_mixer);
     if (ends.empty()) continue;
     const Var fresh = decoder_.logits(take_rows({reshape(hidden, {B * T, -1})}, ends));

@@ -9,18 +9,16 @@
 
 namespace supra {
 
-// B sequences that one model reads and continues. Weights are shared; the state belongs to the session. Prompts of any
-// lengths use the chunked form, single tokens the recurrent form. The decoder and its parameters must stay in place as
-// long as the session lives, because on a GPU it records its step (cuda_step_graph.h).
+// B sequences that one model reads and continues. Weights are shared; the state belongs to the session. The decoder and its
+// parameters must stay in place as long as the session lives, because on a GPU it records its step (cuda_step_graph.h).
 class Session {
  public:
   explicit Session(const Decoder& decoder, int64_t batch = 1);
   explicit Session(const Model& model, int64_t batch = 1);  // saved states contain the model's fingerprint
   Session(const Decoder& decoder, State state);  // writes to the memory of `state`
 
-  // Reads ids[b] into row b and returns the logits (B,O) after the last id of each row. Rows may differ in length; an empty
-  // row does not change and keeps its old logits. `progress` is called after each layer
-  // of each piece of 512 tokens, with the part that is done. If it throws, the session's state is invalid.
+  // Reads ids[b] into row b and returns the logits (B,O) after the last id of each row; those of an empty row do not change.
+  // `progress` is called often, with the part that is done. If it throws, the session's state is invalid.
   using Progress = std::function<void(double done)>;
   Tensor feed(const std::vector<std::vector<int32_t>>& ids, const Progress& progress = {});
   Tensor feed(std::span<const int32_t> ids, const Progress& progress = {});  // B = 1
@@ -30,8 +28,7 @@ class Session {
   // The same, without copying the logits to the CPU.
   void advance(std::span<const int32_t> ids);
 
-  // (B,O) of the last call, f32 on the CPU; undefined before the first
-  Tensor logits() const;
+  Tensor logits() const;  // (B,O) of the last call, f32 on the CPU; undefined before the first
   // The same on the model's device, in the dtype of the computation, valid until the next call.
   const Tensor& logits_there() const { return logits_; }
   int64_t position(int64_t row = 0) const { return state_.positions[row]; }
@@ -47,9 +44,8 @@ class Session {
   std::string why_no_graph() const;  // empty if steps are recorded, which begins with the second one
 
   // Saves the state and the last logits in a file (safetensors). If saving fails, an old file of that name stays intact.
-  // Loading the state of a model of another shape, or of another number of sequences, throws Error and changes nothing.
-  // So does loading that of another model of the same shape, if both the file and the session have a fingerprint. Returns
-  // a note if that could not be checked; "" otherwise.
+  // Loading throws Error and changes nothing if another model, or another number of sequences, was saved. Returns a note if a
+  // fingerprint was missing, so that the model could not be compared; "" otherwise.
   void save(const Path& path) const;
   std::string load(const Path& path);
 

@@ -6,7 +6,6 @@
 #include "kernels/multiply.h"
 #include "kernels/products.h"
 #include "supra/delta_attention.h"
-#include "supra/window_attention.h"
 
 namespace supra {
 namespace {
@@ -17,11 +16,9 @@ constexpr double kRidge = 1e-3;
 struct Normal {
   Tensor zz, zt;
 
-  Normal(int64_t D, int64_t C) : zz(Tensor::zeros({D, D}, Dtype::f64)), zt(Tensor::zeros({D, C}, Dtype::f64)) {}
-
   // Adds a batch, z (N,D) and t (N,C). The sums are in double, on the CPU. The factors are not rounded to bf16, because the
   // solution enlarges rounding errors.
-  void add(const Tensor& z, const Tensor& t) {
+  void add(const Tensor& z, const Tensor& t) const {
     const UseProducts exact(Products::f32);
     const auto accumulate = [&](const Tensor& sum, const Tensor& right) {
       const Tensor product = Tensor::empty(sum.shape(), Dtype::f32, z.device());
@@ -92,29 +89,14 @@ void scale_heads(const Tensor& weight, const Normal& sums, int64_t heads) {
   }
 }
 
-// The input of a mixer's out_proj, and out_proj itself; neither for a mixer that is not calibrated.
-struct Projected {
-  Var z;
-  const Linear* out_proj = nullptr;
-};
-
-Projected projected(const Mixer& mixer, const Var& input, const Steps& steps) {
-  const auto of = [&](const auto* recurrent) -> Projected {
-    return {recurrent->features(input, steps, nullptr), &recurrent->out_proj()};
-  };
-  if (const auto* supra = dynamic_cast<const SupraAttention*>(&mixer)) return of(supra);
-  if (const auto* window = dynamic_cast<const WindowAttention*>(&mixer)) return of(window);
-  return {};
-}
-
 // The part of the teacher's output to fit: all but the bias, or in a correction all but the student's output.
-Tensor target_of(const Var& output, const Projected& now, bool correct) {
+Tensor target_of(const Var& output, const Linear& out_proj, const Var& z, bool correct) {
   const Tensor target = output.value().clone();
   if (correct) {
-    add_into(target, scale((*now.out_proj)(now.z), -1).value());
-  } else if (now.out_proj->bias.defined()) {
+    add_into(target, scale(out_proj(z), -1).value());
+  } else if (out_proj.bias.defined()) {
     const Tensor every = empty_like(target);
-    repeat_row("calibration", every, scale(now.out_proj->bias, -1).value());
+    repeat_row("calibration", every, scale(out_proj.bias, -1).value());
     add_into(target, every);
   }
   return target;
@@ -153,20 +135,20 @@ void calibrate(Decoder& student, const Decoder& teacher, const std::vector<Batch
   for (const Batch& batch : batches) taught.push_back(teacher.embed(batch.tokens, steps_of(batch)));
   for (size_t i = 0; correct && i < batches.size(); i++) own[i] = student.embed(batches[i].tokens, steps_of(batches[i]));
   for (int64_t layer = 0; layer < (only ? *only + 1 : c.layers); layer++) {
-    const bool fits = !only || layer == *only;
-    Normal sums(c.heads * c.value_dim, c.width);
+    const Mixer& mixer = student.mixer(layer);
+    const bool fits = (!only || layer == *only) && mixer.kind() != MixerKind::softmax && !batches.empty();
+    const int64_t D = c.heads * c.value_dim;
+    const Normal sums = {Tensor::zeros({D, D}, Dtype::f64), Tensor::zeros({D, c.width}, Dtype::f64)};
     if (fits) start_gates(student, teacher, layer, batches, taught);
-    const Linear* out_proj = nullptr;
     for (size_t i = 0; i < batches.size(); i++) {
       const auto add = [&](int64_t, const Var& input, const Var& output, const Steps& steps) {
-        const Projected now = projected(student.mixer(layer), correct ? student.mixer_input(layer, own[i]) : input, steps);
-        out_proj = now.out_proj;
-        if (out_proj) sums.add(now.z.value().view({-1, now.z.dim(-1)}), target_of(output, now, correct).view({-1, c.width}));
+        const Var z = mixer.features(correct ? student.mixer_input(layer, own[i]) : input, steps, nullptr);
+        sums.add(z.value().view({-1, D}), target_of(output, mixer.out_proj(), z, correct).view({-1, c.width}));
       };
       taught[i] = teacher.block(layer, taught[i], steps_of(batches[i]), nullptr, fits ? add : Decoder::OnMixer());
     }
-    if (out_proj) {
-      const Tensor weight = out_proj->weight.value(), here = weight.to(Device::cpu).clone();
+    if (fits) {
+      const Tensor weight = mixer.out_proj().weight.value(), here = weight.to(Device::cpu).clone();
       if (kind == Calibration::heads) scale_heads(here, sums, c.heads);
       else fit_weight(here, sums);
       if (correct) add_into(here, weight.to(Device::cpu));

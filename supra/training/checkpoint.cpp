@@ -42,10 +42,10 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
                      const NamedTensors& carried) {
   CHECK(keep >= 1, "%s: %ld checkpoints to keep, at least 1 is needed", run.c_str(), static_cast<long>(keep));
   NamedTensors moments;
-  for (const Optimizer::Slot& slot : optimizer.slots()) {
-    if (!slot.m.defined()) continue;
-    moments.push_back({"m." + slot.trained.name, slot.m});
-    moments.push_back({"v." + slot.trained.name, slot.v});
+  for (const Trained& p : optimizer.parameters()) {
+    if (!p.m.defined()) continue;
+    moments.push_back({"m." + p.name, p.m});
+    moments.push_back({"v." + p.name, p.v});
   }
   const Path path = checkpoint_path(run, state.step);
   remove_unfinished_of(run);
@@ -72,8 +72,7 @@ Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, 
 
 std::optional<Path> latest_checkpoint(const Path& run) {
   const std::vector<int64_t> steps = steps_of(run);
-  if (steps.empty()) return std::nullopt;
-  return checkpoint_path(run, steps.back());
+  return steps.empty() ? std::nullopt : std::optional(checkpoint_path(run, steps.back()));
 }
 
 std::optional<Path> best_checkpoint(const Path& run) {
@@ -188,16 +187,16 @@ void read_carried_states(const Path& checkpoint, const Decoder& student, const D
 TrainingState load_checkpoint(const Path& checkpoint, Model& model, Optimizer& optimizer) {
   load_weights(checkpoint, *model.decoder);
   const auto moments = open_safetensors(checkpoint / "optimizer.safetensors");
-  for (Optimizer::Slot& slot : optimizer.slots()) {
-    const auto read = [&](Tensor& moment, const std::string& name) {
-      moment = Tensor();
+  for (Trained& p : optimizer.parameters()) {
+    const auto read = [&](const std::string& name) {
       // a parameter that had no gradient in any step has no moments
-      if (!moments->find(name)) return;
-      moment = empty_like(slot.trained.parameter.value());
+      if (!moments->find(name)) return Tensor();
+      const Tensor moment = empty_like(p.parameter.value());
       moment.copy_from(moments->get(name, moment.shape(), Dtype::f32));
+      return moment;
     };
-    read(slot.m, "m." + slot.trained.name);
-    read(slot.v, "v." + slot.trained.name);
+    p.m = read("m." + p.name);
+    p.v = read("v." + p.name);
   }
   const TrainingState state = read_training_state(checkpoint);
   optimizer.set_steps(state.stage_steps);

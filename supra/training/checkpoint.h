@@ -15,26 +15,23 @@ namespace supra {
 //   memory.safetensors                          the states of carried rows; absent if none are carried
 //   training.json                               everything in TrainingState (formats/training_state.h)
 
-// Writes <run>/checkpoints/step-<step>, flushed to disk, then removes all but the last `keep`, the best, and the one to
-// which the stage can be undone. Returns its path. If the process is killed, or writing fails (Error), the older
-// checkpoints are intact. Only one process at a time may write to a run: hold a FileLock.
+// Writes <run>/checkpoints/step-<step>, then removes all but the last `keep`, the best, and the one to which the stage can be
+// undone. Returns its path. If the process is killed, or writing fails, the older ones are intact. Hold a FileLock of the run.
 Path save_checkpoint(const Path& run, const Model& model, Optimizer& optimizer, const TrainingState& state, int64_t keep = 2,
                      const NamedTensors& carried = {});
 
 // The newest complete checkpoint of a run, if any.
 std::optional<Path> latest_checkpoint(const Path& run);
 
-// The complete checkpoint with the lowest validation loss, and of equals the newer one; none if no loss was measured. Only
-// checkpoints that were measured on the same text and sample as the newest are compared.
+// The complete checkpoint with the lowest validation loss, of those measured on the same text and sample as the newest.
 std::optional<Path> best_checkpoint(const Path& run);
 
 // Removes all checkpoints of a run, the newest last. Other files in their folder stay.
 void remove_checkpoints(const Path& run);
 
-// Makes the run's directory itself the checkpoint's model. If it already holds a model of the same shape and tokenizer, readers
-// see the old one or the new one, never a mixture. Otherwise it has no config.json while files are copied. No other file is
-// removed. A file that would be read instead of the published model (an index of shards, another tokenizer) is renamed to
-// NAME.replaced. Returns the renamed files.
+// Makes the run's directory itself the checkpoint's model. Readers see the old one, the new one or none (no config.json while
+// files are copied), never a mixture. A file that would be read instead of the published model (an index of shards, another
+// tokenizer) is renamed to NAME.replaced. Returns the renamed files.
 std::vector<Path> publish_checkpoint(const Path& checkpoint, const Path& run);
 
 // The path of a step's checkpoint, whether it exists or not.

@@ -3,8 +3,6 @@
 
 namespace supra {
 
-// How far a student is from its teacher.
-
 // KL(teacher || student) per token, from the hidden states (B,T,C) of both, at positions from `from` on.
 double divergence(const Decoder& student, const Tensor& own, const Decoder& teacher, const Tensor& taught, int64_t from = 0);
 

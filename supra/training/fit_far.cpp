@@ -25,8 +25,8 @@ struct Heads {
   Tensor lse;  // f32
 };
 
-Heads heads_of(const WindowAttention& mixer, const Var& input) {
-  const auto [q, k, v] = mixer.rotated(input);
+Heads heads_of(const WindowAttention& mixer, const Var& input, const Steps& steps) {
+  const auto [q, k, v] = mixer.rotated(input, steps);
   const SoftmaxPart full = mixer.near_part(q, k, v, input.dim(1));
   const auto small = [](const Var& x) { return x.value().device() == Device::cpu ? x.value().to(Dtype::f16) : x.value(); };
   return {small(q), small(k), small(v), small(full.o), full.lse.value()};
@@ -179,7 +179,7 @@ class Run {
   bool fit(int64_t layer) {
     const auto& mixer = dynamic_cast<const WindowAttention&>(student_.mixer(layer));
     std::vector<Heads> heads;
-    each_batch([&](int64_t i) { heads.push_back(heads_of(mixer, teacher_.mixer_input(layer, x_[i]))); });
+    each_batch([&](int64_t i) { heads.push_back(heads_of(mixer, teacher_.mixer_input(layer, x_[i]), steps_of(batches_[i]))); });
     if (fit_.interrupted) return false;
     const std::span held_out(heads.begin() + learned_, heads.end());
     const std::vector<Trained> parameters = far_parameters(student_, layer);

@@ -9,17 +9,16 @@
 
 namespace supra {
 
-// Trains the far parts of an untrained window student (supra/window_attention.h), without back-propagation through the model.
-// The teacher reads the text once, one layer at a time. For each layer with far features, the teacher's q, k, v and output o of
-// every head are stored, and the layer's far parameters are trained. The loss is taken at positions beyond a window W' that is
-// drawn for each batch from {W/4, W/2, W}, so that the far part also learns from keys that are not very old:
+// Trains the far parts of an untrained window student (supra/window_attention.h), one layer at a time, from the teacher's q, k,
+// v and output o of every head. The loss is taken at positions beyond a window that is drawn for each batch from {W/4, W/2, W},
+// so that the far part also learns from keys that are not very old:
 //
 //   1/H sum_h |y_h - o_h|^2 / |o_h|^2  +  0.1 |s - s*|^2 / |s*|^2
 //   s: the far part's share of all weights, per head
 //   s* = 1 - e^(lse_near - lse_full): the share that the teacher gives these keys
 //
 // A tenth of the text is held out, and the best epoch on it is kept. A far part stays only if the teacher with this one layer
-// is closer to the teacher (KL of the next token, held-out text, late positions) than with a larger window of the same bytes.
+// is closer to the teacher (KL at late positions) than with a larger window of the same bytes.
 
 struct FitOptions {
   int64_t epochs = 5;
@@ -54,8 +53,7 @@ struct FitHooks {
   std::function<bool()> should_stop;  // called between steps
 };
 
-// The batches are whole rows of a stream that begin at position 0. Holds in memory the residual stream of all tokens, and in
-// f16 the attention inputs of one layer.
+// The batches are whole rows of a stream. Holds in memory the residual stream of all tokens, and one layer's attention in f16.
 Fit fit_far(Decoder& student, const Decoder& teacher, const std::vector<Batch>& batches, const FitOptions& options,
             const FitHooks& hooks = {});
 

@@ -66,14 +66,11 @@ void BatchLoader::seek(int64_t position) {
 // The source that is furthest behind its weight, as seats are given by Webster's method: the shares are right at any time, not
 // only at the end.
 BatchLoader::Reader& BatchLoader::due() {
-  const auto owed = [&](size_t s) {
-    return (static_cast<double>(readers_[s].dealt) + static_cast<double>(T_) / 2) / corpus_.sources[s].weight;
+  const auto seats = [&](const Reader& reader) {
+    const Source& source = corpus_.sources[&reader - readers_.data()];
+    return (static_cast<double>(reader.dealt) + static_cast<double>(T_) / 2) / source.weight;
   };
-  size_t best = 0;
-  for (size_t s = 1; s < readers_.size(); s++) {
-    if (owed(s) < owed(best)) best = s;
-  }
-  return readers_[best];
+  return *std::min_element(readers_.begin(), readers_.end(), [&](const auto& a, const auto& b) { return seats(a) < seats(b); });
 }
 
 BatchLoader::Cursor BatchLoader::next_document(Reader& reader) {

@@ -31,20 +31,17 @@ struct Batch {
   Batch rows(int64_t begin, int64_t end) const;
 };
 
-// Each epoch has the documents of every source in a new random order. With several sources, rows (or documents, if they are
-// carried) are chosen by the weights of the sources. The batches depend only on the seed and on one number, the position, so
-// that a resumed run continues exactly where it stopped.
+// Each epoch has the documents of every source in a new random order. Rows (or documents, if carried) are chosen by the weights
+// of the sources. Batches depend only on the seed and the position, so a resumed run continues where it stopped.
 class BatchLoader {
  public:
-  // The corpus must outlive the loader. `longest`: a carried document is reset after so many steps, for models with a limited
-  // number of positions; 0: never.
+  // The corpus must outlive the loader. `longest`: a carried document is reset after so many steps; 0: never.
   BatchLoader(const Corpus& corpus, int64_t rows, int64_t T, uint64_t seed, Packing packing = Packing::stream,
               int64_t longest = 0);
 
   Batch next();
   int64_t position() const { return position_; }  // rows returned so far
-  // Skips to a position. Costs some nanoseconds per row and document; reads no tokens.
-  void seek(int64_t position);
+  void seek(int64_t position);                    // reads no tokens
 
  private:
   // Consecutive steps of a document.

@@ -45,8 +45,8 @@ struct RecipeOptions {
   std::function<void(int64_t done, int64_t of)> on_progress;  // called while layers are measured
 };
 
-// The states from which the rows of a carried batch continue. They have no history, so gradients stop at the beginning of a
-// batch (truncated back-propagation through time). Before the first batch they have no rows.
+// The states from which the rows of a carried batch continue, without history (truncated back-propagation through time).
+// Before the first batch they have no rows.
 struct CarriedStates {
   State student, teacher;
 };
@@ -63,8 +63,8 @@ struct Stage {
   double cost = 3;   // of a token, in forward passes of the model; an estimate until steps of the stage were measured
   // Whether a parameter is trained, by name; empty: all are.
   std::function<bool(const std::string&)> trains;
-  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns the mean loss (1) on the model's
-  // device. A carried batch continues from these states and replaces them.
+  // Adds `weight` times the gradients of a batch's mean loss to the parameters, and returns the mean loss (1). A carried batch
+  // continues from these states and replaces them.
   std::function<Tensor(const Batch& batch, double weight, CarriedStates& carried)> learn;
   // Changes the model at the beginning of the stage and returns a note. Called again if a run resumes at that point.
   std::function<std::string(const std::vector<Batch>&)> begin;
@@ -76,9 +76,9 @@ struct Stage {
 
 struct Recipe {
   std::vector<Stage> stages;
-  // Called once before the first step, with some batches of the training data. Returns a note. May be empty.
+  // Called once before the first step, with some batches of the training data; returns a note. May be empty, like the others.
   std::function<std::string(const std::vector<Batch>&)> prepare;
-  // Returns the recipe's text for checkpoints, and restores it, before weights are read into the model. May be empty.
+  // Returns the recipe's text for checkpoints, and restores it, before weights are read into the model.
   std::function<std::string()> record;
   std::function<void(const std::string&)> restore;
 };
@@ -95,24 +95,21 @@ Var hidden_of(const Batch& batch, const Decoder& decoder, State& carried);
 Stage language_model_stage(const Decoder& student, const RecipeOptions& options);
 
 // The default learning rate of a recipe's last stage: 3e-3 sqrt(260k / parameters), at most 3e-3. `supra` uses at least the
-// paper's 3e-4, and 3e-5 above 3 billion parameters. `transfer` has no minimum: 3e-4 wrecked a calibrated student of 135
-// million in batches of 2,048 tokens. `distill` uses two thirds of `transfer`'s.
+// paper's 3e-4, and 3e-5 above 3 billion parameters. `distill` uses two thirds of `transfer`'s.
 double default_lr(RecipeKind kind, Decoder& student);
 // The default of the attention transfer: 1e-2 at width 64, falling with the square of the width to 1e-4.
 double default_transfer_lr(const Decoder& student);
 
 // ---- recipe_transfer.cpp: every layer's mixer learns the output of the teacher's mixer, on the teacher's inputs
 //   loss = 1/L sum_l |A_l - T_l|^2 / |T_l|^2,  A_l, T_l: outputs of layer l's mixers (after out_proj) for one input
-// Layers are independent, so backward needs the activations of one layer only.
 Stage transfer_stage(const Decoder& student, const Decoder& teacher, const RecipeOptions& options);
 
 // ---- recipe_distill.cpp: kl_weight KL(teacher || student) over the next token + (1 - kl_weight) language-model loss
 Stage distill_stage(const Decoder& student, const Decoder& teacher, const RecipeOptions& options);
 
-// ---- recipe_progressive.cpp: the student begins as its teacher, and its layers become recurrent one at a time, the one with
-// the least KL when it alone is replaced first. Each layer is calibrated, then learns the teacher's attention on the student's
-// inputs, then all learn the teacher's distribution. A layer that costs more than convert_bound allows is undone, and tried
-// once more at the end. Of the given student, only the weights that linearization added are used.
+// ---- recipe_progressive.cpp: the student begins as its teacher, and its layers become recurrent one at a time, the least
+// sensitive first. Each is calibrated, then learns the teacher's attention on the student's inputs, then all layers learn the
+// teacher's distribution. A layer that costs more than convert_bound allows is undone, and tried once more at the end.
 Recipe progressive_recipe(Decoder& student, const Decoder& teacher, const RecipeOptions& options);
 
 }  // namespace supra

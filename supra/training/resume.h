@@ -9,9 +9,8 @@ RunFacts facts_of(const TrainOptions& options, const Corpus& corpus);
 // Whether two runs have the same text in the same order. For a checkpoint of an older version only the length is compared.
 bool same_text(const RunFacts& saved, const RunFacts& now);
 
-// Checks that a run may continue from a checkpoint of another process: batch sizes, recipe, text and products must be the same.
-// Throws Error naming the flag that differs and what to do. accept_changes allows other text or another order of it;
-// accept_products allows other products. Returns notes for the user, one per line.
+// Throws Error naming the flag and what to do if a run may not continue a checkpoint: its options, text or products differ.
+// accept_changes and accept_products allow other text and products. Returns notes for the user, one per line.
 std::vector<std::string> check_resumes(const Path& checkpoint, const TrainingState& saved, const RunFacts& now,
                                        const TrainOptions& options);
 

@@ -4,8 +4,7 @@
 #include "supra/training/loader.h"
 #include "tensor/parallel.h"
 
-// A teacher's predictions for every token of a run, in a file (formats/teacher_file.h). The first run that reads the rows
-// writes it. Later runs read it: another student, other settings of a recipe, a resumed run.
+// A teacher's predictions for every token of a run, in a file (formats/teacher_file.h): the first run writes it, others read.
 
 namespace supra {
 
@@ -18,10 +17,9 @@ class TeacherCache {
   TeacherCache(const Path& path, const Decoder& teacher, const Corpus& corpus, int64_t top, int64_t T, uint64_t seed,
                Packing packing);
 
-  // The teacher's logits for a batch; the cache must outlive the result. `live` runs the teacher; it is called if a row of the
-  // batch is missing, and such rows are written. A row that was just written is used after rounding to the file's format, so a
-  // writing run and a reading run get the same bits. Stored tokens have the teacher's probabilities; the rest is divided among
-  // the other tokens as the student divides it:
+  // The teacher's logits for a batch; the cache must outlive the result. If a row is missing, `live` runs the teacher and the
+  // row is written. It is used as rounded in the file, so writing and reading runs get the same bits. Stored tokens have
+  // the teacher's probabilities; the rest is divided among the other tokens as the student divides it:
   //   KL(p || q) = sum over stored tokens of p log (p/q), + r log (r / (1 - sum q)),  r = 1 - sum p
   // which is the divergence over K + 1 classes. Of the other tokens, the student learns only the sum.
   TeacherLogits logits(const Batch& batch, FunctionRef<TeacherLogits()> live);

@@ -7,12 +7,12 @@
 #include "supra/training/calibrate.h"
 #include "supra/training/checkpoint.h"
 #include "supra/training/resume.h"
-#include "supra/training/time_left.h"
+#include "supra/training/timetable.h"
 
 namespace supra {
 
-// The defaults for distilling a window student. Its layers already compute the teacher's attention within their windows, so
-// calibration and attention transfer are left out. Only attention is trained, on sequences that are longer than the windows.
+// The defaults for distilling a window student. Its layers already compute the teacher's attention within their windows: only
+// attention is trained, without calibration and attention transfer, on sequences that are longer than the windows.
 static void fit_to_windows(TrainOptions& o, const Config& config) {
   const int64_t longest = *std::max_element(config.windows.begin(), config.windows.end());
   o.recipe.transfer_share = 0;
@@ -66,8 +66,7 @@ bool trains(const TrainOptions& o, const std::string& name) {
   return (o.only.empty() || name_matches(name, o.only)) && !name_matches(name, o.freeze);
 }
 
-// The number of positions of a teacher with softmax layers; 0: no limit. Its predictions beyond them are wrong, so after as
-// many steps of a document the states of teacher and student are reset.
+// The number of positions of a teacher with softmax layers, after which the states of both models are reset; 0: no limit.
 static int64_t teachable_steps(const Decoder* teacher, const TrainOptions& o) {
   const int64_t limit = teacher && o.recipe.kind != RecipeKind::supra ? position_limit(teacher->config()) : 0;
   CHECK(limit == 0 || o.sequence <= limit, "training: sequences of %ld tokens, but the teacher has only %ld positions (give --seq-len %ld)",
@@ -100,17 +99,10 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 class Run {
  public:
   Run(Model& model, const Decoder* teacher, const Corpus& corpus, const TrainOptions& o, const Path& directory, const TrainHooks& hooks)
-      : model_(model),
-        o_(resolve(o, *model.decoder)),
-        directory_(directory),
-        hooks_(hooks),
-        teacher_(teacher),
-        recipe_(make_recipe(*model.decoder, teacher, o_.recipe)),
-        carried_(o_.accumulate),
+      : model_(model), o_(resolve(o, *model.decoder)), directory_(directory), hooks_(hooks), teacher_(teacher),
+        recipe_(make_recipe(*model.decoder, teacher, o_.recipe)), carried_(o_.accumulate),
         loader_(corpus, o_.batch_tokens / o_.sequence, o_.sequence, o_.seed, o_.packing, teachable_steps(teacher, o_)),
-        times_(recipe_, o_),
-        time_left_(times_.costs()),
-        start_(Clock::now()),
+        times_(recipe_, o_), time_left_(times_.costs()), start_(Clock::now()),
         lock_((make_directories(directory), directory / ".lock")) {
     state_.facts = facts_of(o_, corpus);
     state_.made_by = o_.made_by;
@@ -307,8 +299,7 @@ class Run {
     return result_.valid_nll;
   }
 
-  // Comes after the model is written, because it takes long for a large file. The checkpoint keeps the loss of the sample,
-  // which is comparable with those before.
+  // Takes long for a large file. The checkpoint keeps the loss of the sample, which is comparable with those before.
   void validate_all() {
     if (!hooks_.validate || state_.valid_tokens == 0) return;
     const long all = static_cast<long>(hooks_.held_out_tokens);
@@ -414,8 +405,7 @@ bool Run::is_outlier(double loss, double norm) {
     note(format("step %ld is an outlier: loss %.3f (mean %.3f), gradient norm %.2f (mean %.2f)%s", static_cast<long>(state_.step + 1),
                 loss, state_.mean_loss, norm, state_.mean_norm, o_.skip_outliers ? "; skipped" : ""));
   }
-  // An outlier moves the means too, but by no more than the largest value that is no outlier, or than twice the mean. If the
-  // loss rises to a new level for good, this level soon is no outlier.
+  // An outlier moves the means too, within a limit. If the loss rises to a new level for good, this level soon is no outlier.
   const auto move = [&](double& mean, double value) {
     if (outlier) value = std::min(value, std::max(2.0, o_.outliers) * mean);
     mean += std::max(kPart, 1 / static_cast<double>(state_.stage_steps + 1)) * (value - mean);

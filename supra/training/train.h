@@ -62,8 +62,7 @@ struct TrainResult {
 };
 
 struct TrainHooks {
-  // Returns nats per token on held-out text; empty: no validation. `tokens`: how many to score, spread over the text, the same
-  // ones in each call; 0: all.
+  // Returns nats per token on held-out text. `tokens`: how many to score, always the same ones; 0: all. Empty: no validation.
   std::function<double(int64_t tokens)> validate;
   int64_t held_out_tokens = 0;                      // their number; 0: not known, every validation scores all
   std::string held_out_hash;                        // hash of that text; a resumed run compares only validations of the same text
@@ -82,17 +81,14 @@ bool trains(const TrainOptions& options, const std::string& name);
 // The number of optimizer steps of a run; the options must be resolved.
 int64_t step_count(const TrainOptions& options);
 
-// Forward and backward of a step's batch, in as many parts as there are carried states. Returns the mean loss (1) over its
-// targets, on the model's device. The gradients of this mean are left in the parameters.
+// Forward and backward of a step's batch, in as many parts as there are carried states. Returns the mean loss (1).
 Tensor accumulate_gradients(const Stage& stage, const Batch& batch, std::vector<CarriedStates>& carried);
 
-// Trains the model in place. If it has low-rank factors (Decoder::add_lora()), only these and the weights that linearization
-// added are trained, and the factors are merged at the end. Checkpoints are written to `directory` (checkpoints/step-N, see
-// checkpoint.h), and at the end the model. If the run does not resume, checkpoints of an older run are removed as soon as this
-// one can begin.
+// Trains the model in place. Of a model with low-rank factors (Decoder::add_lora()), only these and the weights that
+// linearization added are trained, and the factors are merged at the end. Checkpoints are written to `directory`
+// (checkpoint.h), and at the end the model. A run that does not resume removes the checkpoints of an older one.
 // `teacher` is required by all recipes except `supra`. With validation, a stage that ends with a higher loss than it began
-// with is undone; a stage that began without validation is judged by the first one after it resumed. A loss or gradient that
-// is NaN or infinite throws Error naming the step, the tensor and what was saved last.
+// with is undone. A loss or gradient that is NaN or infinite throws Error.
 TrainResult train(Model& model, const Decoder* teacher, const Corpus& corpus, const TrainOptions& options,
                   const Path& directory, const TrainHooks& hooks = {});
 

@@ -26,9 +26,9 @@ struct Moment {
     std::vector<Trained> parameters;
     model.decoder->visit([&](const std::string& name, Var& p) { parameters.push_back({name, p}); });
     optimizer = std::make_unique<Optimizer>(parameters, AdamwOptions());
-    for (Optimizer::Slot& slot : optimizer->slots()) {
-      slot.m = random_normal(slot.trained.parameter.shape(), ++seed);
-      slot.v = random_normal(slot.trained.parameter.shape(), ++seed);
+    for (Trained& p : optimizer->parameters()) {
+      p.m = random_normal(p.parameter.shape(), ++seed);
+      p.v = random_normal(p.parameter.shape(), ++seed);
     }
     state.step = step;
     state.facts.seed = seed;
@@ -37,10 +37,9 @@ struct Moment {
   Path save(const Path& run, int keep = 1) { return save_checkpoint(run, model, *optimizer, state, keep); }
 
   bool operator==(const Moment& other) const {
-    const std::vector<Optimizer::Slot>&a = optimizer->slots(), &b = other.optimizer->slots();
-    const auto same = [](const Optimizer::Slot& x, const Optimizer::Slot& y) {
-      return x.trained.name == y.trained.name &&
-             same_bits(x.trained.parameter.value(), y.trained.parameter.value()) && same_bits(x.m, y.m) &&
+    const std::vector<Trained>&a = optimizer->parameters(), &b = other.optimizer->parameters();
+    const auto same = [](const Trained& x, const Trained& y) {
+      return x.name == y.name && same_bits(x.parameter.value(), y.parameter.value()) && same_bits(x.m, y.m) &&
              same_bits(x.v, y.v);
     };
     return state == other.state && std::equal(a.begin(), a.end(), b.begin(), b.end(), same);

@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "supra/training/time_left.h"
 #include "tensor/random.h"
 
 namespace supra {

@@ -5,7 +5,6 @@
 #include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
-#include "tensor/parallel.h"
 
 // Operations whose rows are independent of each other: dividing the rows among the threads.
 

@@ -41,8 +41,7 @@ Var relative_error(const Var& y, const Tensor& t, const std::vector<int64_t>& le
   const Device device = y.value().device();
   const Tensor squares = Tensor::empty({2, N}, device == Device::cuda ? Dtype::f32 : Dtype::f64, device);
   const auto on_cpu = [&, y = y.value()]<class Real>(Real) {
-    double* const error = squares.data<double>();
-    cpu::row_squares(error, error + N, y.data<Real>(), t.data<Real>(), N, C);
+    cpu::row_squares(at<double>(squares, 0), at<double>(squares, N), y.data<Real>(), t.data<Real>(), N, C);
   };
   const auto on_gpu = [&, y = y.value()]<class Real>(Real) {
     float* const error = squares.data<float>(Device::cuda);

@@ -11,7 +11,8 @@ void max_exp_sum(float* largest, double* total, const float* x, int64_t n) {
   constexpr int64_t kStretch = 1024;
   *total = 0;
   for (int64_t begin = 0; begin < n; begin += kStretch) {
-    *total += column_sum(at_most(n - begin, kStretch), [&](int64_t i, auto part) { return exp(part.load(x + begin + i) - shift); });
+    const int64_t length = at_most(n - begin, kStretch);
+    *total += column_sum(length, [&](int64_t i, auto part) { return exp(part.load(x + begin + i) - shift); });
   }
 }
 

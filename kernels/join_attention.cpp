@@ -37,8 +37,8 @@ static void join_attention_fwd(T* y, const T* o, const T* lse, const T* far, con
 }
 
 template <class T>
-static void join_attention_bwd(T* d_o, T* dlse, T* dfar, T* dmass, const T* dy, const T* y, const T* o, const T* lse, const T* far,
-                               const T* mass, int64_t N, int64_t V) {
+static void join_attention_bwd(T* d_o, T* dlse, T* dfar, T* dmass, const T* dy, const T* y, const T* o, const T* lse,
+                               const T* far, const T* mass, int64_t N, int64_t V) {
   for (int64_t n = 0; n < N; n++, d_o += V, dfar += V + 1, dy += V, y += V, o += V, far += V + 1) {
     const Shares<T> w = shares(lse[n], mass[n], far[V]);
     T along = 0, apart = 0;
@@ -70,8 +70,8 @@ Var join_attention(const Var& o, const Var& lse, const Var& far, const Var& mass
   return record("join_attention", {o, lse, far, mass}, y,
                 [=, o = o.value(), lse = lse.value(), far = far.value(), mass = mass.value()](const Tensor& dy, Grads& grads) {
     const Tensor d_o = empty_like(o), dlse = empty_like(lse), dfar = empty_like(far), dmass = empty_like(mass);
-    by_rows("join_attention", y, N, V, PLAIN_KERNELS(join_attention_bwd), d_o, PerRow{dlse}, dfar, dmass, dy, y, o, PerRow{lse}, far,
-            mass, Count{N}, V);
+    by_rows("join_attention", y, N, V, PLAIN_KERNELS(join_attention_bwd), d_o, PerRow{dlse}, dfar, dmass, dy, y, o, PerRow{lse},
+            far, mass, Count{N}, V);
     grads.give(0, d_o);
     grads.give(1, dlse);
     grads.give(2, dfar);

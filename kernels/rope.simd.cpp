@@ -3,8 +3,8 @@
 
 namespace supra::SUPRA_LEVEL {
 
-void rope(float* y, const float* x, const float* cosine, const float* sine, bool interleaved, int64_t H, int64_t K, int64_t dims,
-          int64_t head_step, float direction) {
+void rope(float* y, const float* x, const float* cosine, const float* sine, bool interleaved, int64_t H, int64_t K,
+          int64_t dims, int64_t head_step, float direction) {
   const int64_t half = dims / 2;
   for (int64_t h = 0; h < H; h++, y += K, x += K, cosine += head_step, sine += head_step) {
     if (interleaved) {

@@ -64,7 +64,8 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
     }
     convert(at(ring.k, slot, n.K), kept, k.data<float>() + i * n.K, Dtype::f32, n.K);
     convert(at(ring.v, slot, n.V), kept, v.data<float>() + i * n.V, Dtype::f32, n.V);
-    const DecodeKeys keys = {at(ring.k, 0, n.K), at(ring.v, 0, n.V), kept, std::min(p + 1, slots), n.sinks, n.G * n.K, n.G * n.V};
+    const DecodeKeys keys = {at(ring.k, 0, n.K), at(ring.v, 0, n.V), kept, std::min(p + 1, slots),
+                             n.sinks, n.G * n.K, n.G * n.V};
     decode_heads(step.o.data<float>() + h * n.V, step.lse.data<float>() + h, q.data<float>() + h * n.K,
                  q_sinks.data<float>() + h * n.K, keys, heads, n.K, n.V, n.scale, n.cap);
   });

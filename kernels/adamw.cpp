@@ -1,4 +1,5 @@
 #include <cmath>
+#include <numeric>
 
 #include "kernels/by_rows.h"
 #include "kernels/ops.h"
@@ -59,11 +60,9 @@ double squared_norm(const std::vector<Tensor>& tensors) {
   int64_t first = 0;
   for (const Tensor& t : tensors) {
     const auto on_cpu = [&]<class T>(T) {
-      parallel_for(blocks_of(t), 1, [&](int64_t from, int64_t to) {
-        for (int64_t block = from; block < to; block++) {
-          const int64_t begin = block * kBlock, n = std::min(kBlock, t.numel() - begin);
-          cpu::sum_squares(sums.data<double>() + first + block, t.data<T>() + begin, n);
-        }
+      parallel_each(blocks_of(t), 1, [&](int64_t block) {
+        const int64_t begin = block * kBlock, n = std::min(kBlock, t.numel() - begin);
+        cpu::sum_squares(sums.data<double>() + first + block, t.data<T>() + begin, n);
       });
     };
     const auto on_gpu = [&]<class T>(T) {
@@ -74,9 +73,7 @@ double squared_norm(const std::vector<Tensor>& tensors) {
   }
   // one wait for the GPU, however many tensors there are
   const Tensor here = sums.to(Device::cpu);
-  double total = 0;
-  for (int64_t block = 0; block < blocks; block++) total += here.data<double>()[block];
-  return total;
+  return std::accumulate(here.data<double>(), here.data<double>() + blocks, 0.0);
 }
 
 double squared_norm(const Tensor& t) { return squared_norm(std::vector{t}); }

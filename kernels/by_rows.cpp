@@ -9,12 +9,10 @@ void add_row_sums(const std::vector<float*>& sums, int64_t N, int64_t C,
   constexpr int64_t kRows = 64;
   const int64_t blocks = (N + kRows - 1) / kRows, width = static_cast<int64_t>(sums.size()) * C;
   const Tensor partials = Tensor::empty({blocks, width});
-  parallel_for(blocks, row_grain(kRows * C), [&](int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; block++) {
-      float* partial = partials.data<float>() + block * width;
-      std::fill_n(partial, width, 0.0f);
-      f(block * kRows, std::min(N, (block + 1) * kRows), partial);
-    }
+  parallel_each(blocks, row_grain(kRows * C), [&](int64_t block) {
+    float* partial = partials.data<float>() + block * width;
+    std::fill_n(partial, width, 0.0f);
+    f(block * kRows, std::min(N, (block + 1) * kRows), partial);
   });
   parallel_for(C, row_grain(blocks), [&](int64_t begin, int64_t end) {
     const float* partial = partials.data<float>();

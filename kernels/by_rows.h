@@ -5,7 +5,6 @@
 #include "kernels/cuda.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
-#include "tensor/parallel.h"
 
 // Operations whose rows are independent of each other: dividing the rows among the threads.
 
@@ -35,6 +34,8 @@ float* rows_from(int64_t begin, int64_t N, const Tensor& rows);
 
 // The reference, the fast kernel and the GPU's, which have one name and the same arguments.
 #define KERNELS(name) OVERLOADS(cpu::name), OVERLOADS(simd().name), OVERLOADS(cuda::name)
+// For an op that never calls by_rows() in f64.
+#define NO_REFERENCE(name) [](auto...) {}, OVERLOADS(simd().name), OVERLOADS(cuda::name)
 // For an op whose reference, a template over float and double, is fast enough.
 #define PLAIN_KERNELS(name) OVERLOADS(cpu::name), OVERLOADS(cpu::name), OVERLOADS(cuda::name)
 

@@ -32,9 +32,9 @@ static double log_sum_exp(const double* x, int64_t O) {
   return largest + std::log(total);
 }
 
-// y = softmax(x) * factor
-static void scaled_softmax(double* y, const double* x, double lse, double factor, int64_t O) {
-  for (int64_t i = 0; i < O; i++) y[i] = std::exp(x[i] - lse) * factor;
+// y = softmax(x) * factor, or += if `add` is set
+static void scaled_softmax(double* y, const double* x, double lse, double factor, int64_t O, bool add) {
+  for (int64_t i = 0; i < O; i++) y[i] = (add ? y[i] : 0) + std::exp(x[i] - lse) * factor;
 }
 
 // sum p (t - x), p = softmax(t)
@@ -42,11 +42,6 @@ static double weighted_gap(const double* t, const double* x, double lse, int64_t
   double total = 0;
   for (int64_t i = 0; i < O; i++) total += std::exp(t[i] - lse) * (t[i] - x[i]);
   return total;
-}
-
-// y += softmax(t) * factor
-static void add_softmax(double* y, const double* t, double lse, double factor, int64_t O) {
-  for (int64_t i = 0; i < O; i++) y[i] += std::exp(t[i] - lse) * factor;
 }
 
 static double log_sum_exp(const float* x, int64_t O) {
@@ -57,9 +52,9 @@ static double log_sum_exp(const float* x, int64_t O) {
 }
 
 // The kernels subtract lse as a float. What it loses by that goes into the factor.
-static void scaled_softmax(float* y, const float* x, double lse, double factor, int64_t O) {
+static void scaled_softmax(float* y, const float* x, double lse, double factor, int64_t O, bool add) {
   const float shift = static_cast<float>(lse);
-  simd().exp_scaled(y, x, shift, static_cast<float>(factor * std::exp(shift - lse)), O);
+  simd().exp_scaled(y, x, shift, static_cast<float>(factor * std::exp(shift - lse)), O, add);
 }
 
 static double weighted_gap(const float* t, const float* x, double lse, int64_t O) {
@@ -67,11 +62,6 @@ static double weighted_gap(const float* t, const float* x, double lse, int64_t O
   double total;
   simd().exp_weighted_gap(&total, t, x, shift, O);
   return total * std::exp(shift - lse);
-}
-
-static void add_softmax(float* y, const float* t, double lse, double factor, int64_t O) {
-  const float shift = static_cast<float>(lse);
-  simd().add_exp_scaled(y, t, shift, static_cast<float>(factor * std::exp(shift - lse)), O);
 }
 
 // x (n) *= factor[0]
@@ -138,8 +128,8 @@ static double differentiate_row(T* dx, const T* x, const T* t, int32_t target, i
   double loss = own * (lse - x_target) + w.z_loss * lse * lse;
   if (t) loss += w.teacher * (cpu::weighted_gap(t, x, teacher_lse, O) - teacher_lse + lse);
   if (!dx) return loss;
-  cpu::scaled_softmax(dx, x, lse, w.weight * (1 + 2 * w.z_loss * lse), O);
-  if (t) cpu::add_softmax(dx, t, teacher_lse, -w.weight * w.teacher, O);
+  cpu::scaled_softmax(dx, x, lse, w.weight * (1 + 2 * w.z_loss * lse), O, false);
+  if (t) cpu::scaled_softmax(dx, t, teacher_lse, -w.weight * w.teacher, O, true);
   dx[target] -= static_cast<T>(w.weight * own);
   return loss;
 }
@@ -151,13 +141,10 @@ static void differentiate(const char* op, const Tensor& losses, const Tensor& dx
   const int64_t O = x.dim(-1), N = row_count(x);
   const auto on_cpu = [&]<class T>(T) {
     if (dy.defined()) w.weight *= dy.item();
-    T *const to = data_or_null<T>(dx), *const t = data_or_null<T>(teacher);
-    parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin, at = n * O; n < end; n++, at += O) {
-        const int32_t target = targets.data<int32_t>()[n];
-        const double loss = differentiate_row(to ? to + at : to, x.data<T>() + at, t ? t + at : t, target, O, w);
-        if (losses.defined()) losses.data<double>()[n] = loss;
-      }
+    parallel_each(N, row_grain(O), [&](int64_t n) {
+      const double loss =
+          differentiate_row(at<T>(dx, n * O), at<T>(x, n * O), at<T>(teacher, n * O), *at<int32_t>(targets, n), O, w);
+      if (losses.defined()) losses.data<double>()[n] = loss;
     });
   };
   const auto on_gpu = [&]<class T>(T) {
@@ -230,9 +217,7 @@ Tensor log_sum_exp(const Tensor& logits) {
   const int64_t O = logits.dim(-1), N = row_count(logits);
   const Tensor lse = Tensor::empty({N}, Dtype::f64);
   const auto on_cpu = [&]<class T>(T) {
-    parallel_for(N, row_grain(O), [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; n++) lse.data<double>()[n] = cpu::log_sum_exp(logits.data<T>() + n * O, O);
-    });
+    parallel_each(N, row_grain(O), [&](int64_t n) { *at<double>(lse, n) = cpu::log_sum_exp(at<T>(logits, n * O), O); });
   };
   by_device("log_sum_exp", logits, on_cpu, [](auto) { fail("log_sum_exp: works on the CPU (move the logits with to())"); });
   return lse;

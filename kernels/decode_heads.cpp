@@ -9,7 +9,6 @@ namespace supra {
 
 // scores (heads, n) of the keys [begin, end)
 static void score(float* scores, const float* q, const DecodeKeys& keys, int64_t begin, int64_t end, int64_t heads, int64_t K) {
-  if (begin >= end) return;
   const auto* first = static_cast<const char*>(keys.k) + begin * keys.k_step * static_cast<int64_t>(size_of(keys.dtype));
   simd().gemm_dots(heads, end - begin, K, q, K, first, keys.dtype, keys.k_step, false, scores + begin, keys.n);
 }

@@ -1,8 +1,7 @@
 #include "kernels/state_attention.h"
 
 // delta_attention (Gated Delta Networks, arXiv 2412.06464):
-//   S = g_t S_{t-1}    e_t = v_t - S^T k_t    S_t = S + beta_t k_t e_t^T    o_t = S_t^T q_t
-//   q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log g, beta (B,T,H)  S (B,H,K,V)  ->  o (B,T,H,V), the last S
+//   S = g_t S_{t-1}    e_t = v_t - S^T k_t    S_t = S + beta_t k_t e_t^T    o_t = S_t^T q_t.   Shapes: ops.h
 // Reference, backward and what is saved for it: state_attention.cpp. Fast code: delta_attention.simd.cpp.
 
 namespace supra {

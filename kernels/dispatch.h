@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "tensor/parallel.h"
 #include "tensor/tensor.h"
 
 // Choosing the code of an op by dtype and device. by_rows.h also divides its rows among the threads.
@@ -35,6 +36,12 @@ void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gp
 template <class T>
 T* data_or_null(const Tensor& t, Device on = Device::cpu) {
   return t.defined() ? t.data<T>(on) : nullptr;
+}
+
+// An element of an optional argument; nullptr if the tensor is undefined.
+template <class T>
+T* at(const Tensor& t, int64_t offset) {
+  return t.defined() ? t.data<T>() + offset : nullptr;
 }
 
 // A weight, a statistic or a sum as an argument of by_device(): f64 for the reference, otherwise f32. May be undefined.
@@ -74,5 +81,13 @@ inline int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.numel(
 
 // The grain of a parallel_for over rows of C elements: smaller ranges cost less than waking a thread.
 inline int64_t row_grain(int64_t C) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, C)); }
+
+// parallel_for, an element at a time: f(i) for each i below n.
+template <class F>
+void parallel_each(int64_t n, int64_t grain, F f) {
+  parallel_for(n, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) f(i);
+  });
+}
 
 }  // namespace supra

@@ -1,7 +1,6 @@
 #include "kernels/cuda_rows_by_id.h"
 #include "kernels/ops.h"
 #include "kernels/simd.h"
-#include "tensor/parallel.h"
 #include "tensor/quantized.h"
 
 // embedding: y = w[ids]
@@ -36,9 +35,7 @@ Var embedding(const Tensor& ids, const Var& w, Dtype activations) {
     }
     if (stored) return;
     const T* table = w.value().data<T>();
-    parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) std::copy_n(table + id[i] * C, C, y.data<T>() + i * C);
-    });
+    parallel_each(N, row_grain(C), [&](int64_t i) { std::copy_n(table + id[i] * C, C, y.data<T>() + i * C); });
   };
   const auto on_gpu = [&]<class T>(T) {
     cuda::embedding_fwd(y.data<T>(gpu), ids.to(gpu).data<int32_t>(gpu), w.value().raw(gpu), dtype, N, O, C);
@@ -46,20 +43,10 @@ Var embedding(const Tensor& ids, const Var& w, Dtype activations) {
   by_device("embedding", y, on_cpu, on_gpu);
   return record("embedding", {w}, y, [=](const Tensor& dy, Grads& grads) {
     const Tensor dw = grads.into(0);
-    const auto on_cpu = [&]<class T>(T) {
-      // each thread adds some columns of all rows, so no two threads write one element and the order stays
-      parallel_for(C, row_grain(N), [&](int64_t begin, int64_t end) {
-        for (int64_t i = 0; i < N; i++) {
-          T* sum = dw.data<T>() + ids.data<int32_t>()[i] * C;
-          const T* term = dy.data<T>() + i * C;
-          for (int64_t c = begin; c < end; c++) sum[c] += term[c];
-        }
-      });
-    };
-    const auto on_gpu = [&]<class T>(T) {
-      add_rows_by_id<T>(dw, dy, RowsById(ids.to(Device::cpu).template data<int32_t>(), N, O));
-    };
-    by_device("embedding", dy, on_cpu, on_gpu);
+    const RowsById rows(ids.to(Device::cpu).data<int32_t>(), N, O);
+    by_device(
+        "embedding", dy, [&]<class T>(T) { sum_rows_by_id(dw.data<T>(), dy.data<T>(), rows, C); },
+        [&]<class T>(T) { add_rows_by_id<T>(dw, dy, rows); });
   });
 }
 

@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "kernels/blas.h"
+#include "kernels/dispatch.h"
 #include "kernels/products.h"
 #include "kernels/simd.h"
 #include "tensor/device.h"
 #include "tensor/kept.h"
-#include "tensor/parallel.h"
 
 namespace supra {
 
@@ -90,14 +90,12 @@ void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float* a, int
 
 void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const double* a, int64_t lda, const double* b, int64_t ldb,
           bool accumulate, double* c, int64_t ldc) {
-  parallel_for(M, kGrain / std::max<int64_t>(1, N * K), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      double* row = c + i * ldc;
-      if (!accumulate) std::fill(row, row + N, 0.0);
-      for (int64_t k = 0; k < K; k++) {
-        const double left = ta ? a[k * lda + i] : a[i * lda + k];
-        for (int64_t j = 0; j < N; j++) row[j] += left * (tb ? b[j * ldb + k] : b[k * ldb + j]);
-      }
+  parallel_each(M, kGrain / std::max<int64_t>(1, N * K), [&](int64_t i) {
+    double* row = c + i * ldc;
+    if (!accumulate) std::fill(row, row + N, 0.0);
+    for (int64_t k = 0; k < K; k++) {
+      const double left = ta ? a[k * lda + i] : a[i * lda + k];
+      for (int64_t j = 0; j < N; j++) row[j] += left * (tb ? b[j * ldb + k] : b[k * ldb + j]);
     }
   });
 }

@@ -5,7 +5,6 @@
 #include "kernels/dispatch.h"
 #include "kernels/products.h"
 #include "kernels/simd.h"
-#include "tensor/parallel.h"
 #include "tensor/quantized.h"
 
 namespace supra {

@@ -1,5 +1,3 @@
-#include "kernels/gemv.h"
-
 #include "kernels/quantized_block.h"
 #include "kernels/simd.h"
 #include "kernels/vec.h"

@@ -24,13 +24,11 @@ namespace cpu {
 
 template <class T>
 static void copy_columns(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t N, int64_t C) {
-  parallel_for(N, row_grain(C), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) {
-      if (from)
-        std::copy_n(from + row * from_stride, C, to + row * to_stride);
-      else
-        std::fill_n(to + row * to_stride, C, T(0));
-    }
+  parallel_each(N, row_grain(C), [&](int64_t row) {
+    if (from)
+      std::copy_n(from + row * from_stride, C, to + row * to_stride);
+    else
+      std::fill_n(to + row * to_stride, C, T(0));
   });
 }
 

@@ -1,8 +1,7 @@
 #include "kernels/cuda_attention.h"
 #include "kernels/state_attention.h"
 
-// linear_attention (SUPRA, arXiv 2405.06640): S_t = g_t S_{t-1} + scale k_t v_t^T,  o_t = q_t S_t
-//   q (B,T,H,K)  k (B,T,Gk,K)  v (B,T,Gv,V)  log g (H) or (B,T,H)  S (B,H,K,V)  ->  o (B,T,H,V), the last S
+// linear_attention (SUPRA, arXiv 2405.06640): S_t = g_t S_{t-1} + scale k_t v_t^T,  o_t = q_t S_t.   Shapes: ops.h
 // Reference, backward and what is saved for it: state_attention.cpp. Fast code: linear_attention.simd.cpp.
 
 namespace supra {

@@ -1,5 +1,4 @@
 #include "kernels/chunk.h"
-#include "kernels/columns.h"
 #include "kernels/simd.h"
 
 // Linear attention by chunks of n steps, with lambda, rho and D of chunk.h; S is the state that enters a chunk:

@@ -10,16 +10,14 @@ namespace cpu {
 // error = sum |y - t|^2, target = sum |t|^2 of each row
 template <class T>
 static void row_squares(double* error, double* target, const T* y, const T* t, int64_t N, int64_t C) {
-  parallel_for(N, row_grain(C), [=](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      double gaps = 0, squares = 0;
-      for (int64_t i = n * C; i < (n + 1) * C; i++) {
-        const double gap = double{y[i]} - double{t[i]};
-        gaps += gap * gap;
-        squares += double{t[i]} * double{t[i]};
-      }
-      error[n] = gaps, target[n] = squares;
+  parallel_each(N, row_grain(C), [=](int64_t n) {
+    double gaps = 0, squares = 0;
+    for (int64_t i = n * C; i < (n + 1) * C; i++) {
+      const double gap = double{y[i]} - double{t[i]};
+      gaps += gap * gap;
+      squares += double{t[i]} * double{t[i]};
     }
+    error[n] = gaps, target[n] = squares;
   });
 }
 
@@ -43,8 +41,7 @@ Var relative_error(const Var& y, const Tensor& t, const std::vector<int64_t>& le
   const Device device = y.value().device();
   const Tensor squares = Tensor::empty({2, N}, device == Device::cuda ? Dtype::f32 : Dtype::f64, device);
   const auto on_cpu = [&, y = y.value()]<class Real>(Real) {
-    double* const error = squares.data<double>();
-    cpu::row_squares(error, error + N, y.data<Real>(), t.data<Real>(), N, C);
+    cpu::row_squares(at<double>(squares, 0), at<double>(squares, N), y.data<Real>(), t.data<Real>(), N, C);
   };
   const auto on_gpu = [&, y = y.value()]<class Real>(Real) {
     float* const error = squares.data<float>(Device::cuda);

@@ -9,7 +9,6 @@
 #include "kernels/rope.h"
 #include "kernels/simd.h"
 #include "tensor/kept.h"
-#include "tensor/parallel.h"
 
 // rope (Su et al., arXiv 2104.09864): at position p, pair i of a head is rotated by p / (scale divisor_i base^(2i/dims))
 //   y_a = x_a cos - x_b sin,  y_b = x_b cos + x_a sin;   (a,b) = (i, i + dims/2) or (2i, 2i+1)
@@ -97,14 +96,11 @@ static void rope(T* y, const T* x, const T* cosine, const T* sine, const RopeTur
 }
 
 static void rope(float* y, const float* x, const float* cosine, const float* sine, const RopeTurn& turn) {
-  const auto rotate = turn.interleaved ? simd().rope_interleaved : simd().rope_half;
   const int64_t row = turn.H * turn.K;
-  parallel_for(turn.N, row_grain(row), [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      const int64_t angles = n % turn.period * turn.width;
-      rotate(y + n * row, x + n * row, cosine + angles, sine + angles, turn.H, turn.K, turn.dims,
-             turn.head_step, static_cast<float>(turn.direction));
-    }
+  parallel_each(turn.N, row_grain(row), [&](int64_t n) {
+    const int64_t angles = n % turn.period * turn.width;
+    simd().rope(y + n * row, x + n * row, cosine + angles, sine + angles, turn.interleaved, turn.H, turn.K, turn.dims,
+                turn.head_step, static_cast<float>(turn.direction));
   });
 }
 

@@ -1,6 +1,5 @@
 #include "kernels/cuda_short_convolution.h"
 #include "kernels/dispatch.h"
-#include "tensor/parallel.h"
 
 // short_convolution: y_t = sum_{i<W} w_i * x_{t-i}, each channel by itself
 //   x (B,T,C) and w (W,C) saved for backward  y (B,T,C)  state (B,W-1,C): x_{-W+1} ... x_{-1}.   dx, dstate: =   dw: +=

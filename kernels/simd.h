@@ -3,6 +3,8 @@
 
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
+#include "kernels/attention.h"
+#include "kernels/gemv.h"
 #include "kernels/products.h"
 #include "tensor/dtype.h"
 
@@ -10,44 +12,35 @@
 // (see vec.h), and called through simd(). Kernels run in one thread on raw pointers, outputs first; their op divides the work
 // among the threads. To add one: a line here, a definition there. KERNEL is in every build. TRAINING (and the measuring of the
 // processor) is left out of builds for inference alone. PROGRAM is left out of the library for hosts, which computes no losses.
+// Shapes and formulas are at the top of foo.cpp; here stands only what foo.cpp does not say.
 
 #define SUPRA_SIMD_KERNELS(KERNEL, PROGRAM, TRAINING)                                                                 \
-  /* rmsnorm.simd.cpp: y, x, dx, dy (N,C)  rstd (N)  w (C)  dw (C) += */                                              \
   KERNEL(rmsnorm_fwd, (float* y, float* rstd, const float* x, const float* w, int64_t N, int64_t C, float eps))       \
   TRAINING(rmsnorm_bwd, (float* dx, float* dw, const float* dy, const float* x, const float* w, const float* rstd,    \
                          int64_t N, int64_t C))                                                                       \
-  /* layernorm.simd.cpp: y, x, dx, dy (N,C)  mean, rstd (N)  w, b (C) or nullptr  dw, db (C) += */                    \
   KERNEL(layernorm_fwd, (float* y, float* mean, float* rstd, const float* x, const float* w, const float* b,          \
                          int64_t N, int64_t C, float eps))                                                            \
   TRAINING(layernorm_bwd, (float* dx, float* dw, float* db, const float* dy, const float* x, const float* w,          \
                            const float* mean, const float* rstd, int64_t N, int64_t C))                               \
-  /* groupnorm.simd.cpp: N groups of D elements  y, x, dx, dy (N,D)  rstd (N) */                                      \
   KERNEL(groupnorm_fwd, (float* y, float* rstd, const float* x, int64_t N, int64_t D, float eps))                     \
   TRAINING(groupnorm_bwd, (float* dx, const float* dy, const float* y, const float* rstd, int64_t N, int64_t D))      \
   /* rope.simd.cpp: y, x (H,K); head h takes its dims/2 (half) or dims (interleaved) angles from h * head_step on */  \
-  KERNEL(rope_half, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,          \
-                     int64_t dims, int64_t head_step, float direction))                                               \
-  KERNEL(rope_interleaved, (float* y, const float* x, const float* cosine, const float* sine, int64_t H, int64_t K,   \
-                            int64_t dims, int64_t head_step, float direction))                                        \
-  /* cross_entropy.simd.cpp: largest = max x, total = sum e^(x - largest);  y = factor e^(x - shift) */               \
+  KERNEL(rope, (float* y, const float* x, const float* cosine, const float* sine, bool interleaved, int64_t H,        \
+                int64_t K, int64_t dims, int64_t head_step, float direction))                                         \
+  /* cross_entropy.simd.cpp: largest = max x, total = sum e^(x - largest);  y = or += factor e^(x - shift) */         \
   PROGRAM(max_exp_sum, (float* largest, double* total, const float* x, int64_t n))                                    \
-  PROGRAM(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n))                               \
-  /* total = sum e^(t - shift) (t - x);  y += factor e^(t - shift) */                                                 \
+  PROGRAM(exp_scaled, (float* y, const float* x, float shift, float factor, int64_t n, bool add))                     \
+  /* total = sum e^(t - shift) (t - x) */                                                                             \
   TRAINING(exp_weighted_gap, (double* total, const float* t, const float* x, float shift, int64_t n))                 \
-  TRAINING(add_exp_scaled, (float* y, const float* t, float shift, float factor, int64_t n))                          \
-  /* adamw.simd.cpp: see AdamwFactors;  sum = sum of x^2 */                                                           \
   TRAINING(adamw, (float* w, float* m, float* v, const float* g, int64_t n, const AdamwFactors& factors))             \
   TRAINING(sum_squares, (double* sum, const float* x, int64_t n))                                                     \
-  /* elementwise.simd.cpp: n elements; y = a + b; y = a b; y = factor x; y = f(x); dx = dy f'(x) */                   \
   KERNEL(add, (float* y, const float* a, const float* b, int64_t n))                                                  \
   KERNEL(mul, (float* y, const float* a, const float* b, int64_t n))                                                  \
   KERNEL(scale, (float* y, const float* x, float factor, int64_t n))                                                  \
   KERNEL(activation_fwd, (float* y, const float* x, int64_t n, Activation f))                                         \
   TRAINING(activation_bwd, (float* dx, const float* dy, const float* x, int64_t n, Activation f))                     \
-  /* swiglu.simd.cpp: y, dy (N,F)  gate_up, dgate_up (N,2F); y = silu(gate) up */                                     \
   KERNEL(swiglu_fwd, (float* y, const float* gate_up, int64_t N, int64_t F))                                          \
   TRAINING(swiglu_bwd, (float* dgate_up, const float* dy, const float* gate_up, int64_t N, int64_t F))                \
-  /* softmax_features.simd.cpp: x, dx (N,f)  y, dy (N,2f); y = [softmax(x); softmax(-x)] */                           \
   KERNEL(softmax_features_fwd, (float* y, const float* x, int64_t N, int64_t f))                                      \
   TRAINING(softmax_features_bwd, (float* dx, const float* dy, const float* y, int64_t N, int64_t f))                  \
   /* gemm.simd.cpp: gemm() of gemm.h in one thread, for tiles inside of other kernels */                              \
@@ -94,16 +87,6 @@
   TRAINING(copy_loop, (float* y, const float* x, int64_t n, bool streaming))
 
 namespace supra {
-
-struct Int8Rows;
-template <class T>
-struct StateHead;
-template <class T>
-struct StateGrads;
-template <class T>
-struct SoftmaxHead;
-template <class T>
-struct SoftmaxGrads;
 
 // In the library for hosts in one file (tools/build/amalgamate.awk) they are static.
 #if !defined(SUPRA_KERNEL)

@@ -2,12 +2,10 @@
 
 #include <cmath>
 
-#include "kernels/attention.h"
 #include "kernels/cuda_attention.h"
 #include "kernels/decode_heads.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
-#include "tensor/parallel.h"
 
 // softmax_attention: query t, at key first + t, sees the keys s up to there: the last `window` of them and the first
 // `sinks`, none before its document
@@ -113,15 +111,13 @@ SoftmaxHead<T> head_at(const Place& p, const SoftmaxCall& c, int64_t b, Segment 
 // One query per head.
 void decode(const SoftmaxCall& c) {
   const int64_t sharing = c.H / c.G;
-  parallel_for(c.B * c.G, decode_grain(sharing, c.S, c.K + c.V), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t b = i / c.G, keys = std::min(c.first[b] + 1, c.window), from = c.first[b] + 1 - keys;
-      const Place p(c, b, {0, 1}, i % c.G * sharing);
-      const SoftmaxHead<float> head = head_at<float>(p, c, b, {0, 1});
-      decode_heads(c.o.data<float>() + p.query * c.V, c.lse.data<float>() + p.query, head.q, head.q,
-                   {head.k + from * head.k_step, head.v + from * head.v_step, Dtype::f32, keys, 0, head.k_step, head.v_step},
-                   sharing, c.K, c.V, head.scale, head.cap);
-    }
+  parallel_each(c.B * c.G, decode_grain(sharing, c.S, c.K + c.V), [&](int64_t i) {
+    const int64_t b = i / c.G, keys = std::min(c.first[b] + 1, c.window), from = c.first[b] + 1 - keys;
+    const Place p(c, b, {0, 1}, i % c.G * sharing);
+    const SoftmaxHead<float> head = head_at<float>(p, c, b, {0, 1});
+    decode_heads(at<float>(c.o, p.query * c.V), at<float>(c.lse, p.query), head.q, head.q,
+                 {head.k + from * head.k_step, head.v + from * head.v_step, Dtype::f32, keys, 0, head.k_step, head.v_step},
+                 sharing, c.K, c.V, head.scale, head.cap);
   });
 }
 
@@ -145,8 +141,7 @@ void fwd(const SoftmaxCall& c) {
       const auto [b, h, t, document] = blocks[i];
       const Place p(c, b, document, h);
       const SoftmaxHead<T> head = head_at<T>(p, c, b, document);
-      fwd(c.o.data<T>() + p.query * c.V, c.lse.data<T>() + p.query, head, t, std::min(t + kSoftmaxBlock, head.steps),
-          memory.data<T>());
+      fwd(at<T>(c.o, p.query * c.V), at<T>(c.lse, p.query), head, t, std::min(t + kSoftmaxBlock, head.steps), memory.data<T>());
     }
   });
 }
@@ -161,13 +156,10 @@ void bwd(const SoftmaxCallGrads& d, const SoftmaxCall& c) {
       const int64_t b = i / c.H;
       for (const Segment& document : c.documents[b]) {
         const Place p(c, b, document, i % c.H);
-        const SoftmaxGrads<T> grads = {d.dq.data<T>() + p.query * c.K,
-                                       d.dk.data<T>() + p.key * c.K,
-                                       d.dv.data<T>() + p.key * c.V,
-                                       d.dq_sinks.defined() ? d.dq_sinks.data<T>() + p.query * c.K : nullptr,
-                                       d.dlse.defined() ? d.dlse.data<T>() + p.query : nullptr};
-        bwd(grads, d.d_o.data<T>() + p.query * c.V, c.o.data<T>() + p.query * c.V, c.lse.data<T>() + p.query,
-            head_at<T>(p, c, b, document), memory.data<T>());
+        const SoftmaxGrads<T> grads = {at<T>(d.dq, p.query * c.K), at<T>(d.dk, p.key * c.K), at<T>(d.dv, p.key * c.V),
+                                       at<T>(d.dq_sinks, p.query * c.K), at<T>(d.dlse, p.query)};
+        bwd(grads, at<T>(d.d_o, p.query * c.V), at<T>(c.o, p.query * c.V), at<T>(c.lse, p.query), head_at<T>(p, c, b, document),
+            memory.data<T>());
       }
     }
   });

@@ -1,4 +1,3 @@
-#include "kernels/attention.h"
 #include "kernels/simd.h"
 #include "kernels/tile.h"
 
@@ -160,20 +159,16 @@ void softmax_attention_bwd(const SoftmaxGrads<float>& grads, const float* d_o, c
 }
 
 void softmax_row(float* p, float* lse, int64_t n, float scale) {
-  const int64_t whole = n / kLanes * kLanes;
-  Vec highest = broadcast(-__builtin_inff());
-  for (int64_t i = 0; i < whole; i += kLanes) highest = max(highest, load(p + i) * scale);
-  float top = max(highest);
-  for (int64_t i = whole; i < n; i++) top = p[i] * scale > top ? p[i] * scale : top;
-  Vec total = {};
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    const Vec weight = exp(load(p + i) * scale - top);
-    store(p + i, weight);
-    total += weight;
-  }
+  Vec highest = broadcast(-__builtin_inff()), total = {};
+  for_columns(n, [&](int64_t i, auto part) { highest = max(highest, part.mask(part.load(p + i) * scale, highest)); });
+  const float top = max(highest);
+  for_columns(n, [&](int64_t i, auto part) {
+    const Vec weight = exp(part.load(p + i) * scale - top);
+    part.store(p + i, weight);
+    if (i + kLanes <= n) total += weight;
+  });
   float all = sum(total);
-  if (whole < n) store_first(p + whole, exp(load_first(p + whole, n - whole) * scale - top), n - whole);
-  for (int64_t i = whole; i < n; i++) all += p[i];
+  for (int64_t i = n / kLanes * kLanes; i < n; i++) all += p[i];
   for (int64_t i = 0; i < n; i++) p[i] /= all;
   *lse = top + __builtin_logf(all);
 }

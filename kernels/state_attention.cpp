@@ -4,12 +4,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/attention.h"
 #include "kernels/cuda_attention.h"
 #include "kernels/cuts.h"
 #include "kernels/dispatch.h"
 #include "kernels/simd.h"
-#include "tensor/parallel.h"
 
 // Linear attention and the delta rule are one recurrence, for each head:
 //   S = g_t S_{t-1}    S_t = S + w_t k_t e_t^T    o_t = q_t S_t
@@ -136,12 +134,6 @@ std::vector<T> decay_powers(const StateCall& c) {
       powers.push_back(static_cast<T>(std::exp(static_cast<double>(c.log_decay.data<T>()[h]) * static_cast<double>(i))));
   }
   return powers;
-}
-
-// An element of a tensor; null if the tensor is undefined.
-template <class T>
-T* at(const Tensor& t, int64_t offset) {
-  return t.defined() ? t.data<T>() + offset : nullptr;
 }
 
 // Offsets of a head in the tensors of a call, for a document that begins at step t. i counts the heads of all rows.

@@ -2,13 +2,13 @@
 
 #include "kernels/cuda_rows_by_id.h"
 #include "kernels/ops.h"
-#include "tensor/parallel.h"
 
 // take_rows: y_m = row index[m] of the sources, counted through all of them; zeros where it is -1
 //   sources (N1,D), (N2,D), ...  y (M,D); on the CPU forward takes any dtype.
 //   dsources: =, the gradients of a row that is taken often are added in the order of m
 
 namespace supra {
+
 Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index) {
   CHECK(!sources.empty(), "take_rows: no source was given, one at least is needed");
   const int64_t M = static_cast<int64_t>(index.size()), D = sources[0].dim(-1);
@@ -34,15 +34,13 @@ Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index
     take_rows_on_gpu(y, sources, rows);
   } else {
     const int64_t bytes = D * static_cast<int64_t>(size_of(dtype));
-    parallel_for(M, row_grain(D), [&](int64_t begin, int64_t end) {
-      for (int64_t m = begin; m < end; m++) {
-        char* const to = static_cast<char*>(y.raw()) + m * bytes;
-        const int64_t s = std::upper_bound(first.begin(), first.end(), index[m]) - first.begin() - 1;
-        if (s < 0)
-          std::memset(to, 0, bytes);
-        else
-          std::memcpy(to, static_cast<const char*>(sources[s].value().raw()) + (index[m] - first[s]) * bytes, bytes);
-      }
+    parallel_each(M, row_grain(D), [&](int64_t m) {
+      char* const to = static_cast<char*>(y.raw()) + m * bytes;
+      const int64_t s = std::upper_bound(first.begin(), first.end(), index[m]) - first.begin() - 1;
+      if (s < 0)
+        std::memset(to, 0, bytes);
+      else
+        std::memcpy(to, static_cast<const char*>(sources[s].value().raw()) + (index[m] - first[s]) * bytes, bytes);
     });
   }
   return record("take_rows", sources, y, [=, rows = std::move(rows)](const Tensor& dy, Grads& grads) {
@@ -51,17 +49,8 @@ Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index
     by_device(
         "take_rows", dy,
         [&]<class T>(T) {
-          dx = Tensor::empty({N, D}, dtype);
-          parallel_for(N, row_grain(D), [&](int64_t begin, int64_t end) {
-            for (int64_t n = begin; n < end; n++) {
-              T* const sum = dx.data<T>() + n * D;
-              std::fill_n(sum, D, T(0));
-              for (int32_t i = taken.begin[n]; i < taken.begin[n + 1]; i++) {
-                const T* term = dy.data<T>() + taken.order[i] * D;
-                for (int64_t d = 0; d < D; d++) sum[d] += term[d];
-              }
-            }
-          });
+          dx = Tensor::zeros({N, D}, dtype);
+          sum_rows_by_id(dx.data<T>(), dy.data<T>(), taken, D);
         },
         [&]<class T>(T) { dx = sum_taken_on_gpu<T>(dy, rows, taken, N); });
     for (size_t s = 0; s + 1 < first.size(); s++) grads.give(s, dx.rows(first[s], first[s + 1]));

@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/vec.h"
+#include "kernels/columns.h"
 
 // Small matrices in scratch memory, for the attention kernels: the time steps of a chunk by the dims of a head. Rows
 // are a multiple of 16 floats apart, and the columns up to the next whole vector are zero, so that no loop below has
@@ -44,25 +44,18 @@ inline void zero(Tile t, int64_t rows, int64_t columns) {
 // Copies `rows` rows that are `step` floats apart, times `factor`; rows up to the next whole vector are set to
 // zero.
 inline void gather(Tile t, const float* source, int64_t step, int64_t rows, int64_t columns, float factor = 1) {
-  for (int64_t i = 0; i < rows; i++, source += step) {
-    int64_t j = 0;
-    for (; j + kLanes <= columns; j += kLanes) store(t.row(i) + j, load(source + j) * factor);
-    if (j < columns) store(t.row(i) + j, load_first(source + j, columns - j) * factor);
-  }
+  for (int64_t i = 0; i < rows; i++, source += step)
+    for_columns(columns, [&](int64_t j, auto part) { store(t.row(i) + j, part.load(source + j) * factor); });
   zero({t.row(rows), t.ld}, whole_vectors(rows) - rows, columns);
 }
 
 // The reverse: target = factor * tile, or target += factor * tile.
 inline void scatter(float* target, int64_t step, Tile t, int64_t rows, int64_t columns, bool add, float factor = 1) {
   for (int64_t i = 0; i < rows; i++, target += step) {
-    int64_t j = 0;
-    for (; j + kLanes <= columns; j += kLanes) {
+    for_columns(columns, [&](int64_t j, auto part) {
       const Vec x = load(t.row(i) + j) * factor;
-      store(target + j, add ? load(target + j) + x : x);
-    }
-    if (j == columns) continue;
-    const Vec x = load(t.row(i) + j) * factor;
-    store_first(target + j, add ? load_first(target + j, columns - j) + x : x, columns - j);
+      part.store(target + j, add ? part.load(target + j) + x : x);
+    });
   }
 }
 

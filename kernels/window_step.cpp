@@ -1,6 +1,5 @@
 #include "kernels/cuda_attention.h"
 #include "kernels/decode_heads.h"
-#include "tensor/parallel.h"
 
 // window_step: k and v of position p are written to its slot of the ring; then
 //   o = softmax attention over the min(p + 1, sinks + window) slots in use, whose order does not matter.   No backward
@@ -51,26 +50,24 @@ WindowStep window_step(const Ring& ring, const Tensor& q, const Tensor& q_sinks,
         "window_step: works on f32 with a ring in f32 or f16, not %s with %s and %s", name(q.dtype()), name(kept),
         name(ring.v.dtype()));
   const int64_t heads = n.H / n.G, slots = n.sinks + n.window;
-  parallel_for(n.B * n.G, decode_grain(heads, slots, n.K + n.V), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t b = i / n.G, g = i % n.G, h = i * heads, p = positions[b], slot = ring_slot(p, n.sinks, n.window);
-      // the key or value of this head in a slot
-      const auto at = [&](const Tensor& part, int64_t s, int64_t dim) {
-        return static_cast<char*>(part.raw(Device::cpu)) + ((b * slots + s) * n.G + g) * dim * bytes;
-      };
-      if (with_old && p >= slots) {
-        float* old_v = step.old_v.data<float>() + i * (n.V + 1);
-        convert(step.old_k.data<float>() + i * n.K, Dtype::f32, at(ring.k, slot, n.K), kept, n.K);
-        convert(old_v, Dtype::f32, at(ring.v, slot, n.V), kept, n.V);
-        old_v[n.V] = 1;
-      }
-      convert(at(ring.k, slot, n.K), kept, k.data<float>() + i * n.K, Dtype::f32, n.K);
-      convert(at(ring.v, slot, n.V), kept, v.data<float>() + i * n.V, Dtype::f32, n.V);
-      const DecodeKeys keys = {at(ring.k, 0, n.K),     at(ring.v, 0, n.V), kept,
-                               std::min(p + 1, slots), n.sinks,            n.G * n.K, n.G * n.V};
-      decode_heads(step.o.data<float>() + h * n.V, step.lse.data<float>() + h, q.data<float>() + h * n.K,
-                   q_sinks.data<float>() + h * n.K, keys, heads, n.K, n.V, n.scale, n.cap);
+  parallel_each(n.B * n.G, decode_grain(heads, slots, n.K + n.V), [&](int64_t i) {
+    const int64_t b = i / n.G, g = i % n.G, h = i * heads, p = positions[b], slot = ring_slot(p, n.sinks, n.window);
+    // the key or value of this head in a slot
+    const auto at = [&](const Tensor& part, int64_t s, int64_t dim) {
+      return static_cast<char*>(part.raw(Device::cpu)) + ((b * slots + s) * n.G + g) * dim * bytes;
+    };
+    if (with_old && p >= slots) {
+      float* old_v = step.old_v.data<float>() + i * (n.V + 1);
+      convert(step.old_k.data<float>() + i * n.K, Dtype::f32, at(ring.k, slot, n.K), kept, n.K);
+      convert(old_v, Dtype::f32, at(ring.v, slot, n.V), kept, n.V);
+      old_v[n.V] = 1;
     }
+    convert(at(ring.k, slot, n.K), kept, k.data<float>() + i * n.K, Dtype::f32, n.K);
+    convert(at(ring.v, slot, n.V), kept, v.data<float>() + i * n.V, Dtype::f32, n.V);
+    const DecodeKeys keys = {at(ring.k, 0, n.K), at(ring.v, 0, n.V), kept, std::min(p + 1, slots),
+                             n.sinks, n.G * n.K, n.G * n.V};
+    decode_heads(step.o.data<float>() + h * n.V, step.lse.data<float>() + h, q.data<float>() + h * n.K,
+                 q_sinks.data<float>() + h * n.K, keys, heads, n.K, n.V, n.scale, n.cap);
   });
   return step;
 }

@@ -64,7 +64,7 @@ class Grads {
     bool add;
   };
   Sum add_or_write(size_t input);
-  // For activations: the tensor becomes the input's gradient, or is added if there is one already.
+  // The tensor becomes the input's gradient, or is added if there is one already.
   void give(size_t input, Tensor gradient);
 
  private:

@@ -1,5 +1,7 @@
 #pragma once
 #include <tuple>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda.h"
@@ -11,7 +13,7 @@
 namespace supra {
 
 // Arguments of by_rows(), beside tensors of N rows and what all rows share (Wide and values): the number of rows, a statistic
-// of each row, and the gradient of a weight, which is summed over the rows. An undefined one is not computed.
+// of each row, and the gradient of a weight, which is summed over the rows. If a RowSum is undefined, its sum is dropped.
 struct Count {
   int64_t n;
   operator int64_t() const { return n; }

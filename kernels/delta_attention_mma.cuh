@@ -1,8 +1,8 @@
 #pragma once
 #include "kernels/linear_attention_tiles.cuh"
 
-// The delta rule's solve on tensor cores: the part of linear_attention_mma.cu that a chunk of delta_attention.cu needs. It has
-// K for Q, and goes on from X = V + lambda K S (64,V):
+// The delta rule's solve on tensor cores: the part of linear_attention_mma.cu that a chunk of delta_attention.cu needs. The products
+// of linear attention are used with K in place of Q. The solve starts with X = V + lambda K S (64,V):
 //
 //   E = X + P U,  U = diag(beta) E,  P below its diagonal
 //

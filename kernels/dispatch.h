@@ -9,9 +9,8 @@
 
 namespace supra {
 
-// The only place where an op chooses by device and dtype. On the CPU it calls cpu(float()), the fast path, or cpu(double()),
-// the reference; on the GPU gpu(float()) or gpu(Bf16()), which get their pointers with data<T>(Device::cuda). Other dtypes, and
-// tensors on a device that the called code does not support, throw an error with the op's name.
+// Calls the code for x: on the CPU cpu(float()), the fast path, or cpu(double()), the reference; on the GPU gpu(float()) or
+// gpu(Bf16()), which get their pointers with data<T>(Device::cuda). Other dtypes and devices throw an error with the op's name.
 template <class Cpu, class Gpu>
 void by_device(const char* op, const Tensor& x, Cpu cpu, [[maybe_unused]] Gpu gpu) {
   const Dtype dtype = x.dtype();

@@ -6,7 +6,8 @@
 #include "autograd/var.h"
 
 // All operations: read this first. All files of an operation have the same name: foo.cpp contains the formula, the reference
-// (in double, used by gradient checks) and the Var operation with its backward; foo.simd.cpp contains the fast CPU code.
+// (for gradient checks in double) and the Var operation with its backward; foo.simd.cpp contains the fast CPU code. Linear and
+// delta attention share their reference, backward and dispatch: state_attention.cpp.
 //
 // Shape letters, the same in the whole project: B batch, T time, C channels (model width), H query heads, G key/value heads, K
 // key dim of a head, V value dim of a head, N = B*T rows, O vocabulary, F MLP width, L layers.

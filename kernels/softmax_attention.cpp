@@ -181,6 +181,7 @@ SoftmaxCall::SoftmaxCall(const Tensor& q, const Tensor& q_sinks, const Tensor& k
   check_shape(kOp, "v", v.shape(), {B, S, G, V});
   CHECK(sinks >= 0 && sinks <= kSoftmaxBlock, "%s: %ld sinks, at most %ld are possible", kOp, static_cast<long>(sinks),
         static_cast<long>(kSoftmaxBlock));
+  CHECK(window >= 0, "%s: a window of %ld keys, expected 0 (all) or more", kOp, static_cast<long>(window));
   CHECK(std::ssize(first) == B, "%s: %zu positions for %ld rows", kOp, first.size(), static_cast<long>(B));
   for (int64_t position : first) {
     CHECK(position >= 0 && position <= S - T, "%s: %ld queries from position %ld on, there are %ld keys", kOp,

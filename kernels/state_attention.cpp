@@ -185,8 +185,9 @@ void fwd(const StateCall& c) {
   const auto documents = segments(c.op, c.cuts, c.lengths);
   const std::vector<T> powers = decay_powers<T>(c);
   const StateHead<T> first = first_head(c, powers);
+  const bool in_chunks = !c.beta.defined() || simd().delta_attention_fwd;
   parallel_for(c.B * c.H, head_grain(c), [&](int64_t begin, int64_t end) {
-    const Tensor memory = Tensor::empty({state_scratch(c.T, c.K, c.V)}, dtype_of<T>());
+    const Tensor memory = Tensor::empty({in_chunks ? state_scratch(c.T, c.K, c.V) : c.V}, dtype_of<T>());
     for (int64_t i = begin; i < end; i++) {
       // each document overwrites the last state of the one before
       for (const Segment& document : documents[i / c.H]) {
@@ -297,7 +298,9 @@ Tensor state_attention_step(const StateCall& c, const Tensor& state, int64_t sha
   const auto on_cpu = [&](auto) {
     const StateHead<float> first = first_head<float>(c);
     float *y = o.data<float>(), *S = state.data<float>();
-    parallel_for(c.B * c.H / sharing, 1 + 16384 / (1 + sharing * c.K * c.V), [&](int64_t begin, int64_t end) {
+    // the delta rule reads the state twice
+    const int64_t work = (c.beta.defined() ? 2 : sharing) * c.K * c.V;
+    parallel_for(c.B * c.H / sharing, 1 + 16384 / (1 + work), [&](int64_t begin, int64_t end) {
       std::vector<float> u(first.beta ? c.V : 0);
       for (int64_t i = begin * sharing; i < end * sharing; i++) {
         const Place p(c, i, 0);

@@ -36,7 +36,7 @@ struct StateCall {
   bool decay_by_token() const { return log_decay.rank() == 3; }
 };
 
-// The gradients of the inputs; undefined if they are not needed.
+// The gradients of the inputs. dlog_decay, and dstate on the GPU, are undefined if nobody needs them.
 struct StateCallGrads {
   Tensor dq, dk, dv, dlog_decay = {}, dbeta = {};
   Tensor dstate = {};  // CPU: on entry the gradient of the last state

@@ -110,6 +110,7 @@ State Decoder::init_state(int64_t batch) const {
 }
 
 State Decoder::branch(const State& state, int64_t row) const {
+  CHECK(row >= 0 && row < state.batch(), "branch: row %ld of %ld", static_cast<long>(row), static_cast<long>(state.batch()));
   State made{{state.positions[row]}, {}};
   for (size_t i = 0; i < layers_.size(); i++) {
     LayerState& into = made.layers.emplace_back();

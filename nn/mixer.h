@@ -9,7 +9,7 @@
 
 namespace supra {
 
-// The memory of one layer for B sequences: tensors whose first dimension is B. Keys and values grow, SUPRA's state does not.
+// The memory of one layer for B sequences: tensors whose first dimension is B. Keys and values grow, a recurrent state does not.
 struct LayerState {
   std::vector<Var> parts;
 };
@@ -35,8 +35,8 @@ struct Steps {
   Cuts cuts;                     // (B) where new documents begin, or empty: nowhere
 };
 
-// Whether a call with a state uses the recurrent form: one step x (B,1,...) without gradients. Not in double, where the parallel
-// form is itself the recurrence.
+// Whether a call with a state uses the recurrent form: x (B,1,...) is one step, nothing is padded, no gradients are recorded. In
+// double it never does: the reference computes step by step anyway.
 inline bool is_decode(const Var& x, const Steps& steps) {
   return x.dim(1) == 1 && !grad_enabled() && steps.lengths.empty() && x.dtype() != Dtype::f64;
 }

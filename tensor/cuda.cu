@@ -18,8 +18,9 @@ void launch_failed(std::string_view signature, const LaunchShape& shape, cudaErr
   name.remove_prefix(name.find("kernel = ") + 9);
   const std::string_view scopes = name.substr(0, name.find('<'));
   name.remove_prefix(std::max(scopes.rfind(':') + 1, scopes.find('&') + 1));
-  int most_shared = INT32_MAX;
-  cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+  int device = 0, most_shared = INT32_MAX;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   CHECK(shape.shared_bytes <= static_cast<size_t>(most_shared),
         "%.*s needs %zu bytes of shared memory for a block, this GPU has %d: the model's heads or rows are too wide for it "
         "(use --device cpu, or a GPU with more shared memory: the A100 has 166912 bytes, the H100 232448)",

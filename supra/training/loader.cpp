@@ -15,7 +15,7 @@ constexpr size_t kLookAhead = 64;
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 const char* name_of(Packing packing) {
-  static const char* const names[] = {"stream", "documents", "carried"};
+  static const char* const names[] = {"stream", "documents", "carried"};  // in the order of Packing
   return names[static_cast<int>(packing)];
 }
 

@@ -227,13 +227,13 @@ class Progressive {
   // Makes the recurrent layers the student's own, the others the teacher's. New weights get their initial values.
   void set_layers() {
     const Config& teacher = teacher_.config();
-    const auto of_teacher = [](const std::vector<int64_t>& all, int64_t layer) { return all.empty() ? 0 : all[layer]; };
+    const auto entry_or_zero = [](const std::vector<int64_t>& all, int64_t layer) { return all.empty() ? 0 : all[layer]; };
     Config config = goal_;
     for (const auto& [layer, kl] : order_) {
       if (is_recurrent(layer)) continue;
       config.mixers[layer] = teacher.mixers[layer];
-      if (!config.windows.empty()) config.windows[layer] = of_teacher(teacher.windows, layer);
-      if (!config.far_features.empty()) config.far_features[layer] = of_teacher(teacher.far_features, layer);
+      if (!config.windows.empty()) config.windows[layer] = entry_or_zero(teacher.windows, layer);
+      if (!config.far_features.empty()) config.far_features[layer] = entry_or_zero(teacher.far_features, layer);
     }
     std::set<std::string> had;
     student_.visit([&](const std::string& name, Var& parameter) { had.insert(key_of(name, parameter.value())); });

@@ -7,7 +7,7 @@
 namespace supra {
 
 const char* name_of(RecipeKind kind) {
-  static const char* const names[] = {"supra", "transfer", "distill", "progressive"};
+  static const char* const names[] = {"supra", "transfer", "distill", "progressive"};  // in the order of RecipeKind
   return names[static_cast<int>(kind)];
 }
 

@@ -8,7 +8,7 @@
 
 namespace supra {
 
-// The remaining work of a run after a number of tokens; estimated if these are no whole batches, as in a resumed run.
+// The remaining work of a run after a number of tokens. An estimate if that is not a multiple of the batch, as in a resumed run.
 struct ToDo {
   std::vector<int64_t> steps;  // of each stage
   int64_t validations = 0;     // during the run, including the one before the first step

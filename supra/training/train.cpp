@@ -396,7 +396,7 @@ void Run::check_finite(double loss, double norm) const {
 }
 
 bool Run::is_outlier(double loss, double norm) {
-  // running means over about fifty steps, which are compared with after twenty
+  // running means over about fifty steps; the comparison begins after twenty steps
   constexpr double kPart = 0.02;
   constexpr int64_t kFirst = 20;
   const bool outlier = o_.outliers > 0 && state_.stage_steps >= kFirst &&
@@ -405,7 +405,7 @@ bool Run::is_outlier(double loss, double norm) {
     note(format("step %ld is an outlier: loss %.3f (mean %.3f), gradient norm %.2f (mean %.2f)%s", static_cast<long>(state_.step + 1),
                 loss, state_.mean_loss, norm, state_.mean_norm, o_.skip_outliers ? "; skipped" : ""));
   }
-  // An outlier moves the means too, within a limit. If the loss rises to a new level for good, this level soon is no outlier.
+  // An outlier moves the means too, within a limit. If the loss stays at a new level, this level soon stops being an outlier.
   const auto move = [&](double& mean, double value) {
     if (outlier) value = std::min(value, std::max(2.0, o_.outliers) * mean);
     mean += std::max(kPart, 1 / static_cast<double>(state_.stage_steps + 1)) * (value - mean);

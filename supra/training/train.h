@@ -31,7 +31,7 @@ struct TrainOptions {
   bool skip_outliers = false;    // such steps do not change the weights
   Schedule::Kind schedule = Schedule::Kind::cosine;
   uint64_t seed = 0;
-  int64_t checkpoint_every = 0;  // tokens; 0: only at the end or when interrupted
+  int64_t checkpoint_every = 0;  // tokens; 0: at the end, when interrupted, and where a stage begins that can be undone
   int64_t keep = 2;              // checkpoints to keep, besides the best one
   int64_t validate_every = 0;    // tokens; 0: a fifth of all
   int64_t valid_tokens = 0;      // tokens that a validation during the run scores; 0: see Timetable::sample()

@@ -105,6 +105,11 @@ cudaError_t launch(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
 
 }  // namespace supra::emulator
 
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
   *value = what == cudaDevAttrMultiProcessorCount    ? 132
            : what == cudaDevAttrPageableMemoryAccess ? supra::emulator::reads_pageable_memory()

@@ -45,7 +45,7 @@ Var embedding(const Tensor& ids, const Var& w, Dtype activations) {
     const Tensor dw = grads.into(0);
     const RowsById rows(ids.to(Device::cpu).data<int32_t>(), N, O);
     by_device(
-        "embedding", dy, [&]<class T>(T) { sum_rows_by_id(dw.data<T>(), dy.data<T>(), rows, C); },
+        "embedding", dy, [&]<class T>(T) { sum_rows_by_id(dw.data<T>(), dy.data<T>(), rows, C, true); },
         [&]<class T>(T) { add_rows_by_id<T>(dw, dy, rows); });
   });
 }

@@ -40,13 +40,14 @@ template <class T>
 static void join_attention_bwd(T* d_o, T* dlse, T* dfar, T* dmass, const T* dy, const T* y, const T* o, const T* lse,
                                const T* far, const T* mass, int64_t N, int64_t V) {
   for (int64_t n = 0; n < N; n++, d_o += V, dfar += V + 1, dy += V, y += V, o += V, far += V + 1) {
-    const Shares<T> w = shares(lse[n], mass[n], far[V]);
+    const T z = far[V];
+    const Shares<T> w = shares(lse[n], mass[n], z);
     T along = 0, apart = 0;
     for (int64_t i = 0; i < V; i++) {
       d_o[i] = w.near * dy[i];
       dfar[i] = w.far * dy[i];
       along += dy[i] * y[i];
-      apart += dy[i] * (far[i] - far[V] * o[i]);
+      apart += dy[i] * (far[i] - z * o[i]);
     }
     dfar[V] = -w.far * along;
     dmass[n] = w.near * w.far * apart;

@@ -26,11 +26,12 @@ struct RowsById {
   }
 };
 
-// sums (ids,C) += the rows of x (N,C) of each id, in order.   On the GPU: add_rows_by_id()
+// sums (ids,C) (+)= the rows of x (N,C) of each id, in order.   On the GPU: add_rows_by_id()
 template <class T>
-void sum_rows_by_id(T* sums, const T* x, const RowsById& rows, int64_t C) {
+void sum_rows_by_id(T* sums, const T* x, const RowsById& rows, int64_t C, bool add) {
   parallel_each(std::ssize(rows.begin) - 1, row_grain(C), [&](int64_t id) {
     T* const sum = sums + id * C;
+    if (!add) std::fill_n(sum, C, T(0));
     for (int64_t i = rows.begin[id]; i < rows.begin[id + 1]; i++) {
       const T* term = x + rows.order[i] * C;
       for (int64_t c = 0; c < C; c++) sum[c] += term[c];

@@ -49,8 +49,8 @@ Var take_rows(const std::vector<Var>& sources, const std::vector<int64_t>& index
     by_device(
         "take_rows", dy,
         [&]<class T>(T) {
-          dx = Tensor::zeros({N, D}, dtype);
-          sum_rows_by_id(dx.data<T>(), dy.data<T>(), taken, D);
+          dx = Tensor::empty({N, D}, dtype);
+          sum_rows_by_id(dx.data<T>(), dy.data<T>(), taken, D, false);
         },
         [&]<class T>(T) { dx = sum_taken_on_gpu<T>(dy, rows, taken, N); });
     for (size_t s = 0; s + 1 < first.size(); s++) grads.give(s, dx.rows(first[s], first[s + 1]));

@@ -410,17 +410,18 @@ fuzz: ## fuzz every parser with malformed files under sanitizers, FUZZ_SECONDS=6
 	@$(MAKE) --no-print-directory CONFIG=fuzz $(BUILD)/fuzz/fuzz_parsers
 	$(quiet)$(BUILD)/fuzz/fuzz_parsers $(or $(FUZZ_SECONDS),60) $(FUZZ)
 
-loc: ## count lines of code by group, without tests
+loc: ## count lines of code by group, without tests; fails if a group is above its ceiling
 	@for folder in $(FOLDERS); do find $$folder -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'; done | sort | xargs wc -l | awk -f tools/build/loc.awk
 
 # Layout of the lines changed since the last commit: advice, nothing is rewritten. .clang-format leaves line breaks to the author (up to 140 columns).
 LAYOUT = git clang-format -q --diff HEAD -- $(FOLDERS) tests
 # Tests from every folder that take seconds in all; the whole suite takes minutes.
 QUICK := Tensor*:Autograd*:Gradcheck*:Norm*:Rope*:Adamw*:CrossEntropy*:Table/Op.gradient_agrees*:Json*:Safetensors*:Args*:Reading*
-check: ## before a commit: layout of changed lines (advice), warnings, quick tests; under a minute once the tests are built
+check: ## before a commit: layout of changed lines (advice), lines by group, warnings, quick tests; under a minute once the tests are built
 	@if git clang-format -h >/dev/null 2>&1; then diff=$$($(LAYOUT)); \
 	  [ -z "$$diff" ] || { echo "$$diff"; echo 'layout: clang-format would change these lines (advice, not an error)'; }; \
 	else echo 'layout is not checked: there is no git-clang-format (apt-get install clang-format)'; fi
+	@$(MAKE) --no-print-directory loc
 	@$(MAKE) --no-print-directory WERROR=-Werror $(OUT)/supra $(OUT)/run_tests
 	$(quiet)$(OUT)/run_tests --gtest_brief=1 --gtest_filter='$(QUICK)'
 

@@ -76,6 +76,4 @@ double squared_norm(const std::vector<Tensor>& tensors) {
   return std::accumulate(here.data<double>(), here.data<double>() + blocks, 0.0);
 }
 
-double squared_norm(const Tensor& t) { return squared_norm(std::vector{t}); }
-
 }  // namespace supra

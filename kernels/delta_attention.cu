@@ -2,7 +2,7 @@
 #include "kernels/rows.cuh"
 
 // The gated delta rule on the GPU. If every u_t = beta_t e_t is known, o is linear attention with u as its values. So the rule
-// needs only one kernel of its own, which solves for
+// needs a kernel that multiplies by beta, and one that solves for
 //
 //   e_t = v_t - S^T k_t   with   S = g S + k u^T,  S as it is before step t adds to it
 //

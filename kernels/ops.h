@@ -231,7 +231,6 @@ struct AdamwStep {
 // g *= grad_scale; m, v: moving means of g, g^2; w -= lr (m^ / (sqrt(v^) + eps) + weight_decay w)
 void adamw_update(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& options);
 // Sum of squares in double, in a fixed order; all tensors on one device.
-double squared_norm(const Tensor& t);
 double squared_norm(const std::vector<Tensor>& tensors);
 
 }  // namespace supra

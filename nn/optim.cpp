@@ -45,7 +45,7 @@ std::vector<std::string> Optimizer::without_gradient() const {
 std::string Optimizer::not_finite() const {
   for (const Trained& p : parameters_) {
     const Tensor gradient = p.parameter.grad();
-    if (gradient.defined() && !std::isfinite(squared_norm(gradient))) return p.name;
+    if (gradient.defined() && !std::isfinite(squared_norm({gradient}))) return p.name;
   }
   return "";
 }

@@ -43,7 +43,10 @@ void DeltaAttention::start_as(const std::vector<HeadReach>& teacher) const {
   }
 }
 
-bool DeltaAttention::is_fresh() const { return squared_norm(beta_.weight.value()) == 0; }
+bool DeltaAttention::is_fresh() const {
+  const Tensor& w = beta_.weight.value();
+  return std::none_of(w.data<float>(), w.data<float>() + w.numel(), [](float x) { return x != 0; });
+}
 
 std::vector<Mixer::StatePart> DeltaAttention::state_parts(int64_t position) const {
   std::vector<StatePart> parts = SupraAttention::state_parts(position);

@@ -70,7 +70,7 @@ void declare(Args& args, TrainFlags& f) {
   args.flag(&o.clip, "--clip", "X", "largest norm of the gradient; 0: no limit").at_least(0);
   args.flag(&o.recipe.z_loss, "--z-loss", "X", "weight of the squared log-partition in the loss").at_least(0);
   args.flag(&o.seed, "--seed", "N", "random seed of the data's order and of random weights");
-  args.tokens(&o.checkpoint_every, "--checkpoint-every", "tokens between checkpoints; 0: only at the end");
+  args.tokens(&o.checkpoint_every, "--checkpoint-every", "tokens between checkpoints; 0: only at the end, at Ctrl-C and where a stage begins that may be undone");
   args.tokens(&o.validate_every, "--valid-every", "tokens between validations; 0: a fifth of all");
   args.tokens(&o.valid_tokens, "--valid-tokens",
               "held-out tokens that a validation during the run scores; 0: so many that all validations cost 5 % of the run, at least 2,048");

@@ -71,7 +71,7 @@ void expect_near(const NamedTensors& given, const NamedTensors& truth, double bo
 double distance(const NamedTensors& given, const NamedTensors& truth) {
   double error = 0, all = 0;
   for (size_t i = 0; i < truth.size(); i++) {
-    const double square = squared_norm(truth[i].second);
+    const double square = squared_norm({truth[i].second});
     error += square * std::pow(difference(given[i].second, truth[i].second).normalised, 2);
     all += square;
   }

@@ -243,11 +243,11 @@ TEST_F(Cuda, adamw_steps_as_the_reference) {
 
 TEST_F(Cuda, squared_norms_are_summed_in_double) {
   const Tensor x = random_normal({40000}, 1), y = random_normal({7}, 2);
-  const double truth = squared_norm(x.to(Dtype::f64)) + squared_norm(y.to(Dtype::f64));
+  const double truth = squared_norm({x.to(Dtype::f64)}) + squared_norm({y.to(Dtype::f64)});
   EXPECT_NEAR(squared_norm({gpu(x), gpu(y)}), truth, 1e-12 * truth);
   EXPECT_EQ(squared_norm({gpu(x), gpu(y)}), squared_norm({gpu(x), gpu(y)}));
-  EXPECT_NEAR(squared_norm(gpu(Tensor::full({1000}, 1e30))) / 1e63, 1, 1e-6);
-  EXPECT_TRUE(std::isnan(squared_norm(gpu(Tensor::of<float>({1, NAN, 2})))));
+  EXPECT_NEAR(squared_norm({gpu(Tensor::full({1000}, 1e30))}) / 1e63, 1, 1e-6);
+  EXPECT_TRUE(std::isnan(squared_norm({gpu(Tensor::of<float>({1, NAN, 2}))})));
 }
 
 #if !defined(SUPRA_CUDA)

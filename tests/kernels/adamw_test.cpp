@@ -93,19 +93,19 @@ TEST(SquaredNorm, is_exact_enough_and_the_same_for_any_thread_count) {
     for (CpuLevel level : cpu_levels()) {
       set_cpu_level(level);
       set_threads(1);
-      const double alone = squared_norm(x);
+      const double alone = squared_norm({x});
       EXPECT_NEAR(alone, expected, 1e-12 * expected) << n;
       for (int count : {2, 3}) {
         set_threads(count);
-        EXPECT_EQ(squared_norm(x), alone) << n;
+        EXPECT_EQ(squared_norm({x}), alone) << n;
       }
     }
-    EXPECT_NEAR(squared_norm(x.to(Dtype::f64)), expected, 1e-12 * expected);
+    EXPECT_NEAR(squared_norm({x.to(Dtype::f64)}), expected, 1e-12 * expected);
   }
   // no float holds this sum
-  EXPECT_NEAR(squared_norm(Tensor::full({1000}, 1e30)) / 1e63, 1, 1e-6);
-  EXPECT_TRUE(std::isnan(squared_norm(Tensor::of<float>({1, NAN, 2}))));
-  EXPECT_THROW(squared_norm(Tensor::zeros({3}, Dtype::i32)), Error);
+  EXPECT_NEAR(squared_norm({Tensor::full({1000}, 1e30)}) / 1e63, 1, 1e-6);
+  EXPECT_TRUE(std::isnan(squared_norm({Tensor::of<float>({1, NAN, 2})})));
+  EXPECT_THROW(squared_norm({Tensor::zeros({3}, Dtype::i32)}), Error);
 }
 
 }  // namespace supra

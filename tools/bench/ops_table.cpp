@@ -402,7 +402,7 @@ static void add_without_gradient(std::vector<OpCase>& table) {
                    each(15)});
   table.push_back(
       {"squared_norm",
-       [](const Vars& in) -> Vars { return {Var(Tensor::full({1}, squared_norm(in[0].value())))}; },
+       [](const Vars& in) -> Vars { return {Var(Tensor::full({1}, squared_norm({in[0].value()})))}; },
        constants({{"x", small, {}, bench}}), each(2)});
   table.push_back(
       {"token_nll",

@@ -1,6 +1,5 @@
 #include "tensor/dtype.h"
 
-#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -23,10 +22,11 @@ size_t size_of(Dtype dtype) {
 bool is_floating(Dtype dtype) { return dtype <= Dtype::bf16; }
 bool is_quantized(Dtype dtype) { return dtype >= Dtype::q8_0; }
 
-float bf16_to_f32(uint16_t brain) { return std::bit_cast<float>(static_cast<uint32_t>(brain) << 16); }
+// __builtin_bit_cast: std::bit_cast is missing in libc++ 13, which Debian's emscripten has
+float bf16_to_f32(uint16_t brain) { return __builtin_bit_cast(float, static_cast<uint32_t>(brain) << 16); }
 
 uint16_t f32_to_bf16(float value) {
-  const uint32_t u = std::bit_cast<uint32_t>(value);
+  const uint32_t u = __builtin_bit_cast(uint32_t, value);
   if ((u & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>((u >> 16) | 0x40);
   return static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
@@ -34,20 +34,20 @@ uint16_t f32_to_bf16(float value) {
 float f16_to_f32(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
   const uint32_t exponent = (half >> 10) & 31, mantissa = half & 1023;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000 | (mantissa << 13));
-  if (exponent > 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  if (exponent == 31) return __builtin_bit_cast(float, sign | 0x7f800000 | (mantissa << 13));
+  if (exponent > 0) return __builtin_bit_cast(float, sign | ((exponent + 112) << 23) | (mantissa << 13));
   // 2^-24 steps below the smallest normal number
   const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
   return sign ? -magnitude : magnitude;
 }
 
 uint16_t f32_to_f16(float value) {
-  const uint32_t u = std::bit_cast<uint32_t>(value), sign = (u >> 16) & 0x8000, magnitude = u & 0x7fffffff;
+  const uint32_t u = __builtin_bit_cast(uint32_t, value), sign = (u >> 16) & 0x8000, magnitude = u & 0x7fffffff;
   if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
   if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);
   if (magnitude < 0x38800000) {
     // adding 0.5 leaves the rounded number of 2^-24 steps in the low bits of the sum
-    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000));
+    return static_cast<uint16_t>(sign | (__builtin_bit_cast(uint32_t, __builtin_bit_cast(float, magnitude) + 0.5f) - 0x3f000000));
   }
   const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));

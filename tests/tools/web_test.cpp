@@ -149,7 +149,7 @@ TEST_P(WebTest, SaysWhatIsWrongWithAFile) {
   choose_file(".file", dir_.path() / "no.state");
   page_->wait_for("document.querySelector('#status.failed')?.textContent.includes('not a state from supra_save')");
   choose_file("#model", dir_.path() / "no.state");
-  page_->wait_for("document.querySelector('#status.failed')?.textContent.includes('no packed model')");
+  page_->wait_for("document.querySelector('#status.failed')?.textContent.includes('not a packed model')");
   choose_file("#model", model_);
   page_->wait_for("document.getElementById('status').textContent.includes('model.supra is open')");
 }

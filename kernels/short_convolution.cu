@@ -57,7 +57,7 @@ struct Forward {
       if (n.keeps(b, s)) sources.get(sum, b, s, c);
       return store(next + (b * (n.W - 1) + j) * n.C + c, sum);
     }
-    for (int64_t i = 0; i < n.W; i++) {
+    for (int i = 0; i < static_cast<int>(n.W); i++) {
       if (!n.step_sees(b, t, t - i)) continue;
       sources.get(a, b, t - i, c);
       load(tap, w + i * n.C + c);
